@@ -1,0 +1,50 @@
+"""Label large image archives with pretrained vision models, exactly once per image.
+
+The public names, in the order of the way. Importing this package imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cvbatch.config import Job, load_job
+    from cvbatch.errors import CvbatchError
+    from cvbatch.pipeline import run
+    from cvbatch.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
+    from cvbatch.views import View
+
+_HOME = {
+    "CvbatchError": "errors",
+    "Job": "config",
+    "load_job": "config",
+    "View": "views",
+    "run": "pipeline",
+    "read": "predictions",
+    "read_detections": "predictions",
+    "read_segments": "predictions",
+    "open_dataset": "predictions",
+    "label_map": "predictions",
+    "decode_mask": "predictions",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of the way
+    "CvbatchError",
+    "Job",
+    "load_job",
+    "View",
+    "run",
+    "read",
+    "read_detections",
+    "read_segments",
+    "open_dataset",
+    "label_map",
+    "decode_mask",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cvbatch' has no attribute {name!r}")
+    return getattr(import_module(f"cvbatch.{_HOME[name]}"), name)

@@ -1,0 +1,75 @@
+"""The command line: argument parsing only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from cvbatch import commands
+from cvbatch.config import TASKS
+from cvbatch.errors import CvbatchError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 3 done but with error rows under `--strict`, 2 wrong request, 1 not finished.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except CvbatchError as error:
+        sys.stderr.write(f"cvbatch: {error}\n")
+        return error.exit_code
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cvbatch", description="Label large image archives with pretrained models.")
+    parser.add_argument("--version", action="version", version=f"cvbatch {metadata.version('cvbatch')}")
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands_of.add_parser("run", help="label every image of a source, or go on with it")
+    run.set_defaults(command=commands.run)
+    run.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; not needed if the options say it all")
+    run.add_argument("--source", metavar="URI", help="directory, glob, image or manifest")
+    run.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
+    run.add_argument("--output", metavar="URI", help="where the predictions go")
+    run.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    run.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
+    run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+
+    status = commands_of.add_parser("status", help="how far a run is")
+    status.set_defaults(command=commands.status)
+    status.add_argument("output", metavar="OUTPUT")
+    status.add_argument("--json", action="store_true")
+
+    verify = commands_of.add_parser("verify", help="prove that every planned row is there exactly once")
+    verify.set_defaults(command=commands.verify)
+    verify.add_argument("output", metavar="OUTPUT")
+    verify.add_argument("--deep", action="store_true", help="read every row of every file")
+    verify.add_argument("--json", action="store_true")
+
+    models = commands_of.add_parser("models", help="what can be run")
+    models.set_defaults(command=commands.models)
+    models.add_argument("task", nargs="?", choices=TASKS)
+    models.add_argument("--json", action="store_true")
+
+    demo = commands_of.add_parser("demo", help="label a small archive of real photos with all four tasks")
+    demo.set_defaults(command=commands.demo)
+    demo.add_argument("--output", metavar="DIR", default="cvbatch-demo")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

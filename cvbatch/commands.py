@@ -1,0 +1,174 @@
+"""What each command does with its options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from cvbatch.config import load_job
+from cvbatch.console import Terminal, counts, duration, facts, grid, summary_table
+from cvbatch.errors import OutputError, RunError
+from cvbatch.planning.plan import load_plan
+from cvbatch.writing.log import Log
+from cvbatch.writing.store import open_store
+
+_STRICT_EXIT = 3
+
+
+def run(options: argparse.Namespace) -> int:
+    """`cvbatch run`."""
+    from cvbatch.pipeline import run as label
+    from cvbatch.summary import summarise
+
+    job = load_job(options.job, overrides=options.set, defaults=_flags(options))
+    folder = None
+    if any(model.model.startswith("python:") for model in job.models):
+        folder = os.path.dirname(os.path.abspath(options.job)) if options.job else os.getcwd()
+        sys.path.insert(0, folder)
+    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
+        try:
+            state = label(job, terminal, pythonpath=folder)
+        except KeyboardInterrupt:
+            raise RunError(f"stopped; what is written is committed. Go on with: {_same_command()}") from None
+    summary = summarise(job.output.uri, state)
+    if options.json:
+        _write_json(summary)
+    else:
+        Console().print(summary_table(summary))
+    return _STRICT_EXIT if options.strict and summary["errors"] else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """`cvbatch status`."""
+    from cvbatch.summary import status as status_of
+
+    found = status_of(options.output, _log(options.output))
+    if options.json:
+        return _write_json(found)
+    state = "finished" if found["finished"] else "running" if found["held"] else "not running"
+    rows = [
+        ("state", f"{state}, {found['starts']} start(s), last by {found['holder']}"),
+        ("rows", f"{found['rows']:,} of {found['rows_planned']:,}, {found['to_go']:,} to go"),
+        ("errors", counts(found["errors"])),
+    ]
+    if found["seconds_since_start"] is not None:
+        rows.append(("time", duration(found["seconds_since_start"])))
+    Console().print(facts(rows, title=options.output))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`cvbatch verify`."""
+    from cvbatch.writing.verify import verify as prove
+
+    log = _log(options.output)
+    verdict = prove(log.store, log, deep=options.deep)
+    if options.json:
+        _write_json({**asdict(verdict), "proven": verdict.proven})
+    else:
+        rows = [
+            ("rows", f"{verdict.committed:,} of {verdict.planned:,} planned, {verdict.errors:,} of them errors"),
+            ("files", f"{verdict.files:,}"),
+        ]
+        rows += [("problem", problem) for problem in verdict.problems[:20]]
+        rows += [("stray file", f"{path}; the next cvbatch run removes it") for path in verdict.strays[:20]]
+        rows.append(("verdict", "every planned row is there exactly once" if verdict.proven else "not proven"))
+        Console().print(facts(rows, title=options.output))
+    return 0 if verdict.proven else 1
+
+
+def models(options: argparse.Namespace) -> int:
+    """`cvbatch models`."""
+    from cvbatch.models.registry import list_models
+
+    found = [asdict(model) for model in list_models(options.task)]
+    if options.json:
+        return _write_json(found)
+    header = list(found[0])
+    Console().print(grid(header, ([str(model[name]) for name in header] for model in found)))
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`cvbatch demo`."""
+    from cvbatch.demo import run_demo
+
+    return run_demo(options.output, Console())
+
+
+def _flags(options: argparse.Namespace) -> dict[str, Any]:
+    """The common options as the nested values that they stand for."""
+    values: dict[str, Any] = {}
+    if options.source is not None:
+        values["source"] = {"uri": options.source}
+    if options.limit is not None:
+        values.setdefault("source", {})["limit"] = options.limit
+    if options.model:
+        values["models"] = [{"model": name} for name in options.model]
+    if options.output is not None:
+        values["output"] = {"uri": options.output}
+    return values
+
+
+def _log(output: str) -> Log:
+    store = open_store(output)
+    plan = load_plan(store)
+    if plan is None:
+        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
+    return Log(store, plan.rows)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM is treated like Ctrl-C; a second one of either ends the process at once."""
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _native_output_aside() -> Iterator[None]:
+    """Keep what native libraries write to descriptor 2 away from the progress bar.
+
+    Python's own standard error still reaches the terminal. The text lies in a temporary file, which only
+    a process that native code aborts leaves behind.
+    """
+    python_side, native_side = sys.stderr, os.dup(2)
+    path = os.path.join(tempfile.gettempdir(), f"cvbatch-{os.getpid()}.stderr")
+    with open(native_side, "w", buffering=1) as terminal, open(path, "wb") as aside:
+        sys.stderr = terminal
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(native_side, 2)
+            sys.stderr = python_side
+            os.unlink(path)
+
+
+def _same_command() -> str:
+    return shlex.join(["cvbatch", *sys.argv[1:]])
+
+
+def _write_json(content: Mapping[str, Any] | list[Any]) -> int:
+    sys.stdout.write(json.dumps(content, default=str) + "\n")
+    return 0

@@ -1,0 +1,123 @@
+"""Starting Ray quietly, or attaching to the cluster that `RAY_ADDRESS` names."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cvbatch.errors import RunError, UsageError
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What there is to work with."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    local: bool
+    """Whether this process started it, on this machine alone."""
+    object_store_bytes: int
+
+
+class Startup:
+    """Ray, starting in the background while the plan is written."""
+
+    def __init__(self, pythonpath: str | None = None) -> None:
+        self._failure: BaseException | None = None
+        self._cluster: Cluster | None = None
+        self._pythonpath = pythonpath
+        self._settled = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> Cluster:
+        """Wait until Ray runs.
+
+        Raises:
+            RunError: If it does not start.
+        """
+        self._settled.wait()
+        if self._cluster is None:
+            raise RunError(f"Ray did not start: {' '.join(str(self._failure).split())[:300]}")
+        return self._cluster
+
+    def stop(self) -> None:
+        """Stop Ray, or detach from the cluster."""
+        self._settled.wait()
+        if self._cluster is not None:
+            import ray
+
+            ray.shutdown()
+        self._over.set()
+        self._thread.join()
+
+    def _start(self) -> None:
+        try:
+            self._cluster = _connect(self._pythonpath)
+        except (OSError, RuntimeError, ValueError, ConnectionError) as error:
+            self._failure = error
+        self._settled.set()
+        # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
+        self._over.wait()
+
+
+def local_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _connect(pythonpath: str | None) -> Cluster:
+    address = os.environ.get("RAY_ADDRESS")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        # a head of our own is for this user alone: a token that only its child processes know
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif address.startswith(("http://", "https://")):
+        raise UsageError(f"RAY_ADDRESS={address}: expected host:port of a head, not its dashboard")
+    path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
+    if address is None and path:
+        # inherited by the workers that Ray starts beforehand; a runtime environment would need others
+        os.environ["PYTHONPATH"] = path
+    with _no_warnings():
+        import ray
+
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else max(4, 2 * local_cores()),
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": path}} if address and pythonpath else None,
+        )
+    resources = ray.cluster_resources()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        cpus=resources.get("CPU", 0),
+        gpus=resources.get("GPU", 0),
+        nodes=len(alive),
+        local=address is None,
+        object_store_bytes=int(resources.get("object_store_memory", 0)),
+    )

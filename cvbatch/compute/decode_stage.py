@@ -1,0 +1,166 @@
+"""The first stage: rows of the plan → encoded bytes → RGB pixels, or an error for that row alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cvbatch.decode import Decoded, decode
+from cvbatch.errors import ImageError, RowError, attempt
+from cvbatch.pixels import Image, pack
+from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
+from cvbatch.sources.entries import LOCATION, MODIFIED
+from cvbatch.sources.fetch import read_local
+from cvbatch.views import View, apply
+from cvbatch.writing.files import MEASURES
+
+MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
+"""Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
+ENCODED: Final = "_encoded"
+THREADS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What the decode stage makes of each image."""
+
+    views: tuple[View, ...]
+    """The distinct preprocessings of the job; one array each."""
+    max_pixels: int
+    exif: bool = False
+
+
+def pixels_column(index: int) -> str:
+    """Name of the column with the pixels of a view."""
+    return f"_pixels_{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image on its way; `error` is set, or `encoded` where decoding is left to the next stage."""
+
+    data: bytes | None = None
+    sha256: str | None = None
+    decoded: Decoded | None = None
+    images: tuple[Image, ...] = ()
+    error: RowError | None = None
+
+    @property
+    def encoded(self) -> bytes | None:
+        return self.data if self.decoded is None and self.error is None else None
+
+
+def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
+    """Read and decode the images of one unit.
+
+    Args:
+        rows: Rows of the plan.
+        options: What to make of each image.
+
+    Returns:
+        One row per row, with the columns of the schema, the pixels of each view and, where the pixel budget
+        was used up, the encoded bytes.
+    """
+    paths = [
+        exact if exact is not None else os.fsencode(uri)
+        for uri, exact in zip(rows["image_uri"].to_pylist(), rows[LOCATION].to_pylist(), strict=True)
+    ]
+    carried = [name for name in rows.column_names if name not in (LOCATION, MODIFIED)]
+    return _decode_all(rows.select(carried), [lambda path=path: _fetch(path) for path in paths], options)
+
+
+def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
+    """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
+    ours = {column.name for column in (*IMAGE_FIELDS[2:], *EXIF_FIELDS)}
+    rows = table.select([name for name in table.column_names if name not in ours and not name.startswith("_")])
+    held = zip(table[ENCODED].to_pylist(), table["content_sha256"].to_pylist(), strict=True)
+    return _decode_all(rows, [lambda pair=pair: _Row(data=pair[0], sha256=pair[1]) for pair in held], options)
+
+
+def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:
+    budget = _Budget()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        done = list(pool.map(lambda fetch: _work(fetch, options, budget), fetches))
+    seconds = (time.perf_counter() - started) / max(1, len(done))
+    return _table(rows, done, options, seconds)
+
+
+def _fetch(path: bytes) -> _Row:
+    result = attempt("fetch", lambda: read_local(path))
+    if isinstance(result, RowError):
+        return _Row(error=result)
+    return _Row(data=result, sha256=hashlib.sha256(result).hexdigest())
+
+
+def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) -> _Row:
+    row = fetch()
+    if row.data is None or budget.used_up:
+        return row
+    result = attempt("decode", lambda: _decode(row.data or b"", options))
+    if isinstance(result, RowError):
+        return _Row(data=row.data, sha256=row.sha256, error=result)
+    decoded, images = result
+    budget.spend(sum(image.nbytes for image in images))
+    return _Row(data=row.data, sha256=row.sha256, decoded=decoded, images=images)
+
+
+def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, ...]]:
+    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif)
+    return decoded, tuple(apply(view, decoded.image) for view in options.views)
+
+
+class _Budget:
+    """Bytes of pixels that a unit may still hold; overshoot by one image per thread does no harm."""
+
+    def __init__(self) -> None:
+        self._left = MAX_UNIT_PIXEL_BYTES
+
+    @property
+    def used_up(self) -> bool:
+        return self._left <= 0
+
+    def spend(self, count: int) -> None:
+        self._left -= count
+
+
+def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds: float) -> pa.Table:
+    facts: dict[str, list[Any]] = {
+        "image_bytes": [None if row.data is None else len(row.data) for row in done],
+        "width": [row.decoded.width if row.decoded else None for row in done],
+        "height": [row.decoded.height if row.decoded else None for row in done],
+        "format": [row.decoded.format if row.decoded else None for row in done],
+        "content_sha256": [row.sha256 for row in done],
+        **error_columns([row.error for row in done]),
+    }
+    if options.exif:
+        for column in EXIF_FIELDS:
+            name = column.name.removeprefix("exif_")
+            facts[column.name] = [getattr(row.decoded.exif, name) if row.decoded else None for row in done]
+    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS)}
+    table = rows.drop_columns(["image_bytes"]) if "image_bytes" in rows.column_names else rows
+    for name, values in facts.items():
+        table = table.append_column(name, pa.array(values, types[name]))
+    for index in range(len(options.views)):
+        images = [row.images[index] if row.images else None for row in done]
+        table = table.append_column(pixels_column(index), pack(images))
+    table = table.append_column(ENCODED, pa.array([row.encoded for row in done], pa.large_binary()))
+    return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(done), pa.float64()))
+
+
+def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
+    """The status and error columns of rows."""
+    return {
+        "status": [OK if error is None else ERROR for error in errors],
+        "error_stage": [error and error.stage for error in errors],
+        "error_type": [error and error.type for error in errors],
+        "error_message": [error and error.message for error in errors],
+        "error_transient": [None if error is None else error.transient for error in errors],
+    }

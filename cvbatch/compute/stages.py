@@ -1,0 +1,156 @@
+"""The engine room: the only module that builds Ray Data pipelines.
+
+What each setting is there for stands in ARCHITECTURE.md; most of them keep Ray from cutting, merging,
+fusing, dropping or endlessly retrying what must stay one unit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from cvbatch.compute.decode_stage import fetch_and_decode
+from cvbatch.compute.predict_stage import Predict, PredictOptions
+from cvbatch.compute.sizing import Pools
+from cvbatch.models.registry import needs_probe
+from cvbatch.models.spec import ModelSpec
+from cvbatch.planning.units import Unit, read_unit
+from cvbatch.writing.files import WriteJob, Written, write_blocks
+
+_TASK_RETRIES = 3
+
+
+class UnitSource(Datasource):
+    """The units of one wave: each is one read task and becomes exactly one block."""
+
+    def __init__(self, output: str, units: Sequence[Unit]) -> None:
+        super().__init__()
+        self._output = output
+        self._units = units
+
+    def get_name(self) -> str:
+        """Name in Ray's own reports."""
+        return "CvbatchUnits"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown; block sizes are ours to bound, not Ray's."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task per unit, however many tasks Ray would like."""
+        return [
+            ReadTask(
+                partial(_read, self._output, unit),
+                BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=None, exec_stats=None),
+            )
+            for unit in self._units
+        ]
+
+
+def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools) -> Iterator[Any]:
+    """Stream units through decoding and prediction.
+
+    Args:
+        output: The output with the plan.
+        units: What to work on.
+        options: The models and what they need.
+        pools: The stages' shares of the cluster.
+
+    Yields:
+        Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
+    """
+    _configure(len(units), pools)
+    dataset: Dataset = ray.data.read_datasource(
+        UnitSource(output, units),
+        override_num_blocks=len(units),
+        num_cpus=1,
+        ray_remote_args={"max_retries": _TASK_RETRIES},
+    )
+    dataset = dataset.map_batches(
+        partial(fetch_and_decode, options=options.decode),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+        max_retries=_TASK_RETRIES,
+    )
+    dataset = dataset.map_batches(
+        Predict,
+        fn_constructor_args=(options,),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(size=pools.num_actors, max_tasks_in_flight_per_actor=pools.units_in_flight),
+        num_cpus=pools.actor_cpus,
+        num_gpus=pools.actor_gpus or None,
+    )
+    yield from dataset.iter_internal_ref_bundles()
+
+
+def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+    """Load the models that need it in a worker, so that the driver never imports torch."""
+    probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
+    return tuple(ray.get([probe.remote(model) for model in models]))
+
+
+class Writers:
+    """Write tasks that are under way."""
+
+    def __init__(self, job: WriteJob) -> None:
+        self._job = ray.put(job)
+        self._pending: list[ray.ObjectRef[Written]] = []
+        # no CPU of their own: they are short, and must not queue behind decoding
+        self._write = ray.remote(num_cpus=0, max_retries=_TASK_RETRIES)(_write)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def submit(self, bundles: Iterable[Any]) -> None:
+        """Start writing the blocks of some bundles into one file."""
+        references = [reference for bundle in bundles for reference in bundle.block_refs]
+        self._pending.append(self._write.remote(self._job, *references))
+
+    def finished(self, timeout: float | None = 0) -> list[Written]:
+        """Return what was written meanwhile; None waits for everything."""
+        if not self._pending:
+            return []
+        count = len(self._pending)
+        done, self._pending = ray.wait(self._pending, num_returns=count, timeout=timeout)
+        return ray.get(done)
+
+
+def _write(job: WriteJob, *blocks: pa.Table) -> Written:
+    return write_blocks(job, blocks)
+
+
+def _probe(model: ModelSpec) -> ModelSpec:
+    from cvbatch.models.predictor import probe  # torch stays in the worker
+
+    return probe(model) if needs_probe(model) else model
+
+
+def _read(output: str, unit: Unit) -> list[pa.Table]:
+    return [read_unit(output, unit)]
+
+
+def _configure(units: int, pools: Pools) -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = None
+    context.max_errored_blocks = max(10, units // 1000)
+    context.actor_init_retry_on_errors = True
+    context.actor_init_max_retries = 3
+    context.max_consecutive_actor_init_deaths = 2 * pools.num_actors
+    context.execution_no_progress_timeout_s = 3600
+    context.actor_task_retry_on_errors = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,47 @@
+"""From predicted blocks to written files: when a file closes, and what happens at an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from cvbatch.compute.stages import Writers
+from cvbatch.writing.files import Written
+
+_MAX_ROWS: Final = 65_536
+_MAX_BYTES: Final = 128 << 20
+_MAX_SECONDS: Final = 30.0
+_LAST_CALL_SECONDS: Final = 1.0
+
+
+def written_files(bundles: Iterable[Any], writers: Writers, *, early: bool) -> Iterator[Written]:
+    """Gather predicted units into files and hand out each file once it is written.
+
+    A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
+    moment, hands out what is there and goes on its way.
+
+    Args:
+        bundles: Predicted units, as references.
+        writers: Where to write.
+        early: Close the first file after one unit, so that something is committed soon.
+    """
+    gathered: list[Any] = []
+    since = time.monotonic()
+    try:
+        for bundle in bundles:
+            gathered.append(bundle)
+            full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
+            large = sum(one.size_bytes() for one in gathered) >= _MAX_BYTES
+            if early or full or large or time.monotonic() - since >= _MAX_SECONDS:
+                writers.submit(gathered)
+                gathered, since, early = [], time.monotonic(), False
+            yield from writers.finished()
+    except KeyboardInterrupt:
+        if gathered:
+            writers.submit(gathered)
+        yield from writers.finished(timeout=_LAST_CALL_SECONDS)
+        raise
+    if gathered:
+        writers.submit(gathered)
+    yield from writers.finished(timeout=None)

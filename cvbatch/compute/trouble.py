@@ -1,0 +1,62 @@
+"""Ray kept quiet, and what it complains of turned into one of our errors."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from cvbatch.errors import CvbatchError, RunError
+
+_CHAINED = "The above exception was the direct cause"
+
+
+class Complaints(logging.Handler):
+    """Takes the place of Ray Data's console output and remembers the last failure of a task."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember what a record reports."""
+        if record.exc_info and record.exc_info[1] is not None:
+            self.last = record.exc_info[1]
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[Complaints]:
+        """Listen instead of the console for a while; Ray's own log files go on."""
+        logger = logging.getLogger("ray.data")
+        before = list(logger.handlers)
+        for handler in before:
+            if type(handler).__name__ != "SessionFileHandler":
+                logger.removeHandler(handler)
+        logger.addHandler(self)
+        try:
+            yield self
+        finally:
+            logger.handlers[:] = before
+
+
+def plain(error: BaseException) -> CvbatchError:
+    """Return the error of ours that a worker raised, or one line with all that Ray knows behind it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CvbatchError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    message = f"the run stopped: {_root_line(str(error)) or type(error).__name__}; the same command goes on"
+    return RunError(message, details=str(error))
+
+
+def is_system_failure(error: BaseException) -> bool:
+    """Whether a process or node died, as against an exception in our own code."""
+    from ray.exceptions import RayTaskError
+
+    return not isinstance(error, RayTaskError) and not isinstance(getattr(error, "cause", None), RayTaskError)
+
+
+def _root_line(text: str) -> str:
+    """The line of a chained traceback that names the first cause."""
+    lines = [line.strip() for line in text.partition(_CHAINED)[0].splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,123 @@
+"""What a person sees of a run: progress, the summary, tables."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cvbatch.writing.records import State
+
+_LINE_EVERY_SECONDS = 15.0
+
+
+class Terminal:
+    """A progress bar on a terminal, a plain line now and then elsewhere.
+
+    Args:
+        quiet: Show nothing, because standard output carries JSON.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._start_rows = 0
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def planned(self, state: State) -> None:
+        """Show how much there is to do."""
+        self._start_rows = len(state.accepted)
+        self._started = self._last_line = time.monotonic()
+        if not self.console.is_terminal:
+            self.console.print(f"{state.planned:,} images planned, {self._start_rows:,} done", highlight=False)
+            return
+        columns = (
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+            TextColumn("{task.fields[rate]} images/s"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[errors]} errors"),
+        )
+        self._bar = Progress(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task(
+            "", total=state.planned, completed=self._start_rows, rate="…", errors=state.errors.total()
+        )
+        self._bar.start()
+
+    def committed(self, state: State) -> None:
+        """Show what is done."""
+        done, now = len(state.accepted), time.monotonic()
+        rate = (done - self._start_rows) / max(now - self._started, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=f"{rate:.1f}", errors=state.errors.total())
+        elif now - self._last_line >= _LINE_EVERY_SECONDS and done < state.planned:
+            self._last_line = now
+            left = (state.planned - done) / max(rate, 1e-9)
+            self.console.print(
+                f"{done:,} of {state.planned:,} rows, {rate:.1f} images/s, "
+                f"{duration(left)} left, {state.errors.total():,} errors",
+                highlight=False,
+            )
+
+
+def duration(seconds: float) -> str:
+    """A time span in words, such as `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+    """A table of names and values."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table with a header."""
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def counts(counter: Counter[str] | Mapping[str, int], most: int = 5) -> str:
+    """Counts in words, the most frequent first."""
+    return ", ".join(f"{name} {count:,}" for name, count in Counter(counter).most_common(most)) or "none"
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The short table at the end of a run."""
+    rows = [("images", f"{summary['rows']:,}"), ("errors", counts(summary["errors"]))]
+    rows += [("", f"{failed['image_uri']}: {failed['error_message']}") for failed in summary["failed"]]
+    if summary["skipped"]:
+        rows.append(("other files skipped", counts(summary["skipped"])))
+    if summary["unreadable"]:
+        rows.append(("folders not readable", ", ".join(summary["unreadable"][:5])))
+    if summary["rows_this_start"]:
+        rows.append(("rate", f"{summary['rate']:.1f} images/s in {duration(summary['seconds'])}"))
+        stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
+        rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
+    rows += [(f"{alias}: most often", counts(labels)) for alias, labels in summary["top_labels"].items()]
+    rows.append(("predictions", summary["output"]))
+    return facts(rows)

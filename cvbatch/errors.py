@@ -1,0 +1,128 @@
+"""Everything that can go wrong, and whose fault it is.
+
+    CvbatchError
+    ├── UsageError            the request was wrong; nothing was started   exit code 2
+    │   ├── JobError          the job file or an option
+    │   ├── SourceError       the images cannot be found or listed
+    │   ├── ModelError        the model, its weights or its categories
+    │   └── OutputError       the output location belongs to something else
+    └── RunError              the run did not finish                       exit code 1
+        ├── FencedError       another start took the run over
+        └── CorruptionError   what is stored contradicts the commit log
+
+A bad image is none of these. It becomes a row with a `RowError`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_TRANSIENT_ERRNOS = frozenset(
+    {errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+_MESSAGE_LIMIT = 500
+
+
+class CvbatchError(Exception):
+    """Base of all errors; the message is one line that says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(CvbatchError):
+    """The request was wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class JobError(UsageError):
+    """A job file or an option is wrong."""
+
+
+class SourceError(UsageError):
+    """The images cannot be found or listed."""
+
+
+class ModelError(UsageError):
+    """A model, its weights or its categories are wrong or missing."""
+
+
+class OutputError(UsageError):
+    """The output location cannot be used for this request."""
+
+
+class RunError(CvbatchError):
+    """The run did not finish; what is committed stays.
+
+    Args:
+        message: One line.
+        details: What is known besides, for the run record.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class FencedError(RunError):
+    """Another start has taken this run over."""
+
+
+class CorruptionError(RunError):
+    """What is stored contradicts the commit log."""
+
+
+class ImageError(Exception):
+    """One image cannot be used, for a reason that we can name.
+
+    Args:
+        kind: A stable word for `error_type`, such as `TruncatedImage`.
+        message: One line for `error_message`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why one image has no predictions; the four `error_*` columns of its row."""
+
+    stage: str
+    type: str
+    message: str
+    transient: bool = False
+
+
+def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
+    """Do the work on one image; whatever it raises becomes that row's error.
+
+    Args:
+        stage: `fetch`, `decode` or `predict`; goes to `error_stage`.
+        work: The work, without arguments.
+
+    Returns:
+        What `work` returned, or the `RowError` that stands for what it raised.
+    """
+    try:
+        return work()
+    except ImageError as error:
+        return RowError(stage, error.kind, _one_line(error))
+    except Exception as error:  # noqa: BLE001 - one bad image must never take its neighbours along
+        return RowError(stage, type(error).__name__, _one_line(error), _is_transient(error))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:_MESSAGE_LIMIT] or type(error).__name__
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError | MemoryError):
+        return True
+    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS

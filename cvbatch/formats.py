@@ -1,0 +1,227 @@
+"""Which image format some bytes are, by their content, and which part of Pillow reads it.
+
+The plugins are imported and called by name. `Image.open` would load all of them on the first strange file,
+and some of those start other programs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Final, Literal, TypeAlias
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from cvbatch.errors import ImageError
+
+MALFORMED: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on malformed bytes; memory errors and pixel limits are not among them."""
+
+Opener: TypeAlias = Callable[[IO[bytes]], ImageFile.ImageFile]
+EndTest: TypeAlias = Callable[[bytes, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One image format."""
+
+    name: str
+    """Goes to the column `format`."""
+    accepts: Callable[[bytes], bool]
+    """Whether the bytes begin like this format."""
+    open: Opener
+    """Reads the header of a stream."""
+    lacks_end: EndTest
+    """Whether the bytes stop before the file does, given where its header ends."""
+    must_end: bool = False
+    """Whether Pillow fills the missing rest with anything, so that the end has to be looked for."""
+
+
+def identify(data: bytes) -> Format:
+    """Find the format of a file.
+
+    Args:
+        data: The whole file, not empty.
+
+    Raises:
+        ImageError: `UnknownFormat`, with a guess at what it is.
+    """
+    for candidate in FORMATS:
+        if candidate.accepts(data):
+            return candidate
+    raise ImageError("UnknownFormat", f"expected an image, got {_guess(data)}")
+
+
+def _begins(*signatures: bytes) -> Callable[[bytes], bool]:
+    return lambda data: data.startswith(signatures)
+
+
+def _is_webp(data: bytes) -> bool:
+    return data.startswith(b"RIFF") and data[8:12] == b"WEBP"
+
+
+def _is_bmp(data: bytes) -> bool:
+    # Two letters alone would take every text that begins with them.
+    return data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in {12, 16, 40, 52, 56, 64, 108, 124}
+
+
+def _is_avif(data: bytes) -> bool:
+    return bool(_brands(data) & {b"avif", b"avis"})
+
+
+def _is_heif(data: bytes) -> bool:
+    return bool(_brands(data) & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """Major and compatible brands of an ISO base media file (ISO/IEC 14496-12, 4.3)."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+
+
+def _open_avif(stream: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        return AvifImagePlugin.AvifImageFile(stream)
+    except (SyntaxError, ValueError) as error:
+        if "exif" not in str(error).lower():
+            raise
+    # libavif gives up on a broken Exif item; under another name it does not look at it.
+    # The list of items stands in the first box after the brands, well within 1 kB.
+    stream.seek(0)
+    data = stream.read()
+    return AvifImagePlugin.AvifImageFile(io.BytesIO(data[:1024].replace(b"Exif", b"none") + data[1024:]))
+
+
+def _open_heif(stream: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise ImageError("MissingExtra", "HEIC images need the extra: pip install 'cvbatch[heif]'") from None
+    image: ImageFile.ImageFile = HeifImageFile(stream)
+    return image
+
+
+def _no_trailer(data: bytes, header: int) -> bool:
+    return not data.rstrip(b"\0").endswith(b";")
+
+
+def _unknown(data: bytes, header: int) -> bool:
+    return False
+
+
+def _no_marker(marker: bytes) -> EndTest:
+    # From behind, because it is there at once in a whole file; after the header, because a thumbnail has one too.
+    return lambda data, header: data.rfind(marker, header) < 0
+
+
+def _short_riff(data: bytes, header: int) -> bool:
+    return int.from_bytes(data[4:8], "little") + 8 > len(data)
+
+
+def _short_tiff(data: bytes, header: int) -> bool:
+    """Whether the first directory runs past the end (TIFF 6.0, section 2); BigTIFF is not looked into."""
+    if 43 in data[2:4]:
+        return False
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    directory = int.from_bytes(data[4:8], order)
+    entries = int.from_bytes(data[directory : directory + 2], order)
+    return directory + 2 + 12 * entries + 4 > len(data)
+
+
+def _short_boxes(data: bytes, header: int) -> bool:
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:
+            return False
+        at += size
+    return at != len(data)
+
+
+FORMATS: Final = (
+    Format("jpeg", _begins(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, _no_marker(b"\xff\xd9"), must_end=True),
+    Format(
+        "png", _begins(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, _no_marker(b"IEND\xaeB`\x82"), must_end=True
+    ),
+    Format("webp", _is_webp, WebPImagePlugin.WebPImageFile, _short_riff),
+    Format("gif", _begins(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile, _no_trailer),
+    Format(
+        "tiff",
+        _begins(b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"),
+        TiffImagePlugin.TiffImageFile,
+        _short_tiff,
+    ),
+    Format("bmp", _is_bmp, BmpImagePlugin.BmpImageFile, _unknown),
+    Format("avif", _is_avif, _open_avif, _short_boxes),
+    Format("heif", _is_heif, _open_heif, _short_boxes),
+    Format(
+        "jpeg2000",
+        _begins(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        _short_boxes,
+    ),
+)
+"""What is read; a multi-picture JPEG (MPO) is its first picture, which is a JPEG."""
+
+_OTHERS: Final = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"8BPS", "a Photoshop document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"Rar!", "a rar archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"RIFF", "a sound or a video"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\0\0\1\0", "an icon"),
+)
+
+
+def _guess(data: bytes) -> str:
+    for signature, name in _OTHERS:
+        if data.startswith(signature):
+            return name
+    if data[4:8] == b"ftyp":
+        return "a video"
+    if not data.strip(b"\0"):
+        return f"{len(data)} zero bytes"
+    try:
+        # Incremental, because the cut may go through a character.
+        head = codecs.getincrementaldecoder("utf-8")().decode(data[:200])
+    except UnicodeDecodeError:
+        head = ""
+    if head and all(sign.isprintable() or sign.isspace() for sign in head):
+        return f"text that begins with {' '.join(head.split())[:40]!r}"
+    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}"

@@ -1,0 +1,1 @@
+"""Models: which exist, where their weights are, and running them."""

@@ -1,0 +1,98 @@
+"""EfficientNet-Lite0, the embedded default: four tasks from one classifier.
+
+Its last feature map, classified at every position, shows where a class is: a class activation map (Zhou et al.,
+arXiv:1512.04150). On a view of 384 pixels these maps are fine enough for boxes and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]  # the package has no types
+from torch import Tensor, nn
+
+from cvbatch.models import cam, checkpoint
+from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.spec import ModelSpec
+from cvbatch.models.tensors import Normalised, to_numpy
+from cvbatch.tasks.segmentation import emitted
+
+MEAN = (0.498, 0.498, 0.498)
+STD = (0.502, 0.502, 0.502)
+_ARCHITECTURE = "efficientnet-lite0"
+
+
+class Lite0:
+    """EfficientNet-Lite0.
+
+    Args:
+        module: Placed on its device.
+        batch: Makes batches as its weights want them.
+    """
+
+    def __init__(self, module: nn.Module, batch: Normalised) -> None:
+        self._module = module
+        self._batch = batch
+
+    def batch_key(self, image: Image) -> Hashable:
+        """The size of the view."""
+        return image.shape
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        features: Tensor = self._module.extract_features(self._batch(images))
+        by_threshold: dict[float, list[list[cam.Region]]] = {}
+        answers: dict[str, Sequence[Any]] = {}
+        for spec in specs:
+            if spec.task in ("classification", "embedding"):
+                answers[spec.alias] = self._whole(spec, features)
+                continue
+            threshold = cam.THRESHOLD if spec.score_threshold is None else spec.score_threshold
+            if threshold not in by_threshold:
+                by_threshold[threshold] = self._regions(spec, features, threshold)
+            take: Callable[[Sequence[cam.Region], Size], Any] = (
+                cam.boxes if spec.task == "detection" else cam.segments
+            )
+            answers[spec.alias] = [
+                take(found, size) for found, size in zip(by_threshold[threshold], sizes, strict=True)
+            ]
+        return answers
+
+    def _whole(self, spec: ModelSpec, features: Tensor) -> Sequence[Any]:
+        pooled = features.float().mean(dim=(2, 3))
+        if spec.task == "embedding":
+            return list(to_numpy(pooled))
+        return list(to_numpy(torch.softmax(self._module._fc(pooled).float(), dim=1)))
+
+    def _regions(self, spec: ModelSpec, features: Tensor, threshold: float) -> list[list[cam.Region]]:
+        maps = self._module._fc(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
+        return [cam.regions(each, emitted(spec), threshold) for each in maps]
+
+
+def construct(num_classes: int) -> nn.Module:
+    """Build the network with random weights, for images of any size.
+
+    Args:
+        num_classes: Outputs of its head.
+    """
+    module: nn.Module = EfficientNet.from_name(_ARCHITECTURE, num_classes=num_classes, image_size=None)
+    return module
+
+
+def load(spec: ModelSpec) -> nn.Module:
+    """Build the network of a spec and load its weights.
+
+    Raises:
+        ModelError: The file is not a state dict of it.
+    """
+    module = construct(len(spec.categories))
+    module.load_state_dict(checkpoint.read(str(spec.weights_path)))
+    return module
+
+
+def shapes(num_classes: int) -> dict[str, torch.Size]:
+    """Shapes of all parameters and buffers for a number of classes, without allocating them."""
+    with torch.device("meta"):
+        return {key: value.shape for key, value in construct(num_classes).state_dict().items()}

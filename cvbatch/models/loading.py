@@ -1,0 +1,59 @@
+"""From a spec to a network on its device; torch is imported only if the spec needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from cvbatch.models import python_network, registry
+from cvbatch.models.network import Network
+from cvbatch.models.spec import ModelSpec
+
+
+def network_key(spec: ModelSpec) -> Hashable:
+    """Specs with equal keys share one network."""
+    threshold = spec.score_threshold if spec.kind == "torchvision" and spec.task == "detection" else None
+    options = repr(sorted(spec.options.items()))
+    return (spec.kind, spec.name, spec.weights, spec.weights_path, spec.seed, spec.categories, threshold, options)
+
+
+def load(spec: ModelSpec, *, device: str, precision: str, threads: int | None) -> Network:
+    """Load the network of a spec.
+
+    Args:
+        spec: Complete; see `probe`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` or `fp16`; a `python:` model decides for itself.
+        threads: CPU threads; None leaves torch's choice.
+
+    Raises:
+        ModelError: The weights do not fit, or the factory fails.
+    """
+    if spec.kind == "python":
+        return python_network.PythonNetwork(python_network.load(spec))
+    from cvbatch.models import torch_loading
+
+    return torch_loading.load(spec, device=device, precision=precision, threads=threads)
+
+
+def probe(spec: ModelSpec) -> ModelSpec:
+    """Fill in what only the model itself can tell.
+
+    Args:
+        spec: Of `registry.resolve`.
+
+    Returns:
+        A complete spec; the same one if it was complete.
+
+    Raises:
+        ModelError: The checkpoint's head does not fit the categories, or the factory fails.
+    """
+    if not registry.needs_probe(spec):
+        return spec
+    if spec.kind == "python":
+        return python_network.complete(spec, python_network.load(spec))
+    from cvbatch.models import torch_loading
+
+    fitted = torch_loading.fit_categories(spec)
+    named = sum(name is not None for name in fitted.categories)
+    return replace(fitted, top_k=min(fitted.top_k, named))

@@ -1,0 +1,40 @@
+"""What the predictor asks of a loaded network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cvbatch.models.spec import ModelSpec
+
+Image = npt.NDArray[np.uint8]
+"""RGB, (height, width, 3)."""
+Size = tuple[int, int]
+"""(width, height) of an oriented original, in pixels."""
+Answers = Mapping[str, Sequence[Any]]
+"""One answer per image, by alias.
+
+Classification: float32 scores (classes,). Embedding: float32 vector (dimension,). Detection:
+`cvbatch.tasks.detection.Boxes`. Segmentation: `cvbatch.tasks.segmentation.Segments`.
+"""
+
+
+class Network(Protocol):
+    """A network on its device, ready to answer."""
+
+    def batch_key(self, image: Image) -> Hashable:
+        """Images with equal keys may share a forward pass without changing each other's answers."""
+        ...
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """Answer for images of one view and one batch key, in one forward pass.
+
+        Args:
+            images: uint8 RGB, as the view of the specs says.
+            sizes: (width, height) of each oriented original.
+            specs: What is wanted of this network.
+        """
+        ...

@@ -1,0 +1,173 @@
+"""All models of a job, answering for one unit of images."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvbatch.config import Task
+from cvbatch.errors import RowError, attempt
+from cvbatch.models import loading
+from cvbatch.models.loading import probe
+from cvbatch.models.network import Image, Network, Size
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import classification, detection, embedding, segmentation
+from cvbatch.views import View
+
+__all__ = ["Predictions", "Predictor", "probe"]
+
+_BATCH_SIZES: dict[str, dict[Task, int]] = {
+    "cpu": {"classification": 16, "embedding": 16, "detection": 2, "segmentation": 4},
+    "cuda": {"classification": 128, "embedding": 128, "detection": 8, "segmentation": 16},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What all models say of one unit."""
+
+    columns: dict[str, pa.Array]
+    """All fields of all specs, one value per image, null where there is no image or an error."""
+    errors: list[RowError | None]
+    """Per image, what kept a model from answering."""
+    seconds: dict[str, float]
+    """Time of each forward pass with what follows it, by the aliases it serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """One network on one view, for all specs that want that."""
+
+    network: Network
+    view: View
+    specs: tuple[ModelSpec, ...]
+    batch_size: int
+
+
+class Predictor:
+    """Holds the networks of a job; constructed once per process that predicts.
+
+    Args:
+        specs: Complete; see `probe`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` or `fp16`.
+        batch_size: Images in one forward pass; by default by task and device.
+        threads: CPU threads; None leaves torch's choice.
+
+    Raises:
+        ModelError: The weights of a model do not fit, or a factory fails.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._specs = tuple(specs)
+        networks: dict[Any, Network] = {}
+        shared: defaultdict[Any, list[ModelSpec]] = defaultdict(list)
+        for spec in specs:
+            key = loading.network_key(spec)
+            if key not in networks:
+                networks[key] = loading.load(spec, device=device, precision=precision, threads=threads)
+            shared[key, spec.view].append(spec)
+        defaults = _BATCH_SIZES[device.partition(":")[0]]
+        self._passes = [
+            _Pass(
+                network=networks[key],
+                view=view,
+                specs=tuple(group),
+                batch_size=batch_size or min(defaults[spec.task] for spec in group),
+            )
+            for (key, view), group in shared.items()
+        ]
+
+    def predict(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> Predictions:
+        """Answer for one unit.
+
+        Args:
+            views: For each view of the specs one uint8 RGB array (height, width, 3) per image; None is skipped.
+            sizes: (width, height) of each oriented original.
+        """
+        errors: list[RowError | None] = [None] * len(sizes)
+        answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in self._specs}
+        seconds = {}
+        for step in self._passes:
+            started = time.perf_counter()
+            images = views[step.view]
+            for batch in _batches(step, images):
+                _answer(step, batch, images, sizes, answers, errors)
+            seconds["+".join(spec.alias for spec in step.specs)] = time.perf_counter() - started
+        columns = {}
+        for spec in self._specs:
+            columns |= _columns(spec, answers[spec.alias], errors)
+        return Predictions(columns=columns, errors=errors, seconds=seconds)
+
+
+def _batches(step: _Pass, images: Sequence[Image | None]) -> Iterator[list[int]]:
+    """Positions of images that share a forward pass."""
+    alike: defaultdict[Any, list[int]] = defaultdict(list)
+    for at, image in enumerate(images):
+        if image is not None:
+            alike[step.network.batch_key(image)].append(at)
+    for positions in alike.values():
+        for start in range(0, len(positions), step.batch_size):
+            yield positions[start : start + step.batch_size]
+
+
+def _answer(
+    step: _Pass,
+    batch: list[int],
+    images: Sequence[Image | None],
+    sizes: Sequence[Size],
+    answers: dict[str, list[Any]],
+    errors: list[RowError | None],
+) -> None:
+    """Run one batch; if it fails, its halves, so that only the image that is the cause has no answer."""
+    pixels = [image for image in (images[at] for at in batch) if image is not None]
+    found = attempt("predict", lambda: step.network.run(pixels, [sizes[at] for at in batch], step.specs))
+    if not isinstance(found, RowError):
+        for alias, values in found.items():
+            for at, value in zip(batch, values, strict=True):
+                answers[alias][at] = value
+    elif len(batch) == 1:
+        errors[batch[0]] = found
+    else:
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            _answer(step, half, images, sizes, answers, errors)
+
+
+def _columns(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
+    good = [at for at, answer in enumerate(answers) if answer is not None and errors[at] is None]
+    fields = spec.fields()
+    if not good:
+        return {field.name: pa.nulls(len(answers), field.type) for field in fields}
+    arrays = _arrays(spec, [answers[at] for at in good])
+    if len(good) < len(answers):
+        places = np.zeros(len(answers), np.int64)
+        places[good] = np.arange(len(good))
+        absent = np.ones(len(answers), np.bool_)
+        absent[good] = False
+        arrays = [array.take(pa.array(places, mask=absent)) for array in arrays]
+    return {field.name: array.cast(field.type) for field, array in zip(fields, arrays, strict=True)}
+
+
+def _arrays(spec: ModelSpec, answers: list[Any]) -> list[pa.Array]:
+    if spec.task == "classification":
+        return classification.columns(spec, np.stack(answers))
+    if spec.task == "embedding":
+        return embedding.columns(spec, np.stack(answers))
+    if spec.task == "detection":
+        return detection.columns(spec, answers)
+    return segmentation.columns(spec, answers)

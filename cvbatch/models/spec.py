@@ -1,0 +1,69 @@
+"""What the driver knows of a model without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from cvbatch.config import Task
+from cvbatch.schema import task_fields
+from cvbatch.views import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model of a job, resolved: travels to the workers, and its hash stands in the plan."""
+
+    alias: str
+    task: Task
+    kind: Literal["torchvision", "embedded", "python"]
+    name: str
+    """Builder name, `efficientnet_lite0`, or `package.module:factory`."""
+    view: View
+    """How images must look when they reach the network."""
+    weights: str | None = None
+    """Name in the weights enum; None for random or own weights."""
+    weights_path: str | None = None
+    """File with the state dict; None for random weights and `python:` models."""
+    weights_sha256: str | None = None
+    seed: int = 0
+    categories: tuple[str | None, ...] = ()
+    """Name of each label id; None where an id is never emitted (background, `N/A`)."""
+    label_map: str = ""
+    """Name of the categories with their version, such as `imagenet-1k`."""
+    licence: str = ""
+    gflops: float | None = None
+    """Work of one forward pass at the view's usual size; sizes the units."""
+    masks: bool = False
+    keypoints: bool = False
+    dimension: int | None = None
+    """Length of an embedding vector."""
+    top_k: int = 5
+    score_threshold: float | None = None
+    normalize: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random: such a model has no answers to protect."""
+        return self.kind == "torchvision" and self.weights_path is None
+
+    def fields(self) -> list[pa.Field]:
+        """The columns of this model in the predictions."""
+        return task_fields(
+            self.alias, self.task, masks=self.masks, keypoints=self.keypoints, half=self.dtype == "float16"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the plan."""
+        return {**asdict(self), "view": asdict(self.view)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ModelSpec:
+        """The inverse of `to_json`."""
+        view = {key: tuple(value) if isinstance(value, list) else value for key, value in data["view"].items()}
+        return ModelSpec(**{**data, "view": View(**view), "categories": tuple(data["categories"])})

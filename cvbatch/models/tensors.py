@@ -1,0 +1,94 @@
+"""Steps that all torch networks share: batches, placement, precision."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cvbatch.models.network import Answers, Image, Network, Size
+from cvbatch.models.spec import ModelSpec
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Guarded:
+    """Runs a torch network without gradients, at its precision.
+
+    All of this is local to a thread, and Ray constructs an actor in another thread than it calls it in.
+
+    Args:
+        network: With its module placed by `place`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` or `fp16`.
+        threads: CPU threads; None leaves torch's choice.
+    """
+
+    def __init__(self, network: Network, *, device: str, precision: str, threads: int | None) -> None:
+        self._network = network
+        self._device_type = torch.device(device).type
+        self._dtype = DTYPES[precision]
+        self._threads = threads
+
+    def batch_key(self, image: Image) -> Hashable:
+        """See `Network.batch_key`."""
+        return self._network.batch_key(image)
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
+        with torch.inference_mode(), autocast:
+            return self._network.run(images, sizes, specs)
+
+
+class Normalised:
+    """Makes equal-sized images one normalised batch, with exactly torchvision's arithmetic.
+
+    Args:
+        mean: Per channel, on a scale of 0 to 1.
+        std: Per channel, on a scale of 0 to 1.
+        device: Where batches go.
+        channels_last: Memory format of the batches.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str, *, channels_last: bool) -> None:
+        self._mean = torch.tensor(mean, device=device)[:, None, None]
+        self._std = torch.tensor(std, device=device)[:, None, None]
+        self._device = device
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images: Sequence[Image]) -> Tensor:
+        """Stack images of one size: float32, (batch, 3, height, width)."""
+        pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2)
+        batch = pixels.to(torch.float32, memory_format=self._format).div_(255)
+        return batch.sub_(self._mean).div_(self._std)
+
+
+def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
+    """A float32 array on the host."""
+    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
+
+
+def place(module: nn.Module, device: str, precision: str, *, channels_last: bool) -> nn.Module:
+    """Put a module into evaluation mode on its device.
+
+    Args:
+        module: With its weights loaded.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` or `fp16`; weights that autocast would cast at each pass are cast once here.
+        channels_last: Memory format of the convolutions.
+    """
+    module = module.eval().requires_grad_(False).to(device)
+    if channels_last:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+    if precision != "fp32":
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(DTYPES[precision])
+    return module

@@ -1,0 +1,54 @@
+"""Pixels between stages: flat uint8 columns that are views of one buffer, never lists of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Image = npt.NDArray[np.uint8]
+"""uint8 (height, width, 3), RGB."""
+
+
+def pack(images: Sequence[Image | None]) -> pa.StructArray:
+    """Put images into one Arrow column with a single copy of each.
+
+    Args:
+        images: uint8 (h, w, 3) arrays of any sizes; None where there is none.
+
+    Returns:
+        Struct of `pixels` (large_binary), `height` and `width` (int32), null where there is no image.
+    """
+    sizes = np.array([0 if image is None else image.nbytes for image in images], dtype=np.int64)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    flat = np.empty(offsets[-1], dtype=np.uint8)
+    for image, start, end in zip(images, offsets[:-1], offsets[1:], strict=True):
+        if image is not None:
+            flat[start:end] = image.reshape(-1)
+    pixels = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(images), [None, pa.py_buffer(offsets), pa.py_buffer(flat)]
+    )
+    shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
+    heights, widths = (pa.array([shape[axis] for shape in shapes], pa.int32()) for axis in (0, 1))
+    absent = pa.array([image is None for image in images])
+    return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", "height", "width"], mask=absent)
+
+
+def unpack(column: pa.ChunkedArray) -> list[Image | None]:
+    """Return the images of a packed column as read-only views of its buffer."""
+    images: list[Image | None] = []
+    for chunk in column.chunks:
+        present = chunk.is_valid().to_numpy(zero_copy_only=False)
+        pixels = chunk.field("pixels")
+        offsets = np.frombuffer(pixels.buffers()[1], dtype=np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
+        flat = np.frombuffer(pixels.buffers()[2] or b"", dtype=np.uint8)
+        heights, widths = (chunk.field(name).to_numpy() for name in ("height", "width"))
+        images.extend(
+            flat[start:end].reshape(height, width, 3) if here else None
+            for here, start, end, height, width in zip(
+                present, offsets[:-1], offsets[1:], heights, widths, strict=True
+            )
+        )
+    return images

@@ -1,0 +1,1 @@
+"""From a source to a plan, and from a plan to units."""

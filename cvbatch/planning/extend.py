@@ -1,0 +1,44 @@
+"""More rows for a plan that a limit had cut short."""
+
+from __future__ import annotations
+
+import uuid
+
+from cvbatch.config import Job
+from cvbatch.planning.plan import Plan, planned_images, write_parts
+from cvbatch.sources.entries import Source
+from cvbatch.writing.log import Log
+from cvbatch.writing.records import State
+
+
+def wants_more(state: State, plan: Plan, limit: int | None) -> bool:
+    """Whether a start with this limit would plan further images.
+
+    A plan whose listing came to its end is complete: new images are a matter of an update, not of a limit.
+    """
+    complete = state.parts[-1]["complete"] if state.parts else plan.complete
+    return not complete and (limit is None or limit > state.planned)
+
+
+def extend(log: Log, plan: Plan, job: Job, source: Source) -> None:
+    """Plan what a raised or dropped limit lets in; the log must be open.
+
+    Args:
+        log: Gives the next row id and takes the `extend` record.
+        plan: The plan so far.
+        job: With the new limit.
+        source: Listed again.
+    """
+    if not wants_more(log.state, plan, job.source.limit):
+        return
+    known = frozenset() if source.numbered else planned_images(log.store, [*plan.parts, *log.state.parts])
+    parts, complete = write_parts(
+        log.store,
+        source,
+        uuid.uuid4().hex,
+        first_row_id=log.state.planned,
+        limit=job.source.limit,
+        known=known,
+    )
+    if parts:
+        log.extend([{**part, "complete": complete} for part in parts])

@@ -1,0 +1,227 @@
+"""The plan: the immutable list of all images of a run, with a dense `row_id` for each."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvbatch.config import Job
+from cvbatch.errors import OutputError, SourceError
+from cvbatch.models.spec import ModelSpec
+from cvbatch.schema import ROW_ID
+from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source
+from cvbatch.writing.manifest import DATA
+from cvbatch.writing.store import Store
+
+PLAN = "_cvbatch/plan.json"
+_PARTS = "_cvbatch/plan"
+_FORMAT = 1
+_ROW_GROUP = 4096
+
+Part = Mapping[str, Any]
+"""`{path, first_row_id, rows}` of one Parquet file of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run's `plan.json`."""
+
+    nonce: str
+    rows: int
+    parts: tuple[Part, ...]
+    complete: bool
+    """False if a limit ended the listing."""
+    identity: Mapping[str, Any]
+    job: Mapping[str, Any]
+    models: tuple[ModelSpec, ...]
+    skipped: Mapping[str, int]
+    unreadable: tuple[str, ...]
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Plan:
+        """Read what `plan.json` holds.
+
+        Raises:
+            OutputError: If it was written by a newer version.
+        """
+        if data["format"] != _FORMAT:
+            raise OutputError(f"the plan has format {data['format']}, expected {_FORMAT}; use a newer cvbatch")
+        return Plan(
+            nonce=data["nonce"],
+            rows=data["rows"],
+            parts=tuple(data["parts"]),
+            complete=data["complete"],
+            identity=data["identity"],
+            job=data["job"],
+            models=tuple(ModelSpec.from_json(model) for model in data["models"]),
+            skipped=data["skipped"],
+            unreadable=tuple(data["unreadable"]),
+        )
+
+    def carried(self, store: Store) -> list[pa.Field]:
+        """Columns that come along from a manifest."""
+        ours = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
+        with store.open(self.parts[0]["path"]) as file:
+            return [column for column in pq.read_schema(file) if column.name not in ours]
+
+
+def load_plan(store: Store) -> Plan | None:
+    """Return the plan of an output, or None if there is none yet."""
+    try:
+        return Plan.from_json(json.loads(store.read(PLAN)))
+    except FileNotFoundError:
+        return None
+
+
+def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Source) -> Plan:
+    """List the source and create the plan; if somebody else was faster, theirs is taken.
+
+    Raises:
+        SourceError: If there is not a single image.
+        OutputError: If the output holds data without a plan.
+    """
+    if store.sizes(DATA):
+        raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
+    nonce = uuid.uuid4().hex
+    parts, complete = write_parts(store, source, nonce, first_row_id=0, limit=job.source.limit)
+    if not parts:
+        raise SourceError(f"{job.source.uri} holds no images{_skipped_note(source)}")
+    data = {
+        "format": _FORMAT,
+        "nonce": nonce,
+        "created_at": time.time(),
+        "rows": sum(part["rows"] for part in parts),
+        "parts": parts,
+        "complete": complete,
+        "identity": job.identity(),
+        "job": job.model_dump(mode="json", by_alias=True),
+        "models": [model.to_json() for model in models],
+        "skipped": dict(source.listing.skipped),
+        "unreadable": list(source.listing.unreadable),
+    }
+    store.create(PLAN, json.dumps(data).encode())
+    plan = Plan.from_json(json.loads(store.read(PLAN)))
+    if plan.nonce != nonce:
+        for part in parts:
+            store.delete(part["path"])
+        check_job(store, plan, job)
+    return plan
+
+
+def write_parts(
+    store: Store,
+    source: Source,
+    nonce: str,
+    *,
+    first_row_id: int,
+    limit: int | None,
+    known: frozenset[tuple[str, bytes | None]] = frozenset(),
+) -> tuple[list[dict[str, Any]], bool]:
+    """List the source into plan parts.
+
+    Args:
+        store: The output.
+        source: What to list.
+        nonce: Part of the names, so that two that plan at once do not meet.
+        first_row_id: Row id of the first new image.
+        limit: End when so many rows are planned in all.
+        known: Images that are planned already, by URI and exact location.
+
+    Returns:
+        The parts, and whether the listing came to its end.
+    """
+    parts: list[dict[str, Any]] = []
+    row_id = first_row_id
+    position = 0
+    for chunk in source.chunks():
+        seen, position = position, position + chunk.num_rows
+        if source.numbered:
+            chunk = chunk.slice(max(0, first_row_id - seen))
+        elif known:
+            chunk = chunk.filter(pa.array([key not in known for key in _keys(chunk)]))
+        room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
+        if room:
+            table = chunk.slice(0, room)
+            table = table.add_column(0, ROW_ID, pa.array(range(row_id, row_id + room), pa.int64()))
+            path = f"{_PARTS}/{nonce}-{len(parts):05d}.parquet"
+            store.add_file(path, lambda local, table=table: _write(table, local))
+            parts.append({"path": path, "first_row_id": row_id, "rows": room})
+            row_id += room
+        if room < chunk.num_rows:
+            return parts, False
+    return parts, True
+
+
+def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[tuple[str, bytes | None]]:
+    """Every planned image by URI and exact location."""
+    return frozenset(key for part in parts for key in _keys(read_part(store, part, ["image_uri", LOCATION])))
+
+
+def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one part of the plan."""
+    with store.open(part["path"]) as file:
+        return pq.read_table(file, columns=columns)
+
+
+def check_job(store: Store, plan: Plan, job: Job) -> None:
+    """Refuse another job on the same output.
+
+    Raises:
+        OutputError: Naming the differences.
+    """
+    _refuse(store, plan.identity, job.identity())
+
+
+def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
+    """Refuse the same job with other weights, categories or preprocessing.
+
+    Raises:
+        OutputError: Naming the differences.
+    """
+    there, asked = ({model.alias: model.to_json() for model in some} for some in (plan.models, models))
+    _refuse(store, there, asked)
+
+
+def _refuse(store: Store, there: Any, asked: Any) -> None:
+    differences = list(_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
+    if differences:
+        raise OutputError(f"{store.root} belongs to another run: {'; '.join(differences[:5])}; choose another output")
+
+
+def _differences(path: str, there: Any, asked: Any) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in {**there, **asked}:
+            yield from _differences(f"{path}.{key}".lstrip("."), there.get(key), asked.get(key))
+    elif isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
+        for index, pair in enumerate(zip(there, asked, strict=True)):
+            yield from _differences(f"{path}.{index}", *pair)
+    elif there != asked:
+        yield f"{path} is {_short(there)} there, {_short(asked)} asked"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _keys(table: pa.Table) -> list[tuple[str, bytes | None]]:
+    return list(zip(table["image_uri"].to_pylist(), table[LOCATION].to_pylist(), strict=True))
+
+
+def _write(table: pa.Table, local: str) -> None:
+    pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def _skipped_note(source: Source) -> str:
+    skipped = source.listing.skipped
+    if not skipped:
+        return ""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
+    return f" ({skipped.total()} other files skipped: {kinds}; source.extensions: any takes all)"

@@ -1,0 +1,184 @@
+"""Reading a run: pandas frames and Arrow datasets, also while it is still going.
+
+Readers go by the highest-numbered manifest, or by the commit log of a run that is not finished. A file
+that vanishes while one reads was replaced: the list is read again. If it did not change, the run is
+corrupt, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from cvbatch.errors import CorruptionError, OutputError
+from cvbatch.planning.plan import Plan, load_plan
+from cvbatch.schema import ROW_ID, predictions_schema
+from cvbatch.tasks.masks import decode_mask as decode_mask
+from cvbatch.writing.log import Log, newest_name, record_name
+from cvbatch.writing.manifest import latest_manifest
+from cvbatch.writing.records import DataFile
+from cvbatch.writing.store import Store, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+
+
+def read(
+    output: str, *, columns: Sequence[str] | None = None, filter: pads.Expression | None = None
+) -> pd.DataFrame:
+    """Read the predictions of a run.
+
+    Args:
+        output: The output location.
+        columns: Only these columns.
+        filter: Only rows for which this expression holds, such as `pyarrow.dataset.field("status") == "ok"`;
+            columns and filter are pushed down to Parquet.
+
+    Returns:
+        One row per image that is committed, in the order of the plan.
+
+    Raises:
+        OutputError: If there is no run.
+        CorruptionError: If a committed file is missing.
+    """
+    store, plan = _open(output)
+
+    def load(files: Sequence[DataFile]) -> pa.Table:
+        return _dataset(store, plan, files).to_table(columns=_with_row_id(columns), filter=filter)
+
+    table = _steadily(store, plan, load).sort_by(ROW_ID)
+    return (table if columns is None else table.select(list(columns))).to_pandas()
+
+
+def open_dataset(output: str) -> pads.Dataset:
+    """Open the predictions as an Arrow dataset, for data that does not fit into memory.
+
+    Args:
+        output: The output location.
+
+    Returns:
+        The dataset of the files that are committed now.
+
+    Raises:
+        OutputError: If there is no run.
+    """
+    store, plan = _open(output)
+    return _steadily(store, plan, lambda files: _dataset(store, plan, files))
+
+
+def read_detections(output: str, alias: str = "detection") -> pd.DataFrame:
+    """Read boxes as a tidy frame: one row per box.
+
+    Args:
+        output: The output location.
+        alias: The detection model's prefix.
+
+    Returns:
+        `row_id`, `image_uri`, `label`, `label_id`, `score`, `x_min`, `y_min`, `x_max`, `y_max` in pixels of
+        the oriented original, and `mask` (COCO RLE counts) or `keypoints` (x, y, score flattened) where the
+        model gives them.
+    """
+    table = _rows_of(output, alias, "detection", ("boxes", "labels", "label_ids", "scores", "masks", "keypoints"))
+    frame = _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"})
+    corners = ("x_min", "y_min", "x_max", "y_max")
+    for at, name in enumerate(corners):
+        frame[name] = frame["_box"].str[at].astype("float32")
+    optional = {f"{alias}_masks": "mask", f"{alias}_keypoints": "keypoints"}
+    return frame.drop(columns="_box").rename(columns=optional)
+
+
+def read_segments(output: str, alias: str = "segmentation") -> pd.DataFrame:
+    """Read segments as a tidy frame: one row per class that is present in an image.
+
+    Args:
+        output: The output location.
+        alias: The segmentation model's prefix.
+
+    Returns:
+        `row_id`, `image_uri`, `width`, `height`, `label`, `label_id`, `area` (share of the pixels) and
+        `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
+    """
+    table = _rows_of(output, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), ("width", "height"))
+    return _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
+
+
+def label_map(output: str, alias: str) -> dict[int, str]:
+    """Return the categories of a model as id → name.
+
+    Args:
+        output: The output location.
+        alias: The model's prefix.
+
+    Raises:
+        OutputError: If the run has no such model.
+    """
+    _, plan = _open(output)
+    for model in plan.models:
+        if model.alias == alias:
+            return {index: name for index, name in enumerate(model.categories) if name is not None}
+    raise OutputError(f"{output} has no model {alias!r}; it has {', '.join(model.alias for model in plan.models)}")
+
+
+def current_files(store: Store, plan: Plan) -> list[DataFile]:
+    """The files that make up the predictions now, in the order of their rows."""
+    manifest = latest_manifest(store)
+    if manifest is not None and newest_name(store) == record_name(manifest[0]):
+        return manifest[1]
+    state = Log(store, plan.rows).state
+    return sorted(state.files.values(), key=lambda file: file.ranges)
+
+
+def _open(output: str) -> tuple[Store, Plan]:
+    store = open_store(output)
+    plan = load_plan(store)
+    if plan is None:
+        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
+    return store, plan
+
+
+def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
+    fields = [column for model in plan.models for column in model.fields()]
+    schema = predictions_schema(fields, exif=plan.job["source"]["exif"], carried=plan.carried(store))
+    return pads.dataset([f"{store.root}/{file.path}" for file in files], schema=schema, format="parquet")
+
+
+def _steadily(store: Store, plan: Plan, load: Callable[[Sequence[DataFile]], T]) -> T:
+    """Load from a list of files; if one is gone, from the list that is true now."""
+    files = current_files(store, plan)
+    for _ in range(_ATTEMPTS):
+        try:
+            return load(files)
+        except FileNotFoundError as error:
+            now = current_files(store, plan)
+            if [file.path for file in now] == [file.path for file in files]:
+                raise CorruptionError(f"{store.root}: a committed file is missing: {error}") from None
+            files = now
+    raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
+
+
+def _with_row_id(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(dict.fromkeys([*columns, ROW_ID]))
+
+
+def _rows_of(output: str, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:
+    _, plan = _open(output)
+    model = next((model for model in plan.models if model.alias == alias), None)
+    if model is None or model.task != task:
+        known = [model.alias for model in plan.models if model.task == task]
+        raise OutputError(f"{output} has no {task} model {alias!r}; it has {', '.join(known) or 'none'}")
+    present = {column.name for column in model.fields()}
+    columns = [f"{alias}_{name}" for name in names if f"{alias}_{name}" in present]
+    return read(output, columns=[ROW_ID, "image_uri", *facts, *columns])
+
+
+def _exploded(table: pd.DataFrame, alias: str, renames: dict[str, str]) -> pd.DataFrame:
+    lists = [name for name in table.columns if name.startswith(f"{alias}_")]
+    filled = table[table[lists[0]].str.len() > 0]
+    frame = filled.explode(lists, ignore_index=True)
+    return frame.rename(columns={f"{alias}_{old}": new for old, new in renames.items()}).infer_objects()

@@ -1,0 +1,117 @@
+"""Every column name and Arrow type of the predictions, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from cvbatch.errors import SourceError
+
+ROW_ID: Final = "row_id"
+IMAGE_URI: Final = "image_uri"
+STATUS: Final = "status"
+OK: Final = "ok"
+ERROR: Final = "error"
+ERROR_STAGE: Final = "error_stage"
+ERROR_TYPE: Final = "error_type"
+
+IMAGE_FIELDS: Final = (
+    pa.field(ROW_ID, pa.int64(), nullable=False),
+    pa.field(IMAGE_URI, pa.string(), nullable=False),
+    pa.field("image_bytes", pa.int64()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("format", pa.string()),
+    pa.field("content_sha256", pa.string()),
+    pa.field(STATUS, pa.string(), nullable=False),
+    pa.field(ERROR_STAGE, pa.string()),
+    pa.field(ERROR_TYPE, pa.string()),
+    pa.field("error_message", pa.string()),
+    pa.field("error_transient", pa.bool_()),
+)
+
+EXIF_FIELDS: Final = (
+    pa.field("exif_captured_at", pa.timestamp("ms")),
+    pa.field("exif_camera", pa.string()),
+    pa.field("exif_latitude", pa.float64()),
+    pa.field("exif_longitude", pa.float64()),
+)
+
+STRINGS: Final = pa.list_(pa.string())
+INTS: Final = pa.list_(pa.int32())
+FLOATS: Final = pa.list_(pa.float32())
+HALVES: Final = pa.list_(pa.float16())
+FLOAT_LISTS: Final = pa.list_(pa.list_(pa.float32()))
+BINARIES: Final = pa.list_(pa.binary())
+
+_TASK_TYPES: Final[dict[str, dict[str, pa.DataType]]] = {
+    "classification": {
+        "label": pa.string(),
+        "label_id": pa.int32(),
+        "score": pa.float32(),
+        "top_labels": STRINGS,
+        "top_label_ids": INTS,
+        "top_scores": FLOATS,
+    },
+    "detection": {
+        "boxes": FLOAT_LISTS,
+        "labels": STRINGS,
+        "label_ids": INTS,
+        "scores": FLOATS,
+        "masks": BINARIES,
+        "keypoints": FLOAT_LISTS,
+    },
+    "segmentation": {"labels": STRINGS, "label_ids": INTS, "areas": FLOATS, "masks": BINARIES},
+    "embedding": {"vector": FLOATS},
+}
+
+
+def task_fields(
+    alias: str, task: str, *, masks: bool = False, keypoints: bool = False, half: bool = False
+) -> list[pa.Field]:
+    """Columns of one model, in their order.
+
+    Args:
+        alias: Prefix of the column names.
+        task: One of `cvbatch.config.TASKS`.
+        masks: Detection only: the model gives instance masks.
+        keypoints: Detection only: the model gives keypoints.
+        half: Embedding only: vectors are float16.
+    """
+    types = dict(_TASK_TYPES[task])
+    if task == "detection" and not masks:
+        del types["masks"]
+    if task == "detection" and not keypoints:
+        del types["keypoints"]
+    if half:
+        types["vector"] = HALVES
+    return [pa.field(f"{alias}_{name}", kind) for name, kind in types.items()]
+
+
+RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {"source_removed"}
+"""Names that a manifest column cannot have, besides those of the job's models."""
+
+
+def predictions_schema(
+    model_fields: Sequence[pa.Field], *, exif: bool = False, carried: Iterable[pa.Field] = ()
+) -> pa.Schema:
+    """The schema of every data file of a run.
+
+    Args:
+        model_fields: Columns of all models of the job.
+        exif: Whether capture time, camera and position are asked for.
+        carried: Columns that come along from a manifest.
+
+    Raises:
+        SourceError: If a carried column has the name of a model's column.
+    """
+    taken = {column.name for column in model_fields}
+    for column in carried:
+        if column.name in taken:
+            raise SourceError(
+                f"the manifest column {column.name!r} has the name of a model's column; "
+                f"use source.rename: {{{column.name}: my_{column.name}}}"
+            )
+    return pa.schema([*IMAGE_FIELDS, *(EXIF_FIELDS if exif else ()), *carried, *model_fields])

@@ -1,0 +1,80 @@
+"""Reading the bytes of one image from a local disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from cvbatch.errors import ImageError
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
+    """Read a regular file; nothing else is ever opened, because opening a FIFO or a device can block or act.
+
+    Args:
+        path: As the file system knows it; links are followed.
+        max_bytes: Larger files are not read.
+
+    Raises:
+        ImageError: `NotFound`, `LinkLoop`, `PermissionDenied`, `NotARegularFile` or `TooManyBytes`.
+        OSError: Anything else that the file system reports.
+    """
+    try:
+        _check(os.stat(path), max_bytes)
+        descriptor = os.open(path, _FLAGS)
+        with open(descriptor, "rb", buffering=0) as file:
+            # What was looked at need not be what was opened.
+            _check(os.fstat(descriptor), max_bytes)
+            data = file.read() if max_bytes is None else _read_at_most(file.fileno(), max_bytes)
+    except OSError as error:
+        named = _named(path, error)
+        if named is None:
+            raise
+        raise named from error
+    return data
+
+
+def _check(found: os.stat_result, max_bytes: int | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _KINDS if test(found.st_mode)), "something else")
+        raise ImageError("NotARegularFile", f"expected a file, got {kind}")
+    if max_bytes is not None and found.st_size > max_bytes:
+        raise _too_large(found.st_size, max_bytes)
+
+
+def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
+    """Read to the end, and notice a file that grows beyond the limit meanwhile."""
+    with open(descriptor, "rb", closefd=False) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise _too_large(len(data), max_bytes)
+    return data
+
+
+def _too_large(size: int, max_bytes: int) -> ImageError:
+    return ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got {size}")
+
+
+def _named(path: bytes, error: OSError) -> ImageError | None:
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR if os.path.islink(path):
+            target = os.readlink(path).decode("utf-8", errors="backslashreplace")
+            return ImageError("NotFound", f"broken symbolic link to {target}")
+        case errno.ENOENT | errno.ENOTDIR:
+            return ImageError("NotFound", "the file is not there (any more)")
+        case errno.ELOOP:
+            return ImageError("LinkLoop", "symbolic links that lead back to themselves")
+        case errno.EACCES | errno.EPERM:
+            return ImageError("PermissionDenied", "no permission to read the file")
+    return None

@@ -1,0 +1,103 @@
+"""What a run amounts to, in numbers and names: for the table at its end, for `--json` and for `status`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from cvbatch.planning.plan import load_plan
+from cvbatch.predictions import open_dataset
+from cvbatch.record import load_record
+from cvbatch.schema import ERROR, STATUS
+from cvbatch.writing.holder import describe, holder_lives
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import finished
+from cvbatch.writing.records import State
+from cvbatch.writing.store import open_store
+
+_MOST_FAILED: Final = 10
+_MOST_LABELS: Final = 5
+_MOST_ROWS: Final = 5_000_000
+"""Labels of larger runs are not counted at the end of a start; that would take too long."""
+_LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
+
+
+def summarise(output: str, state: State) -> dict[str, Any]:
+    """Sum up a run at the end of a start.
+
+    Args:
+        output: The output location.
+        state: What the commit log says.
+
+    Returns:
+        Plain data: counts, the first failed images by name, the most frequent labels of each model, and
+        what the run record says of this start.
+    """
+    record = load_record(open_store(output))
+    plan = load_plan(open_store(output))
+    dataset = open_dataset(output)
+    models = plan.models if plan else ()
+    seconds = record.get("seconds", 0.0)
+    return {
+        "output": output,
+        "rows": len(state.accepted),
+        "rows_planned": state.planned,
+        "ok": len(state.accepted) - state.errors.total(),
+        "errors": dict((+state.errors).most_common()),
+        "failed": _failed(dataset) if state.errors.total() else [],
+        "finished": state.final,
+        "rows_this_start": record.get("rows_this_start", 0),
+        "seconds": seconds,
+        "rate": record.get("rows_this_start", 0) / seconds if seconds else 0.0,
+        "stage_seconds": record.get("stage_seconds", {}),
+        "skipped": record.get("skipped", {}),
+        "unreadable": record.get("unreadable", []),
+        "top_labels": {
+            model.alias: _top_labels(dataset, f"{model.alias}_{_LABEL_COLUMNS[model.task]}")
+            for model in models
+            if model.task in _LABEL_COLUMNS and state.planned <= _MOST_ROWS
+        },
+    }
+
+
+def status(output: str, log: Log) -> dict[str, Any]:
+    """Say how far a run is, from its log alone."""
+    state = log.state
+    started = state.opened[-1] if state.opened else None
+    done = len(state.accepted)
+    now = (state.last or {}).get("time") if state.final else time.time()
+    return {
+        "output": output,
+        "rows_planned": state.planned,
+        "rows": done,
+        "to_go": state.planned - done,
+        "ok": done - state.errors.total(),
+        "errors": dict((+state.errors).most_common()),
+        "finished": finished(log.store, state),
+        "starts": len(state.opened),
+        "holder": describe(state),
+        "held": holder_lives(state),
+        "seconds_since_start": now - started if started and now else None,
+    }
+
+
+def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:
+    columns = ["row_id", "image_uri", "error_stage", "error_type", "error_message"]
+    table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MOST_FAILED)
+    rows: list[dict[str, Any]] = table.sort_by("row_id").to_pylist()
+    return rows
+
+
+def _top_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
+    counter: Counter[str] = Counter()
+    for batch in dataset.scanner(columns=[column]).to_batches():
+        values = batch.column(0)
+        labels = pc.list_flatten(values) if pa.types.is_list(values.type) else values
+        found = pc.value_counts(labels.drop_null())
+        counter.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+    return dict(counter.most_common(_MOST_LABELS))

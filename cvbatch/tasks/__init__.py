@@ -1,0 +1,1 @@
+"""Tasks: what is taken from a network's output, and how it becomes columns."""

@@ -1,0 +1,160 @@
+"""What people need to test models of their own: generated images, seeded weights, a check of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cvbatch.models import catalog, python_network
+from cvbatch.models.predictor import Predictor
+from cvbatch.models.protocol import Model
+from cvbatch.models.spec import ModelSpec
+from cvbatch.views import View, apply
+
+SIZES = ((320, 240), (240, 320), (500, 375), (200, 200), (333, 417), (320, 240), (97, 130), (320, 240))
+"""(width, height) of images of mixed size, some of them equal."""
+_SHAPES = 12
+_MIN_LABELS = 5
+_MIN_BOXES = 5
+_MIN_BOX_CLASSES = 3
+_MIN_SEGMENT_CLASSES = 3
+
+
+def generate_image(width: int, height: int, *, seed: int = 0) -> Image.Image:
+    """An RGB image with gradients, shapes, texture and noise; the same for the same arguments.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        seed: Different seeds give different images.
+    """
+    random = np.random.default_rng([seed, width, height])
+    corners = random.integers(0, 256, (2, 2, 3), dtype=np.uint8)
+    image = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for number in range(_SHAPES):
+        x, y = random.integers(-width // 8, width), random.integers(-height // 8, height)
+        box = (int(x), int(y), int(x + random.integers(8, width)), int(y + random.integers(8, height)))
+        colour = tuple(int(value) for value in random.integers(0, 256, 3))
+        (draw.ellipse if number % 2 else draw.rectangle)(box, fill=colour, outline=colour[::-1], width=3)
+    pixels = np.asarray(image, dtype=np.int16)
+    waves = 20 * np.sin(np.arange(width) * random.uniform(0.1, 1.5)) * np.ones((height, 1))
+    noise = random.normal(0, 8, pixels.shape) + waves[..., None]
+    return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
+
+
+def generate_images(sizes: Sequence[tuple[int, int]] = SIZES, *, seed: int = 0) -> list[Image.Image]:
+    """One image of each size; see `generate_image`."""
+    return [generate_image(*size, seed=seed + number) for number, size in enumerate(sizes)]
+
+
+def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dict[str, Any]:
+    """Make weights for a torchvision builder whose answers vary from image to image.
+
+    Args:
+        builder: Such as `resnet18` or `ssdlite320_mobilenet_v3_large`.
+        folder: Where the file `BUILDER-SEED.pth` goes, a state dict.
+        seed: Of the weights; the same seed gives the same weights.
+
+    Returns:
+        An entry for `models:` of a job: model, checkpoint and categories (those of the builder's default weights).
+
+    Raises:
+        AssertionError: On eight generated images come out fewer than 5 labels, 5 boxes of 3 classes, or 3 segment
+            classes.
+    """
+    import torch
+
+    from cvbatch.models.seeding import seeded_network
+
+    entry = catalog.entries()[builder]
+    names = catalog.categories(entry.weights[entry.default].categories)
+    images = generate_images([(256, 256)] * 8, seed=seed)
+    network = seeded_network(builder, entry.tasks[0], len(names), images, seed)
+    path = Path(folder) / f"{builder}-{seed}.pth"
+    torch.save(network.state_dict(), path)
+    spec = ModelSpec(
+        alias="seeded",
+        task=entry.tasks[0],
+        kind="torchvision",
+        name=builder,
+        view=entry.view(entry.default, entry.tasks[0]),
+        weights_path=str(path),
+        categories=names,
+        top_k=1,
+    )
+    _assert_varied(spec, predict([spec], images))
+    categories = [name or ("__background__" if at == 0 else "N/A") for at, name in enumerate(names)]
+    return {"model": builder, "checkpoint": str(path), "categories": categories}
+
+
+def predict(specs: Sequence[ModelSpec], images: Sequence[Image.Image], **options: Any) -> dict[str, list[Any]]:
+    """Run models on images, without a job.
+
+    Args:
+        specs: Complete ones.
+        images: RGB.
+        options: Of `Predictor`.
+
+    Returns:
+        The columns as Python lists.
+
+    Raises:
+        AssertionError: An image gave an error.
+    """
+    views = {spec.view: [apply(spec.view, image) for image in images] for spec in specs}
+    predictions = Predictor(specs, **options).predict(views, [image.size for image in images])
+    errors = [error for error in predictions.errors if error]
+    assert not errors, errors
+    return {name: column.to_pylist() for name, column in predictions.columns.items()}
+
+
+def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None = None) -> None:
+    """Check that a factory gives a model that follows the `python:` protocol.
+
+    Args:
+        factory: What a job would name.
+        options: Its keyword arguments.
+
+    Raises:
+        ModelError: Its attributes contradict the protocol.
+        AssertionError: Its answers do, or they depend on which images share a call.
+    """
+    model = factory(**(options or {}))
+    name = f"{factory.__module__}:{factory.__qualname__}"
+    empty = ModelSpec(alias="checked", task="classification", kind="python", name=name, view=View())
+    spec = python_network.complete(empty, model)
+    images = generate_images(SIZES[:4])
+    pixels, sizes = [apply(spec.view, image) for image in images], [image.size for image in images]
+    network = python_network.PythonNetwork(model)
+    together = network.run(pixels, sizes, [spec])[spec.alias]
+    for at, pixel in enumerate(pixels):
+        (alone,) = network.run([pixel], [sizes[at]], [spec])[spec.alias]
+        assert _equal(alone, together[at]), f"{name}: image {at} gives another answer when it shares a call"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
+    if isinstance(one, list | tuple | bytes) or one is None:
+        return bool(one == other)
+    return all(_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+
+
+def _assert_varied(spec: ModelSpec, columns: Mapping[str, list[Any]]) -> None:
+    labels = columns[f"{spec.alias}_label{'' if spec.task == 'classification' else 's'}"]
+    if spec.task == "classification":
+        assert len(set(labels)) >= _MIN_LABELS, f"{spec.name}: only the labels {set(labels)} come out"
+        return
+    kinds = {label for found in labels for label in found}
+    if spec.task == "detection":
+        named = sum(name is not None for name in spec.categories)
+        count = sum(len(found) for found in labels)
+        enough = count >= _MIN_BOXES and len(kinds) >= min(_MIN_BOX_CLASSES, named)
+        assert enough, f"{spec.name}: only {count} boxes of {len(kinds)} classes come out"
+    else:
+        assert len(kinds) >= _MIN_SEGMENT_CLASSES, f"{spec.name}: only the segments {kinds} come out"

@@ -1,0 +1,113 @@
+"""How an image is resized and cropped for a network, in pixels and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A preprocessing up to the last step that keeps uint8 RGB.
+
+    Scaling to floats and normalisation belong to the network.
+    """
+
+    resize: int | tuple[int, int] | None = None
+    """Length of the shorter side, or (height, width); None leaves the size."""
+    crop: tuple[int, int] | None = None
+    """(height, width) of the centre crop after resizing; smaller images are padded with black."""
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def apply(view: View, image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Resize and crop an image, bit for bit as torchvision's functional transforms do on a PIL image.
+
+    Args:
+        view: What the network wants to see.
+        image: An RGB image, oriented.
+
+    Returns:
+        uint8, (height, width, 3), C-contiguous; read-only, because it shares its memory with a `bytes`.
+    """
+    resized = _resized(view, image.size)
+    if image.size != resized:
+        image = image.resize(resized, _RESAMPLING[view.interpolation])
+    if view.crop is not None:
+        height, width = view.crop
+        left, top = _crop_offset(view.crop, resized)
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image)
+
+
+def size_of(view: View, original_size: tuple[int, int]) -> tuple[int, int]:
+    """Size of what `apply` returns.
+
+    Args:
+        view: What the network wants to see.
+        original_size: (width, height) of the oriented original.
+
+    Returns:
+        (width, height) in pixels.
+    """
+    if view.crop is not None:
+        height, width = view.crop
+        return width, height
+    return _resized(view, original_size)
+
+
+def to_original(
+    view: View, original_size: tuple[int, int], boxes: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.floating[Any]]:
+    """Bring boxes from the pixels of a view back to those of the oriented original.
+
+    Args:
+        view: The view that the boxes were found in.
+        original_size: (width, height) of the oriented original.
+        boxes: Float, (n, 4): x_min, y_min, x_max, y_max in pixels of the view.
+
+    Returns:
+        The same in pixels of the original, clipped to it; same shape and dtype.
+    """
+    resized = _resized(view, original_size)
+    left, top = (0, 0) if view.crop is None else _crop_offset(view.crop, resized)
+    scale = np.tile(np.divide(original_size, resized), 2)
+    moved = np.add(boxes, (left, top, left, top), dtype=np.float64) * scale
+    back: npt.NDArray[np.floating[Any]] = np.clip(moved, 0, np.tile(original_size, 2)).astype(boxes.dtype)
+    return back
+
+
+def _resized(view: View, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) after resizing; torchvision cuts the longer side to whole pixels, it does not round."""
+    if view.resize is None:
+        return size
+    if isinstance(view.resize, tuple):
+        height, width = view.resize
+        return width, height
+    width, height = size
+    if width <= height:
+        return view.resize, int(view.resize * height / width)
+    return int(view.resize * width / height), view.resize
+
+
+def _crop_offset(crop: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(left, top) of the centre crop; negative where an image is padded, and Pillow crops black there."""
+    height, width = crop
+    return _centre(size[0], width), _centre(size[1], height)
+
+
+def _centre(length: int, target: int) -> int:
+    if length < target:
+        return -((target - length) // 2)
+    return round((length - target) / 2.0)

@@ -1,0 +1,72 @@
+"""Write tasks: predicted blocks become one Parquet file of good rows and one of error rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvbatch.errors import FencedError
+from cvbatch.schema import ERROR, ERROR_TYPE, ROW_ID, STATUS
+from cvbatch.writing.log import last_record
+from cvbatch.writing.manifest import DATA
+from cvbatch.writing.ranges import ranges_of
+from cvbatch.writing.records import DataFile
+from cvbatch.writing.store import open_store
+
+MEASURES = "_measures_"
+"""Prefix of per-row float columns that stages add for the run record; summed here, never written."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """What every write task of a start has in common."""
+
+    output: str
+    epoch: int
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The tiny answer of a write task."""
+
+    files: tuple[DataFile, ...]
+    measures: dict[str, float]
+
+
+def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
+    """Write blocks under names never used before; nothing counts until the driver commits it.
+
+    Args:
+        job: Where to and under which epoch.
+        blocks: Predicted units; their rows may come in any order.
+
+    Raises:
+        FencedError: If the log shows that another start has taken over.
+    """
+    table = pa.concat_tables([block for block in blocks if block.num_rows])
+    measured = [name for name in table.column_names if name.startswith(MEASURES)]
+    measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
+    table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
+    failed = pc.equal(table[STATUS], ERROR)
+    parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
+    return Written(tuple(_write(job, part) for part in parts), measures)
+
+
+def _write(job: WriteJob, table: pa.Table) -> DataFile:
+    store = open_store(job.output)
+    path = f"{DATA}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
+    record = last_record(store)
+    if record is None or record["epoch"] != job.epoch or record["type"] == "final":
+        raise FencedError(f"{job.output}: another start has taken over")
+    size = store.add_file(path, lambda local: pq.write_table(table, local, compression="zstd", store_schema=False))
+    errors = Counter(kind for kind in table[ERROR_TYPE].to_pylist() if kind) if table[ERROR_TYPE].null_count == 0 else {}
+    row_ids = np.asarray(table[ROW_ID].to_numpy(), dtype=np.int64)
+    return DataFile(path, size, tuple(ranges_of(row_ids)), dict(errors))

@@ -1,0 +1,102 @@
+"""Sets of row ids as sorted, disjoint, half-open ranges."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Range = tuple[int, int]
+
+
+class RowRanges:
+    """A set of row ids that grows and shrinks by ranges; neighbours are merged, so it stays small."""
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for low, high in ranges:
+            self.add(low, high)
+
+    def __iter__(self) -> Iterator[Range]:
+        return iter(zip(self._starts, self._ends, strict=True))
+
+    def __len__(self) -> int:
+        """Number of row ids."""
+        return sum(self._ends) - sum(self._starts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowRanges) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def overlaps(self, low: int, high: int) -> bool:
+        """Whether any row id of the range is in the set."""
+        at = bisect_right(self._ends, low)
+        return at < len(self._starts) and self._starts[at] < high
+
+    def add(self, low: int, high: int) -> None:
+        """Add a range.
+
+        Raises:
+            ValueError: If it is empty or overlaps what is there.
+        """
+        if low >= high:
+            raise ValueError(f"expected a range of at least one row, got {low} to {high}")
+        if self.overlaps(low, high):
+            raise ValueError(f"rows {low} to {high} are there already, at least in part")
+        at = bisect_left(self._starts, low)
+        joins_left = at > 0 and self._ends[at - 1] == low
+        joins_right = at < len(self._starts) and self._starts[at] == high
+        if joins_left and joins_right:
+            self._ends[at - 1] = self._ends.pop(at)
+            self._starts.pop(at)
+        elif joins_left:
+            self._ends[at - 1] = high
+        elif joins_right:
+            self._starts[at] = low
+        else:
+            self._starts.insert(at, low)
+            self._ends.insert(at, high)
+
+    def remove(self, low: int, high: int) -> None:
+        """Remove a range.
+
+        Raises:
+            ValueError: If not all of it is there.
+        """
+        at = bisect_right(self._starts, low) - 1
+        if at < 0 or self._ends[at] < high or low >= high:
+            raise ValueError(f"rows {low} to {high} are not all there")
+        start, end = self._starts[at], self._ends[at]
+        pieces = [(a, b) for a, b in ((start, low), (high, end)) if a < b]
+        self._starts[at : at + 1] = [a for a, _ in pieces]
+        self._ends[at : at + 1] = [b for _, b in pieces]
+
+    def missing(self, rows: int) -> list[Range]:
+        """The ranges of 0 … rows−1 that are not in the set, in order."""
+        edges = [0, *(edge for pair in self for edge in pair), rows]
+        return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
+
+
+def ranges_of(row_ids: npt.NDArray[np.int64]) -> list[Range]:
+    """Return the ranges that hold exactly these row ids.
+
+    Args:
+        row_ids: int64 (n,), any order.
+
+    Raises:
+        ValueError: If a row id occurs twice.
+    """
+    if not len(row_ids):
+        return []
+    ordered = np.sort(row_ids)
+    steps = np.diff(ordered)
+    if (steps == 0).any():
+        raise ValueError("a row id occurs twice")
+    breaks = np.flatnonzero(steps > 1)
+    starts = ordered[np.concatenate(([0], breaks + 1))]
+    ends = ordered[np.concatenate((breaks, [len(ordered) - 1]))] + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))

@@ -1,0 +1,165 @@
+"""The records of the commit log and what they add up to.
+
+`State.apply` is a pure fold: the same records give the same state on every machine. It refuses what the
+protocol forbids, so a log that can be read is a log that is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvbatch.errors import CorruptionError
+from cvbatch.writing.ranges import Range, RowRanges
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One Parquet file of the predictions, as the log knows it."""
+
+    path: str
+    size: int
+    ranges: tuple[Range, ...]
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Error rows in it by `error_type`; empty in a file of good rows."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(high - low for low, high in self.ranges)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the start that wrote it."""
+        return epoch_of(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a record or a manifest."""
+        failed = sum(self.errors.values())
+        return {
+            "path": self.path,
+            "size": self.size,
+            "ranges": [list(pair) for pair in self.ranges],
+            "statuses": {"ok": self.rows - failed, "error": failed},
+            "errors": dict(self.errors),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> DataFile:
+        """The inverse of `to_json`."""
+        ranges = tuple((low, high) for low, high in data["ranges"])
+        return DataFile(data["path"], data["size"], ranges, data["errors"])
+
+
+def epoch_of(path: str) -> int:
+    """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; -1 for any other name."""
+    number = path.rpartition("/")[2].partition("-")[0].removeprefix("e")
+    return int(number) if number.isdigit() else -1
+
+
+@dataclass(slots=True)
+class State:
+    """What the log says up to some record."""
+
+    planned: int
+    """Rows of the plan, with its extensions."""
+    epoch: int = 0
+    next_seq: int = 0
+    last: Record | None = None
+    holder: Record | None = None
+    """The newest `open` record."""
+    files: dict[str, DataFile] = field(default_factory=dict)
+    accepted: RowRanges = field(default_factory=RowRanges)
+    parts: list[Mapping[str, Any]] = field(default_factory=list)
+    """Plan parts that were added after the plan was made."""
+    removed: RowRanges = field(default_factory=RowRanges)
+    errors: Counter[str] = field(default_factory=Counter)
+    opened: list[float] = field(default_factory=list)
+    """When each epoch began."""
+
+    @property
+    def final(self) -> bool:
+        """Whether the last record is `final`."""
+        return self.last is not None and self.last["type"] == "final"
+
+    def accepts(self, file: DataFile) -> bool:
+        """Whether a file's rows are planned and none of them is accepted yet."""
+        return not any(high > self.planned or self.accepted.overlaps(low, high) for low, high in file.ranges)
+
+    def apply(self, record: Record) -> None:
+        """Take in the next record.
+
+        Raises:
+            CorruptionError: If the protocol forbids it here.
+        """
+        kind, epoch = record["type"], record["epoch"]
+        if kind == "open":
+            self._require(epoch > self.epoch, record, "its epoch is not newer")
+            self.epoch, self.holder = epoch, record
+            self.opened.append(record["time"])
+        else:
+            self._require(epoch == self.epoch, record, f"the run is held by epoch {self.epoch}")
+            self._require(not self.final, record, "only open may follow final")
+            getattr(self, f"_{kind}", self._unknown)(record)
+        self.last = record
+        self.next_seq += 1
+
+    def _commit(self, record: Record) -> None:
+        for data in record["files"]:
+            self._add(DataFile.from_json(data), record)
+
+    def _replace(self, record: Record) -> None:
+        gone = [self.files.get(path) for path in record["remove"]]
+        before, after = RowRanges(), RowRanges()
+        for file in gone:
+            if file is None:
+                raise CorruptionError(f"log record {self.next_seq}: replaces a file that is not accepted")
+            self._fill(before, file, record)
+        new = [DataFile.from_json(data) for data in record["add"]]
+        for file in new:
+            self._fill(after, file, record)
+        self._require(before == after, record, "the new rows are not the rows that were replaced")
+        for path in record["remove"]:
+            file = self.files.pop(path)
+            self.errors.subtract(file.errors)
+            for low, high in file.ranges:
+                self.accepted.remove(low, high)
+        for file in new:
+            self._add(file, record)
+
+    def _extend(self, record: Record) -> None:
+        for part in record["parts"]:
+            self._require(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
+            self.planned += part["rows"]
+            self.parts.append(part)
+
+    def _removed(self, record: Record) -> None:
+        for low, high in record["ranges"]:
+            self.removed.add(low, high)
+
+    def _final(self, record: Record) -> None:
+        self._require(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")
+
+    def _unknown(self, record: Record) -> None:
+        self._require(False, record, "this version does not know its type; use a newer cvbatch")
+
+    def _add(self, file: DataFile, record: Record) -> None:
+        self._require(file.path not in self.files and self.accepts(file), record, f"rows of {file.path} are taken")
+        self._fill(self.accepted, file, record)
+        self.files[file.path] = file
+        self.errors.update(file.errors)
+
+    def _fill(self, rows: RowRanges, file: DataFile, record: Record) -> None:
+        try:
+            for low, high in file.ranges:
+                rows.add(low, high)
+        except ValueError as error:
+            raise CorruptionError(f"log record {self.next_seq}: {file.path}: {error}") from None
+
+    def _require(self, condition: bool, record: Record, why: str) -> None:
+        if not condition:
+            raise CorruptionError(f"log record {self.next_seq} ({record['type']}): {why}")

@@ -1,0 +1,113 @@
+"""What all tests share: one Ray head for the whole run, and the command line as a person calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# before anything imports ray, which reads it once
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cvbatch = Callable[..., Answer]
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[str]:
+    """A standing head with four logical CPUs; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ("--num-cpus=4", "--include-dashboard=false", "--object-store-memory=1000000000", "--block")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--node-ip-address=127.0.0.1"]
+    head = subprocess.Popen(
+        [*command, f"--port={port}", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for_port(port, head)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(timeout=60)
+
+
+def _wait_for_port(port: int, head: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert head.poll() is None, f"ray start ended with {head.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError("the Ray head did not start")
+
+
+@pytest.fixture
+def cvbatch(tmp_path: Path) -> Cvbatch:
+    """Run `cvbatch` in an empty folder, without a cluster."""
+    return lambda *arguments: _run(arguments, tmp_path, {})
+
+
+@pytest.fixture
+def cvbatch_on_head(tmp_path: Path, ray_head: str) -> Cvbatch:
+    """Run `cvbatch` attached to the standing head."""
+    return lambda *arguments: _run(arguments, tmp_path, {"RAY_ADDRESS": ray_head})
+
+
+def _run(arguments: tuple[object, ...], folder: Path, environment: dict[str, str]) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "cvbatch", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def make_photo(path: Path, *, seed: int = 0, size: tuple[int, int] = (40, 30), **options: Any) -> Path:
+    """Write a small image with some structure; its kind follows from the suffix."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of twelve small photos."""
+    folder = tmp_path / "photos"
+    for number in range(12):
+        make_photo(folder / f"{number:02d}.jpg", seed=number, size=(40 + number, 30))
+    return folder

@@ -1,0 +1,87 @@
+"""Views are bit for bit those of torchvision on PIL images, and boxes find their way back."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import functional
+from torchvision.transforms.functional import InterpolationMode
+
+from cvbatch.views import View, apply, size_of, to_original
+
+SIZES = [(1, 1), (7, 7), (40, 30), (30, 40), (64, 33), (33, 64), (50, 49), (200, 3), (48, 32), (31, 31)]
+VIEWS = [
+    View(),
+    View(resize=32),
+    View(resize=32, crop=(28, 28), interpolation="bicubic"),
+    View(resize=33, crop=(28, 28)),
+    View(resize=(20, 45), interpolation="nearest"),
+    View(crop=(32, 32)),
+    View(crop=(41, 20)),
+    View(resize=15, crop=(22, 35)),
+]
+
+
+def noise(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def torchvision_view(view: View, image: Image.Image) -> np.ndarray[Any, Any]:
+    if view.resize is not None:
+        size = list(view.resize) if isinstance(view.resize, tuple) else [view.resize]
+        image = functional.resize(image, size, InterpolationMode(view.interpolation))
+    if view.crop is not None:
+        image = functional.center_crop(image, list(view.crop))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_apply_equals_torchvision(view: View, size: tuple[int, int]) -> None:
+    image = noise(*size)
+    seen = apply(view, image)
+    np.testing.assert_array_equal(seen, torchvision_view(view, image))
+    assert seen.dtype == np.uint8
+    assert seen.flags.c_contiguous
+    assert seen.shape == (*reversed(size_of(view, size)), 3)
+
+
+def test_sizes_equal_torchvision_where_rounding_matters() -> None:
+    view = View(resize=13, crop=(9, 11))
+    for width, height in itertools.product(range(1, 27, 2), range(2, 27, 3)):
+        image = noise(width, height)
+        np.testing.assert_array_equal(apply(view, image), torchvision_view(view, image))
+
+
+def test_an_image_of_the_right_size_is_not_resampled() -> None:
+    image = noise(40, 32)
+    np.testing.assert_array_equal(apply(View(resize=32), image), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("view", "size", "box", "expected"),
+    [
+        (View(), (100, 50), (1, 2, 3, 4), (1, 2, 3, 4)),
+        (View(resize=25), (100, 50), (1, 2, 3, 4), (2, 4, 6, 8)),
+        (View(resize=(100, 100)), (100, 50), (10, 10, 20, 20), (10, 5, 20, 10)),
+        (View(resize=50, crop=(40, 40)), (100, 50), (0, 0, 40, 40), (30, 5, 70, 45)),
+        (View(crop=(60, 60)), (40, 50), (0, 0, 60, 60), (0, 0, 40, 50)),
+        (View(crop=(60, 60)), (40, 50), (15, 10, 20, 20), (5, 5, 10, 15)),
+        (View(resize=25), (100, 50), (-5, -5, 70, 70), (0, 0, 100, 50)),
+    ],
+)
+def test_boxes_return_to_the_original(
+    view: View, size: tuple[int, int], box: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    back = to_original(view, size, np.array([box], dtype=np.float32))
+    np.testing.assert_allclose(back, [expected], rtol=1e-6)
+    assert back.dtype == np.float32
+
+
+def test_no_boxes_stay_no_boxes() -> None:
+    assert to_original(View(resize=9), (30, 20), np.zeros((0, 4), np.float32)).shape == (0, 4)
