@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import NoReturn
 
 from cvbatch import commands
 from cvbatch.config import TASKS
-from cvbatch.errors import CvbatchError
+from cvbatch.errors import CvbatchError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,8 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cvbatch", description="Label large image archives with pretrained models.")
+    parser = _Parser(prog="cvbatch", description="Label large image archives with pretrained models.")
     parser.add_argument("--version", action="version", version=f"cvbatch {metadata.version('cvbatch')}")
     commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -66,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from cvbatch.config import load_job
-from cvbatch.console import Terminal, counts, duration, facts, grid, summary_table
+from cvbatch.config import TASKS, load_job
+from cvbatch.console import Terminal, counts, duration, facts, models_table, summary_table
 from cvbatch.errors import OutputError, RunError
 from cvbatch.planning.plan import load_plan
 from cvbatch.writing.log import Log
@@ -95,8 +95,11 @@ def models(options: argparse.Namespace) -> int:
     found = [asdict(model) for model in list_models(options.task)]
     if options.json:
         return _write_json(found)
-    header = list(found[0])
-    Console().print(grid(header, ([str(model[name]) for name in header] for model in found)))
+    console = Console()
+    for task in [options.task] if options.task else TASKS:
+        console.print(models_table(task, [model for model in found if task in model["tasks"]]))
+    for note in dict.fromkeys(f"{model['model']}: {model['note']}" for model in found if model["note"]):
+        console.print(note, highlight=False)
     return 0
 
 
@@ -104,7 +107,8 @@ def demo(options: argparse.Namespace) -> int:
     """`cvbatch demo`."""
     from cvbatch.demo import run_demo
 
-    return run_demo(options.output, Console())
+    with _native_output_aside(), _interruptible():
+        return run_demo(options.output, Console())
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cvbatch.complaints import explain
 from cvbatch.errors import JobError
+from cvbatch.locations import local_path
 
 Task = Literal["classification", "detection", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
 ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
+
+_Text = Annotated[str, Field(min_length=1)]
+_Count = Annotated[int, Field(gt=0, strict=True)]
 
 
 class _Section(BaseModel):
@@ -28,7 +32,7 @@ class _Section(BaseModel):
 class SourceConfig(_Section):
     """Where the images come from."""
 
-    uri: str
+    uri: _Text
     """A directory, a glob, one image, or a manifest (`.csv`, `.jsonl`, `.parquet`)."""
     extensions: Literal["any"] | tuple[str, ...] | None = None
     """Suffixes that count as images; `any` takes every file; by default the known ones."""
@@ -36,16 +40,16 @@ class SourceConfig(_Section):
     """Add capture time, camera and position as columns."""
     rename: Mapping[str, str] = Field(default_factory=dict)
     """New names for manifest columns, old name to new name."""
-    limit: Annotated[int, Field(gt=0)] | None = None
+    limit: _Count | None = None
     """Take only the first so many images."""
-    max_pixels: Annotated[int, Field(gt=0)] = 178_000_000
+    max_pixels: _Count = 178_000_000
     """Images whose header promises more are error rows."""
 
 
 class ModelConfig(_Section):
     """One model of the job, and what is taken from it."""
 
-    model: str
+    model: _Text
     """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
@@ -59,11 +63,11 @@ class ModelConfig(_Section):
     """Names for own weights, as a list or a file with one name a line."""
     sha256: str | None = None
     """Expected hash of the weights file."""
-    seed: int = 0
+    seed: Annotated[int, Field(strict=True)] = 0
     """Seed of random weights."""
-    top_k: Annotated[int, Field(gt=0)] = 5
+    top_k: _Count = 5
     """Classification: how many of the best classes are kept."""
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    score_threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
     """Detection: boxes below are dropped; by default the model's own threshold."""
     normalize: bool = False
     """Embedding: scale each vector to length 1."""
@@ -91,18 +95,18 @@ class ComputeConfig(_Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    batch_size: _Count | Literal["auto"] = "auto"
     """Images in one forward pass."""
-    unit_rows: Annotated[int, Field(gt=0, le=4096)] | Literal["auto"] = "auto"
+    unit_rows: Annotated[int, Field(gt=0, le=4096, strict=True)] | Literal["auto"] = "auto"
     """Images that move through the cluster together."""
-    num_actors: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    num_actors: _Count | Literal["auto"] = "auto"
     """Processes that hold the models."""
 
 
 class OutputConfig(_Section):
     """Where the predictions go."""
 
-    uri: str
+    uri: _Text
 
 
 class Job(_Section):
@@ -117,10 +121,12 @@ class Job(_Section):
         """What must stay the same for two starts to be the same run.
 
         Returns:
-            Plain JSON data: the source without its limit, the models, the precision as asked.
+            Plain JSON data: the source at its absolute location without its limit, the models, the precision
+            as asked.
         """
+        located = {"uri": local_path(self.source.uri) or self.source.uri}
         return {
-            "source": self.source.model_dump(mode="json", exclude={"limit"}),
+            "source": self.source.model_dump(mode="json", exclude={"limit"}) | located,
             "models": [model.model_dump(mode="json") for model in self.models],
             "precision": self.compute.precision,
         }
@@ -149,14 +155,14 @@ def load_job(
             raise JobError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(data, dict):
             raise JobError(f"{path}: expected a mapping with source, models and output, got {type(data).__name__}")
-    data = _merge(data, defaults or {})
+    data = _merge({key: value for key, value in data.items() if value is not None}, defaults or {})
     for override in overrides:
         _set(data, override)
     try:
         return Job.model_validate(data)
     except ValidationError as error:
         where = f"{path}: " if path else ""
-        raise JobError(where + "; ".join(_explain(item) for item in error.errors())) from None
+        raise JobError(where + "; ".join(explain(error.errors(), Job))) from None
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,37 +196,11 @@ def _set(data: dict[str, Any], override: str) -> None:
 
 def _step(node: Any, part: str, override: str) -> Any:
     if isinstance(node, list):
-        if part.isdigit() and int(part) < len(node):
+        if part.isdecimal() and int(part) < len(node):
             return node[int(part)]
-        raise JobError(f"--set {override}: expected a list position from 0 to {len(node) - 1}, got {part!r}")
+        raise JobError(f"--set {override}: expected a list position below {len(node)}, got {part!r}")
     if isinstance(node, dict):
-        return node.setdefault(part, {})
+        if node.get(part) is None:
+            node[part] = {}
+        return node[part]
     raise JobError(f"--set {override}: nothing lies below {part!r}")
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    place = [part for part in item["loc"] if part in _KNOWN or isinstance(part, int)]
-    name = ".".join(str(part) for part in (item["loc"] if item["type"] == "extra_forbidden" else place))
-    if item["type"] == "extra_forbidden":
-        *parents, last = item["loc"]
-        known = _keys_at(parents)
-        near = difflib.get_close_matches(str(last), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        return f"{name}: unknown key; {hint}"
-    if item["type"] == "missing":
-        return f"{name}: missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message[0].lower() + message[1:]}, got {item.get('input')!r}" if name else message
-
-
-def _keys_at(parents: Sequence[Any]) -> list[str]:
-    section = {"source": SourceConfig, "models": ModelConfig, "compute": ComputeConfig, "output": OutputConfig}
-    at: type[_Section] = section.get(str(parents[0]), Job) if parents else Job
-    return [field.alias or name for name, field in at.model_fields.items()]
-
-
-_KNOWN = {
-    field.alias or name
-    for section in (Job, SourceConfig, ModelConfig, ComputeConfig, OutputConfig)
-    for name, field in section.model_fields.items()
-}

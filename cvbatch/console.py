@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -91,13 +91,16 @@ def facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
     return table
 
 
-def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table with a header."""
-    table = Table()
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:
+    """A table of models that can do a task; weights that are not the default are spelled out."""
+    table = Table(title=f"\n{task}", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for name in ("categories", "licence", "MB", "here"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "MB" else "left")
+    for model in models:
+        name = model["model"] if model["default"] else f"{model['model']}:{model['weights']}"
+        here = "yes" if model["here"] else "no"
+        table.add_row(name, model["categories"], model["licence"], f"{model['megabytes']:.0f}", here)
     return table
 
 

@@ -114,12 +114,14 @@ def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
         return work()
     except ImageError as error:
         return RowError(stage, error.kind, _one_line(error))
-    except Exception as error:  # noqa: BLE001 - one bad image must never take its neighbours along
+    except Exception as error:  # one bad image must never take its neighbours along
         return RowError(stage, type(error).__name__, _one_line(error), _is_transient(error))
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MESSAGE_LIMIT] or type(error).__name__
+    """The message as text that Arrow can hold: names that are not UTF-8 reach Python as lone surrogates."""
+    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+    return text[:_MESSAGE_LIMIT] or type(error).__name__
 
 
 def _is_transient(error: BaseException) -> bool:

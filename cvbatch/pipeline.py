@@ -57,8 +57,7 @@ def run(job: Job, watcher: Watcher, *, pythonpath: str | None = None) -> State:
     if plan is not None:
         check_job(store, plan, job)
         log = Log(store, plan.rows)
-        if log.state.final and not wants_more(log.state, plan, job.source.limit):
-            finish_tail(log)
+        if log.state.final and not wants_more(log.state, plan, job.source.limit) and finish_tail(log):
             return log.state
         refuse_if_held(log.state, store.root)
     record = Record()

@@ -32,7 +32,7 @@ def pack(images: Sequence[Image | None]) -> pa.StructArray:
     )
     shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
     heights, widths = (pa.array([shape[axis] for shape in shapes], pa.int32()) for axis in (0, 1))
-    absent = pa.array([image is None for image in images])
+    absent = pa.array([image is None for image in images], pa.bool_())
     return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", "height", "width"], mask=absent)
 
 
@@ -44,11 +44,10 @@ def unpack(column: pa.ChunkedArray) -> list[Image | None]:
         pixels = chunk.field("pixels")
         offsets = np.frombuffer(pixels.buffers()[1], dtype=np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
         flat = np.frombuffer(pixels.buffers()[2] or b"", dtype=np.uint8)
+        flat.flags.writeable = False
         heights, widths = (chunk.field(name).to_numpy() for name in ("height", "width"))
         images.extend(
             flat[start:end].reshape(height, width, 3) if here else None
-            for here, start, end, height, width in zip(
-                present, offsets[:-1], offsets[1:], heights, widths, strict=True
-            )
+            for here, start, end, height, width in zip(present, offsets[:-1], offsets[1:], heights, widths, strict=True)
         )
     return images

@@ -29,9 +29,7 @@ T = TypeVar("T")
 _ATTEMPTS = 5
 
 
-def read(
-    output: str, *, columns: Sequence[str] | None = None, filter: pads.Expression | None = None
-) -> pd.DataFrame:
+def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expression | None = None) -> pd.DataFrame:
     """Read the predictions of a run.
 
     Args:
@@ -53,7 +51,8 @@ def read(
         return _dataset(store, plan, files).to_table(columns=_with_row_id(columns), filter=filter)
 
     table = _steadily(store, plan, load).sort_by(ROW_ID)
-    return (table if columns is None else table.select(list(columns))).to_pandas()
+    frame: pd.DataFrame = (table if columns is None else table.select(list(columns))).to_pandas()
+    return frame
 
 
 def open_dataset(output: str) -> pads.Dataset:

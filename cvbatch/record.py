@@ -54,7 +54,8 @@ class Record:
             "precision": pools and pools.precision,
             "parity": "not applicable" if all(model.random for model in plan.models) else "fp32 is the reference",
             "finished": state.final,
-            "stopped_by": stopped_by and {
+            "stopped_by": stopped_by
+            and {
                 "type": type(stopped_by).__name__,
                 "message": str(stopped_by),
                 "details": getattr(stopped_by, "details", ""),

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
 
 from cvbatch.decode import Decoded, decode
-from cvbatch.errors import ImageError, RowError, attempt
+from cvbatch.errors import RowError, attempt
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
 from cvbatch.sources.entries import LOCATION, MODIFIED
@@ -73,7 +74,7 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
         for uri, exact in zip(rows["image_uri"].to_pylist(), rows[LOCATION].to_pylist(), strict=True)
     ]
     carried = [name for name in rows.column_names if name not in (LOCATION, MODIFIED)]
-    return _decode_all(rows.select(carried), [lambda path=path: _fetch(path) for path in paths], options)
+    return _decode_all(rows.select(carried), [partial(_fetch, path) for path in paths], options)
 
 
 def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
@@ -81,7 +82,7 @@ def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
     ours = {column.name for column in (*IMAGE_FIELDS[2:], *EXIF_FIELDS)}
     rows = table.select([name for name in table.column_names if name not in ours and not name.startswith("_")])
     held = zip(table[ENCODED].to_pylist(), table["content_sha256"].to_pylist(), strict=True)
-    return _decode_all(rows, [lambda pair=pair: _Row(data=pair[0], sha256=pair[1]) for pair in held], options)
+    return _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
 
 
 def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:

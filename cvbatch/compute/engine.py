@@ -13,14 +13,14 @@ from cvbatch.compute.cluster import Cluster, Startup
 from cvbatch.compute.decode_stage import DecodeOptions, error_columns
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.sizing import Pools, size_pools
-from cvbatch.config import ComputeConfig, SourceConfig
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
+from cvbatch.config import ComputeConfig, SourceConfig
 from cvbatch.errors import RowError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
-from cvbatch.versions import versions
 from cvbatch.schema import predictions_schema
+from cvbatch.versions import versions
 from cvbatch.writing.files import WriteJob, Written, write_blocks
 
 _LOST = RowError("predict", "ProcessDied", "the process that worked on this image died each time", transient=True)
@@ -60,7 +60,7 @@ class Engine:
         self._startup.ready()
         from ray.exceptions import RayError
 
-        from cvbatch.compute.stages import probe_models
+        from cvbatch.compute.remote import probe_models
 
         try:
             return probe_models(models)
@@ -106,7 +106,8 @@ class Engine:
         """
         from ray.exceptions import RayError
 
-        from cvbatch.compute.stages import Writers, predicted_blocks
+        from cvbatch.compute.remote import Writers
+        from cvbatch.compute.stages import predicted_blocks
         from cvbatch.compute.stream import written_files
 
         assert self.pools is not None, "prepare comes first"

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, error_columns, pixels_column
 from cvbatch.errors import RowError
 from cvbatch.pixels import unpack
@@ -45,7 +46,8 @@ class Predict:
             device=options.device,
             precision=options.precision,
             batch_size=options.batch_size,
-            threads=options.threads,
+            # logical CPUs of the cluster may be more than this machine has cores
+            threads=min(options.threads, local_cores()),
         )
 
     def __call__(self, unit: pa.Table) -> pa.Table:
@@ -69,9 +71,7 @@ class Predict:
 
     def _predict(self, table: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        views = {
-            view: unpack(table[pixels_column(index)]) for index, view in enumerate(self._options.decode.views)
-        }
+        views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(self._options.decode.views)}
         sizes = list(
             zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True)
         )

@@ -105,4 +105,4 @@ def _cpu_has_bf16() -> bool:
 
 
 def _power_of_two(rows: float) -> int:
-    return min(_MAX_UNIT, max(_MIN_UNIT, 2 ** round(math.log2(max(1.0, rows)))))
+    return int(min(_MAX_UNIT, max(_MIN_UNIT, 2 ** round(math.log2(max(1.0, rows))))))

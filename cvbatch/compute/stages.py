@@ -6,8 +6,7 @@ fusing, dropping or endlessly retrying what must stay one unit.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,13 +17,9 @@ from ray.data.block import BlockMetadata
 
 from cvbatch.compute.decode_stage import fetch_and_decode
 from cvbatch.compute.predict_stage import Predict, PredictOptions
+from cvbatch.compute.remote import RETRIES
 from cvbatch.compute.sizing import Pools
-from cvbatch.models.registry import needs_probe
-from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
-from cvbatch.writing.files import WriteJob, Written, write_blocks
-
-_TASK_RETRIES = 3
 
 
 class UnitSource(Datasource):
@@ -73,7 +68,7 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         UnitSource(output, units),
         override_num_blocks=len(units),
         num_cpus=1,
-        ray_remote_args={"max_retries": _TASK_RETRIES},
+        ray_remote_args={"max_retries": RETRIES},
     )
     dataset = dataset.map_batches(
         partial(fetch_and_decode, options=options.decode),
@@ -81,7 +76,7 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         batch_format="pyarrow",
         zero_copy_batch=True,
         num_cpus=1,
-        max_retries=_TASK_RETRIES,
+        max_retries=RETRIES,
     )
     dataset = dataset.map_batches(
         Predict,
@@ -94,48 +89,6 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         num_gpus=pools.actor_gpus or None,
     )
     yield from dataset.iter_internal_ref_bundles()
-
-
-def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
-    """Load the models that need it in a worker, so that the driver never imports torch."""
-    probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
-    return tuple(ray.get([probe.remote(model) for model in models]))
-
-
-class Writers:
-    """Write tasks that are under way."""
-
-    def __init__(self, job: WriteJob) -> None:
-        self._job = ray.put(job)
-        self._pending: list[ray.ObjectRef[Written]] = []
-        # no CPU of their own: they are short, and must not queue behind decoding
-        self._write = ray.remote(num_cpus=0, max_retries=_TASK_RETRIES)(_write)
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def submit(self, bundles: Iterable[Any]) -> None:
-        """Start writing the blocks of some bundles into one file."""
-        references = [reference for bundle in bundles for reference in bundle.block_refs]
-        self._pending.append(self._write.remote(self._job, *references))
-
-    def finished(self, timeout: float | None = 0) -> list[Written]:
-        """Return what was written meanwhile; None waits for everything."""
-        if not self._pending:
-            return []
-        count = len(self._pending)
-        done, self._pending = ray.wait(self._pending, num_returns=count, timeout=timeout)
-        return ray.get(done)
-
-
-def _write(job: WriteJob, *blocks: pa.Table) -> Written:
-    return write_blocks(job, blocks)
-
-
-def _probe(model: ModelSpec) -> ModelSpec:
-    from cvbatch.models.predictor import probe  # torch stays in the worker
-
-    return probe(model) if needs_probe(model) else model
 
 
 def _read(output: str, unit: Unit) -> list[pa.Table]:
@@ -153,4 +106,3 @@ def _configure(units: int, pools: Pools) -> None:
     context.actor_task_retry_on_errors = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

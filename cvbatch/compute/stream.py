@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from cvbatch.compute.stages import Writers
+from cvbatch.compute.remote import Writers
 from cvbatch.writing.files import Written
 
 _MAX_ROWS: Final = 65_536
 _MAX_BYTES: Final = 128 << 20
-_MAX_SECONDS: Final = 30.0
+_MIN_SECONDS, _MAX_SECONDS = 2.0, 30.0
+_SHARE_OF_ELAPSED: Final = 1 / 8
+"""Files of a young run close sooner, so that a short run is committed in several steps too."""
 _LAST_CALL_SECONDS: Final = 1.0
 
 
@@ -27,15 +29,17 @@ def written_files(bundles: Iterable[Any], writers: Writers, *, early: bool) -> I
         early: Close the first file after one unit, so that something is committed soon.
     """
     gathered: list[Any] = []
-    since = time.monotonic()
+    started = since = time.monotonic()
     try:
         for bundle in bundles:
             gathered.append(bundle)
             full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
             large = sum(one.size_bytes() for one in gathered) >= _MAX_BYTES
-            if early or full or large or time.monotonic() - since >= _MAX_SECONDS:
+            now = time.monotonic()
+            old = now - since >= min(_MAX_SECONDS, max(_MIN_SECONDS, (now - started) * _SHARE_OF_ELAPSED))
+            if early or full or large or old:
                 writers.submit(gathered)
-                gathered, since, early = [], time.monotonic(), False
+                gathered, since, early = [], now, False
             yield from writers.finished()
     except KeyboardInterrupt:
         if gathered:

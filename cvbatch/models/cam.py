@@ -21,7 +21,7 @@ from cvbatch.tasks.detection import Boxes
 from cvbatch.tasks.segmentation import Segments
 from cvbatch.tasks.segmentation import segments as summarise
 
-THRESHOLD = 0.25
+THRESHOLD = 0.2
 """Probability from which a class is seen in a window."""
 _WINDOW = 7
 _SHARE = 0.25
@@ -119,7 +119,7 @@ def _regions_of(label_id: int, heat: Tensor, seen: Tensor, threshold: float) -> 
     fine_seen = functional.interpolate(seen[None, None], size=shape, mode="nearest")[0, 0]
     components = _components(fine > _SHARE)
     found = []
-    for component in components.unique().tolist():
+    for component in np.unique(components.numpy()):
         inside = components == component
         score = float(fine_seen[inside].max())
         if component and score >= threshold:

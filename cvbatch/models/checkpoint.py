@@ -17,6 +17,8 @@ from cvbatch.models.spec import ModelSpec
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 """Heads that only training uses."""
 _BACKGROUND = None
+_UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
+"""What `torch.load` raises on other files; the `pickle` documentation warns of all of these."""
 
 Shapes = Mapping[str, torch.Size]
 
@@ -39,7 +41,7 @@ def read(path: str) -> dict[str, Tensor]:
     else:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except _UNPICKLING as error:
             reason = str(error).strip().partition("\n")[0]
             raise ModelError(f"{path}: expected a state dict as torch.save writes it; {reason}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state

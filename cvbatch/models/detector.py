@@ -77,7 +77,7 @@ def _mask(mask: Tensor, box: Tensor, size: Sequence[int]) -> bytes:
     return encode_mask(inside)
 
 
-class _SmallMasks(GeneralizedRCNNTransform):
+class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
     """Leaves masks at the 28 × 28 pixels that the head gives.
 
     Pasted all at once, the 100 masks of a photo of 12 megapixels take 4.8 GB.
@@ -86,14 +86,16 @@ class _SmallMasks(GeneralizedRCNNTransform):
     @classmethod
     def like(cls, other: GeneralizedRCNNTransform) -> _SmallMasks:
         """Copy the settings of a model's transform."""
-        return cls(
+        copy = cls(
             other.min_size,
             other.max_size,
             other.image_mean,
             other.image_std,
             size_divisible=other.size_divisible,
             fixed_size=other.fixed_size,
-        ).eval()
+        )
+        copy.eval()
+        return copy
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the batch that `forward` makes of one image."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torchvision
@@ -36,6 +35,12 @@ def generate() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
         for name in zoo.list_models(module=module):
             entries[name] = _entry(name, task, categories)
     return {"torchvision": torchvision.__version__.partition("+")[0], "models": entries}, categories
+
+
+def read() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
+    """What the two files hold now, in the form of `generate`."""
+    catalog, categories = (json.loads(path.read_text(encoding="utf-8")) for path in (CATALOG_FILE, CATEGORIES_FILE))
+    return catalog, categories
 
 
 def _entry(name: str, task: str, categories: dict[str, list[str | None]]) -> dict[str, Any]:
@@ -114,8 +119,8 @@ def _dump(data: dict[str, Any], inner: str | None = None) -> str:
 def main() -> None:
     """Write both files beside this module."""
     catalog, categories = generate()
-    Path(CATALOG_FILE).write_text(_dump(catalog, "models"), encoding="utf-8")
-    Path(CATEGORIES_FILE).write_text(_dump(categories), encoding="utf-8")
+    CATALOG_FILE.write_text(_dump(catalog, "models"), encoding="utf-8")
+    CATEGORIES_FILE.write_text(_dump(categories), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Predictor:
             for batch in _batches(step, images):
                 _answer(step, batch, images, sizes, answers, errors)
             seconds["+".join(spec.alias for spec in step.specs)] = time.perf_counter() - started
-        columns = {}
+        columns: dict[str, pa.Array] = {}
         for spec in self._specs:
             columns |= _columns(spec, answers[spec.alias], errors)
         return Predictions(columns=columns, errors=errors, seconds=seconds)

@@ -44,8 +44,8 @@ class Detections:
 class Model(Protocol):
     """What the factory returns.
 
-    Further attributes are optional: `masks` and `keypoints` (detection gives them; default false), `label_map` (name
-    and version of the categories) and `licence`.
+    Embedding models also have `dimension`, the length of their vectors. Further attributes are optional: `masks` and
+    `keypoints` (detection gives them; default false), `label_map` (name and version of the categories) and `licence`.
     """
 
     task: Task

@@ -17,7 +17,7 @@ from cvbatch.models.protocol import Detections, Image, Model, Size
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
-from cvbatch.tasks.segmentation import emitted, segments
+from cvbatch.tasks.segmentation import Segments, emitted, segments
 from cvbatch.views import View, to_original
 
 
@@ -51,26 +51,41 @@ def _answers(spec: ModelSpec, found: Any, sizes: Sequence[Size]) -> Sequence[Any
     if spec.task == "detection":
         return [_boxes(spec, each, size) for each, size in zip(found, sizes, strict=True)]
     if spec.task == "segmentation":
-        maps = (_nearest(np.asarray(labels), size) for labels, size in zip(found, sizes, strict=True))
-        return [segments(labels, emitted(spec)) for labels in maps]
+        return [_segments(spec, np.asarray(labels), size) for labels, size in zip(found, sizes, strict=True)]
     length = len(spec.categories) if spec.task == "classification" else spec.dimension
     rows = np.asarray(found, dtype=np.float32)
-    if rows.ndim != 2 or (length is not None and rows.shape[1] != length):
-        raise ValueError(f"{spec.name}: expected an array ({len(sizes)}, {length or 'n'}), got {rows.shape}")
+    _expect(spec, "answer", rows, (len(sizes), length))
     return list(rows)
 
 
+def _expect(spec: ModelSpec, what: str, array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> None:
+    """Check a shape, in which None stands for any length."""
+    got = () if array is None else array.shape
+    if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
+        wanted = ", ".join("n" if length is None else str(length) for length in shape)
+        raise ValueError(f"{spec.name}: expected {what} of shape ({wanted}), got {got if got else 'none'}")
+
+
+def _check(spec: ModelSpec, found: Detections) -> None:
+    count = len(found.scores)
+    _expect(spec, "boxes", found.boxes, (count, 4))
+    _expect(spec, "label_ids", found.label_ids, (count,))
+    if spec.masks:
+        _expect(spec, "masks", found.masks, (count, None, None))
+    if spec.keypoints:
+        _expect(spec, "keypoints", found.keypoints, (count, None, 3))
+    if count and not 0 <= found.label_ids.min() <= found.label_ids.max() < len(spec.categories):
+        raise ValueError(f"{spec.name}: expected label ids below {len(spec.categories)}, got {found.label_ids.max()}")
+
+
 def _boxes(spec: ModelSpec, found: Detections, size: Size) -> Boxes:
+    _check(spec, found)
     keep = wanted(spec, found.label_ids, found.scores)
     masks: list[bytes] = []
-    if spec.masks:
-        if found.masks is None:
-            raise ValueError(f"{spec.name}: expected masks, because the model says masks = True")
+    if spec.masks and found.masks is not None:
         masks = [encode_mask(_nearest(found.masks[at], size)) for at in keep]
     keypoints = None
-    if spec.keypoints:
-        if found.keypoints is None:
-            raise ValueError(f"{spec.name}: expected keypoints, because the model says keypoints = True")
+    if spec.keypoints and found.keypoints is not None:
         keypoints = _points(spec.view, size, found.keypoints[keep])
     return Boxes(
         boxes=to_original(spec.view, size, found.boxes[keep]),
@@ -122,6 +137,9 @@ def complete(spec: ModelSpec, model: Model) -> ModelSpec:
     categories = tuple(model.categories)
     if model.task != "embedding" and not any(categories):
         raise ModelError(f"{name}: expected categories with at least one name, got {categories}")
+    dimension = getattr(model, "dimension", None)
+    if model.task == "embedding" and not isinstance(dimension, int):
+        raise ModelError(f"{name}: expected an attribute dimension, the length of its vectors, got {dimension!r}")
     named = sum(category is not None for category in categories)
     return replace(
         spec,
@@ -133,8 +151,16 @@ def complete(spec: ModelSpec, model: Model) -> ModelSpec:
         licence=str(getattr(model, "licence", "")),
         masks=masks and model.task == "detection",
         keypoints=keypoints and model.task == "detection",
+        dimension=dimension if model.task == "embedding" else None,
         top_k=min(spec.top_k, max(named, 1)),
     )
+
+
+def _segments(spec: ModelSpec, labels: npt.NDArray[Any], size: Size) -> Segments:
+    _expect(spec, "label map", labels, (None, None))
+    if not 0 <= labels.min() <= labels.max() < len(spec.categories):
+        raise ValueError(f"{spec.name}: expected label ids below {len(spec.categories)}, got {labels.max()}")
+    return segments(_nearest(labels, size), emitted(spec))
 
 
 def _nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
@@ -142,7 +168,7 @@ def _nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
     width, height = size
     rows = (np.arange(height) + 0.5) * labels.shape[0] // height
     columns = (np.arange(width) + 0.5) * labels.shape[1] // width
-    scaled = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
+    scaled: npt.NDArray[Any] = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
     return scaled.T
 
 

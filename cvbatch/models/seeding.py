@@ -17,6 +17,7 @@ _SIGMOID = (-2.5, 1.5)
 _SOFTMAX = (0.0, 2.5)
 _DISTANCES = (0.5, 0.3)
 _BOXES = (0.0, 0.3)
+_SMALLEST_STD = 1e-4
 
 
 def seeded_network(builder: str, task: Task, num_classes: int, images: Sequence[Image.Image], seed: int) -> nn.Module:
@@ -63,7 +64,7 @@ def _targets(builder: str, network: nn.Module) -> list[tuple[nn.Module, tuple[fl
 
 
 class _Tune:
-    """Shifts and scales the outputs of a layer at its first call, before anything later sees them."""
+    """Shifts and scales each output channel of a layer at its first call, before anything later sees it."""
 
     def __init__(self, mean: float, std: float) -> None:
         self._mean = mean
@@ -77,14 +78,11 @@ class _Tune:
         if not layer.weight.any():
             nn.init.normal_(layer.weight)
             output = layer.forward(*inputs)
+        channel = 1 if output.dim() == 4 else output.dim() - 1
+        dims = [dim for dim in range(output.dim()) if dim != channel]
+        scale = self._std / output.std(dim=dims).clamp(min=_SMALLEST_STD)
+        layer.weight *= scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
         if layer.bias is not None:
-            dims = [dim for dim in range(output.dim()) if dim != (1 if output.dim() == 4 else output.dim() - 1)]
-            layer.bias -= output.mean(dim=dims)
-            output = layer.forward(*inputs)
-        scale = self._std / output.std()
-        layer.weight *= scale
-        if layer.bias is not None:
-            layer.bias *= scale
-            layer.bias += self._mean
+            layer.bias.copy_((layer.bias - output.mean(dim=dims)) * scale + self._mean)
         result: Tensor = layer.forward(*inputs)
         return result

@@ -65,5 +65,7 @@ class ModelSpec:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ModelSpec:
         """The inverse of `to_json`."""
-        view = {key: tuple(value) if isinstance(value, list) else value for key, value in data["view"].items()}
+        view: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data["view"].items()
+        }
         return ModelSpec(**{**data, "view": View(**view), "categories": tuple(data["categories"])})

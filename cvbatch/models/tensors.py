@@ -86,7 +86,7 @@ def place(module: nn.Module, device: str, precision: str, *, channels_last: bool
     """
     module = module.eval().requires_grad_(False).to(device)
     if channels_last:
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        module = module.to(memory_format=torch.channels_last)
     if precision != "fp32":
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -47,7 +47,8 @@ def construct(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
         arguments["weights_backbone"] = None
     if name.startswith("vit_"):
         arguments["image_size"] = zoo.get_model_weights(name).DEFAULT.transforms().crop_size[0]
-    return builder(weights=None, num_classes=num_classes, **_ARGUMENTS.get(name, {}), **arguments)
+    network: nn.Module = builder(weights=None, num_classes=num_classes, **_ARGUMENTS.get(name, {}), **arguments)
+    return network
 
 
 def load(spec: ModelSpec) -> nn.Module:
@@ -60,7 +61,8 @@ def load(spec: ModelSpec) -> nn.Module:
     if spec.weights is not None:
         member = zoo.get_model_weights(spec.name)[spec.weights]
         with _states_from(str(spec.weights_path)):
-            return zoo.get_model(spec.name, weights=member, progress=False, **arguments)
+            pretrained: nn.Module = zoo.get_model(spec.name, weights=member, progress=False, **arguments)
+            return pretrained
     num_classes = len(spec.categories)
     if spec.weights_path is None:
         with torch.random.fork_rng(devices=()):

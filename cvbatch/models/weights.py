@@ -61,6 +61,8 @@ def fetch(weights: Weights, builder: str) -> Path:
         check(part, weights.sha256_prefix, name=weights.url)
         part.replace(target)
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ModelError(_missing(weights, builder, error)) from None
     finally:
         part.unlink(missing_ok=True)

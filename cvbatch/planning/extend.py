@@ -16,7 +16,7 @@ def wants_more(state: State, plan: Plan, limit: int | None) -> bool:
 
     A plan whose listing came to its end is complete: new images are a matter of an update, not of a limit.
     """
-    complete = state.parts[-1]["complete"] if state.parts else plan.complete
+    complete = plan.complete if state.complete is None else state.complete
     return not complete and (limit is None or limit > state.planned)
 
 
@@ -40,5 +40,4 @@ def extend(log: Log, plan: Plan, job: Job, source: Source) -> None:
         limit=job.source.limit,
         known=known,
     )
-    if parts:
-        log.extend([{**part, "complete": complete} for part in parts])
+    log.extend(parts, complete=complete)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +16,10 @@ import pyarrow.parquet as pq
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.schema import ROW_ID
+from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source
 from cvbatch.writing.manifest import DATA
-from cvbatch.writing.store import Store
+from cvbatch.writing.store import Store, create_surely
 
 PLAN = "_cvbatch/plan.json"
 _PARTS = "_cvbatch/plan"
@@ -84,11 +85,14 @@ def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Sourc
     """List the source and create the plan; if somebody else was faster, theirs is taken.
 
     Raises:
-        SourceError: If there is not a single image.
+        SourceError: If there is not a single image, or a column of a manifest has the name of a model's.
         OutputError: If the output holds data without a plan.
     """
-    if store.sizes(DATA):
+    if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
+    predictions_schema(
+        [column for model in models for column in model.fields()], exif=job.source.exif, carried=source.carried
+    )
     nonce = uuid.uuid4().hex
     parts, complete = write_parts(store, source, nonce, first_row_id=0, limit=job.source.limit)
     if not parts:
@@ -106,7 +110,7 @@ def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Sourc
         "skipped": dict(source.listing.skipped),
         "unreadable": list(source.listing.unreadable),
     }
-    store.create(PLAN, json.dumps(data).encode())
+    create_surely(store, PLAN, json.dumps(data).encode())
     plan = Plan.from_json(json.loads(store.read(PLAN)))
     if plan.nonce != nonce:
         for part in parts:
@@ -151,7 +155,7 @@ def write_parts(
             table = chunk.slice(0, room)
             table = table.add_column(0, ROW_ID, pa.array(range(row_id, row_id + room), pa.int64()))
             path = f"{_PARTS}/{nonce}-{len(parts):05d}.parquet"
-            store.add_file(path, lambda local, table=table: _write(table, local))
+            store.add_file(path, partial(_write, table))
             parts.append({"path": path, "first_row_id": row_id, "rows": room})
             row_id += room
         if room < chunk.num_rows:
@@ -224,4 +228,4 @@ def _skipped_note(source: Source) -> str:
     if not skipped:
         return ""
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
-    return f" ({skipped.total()} other files skipped: {kinds}; source.extensions: any takes all)"
+    return f" (other files skipped: {kinds}; source.extensions: any takes all)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,7 +52,8 @@ def cut(store: Store, parts: Sequence[Part], missing: Iterable[Range], unit_rows
         first, last = part["first_row_id"], part["first_row_id"] + part["rows"]
         while at < len(ranges) and ranges[at][1] <= first:
             at += 1
-        inside = [(max(low, first), min(high, last)) for low, high in ranges[at:] if low < last]
+        end_at = bisect_left(ranges, (last,), lo=at)
+        inside = [(max(low, first), min(high, last)) for low, high in ranges[at:end_at]]
         if not inside:
             continue
         sizes = read_part(store, part, ["image_bytes"])["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy()

@@ -6,6 +6,7 @@ import os
 
 from cvbatch.config import SourceConfig
 from cvbatch.errors import SourceError
+from cvbatch.locations import local_path
 from cvbatch.sources.entries import Source
 from cvbatch.sources.files import FileSource
 from cvbatch.sources.manifests import MANIFEST_SUFFIXES, ManifestSource
@@ -17,10 +18,10 @@ def open_source(config: SourceConfig) -> Source:
     Raises:
         SourceError: If it is not there or of a kind that is not known.
     """
-    scheme, separator, rest = config.uri.partition("://")
-    if separator and scheme != "file":
+    path = local_path(config.uri)
+    if path is None:
+        scheme = config.uri.partition("://")[0]
         raise SourceError(f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest")
-    path = "/" + rest.lstrip("/") if separator else config.uri
     if path.lower().endswith(MANIFEST_SUFFIXES) and not os.path.isdir(path):
         return ManifestSource(path, config.rename)
     if config.rename:

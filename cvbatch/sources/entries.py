@@ -57,6 +57,9 @@ def entry_table(paths: list[bytes], sizes: list[int | None], modified: list[int 
     uris = [readable(path) for path in paths]
     exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
     return pa.Table.from_arrays(
-        [pa.array(values, kind.type) for values, kind in zip((uris, sizes, exact, modified), ENTRY_FIELDS, strict=True)],
+        [
+            pa.array(values, kind.type)
+            for values, kind in zip((uris, sizes, exact, modified), ENTRY_FIELDS, strict=True)
+        ],
         schema=pa.schema(ENTRY_FIELDS),
     )

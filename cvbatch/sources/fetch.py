@@ -27,9 +27,15 @@ def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
         max_bytes: Larger files are not read.
 
     Raises:
-        ImageError: `NotFound`, `LinkLoop`, `PermissionDenied`, `NotARegularFile` or `TooManyBytes`.
+        ImageError: `NoLocation`, `NotLocal`, `NotFound`, `LinkLoop`, `PermissionDenied`, `NotARegularFile` or
+            `TooManyBytes`.
         OSError: Anything else that the file system reports.
     """
+    if not path:
+        raise ImageError("NoLocation", "the manifest gives no uri for this line")
+    if not path.startswith(b"/") and b"://" in path:
+        scheme = path.partition(b":")[0].decode("utf-8", errors="backslashreplace")
+        raise ImageError("NotLocal", f"{scheme}:// cannot be read: expected a local file")
     try:
         _check(os.stat(path), max_bytes)
         descriptor = os.open(path, _FLAGS)

@@ -11,18 +11,23 @@ import pyarrow as pa
 
 from cvbatch.errors import SourceError
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable
+from cvbatch.sources.patterns import ANY_DEPTH, Pattern, States
 
 IMAGE_SUFFIXES = frozenset(
     "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jp2 mpo".split()  # noqa: SIM905 - reads as a table
 )
-_MAGIC = frozenset("*?[")
+_MAGIC = frozenset(b"*?[")
+_EVERYTHING = Pattern([ANY_DEPTH])
+
+_Found = tuple[bytes, os.stat_result | None]
+"""A path, and what the file system says of it; None if it says nothing."""
 
 
 class FileSource:
     """Images below a directory, matched by a glob, or one file.
 
     Args:
-        path: A local path or a glob pattern.
+        path: An absolute path or a glob pattern.
         extensions: Suffixes without dot, `any`, or None for the known image suffixes.
     """
 
@@ -30,17 +35,16 @@ class FileSource:
     numbered = False
 
     def __init__(self, path: str, extensions: str | Iterable[str] | None = None) -> None:
-        self.path = os.fsencode(os.path.abspath(os.path.expanduser(path)))
+        self.path = os.fsencode(path)
         self.listing = Listing()
         self._suffixes: frozenset[str] | None = IMAGE_SUFFIXES
         if extensions == "any":
             self._suffixes = None
         elif extensions is not None:
             self._suffixes = frozenset(suffix.lower().lstrip(".") for suffix in extensions)
-        self._seen: set[tuple[int, int]] = set()
-        self._starts = [self.path]
-        if not os.path.lexists(self.path):
-            self._starts = self._matches(path)
+        self._seen: set[tuple[int, int, States]] = set()
+        self._pattern = _EVERYTHING
+        self._starts = [self.path] if os.path.lexists(self.path) else self._matches(path)
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield the images in byte order of their names, folder by folder, files before folders."""
@@ -59,28 +63,35 @@ class FileSource:
         if paths:
             yield _chunk(paths, facts)
 
-    def _matches(self, pattern: str) -> list[bytes]:
-        if not _MAGIC & set(pattern):
-            raise SourceError(f"{pattern}: no such file or folder; check source.uri")
-        matches = sorted(glob.iglob(os.fsencode(os.path.abspath(os.path.expanduser(pattern))), recursive=True))
-        # `**` matches each file itself as well as the folders above it
-        return [path for path in matches if not os.path.isdir(path)] if "**" in pattern else matches
+    def _matches(self, path: str) -> list[bytes]:
+        parts = self.path.split(b"/")
+        magic = next((index for index, part in enumerate(parts) if _MAGIC & set(part)), None)
+        if magic is None:
+            raise SourceError(f"{path}: no such file or folder; check source.uri")
+        if ANY_DEPTH not in parts:
+            return sorted(set(glob.iglob(self.path)))
+        # walked by ourselves: `glob` follows links that lead back up, again and again
+        top = b"/".join(parts[:magic]) or b"/"
+        if not os.path.isdir(top):
+            raise SourceError(f"{path}: there is no folder {readable(top)}; check source.uri")
+        self._pattern = Pattern(parts[magic:])
+        return [top]
 
-    def _walk(self, start: bytes) -> Iterator[tuple[bytes, os.stat_result | None]]:
+    def _walk(self, start: bytes) -> Iterator[_Found]:
         if not os.path.isdir(start):
             if self._wanted(os.path.basename(start)):
                 yield start, _stat(start)
             return
-        pending = [start]
+        pending = [(start, self._pattern.start)]
         while pending:
-            folder = pending.pop()
-            if not self._first_visit(folder):
+            folder, states = pending.pop()
+            if not self._first_visit(folder, states):
                 continue
-            files, folders = self._scan(folder)
+            files, folders = self._scan(folder, states)
             yield from files
             pending.extend(reversed(folders))
 
-    def _scan(self, folder: bytes) -> tuple[list[tuple[bytes, os.stat_result | None]], list[bytes]]:
+    def _scan(self, folder: bytes, states: States) -> tuple[list[_Found], list[tuple[bytes, States]]]:
         files, folders = [], []
         try:
             with os.scandir(folder) as scan:
@@ -92,15 +103,18 @@ class FileSource:
             return [], []
         for entry in entries:
             if _is_folder(entry):
-                folders.append(entry.path)
-            elif self._wanted(entry.name):
+                if below := self._pattern.below(states, entry.name):
+                    folders.append((entry.path, below))
+            elif self._pattern.takes(states, entry.name) and self._wanted(entry.name):
                 files.append((entry.path, _stat(entry.path)))
         return files, folders
 
-    def _first_visit(self, folder: bytes) -> bool:
+    def _first_visit(self, folder: bytes, states: States) -> bool:
         """Each real folder is taken once, however many links lead to it."""
         fact = _stat(folder)
-        key = (fact.st_dev, fact.st_ino) if fact else (0, hash(folder))
+        if fact is None:
+            return True
+        key = (fact.st_dev, fact.st_ino, states)
         if key in self._seen:
             return False
         self._seen.add(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ def wanted(
     named = np.array([name is not None for name in spec.categories])
     keep = named[label_ids] & (scores >= (spec.score_threshold or 0.0))
     order = np.argsort(-scores, kind="stable")
-    return order[keep[order]]
+    kept: npt.NDArray[np.intp] = order[keep[order]]
+    return kept
 
 
 def columns(spec: ModelSpec, found: Sequence[Boxes]) -> list[pa.Array]:
@@ -71,8 +73,8 @@ def columns(spec: ModelSpec, found: Sequence[Boxes]) -> list[pa.Array]:
         masks = pa.array([mask for image in found for mask in image.masks], pa.binary())
         arrays.append(lists(masks, counts))
     if spec.keypoints:
-        points = [image.keypoints.reshape(len(image.scores), -1) for image in found if image.keypoints is not None]
-        width = max((part.shape[1] for part in points), default=0)
-        points = [part for part in points if len(part)]
-        arrays.append(lists(flat(points, np.float32, width=width), counts))
+        points = [image.keypoints for image in found if image.keypoints is not None]
+        width = max((math.prod(each.shape[1:]) for each in points if len(each)), default=0)
+        rows = [each.reshape(-1, width) for each in points if len(each)]
+        arrays.append(lists(flat(rows, np.float32, width=width), counts))
     return arrays

@@ -1,4 +1,4 @@
-"""Masks as COCO run-length encoding, by pycocotools."""
+"""Masks as COCO run-length encoding; pycocotools encodes, and its decoder warns under NumPy 2."""
 
 from __future__ import annotations
 
@@ -39,7 +39,32 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
         width: Of the oriented original, in pixels.
 
     Returns:
-        Bool, (height, width).
+        Bool, (height, width), in Fortran order.
+
+    Raises:
+        ValueError: The mask has another number of pixels.
     """
-    mask: npt.NDArray[np.uint8] = coco.decode({"size": [height, width], "counts": counts})
-    return mask.astype(np.bool_)
+    runs = _runs(counts)
+    inside = np.zeros(len(runs), np.bool_)
+    inside[1::2] = True
+    pixels = np.repeat(inside, runs)
+    if len(pixels) != height * width:
+        raise ValueError(f"expected a mask of {height} × {width} pixels, got one of {len(pixels)}")
+    return pixels.reshape((height, width), order="F")
+
+
+def _runs(counts: bytes) -> npt.NDArray[np.int64]:
+    """Lengths of the runs, beginning with one outside the mask.
+
+    The format of `rleFrString` in the COCO API: groups of characters with 5 bits each, lowest first, 32 means that the
+    group goes on, 16 in its last character is the sign; from the fourth on, each is the difference to the last but one.
+    """
+    characters = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero((characters & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    place = np.arange(len(characters)) - np.repeat(starts, ends - starts + 1)
+    runs = np.add.reduceat((characters & 31) << (5 * place), starts) if len(starts) else ends
+    runs = runs - ((characters[ends] & 16) > 0) * (1 << (5 * (place[ends] + 1)))
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,7 +16,7 @@ from cvbatch.writing.log import last_record
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import ranges_of
 from cvbatch.writing.records import DataFile
-from cvbatch.writing.store import open_store
+from cvbatch.writing.store import Store, open_store
 
 MEASURES = "_measures_"
 """Prefix of per-row float columns that stages add for the run record; summed here, never written."""
@@ -51,7 +49,10 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
     Raises:
         FencedError: If the log shows that another start has taken over.
     """
-    table = pa.concat_tables([block for block in blocks if block.num_rows])
+    blocks = [block for block in blocks if block.num_rows]
+    if not blocks:
+        return Written((), {})
+    table = pa.concat_tables(blocks)
     measured = [name for name in table.column_names if name.startswith(MEASURES)]
     measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
     table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
@@ -63,10 +64,18 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
 def _write(job: WriteJob, table: pa.Table) -> DataFile:
     store = open_store(job.output)
     path = f"{DATA}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
+
+    def write(local: str) -> None:
+        pq.write_table(table, local, compression="zstd", write_page_checksum=True)
+        _require_held(store, job)  # after the work and right before the name, so that the gap is small
+
+    size = store.add_file(path, write)
+    kinds = pc.value_counts(table[ERROR_TYPE].drop_null())
+    errors = dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
+    return DataFile(path, size, tuple(ranges_of(table[ROW_ID].to_numpy())), errors)
+
+
+def _require_held(store: Store, job: WriteJob) -> None:
     record = last_record(store)
     if record is None or record["epoch"] != job.epoch or record["type"] == "final":
         raise FencedError(f"{job.output}: another start has taken over")
-    size = store.add_file(path, lambda local: pq.write_table(table, local, compression="zstd", store_schema=False))
-    errors = Counter(kind for kind in table[ERROR_TYPE].to_pylist() if kind) if table[ERROR_TYPE].null_count == 0 else {}
-    row_ids = np.asarray(table[ROW_ID].to_numpy(), dtype=np.int64)
-    return DataFile(path, size, tuple(ranges_of(row_ids)), dict(errors))

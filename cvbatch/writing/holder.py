@@ -29,6 +29,8 @@ def holder_lives(state: State) -> bool:
 def refuse_if_held(state: State, output: str) -> None:
     """Refuse a run that another living process of this machine works on.
 
+    A start of this process that did not come to its end, as in a notebook, does not stand in its own way.
+
     Raises:
         OutputError: Naming the process.
     """

@@ -6,22 +6,21 @@ Safety rests on one fact: a record can be created only where none is. A driver t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
 from cvbatch.writing.holder import describe, this_process
 from cvbatch.writing.ranges import RowRanges
 from cvbatch.writing.records import DataFile, Record, State
-from cvbatch.writing.store import AmbiguousError, Store
+from cvbatch.writing.store import Store, create_surely
 
 FOLDER = "_cvbatch/log"
-_GIVE_UP_AFTER = 300.0
-_PAUSE = 1.0
 
 
 def record_name(seq: int) -> str:
@@ -64,11 +63,13 @@ class Log:
 
     def read(self) -> State:
         """Take in every record that is new, and return the state."""
-        names = [name for name in self.store.sizes(FOLDER) if name >= record_name(self.state.next_seq)]
-        for name in names:
-            if name != record_name(self.state.next_seq):
-                raise CorruptionError(f"{self.store.root}: {record_name(self.state.next_seq)} is missing from the log")
-            self.state.apply(json.loads(self.store.read(name)))
+        # a listing may miss what is created meanwhile, but whatever comes before its newest record is there
+        newest = newest_name(self.store) or ""
+        while (name := record_name(self.state.next_seq)) <= newest:
+            try:
+                self.state.apply(json.loads(self.store.read(name)))
+            except FileNotFoundError:
+                raise CorruptionError(f"{self.store.root}: {name} is missing from the log") from None
         return self.state
 
     def open(self, holder: dict[str, Any] | None = None) -> int:
@@ -93,15 +94,19 @@ class Log:
         return self.epoch
 
     def commit(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """Append the files whose rows nobody has committed yet.
+        """Append the files of this epoch whose rows nobody has committed yet.
 
         Returns:
             The accepted files; the others are orphans.
+
+        Raises:
+            FencedError: If another start has taken over.
         """
-        with self._lock:
+        with self._holding() as epoch:
             accepted, taken = [], RowRanges()
             for file in files:
-                if self.state.accepts(file) and not any(taken.overlaps(*pair) for pair in file.ranges):
+                ours = file.epoch == epoch and self.state.accepts(file)
+                if ours and not any(taken.overlaps(*pair) for pair in file.ranges):
                     accepted.append(file)
                     for pair in file.ranges:
                         taken.add(*pair)
@@ -109,21 +114,43 @@ class Log:
                 self._append({"type": "commit", "files": [file.to_json() for file in accepted]})
             return accepted
 
-    def extend(self, parts: Sequence[dict[str, Any]]) -> None:
-        """Add plan parts; their row ids must follow those of `self.state.planned`."""
-        with self._lock:
-            self._append({"type": "extend", "parts": list(parts)})
+    def extend(self, parts: Sequence[dict[str, Any]], *, complete: bool) -> None:
+        """Add plan parts; their row ids must follow those of `self.state.planned`.
+
+        Args:
+            parts: May be none, where a listing came to its end without anything new.
+            complete: Whether the listing came to its end.
+        """
+        with self._holding():
+            self._append({"type": "extend", "parts": list(parts), "complete": complete})
 
     def finalise(self) -> int:
-        """Append `final`; returns its number."""
-        with self._lock:
+        """Append `final`; returns its number.
+
+        Raises:
+            RunError: If rows are missing.
+        """
+        with self._holding():
+            if missing := self.state.planned - len(self.state.accepted):
+                raise RunError(f"{self.store.root}: {missing} rows are missing; the same cvbatch run goes on")
             self._append({"type": "final", "rows": self.state.planned})
             return self.state.next_seq - 1
 
     def _append(self, body: dict[str, Any]) -> None:
         record = self._stamp({**body, "epoch": self.epoch})
         if not self._try_append(record):
-            raise FencedError(f"{self.store.root}: another start has taken over ({describe(self.state)})")
+            raise self._fenced()
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[int]:
+        """One appender at a time; whoever has seen a newer epoch, or the end, must not write behind it."""
+        with self._lock:
+            if self.epoch != self.state.epoch or self.state.final:
+                raise self._fenced()
+            yield self.epoch
+
+    def _fenced(self) -> FencedError:
+        return FencedError(f"{self.store.root}: another start has taken over ({describe(self.state)})")
 
     def _stamp(self, body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "nonce": uuid.uuid4().hex, "time": time.time()}
@@ -131,17 +158,9 @@ class Log:
     def _try_append(self, record: dict[str, Any]) -> bool:
         """Create the record at the next number; False if a foreign record is there, which is taken in."""
         name = record_name(self.state.next_seq)
-        data = json.dumps(record).encode()
-        deadline = time.monotonic() + _GIVE_UP_AFTER
-        while True:
-            try:
-                if not self.store.create(name, data):
-                    there = json.loads(self.store.read(name))
-                    self.state.apply(there)
-                    return bool(there["nonce"] == record["nonce"])
-                self.state.apply(record)
-                return True
-            except AmbiguousError as error:
-                if time.monotonic() > deadline:
-                    raise RunError(f"{self.store.root}: the commit log cannot be written: {error}") from None
-                time.sleep(_PAUSE)
+        if create_surely(self.store, name, json.dumps(record).encode()):
+            self.state.apply(record)
+            return True
+        there = json.loads(self.store.read(name))
+        self.state.apply(there)
+        return bool(there["nonce"] == record["nonce"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
+from cvbatch.errors import FencedError
+from cvbatch.writing.holder import describe
 from cvbatch.writing.log import Log
 from cvbatch.writing.records import DataFile, State, epoch_of
-from cvbatch.writing.store import Store
+from cvbatch.writing.store import Store, create_surely
 
 DATA = "data"
 SUCCESS = "_SUCCESS"
@@ -30,29 +31,32 @@ def latest_manifest(store: Store) -> tuple[int, list[DataFile]] | None:
     return content["final"], [DataFile.from_json(data) for data in content["files"]]
 
 
-def success(store: Store) -> dict[str, Any] | None:
-    """What `_SUCCESS` says, or None if it is not there."""
+def success(store: Store) -> str | None:
+    """Name of the manifest that `_SUCCESS` names; empty if it names none, None if it is not there."""
     try:
-        content: dict[str, Any] = json.loads(store.read(SUCCESS))
+        content = json.loads(store.read(SUCCESS))
     except FileNotFoundError:
         return None
-    return content
+    except ValueError:
+        return ""
+    return str(content.get("manifest", "")) if isinstance(content, dict) else ""
 
 
 def finished(store: Store, state: State) -> bool:
     """Whether the last record is `final`, its manifest exists and `_SUCCESS` names it."""
     name = manifest_name(state.next_seq - 1)
-    return state.final and name in store.sizes(_FOLDER) and success(store) == {"manifest": name}
+    return state.final and name in store.sizes(_FOLDER) and success(store) == name
 
 
-def finish(log: Log) -> bool:
+def finish(log: Log) -> None:
     """Freeze the run: `final`, then its tail.
 
-    Returns:
-        False if another start opened the run meanwhile and it is theirs to finish.
+    Raises:
+        FencedError: If another start opened the run meanwhile; it is theirs to finish.
     """
     log.finalise()
-    return finish_tail(log)
+    if not finish_tail(log):
+        raise FencedError(f"{log.store.root}: another start has taken over ({describe(log.state)})")
 
 
 def finish_tail(log: Log) -> bool:
@@ -64,17 +68,18 @@ def finish_tail(log: Log) -> bool:
     store, state = log.store, log.state
     final = state.next_seq - 1
     name = manifest_name(final)
-    store.create(name, _manifest(final, state.files.values()))
+    create_surely(store, name, _manifest(final, state.files.values()))
     _collect_strays(store, state)
     if not log.read().final or log.state.next_seq - 1 != final:
         return False
     mark = json.dumps({"manifest": name}).encode()
-    while not store.create(SUCCESS, mark):
-        if success(store) == {"manifest": name}:
-            break
+    # a mark that names a newer manifest stays: its owner has overtaken this tail and may be gone already
+    while not create_surely(store, SUCCESS, mark) and (there := success(store)) != name:
+        if there is not None and there > name:
+            return False
         store.delete(SUCCESS)
     if log.read().next_seq - 1 != final:
-        if success(store) == {"manifest": name}:
+        if success(store) == name:
             store.delete(SUCCESS)
         return False
     return True
@@ -87,7 +92,8 @@ def _manifest(final: int, files: Iterable[DataFile]) -> bytes:
 
 
 def _collect_strays(store: Store, state: State) -> None:
-    """Delete data files that no record accepted; those of newer epochs are not ours to judge."""
+    """Delete data files that no record accepted; those of newer epochs and of other origin are not ours to judge."""
     for path in store.sizes(DATA):
-        if path not in state.files and epoch_of(path) <= state.epoch:
+        epoch = epoch_of(path)
+        if path not in state.files and epoch is not None and epoch <= state.epoch:
             store.delete(path)

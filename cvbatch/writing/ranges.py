@@ -35,7 +35,7 @@ class RowRanges:
     def overlaps(self, low: int, high: int) -> bool:
         """Whether any row id of the range is in the set."""
         at = bisect_right(self._ends, low)
-        return at < len(self._starts) and self._starts[at] < high
+        return low < high and at < len(self._starts) and self._starts[at] < high
 
     def add(self, low: int, high: int) -> None:
         """Add a range.

@@ -6,6 +6,7 @@ protocol forbids, so a log that can be read is a log that is right.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from cvbatch.errors import CorruptionError
 from cvbatch.writing.ranges import Range, RowRanges
 
 Record = Mapping[str, Any]
+_DATA_NAME = re.compile(r"data/e(\d+)-[0-9a-f]{32}\.parquet", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class DataFile:
         return sum(high - low for low, high in self.ranges)
 
     @property
-    def epoch(self) -> int:
+    def epoch(self) -> int | None:
         """The epoch of the start that wrote it."""
         return epoch_of(self.path)
 
@@ -55,10 +57,10 @@ class DataFile:
         return DataFile(data["path"], data["size"], ranges, data["errors"])
 
 
-def epoch_of(path: str) -> int:
-    """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; -1 for any other name."""
-    number = path.rpartition("/")[2].partition("-")[0].removeprefix("e")
-    return int(number) if number.isdigit() else -1
+def epoch_of(path: str) -> int | None:
+    """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; None for a name that no run gave."""
+    named = _DATA_NAME.fullmatch(path)
+    return int(named[1]) if named else None
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class State:
     accepted: RowRanges = field(default_factory=RowRanges)
     parts: list[Mapping[str, Any]] = field(default_factory=list)
     """Plan parts that were added after the plan was made."""
+    complete: bool | None = None
+    """Whether the newest extension came to the end of the source; None if there was none."""
     removed: RowRanges = field(default_factory=RowRanges)
     errors: Counter[str] = field(default_factory=Counter)
     opened: list[float] = field(default_factory=list)
@@ -88,7 +92,7 @@ class State:
 
     def accepts(self, file: DataFile) -> bool:
         """Whether a file's rows are planned and none of them is accepted yet."""
-        return not any(high > self.planned or self.accepted.overlaps(low, high) for low, high in file.ranges)
+        return not any(low < 0 or high > self.planned or self.accepted.overlaps(low, high) for low, high in file.ranges)
 
     def apply(self, record: Record) -> None:
         """Take in the next record.
@@ -104,7 +108,19 @@ class State:
         else:
             self._require(epoch == self.epoch, record, f"the run is held by epoch {self.epoch}")
             self._require(not self.final, record, "only open may follow final")
-            getattr(self, f"_{kind}", self._unknown)(record)
+            match kind:
+                case "commit":
+                    self._commit(record)
+                case "replace":
+                    self._replace(record)
+                case "extend":
+                    self._extend(record)
+                case "removed":
+                    self._removed(record)
+                case "final":
+                    self._final(record)
+                case _:
+                    self._require(False, record, "this version does not know its type; use a newer cvbatch")
         self.last = record
         self.next_seq += 1
 
@@ -136,18 +152,19 @@ class State:
             self._require(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
             self.planned += part["rows"]
             self.parts.append(part)
+        self.complete = record["complete"]
 
     def _removed(self, record: Record) -> None:
         for low, high in record["ranges"]:
+            fresh = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
+            self._require(fresh, record, f"rows {low} to {high} are not planned, or removed already")
             self.removed.add(low, high)
 
     def _final(self, record: Record) -> None:
         self._require(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")
 
-    def _unknown(self, record: Record) -> None:
-        self._require(False, record, "this version does not know its type; use a newer cvbatch")
-
     def _add(self, file: DataFile, record: Record) -> None:
+        self._require(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
         self._require(file.path not in self.files and self.accepts(file), record, f"rows of {file.path} are taken")
         self._fill(self.accepted, file, record)
         self.files[file.path] = file

@@ -6,15 +6,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from cvbatch.errors import OutputError
+from cvbatch.errors import CorruptionError, OutputError, RunError
+from cvbatch.locations import local_path
 
 TEMPORARY = "_cvbatch/tmp"
+_GIVE_UP_AFTER = 300.0
+_PAUSE = 1.0
+_REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class AmbiguousError(Exception):
@@ -55,12 +63,29 @@ class Store(Protocol):
 
 def open_store(uri: str) -> Store:
     """Return the store for an output location."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return LocalStore(uri)
-    if scheme == "file":
-        return LocalStore("/" + rest.lstrip("/"))
-    raise OutputError(f"output {scheme}://… cannot be written: expected a local folder")
+    path = local_path(uri)
+    if path is None:
+        raise OutputError(f"output {uri.partition('://')[0]}://… cannot be written: expected a local folder")
+    return LocalStore(path)
+
+
+def create_surely(store: Store, name: str, data: bytes) -> bool:
+    """Create an object, and repeat with the same bytes for as long as it cannot be known whether that worked.
+
+    Returns:
+        False if one is there, which may be this very one, created by a request that seemed to fail.
+
+    Raises:
+        RunError: If the store does not recover.
+    """
+    deadline = time.monotonic() + _GIVE_UP_AFTER
+    while True:
+        try:
+            return store.create(name, data)
+        except AmbiguousError as error:
+            if time.monotonic() > deadline:
+                raise RunError(f"{store.root}/{name} cannot be written: {error}") from None
+            time.sleep(_PAUSE)
 
 
 class LocalStore:
@@ -68,20 +93,29 @@ class LocalStore:
 
     Nothing ever lies under its final name unless it is whole and on the disk: objects are written to a
     temporary name, synced, and linked (create) or renamed (put) into place.
+
+    Args:
+        root: Absolute path.
     """
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(os.path.expanduser(root))
+        self.root = root
 
     def path(self, name: str) -> Path:
         """Local path of an object."""
         return Path(self.root, name)
 
     def read(self, name: str) -> bytes:
-        return self.path(name).read_bytes()
+        with self.open(name) as file:
+            return file.read()
 
     def open(self, name: str) -> BinaryIO:
-        return self.path(name).open("rb")
+        try:
+            return self.path(name).open("rb")
+        except NotADirectoryError:
+            raise FileNotFoundError(errno.ENOENT, "no such object", name) from None
+        except PermissionError:
+            raise OutputError(f"{self.path(name)} cannot be read: permission denied") from None
 
     def put(self, name: str, data: bytes) -> None:
         with self._temporary(name) as temporary:
@@ -99,16 +133,23 @@ class LocalStore:
         with self._temporary(name) as temporary:
             write(temporary)
             if not self._link(temporary, name):
-                raise FileExistsError(f"{name} was written before")
+                raise CorruptionError(f"{self.root}/{name} is there already; names are never used twice")
             return os.path.getsize(temporary)
 
     def sizes(self, folder: str) -> dict[str, int]:
         try:
-            with os.scandir(self.path(folder)) as entries:
-                found = {f"{folder}/{entry.name}": entry.stat().st_size for entry in entries if entry.is_file()}
+            names = sorted(os.listdir(self.path(folder)))
         except FileNotFoundError:
             return {}
-        return dict(sorted(found.items()))
+        except NotADirectoryError:
+            raise OutputError(f"{self.root}: expected a folder, and a file is there; choose another output") from None
+        found = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                fact = self.path(f"{folder}/{name}").stat()
+                if stat.S_ISREG(fact.st_mode):
+                    found[f"{folder}/{name}"] = fact.st_size
+        return found
 
     def delete(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
@@ -116,13 +157,18 @@ class LocalStore:
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[str]:
         folder = self.path(TEMPORARY)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path(name).parent.mkdir(parents=True, exist_ok=True)
         temporary = folder / uuid.uuid4().hex
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path(name).parent.mkdir(parents=True, exist_ok=True)
             yield str(temporary)
+        except OSError as error:
+            if error.errno in _REFUSALS:
+                raise OutputError(f"{self.root} cannot be written: {error.strerror}; choose another output") from None
+            raise RunError(f"{self.root} cannot be written: {error.strerror or error}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def _link(self, temporary: str, name: str) -> bool:
         _sync(temporary)
@@ -130,7 +176,9 @@ class LocalStore:
             os.link(temporary, self.path(name))
         except FileExistsError:
             return False
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
             raise OutputError(f"{self.root}: this file system has no hard links; choose another output") from None
         _sync(self.path(name).parent)
         return True

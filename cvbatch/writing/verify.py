@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ERROR, ROW_ID, STATUS
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import DATA, finished, latest_manifest, manifest_name, success
 from cvbatch.writing.ranges import RowRanges, ranges_of
-from cvbatch.writing.records import DataFile
+from cvbatch.writing.records import DataFile, State, epoch_of
 from cvbatch.writing.store import Store
 
 
@@ -53,7 +54,10 @@ def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
         finished=finished(store, state),
     )
     there = store.sizes(DATA)
-    verdict.strays = [path for path in there if path not in state.files]
+    unknown = [path for path in there if path not in state.files]
+    verdict.strays = [path for path in unknown if epoch_of(path) is not None]
+    verdict.problems += [f"{path} is not of this run; move it away" for path in unknown if epoch_of(path) is None]
+    verdict.problems += _plan_problems(store, state)
     verdict.problems += [f"rows {low} to {high - 1} are missing" for low, high in state.accepted.missing(state.planned)]
     verdict.problems += _manifest_problems(store, log)
     seen = RowRanges()
@@ -67,6 +71,21 @@ def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
     return verdict
 
 
+def _plan_problems(store: Store, state: State) -> Iterator[str]:
+    plan = load_plan(store)
+    expected = 0
+    for part in [*plan.parts, *state.parts] if plan else []:
+        try:
+            with store.open(part["path"]) as opened:
+                rows = pq.read_metadata(opened).num_rows
+        except (OSError, pa.ArrowException) as error:
+            yield f"{part['path']} cannot be read: {str(error).splitlines()[0]}"
+            continue
+        if (part["first_row_id"], rows) != (expected, part["rows"]):
+            yield f"{part['path']} has {rows} rows from {part['first_row_id']}, expected {part['rows']} from {expected}"
+        expected = part["first_row_id"] + part["rows"]
+
+
 def _manifest_problems(store: Store, log: Log) -> Iterator[str]:
     if not log.state.final:
         yield "the run is not finished; the same cvbatch run goes on"
@@ -77,15 +96,18 @@ def _manifest_problems(store: Store, log: Log) -> Iterator[str]:
         yield f"{name} is missing; cvbatch run writes it"
     elif {file.path: file for file in latest[1]} != log.state.files:
         yield f"{name} does not agree with the log"
-    if success(store) != {"manifest": name}:
+    if success(store) != name:
         yield f"_SUCCESS does not name {name}; cvbatch run mends it"
 
 
 def _file_problems(store: Store, file: DataFile, seen: RowRanges, *, deep: bool) -> Iterator[str]:
     try:
-        with store.open(file.path) as opened, pq.ParquetFile(opened) as parquet:
+        with store.open(file.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
             if parquet.metadata.num_rows != file.rows:
                 yield f"{file.path} has {parquet.metadata.num_rows} rows, expected {file.rows}"
+            if absent := {ROW_ID, STATUS} - set(parquet.schema_arrow.names):
+                yield f"{file.path} has no column {', '.join(sorted(absent))}"
+                return
             table = parquet.read(columns=None if deep else [ROW_ID, STATUS])
     except (OSError, pa.ArrowException) as error:
         yield f"{file.path} cannot be read: {str(error).splitlines()[0]}"

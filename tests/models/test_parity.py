@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torchvision import models as zoo
@@ -31,6 +30,7 @@ DETECTORS = ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320
 SEGMENTERS = ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large")
 BATCHES = pytest.mark.parametrize("batch_size", [1, 3, 8])
 IMAGES = generate_images()
+ALONE: dict[str, list[Any]] = {}
 
 
 def embedded(task: str) -> ModelSpec:
@@ -65,9 +65,26 @@ def reference(spec: ModelSpec) -> tuple[nn.Module, Any]:
 
 
 def alone(spec: ModelSpec) -> list[Any]:
-    model, transforms = reference(spec)
-    with torch.inference_mode():
-        return [model(transforms(image)[None]) for image in IMAGES]
+    """The model's answer to each image alone."""
+    if spec.name not in ALONE:
+        model, transforms = reference(spec)
+        with torch.inference_mode():
+            ALONE[spec.name] = [model(transforms(image)[None]) for image in IMAGES]
+    return ALONE[spec.name]
+
+
+def features(spec: ModelSpec, last: nn.Module) -> npt.NDArray[np.float32]:
+    """What goes into the last layer of a classifier, for each image alone."""
+    key = f"features of {spec.name}"
+    if key not in ALONE:
+        model, transforms = reference(spec)
+        ALONE[key] = []
+        hook = last.register_forward_pre_hook(lambda module, inputs: ALONE[key].append(inputs[0]))
+        with torch.inference_mode():
+            for image in IMAGES:
+                model(transforms(image)[None])
+        hook.remove()
+    return torch.cat(ALONE[key]).numpy()
 
 
 @BATCHES
@@ -90,16 +107,9 @@ def test_classification_equals_each_image_alone(builder: str, batch_size: int, s
 def test_embedding_equals_each_image_alone(builder: str, batch_size: int, seeded: Seeded) -> None:
     lite = builder == "efficientnet_lite0"
     spec = embedded("embedding") if lite else seeded(builder, task="embedding")
-    model, transforms = reference(spec)
-    children = dict(model.named_children())
+    children = dict(reference(spec)[0].named_children())
     last = children["_fc"] if lite else (children["fc"] if builder == "resnet18" else children["classifier"][-1])
-    kept: list[torch.Tensor] = []
-    hook = last.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
-    with torch.inference_mode():
-        for image in IMAGES:
-            model(transforms(image)[None])
-    hook.remove()
-    expected = torch.cat(kept).numpy()
+    expected = features(spec, last)
     got = np.array(predict([spec], IMAGES, batch_size=batch_size)["embedding_vector"])
     assert got.shape == expected.shape == (len(IMAGES), spec.dimension)
     assert (np.linalg.norm(got - expected, axis=1) / np.linalg.norm(expected, axis=1)).max() < MARGIN
@@ -114,7 +124,9 @@ def test_detection_equals_each_image_alone(builder: str, batch_size: int, seeded
         named = torch.tensor([spec.categories[label] is not None for label in expected["labels"]])
         limit = float(expected["scores"].min())  # where the model's own threshold or limit of boxes cuts
         found = {name: np.array(columns[f"detection_{name}"][at]) for name in ("boxes", "label_ids", "scores")}
-        wanted = {name: expected[key][named].numpy() for name, key in zip(found, ("boxes", "labels", "scores"), strict=True)}
+        wanted = {
+            name: expected[key][named].numpy() for name, key in zip(found, ("boxes", "labels", "scores"), strict=True)
+        }
         assert len(found["boxes"]) > 0
         assert_contains(found, wanted, limit)
         assert_contains(wanted, found, limit)
@@ -150,10 +162,13 @@ def assert_contains(found: dict[str, npt.NDArray[Any]], wanted: dict[str, npt.ND
 
 
 def class_maps(spec: ModelSpec) -> list[torch.Tensor]:
-    model, transforms = reference(spec)
-    with torch.inference_mode():
-        features = [model.extract_features(transforms(image)[None]) for image in IMAGES]
-        return [model._fc(each.permute(0, 2, 3, 1))[0].permute(2, 0, 1) for each in features]
+    """The class maps of each image alone, (classes, height, width)."""
+    if "maps" not in ALONE:
+        model, transforms = reference(spec)
+        with torch.inference_mode():
+            last = [model.extract_features(transforms(image)[None]) for image in IMAGES]
+            ALONE["maps"] = [model._fc(each.permute(0, 2, 3, 1))[0].permute(2, 0, 1) for each in last]
+    return ALONE["maps"]
 
 
 @BATCHES
@@ -208,5 +223,3 @@ def test_position_in_the_unit_changes_nothing(seeded: Seeded) -> None:
     for new, old in enumerate(order):
         expected, found = straight["detection_scores"][old], shuffled["detection_scores"][new]
         np.testing.assert_allclose(found, expected, atol=MARGIN)
-
-

@@ -119,3 +119,10 @@ def test_other_errors_become_rows_by_attempt(tmp_path: Path) -> None:
     error = attempt("fetch", lambda: read_local(path))
     assert isinstance(error, RowError)
     assert (error.stage, error.type) == ("fetch", "OSError")
+
+
+@pytest.mark.parametrize(("path", "kind"), [(b"", "NoLocation"), (b"https://host/a.jpg", "NotLocal")])
+def test_lines_of_a_manifest_that_name_no_local_file(path: bytes, kind: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_local(path)
+    assert caught.value.kind == kind

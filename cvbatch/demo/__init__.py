@@ -1,0 +1,105 @@
+"""`cvbatch demo`: a small archive of real photos, labelled with all four tasks of the embedded model."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+import pyarrow.dataset as pads
+from rich.console import Console
+
+from cvbatch.config import TASKS, Job, load_job
+from cvbatch.console import Terminal, summary_table
+from cvbatch.demo.archive import BROKEN, archive_names, make_archive
+from cvbatch.demo.contact_sheet import contact_sheet
+from cvbatch.errors import OutputError, RunError
+from cvbatch.pipeline import run
+from cvbatch.predictions import read
+from cvbatch.schema import ERROR, OK, STATUS
+from cvbatch.summary import summarise
+
+MODEL: Final = "efficientnet_lite0"
+
+
+def run_demo(output: str, console: Console) -> int:
+    """Make the archive, label it, show what came out; a second call goes on or shows it again.
+
+    Args:
+        output: Local folder for the photos, the predictions and the contact sheet.
+        console: Where the results are printed.
+
+    Returns:
+        The exit code: 0 if exactly the three broken files failed, else 1.
+
+    Raises:
+        UsageError: scikit-image is missing, or the folder holds something else.
+        RunError: The run did not finish.
+    """
+    if "://" in output:
+        raise OutputError(f"the demo writes to a local folder, got {output}; choose another --output")
+    folder = Path(output)
+    photos, predictions, sheet = folder / "photos", folder / "predictions", folder / "contact_sheet.png"
+    make_archive(photos)
+    with Terminal() as terminal:
+        try:
+            state = run(demo_job(photos, predictions), terminal)
+        except KeyboardInterrupt:
+            raise RunError("stopped; what is written is committed. The same command goes on with it") from None
+    console.print(summary_table(summarise(str(predictions), state)))
+    show_query(str(predictions), console)
+    names = archive_names()
+    title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"
+    labelled = read(str(predictions), filter=pads.field(STATUS) == OK)
+    contact_sheet(labelled, title).save(sheet, optimize=True)
+    for what, path in (("photos", photos), ("predictions", predictions), ("contact sheet", sheet)):
+        console.out(f"{what + ':':15}{path}", highlight=False)
+    difference = unexpected(failed_names(photos, predictions))
+    if difference:
+        console.out(difference, highlight=False)
+    return 1 if difference else 0
+
+
+def demo_job(photos: Path, predictions: Path) -> Job:
+    """All four tasks of the embedded model, as in `jobs/all_tasks.yaml`."""
+    job = {
+        "source": {"uri": str(photos)},
+        "models": [{"model": MODEL, "task": task} for task in TASKS],
+        "output": {"uri": str(predictions)},
+    }
+    return load_job(defaults=job)
+
+
+def failed_names(photos: Path, predictions: Path) -> list[str]:
+    """Names of the images that failed, below the archive's folder."""
+    rows = read(str(predictions), columns=["image_uri", "status"])
+    start = os.path.abspath(photos)
+    return [Path(os.path.relpath(uri, start)).as_posix() for uri in rows["image_uri"][rows["status"] == ERROR]]
+
+
+def unexpected(failed: Iterable[str]) -> str:
+    """Say how the failed images differ from the broken ones; empty if they do not."""
+    failed, broken = set(failed), set(BROKEN)
+    parts = [
+        f"{what}: {', '.join(sorted(names))}"
+        for what, names in (("did not fail", broken - failed), ("failed too", failed - broken))
+        if names
+    ]
+    return "; ".join([f"expected exactly the {len(broken)} broken files to fail", *parts]) if parts else ""
+
+
+def sure_labels(output: str) -> pd.DataFrame:
+    """Which labels is the model sure of, and how often?"""
+    photos = pd.read_parquet(output)
+    sure = photos[photos.classification_score > 0.5]
+    labels = sure.groupby("classification_label").classification_score
+    return labels.agg(["count", "mean"]).sort_values("count", ascending=False).head(8).round(2)
+
+
+def show_query(predictions: str, console: Console) -> None:
+    """Print a question to the predictions, as code, and its answer."""
+    console.out(f"\n{inspect.getsource(sure_labels)}\n>>> sure_labels({predictions!r})", highlight=False)
+    console.out(f"{sure_labels(predictions).to_string()}\n", highlight=False)

@@ -1,0 +1,184 @@
+"""A small photo archive as they are found: many formats, turned copies, odd names, and three broken files.
+
+Everything is cut from the photos that the scikit-image package carries, and is the same on every machine with the
+same Pillow.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import itertools
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from cvbatch.demo.formats import FORMATS, Format, save
+from cvbatch.errors import OutputError, UsageError
+
+Crop = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels of the photo."""
+
+_GOOD: Final = 197
+_SEED: Final = 20261124
+_SHIFT: Final = 0.04
+"""How far each edge of a crop moves at most, as a share of its length."""
+_SCALES: Final = (1.0, 0.7, 1.2, 0.5, 0.85)
+_SHORTEST_SIDE: Final = 224
+"""In pixels; what would get smaller is scaled up."""
+_MIRROR_EVERY: Final = 3
+
+_SCENES: Final[tuple[tuple[str, str, Crop], ...]] = (
+    ("2021/park #1/photographer", "camera.png", (0, 0, 512, 512)),
+    ("2021/park #1/tripod", "camera.png", (200, 100, 440, 500)),
+    ("2021/park #1/at work", "camera.png", (100, 30, 420, 350)),
+    ("2022/космодром/launch pad", "rocket.jpg", (0, 0, 640, 427)),
+    ("2022/космодром/rocket", "rocket.jpg", (140, 40, 520, 427)),
+    ("2022/космодром/tower", "rocket.jpg", (0, 60, 260, 427)),
+    ("2022/space centre/portrait", "astronaut.png", (0, 0, 512, 512)),
+    ("2022/space centre/helmet", "astronaut.png", (250, 300, 512, 512)),
+    ("2022/space centre/shuttle", "astronaut.png", (290, 0, 512, 300)),
+    ("2022/space centre/desk", "astronaut.png", (250, 320, 470, 512)),
+    ("2023/café/espresso", "coffee.png", (0, 0, 600, 400)),
+    ("2023/café/cup from above", "coffee.png", (160, 10, 470, 230)),
+    ("2023/café/cup & saucer", "coffee.png", (130, 0, 500, 330)),
+    ("2023/café/table 100%", "coffee.png", (240, 60, 600, 400)),
+    ("2023/café/left half", "coffee.png", (0, 0, 360, 400)),
+    ("2024/garage/motorbike", "motorcycle_left.png", (0, 0, 741, 500)),
+    ("2024/garage/front wheel", "motorcycle_left.png", (430, 180, 720, 440)),
+    ("2024/garage/engine", "motorcycle_left.png", (280, 180, 520, 440)),
+    ("2024/garage/handlebar", "motorcycle_left.png", (300, 60, 640, 420)),
+    ("2024/garage/right side", "motorcycle_right.png", (60, 90, 680, 500)),
+    ("2024/garage/rear wheel", "motorcycle_right.png", (90, 230, 340, 500)),
+    ("2024/猫/chelsea", "chelsea.png", (0, 0, 451, 300)),
+    ("2024/猫/face", "chelsea.png", (80, 0, 380, 300)),
+    ("2024/猫/whiskers", "chelsea.png", (130, 60, 330, 260)),
+)
+"""Folder and name, photo, crop."""
+
+_TRUNCATED: Final = "2023/café/copied halfway.jpg"
+_TEXT: Final = "2024/garage/shopping list.jpg"
+_EMPTY: Final = "2022/космодром/disk was full.jpg"
+BROKEN: Final = (_EMPTY, _TRUNCATED, _TEXT)
+"""The files that cannot be decoded, below the archive's folder."""
+
+_SIDECARS: Final = {
+    "2021/park #1/photographer 01.xmp": '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n',
+    "2023/café/album.json": '{"title": "café"}\n',
+    "2024/Thumbs.db": "thumbnails\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Photo:
+    """One good file of the archive."""
+
+    name: str
+    source: str
+    crop: Crop
+    scale: float
+    mirrored: bool
+    format: Format
+
+
+def archive_names() -> list[str]:
+    """Names of all images of the archive, below its folder, broken ones included, in order."""
+    return sorted([*(photo.name for photo in _photos()), *BROKEN])
+
+
+def make_archive(folder: Path) -> None:
+    """Write the archive, unless it is there already.
+
+    Args:
+        folder: Appears at once when the archive is complete.
+
+    Raises:
+        UsageError: scikit-image is not installed.
+        OutputError: The folder holds something else.
+    """
+    if folder.exists():
+        there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        if there != sorted([*archive_names(), *_SIDECARS]):
+            raise OutputError(f"{folder} holds other files than the demo's photos; choose another --output")
+        return
+    sources = _Sources(_photo_folder())
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+
+    def write(photo: _Photo) -> None:
+        save(_cut(sources, photo), photo.format, _place(part, photo.name))
+
+    with ThreadPoolExecutor() as pool:
+        collections.deque(pool.map(write, _photos()), maxlen=0)
+    first = next(photo for photo in _photos() if photo.format.name == "jpeg")
+    whole = (part / first.name).read_bytes()
+    _place(part, _TRUNCATED).write_bytes(whole[: len(whole) * 3 // 5])
+    _place(part, _TEXT).write_text("spark plugs, chain oil, red paint\n", encoding="utf-8")
+    _place(part, _EMPTY).touch()
+    for name, text in _SIDECARS.items():
+        _place(part, name).write_text(text, encoding="utf-8")
+    part.rename(folder)
+
+
+def _photos() -> Iterator[_Photo]:
+    """Each scene again and again, each time a little different and in another format."""
+    random = np.random.default_rng(_SEED)
+    endless = itertools.cycle(enumerate(_SCENES))
+    for number, (at, (name, source, crop)) in enumerate(itertools.islice(endless, _GOOD)):
+        form = FORMATS[number % len(FORMATS)]
+        yield _Photo(
+            name=f"{name} {number // len(_SCENES) + 1:02d}.{form.suffix}",
+            source=source,
+            crop=_shifted(crop, random.uniform(0, _SHIFT, 4)) if number >= len(_SCENES) else crop,
+            scale=_SCALES[(at + number // len(_SCENES)) % len(_SCALES)],
+            mirrored=number % _MIRROR_EVERY == _MIRROR_EVERY - 1,
+            format=form,
+        )
+
+
+def _shifted(crop: Crop, shares: np.ndarray) -> Crop:
+    left, top, right, bottom = crop
+    width, height = right - left, bottom - top
+    moves = [round(share * length) for share, length in zip(shares.tolist(), (width, height) * 2, strict=True)]
+    return left + moves[0], top + moves[1], right - moves[2], bottom - moves[3]
+
+
+class _Sources(dict[str, Image.Image]):
+    """Whole photos by name, each decoded once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, name: str) -> Image.Image:
+        with Image.open(self._folder / name) as whole:
+            self[name] = whole.convert("RGB")
+        return self[name]
+
+
+def _cut(sources: Mapping[str, Image.Image], photo: _Photo) -> Image.Image:
+    image = sources[photo.source].crop(photo.crop)
+    if photo.mirrored:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    scale = max(photo.scale, _SHORTEST_SIDE / min(image.size))
+    size = round(image.width * scale), round(image.height * scale)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _place(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _photo_folder() -> Path:
+    package = importlib.util.find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
+        raise UsageError("the demo is made of photos from scikit-image, which is missing: pip install 'cvbatch[demo]'")
+    return Path(package.submodule_search_locations[0], "data")

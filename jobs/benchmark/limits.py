@@ -1,0 +1,85 @@
+"""The two rates that limit a run, measured alone on this machine: decode and predict.
+
+    python jobs/benchmark/limits.py IMAGES MODEL PRECISION
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from cvbatch.config import ModelConfig
+from cvbatch.decode import decode
+from cvbatch.models.predictor import Predictor
+from cvbatch.models.registry import resolve
+from cvbatch.models.spec import ModelSpec
+from cvbatch.views import apply
+
+_IMAGES = 256
+_REPEATS = 3
+
+
+def decode_rate(paths: list[Path], spec: ModelSpec) -> float:
+    """Images per second that one core reads, decodes, resizes and crops."""
+
+    def work() -> None:
+        for path in paths:
+            apply(spec.view, decode(path.read_bytes(), max_pixels=178_000_000).image)
+
+    return len(paths) / _median_seconds(work)
+
+
+def predict_rate(paths: list[Path], spec: ModelSpec, precision: str, *, cores: int) -> float:
+    """Images per second that the model alone does with all cores, on pixels that lie ready."""
+    with ThreadPoolExecutor(cores) as pool:
+        decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
+    images = np.stack([apply(spec.view, one.image) for one in decoded])
+    sizes = [(one.width, one.height) for one in decoded]
+    predictor = Predictor([spec], precision=precision, threads=cores)
+    predictor.predict({spec.view: list(images[:32])}, sizes[:32])
+    return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: list(images)}, sizes))
+
+
+def limit(decode: float, predict: float, *, cores: int) -> float:
+    """The best rate of a pipeline that shares its cores between both: times per image add up.
+
+    Args:
+        decode: Images per second and core.
+        predict: Images per second with all cores.
+        cores: How many there are.
+    """
+    return 1 / (1 / predict + 1 / (decode * cores))
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    folder, model, precision = sys.argv[1:]
+    cores = len(os.sched_getaffinity(0))
+    weights = {} if model == "efficientnet_lite0" else {"weights": None}
+    (spec,) = resolve([ModelConfig(model=model, **weights)])
+    paths = sorted(Path(folder).glob("*.jpg"))[:_IMAGES]
+    decoded = decode_rate(paths, spec)
+    predicted = predict_rate(paths, spec, precision, cores=cores)
+    rates = {"decode_per_core": decoded, "predict": predicted, "limit": limit(decoded, predicted, cores=cores)}
+    sys.stdout.write(json.dumps({**rates, "cores": cores, "images": len(paths), "precision": precision}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

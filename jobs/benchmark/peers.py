@@ -1,0 +1,109 @@
+"""The peers, each written as its documentation does: ResNet-50 with random weights over a folder of JPEGs.
+
+    python jobs/benchmark/peers.py ray_recipe|daft|loader IMAGES OUTPUT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def ray_recipe(images: Path, output: Path) -> None:
+    """Ray Data's image classification example: read_images, map the transforms, map_batches a model class."""
+    import ray
+    import torch
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    weights = ResNet50_Weights.DEFAULT
+    transform = weights.transforms()
+
+    def preprocess(row: dict[str, Any]) -> dict[str, Any]:
+        image = torch.from_numpy(row["image"].copy()).permute(2, 0, 1)
+        return {"original": row["path"], "image": transform(image).numpy()}
+
+    class Model:
+        def __init__(self) -> None:
+            self.model = resnet50().eval()
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            with torch.inference_mode():
+                scores = self.model(torch.from_numpy(np.stack(batch["image"])))
+            names = [weights.meta["categories"][index] for index in scores.argmax(dim=1).tolist()]
+            return {"original": batch["original"], "label": names}
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    dataset = ray.data.read_images(str(images), mode="RGB", include_paths=True)
+    dataset = dataset.map(preprocess)
+    dataset = dataset.map_batches(Model, batch_size=16, compute=ray.data.ActorPoolStrategy(size=1))
+    dataset.write_parquet(str(output))
+
+
+def daft(images: Path, output: Path) -> None:
+    """Daft's image classification benchmark: download, decode, apply the transforms, a class UDF."""
+    import daft
+    import torch
+    from daft import DataType, col
+    from daft.functions import decode_image, download
+    from torchvision import transforms
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    weights = ResNet50_Weights.DEFAULT
+    transform = transforms.Compose([transforms.ToTensor(), weights.transforms()])
+
+    @daft.cls(max_concurrency=1)
+    class Model:
+        def __init__(self) -> None:
+            self.model = resnet50().eval()
+
+        @daft.method.batch(return_dtype=DataType.string(), batch_size=16)
+        def classify(self, column: daft.Series) -> list[str]:
+            with torch.inference_mode():
+                scores = self.model(torch.from_numpy(np.array(column.to_pylist())))
+            return [weights.meta["categories"][index] for index in scores.argmax(dim=1).tolist()]
+
+    frame = daft.from_glob_path(f"{images}/*.jpg")
+    frame = frame.with_column("image", decode_image(download(col("path")), mode="RGB"))
+    shape = DataType.tensor(DataType.float32(), shape=(3, 224, 224))
+    frame = frame.with_column("image", col("image").apply(lambda image: transform(image).numpy(), return_dtype=shape))
+    frame.with_column("label", Model().classify(col("image"))).select("path", "label").write_parquet(str(output))
+
+
+def loader(images: Path, output: Path) -> None:
+    """A DataLoader loop at fp32, as a careful person writes it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+    from PIL import Image
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    paths = sorted(images.glob("*.jpg"))
+    weights = ResNet50_Weights.DEFAULT
+
+    class Photos(torch.utils.data.Dataset[torch.Tensor]):
+        transform = weights.transforms()
+
+        def __len__(self) -> int:
+            return len(paths)
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            with Image.open(paths[index]) as image:
+                return self.transform(image.convert("RGB"))
+
+    model = resnet50().eval()
+    labels: list[str] = []
+    with torch.inference_mode():
+        for batch in torch.utils.data.DataLoader(Photos(), batch_size=16, num_workers=1):
+            labels += [weights.meta["categories"][index] for index in model(batch).argmax(dim=1).tolist()]
+    output.mkdir(parents=True)
+    pq.write_table(pa.table({"path": [str(path) for path in paths], "label": labels}), output / "labels.parquet")
+
+
+PEERS: dict[str, Callable[[Path, Path], None]] = {"ray_recipe": ray_recipe, "daft": daft, "loader": loader}
+
+if __name__ == "__main__":
+    PEERS[sys.argv[1]](Path(sys.argv[2]).resolve(), Path(sys.argv[3]).resolve())

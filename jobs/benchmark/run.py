@@ -1,0 +1,154 @@
+"""Measure cvbatch against its limit and its peers in one run, and write a dated report.
+
+    make bench                                   everything, about 20 minutes on two cores
+    python jobs/benchmark/run.py --images 300    a quick look
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from images import make_images
+
+from cvbatch.versions import versions
+
+_HERE = Path(__file__).resolve().parent
+_RESULTS = _HERE / "results"
+_MODEL = "resnet50"
+
+
+def main() -> None:
+    """Run all measurements and write `results/<date>-<cores>-cores.{json,md}`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2_000)
+    parser.add_argument("--plan-rows", type=int, default=1_000_000)
+    parser.add_argument("--memory-rows", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench")
+    options = parser.parse_args()
+    folder: Path = options.folder.resolve()
+    photos, few = folder / f"photos-{options.images}", folder / "photos-100"
+    make_images(photos, options.images)
+    make_images(few, 100)
+    report = {"about": _about(), "images": options.images, **_measure(photos, few, folder, options)}
+    _RESULTS.mkdir(exist_ok=True)
+    name = f"{report['about']['date']}-{report['about']['cores']}-cores"
+    (_RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    (_RESULTS / f"{name}.md").write_text(_markdown(report))
+    sys.stdout.write(_markdown(report))
+
+
+def _measure(photos: Path, few: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    started = _cvbatch(photos, folder / "out", "--model", _MODEL, "--set", "models.0.weights=null")
+    limits = json.loads(_python("limits.py", photos, _MODEL, started["precision"]).stdout)
+    report: dict[str, Any] = {"limits": limits, "cvbatch": started, "peers": {}}
+    for peer in ("ray_recipe", "daft", "loader"):
+        began = time.monotonic()
+        _python("peers.py", peer, photos, _fresh(folder / peer))
+        report["peers"][peer] = options.images / (time.monotonic() - began)
+    report["hundred_photos"] = _cvbatch(few, folder / "hundred", "--model", "efficientnet_lite0")
+    report["first_block"] = json.loads(_python("scale.py", "first_block", folder, options.plan_rows).stdout)
+    report["memory"] = json.loads(_python("scale.py", "memory", folder, options.memory_rows).stdout)
+    return report
+
+
+def _cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
+    """One whole process, timed from outside; the steady rate is that between the first and the last commit."""
+    _fresh(output)
+    began, began_at = time.monotonic(), time.time()
+    command = [sys.executable, "-m", "cvbatch", "run", "--source", photos, "--output", output, *arguments, "--json"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    records = [json.loads(path.read_text()) for path in sorted((output / "_cvbatch" / "log").iterdir())]
+    commits = [(record["time"], record["files"]) for record in records if record["type"] == "commit"]
+    rows = [sum(high - low for file in files for low, high in file["ranges"]) for _, files in commits]
+    first, last = commits[0][0], commits[-1][0]
+    run = json.loads((output / "_cvbatch" / "run.json").read_text())
+    return {
+        "seconds": seconds,
+        "rate": sum(rows) / seconds,
+        "seconds_to_first_commit": first - began_at,
+        "steady_rate": sum(rows[1:]) / (last - first) if len(commits) > 1 else None,
+        "precision": run["precision"],
+        "pools": run["pools"],
+        "stage_seconds": run["stage_seconds"],
+    }
+
+
+def _python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, str(_HERE / script), *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _about() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*: (.*)", cpuinfo)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": model.group(1) if model else platform.processor(),
+        "bf16": "avx512_bf16" in cpuinfo,
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions(),
+        "command": "python jobs/benchmark/run.py " + " ".join(sys.argv[1:]),
+    }
+
+
+def _markdown(report: dict[str, Any]) -> str:
+    about, ours, limits, peers = report["about"], report["cvbatch"], report["limits"], report["peers"]
+    memory = {int(rows): size for rows, size in report["memory"]["driver_megabytes_by_rows"].items()}
+    early = min(memory, key=lambda rows: abs(rows - 10_000))
+    lines = [
+        f"# {report['images']:,} JPEGs of about 500×375, {_MODEL} with random weights, {about['date']}",
+        "",
+        f"{about['cores']} cores {about['processor']}"
+        f"{' with AVX512-BF16' if about['bf16'] else ''}; "
+        + ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        "",
+        f"    {about['command']}",
+        "",
+        "| whole process, from the shell | images/s | cvbatch ÷ it |",
+        "|---|---|---|",
+        f"| cvbatch ({ours['precision']}) | {ours['rate']:.1f} | |",
+        *(f"| {name} | {rate:.1f} | {ours['rate'] / rate:.1f} |" for name, rate in peers.items()),
+        "",
+        "| limit and steady rate | images/s |",
+        "|---|---|",
+        f"| decode alone, one core | {limits['decode_per_core']:.0f} |",
+        f"| model alone, {limits['cores']} cores, {limits['precision']} | {limits['predict']:.1f} |",
+        f"| limit: both share the cores | {limits['limit']:.1f} |",
+        f"| cvbatch after its first commit | {ours['steady_rate']:.1f} |",
+        f"| ratio | {ours['steady_rate'] / limits['limit']:.2f} |",
+        "",
+        "| start-up and growth | |",
+        "|---|---|",
+        f"| {_MODEL}: from the shell to the first commit | {ours['seconds_to_first_commit']:.1f} s |",
+        f"| 100 photos, efficientnet_lite0: whole process | {report['hundred_photos']['seconds']:.1f} s |",
+        f"| the same: from the shell to the first commit | {report['hundred_photos']['seconds_to_first_commit']:.1f} s |",
+        f"| plan of {report['first_block']['rows']:,} rows written after | {report['first_block']['seconds_to_plan']:.1f} s |",
+        f"| its first block committed after another | {report['first_block']['seconds_from_plan_to_first_commit']:.1f} s |",
+        f"| memory of the driver after {early:,} rows | {memory[early]:.0f} MB |",
+        f"| after {max(memory):,} rows | {memory[max(memory)]:.0f} MB |",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What grows with the number of rows: time to the first block of a large plan, memory of the driver.
+
+    python jobs/benchmark/scale.py first_block|memory FOLDER ROWS
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+import cvbatch
+from cvbatch.writing.records import State
+
+_FILES = 1_000
+_HERE = Path(__file__).resolve().parent
+
+
+class _Seen:
+    """Notes the driver's memory at each commit."""
+
+    def __init__(self, *, stop_early: bool) -> None:
+        self.planned_at = self.first_commit_at = 0.0
+        self.memory: dict[int, float] = {}
+        self._stop_early = stop_early
+
+    def planned(self, state: State) -> None:
+        self.planned_at = time.monotonic()
+
+    def committed(self, state: State) -> None:
+        self.first_commit_at = self.first_commit_at or time.monotonic()
+        self.memory[len(state.accepted)] = _resident_megabytes()
+        if self._stop_early:
+            raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    what, folder, rows = sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3])
+    sys.path.insert(0, str(_HERE))
+    manifest = _manifest(folder, rows)
+    seen = _Seen(stop_early=what == "first_block")
+    job = cvbatch.load_job(
+        defaults={
+            "source": {"uri": str(manifest)},
+            "models": [{"model": "python:trivial:Constant"}],
+            "output": {"uri": str(folder / f"{what}-{rows}-{time.time_ns()}")},
+        }
+    )
+    started = time.monotonic()
+    try:
+        cvbatch.run(job, seen, pythonpath=str(_HERE))
+    except KeyboardInterrupt:
+        pass
+    result = {
+        "rows": rows,
+        "seconds_to_plan": seen.planned_at - started,
+        "seconds_from_plan_to_first_commit": seen.first_commit_at - seen.planned_at,
+        "seconds": time.monotonic() - started,
+        "driver_megabytes_by_rows": seen.memory,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def _manifest(folder: Path, rows: int) -> Path:
+    """A manifest that names a thousand tiny images over and over."""
+    images = folder / "tiny"
+    images.mkdir(parents=True, exist_ok=True)
+    names = []
+    for number in range(_FILES):
+        path = images / f"{number:04d}.png"
+        if not path.exists():
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+        names.append(str(path))
+    manifest = folder / f"manifest-{rows}.parquet"
+    pq.write_table(pa.table({"uri": [names[row % _FILES] for row in range(rows)]}), manifest)
+    return manifest
+
+
+def _resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""One unit through fetching and decoding: rows stay rows, and pixels stay within their budget."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+
+from cvbatch.compute import decode_stage
+from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
+from cvbatch.pixels import unpack
+from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS
+from cvbatch.sources.entries import LOCATION, MODIFIED, entry_table
+from cvbatch.views import View, apply
+
+WHOLE, SMALL = View(), View(resize=(4, 4))
+OPTIONS = DecodeOptions(views=(WHOLE, SMALL), max_pixels=10_000)
+HEIGHT, WIDTH = 10, 20
+
+
+def photo(number: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+
+
+def encoded(number: int) -> bytes:
+    stream = io.BytesIO()
+    photo(number).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def unit(folder: Path, contents: list[bytes | None]) -> pa.Table:
+    """Rows of the plan for files of these contents; None is a file that is not there."""
+    paths = []
+    for number, content in enumerate(contents):
+        path = folder / f"{number}.png"
+        paths.append(os.fsencode(path))
+        if content is not None:
+            path.write_bytes(content)
+    rows = entry_table(paths, [None] * len(paths), [7] * len(paths))
+    rows = rows.add_column(0, "row_id", pa.array(range(100, 100 + len(paths))))
+    return rows.append_column("mine", pa.array([f"m{number}" for number in range(len(paths))]))
+
+
+def test_good_rows(tmp_path: Path) -> None:
+    table = fetch_and_decode(unit(tmp_path, [encoded(0), encoded(1)]), OPTIONS)
+    assert table["row_id"].to_pylist() == [100, 101]
+    assert table["mine"].to_pylist() == ["m0", "m1"]
+    assert table["status"].to_pylist() == ["ok", "ok"]
+    assert table["image_bytes"].to_pylist() == [len(encoded(0)), len(encoded(1))]
+    assert table["content_sha256"].to_pylist() == [hashlib.sha256(encoded(number)).hexdigest() for number in (0, 1)]
+    assert (table["width"].to_pylist(), table["height"].to_pylist()) == ([WIDTH] * 2, [HEIGHT] * 2)
+    assert table["format"].to_pylist() == ["png", "png"] or table["format"].to_pylist() == ["PNG", "PNG"]
+    assert table[ENCODED].null_count == 2
+    for index, view in enumerate(OPTIONS.views):
+        for number, image in enumerate(unpack(table[pixels_column(index)])):
+            assert image is not None
+            np.testing.assert_array_equal(image, apply(view, photo(number)))
+
+
+def test_types_are_those_of_the_schema(tmp_path: Path) -> None:
+    options = DecodeOptions(views=(SMALL,), max_pixels=10_000, exif=True)
+    for contents in ([encoded(0)], [b""], [None]):
+        table = fetch_and_decode(unit(tmp_path, contents), options)
+        for field in (*IMAGE_FIELDS, *EXIF_FIELDS):
+            assert table.schema.field(field.name).type == field.type
+        assert not {LOCATION, MODIFIED} & set(table.column_names)
+
+
+def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
+    contents = [encoded(0), b"", None, b"text", encoded(1)[:-40], encoded(2)]
+    table = fetch_and_decode(unit(tmp_path, contents), OPTIONS)
+    assert table["status"].to_pylist() == ["ok", "error", "error", "error", "error", "ok"]
+    assert table["error_stage"].to_pylist() == [None, "decode", "fetch", "decode", "decode", None]
+    assert all(table["error_message"].to_pylist()[1:5])
+    assert table["image_bytes"].to_pylist() == [len(content) if content is not None else None for content in contents]
+    assert table["content_sha256"].null_count == 1, "the hash is known of all that could be read"
+    assert table[ENCODED].null_count == len(contents)
+    assert [image is not None for image in unpack(table[pixels_column(0)])] == [True, False, False, False, False, True]
+
+
+def test_the_limit_of_pixels(tmp_path: Path) -> None:
+    options = DecodeOptions(views=(SMALL,), max_pixels=HEIGHT * WIDTH - 1)
+    [kind] = fetch_and_decode(unit(tmp_path, [encoded(0)]), options)["error_type"].to_pylist()
+    assert "pixel" in kind.lower()
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(path, "wb") as file:
+        file.write(encoded(0))
+    rows = entry_table([path], [None], [None]).add_column(0, "row_id", pa.array([0]))
+    table = fetch_and_decode(rows, OPTIONS)
+    assert table.select(["image_uri", "status"]).to_pylist() == [
+        {"image_uri": f"{tmp_path}/caf\\xe9.png", "status": "ok"}
+    ]
+
+
+@pytest.mark.parametrize("budget_images", [1, 3])
+def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_images: int
+) -> None:
+    per_image = (HEIGHT * WIDTH + 16) * 3
+    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", budget_images * per_image)
+    monkeypatch.setattr(decode_stage, "THREADS", 1)
+    contents = [encoded(0), None, *(encoded(number) for number in range(2, 8)), b"text"]
+    whole = fetch_and_decode(unit(tmp_path, contents), OPTIONS)
+    waiting = pc.is_valid(whole[ENCODED])
+    assert pc.sum(pc.invert(waiting)).as_py() == budget_images + 1, "the missing file waits for nothing"
+    held = whole.filter(waiting)
+    assert set(held["status"].to_pylist()) == {"ok"}
+    assert held["width"].null_count == held.num_rows
+    for number, data in zip(held["row_id"].to_pylist(), held[ENCODED].to_pylist(), strict=True):
+        assert data == contents[number - 100]
+
+    for number in range(8):
+        (tmp_path / f"{number}.png").unlink(missing_ok=True)  # nothing is fetched twice
+    done, rounds = [whole.filter(pc.invert(waiting))], 0
+    while held.num_rows:
+        decoded = decode_encoded(held, OPTIONS)
+        assert decoded.schema == whole.schema
+        waiting, rounds = pc.is_valid(decoded[ENCODED]), rounds + 1
+        done.append(decoded.filter(pc.invert(waiting)))
+        held = decoded.filter(waiting)
+    monkeypatch.undo()
+    assert rounds == -(-7 // budget_images) - 1 + (budget_images == 1)
+    (tmp_path / "again").mkdir()
+    expected = fetch_and_decode(unit(tmp_path / "again", contents), OPTIONS)
+    assert_same(pa.concat_tables(done).sort_by("row_id"), expected)
+
+
+def assert_same(found: pa.Table, expected: pa.Table) -> None:
+    skipped = {"image_uri", "error_message"}
+    names = [name for name in expected.column_names if not name.startswith("_") and name not in skipped]
+    assert found.select(names).to_pydict() == expected.select(names).to_pydict()
+    for index in range(2):
+        pairs: Any = zip(unpack(found[pixels_column(index)]), unpack(expected[pixels_column(index)]), strict=True)
+        for one, other in pairs:
+            assert (one is None) == (other is None)
+            assert one is None or np.array_equal(one, other)

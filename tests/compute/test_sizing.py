@@ -1,0 +1,93 @@
+"""How the cluster is shared out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cvbatch.compute import sizing
+from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.sizing import Pools, choose_precision, size_pools
+from cvbatch.config import ComputeConfig
+from cvbatch.errors import UsageError
+from tests.samples import spec
+
+MILLION = 1_000_000
+
+
+def pools(
+    cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **asked: Any
+) -> Pools:
+    cluster = Cluster(cpus=cpus, gpus=gpus, nodes=nodes, local=True, object_store_bytes=1 << 30)
+    return size_pools(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64, 200])
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_decoding_always_keeps_cpus(cpus: float, nodes: int) -> None:
+    shared = pools(cpus=cpus * nodes, nodes=nodes)
+    assert shared.num_actors >= nodes
+    assert shared.actor_cpus >= 1
+    assert shared.actor_gpus == 0
+    if cpus > 1:
+        assert shared.num_actors * shared.actor_cpus < cpus * nodes, "an actor that takes all starves the decoders"
+        assert shared.num_actors * shared.actor_cpus <= cpus * nodes / 2 + 1
+    assert shared.num_actors * shared.threads <= max(cpus * nodes, shared.num_actors)
+
+
+def test_one_actor_for_each_gpu() -> None:
+    shared = pools(cpus=32, gpus=4, nodes=2)
+    assert (shared.device, shared.num_actors, shared.actor_gpus, shared.threads) == ("cuda", 4, 1.0, 1)
+    assert pools(cpus=32, gpus=4, device="cpu").device == "cpu"
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="the cluster has no GPU; use auto or cpu"):
+        pools(device="cuda")
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    shared = pools(cpus=16, unit_rows=7, num_actors=3, batch_size=5)
+    assert (shared.unit_rows, shared.num_actors, shared.batch_size) == (7, 3, 5)
+    assert shared.num_actors * shared.actor_cpus <= 16
+    assert pools().batch_size is None
+
+
+@pytest.mark.parametrize("gflops", [None, 0.3, 4, 130, 2000])
+@pytest.mark.parametrize("rows", [0, 1, 50, MILLION])
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_units_are_of_bounded_size(gflops: float | None, rows: int, gpus: float) -> None:
+    shared = pools(cpus=64, gpus=gpus, rows=rows, gflops=gflops)
+    assert sizing._MIN_UNIT <= shared.unit_rows <= sizing._MAX_UNIT
+    assert shared.units_in_flight >= 2
+
+
+def test_slow_models_and_short_runs_get_smaller_units() -> None:
+    assert pools(gflops=130).unit_rows < pools(gflops=4).unit_rows
+    assert pools(gflops=0.3, rows=100).unit_rows < pools(gflops=0.3).unit_rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "random", "on_gpu", "chosen"),
+    [
+        ("fp32", True, True, "fp32"),
+        ("fp16", False, False, "fp16"),
+        ("auto", False, True, "fp32"),
+        ("auto", True, True, "bf16"),
+    ],
+)
+def test_precision(asked: str, random: bool, on_gpu: bool, chosen: str) -> None:
+    model = spec() if not random else _random()
+    assert model.random is random
+    assert choose_precision(asked, [model], on_gpu=on_gpu) == chosen
+
+
+def test_real_weights_beside_random_ones_keep_the_reference() -> None:
+    assert choose_precision("auto", [_random(), spec()], on_gpu=True) == "fp32"
+
+
+def _random() -> Any:
+    from dataclasses import replace
+
+    return replace(spec(), kind="torchvision", weights_path=None)

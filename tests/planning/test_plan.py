@@ -1,0 +1,174 @@
+"""A plan is made once, whoever else plans at the same moment, and belongs to one job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cvbatch.config import Job
+from cvbatch.errors import OutputError, RunError, SourceError
+from cvbatch.planning import plan as plans
+from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan, read_part
+from cvbatch.sources import files, open_source
+from cvbatch.writing import store as stores
+from cvbatch.writing.store import LocalStore, Store
+from tests.samples import job, photos, spec
+from tests.writing.failing import Failing, Overtaken
+
+FOLDER = "_cvbatch/plan"
+
+
+def make(store: Store, asked: Job, *models: Any) -> Plan:
+    return make_plan(store, asked, models or [spec()], open_source(asked.source))
+
+
+def rows(store: Store, plan: Plan) -> pa.Table:
+    return pa.concat_tables([read_part(store, part) for part in plan.parts])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path / "out"))
+
+
+def test_row_ids_are_dense_over_all_parts(tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CHUNK_ROWS", 3)
+    plan = make(store, job(photos(tmp_path / "photos", 8)))
+    assert [(part["first_row_id"], part["rows"]) for part in plan.parts] == [(0, 3), (3, 3), (6, 2)]
+    table = rows(store, plan)
+    assert table["row_id"].to_pylist() == list(range(8))
+    assert table["image_uri"].to_pylist() == [f"{tmp_path}/photos/{row:04d}.jpg" for row in range(8)]
+    assert table["image_bytes"].to_pylist() == list(range(8))
+    assert (plan.rows, plan.complete) == (8, True)
+    assert load_plan(store) == plan
+
+
+@pytest.mark.parametrize(("limit", "planned", "complete"), [(2, 2, False), (3, 3, False), (5, 5, True), (9, 5, True)])
+def test_a_limit(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch, limit: int, planned: int, complete: bool
+) -> None:
+    monkeypatch.setattr(files, "CHUNK_ROWS", 3)
+    plan = make(store, job(photos(tmp_path / "photos", 5), source={"limit": limit}))
+    assert (plan.rows, plan.complete, rows(store, plan).num_rows) == (planned, complete, planned)
+
+
+def test_nothing_to_plan(tmp_path: Path, store: LocalStore) -> None:
+    photos(tmp_path / "photos", 0)
+    with pytest.raises(SourceError, match=r"holds no images$"):
+        make(store, job(tmp_path / "photos"))
+    (tmp_path / "photos/a.xmp").touch()
+    with pytest.raises(SourceError, match=r"holds no images \(other files skipped: 1 \.xmp; source\.extensions: any"):
+        make(store, job(tmp_path / "photos"))
+    assert load_plan(store) is None
+
+
+def test_what_was_skipped_stands_in_the_plan(tmp_path: Path, store: LocalStore) -> None:
+    photos(tmp_path / "photos", 1).joinpath("a.xmp").touch()
+    assert make(store, job(tmp_path / "photos")).skipped == {".xmp": 1}
+
+
+def test_columns_of_a_manifest_come_along(tmp_path: Path, store: LocalStore) -> None:
+    table = pa.table({"uri": ["a", "b"], "day": pa.array([1, None], pa.date32()), "k": ["x", "y"]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    plan = make(store, job(tmp_path / "m.parquet"))
+    assert plan.carried(store) == [pa.field("day", pa.date32()), pa.field("k", pa.string())]
+    assert rows(store, plan)["k"].to_pylist() == ["x", "y"]
+
+
+def test_a_column_with_the_name_of_a_models_is_refused_before_anything_is_written(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    (tmp_path / "m.csv").write_text("uri,classification_label\na,b\n")
+    with pytest.raises(
+        SourceError, match=r"'classification_label' has the name of a model's column; use source\.rename"
+    ):
+        make(store, job(tmp_path / "m.csv"))
+    assert not (tmp_path / "out").exists()
+    renamed = {"rename": {"classification_label": "mine"}}
+    assert make(store, job(tmp_path / "m.csv", source=renamed)).carried(store)[0].name == "mine"
+
+
+def test_data_without_a_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
+    store.create("data/x.parquet", b"")
+    with pytest.raises(OutputError, match="data is not empty but there is no plan"):
+        make(store, job(photos(tmp_path / "photos", 2)))
+
+
+def test_the_loser_of_two_takes_the_winners_plan(tmp_path: Path, store: LocalStore) -> None:
+    asked = job(photos(tmp_path / "photos", 2))
+    won: list[Plan] = []
+    late = Overtaken(store.root, "create", PLAN, lambda: won.append(make(store, asked)))
+    assert make(late, asked) == won[0]
+    assert list(store.sizes(FOLDER)) == [part["path"] for part in won[0].parts]
+
+
+def test_the_loser_of_two_may_be_so_late_that_there_is_data(tmp_path: Path, store: LocalStore) -> None:
+    asked = job(photos(tmp_path / "photos", 2))
+    won = make(store, asked)
+    store.create("data/x.parquet", b"")
+    assert make(store, asked) == won
+
+
+def test_the_loser_of_two_refuses_another_job(tmp_path: Path, store: LocalStore) -> None:
+    first, second = job(photos(tmp_path / "photos", 2)), job(photos(tmp_path / "others", 2))
+    late = Overtaken(store.root, "create", PLAN, lambda: make(store, first))
+    with pytest.raises(OutputError, match=r"belongs to another run: source\.uri is"):
+        make(late, second)
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+def test_a_request_without_an_answer_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
+) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    failing = Failing(str(tmp_path / "out"), failures=2, takes_effect=takes_effect)
+    plan = make(failing, job(photos(tmp_path / "photos", 2)))
+    assert rows(failing, plan).num_rows == 2
+
+
+def test_parts_are_never_dropped_on_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_GIVE_UP_AFTER", -1)
+    failing = Failing(str(tmp_path / "out"), failures=1, takes_effect=True)
+    with pytest.raises(RunError):
+        make(failing, job(photos(tmp_path / "photos", 2)))
+    plan = load_plan(failing)
+    assert plan is not None
+    assert rows(failing, plan).num_rows == 2
+
+
+def test_another_job_is_refused_with_the_difference(tmp_path: Path, store: LocalStore) -> None:
+    plan = make(store, job(photos(tmp_path / "photos", 2)))
+    for same in (
+        job(tmp_path / "photos", source={"limit": 1}),
+        job(f"{tmp_path}/./photos/", compute={"unit_rows": 8, "device": "cpu"}),
+    ):
+        check_job(store, plan, same)
+    other = job(tmp_path / "photos", models=[{"model": "python:m:f", "top_k": 3}], compute={"precision": "bf16"})
+    with pytest.raises(OutputError) as caught:
+        check_job(store, plan, other)
+    assert str(caught.value) == (
+        f"{store.root} belongs to another run: models.0.top_k is 5 there, 3 asked; "
+        'precision is "auto" there, "bf16" asked; choose another output'
+    )
+    with pytest.raises(OutputError, match=r"models is \[.*…? there, \[.*…? asked"):
+        check_job(store, plan, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
+
+
+def test_other_weights_are_refused(tmp_path: Path, store: LocalStore) -> None:
+    plan = make(store, job(photos(tmp_path / "photos", 2)), spec(weights_sha256="aa"))
+    check_models(store, plan, [spec(weights_sha256="aa")])
+    with pytest.raises(OutputError, match=r'classification\.weights_sha256 is "aa" there, "bb" asked'):
+        check_models(store, plan, [spec(weights_sha256="bb")])
+
+
+def test_a_plan_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
+    make(store, job(photos(tmp_path / "photos", 2)))
+    content = json.loads(store.read(PLAN))
+    store.put(PLAN, json.dumps({**content, "format": plans._FORMAT + 1}).encode())
+    with pytest.raises(OutputError, match="use a newer cvbatch"):
+        load_plan(store)

@@ -1,0 +1,96 @@
+"""Units cover exactly what is missing, and none is too large."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvbatch.planning import plan as plans
+from cvbatch.planning import units
+from cvbatch.planning.plan import Part, write_parts
+from cvbatch.planning.units import Unit, cut, read_unit
+from cvbatch.sources.entries import Listing, entry_table
+from cvbatch.writing.ranges import RowRanges
+from cvbatch.writing.store import LocalStore
+
+SIZES = [3, 0, None, 100, 1, 1, 2, 60, 60, 7, None, 5, 5, 5, 5, 5, 1, 1]
+PART_ROWS = 7
+MAX_BYTES, TYPICAL = 64, 10
+
+
+class Sized:
+    """A source of images of given sizes."""
+
+    carried = pa.schema([])
+    numbered = False
+
+    def __init__(self) -> None:
+        self.listing = Listing()
+
+    def chunks(self) -> list[pa.Table]:
+        names = [b"/%d.jpg" % row for row in range(len(SIZES))]
+        table = entry_table(names, SIZES, [None] * len(SIZES))
+        return [table.slice(start, PART_ROWS) for start in range(0, len(SIZES), PART_ROWS)]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, list[Part]]:
+    store = LocalStore(str(tmp_path_factory.mktemp("out")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "_ROW_GROUP", 2)
+        parts, _ = write_parts(store, Sized(), "nonce", first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
+    return store, list(parts)
+
+
+def units_of(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> list[Unit]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "MAX_UNIT_BYTES", MAX_BYTES)
+        patch.setattr(units, "TYPICAL_IMAGE_BYTES", TYPICAL)
+        return list(cut(*plan, RowRanges((row, row + 1) for row in rows), unit_rows))
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, len(SIZES) - 1)), st.integers(1, 9))
+def test_units_cover_what_is_missing(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
+    found = units_of(plan, rows, unit_rows)
+    assert [row for unit in found for row in range(unit.low, unit.high)] == sorted(rows)
+    for unit in found:
+        assert 1 <= unit.rows <= unit_rows
+        assert unit.rows == 1 or sum(size_of(row) for row in range(unit.low, unit.high)) <= MAX_BYTES
+        assert unit.low // PART_ROWS == (unit.high - 1) // PART_ROWS, "a unit lies in one part"
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, len(SIZES) - 1), min_size=1), st.integers(1, 9))
+def test_units_are_no_smaller_than_need_be(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
+    found = units_of(plan, rows, unit_rows)
+    for one, other in itertools.pairwise(found):
+        if one.high == other.low and one.part == other.part and one.rows < unit_rows:
+            assert sum(size_of(row) for row in range(one.low, one.high + 1)) > MAX_BYTES
+
+
+def size_of(row: int) -> int:
+    size = SIZES[row]
+    return TYPICAL if size is None else size
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(SIZES) - 1), st.integers(1, PART_ROWS))
+def test_a_unit_reads_its_own_rows(plan: tuple[LocalStore, list[Part]], low: int, count: int) -> None:
+    store, parts = plan
+    part = parts[low // PART_ROWS]
+    high = min(low + count, part["first_row_id"] + part["rows"])
+    table = read_unit(store.root, Unit(part["path"], low, high))
+    assert table["row_id"].to_pylist() == list(range(low, high))
+    assert table["image_uri"].to_pylist() == [f"/{row}.jpg" for row in range(low, high)]
+    assert table["row_id"].num_chunks == 1
+
+
+def test_what_is_asked_for_limits_a_real_unit(tmp_path: Path) -> None:
+    assert units.MAX_UNIT_BYTES == 32 << 20
+    assert Unit("p", 3, 8).rows == 5

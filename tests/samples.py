@@ -1,0 +1,84 @@
+"""Small runs without Ray: a plan over empty files, a log, and data files with made-up predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cvbatch.compute.decode_stage import error_columns
+from cvbatch.config import Job
+from cvbatch.errors import RowError
+from cvbatch.models.spec import ModelSpec
+from cvbatch.planning.plan import Plan, make_plan
+from cvbatch.schema import predictions_schema
+from cvbatch.sources import open_source
+from cvbatch.views import View
+from cvbatch.writing.files import MEASURES, WriteJob, write_blocks
+from cvbatch.writing.log import Log
+from cvbatch.writing.records import DataFile
+from cvbatch.writing.store import LocalStore
+
+FAILED = RowError("decode", "TruncatedImage", "cut off", transient=False)
+
+
+def spec(alias: str = "classification", task: Any = "classification", **options: Any) -> ModelSpec:
+    return ModelSpec(
+        alias=alias, task=task, kind="python", name="m:f", view=View(resize=8), categories=("a", None, "b"), **options
+    )
+
+
+def job(uri: Path | str, output: Path | str = "out", /, **parts: Any) -> Job:
+    source_part = {"uri": str(uri), **parts.pop("source", {})}
+    return Job.model_validate(
+        {"source": source_part, "models": [{"model": "python:m:f"}], "output": {"uri": str(output)}, **parts}
+    )
+
+
+def photos(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        (folder / f"{index:04d}.jpg").write_bytes(b"x" * index)
+    return folder
+
+
+def planned(tmp_path: Path, rows: int, *models: ModelSpec) -> tuple[LocalStore, Plan]:
+    """A store with the plan of so many files."""
+    store = LocalStore(str(tmp_path / "out"))
+    asked = job(photos(tmp_path / "photos", rows), store.root)
+    return store, make_plan(store, asked, models or [spec()], open_source(asked.source))
+
+
+def started(store: LocalStore, rows: int) -> Log:
+    """A log that this process has opened."""
+    log = Log(store, rows)
+    log.open()
+    return log
+
+
+def block(low: int, high: int, *models: ModelSpec, failed: Collection[int] = (), **columns: Any) -> pa.Table:
+    """What the predict stage hands on for some rows; columns that are not given are null."""
+    ids = range(low, high)
+    schema = predictions_schema([column for model in models or [spec()] for column in model.fields()])
+    values: dict[str, Any] = {
+        "row_id": list(ids),
+        "image_uri": [f"/photos/{row}.jpg" for row in ids],
+        **error_columns([FAILED if row in failed else None for row in ids]),
+        **columns,
+    }
+    arrays = [pa.array(values.get(column.name, [None] * len(ids)), column.type) for column in schema]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    return table.append_column(f"{MEASURES}decode", pa.array([0.5] * len(ids)))
+
+
+def write(log: Log, low: int, high: int, failed: Collection[int] = ()) -> tuple[DataFile, ...]:
+    """Write some rows under the epoch of the log."""
+    rows = block(low, high, failed=failed)
+    schema = predictions_schema(spec().fields())
+    return write_blocks(WriteJob(log.store.root, log.epoch, schema), [rows]).files
+
+
+def commit(log: Log, low: int, high: int, failed: Collection[int] = ()) -> list[DataFile]:
+    return log.commit(write(log, low, high, failed))

@@ -1,0 +1,40 @@
+"""Label maps to columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import segmentation
+from cvbatch.tasks.masks import decode_mask
+from cvbatch.tasks.segmentation import emitted, segments
+from cvbatch.views import View
+
+SPEC = ModelSpec(
+    alias="a", task="segmentation", kind="python", name="", view=View(), categories=(None, "b", "c", None, "e")
+)
+LABELS = np.array([[0, 1, 1, 4], [0, 0, 1, 3]])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_present_classes_with_their_areas_and_masks(order: str) -> None:
+    labels = np.asarray(LABELS, np.uint8, order)  # type: ignore[call-overload]
+    found = segments(labels, emitted(SPEC))
+    assert found.label_ids.tolist() == [1, 4]
+    assert found.areas.tolist() == [3 / 8, 1 / 8]
+    for label, counts in zip(found.label_ids, found.masks, strict=True):
+        np.testing.assert_array_equal(decode_mask(counts, 2, 4), label == LABELS)
+
+
+def test_columns() -> None:
+    found = [segments(labels, emitted(SPEC)) for labels in (LABELS, np.zeros((3, 3), int), LABELS[:, :3])]
+    arrays = segmentation.columns(SPEC, found)
+    columns = {}
+    for field, array in zip(SPEC.fields(), arrays, strict=True):
+        assert array.type == field.type
+        columns[field.name] = array.to_pylist()
+    assert columns["a_labels"] == [["b", "e"], [], ["b"]]
+    assert columns["a_label_ids"] == [[1, 4], [], [1]]
+    assert columns["a_areas"] == [[3 / 8, 1 / 8], [], [0.5]]
+    assert [len(each) for each in columns["a_masks"]] == [2, 0, 1]

@@ -1,0 +1,121 @@
+"""Arguments, and errors of use in one line; nothing here starts Ray."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from cvbatch import commands
+from cvbatch.cli import main
+from cvbatch.config import load_job
+from tests.samples import photos
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    try:
+        code = main(arguments)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+def parsed(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> argparse.Namespace:
+    """What a command gets to see."""
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(commands, name, lambda options: seen.append(options) or 7)
+    assert main([name, *arguments]) == 7, "the command's answer is the exit code"
+    return seen[0]
+
+
+def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "run")
+    assert message.startswith("cvbatch: source: missing (--source gives it); models: missing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "COMMAND"),
+        (["sing"], "invalid choice: 'sing'"),
+        (["run", "--limit", "0"], "argument --limit: expected a positive whole number, got '0'"),
+        (["run", "--limit", "²"], "argument --limit: expected a positive whole number, got '²'"),
+        (["run", "--speed", "9"], "unrecognized arguments: --speed"),
+        (["run", "nowhere.yaml"], "cannot read the job file nowhere.yaml: No such file or directory"),
+        (["run", "--set", "compute.device"], "expected KEY=VALUE"),
+        (["status"], "the following arguments are required: OUTPUT"),
+        (["models", "poetry"], "argument task: invalid choice: 'poetry'"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
+    assert expected in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    assert "holds no run; expected the output of cvbatch run" in refused(capsys, command, str(tmp_path))
+    (tmp_path / "file").touch()
+    assert "holds no run" in refused(capsys, command, str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("--source", "nowhere"), "nowhere: no such file or folder; check source.uri"),
+        (("--source", "gs://bucket"), "source gs://… cannot be read"),
+        (("--output", "gs://bucket"), "output gs://… cannot be written"),
+        (("--model", "resnet5"), "resnet50"),
+        (
+            ("--set", "compute.precision=fp23"),
+            "compute.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp23'",
+        ),
+    ],
+)
+def test_wrong_requests(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "photos", 2)
+    options = {"--source": "photos", "--model": "efficientnet_lite0", "--output": "out", change[0]: change[1]}
+    arguments = [part for pair in options.items() for part in pair]
+    assert expected in refused(capsys, "run", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "job.yaml --source s --model a --model b --output o --limit 5 --set x.y=1 --set z=2 --strict --json"
+    options = parsed(monkeypatch, "run", *line.split())
+    assert (options.job, options.model, options.limit) == ("job.yaml", ["a", "b"], 5)
+    assert (options.set, options.strict, options.json) == (["x.y=1", "z=2"], True, True)
+    job = load_job(defaults=commands._flags(options))
+    assert (job.source.uri, job.source.limit, job.output.uri) == ("s", 5, "o")
+    assert [model.model for model in job.models] == ["a", "b"]
+
+
+def test_options_that_are_not_given_lie_over_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert commands._flags(parsed(monkeypatch, "run", "job.yaml")) == {}
+
+
+def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parsed(monkeypatch, "status", "out").output == "out"
+    assert parsed(monkeypatch, "verify", "out", "--deep").deep is True
+    assert parsed(monkeypatch, "models").task is None
+    assert parsed(monkeypatch, "models", "detection", "--json").task == "detection"
+    assert parsed(monkeypatch, "demo").output == "cvbatch-demo"
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in ((["--help"], "COMMAND"), (["run", "--help"], "JOB.yaml"), (["--version"], "cvbatch ")):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        assert expected in capsys.readouterr().out

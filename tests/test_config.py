@@ -1,0 +1,190 @@
+"""A job is checked as a whole, and what is wrong with it fits into one line."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.config import Job, ModelConfig, load_job
+from cvbatch.errors import JobError
+
+GOOD = """
+source: {uri: photos}
+models: [{model: resnet50, top_k: 3}, {model: efficientnet_lite0, as: tags}]
+output: {uri: out}
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Any:
+    def write(text: str) -> str:
+        path = tmp_path / "job.yaml"
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+def wrong(path: str | None, *overrides: str, **defaults: Any) -> str:
+    with pytest.raises(JobError) as caught:
+        load_job(path, overrides=overrides, defaults=defaults)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def test_a_whole_file(job_file: Any) -> None:
+    job = load_job(job_file(GOOD))
+    assert [model.model for model in job.models] == ["resnet50", "efficientnet_lite0"]
+    assert (job.models[0].top_k, job.models[1].alias) == (3, "tags")
+    assert (job.compute.precision, job.source.max_pixels) == ("auto", 178_000_000)
+
+
+def test_it_survives_json() -> None:
+    job = load_job(defaults={"source": {"uri": "p"}, "models": [{"model": "m", "as": "x"}], "output": {"uri": "o"}})
+    assert Job.model_validate(job.model_dump(mode="json", by_alias=True)) == job
+
+
+def test_flags_lie_over_the_file_and_set_over_both(job_file: Any) -> None:
+    job = load_job(
+        job_file(GOOD),
+        defaults={"source": {"limit": 5}, "output": {"uri": "there"}},
+        overrides=[
+            "compute.precision=fp32",
+            "models.0.weights=null",
+            "models.1.options.deep.er=[1, 2]",
+            "output.uri=x=y",
+            "source.limit=7",
+        ],
+    )
+    assert (job.source.uri, job.source.limit, job.output.uri) == ("photos", 7, "x=y")
+    assert (job.compute.precision, job.models[0].weights) == ("fp32", None)
+    assert job.models[1].options == {"deep": {"er": [1, 2]}}
+
+
+def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
+    assert load_job(job_file(GOOD + "compute:\n")).compute.device == "auto"
+    assert load_job(job_file(GOOD + "compute:\n"), overrides=["compute.device=cpu"]).compute.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: [{model: m}]\nsource: {uri: p}", "output: missing (--output gives it)"),
+        ("source: {}\nmodels: [{model: m}]\noutput: {uri: o}", "source.uri: missing"),
+        (GOOD + "sauce: 1", "sauce: unknown key; did you mean 'source'?"),
+        (GOOD + "compute: {precison: fp32}", "compute.precison: unknown key; did you mean 'precision'?"),
+        (
+            GOOD + "compute: {zzzz: 1}",
+            "compute.zzzz: unknown key; known here: device, precision, batch_size, unit_rows, num_actors",
+        ),
+        (GOOD + "compute: {device: gpu}", "compute.device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
+        (GOOD + "compute: {batch_size: many}", "compute.batch_size: expected a whole number or 'auto', got 'many'"),
+        (GOOD + "compute: {unit_rows: 5000}", "compute.unit_rows: expected at most 4096 or 'auto', got 5000"),
+        (GOOD + "compute: 5", "compute: expected a mapping, got 5"),
+        (GOOD + "1: 2", "1: expected keys that are text, got 1"),
+        (
+            "source: {uri: p}\nmodels: [{modle: m}]\noutput: {uri: o}",
+            "models.0.model: missing; models.0.modle: unknown key; did you mean 'model'?",
+        ),
+        ("source: {uri: p}\nmodels: []\noutput: {uri: o}", "models: expected at least 1, got []"),
+        ("source: {uri: p}\nmodels: m\noutput: {uri: o}", "models: expected a list, got 'm'"),
+        ("source: {uri: p}\nmodels: [m]\noutput: {uri: o}", "models.0: expected a mapping, got 'm'"),
+        (
+            "source: {uri: p}\nmodels: [{model: m, as: 9A}]\noutput: {uri: o}",
+            "models.0.as: expected lower-case letters, digits and _ starting with a letter, got '9A'",
+        ),
+        (
+            "source: {uri: p}\nmodels: [{model: m, checkpoint: c, weights: W}]\noutput: {uri: o}",
+            "models.0: give checkpoint: or weights:, not both",
+        ),
+        (
+            "source: {uri: p, extensions: jpg}\nmodels: [{model: m}]\noutput: {uri: o}",
+            "source.extensions: expected 'any' or a list, got 'jpg'",
+        ),
+        (
+            "source: {uri: p, extensions: [jpg, 5]}\nmodels: [{model: m}]\noutput: {uri: o}",
+            "source.extensions.1: expected text, got 5",
+        ),
+        (
+            "source: {uri: p, limit: true}\nmodels: [{model: m, top_k: 0}]\noutput: {uri: ''}",
+            "source.limit: expected a whole number, got True; models.0.top_k: expected more than 0, got 0; "
+            "output.uri: expected some text, got ''",
+        ),
+        (
+            "source: {uri: p}\nmodels: [{model: m, score_threshold: 1.5}]\noutput: {uri: o}",
+            "models.0.score_threshold: expected at most 1.0, got 1.5",
+        ),
+    ],
+)
+def test_each_error_is_told_once(job_file: Any, text: str, message: str) -> None:
+    assert wrong(job_file(text)) == message
+
+
+def test_long_values_are_cut(job_file: Any) -> None:
+    assert len(wrong(job_file(GOOD + f"compute: {'x' * 1000}"))) < 100
+
+
+def test_nothing_at_all_names_the_flags() -> None:
+    assert wrong(None).count("gives it") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# nothing\n", "expected a mapping with source, models and output, got NoneType"),
+        ("- a\n", "got list"),
+        ("source: [\n", "is not valid YAML"),
+        ("source: \0", "is not valid YAML"),
+    ],
+)
+def test_files_that_are_no_job(job_file: Any, text: str, expected: str) -> None:
+    assert expected in wrong(job_file(text))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "No such file" in wrong(str(tmp_path / "no.yaml"))
+    assert "Is a directory" in wrong(str(tmp_path))
+    (tmp_path / "latin.yaml").write_bytes(b"source: caf\xe9")
+    assert "is not valid YAML" in wrong(str(tmp_path / "latin.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("compute.precision", "expected KEY=VALUE"),
+        ("=5", "expected KEY=VALUE"),
+        ("compute.device=[", "is not a YAML value"),
+        ("models.7.top_k=1", "expected a list position below 2, got '7'"),
+        ("models.²=1", "expected a list position below 2, got '²'"),
+        ("source.uri.x=1", "source.uri is 'photos', not a mapping or a list"),
+        ("source.uri.x.y=1", "nothing lies below 'x'"),
+        ("compute.presicion=fp32", "did you mean 'precision'?"),
+    ],
+)
+def test_overrides_that_lead_nowhere(job_file: Any, override: str, expected: str) -> None:
+    assert expected in wrong(job_file(GOOD), override)
+
+
+def job(uri: str, **source: Any) -> Job:
+    return Job.model_validate({"source": {"uri": uri, **source}, "models": [{"model": "m"}], "output": {"uri": "o"}})
+
+
+def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = job("photos").identity()
+    assert here == job("photos", limit=5).identity() == job("./photos/").identity()
+    assert here == job(str(tmp_path / "photos")).identity() == job(f"file://{tmp_path}/photos").identity()
+    assert here != job("photos", exif=True).identity()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert here != job("photos").identity()
+    assert job("s3://bucket/a").identity()["source"]["uri"] == "s3://bucket/a"
+
+
+def test_sections_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ModelConfig(model="m").top_k = 5  # type: ignore[misc]  # that it fails is the point

@@ -1,0 +1,79 @@
+"""Whatever goes wrong with one image becomes the error of its row."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NoReturn
+
+import pyarrow as pa
+import pytest
+
+from cvbatch import errors
+from cvbatch.errors import ImageError, RowError, attempt
+
+
+def failing(error: BaseException) -> RowError:
+    def work() -> NoReturn:
+        raise error
+
+    result = attempt("decode", work)
+    assert isinstance(result, RowError)
+    return result
+
+
+def test_what_succeeds_is_returned() -> None:
+    assert attempt("fetch", lambda: 5) == 5
+
+
+def test_named_reasons_keep_their_name() -> None:
+    assert failing(ImageError("TruncatedImage", "cut\noff")) == RowError("decode", "TruncatedImage", "cut off")
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (ValueError("x"), False),
+        (MemoryError(), True),
+        (TimeoutError("x"), True),
+        (ConnectionResetError("x"), True),
+        (OSError(errno.EIO, "x"), True),
+        (OSError(errno.ENOENT, "x"), False),
+        (OSError("x"), False),
+    ],
+)
+def test_what_may_pass_is_transient(error: Exception, transient: bool) -> None:
+    result = failing(error)
+    assert (result.type, result.transient) == (type(error).__name__, transient)
+
+
+def test_messages_are_short_lines_that_arrow_can_hold() -> None:
+    assert failing(ValueError()).message == "ValueError"
+    assert failing(ValueError("a\n\tb  c")).message == "a b c"
+    assert len(failing(ValueError("x" * 10_000)).message) == 500
+    message = failing(ValueError(os.fsdecode(b"caf\xe9.jpg"))).message
+    assert pa.array([message]).to_pylist() == ["caf\\udce9.jpg"]
+
+
+def test_interruptions_are_nobodys_row() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        failing(KeyboardInterrupt())
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("JobError", 2),
+        ("SourceError", 2),
+        ("ModelError", 2),
+        ("OutputError", 2),
+        ("RunError", 1),
+        ("FencedError", 1),
+        ("CorruptionError", 1),
+    ],
+)
+def test_exit_codes(name: str, code: int) -> None:
+    kind = getattr(errors, name)
+    assert issubclass(kind, errors.CvbatchError)
+    assert kind("x").exit_code == code
+    assert name in (errors.__doc__ or "")

@@ -1,0 +1,147 @@
+"""The primitives of a local disk: whole objects, created once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import CorruptionError, OutputError, RunError
+from cvbatch.writing import store as stores
+from cvbatch.writing.store import TEMPORARY, LocalStore, create_surely, open_store
+from tests.sources.test_fetch import as_nobody
+from tests.writing.failing import Failing
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path / "out"))
+
+
+def test_create_only_if_absent(store: LocalStore) -> None:
+    assert store.create("a/b.json", b"1")
+    assert not store.create("a/b.json", b"2")
+    assert store.read("a/b.json") == b"1"
+    assert store.sizes(TEMPORARY) == {}
+
+
+def test_put_replaces_the_whole(store: LocalStore) -> None:
+    store.put("a/b.json", b"long content")
+    store.put("a/b.json", b"x")
+    assert store.read("a/b.json") == b"x"
+
+
+def test_of_many_that_create_one_wins(store: LocalStore) -> None:
+    won: list[int] = []
+    start = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        start.wait()
+        if store.create("one", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.read("one")] == [str(number).encode() for number in won]
+
+
+def test_added_files_appear_whole_or_not_at_all(store: LocalStore) -> None:
+    def write(local: str) -> None:
+        Path(local).write_bytes(b"12345")
+        assert store.sizes("data") == {}
+
+    def fail(local: str) -> None:
+        Path(local).write_bytes(b"half")
+        raise ValueError("no more")
+
+    assert store.add_file("data/x", write) == 5
+    assert store.sizes("data") == {"data/x": 5}
+    with pytest.raises(ValueError, match="no more"):
+        store.add_file("data/y", fail)
+    with pytest.raises(CorruptionError, match="never used twice"):
+        store.add_file("data/x", lambda local: Path(local).write_bytes(b"other") and None)
+    assert store.sizes("data") == {"data/x": 5}
+    assert store.sizes(TEMPORARY) == {}
+
+
+def test_sizes_are_those_of_the_folder_itself_in_order(store: LocalStore) -> None:
+    for name in ("data/b", "data/a", "data/below/c"):
+        store.create(name, name.encode())
+    assert list(store.sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
+    assert store.sizes("nowhere") == {}
+
+
+def test_a_file_that_vanishes_during_a_listing_takes_no_other_along(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("data/a", b"1")
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "gone"])
+    assert store.sizes("data") == {"data/a": 1}
+
+
+def test_delete_and_read_of_what_is_not_there(store: LocalStore) -> None:
+    store.delete("nothing")
+    for read in (store.read, store.open):
+        with pytest.raises(FileNotFoundError):
+            read("nothing")
+
+
+def test_open_reads_at_any_position(store: LocalStore) -> None:
+    store.create("a", b"12345")
+    with store.open("a") as file:
+        file.seek(3)
+        assert file.read() == b"45"
+
+
+def test_a_file_where_the_output_should_be(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    store = LocalStore(str(tmp_path / "out"))
+    with pytest.raises(FileNotFoundError):
+        store.read("plan.json")
+    with pytest.raises(OutputError, match="a file is there"):
+        store.sizes("data")
+    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+        store.create("plan.json", b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down")
+def test_an_output_without_permission(tmp_path: Path, store: LocalStore) -> None:
+    store.create("a", b"")
+    with as_nobody():
+        with pytest.raises(OutputError, match="Permission denied"):
+            store.create("b", b"")
+        with pytest.raises(OutputError, match="permission denied"):
+            store.read("a")
+
+
+@pytest.mark.parametrize(("uri", "root"), [("/a/b/", "/a/b"), ("file:///a/x%20y", "/a/x y")])
+def test_locations(uri: str, root: str) -> None:
+    assert open_store(uri).root == root
+
+
+def test_locations_that_cannot_be_written() -> None:
+    with pytest.raises(OutputError, match="gs://… cannot be written"):
+        open_store("gs://bucket/x")
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+def test_an_unknown_outcome_is_repeated_until_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
+) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    store = Failing(str(tmp_path), failures=3, takes_effect=takes_effect)
+    assert create_surely(store, "a", b"1") == (not takes_effect)
+    assert store.read("a") == b"1"
+
+
+def test_a_store_that_does_not_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setattr(stores, "_GIVE_UP_AFTER", -1)
+    with pytest.raises(RunError, match="cannot be written: timed out"):
+        create_surely(Failing(str(tmp_path), failures=3, takes_effect=False), "a", b"1")
