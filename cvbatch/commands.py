@@ -62,8 +62,8 @@ def status(options: argparse.Namespace) -> int:
         ("rows", f"{found['rows']:,} of {found['rows_planned']:,}, {found['to_go']:,} to go"),
         ("errors", counts(found["errors"])),
     ]
-    if found["seconds_since_start"] is not None:
-        rows.append(("time", duration(found["seconds_since_start"])))
+    left = f", {duration(found['seconds_left'])} left" if found["held"] and found["seconds_left"] else ""
+    rows.append(("rate", f"{found['rate']:.1f} images/s{left}"))
     Console().print(facts(rows, title=options.output))
     return 0
 

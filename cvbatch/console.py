@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -109,10 +110,15 @@ def counts(counter: Counter[str] | Mapping[str, int], most: int = 5) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in Counter(counter).most_common(most)) or "none"
 
 
+def _from_here(uri: str) -> str:
+    """A path below the working folder without it; everything else as it is."""
+    return uri.removeprefix(os.path.join(os.getcwd(), ""))
+
+
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The short table at the end of a run."""
     rows = [("images", f"{summary['rows']:,}"), ("errors", counts(summary["errors"]))]
-    rows += [("", f"{failed['image_uri']}: {failed['error_message']}") for failed in summary["failed"]]
+    rows += [("", f"{_from_here(failed['image_uri'])}: {failed['error_message']}") for failed in summary["failed"]]
     if summary["skipped"]:
         rows.append(("other files skipped", counts(summary["skipped"])))
     if summary["unreadable"]:

@@ -29,6 +29,7 @@ class Record:
     started_at: float = field(default_factory=time.time)
     first_commit_at: float | None = None
     rows: int = 0
+    bytes_read: int = 0
     bytes_written: int = 0
     stage_seconds: Counter[str] = field(default_factory=Counter)
     """Summed over all workers."""
@@ -37,6 +38,7 @@ class Record:
         """Take in a written file, of which so many rows were accepted."""
         self.first_commit_at = self.first_commit_at or time.time()
         self.rows += rows
+        self.bytes_read += written.image_bytes
         self.bytes_written += sum(file.size for file in written.files)
         self.stage_seconds.update(written.measures)
 
@@ -65,6 +67,7 @@ class Record:
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
             "rows_this_start": self.rows,
+            "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             "rows_planned": state.planned,
             "rows_committed": len(state.accepted),

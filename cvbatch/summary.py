@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any, Final
 
@@ -66,11 +65,19 @@ def summarise(output: str, state: State) -> dict[str, Any]:
 
 
 def status(output: str, log: Log) -> dict[str, Any]:
-    """Say how far a run is, from its log alone."""
+    """Say how far a run is, from its log alone.
+
+    Args:
+        output: The output location.
+        log: Its commit log.
+
+    Returns:
+        Plain data; `rate` is that of the newest start up to its last record, in images per second.
+    """
     state = log.state
-    started = state.opened[-1] if state.opened else None
     done = len(state.accepted)
-    now = (state.last or {}).get("time") if state.final else time.time()
+    seconds = state.last["time"] - state.opened[-1] if state.last and state.opened else 0.0
+    rate = (done - state.rows_before) / seconds if seconds else 0.0
     return {
         "output": output,
         "rows_planned": state.planned,
@@ -82,7 +89,8 @@ def status(output: str, log: Log) -> dict[str, Any]:
         "starts": len(state.opened),
         "holder": describe(state),
         "held": holder_lives(state),
-        "seconds_since_start": now - started if started and now else None,
+        "rate": rate,
+        "seconds_left": (state.planned - done) / rate if rate else None,
     }
 
 

@@ -23,9 +23,11 @@ from cvbatch.views import View
 __all__ = ["Predictions", "Predictor", "probe"]
 
 _BATCH_SIZES: dict[str, dict[Task, int]] = {
-    "cpu": {"classification": 16, "embedding": 16, "detection": 2, "segmentation": 4},
+    "cpu": {"classification": 8, "embedding": 8, "detection": 1, "segmentation": 1},
     "cuda": {"classification": 128, "embedding": 128, "detection": 8, "segmentation": 16},
 }
+"""On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
+384 × 512 takes 57 ms alone and 65 ms in fours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,19 +53,17 @@ class Normalised:
         mean: Per channel, on a scale of 0 to 1.
         std: Per channel, on a scale of 0 to 1.
         device: Where batches go.
-        channels_last: Memory format of the batches.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str, *, channels_last: bool) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
         self._mean = torch.tensor(mean, device=device)[:, None, None]
         self._std = torch.tensor(std, device=device)[:, None, None]
         self._device = device
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Sequence[Image]) -> Tensor:
-        """Stack images of one size: float32, (batch, 3, height, width)."""
+        """Stack images of one size: float32, (batch, 3, height, width), channels last in memory."""
         pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2)
-        batch = pixels.to(torch.float32, memory_format=self._format).div_(255)
+        batch = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return batch.sub_(self._mean).div_(self._std)
 
 
@@ -75,18 +73,16 @@ def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array
 
 
-def place(module: nn.Module, device: str, precision: str, *, channels_last: bool) -> nn.Module:
-    """Put a module into evaluation mode on its device.
+def place(module: nn.Module, device: str, precision: str) -> nn.Module:
+    """Put a module into evaluation mode on its device, its convolutions channels last.
 
     Args:
         module: With its weights loaded.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`; weights that autocast would cast at each pass are cast once here.
-        channels_last: Memory format of the convolutions.
     """
     module = module.eval().requires_grad_(False).to(device)
-    if channels_last:
-        module = module.to(memory_format=torch.channels_last)
+    module = module.to(memory_format=torch.channels_last)
     if precision != "fp32":
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

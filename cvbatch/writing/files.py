@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class Written:
 
     files: tuple[DataFile, ...]
     measures: dict[str, float]
+    """Seconds that each stage spent on these rows."""
+    image_bytes: int
+    """Encoded bytes that were read for them."""
 
 
 def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
@@ -49,16 +53,19 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
     Raises:
         FencedError: If the log shows that another start has taken over.
     """
+    started = time.perf_counter()
     blocks = [block for block in blocks if block.num_rows]
     if not blocks:
-        return Written((), {})
+        return Written((), {}, 0)
     table = pa.concat_tables(blocks)
     measured = [name for name in table.column_names if name.startswith(MEASURES)]
     measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
     table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
     failed = pc.equal(table[STATUS], ERROR)
     parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
-    return Written(tuple(_write(job, part) for part in parts), measures)
+    files = tuple(_write(job, part) for part in parts)
+    measures["write"] = time.perf_counter() - started
+    return Written(files, measures, pc.sum(table["image_bytes"]).as_py() or 0)
 
 
 def _write(job: WriteJob, table: pa.Table) -> DataFile:

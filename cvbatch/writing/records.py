@@ -82,6 +82,8 @@ class State:
     """Whether the newest extension came to the end of the source; None if there was none."""
     removed: RowRanges = field(default_factory=RowRanges)
     errors: Counter[str] = field(default_factory=Counter)
+    rows_before: int = 0
+    """Rows that were accepted when the newest epoch began."""
     opened: list[float] = field(default_factory=list)
     """When each epoch began."""
 
@@ -105,6 +107,7 @@ class State:
             self._require(epoch > self.epoch, record, "its epoch is not newer")
             self.epoch, self.holder = epoch, record
             self.opened.append(record["time"])
+            self.rows_before = len(self.accepted)
         else:
             self._require(epoch == self.epoch, record, f"the run is held by epoch {self.epoch}")
             self._require(not self.final, record, "only open may follow final")

@@ -1,6 +1,6 @@
 """The two rates that limit a run, measured alone on this machine: decode and predict.
 
-    python jobs/benchmark/limits.py IMAGES MODEL PRECISION
+Usage: `python jobs/benchmark/limits.py IMAGES MODEL PRECISION`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The peers, each written as its documentation does: ResNet-50 with random weights over a folder of JPEGs.
 
-    python jobs/benchmark/peers.py ray_recipe|daft|loader IMAGES OUTPUT
+Usage: `python jobs/benchmark/peers.py ray_recipe|daft|loader IMAGES OUTPUT`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure cvbatch against its limit and its peers in one run, and write a dated report.
 
-    make bench                                   everything, about 20 minutes on two cores
-    python jobs/benchmark/run.py --images 300    a quick look
+`make bench` does everything, in about 20 minutes on two cores; `python jobs/benchmark/run.py --images 300` is a
+quick look.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODEL = "resnet50"
 
 def main() -> None:
     """Run all measurements and write `results/<date>-<cores>-cores.{json,md}`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--plan-rows", type=int, default=1_000_000)
     parser.add_argument("--memory-rows", type=int, default=100_000)
@@ -113,6 +113,7 @@ def _about() -> dict[str, Any]:
 def _markdown(report: dict[str, Any]) -> str:
     about, ours, limits, peers = report["about"], report["cvbatch"], report["limits"], report["peers"]
     memory = {int(rows): size for rows, size in report["memory"]["driver_megabytes_by_rows"].items()}
+    hundred, first_block = report["hundred_photos"], report["first_block"]
     early = min(memory, key=lambda rows: abs(rows - 10_000))
     lines = [
         f"# {report['images']:,} JPEGs of about 500×375, {_MODEL} with random weights, {about['date']}",
@@ -139,10 +140,10 @@ def _markdown(report: dict[str, Any]) -> str:
         "| start-up and growth | |",
         "|---|---|",
         f"| {_MODEL}: from the shell to the first commit | {ours['seconds_to_first_commit']:.1f} s |",
-        f"| 100 photos, efficientnet_lite0: whole process | {report['hundred_photos']['seconds']:.1f} s |",
-        f"| the same: from the shell to the first commit | {report['hundred_photos']['seconds_to_first_commit']:.1f} s |",
-        f"| plan of {report['first_block']['rows']:,} rows written after | {report['first_block']['seconds_to_plan']:.1f} s |",
-        f"| its first block committed after another | {report['first_block']['seconds_from_plan_to_first_commit']:.1f} s |",
+        f"| 100 photos, efficientnet_lite0: whole process | {hundred['seconds']:.1f} s |",
+        f"| the same: from the shell to the first commit | {hundred['seconds_to_first_commit']:.1f} s |",
+        f"| plan of {first_block['rows']:,} rows written after | {first_block['seconds_to_plan']:.1f} s |",
+        f"| its first block committed after another | {first_block['seconds_from_plan_to_first_commit']:.1f} s |",
         f"| memory of the driver after {early:,} rows | {memory[early]:.0f} MB |",
         f"| after {max(memory):,} rows | {memory[max(memory)]:.0f} MB |",
         "",

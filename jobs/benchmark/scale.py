@@ -1,10 +1,11 @@
 """What grows with the number of rows: time to the first block of a large plan, memory of the driver.
 
-    python jobs/benchmark/scale.py first_block|memory FOLDER ROWS
+Usage: `python jobs/benchmark/scale.py first_block|memory FOLDER ROWS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -54,10 +55,8 @@ def main() -> None:
         }
     )
     started = time.monotonic()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         cvbatch.run(job, seen, pythonpath=str(_HERE))
-    except KeyboardInterrupt:
-        pass
     result = {
         "rows": rows,
         "seconds_to_plan": seen.planned_at - started,

@@ -56,7 +56,8 @@ def test_every_command_works(home: Path, ray_head: str) -> None:
 
 def test_every_answer_is_real(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    examples = doctest.DocTestParser().get_doctest(README, {}, "README.md", "README.md", 0)
+    answers = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(answers, {}, "README.md", "README.md", 0)
     failures = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples).failed
     assert failures == 0
     assert len(examples.examples) >= 8

@@ -204,9 +204,7 @@ def _wait_for_rows(output: Path, process: subprocess.Popen[str]) -> None:
     raise TimeoutError("nothing was committed")
 
 
-def test_a_second_start_is_told_who_holds_the_run(
-    job: Path, tmp_path: Path, cvbatch: Cvbatch, ray_head: str
-) -> None:
+def test_a_second_start_is_told_who_holds_the_run(job: Path, tmp_path: Path, cvbatch: Cvbatch, ray_head: str) -> None:
     options = ["--set", "models.0.options.seconds=0.5", "--set", "compute.unit_rows=1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "cvbatch", "run", str(job), *options],

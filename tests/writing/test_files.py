@@ -48,7 +48,8 @@ def test_good_and_failed_rows_go_into_files_of_their_own(store: LocalStore) -> N
 def test_measures_are_summed_and_not_written(store: LocalStore) -> None:
     started(store, 20)
     result = written(store, block(0, 4), block(4, 6))
-    assert result.measures == {"decode": 3.0}
+    assert result.measures["decode"] == 3.0
+    assert set(result.measures) == {"decode", "write"}
     assert not [name for name in read(store, result.files[0].path).column_names if name.startswith(MEASURES)]
 
 
@@ -82,8 +83,8 @@ def test_columns_of_a_manifest_keep_their_types(store: LocalStore, column: pa.Ar
 
 def test_nothing_to_write(store: LocalStore) -> None:
     started(store, 20)
-    assert written(store, block(0, 0)) == Written((), {})
-    assert written(store) == Written((), {})
+    assert written(store, block(0, 0)) == Written((), {}, 0)
+    assert written(store) == Written((), {}, 0)
 
 
 def test_names_are_never_used_twice(store: LocalStore) -> None:
