@@ -28,8 +28,8 @@ class Terminal:
         self.console = Console(stderr=True, quiet=quiet)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._start_rows = 0
-        self._started = self._last_line = time.monotonic()
+        self._first_commit: tuple[int, float] | None = None
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Terminal:
         return self
@@ -40,10 +40,10 @@ class Terminal:
 
     def planned(self, state: State) -> None:
         """Show how much there is to do."""
-        self._start_rows = len(state.accepted)
-        self._started = self._last_line = time.monotonic()
+        done = len(state.accepted)
+        self._last_line = time.monotonic()
         if not self.console.is_terminal:
-            self.console.print(f"{state.planned:,} images planned, {self._start_rows:,} done", highlight=False)
+            self.console.print(f"{state.planned:,} images planned, {done:,} done", highlight=False)
             return
         columns = (
             BarColumn(),
@@ -53,23 +53,25 @@ class Terminal:
             TextColumn("{task.fields[errors]} errors"),
         )
         self._bar = Progress(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task(
-            "", total=state.planned, completed=self._start_rows, rate="…", errors=state.errors.total()
-        )
+        self._task = self._bar.add_task("", total=state.planned, completed=done, rate="…", errors=state.errors.total())
         self._bar.start()
 
     def committed(self, state: State) -> None:
         """Show what is done."""
         done, now = len(state.accepted), time.monotonic()
-        rate = (done - self._start_rows) / max(now - self._started, 1e-9)
+        if self._first_commit is None:
+            self._first_commit = (done, now)
+        rows, since = self._first_commit
+        # the first commit comes with the start of Ray and of the models, which says nothing of the rate
+        rate = (done - rows) / (now - since) if done > rows else None
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=f"{rate:.1f}", errors=state.errors.total())
-        elif now - self._last_line >= _LINE_EVERY_SECONDS and done < state.planned:
+            shown = "…" if rate is None else f"{rate:.1f}"
+            self._bar.update(self._task, completed=done, rate=shown, errors=state.errors.total())
+        elif rate is not None and now - self._last_line >= _LINE_EVERY_SECONDS and done < state.planned:
             self._last_line = now
-            left = (state.planned - done) / max(rate, 1e-9)
             self.console.print(
                 f"{done:,} of {state.planned:,} rows, {rate:.1f} images/s, "
-                f"{duration(left)} left, {state.errors.total():,} errors",
+                f"{duration((state.planned - done) / rate)} left, {state.errors.total():,} errors",
                 highlight=False,
             )
 

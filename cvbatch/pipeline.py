@@ -25,6 +25,8 @@ _WAVE: Final = 50_000
 """Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
 _PASSES: Final = (1, 8, 4096)
 """What a pass leaves undone runs again in units this many times smaller, in the end image by image."""
+_FIRST_UNIT: Final = 4
+"""The first unit of a pass is so many times smaller: it shows early that all goes well."""
 
 
 class Watcher(Protocol):
@@ -97,5 +99,6 @@ def _waves(log: Log, plan: Plan, unit_rows: int) -> Iterator[list[Unit]]:
 
 
 def _missing(log: Log, plan: Plan, unit_rows: int) -> Iterator[Unit]:
-    state = log.state
-    return cut(log.store, [*plan.parts, *state.parts], state.accepted.missing(state.planned), unit_rows)
+    state, parts = log.state, [*plan.parts, *log.state.parts]
+    missing = state.accepted.missing(state.planned)
+    return cut(log.store, parts, missing, unit_rows, first_rows=max(1, unit_rows // _FIRST_UNIT))

@@ -16,7 +16,7 @@ from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
 from cvbatch.config import ComputeConfig, SourceConfig
 from cvbatch.errors import RowError
-from cvbatch.models.registry import needs_probe
+from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
 from cvbatch.schema import predictions_schema
@@ -63,9 +63,11 @@ class Engine:
         from cvbatch.compute.remote import probe_models
 
         try:
-            return probe_models(models)
+            probed = probe_models(models)
         except RayError as error:
             raise plain(error) from None
+        check_aliases(probed)
+        return probed
 
     def prepare(
         self,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.cluster import Cluster, local_cores
+from cvbatch.compute.decode_stage import THREADS
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
@@ -17,8 +18,8 @@ _UNIT_SECONDS: Final = 4.0
 _UNITS_PER_ACTOR: Final = 4
 _MIN_UNIT, _MAX_UNIT = 4, 512
 _CPUS_PER_ACTOR: Final = 8
-_GFLOPS_PER_CPU: Final = 15.0
-"""What one logical CPU does of a network's nominal work in a second; rough, it only sizes units."""
+_GFLOPS_PER_THREAD: Final = 30.0
+"""What one core does of a network's nominal work in a second; rough, it only sizes units."""
 _GFLOPS_PER_GPU: Final = 8000.0
 _UNKNOWN_GFLOPS: Final = 2.0
 _QUEUED_SECONDS: Final = 0.25
@@ -37,6 +38,7 @@ class Pools:
     threads: int
     unit_rows: int
     units_in_flight: int
+    decode_tasks: int
     batch_size: int | None
 
 
@@ -67,8 +69,10 @@ def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelS
         threads = max(1, threads * actors // compute.num_actors)
         cpus = max(1.0, cpus * actors // compute.num_actors)
         actors = compute.num_actors
+    if cluster.local:
+        threads = min(threads, local_cores())
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
-    rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_CPU * threads) / work
+    rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
     by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     return Pools(
@@ -80,6 +84,7 @@ def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelS
         threads=threads,
         unit_rows=unit_rows,
         units_in_flight=max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1),
+        decode_tasks=max(1, int(cluster.cpus - actors * cpus) // THREADS),
         batch_size=None if compute.batch_size == "auto" else compute.batch_size,
     )
 

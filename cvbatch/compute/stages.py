@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 
 from cvbatch.compute.decode_stage import fetch_and_decode
@@ -64,10 +64,12 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
     """
     _configure(len(units), pools)
+    decoders = TaskPoolStrategy(size=pools.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
         override_num_blocks=len(units),
         num_cpus=1,
+        compute=decoders,
         ray_remote_args={"max_retries": RETRIES},
     )
     dataset = dataset.map_batches(
@@ -76,6 +78,7 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         batch_format="pyarrow",
         zero_copy_batch=True,
         num_cpus=1,
+        compute=decoders,
         max_retries=RETRIES,
     )
     dataset = dataset.map_batches(

@@ -13,10 +13,10 @@ _LARGEST_INT = 2**31 - 1
 def keep_memory() -> bool:
     """Tell glibc to reuse freed blocks of any size.
 
-    By default it maps blocks above 32 MB anew each time, and the system clears every page of them. Without that,
-    on one core of an AMD EPYC with torch 2.14, EfficientNet-Lite0 takes 15 ms an image instead of 24 and ResNet-50 88 ms
-    instead of 107 (fp32, batches of 16), with no more memory at the peak. Threads share one arena, because the others
-    cannot grow beyond 64 MB.
+    By default it maps blocks above 32 MB anew each time, and the system clears every page of them. Without that, on
+    one core of an AMD EPYC with torch 2.14, EfficientNet-Lite0 takes 15 ms an image instead of 24 and ResNet-50 takes
+    88 ms instead of 107 (fp32, batches of 16), with no more memory at the peak. Threads share one arena, because the
+    others cannot grow beyond 64 MB.
 
     Returns:
         Whether it could be done; other C libraries are left as they are.

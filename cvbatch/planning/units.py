@@ -37,7 +37,9 @@ class Unit:
         return self.high - self.low
 
 
-def cut(store: Store, parts: Sequence[Part], missing: Iterable[Range], unit_rows: int) -> Iterator[Unit]:
+def cut(
+    store: Store, parts: Sequence[Part], missing: Iterable[Range], unit_rows: int, *, first_rows: int | None = None
+) -> Iterator[Unit]:
     """Cut missing rows into units of at most `unit_rows` rows and `MAX_UNIT_BYTES` encoded bytes.
 
     Args:
@@ -45,8 +47,10 @@ def cut(store: Store, parts: Sequence[Part], missing: Iterable[Range], unit_rows
         parts: All parts of the plan, in order.
         missing: Ranges of row ids in order.
         unit_rows: Most rows of a unit.
+        first_rows: Most rows of the first one, so that something is done early.
     """
     ranges = list(missing)
+    rows = first_rows or unit_rows
     at = 0
     for part in parts:
         first, last = part["first_row_id"], part["first_row_id"] + part["rows"]
@@ -61,9 +65,9 @@ def cut(store: Store, parts: Sequence[Part], missing: Iterable[Range], unit_rows
         for low, high in inside:
             while low < high:
                 by_bytes = first + int(np.searchsorted(total, total[low - first] + MAX_UNIT_BYTES, side="right")) - 1
-                end = min(high, low + unit_rows, max(by_bytes, low + 1))
+                end = min(high, low + rows, max(by_bytes, low + 1))
                 yield Unit(part["path"], low, end)
-                low = end
+                low, rows = end, unit_rows
 
 
 def read_unit(output: str, unit: Unit) -> pa.Table:

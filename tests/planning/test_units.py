@@ -94,3 +94,8 @@ def test_a_unit_reads_its_own_rows(plan: tuple[LocalStore, list[Part]], low: int
 def test_what_is_asked_for_limits_a_real_unit(tmp_path: Path) -> None:
     assert units.MAX_UNIT_BYTES == 32 << 20
     assert Unit("p", 3, 8).rows == 5
+
+
+def test_the_first_unit_can_be_smaller(plan: tuple[LocalStore, list[Part]]) -> None:
+    found = list(cut(*plan, [(7, 18)], 4, first_rows=1))
+    assert [(unit.low, unit.high) for unit in found] == [(7, 8), (8, 12), (12, 14), (14, 18)]
