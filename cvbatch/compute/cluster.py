@@ -93,6 +93,7 @@ def _connect(pythonpath: str | None) -> Cluster:
         os.environ.setdefault(name, value)
     if address is None:
         # a head of our own is for this user alone: a token that only its child processes know
+        os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif address.startswith(("http://", "https://")):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from functools import partial
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
 """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 ENCODED: Final = "_encoded"
 THREADS: Final = 2
+_NICENESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,19 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
         One row per row, with the columns of the schema, the pixels of each view and, where the pixel budget
         was used up, the encoded bytes.
     """
+    _give_way()
     paths = [
         exact if exact is not None else os.fsencode(uri)
         for uri, exact in zip(rows["image_uri"].to_pylist(), rows[LOCATION].to_pylist(), strict=True)
     ]
     carried = [name for name in rows.column_names if name not in (LOCATION, MODIFIED)]
     return _decode_all(rows.select(carried), [partial(_fetch, path) for path in paths], options)
+
+
+@lru_cache(maxsize=1)
+def _give_way() -> None:
+    """Let prediction have the cores first: one of its threads that waits makes all the others wait."""
+    os.nice(_NICENESS)
 
 
 def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:

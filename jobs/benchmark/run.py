@@ -64,22 +64,31 @@ def _measure(photos: Path, few: Path, folder: Path, options: argparse.Namespace)
 
 
 def _cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
-    """One whole process, timed from outside; the steady rate is that between the first and the last commit."""
+    """One whole process, timed from outside.
+
+    The steady rate is that between the first commit and the last one that came while others were still under way:
+    at the very end nothing is under way any more, which would count work from before the first commit.
+    """
     _fresh(output)
     began, began_at = time.monotonic(), time.time()
     command = [sys.executable, "-m", "cvbatch", "run", "--source", photos, "--output", output, *arguments, "--json"]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     seconds = time.monotonic() - began
     records = [json.loads(path.read_text()) for path in sorted((output / "_cvbatch" / "log").iterdir())]
-    commits = [(record["time"], record["files"]) for record in records if record["type"] == "commit"]
-    rows = [sum(high - low for file in files for low, high in file["ranges"]) for _, files in commits]
+    commits = [
+        (record["time"], sum(high - low for file in record["files"] for low, high in file["ranges"]))
+        for record in records
+        if record["type"] == "commit"
+    ]
     first, last = commits[0][0], commits[-1][0]
+    inner = [(at, rows) for at, rows in commits if at < last - 1]
+    steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) > 1 else None
     run = json.loads((output / "_cvbatch" / "run.json").read_text())
     return {
         "seconds": seconds,
-        "rate": sum(rows) / seconds,
+        "rate": sum(rows for _, rows in commits) / seconds,
         "seconds_to_first_commit": first - began_at,
-        "steady_rate": sum(rows[1:]) / (last - first) if len(commits) > 1 else None,
+        "steady_rate": steady,
         "precision": run["precision"],
         "pools": run["pools"],
         "stage_seconds": run["stage_seconds"],

@@ -15,6 +15,7 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pytest
+from PIL import ExifTags, Image
 
 import cvbatch as api
 from tests.conftest import Cvbatch, make_photo
@@ -133,20 +134,23 @@ def test_a_finished_run_returns_at_once_and_another_job_is_refused(
 
 
 def test_the_columns_of_a_manifest_come_along(job: Path, tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
+    exif = Image.Exif()
+    exif.update({ExifTags.Base.Make: "Canon", ExifTags.Base.Model: "EOS R5", ExifTags.Base.Orientation: 6})
+    make_photo(tmp_path / "photos" / "00.jpg", size=(40, 30), exif=exif)
     lines = ["uri,plate,note", 'photos/00.jpg,007,"one, two"', "photos/00.jpg,08,", "photos/none.jpg,9,x"]
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
 
-    assert cvbatch_on_head("run", job, "--source", "list.csv").code == 0
+    answer = cvbatch_on_head("run", job, "--source", "list.csv", "--set", "source.exif=true")
 
+    assert answer.code == 0, answer.err
     frame = api.read(str(tmp_path / "out"))
+    assert frame.loc[0, ["exif_camera", "width", "height"]].tolist() == ["Canon EOS R5", 30, 40]
     assert frame["plate"].tolist() == ["007", "08", "9"]
     assert frame["note"].tolist() == ["one, two", "", "x"]
     assert frame["status"].tolist() == ["ok", "ok", "error"]
 
 
 def test_a_model_that_raises_costs_one_row(job: Path, photos: Path, tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
-    from PIL import Image
-
     Image.new("RGB", (20, 20), (255, 0, 0)).save(photos / "red.png")
 
     answer = cvbatch_on_head("run", job, "--set", "models.0.options.fails=true", "--json")
