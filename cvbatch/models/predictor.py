@@ -29,7 +29,7 @@ _BATCH_SIZES: dict[str, dict[Task, int]] = {
 """On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
 384 × 512 takes 57 ms alone and 65 ms in fours."""
 _LOW_PRECISION_FACTOR = 4
-"""At bf16 whole images fit the caches better: ResNet-50 does 41 images/s on two cores in eights and 44 in thirty-twos."""
+"""At bf16 more images fit the caches: ResNet-50 does 41 images/s on two cores in eights, and 44 in thirty-twos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
