@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from images import make_images
+from peers import PEERS
 
 from cvbatch.versions import versions
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--plan-rows", type=int, default=1_000_000)
     parser.add_argument("--memory-rows", type=int, default=100_000)
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench")
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
@@ -53,7 +55,7 @@ def _measure(photos: Path, few: Path, folder: Path, options: argparse.Namespace)
     started = _cvbatch(photos, folder / "out", "--model", _MODEL, "--set", "models.0.weights=null")
     limits = json.loads(_python("limits.py", photos, _MODEL, started["precision"]).stdout)
     report: dict[str, Any] = {"limits": limits, "cvbatch": started, "peers": {}}
-    for peer in ("ray_recipe", "daft", "loader"):
+    for peer in options.peers:
         began = time.monotonic()
         _python("peers.py", peer, photos, _fresh(folder / peer))
         report["peers"][peer] = options.images / (time.monotonic() - began)
