@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -107,9 +106,10 @@ def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def counts(counter: Counter[str] | Mapping[str, int], most: int = 5) -> str:
-    """Counts in words, the most frequent first."""
-    return ", ".join(f"{name} {count:,}" for name, count in Counter(counter).most_common(most)) or "none"
+def counts(counter: Mapping[str, int], most: int = 5) -> str:
+    """Counts in words, the most frequent first and equal ones by name."""
+    ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) or "none"
 
 
 def _from_here(uri: str) -> str:

@@ -108,4 +108,4 @@ def _top_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
         labels = pc.list_flatten(values) if pa.types.is_list(values.type) else values
         found = pc.value_counts(labels.drop_null())
         counter.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
-    return dict(counter.most_common(_MOST_LABELS))
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_MOST_LABELS])

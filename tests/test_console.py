@@ -48,7 +48,7 @@ def test_durations(seconds: float, expected: str) -> None:
 
 
 def test_counts_put_the_most_frequent_first() -> None:
-    assert counts({"a": 1, "b": 2_000}) == "b 2,000, a 1"
+    assert counts({"c": 1, "a": 1, "b": 2_000}) == "b 2,000, a 1, c 1"
     assert counts({}) == "none"
 
 
