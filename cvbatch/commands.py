@@ -18,10 +18,9 @@ from rich.console import Console
 
 from cvbatch.config import TASKS, load_job
 from cvbatch.console import Terminal, counts, duration, facts, models_table, summary_table
-from cvbatch.errors import OutputError, RunError
-from cvbatch.planning.plan import load_plan
+from cvbatch.errors import RunError
+from cvbatch.planning.plan import open_run
 from cvbatch.writing.log import Log
-from cvbatch.writing.store import open_store
 
 _STRICT_EXIT = 3
 
@@ -126,10 +125,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _log(output: str) -> Log:
-    store = open_store(output)
-    plan = load_plan(store)
-    if plan is None:
-        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
+    store, plan = open_run(output)
     return Log(store, plan.rows)
 
 

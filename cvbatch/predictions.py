@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
-from cvbatch.planning.plan import Plan, load_plan
+from cvbatch.planning.plan import Plan, open_run
 from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.tasks.masks import decode_mask as decode_mask
 from cvbatch.writing.log import Log, newest_name, record_name
 from cvbatch.writing.manifest import latest_manifest
 from cvbatch.writing.records import DataFile
-from cvbatch.writing.store import Store, open_store
+from cvbatch.writing.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
         OutputError: If there is no run.
         CorruptionError: If a committed file is missing.
     """
-    store, plan = _open(output)
+    store, plan = open_run(output)
 
     def load(files: Sequence[DataFile]) -> pa.Table:
         return _dataset(store, plan, files).to_table(columns=_with_row_id(columns), filter=filter)
@@ -67,7 +67,7 @@ def open_dataset(output: str) -> pads.Dataset:
     Raises:
         OutputError: If there is no run.
     """
-    store, plan = _open(output)
+    store, plan = open_run(output)
     return _steadily(store, plan, lambda files: _dataset(store, plan, files))
 
 
@@ -117,7 +117,7 @@ def label_map(output: str, alias: str) -> dict[int, str]:
     Raises:
         OutputError: If the run has no such model.
     """
-    _, plan = _open(output)
+    _, plan = open_run(output)
     for model in plan.models:
         if model.alias == alias:
             return {index: name for index, name in enumerate(model.categories) if name is not None}
@@ -131,14 +131,6 @@ def current_files(store: Store, plan: Plan) -> list[DataFile]:
         return manifest[1]
     state = Log(store, plan.rows).state
     return sorted(state.files.values(), key=lambda file: file.ranges)
-
-
-def _open(output: str) -> tuple[Store, Plan]:
-    store = open_store(output)
-    plan = load_plan(store)
-    if plan is None:
-        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
-    return store, plan
 
 
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
@@ -166,7 +158,7 @@ def _with_row_id(columns: Sequence[str] | None) -> list[str] | None:
 
 
 def _rows_of(output: str, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:
-    _, plan = _open(output)
+    _, plan = open_run(output)
     model = next((model for model in plan.models if model.alias == alias), None)
     if model is None or model.task != task:
         known = [model.alias for model in plan.models if model.task == task]

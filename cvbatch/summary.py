@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cvbatch.planning.plan import load_plan
+from cvbatch.planning.plan import open_run
 from cvbatch.predictions import open_dataset
 from cvbatch.record import load_record
 from cvbatch.schema import ERROR, STATUS
@@ -17,7 +17,6 @@ from cvbatch.writing.holder import describe, holder_lives
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import finished
 from cvbatch.writing.records import State
-from cvbatch.writing.store import open_store
 
 _MOST_FAILED: Final = 10
 _MOST_LABELS: Final = 5
@@ -37,10 +36,9 @@ def summarise(output: str, state: State) -> dict[str, Any]:
         Plain data: counts, the first failed images by name, the most frequent labels of each model, and
         what the run record says of this start.
     """
-    record = load_record(open_store(output))
-    plan = load_plan(open_store(output))
+    store, plan = open_run(output)
+    record = load_record(store)
     dataset = open_dataset(output)
-    models = plan.models if plan else ()
     seconds = record.get("seconds", 0.0)
     return {
         "output": output,
@@ -58,7 +56,7 @@ def summarise(output: str, state: State) -> dict[str, Any]:
         "unreadable": record.get("unreadable", []),
         "top_labels": {
             model.alias: _top_labels(dataset, f"{model.alias}_{_LABEL_COLUMNS[model.task]}")
-            for model in models
+            for model in plan.models
             if model.task in _LABEL_COLUMNS and state.planned <= _MOST_ROWS
         },
     }

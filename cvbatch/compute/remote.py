@@ -34,9 +34,6 @@ class Writers:
         # no CPU of their own: they are short, and must not queue behind decoding
         self._write = ray.remote(num_cpus=0, max_retries=RETRIES)(_write)
 
-    def __len__(self) -> int:
-        return len(self._pending)
-
     def submit(self, bundles: Iterable[Any]) -> None:
         """Start writing the blocks of some bundles into one file."""
         references = [reference for bundle in bundles for reference in bundle.block_refs]

@@ -19,7 +19,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source
 from cvbatch.writing.manifest import DATA
-from cvbatch.writing.store import Store, create_surely
+from cvbatch.writing.store import Store, create_surely, open_store
 
 PLAN = "_cvbatch/plan.json"
 _PARTS = "_cvbatch/plan"
@@ -79,6 +79,19 @@ def load_plan(store: Store) -> Plan | None:
         return Plan.from_json(json.loads(store.read(PLAN)))
     except FileNotFoundError:
         return None
+
+
+def open_run(output: str) -> tuple[Store, Plan]:
+    """Return the store and the plan of an output that must hold a run.
+
+    Raises:
+        OutputError: If there is no run.
+    """
+    store = open_store(output)
+    plan = load_plan(store)
+    if plan is None:
+        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
+    return store, plan
 
 
 def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Source) -> Plan:
