@@ -48,13 +48,29 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", metavar="URI", help="where the predictions go")
     run.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    run.add_argument("--update", action="store_true", help="list the source again; label what is new or changed")
+    holders = run.add_mutually_exclusive_group()
+    holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
+    holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
     run.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
     run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
     status = commands_of.add_parser("status", help="how far a run is")
     status.set_defaults(command=commands.status)
     status.add_argument("output", metavar="OUTPUT")
-    status.add_argument("--json", action="store_true")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="show it until the run is finished")
+    shown.add_argument("--json", action="store_true")
+
+    retry = commands_of.add_parser("retry", help="label failed images again")
+    retry.set_defaults(command=commands.retry)
+    retry.add_argument("output", metavar="OUTPUT")
+    retry.add_argument(
+        "--errors", choices=("transient", "all"), default="transient", help="those that may pass by, or all"
+    )
+    retry.add_argument("--takeover", action="store_true", help="take over from another start at once")
+    retry.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
+    retry.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
     verify = commands_of.add_parser("verify", help="prove that every planned row is there exactly once")
     verify.set_defaults(command=commands.verify)

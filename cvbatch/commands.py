@@ -10,17 +10,21 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 
 from cvbatch.config import TASKS, load_job
-from cvbatch.console import Terminal, counts, duration, facts, models_table, summary_table
+from cvbatch.console import Terminal, facts, models_table, status_table, summary_table
 from cvbatch.errors import RunError
 from cvbatch.planning.plan import open_run
+from cvbatch.writing.holder import BEAT_SECONDS
 from cvbatch.writing.log import Log
+from cvbatch.writing.records import State
 
 _STRICT_EXIT = 3
 
@@ -28,7 +32,6 @@ _STRICT_EXIT = 3
 def run(options: argparse.Namespace) -> int:
     """`cvbatch run`."""
     from cvbatch.pipeline import run as label
-    from cvbatch.summary import summarise
 
     job = load_job(options.job, overrides=options.set, defaults=_flags(options))
     folder = None
@@ -37,33 +40,52 @@ def run(options: argparse.Namespace) -> int:
         sys.path.insert(0, folder)
     with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
         try:
-            state = label(job, terminal, pythonpath=folder)
+            state = label(
+                job,
+                terminal,
+                pythonpath=folder,
+                refresh=options.update,
+                wait=options.wait,
+                takeover=options.takeover,
+            )
         except KeyboardInterrupt:
             raise RunError(f"stopped; what is written is committed. Go on with: {_same_command()}") from None
-    summary = summarise(job.output.uri, state)
-    if options.json:
-        _write_json(summary)
-    else:
-        Console().print(summary_table(summary))
-    return _STRICT_EXIT if options.strict and summary["errors"] else 0
+    return _sum_up(job.output.uri, state, options)
+
+
+def retry(options: argparse.Namespace) -> int:
+    """`cvbatch retry`."""
+    from cvbatch.pipeline import retry as label_again
+
+    folder = open_run(options.output)[1].pythonpath
+    if folder is not None:
+        sys.path.insert(0, folder)
+    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
+        try:
+            state = label_again(options.output, options.errors, terminal, takeover=options.takeover)
+        except KeyboardInterrupt:
+            raise RunError(f"stopped; what is replaced stays. Go on with: {_same_command()}") from None
+    return _sum_up(options.output, state, options)
 
 
 def status(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
     from cvbatch.summary import status as status_of
 
-    found = status_of(options.output, _log(options.output))
     if options.json:
-        return _write_json(found)
-    state = "finished" if found["finished"] else "running" if found["held"] else "not running"
-    rows = [
-        ("state", f"{state}, {found['starts']} start(s), last by {found['holder']}"),
-        ("rows", f"{found['rows']:,} of {found['rows_planned']:,}, {found['to_go']:,} to go"),
-        ("errors", counts(found["errors"])),
-    ]
-    left = f", {duration(found['seconds_left'])} left" if found["held"] and found["seconds_left"] else ""
-    rows.append(("rate", f"{found['rate']:.1f} images/s{left}"))
-    Console().print(facts(rows, title=options.output))
+        return _write_json(status_of(options.output, _log(options.output)))
+    console, log = Console(), _log(options.output)
+    if not options.watch:
+        console.print(status_table(status_of(options.output, log)))
+        return 0
+    with _interruptible(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            log.read()
+            found = status_of(options.output, log)
+            live.update(status_table(found), refresh=True)
+            if found["finished"]:
+                break
+            time.sleep(BEAT_SECONDS)
     return 0
 
 
@@ -71,7 +93,8 @@ def verify(options: argparse.Namespace) -> int:
     """`cvbatch verify`."""
     from cvbatch.writing.verify import verify as prove
 
-    log = _log(options.output)
+    store, plan = open_run(options.output)
+    log = Log(store, plan.rows, whole=True)
     verdict = prove(log.store, log, deep=options.deep)
     if options.json:
         _write_json({**asdict(verdict), "proven": verdict.proven})
@@ -106,8 +129,20 @@ def demo(options: argparse.Namespace) -> int:
     """`cvbatch demo`."""
     from cvbatch.demo import run_demo
 
+    console = Console(file=sys.stdout)
     with _native_output_aside(), _interruptible():
-        return run_demo(options.output, Console())
+        return run_demo(options.output, console)
+
+
+def _sum_up(output: str, state: State, options: argparse.Namespace) -> int:
+    from cvbatch.summary import summarise
+
+    summary = summarise(output, state)
+    if options.json:
+        _write_json(summary)
+    else:
+        Console().print(summary_table(summary))
+    return _STRICT_EXIT if options.strict and summary["errors"] else 0
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:
@@ -147,18 +182,19 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _native_output_aside() -> Iterator[None]:
-    """Keep what native libraries write to descriptor 2 away from the progress bar.
+    """Keep what native libraries write to descriptor 2, and Ray to standard output, away from what we say.
 
     Python's own standard error still reaches the terminal. The text lies in a temporary file, which only
     a process that native code aborts leaves behind.
     """
     python_side, native_side = sys.stderr, os.dup(2)
     path = os.path.join(tempfile.gettempdir(), f"cvbatch-{os.getpid()}.stderr")
-    with open(native_side, "w", buffering=1) as terminal, open(path, "wb") as aside:
+    with open(native_side, "w", buffering=1) as terminal, open(path, "w") as aside:
         sys.stderr = terminal
         os.dup2(aside.fileno(), 2)
         try:
-            yield
+            with contextlib.redirect_stdout(aside):
+                yield
         finally:
             os.dup2(native_side, 2)
             sys.stderr = python_side

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cvbatch.complaints import explain
 from cvbatch.errors import JobError
@@ -21,6 +21,21 @@ DEFAULT_WEIGHTS = "DEFAULT"
 
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, Field(gt=0, strict=True)]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+
+
+def _seconds(value: Any) -> Any:
+    """`8h` as seconds; numbers are seconds already."""
+    if not isinstance(value, str):
+        return value
+    parts = _DURATION.findall(value)
+    if not parts or _DURATION.sub("", value).strip():
+        raise ValueError(f"expected a time such as 8h, 90m or 1h 30m, got {value!r}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+_Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, strict=True)]
 
 
 class _Section(BaseModel):
@@ -101,6 +116,22 @@ class ComputeConfig(_Section):
     """Images that move through the cluster together."""
     num_actors: _Count | Literal["auto"] = "auto"
     """Processes that hold the models."""
+    max_error_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
+    """Stop when more than this share of a start's rows, after the first 1,000, are errors."""
+    stop_after: _Duration | None = None
+    """End in a clean commit after so long, such as `8h` or `90m`."""
+    max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
+    """End in a clean commit when a start has cost so much; needs `price_per_node_hour`."""
+    price_per_node_hour: Annotated[float, Field(gt=0, strict=True)] | None = None
+    """What one node costs in an hour, in any currency."""
+    stalled_after: _Duration = 600.0
+    """Give up on units that have not moved for so long, and try them again in smaller pieces."""
+
+    @model_validator(mode="after")
+    def _cost_needs_a_price(self) -> ComputeConfig:
+        if self.max_cost is not None and self.price_per_node_hour is None:
+            raise ValueError("max_cost needs price_per_node_hour")
+        return self
 
 
 class OutputConfig(_Section):

@@ -112,6 +112,23 @@ def counts(counter: Mapping[str, int], most: int = 5) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) or "none"
 
 
+def status_table(status: Mapping[str, Any]) -> Table:
+    """How far a run is, and who works on it."""
+    state = "finished" if status["finished"] else "running" if status["held"] else "not running"
+    rows = [
+        ("state", f"{state}, {status['starts']} start(s), last by {status['holder']}"),
+        ("rows", f"{status['rows']:,} of {status['rows_planned']:,}, {status['to_go']:,} to go"),
+        ("errors", counts(status["errors"])),
+    ]
+    if status["removed"]:
+        rows.append(("gone from the source", f"{status['removed']:,}"))
+    left = f", {duration(status['seconds_left'])} left" if status["held"] and status["seconds_left"] else ""
+    rows.append(("rate", f"{status['rate']:.1f} images/s{left}"))
+    if status["held"] and status["workers_planned"]:
+        rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes lately"))
+    return facts(rows, title=status["output"])
+
+
 def _from_here(uri: str) -> str:
     """A path below the working folder without it; everything else as it is."""
     return uri.removeprefix(os.path.join(os.getcwd(), ""))

@@ -77,6 +77,13 @@ class CorruptionError(RunError):
     """What is stored contradicts the commit log."""
 
 
+class DeviceLostError(BaseException):
+    """The device gives no answers any more until this process is started anew.
+
+    Not an `Exception`, because it is no fault of the image that was worked on.
+    """
+
+
 class ImageError(Exception):
     """One image cannot be used, for a reason that we can name.
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Literal, Protocol
 
 from cvbatch.compute.engine import Engine
 from cvbatch.config import Job
+from cvbatch.errors import OutputError
 from cvbatch.models.registry import resolve
+from cvbatch.passes import compute
 from cvbatch.planning.extend import extend, wants_more
-from cvbatch.planning.plan import Plan, check_job, check_models, load_plan, make_plan
-from cvbatch.planning.units import Unit, cut
-from cvbatch.record import Record
+from cvbatch.planning.plan import check_job, check_models, load_plan, make_plan, open_run
+from cvbatch.planning.update import check_source, update
+from cvbatch.replacing import failed_rows, recompute
+from cvbatch.session import Session
 from cvbatch.sources import open_source
-from cvbatch.writing.holder import refuse_if_held
+from cvbatch.writing.holder import claim
 from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import SUCCESS, finish, finish_tail
+from cvbatch.writing.manifest import finish, finish_tail
 from cvbatch.writing.records import State
 from cvbatch.writing.store import open_store
-
-_FIRST_WAVE: Final = 1_000
-_WAVE: Final = 50_000
-"""Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
-_PASSES: Final = (1, 8, 4096)
-"""What a pass leaves undone runs again in units this many times smaller, in the end image by image."""
-_FIRST_UNIT: Final = 4
-"""The first unit of a pass is so many times smaller: it shows early that all goes well."""
 
 
 class Watcher(Protocol):
@@ -39,13 +32,24 @@ class Watcher(Protocol):
         """Rows were committed."""
 
 
-def run(job: Job, watcher: Watcher, *, pythonpath: str | None = None) -> State:
+def run(
+    job: Job,
+    watcher: Watcher,
+    *,
+    pythonpath: str | None = None,
+    refresh: bool = False,
+    wait: bool = False,
+    takeover: bool = False,
+) -> State:
     """Label every image of a source, exactly once.
 
     Args:
         job: What to do.
         watcher: Told of the progress.
         pythonpath: Folder that the workers can import from, besides what is installed.
+        refresh: List the source again; label what is new or changed, and mark what is gone.
+        wait: Wait for another start that works on the run, instead of refusing.
+        takeover: Take the run over without looking for another start.
 
     Returns:
         What the commit log says at the end.
@@ -59,46 +63,72 @@ def run(job: Job, watcher: Watcher, *, pythonpath: str | None = None) -> State:
     if plan is not None:
         check_job(store, plan, job)
         log = Log(store, plan.rows)
-        if log.state.final and not wants_more(log.state, plan, job.source.limit) and finish_tail(log):
+        claim(store, log.read, wait=wait, takeover=takeover)
+        if refresh:
+            check_source(job, source, plan.carried(store))
+        more = refresh or wants_more(log.state, plan, job.source.limit)
+        if log.state.final and not more and finish_tail(log):
             return log.state
-        refuse_if_held(log.state, store.root)
-    record = Record()
     with Engine(store.root, pythonpath) as engine:
         models = engine.probe(models)
-        plan = plan or make_plan(store, job, models, source)
+        plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
         log = Log(store, plan.rows)
-        unit_rows = engine.prepare(models, plan.carried(store), job.source, job.compute, log.state.planned)
-        refuse_if_held(log.state, store.root)
-        log.open()
-        store.delete(SUCCESS)
-        try:
+        engine.prepare(models, plan.carried(store), job.source, job.compute, log.state.planned)
+        claim(store, log.read, wait=wait, takeover=takeover)
+        with Session(log, plan, engine, job.compute) as session:
             extend(log, plan, job, source)
+            if refresh:
+                update(log, plan, source, job.source.limit)
             watcher.planned(log.state)
-            for units in _waves(log, plan, unit_rows):
-                for written in engine.label(units, log.epoch):
-                    accepted = log.commit(written.files)
-                    record.add(written, sum(file.rows for file in accepted))
-                    watcher.committed(log.state)
-            if lost := list(_missing(log, plan, 1)):
-                log.commit(engine.give_up(lost, log.epoch).files)
+            for written in compute(engine, log, plan, lambda: log.state.accepted.missing(log.state.planned)):
+                session.took(written, log.commit(file for each in written for file in each.files))
+                watcher.committed(log.state)
+            recompute(session, log.state.stale, watcher.committed)
+            session.check_time()
             finish(log)
-        finally:
-            record.save(store, plan, log.state, engine.cluster, engine.pools)
     return log.state
 
 
-def _waves(log: Log, plan: Plan, unit_rows: int) -> Iterator[list[Unit]]:
-    """Units to work on: everything that is missing, then what that left undone, in smaller pieces."""
-    size = _FIRST_WAVE
-    for smaller in _PASSES:
-        units = _missing(log, plan, max(1, unit_rows // smaller))
-        while wave := list(itertools.islice(units, size)):
-            yield wave
-            size = _WAVE
+def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *, takeover: bool = False) -> State:
+    """Label failed images again; what is good stays as it is.
+
+    Args:
+        output: Of a run.
+        errors: Only those that may go better another time, or all.
+        watcher: Told of the progress.
+        takeover: Take the run over without looking for another start.
+
+    Returns:
+        What the commit log says at the end.
+
+    Raises:
+        UsageError: If there is no run, or somebody works on it.
+        RunError: If the retry did not finish; what is replaced stays replaced.
+    """
+    store, plan = open_run(output)
+    log, job = Log(store, plan.rows), _as_given(Job.model_validate(plan.job))
+    models = resolve(job.models)
+    claim(store, log.read, takeover=takeover)
+    if len(log.state.accepted) < log.state.planned or len(log.state.stale):
+        raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
+    failed = failed_rows(store, log.state, transient_only=errors == "transient")
+    if log.state.final and not len(failed) and finish_tail(log):
+        return log.state
+    with Engine(store.root, plan.pythonpath) as engine:
+        models = engine.probe(models)
+        check_models(store, plan, models)
+        engine.prepare(models, plan.carried(store), job.source, job.compute, len(failed))
+        # that many of these rows are errors is no news
+        compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
+        with Session(log, plan, engine, compute_all) as session:
+            watcher.planned(log.state)
+            recompute(session, failed, watcher.committed)
+            session.check_time()
+            finish(log)
+    return log.state
 
 
-def _missing(log: Log, plan: Plan, unit_rows: int) -> Iterator[Unit]:
-    state, parts = log.state, [*plan.parts, *log.state.parts]
-    missing = state.accepted.missing(state.planned)
-    return cut(log.store, parts, missing, unit_rows, first_rows=max(1, unit_rows // _FIRST_UNIT))
+def _as_given(job: Job) -> Job:
+    """A job of the plan, in which every option is spelled out, with those alone that say anything."""
+    return Job.model_validate(job.model_dump(mode="json", by_alias=True, exclude_defaults=True))

@@ -8,6 +8,7 @@ corrupt, and that is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
 from cvbatch.planning.plan import Plan, open_run
-from cvbatch.schema import ROW_ID, predictions_schema
+from cvbatch.schema import ROW_ID, SOURCE_REMOVED, predictions_schema
 from cvbatch.tasks.masks import decode_mask as decode_mask
 from cvbatch.writing.log import Log, newest_name, record_name
 from cvbatch.writing.manifest import latest_manifest
+from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.records import DataFile
 from cvbatch.writing.store import Store
 
@@ -34,7 +36,7 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
 
     Args:
         output: The output location.
-        columns: Only these columns.
+        columns: Only these columns; `source_removed` says whether the image is gone from the source.
         filter: Only rows for which this expression holds, such as `pyarrow.dataset.field("status") == "ok"`;
             columns and filter are pushed down to Parquet.
 
@@ -47,10 +49,14 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
     """
     store, plan = open_run(output)
 
-    def load(files: Sequence[DataFile]) -> pa.Table:
-        return _dataset(store, plan, files).to_table(columns=_with_row_id(columns), filter=filter)
+    wanted = None if columns is None else [name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED]
 
-    table = _steadily(store, plan, load).sort_by(ROW_ID)
+    def load(now: Current) -> pa.Table:
+        stored = None if wanted is None else list(dict.fromkeys(wanted))
+        table = _dataset(store, plan, now.files).to_table(columns=stored, filter=filter).sort_by(ROW_ID)
+        return table.append_column(SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains(table[ROW_ID].to_numpy())))
+
+    table = _steadily(store, plan, load)
     frame: pd.DataFrame = (table if columns is None else table.select(list(columns))).to_pandas()
     return frame
 
@@ -68,7 +74,7 @@ def open_dataset(output: str) -> pads.Dataset:
         OutputError: If there is no run.
     """
     store, plan = open_run(output)
-    return _steadily(store, plan, lambda files: _dataset(store, plan, files))
+    return _steadily(store, plan, lambda now: _dataset(store, plan, now.files))
 
 
 def read_detections(output: str, alias: str = "detection") -> pd.DataFrame:
@@ -124,13 +130,23 @@ def label_map(output: str, alias: str) -> dict[int, str]:
     raise OutputError(f"{output} has no model {alias!r}; it has {', '.join(model.alias for model in plan.models)}")
 
 
-def current_files(store: Store, plan: Plan) -> list[DataFile]:
-    """The files that make up the predictions now, in the order of their rows."""
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What makes up the predictions at some moment."""
+
+    files: list[DataFile]
+    """In the order of their rows."""
+    removed: list[Range]
+    """Rows whose image is gone from the source."""
+
+
+def current(store: Store, plan: Plan) -> Current:
+    """What makes up the predictions now."""
     manifest = latest_manifest(store)
-    if manifest is not None and newest_name(store) == record_name(manifest[0]):
-        return manifest[1]
+    if manifest is not None and newest_name(store) == record_name(manifest.final):
+        return Current(manifest.files, manifest.removed)
     state = Log(store, plan.rows).state
-    return sorted(state.files.values(), key=lambda file: file.ranges)
+    return Current(sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed))
 
 
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
@@ -139,22 +155,18 @@ def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Datase
     return pads.dataset([f"{store.root}/{file.path}" for file in files], schema=schema, format="parquet")
 
 
-def _steadily(store: Store, plan: Plan, load: Callable[[Sequence[DataFile]], T]) -> T:
-    """Load from a list of files; if one is gone, from the list that is true now."""
-    files = current_files(store, plan)
+def _steadily(store: Store, plan: Plan, load: Callable[[Current], T]) -> T:
+    """Load what is true now; if a file is gone by then, what is true by then."""
+    before = current(store, plan)
     for _ in range(_ATTEMPTS):
         try:
-            return load(files)
+            return load(before)
         except FileNotFoundError as error:
-            now = current_files(store, plan)
-            if [file.path for file in now] == [file.path for file in files]:
+            now = current(store, plan)
+            if now == before:
                 raise CorruptionError(f"{store.root}: a committed file is missing: {error}") from None
-            files = now
+            before = now
     raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
-
-
-def _with_row_id(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else list(dict.fromkeys([*columns, ROW_ID]))
 
 
 def _rows_of(output: str, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from cvbatch.compute.cluster import Cluster
 from cvbatch.compute.sizing import Pools
+from cvbatch.errors import CvbatchError
 from cvbatch.planning.plan import Plan
 from cvbatch.versions import versions
 from cvbatch.writing.files import Written
@@ -20,6 +22,20 @@ from cvbatch.writing.records import State
 from cvbatch.writing.store import Store
 
 RUN = "_cvbatch/run.json"
+
+
+_LATELY_SECONDS: Final = 120.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """What one predicting process has done."""
+
+    seen_first: float
+    seen_last: float = 0.0
+    rows: int = 0
+    seconds: float = 0.0
+    """Time in which it predicted."""
 
 
 @dataclass(slots=True)
@@ -34,17 +50,42 @@ class Record:
     stage_seconds: Counter[str] = field(default_factory=Counter)
     """Summed over all workers."""
 
-    def add(self, written: Written, rows: int) -> None:
-        """Take in a written file, of which so many rows were accepted."""
-        self.first_commit_at = self.first_commit_at or time.time()
-        self.rows += rows
-        self.bytes_read += written.image_bytes
-        self.bytes_written += sum(file.size for file in written.files)
-        self.stage_seconds.update(written.measures)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Rows of this start by `error_type`."""
+    workers: dict[str, Worker] = field(default_factory=dict)
+    """Predicting processes, by what they say of themselves."""
 
-    def save(self, store: Store, plan: Plan, state: State, cluster: Cluster | None, pools: Pools | None) -> None:
+    def add(self, written: Iterable[Written], rows: int) -> None:
+        """Take in written files, of which so many rows were accepted."""
+        now = time.time()
+        self.first_commit_at = self.first_commit_at or now
+        self.rows += rows
+        for each in written:
+            self.bytes_read += each.image_bytes
+            self.bytes_written += sum(file.size for file in each.files)
+            self.stage_seconds.update(each.measures)
+            for file in each.files:
+                self.errors.update(file.errors)
+            for name, work in each.workers.items():
+                worker = self.workers.setdefault(name, Worker(seen_first=now))
+                worker.rows += work["rows"]
+                worker.seconds += work["seconds"]
+                worker.seen_last = now
+
+    def active_workers(self) -> int:
+        """How many processes have delivered lately."""
+        return sum(time.time() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
+
+    def save(
+        self,
+        store: Store,
+        plan: Plan,
+        state: State,
+        cluster: Cluster | None,
+        pools: Pools | None,
+        stopped_by: BaseException | None,
+    ) -> None:
         """Write the record; that of the newest start stands."""
-        stopped_by = sys.exception()
         content = {
             "job": plan.job,
             "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
@@ -66,6 +107,7 @@ class Record:
             "seconds": time.time() - self.started_at,
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
+            "workers": [{**json.loads(name), **asdict(worker)} for name, worker in self.workers.items()],
             "rows_this_start": self.rows,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
@@ -75,7 +117,8 @@ class Record:
             "skipped": dict(plan.skipped),
             "unreadable": list(plan.unreadable),
         }
-        store.put(RUN, json.dumps(content, indent=1).encode())
+        with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
+            store.put(RUN, json.dumps(content, indent=1).encode())
 
 
 def load_record(store: Store) -> Mapping[str, Any]:

@@ -16,6 +16,9 @@ OK: Final = "ok"
 ERROR: Final = "error"
 ERROR_STAGE: Final = "error_stage"
 ERROR_TYPE: Final = "error_type"
+ERROR_TRANSIENT: Final = "error_transient"
+SOURCE_REMOVED: Final = "source_removed"
+"""Not in the files, but added on reading: whether the image is gone from the source since."""
 
 IMAGE_FIELDS: Final = (
     pa.field(ROW_ID, pa.int64(), nullable=False),
@@ -29,7 +32,7 @@ IMAGE_FIELDS: Final = (
     pa.field(ERROR_STAGE, pa.string()),
     pa.field(ERROR_TYPE, pa.string()),
     pa.field("error_message", pa.string()),
-    pa.field("error_transient", pa.bool_()),
+    pa.field(ERROR_TRANSIENT, pa.bool_()),
 )
 
 EXIF_FIELDS: Final = (
@@ -90,7 +93,7 @@ def task_fields(
     return [pa.field(f"{alias}_{name}", kind) for name, kind in types.items()]
 
 
-RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {"source_removed"}
+RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
 """Names that a manifest column cannot have, besides those of the job's models."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from cvbatch.planning.plan import open_run
 from cvbatch.predictions import open_dataset
 from cvbatch.record import load_record
 from cvbatch.schema import ERROR, STATUS
-from cvbatch.writing.holder import describe, holder_lives
+from cvbatch.writing.holder import WATCH_SECONDS, describe, last_beat, lives
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import finished
 from cvbatch.writing.records import State
@@ -70,26 +71,44 @@ def status(output: str, log: Log) -> dict[str, Any]:
         log: Its commit log.
 
     Returns:
-        Plain data; `rate` is that of the newest start up to its last record, in images per second.
+        Plain data; `rate` is that of the last minutes before the last record, in images per second.
     """
-    state = log.state
+    state, beat = log.state, last_beat(log.store, log.state)
     done = len(state.accepted)
-    seconds = state.last["time"] - state.opened[-1] if state.last and state.opened else 0.0
-    rate = (done - state.rows_before) / seconds if seconds else 0.0
+    rate = _rate(state)
     return {
         "output": output,
         "rows_planned": state.planned,
         "rows": done,
-        "to_go": state.planned - done,
+        "to_go": state.planned - done + len(state.stale),
+        "removed": len(state.removed),
         "ok": done - state.errors.total(),
         "errors": dict((+state.errors).most_common()),
         "finished": finished(log.store, state),
         "starts": len(state.opened),
         "holder": describe(state),
-        "held": holder_lives(state),
+        "held": _held(log),
+        "workers": beat.get("workers"),
+        "workers_planned": beat.get("workers_planned"),
         "rate": rate,
         "seconds_left": (state.planned - done) / rate if rate else None,
     }
+
+
+def _rate(state: State) -> float:
+    recent = [(at, rows) for at, rows in state.recent if at >= state.opened[-1]] if state.opened else []
+    if len(recent) > 1:
+        return sum(rows for _, rows in recent[1:]) / max(1e-3, recent[-1][0] - recent[0][0])
+    return recent[0][1] / max(1e-3, recent[0][0] - state.opened[-1]) if recent else 0.0
+
+
+def _held(log: Log) -> bool:
+    """Whether the holder lives, as far as can be seen from here."""
+    beat = last_beat(log.store, log.state)
+    alive = lives(log.state)
+    if alive is None:
+        alive = time.time() - beat.get("time", 0.0) < WATCH_SECONDS
+    return alive and not beat.get("released")
 
 
 def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:

@@ -58,14 +58,21 @@ def started(store: LocalStore, rows: int) -> Log:
     return log
 
 
-def block(low: int, high: int, *models: ModelSpec, failed: Collection[int] = (), **columns: Any) -> pa.Table:
+def block(
+    low: int,
+    high: int,
+    *models: ModelSpec,
+    failed: Collection[int] = (),
+    error: RowError = FAILED,
+    **columns: Any,
+) -> pa.Table:
     """What the predict stage hands on for some rows; columns that are not given are null."""
     ids = range(low, high)
     schema = predictions_schema([column for model in models or [spec()] for column in model.fields()])
     values: dict[str, Any] = {
         "row_id": list(ids),
         "image_uri": [f"/photos/{row}.jpg" for row in ids],
-        **error_columns([FAILED if row in failed else None for row in ids]),
+        **error_columns([error if row in failed else None for row in ids]),
         **columns,
     }
     arrays = [pa.array(values.get(column.name, [None] * len(ids)), column.type) for column in schema]

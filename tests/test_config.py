@@ -79,7 +79,8 @@ def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
         (GOOD + "compute: {precison: fp32}", "compute.precison: unknown key; did you mean 'precision'?"),
         (
             GOOD + "compute: {zzzz: 1}",
-            "compute.zzzz: unknown key; known here: device, precision, batch_size, unit_rows, num_actors",
+            "compute.zzzz: unknown key; known here: device, precision, batch_size, unit_rows, num_actors, "
+            "max_error_share, stop_after, max_cost, price_per_node_hour, stalled_after",
         ),
         (GOOD + "compute: {device: gpu}", "compute.device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
         (GOOD + "compute: {batch_size: many}", "compute.batch_size: expected a whole number or 'auto', got 'many'"),
@@ -118,6 +119,8 @@ def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
             "source: {uri: p}\nmodels: [{model: m, score_threshold: 1.5}]\noutput: {uri: o}",
             "models.0.score_threshold: expected at most 1.0, got 1.5",
         ),
+        (GOOD + "compute: {max_cost: 5}", "compute: max_cost needs price_per_node_hour"),
+        (GOOD + "compute: {max_error_share: 20}", "compute.max_error_share: expected at most 1.0, got 20"),
     ],
 )
 def test_each_error_is_told_once(job_file: Any, text: str, message: str) -> None:
@@ -167,6 +170,50 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_overrides_that_lead_nowhere(job_file: Any, override: str, expected: str) -> None:
     assert expected in wrong(job_file(GOOD), override)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("8h", 28_800),
+        ("90m", 5_400),
+        ("1h 30m", 5_400),
+        ("1h30m", 5_400),
+        ("1.5 h", 5_400),
+        ("2d", 172_800),
+        ("45", 45),
+    ],
+)
+def test_durations(job_file: Any, text: str, seconds: float) -> None:
+    job = load_job(job_file(GOOD), overrides=[f"compute.stop_after={text}", f"compute.stalled_after={text}"])
+    assert (job.compute.stop_after, job.compute.stalled_after) == (seconds, seconds)
+    assert Job.model_validate(job.model_dump(mode="json", by_alias=True)) == job
+
+
+@pytest.mark.parametrize("text", ["soon", "8 hours", "-1h", "h", "1h or so", "''"])
+def test_what_is_no_duration(job_file: Any, text: str) -> None:
+    expected = f"compute.stop_after: expected a time such as 8h, 90m or 1h 30m, got {text.strip(chr(39))!r}"
+    assert wrong(job_file(GOOD), f"compute.stop_after={text}") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", "expected more than 0, got 0"), ("0s", "expected more than 0, got '0s'"), ("[1h]", "expected a number")],
+)
+def test_durations_that_are_no_time_at_all(job_file: Any, text: str, expected: str) -> None:
+    assert f"compute.stop_after: {expected}" in wrong(job_file(GOOD), f"compute.stop_after={text}")
+
+
+@pytest.mark.parametrize("key", ["stop_after", "max_cost", "price_per_node_hour"])
+def test_true_is_not_a_number(job_file: Any, key: str) -> None:
+    assert f"compute.{key}: expected a number, got True" in wrong(job_file(GOOD), f"compute.{key}=true")
+
+
+def test_reasons_to_stop_may_change_between_starts() -> None:
+    without = job("p").identity()
+    parts = {"source": {"uri": "p"}, "models": [{"model": "m"}], "output": {"uri": "o"}}
+    limits = {"stop_after": "8h", "max_cost": 5, "price_per_node_hour": 2, "max_error_share": 1, "stalled_after": 60}
+    assert Job.model_validate({**parts, "compute": limits}).identity() == without
 
 
 def job(uri: str, **source: Any) -> Job:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from cvbatch.errors import RunError
 from cvbatch.record import Record, load_record
 from cvbatch.versions import versions
 from cvbatch.writing.files import Written
+from cvbatch.writing.store import LocalStore
 from tests.samples import planned, spec, started, write
 
 CLUSTER = Cluster(cpus=4, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
@@ -24,8 +27,8 @@ def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
     files = write(log, 0, 4, failed=[1])
     log.commit(files)
     record = Record()
-    record.add(Written(files, {"decode": 2.0}, image_bytes=600), rows=4)
-    record.save(store, plan, log.state, CLUSTER, size_pools(CLUSTER, ComputeConfig(), [spec()], 10))
+    record.add([Written(files, {"decode": 2.0}, image_bytes=600)], rows=4)
+    record.save(store, plan, log.state, CLUSTER, size_pools(CLUSTER, ComputeConfig(), [spec()], 10), None)
 
     found = load_record(store)
     assert (found["rows_this_start"], found["rows_committed"], found["rows_planned"]) == (4, 4, 10)
@@ -41,17 +44,55 @@ def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
 def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
-
-    def fail() -> None:
-        try:
-            raise RunError("the disk is full", details="all that Ray knows")
-        finally:
-            Record().save(store, plan, log.state, CLUSTER, None)
-
-    with pytest.raises(RunError):
-        fail()
+    error = RunError("the disk is full", details="all that Ray knows")
+    Record().save(store, plan, log.state, CLUSTER, None, error)
     stopped = {"type": "RunError", "message": "the disk is full", "details": "all that Ray knows"}
     assert load_record(store)["stopped_by"] == stopped
+
+
+def test_a_record_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
+    class Full(LocalStore):
+        def put(self, name: str, data: bytes) -> None:
+            raise RunError("no space left on device")
+
+    store, plan = planned(tmp_path, 2)
+    log = started(store, 2)
+    Record().save(Full(store.root), plan, log.state, CLUSTER, None, None)
+    assert load_record(store) == {}
+
+
+def work(rows: int, seconds: float, **about: Any) -> Written:
+    """What a write task says of rows that one process predicted."""
+    return Written((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
+
+
+def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, plan = planned(tmp_path, 10)
+    log = started(store, 10)
+    record, clock = Record(), [1_000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    record.add([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
+    clock[0] += 60
+    record.add([work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3)
+    record.save(store, plan, log.state, CLUSTER, None, None)
+
+    first, second, third = load_record(store)["workers"]
+    assert (first["host"], first["pid"], first["rows"], first["seconds"]) == ("one", 1, 6, 2.5)
+    assert (first["seen_first"], first["seen_last"]) == (1_000.0, 1_060.0)
+    assert (second["host"], second["rows"], second["seen_last"]) == ("two", 2, 1_000.0)
+    assert (third["pid"], third["batch_sizes"]) == (3, {"tags": 4})
+
+
+def test_whoever_has_delivered_nothing_for_minutes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, clock = Record(), [1_000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    assert record.active_workers() == 0
+    record.add([work(1, 1.0, pid=1)], rows=1)
+    clock[0] += 100
+    record.add([work(1, 1.0, pid=2)], rows=1)
+    assert record.active_workers() == 2
+    clock[0] += 100
+    assert record.active_workers() == 1
 
 
 def test_there_is_none_yet(tmp_path: Path) -> None:

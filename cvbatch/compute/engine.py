@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from cvbatch.compute.cluster import Cluster, Startup
 from cvbatch.compute.decode_stage import DecodeOptions, error_columns
 from cvbatch.compute.predict_stage import PredictOptions
-from cvbatch.compute.sizing import Pools, size_pools
+from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
 from cvbatch.config import ComputeConfig, SourceConfig
-from cvbatch.errors import RowError
+from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
 from cvbatch.schema import predictions_schema
 from cvbatch.versions import versions
-from cvbatch.writing.files import WriteJob, Written, write_blocks
+from cvbatch.writing.files import WriteJob, Written, copy_rows, write_blocks
+from cvbatch.writing.ranges import RowRanges
+from cvbatch.writing.records import DataFile
 
-_LOST = RowError("predict", "ProcessDied", "the process that worked on this image died each time", transient=True)
+_ALONE_PER_FILE: Final = 64
 
 
 class Engine:
@@ -38,8 +42,11 @@ class Engine:
         self._output = output
         self._startup = Startup(pythonpath)
         self._first = True
+        self._started = time.monotonic()
+        self._deadline: float | None = None
         self.cluster: Cluster | None = None
         self.pools: Pools | None = None
+        self.unit_rows = 1
 
     def __enter__(self) -> Engine:
         return self
@@ -76,15 +83,13 @@ class Engine:
         source: SourceConfig,
         compute: ComputeConfig,
         rows: int,
-    ) -> int:
-        """Wait for Ray and share it out.
-
-        Returns:
-            How many rows a unit should have.
-        """
+    ) -> None:
+        """Wait for Ray and share it out."""
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster = self._startup.ready()
+        self.cluster, self._compute = self._startup.ready(), compute
+        if (allowed := allowed_seconds(compute, self.cluster.nodes)) is not None:
+            self._deadline = self._started + allowed
         self.pools = size_pools(self.cluster, compute, models, rows)
         views = tuple(dict.fromkeys(model.view for model in models))
         self._options = PredictOptions(
@@ -98,14 +103,23 @@ class Engine:
         fields = [column for model in models for column in model.fields()]
         schema = predictions_schema(fields, exif=source.exif, carried=carried)
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.pools))})
-        return self.pools.unit_rows
+        self.unit_rows = self.pools.unit_rows
 
-    def label(self, units: Sequence[Unit], epoch: int) -> Iterator[Written]:
-        """Decode, predict and write some units; yields each file once it is written.
+    def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
+        """Decode, predict and write some units; yields files once they are written.
+
+        Units that were lost with the processes that worked on them, or that have not moved for long, are simply
+        not among them.
+
+        Args:
+            units: What to work on.
+            epoch: Of this start.
+            tolerated: How many lost units are no reason to stop.
 
         Raises:
             RunError: If the stages cannot go on.
         """
+        from ray.data.exceptions import ExecutionTimeoutError
         from ray.exceptions import RayError
 
         from cvbatch.compute.remote import Writers
@@ -113,28 +127,79 @@ class Engine:
         from cvbatch.compute.stream import written_files
 
         assert self.pools is not None, "prepare comes first"
-        complaints = Complaints()
+        _let_go()
+        complaints, stalled_after = Complaints(), self._compute.stalled_after
         try:
             with complaints.heard():
-                predicted = predicted_blocks(self._output, units, self._options, self.pools)
+                predicted = predicted_blocks(
+                    self._output, units, self._options, self.pools, tolerated=tolerated, stalled_after=stalled_after
+                )
                 writers = Writers(WriteJob(self._output, epoch, self._schema))
-                yield from written_files(predicted, writers, early=self._first)
+                for written in written_files(predicted, writers, early=self._first, over=lambda: self.time_is_up):
+                    self._first = False
+                    yield written
+        except ExecutionTimeoutError:
+            if self._first:
+                raise RunError(
+                    f"nothing was predicted within {stalled_after:.0f} s; look at the cluster, or raise "
+                    "compute.stalled_after"
+                ) from None
         except (RayError, OSError) as error:
             raise plain(error) from None
         if complaints.last is not None and not is_system_failure(complaints.last):
             raise plain(complaints.last)
-        self._first = False
 
-    def give_up(self, units: Sequence[Unit], epoch: int) -> Written:
-        """Write error rows for images that took every process along."""
-        blocks = [_lost_rows(read_unit(self._output, unit), self._schema) for unit in units]
-        return write_blocks(WriteJob(self._output, epoch, self._schema), blocks)
+    def label_alone(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:
+        """Label images one by one, each in a process of its own; what takes that along, too, is an error row.
+
+        Args:
+            units: Of one row each.
+            epoch: Of this start.
+
+        Raises:
+            RunError: If it fails for a reason of its own.
+        """
+        from ray.exceptions import RayError
+
+        from cvbatch.compute.remote import predict_alone
+
+        assert self.pools is not None, "prepare comes first"
+        _let_go()
+        job, blocks = WriteJob(self._output, epoch, self._schema), list[pa.Table]()
+        answers = predict_alone(self._output, units, self._options, self.pools, self._compute.stalled_after)
+        try:
+            for unit, answer in answers:
+                failed = isinstance(answer, RowError)
+                blocks.append(_lost_rows(read_unit(self._output, unit), self._schema, answer) if failed else answer)
+                if len(blocks) == _ALONE_PER_FILE or self.time_is_up:
+                    yield [write_blocks(job, blocks)]
+                    blocks = []
+                if self.time_is_up:
+                    return
+        except RayError as error:
+            raise plain(error) from None
+        if blocks:
+            yield [write_blocks(job, blocks)]
+
+    def copy(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
+        """Copy the rows of committed files that stay; see `copy_rows`."""
+        return copy_rows(WriteJob(self._output, epoch, self._schema), files, without)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether this start has worked for as long, or cost as much, as it may."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-def _lost_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def _let_go() -> None:
+    """Give up the actors of the last pass: the traceback of a failure may hold them, and their share of the cluster."""
+    gc.collect()
+
+
+def _lost_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
     facts = {column.name: column.type for column in schema}
     known = {name: rows[name] for name in rows.column_names if name in facts}
-    errors = {name: pa.array(values, facts[name]) for name, values in error_columns([_LOST] * rows.num_rows).items()}
+    errors = {name: pa.array(values, facts[name]) for name, values in error_columns([error] * rows.num_rows).items()}
     absent = {name: pa.nulls(rows.num_rows, kind) for name, kind in facts.items() if name not in known | errors}
     return pa.table({name: (known | errors | absent)[name] for name in schema.names})
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +16,20 @@ import pyarrow.compute as pc
 
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, error_columns, pixels_column
-from cvbatch.errors import RowError
+from cvbatch.errors import CvbatchError, DeviceLostError, RowError
 from cvbatch.pixels import unpack
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
-from cvbatch.writing.files import MEASURES
+from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
+
+if TYPE_CHECKING:
+    from cvbatch.models.predictor import Predictor
+
+_PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds between attempts to load the models again."""
+_DEVICE_LOST, _NOT_LOADED = 70, 71
+"""Exit codes, for Ray's log files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +48,8 @@ class Predict:
     """All models of a job on one device; one call is one unit."""
 
     def __init__(self, options: PredictOptions) -> None:
-        from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
-
-        plan = load_plan(open_store(options.output))
-        assert plan is not None, "a run has a plan"
         self._options = options
-        self._predictor = Predictor(
-            plan.models,
-            device=options.device,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            # logical CPUs of the cluster may be more than this machine has cores
-            threads=min(options.threads, local_cores()),
-        )
+        self._predictor = _load_patiently(options)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         """Predict one unit.
@@ -75,13 +76,60 @@ class Predict:
         sizes = list(
             zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True)
         )
-        predictions = self._predictor.predict(views, sizes)
+        try:
+            predictions = self._predictor.predict(views, sizes)
+        except DeviceLostError:
+            os._exit(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
         kept = table.select([name for name in table.column_names if not name.startswith("_pixels") and name != ENCODED])
         kept = _with_errors(kept, predictions.errors)
         for name, column in predictions.columns.items():
             kept = kept.append_column(name, column)
         seconds = (time.perf_counter() - started) / max(1, table.num_rows)
-        return kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
+        kept = kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
+        return kept.append_column(WORKER, pa.repeat(pa.scalar(self._about()), table.num_rows))
+
+    def _about(self) -> str:
+        about: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
+        if reduced := self._predictor.reduced_batch_sizes:
+            about["batch_sizes"] = reduced
+        return json.dumps(about)
+
+
+def _load_patiently(options: PredictOptions) -> Predictor:
+    """Load the models; where that fails in a process that was started anew, try again for a while.
+
+    An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
+    one, Ray would leave the pool one actor smaller, and say nothing.
+    """
+    for pause in _PAUSES:
+        try:
+            return _load(options)
+        except (CvbatchError, OSError, RuntimeError):
+            if not _started_anew():
+                raise
+            time.sleep(pause)
+    os._exit(_NOT_LOADED)
+
+
+def _started_anew() -> bool:
+    import ray  # the driver imports this module before Ray is set up
+
+    return ray.is_initialized() and bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+def _load(options: PredictOptions) -> Predictor:
+    from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
+
+    plan = load_plan(open_store(options.output))
+    assert plan is not None, "a run has a plan"
+    return Predictor(
+        plan.models,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        # logical CPUs of the cluster may be more than this machine has cores
+        threads=min(options.threads, local_cores()),
+    )
 
 
 def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:

@@ -1,22 +1,31 @@
-"""Plain Ray tasks: probing models and writing files.
+"""Plain Ray tasks: probing models, writing files, and images that must be alone.
 
 This module does not import ray.data, so that a fresh worker is ready a second sooner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
+from cvbatch.compute.decode_stage import fetch_and_decode
+from cvbatch.compute.predict_stage import PredictOptions
+from cvbatch.compute.sizing import Pools
+from cvbatch.errors import RowError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
+from cvbatch.planning.units import Unit, read_unit
 from cvbatch.writing.files import WriteJob, Written, write_blocks
 
 RETRIES: Final = 3
 """How often a task is tried again after its process died; Ray's own default is for ever."""
+_LONELY_RETRIES: Final = 1
 
 
 def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
@@ -29,6 +38,7 @@ class Writers:
     """Write tasks that are under way."""
 
     def __init__(self, job: WriteJob) -> None:
+        self._here = job
         self._job = ray.put(job)
         self._pending: list[ray.ObjectRef[Written]] = []
         # no CPU of their own: they are short, and must not queue behind decoding
@@ -36,8 +46,11 @@ class Writers:
 
     def submit(self, bundles: Iterable[Any]) -> None:
         """Start writing the blocks of some bundles into one file."""
-        references = [reference for bundle in bundles for reference in bundle.block_refs]
-        self._pending.append(self._write.remote(self._job, *references))
+        self._pending.append(self._write.remote(self._job, *_references(bundles)))
+
+    def write_here(self, bundles: Iterable[Any]) -> Written:
+        """Write a few blocks in this process: a task would first wait 2 to 3 s for a fresh worker."""
+        return write_blocks(self._here, ray.get(_references(bundles)))
 
     def finished(self, timeout: float | None = 0) -> list[Written]:
         """Return what was written meanwhile; None waits for everything."""
@@ -46,6 +59,60 @@ class Writers:
         count = len(self._pending)
         done, self._pending = ray.wait(self._pending, num_returns=count, timeout=timeout)
         return ray.get(done)
+
+
+def predict_alone(
+    output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools, stalled_after: float
+) -> Iterator[tuple[Unit, pa.Table | RowError]]:
+    """Decode and predict each unit in a process of its own, which ends with it.
+
+    Args:
+        output: The output with the plan.
+        units: Of one row each.
+        options: The models and what they need.
+        pools: The stages' shares of the cluster.
+        stalled_after: Seconds after which a process is ended that gives no answer.
+
+    Yields:
+        The predicted row, or why there is none.
+    """
+    work = ray.remote(num_cpus=pools.actor_cpus, num_gpus=pools.actor_gpus, max_calls=1, max_retries=_LONELY_RETRIES)(
+        _predict_alone
+    )
+    waiting, running = deque(units), dict[Any, tuple[Unit, float]]()
+    while waiting or running:
+        while waiting and len(running) < pools.num_actors:
+            unit = waiting.popleft()
+            running[work.remote(output, unit, options)] = (unit, time.monotonic())
+        done, _ = ray.wait(list(running), timeout=1.0)
+        late = [each for each, (_, since) in running.items() if time.monotonic() - since > stalled_after]
+        for reference in {*done, *late}:
+            unit, _ = running.pop(reference)
+            yield unit, _answer(reference, in_time=reference in done)
+
+
+def _answer(reference: Any, *, in_time: bool) -> pa.Table | RowError:
+    if not in_time:
+        ray.cancel(reference, force=True)
+        return RowError("predict", "TimedOut", "the process that worked on this image gave no answer")
+    try:
+        return ray.get(reference)
+    except RayTaskError:
+        raise
+    except OutOfMemoryError:
+        return RowError("predict", "ProcessDied", "the process that worked on this image took all memory", True)
+    except RayError:
+        return RowError("predict", "ProcessDied", "the process that worked on this image died each time")
+
+
+def _predict_alone(output: str, unit: Unit, options: PredictOptions) -> pa.Table:
+    from cvbatch.compute.predict_stage import Predict
+
+    return Predict(options)(fetch_and_decode(read_unit(output, unit), options.decode))
+
+
+def _references(bundles: Iterable[Any]) -> list[Any]:
+    return [reference for bundle in bundles for reference in bundle.block_refs]
 
 
 def _probe(model: ModelSpec) -> ModelSpec:

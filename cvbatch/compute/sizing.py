@@ -89,6 +89,14 @@ def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelS
     )
 
 
+def allowed_seconds(compute: ComputeConfig, nodes: int) -> float | None:
+    """How long a start may take, by the clock and by what the nodes cost; None for ever."""
+    limits = [compute.stop_after]
+    if compute.max_cost is not None and compute.price_per_node_hour is not None:
+        limits.append(3600 * compute.max_cost / (compute.price_per_node_hour * nodes))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def choose_precision(asked: str, models: Sequence[ModelSpec], *, on_gpu: bool) -> str:
     """Decide what `precision: auto` means.
 

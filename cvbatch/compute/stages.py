@@ -6,9 +6,9 @@ fusing, dropping or endlessly retrying what must stay one unit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import ray
@@ -51,7 +51,14 @@ class UnitSource(Datasource):
         ]
 
 
-def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools) -> Iterator[Any]:
+_ACTOR_RESTARTS: Final = 100
+"""Every image that takes its process along costs a few; Ray's own default is for ever."""
+_ACTOR_RETRIES: Final = 1
+
+
+def predicted_blocks(
+    output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools, *, tolerated: int, stalled_after: float
+) -> Generator[Any]:
     """Stream units through decoding and prediction.
 
     Args:
@@ -59,11 +66,13 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         units: What to work on.
         options: The models and what they need.
         pools: The stages' shares of the cluster.
+        tolerated: So many units may be lost with their processes before the stream ends with an error.
+        stalled_after: It ends with an error, too, when nothing has moved for so many seconds.
 
     Yields:
         Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
     """
-    _configure(len(units), pools)
+    _configure(pools, tolerated, stalled_after)
     decoders = TaskPoolStrategy(size=pools.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
@@ -90,6 +99,8 @@ def predicted_blocks(output: str, units: Sequence[Unit], options: PredictOptions
         compute=ActorPoolStrategy(size=pools.num_actors, max_tasks_in_flight_per_actor=pools.units_in_flight),
         num_cpus=pools.actor_cpus,
         num_gpus=pools.actor_gpus or None,
+        max_restarts=_ACTOR_RESTARTS,
+        max_task_retries=_ACTOR_RETRIES,
     )
     yield from dataset.iter_internal_ref_bundles()
 
@@ -98,14 +109,14 @@ def _read(output: str, unit: Unit) -> list[pa.Table]:
     return [read_unit(output, unit)]
 
 
-def _configure(units: int, pools: Pools) -> None:
+def _configure(pools: Pools, tolerated: int, stalled_after: float) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = None
-    context.max_errored_blocks = max(10, units // 1000)
+    context.max_errored_blocks = tolerated
     context.actor_init_retry_on_errors = True
     context.actor_init_max_retries = 3
     context.max_consecutive_actor_init_deaths = 2 * pools.num_actors
-    context.execution_no_progress_timeout_s = 3600
+    context.execution_no_progress_timeout_s = stalled_after
     context.actor_task_retry_on_errors = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
+
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 
 from cvbatch.compute.remote import Writers
 from cvbatch.writing.files import Written
@@ -17,7 +20,9 @@ _SHARE_OF_ELAPSED: Final = 1 / 8
 _LAST_CALL_SECONDS: Final = 1.0
 
 
-def written_files(bundles: Iterable[Any], writers: Writers, *, early: bool) -> Iterator[Written]:
+def written_files(
+    bundles: Generator[Any], writers: Writers, *, early: bool, over: Callable[[], bool]
+) -> Iterator[list[Written]]:
     """Gather predicted units into files and hand out each file once it is written.
 
     A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
@@ -26,26 +31,42 @@ def written_files(bundles: Iterable[Any], writers: Writers, *, early: bool) -> I
     Args:
         bundles: Predicted units, as references.
         writers: Where to write.
-        early: Close the first file after one unit, so that something is committed soon.
+        early: Make a file of the first unit at once, so that something is committed soon.
+        over: Whether the time is up; what is predicted by then is still written.
     """
     gathered: list[Any] = []
     started = since = time.monotonic()
     try:
         for bundle in bundles:
+            if early:
+                yield [writers.write_here([bundle])]
+                early, since = False, time.monotonic()
+                continue
             gathered.append(bundle)
             full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
             large = sum(one.size_bytes() for one in gathered) >= _MAX_BYTES
             now = time.monotonic()
             old = now - since >= min(_MAX_SECONDS, max(_MIN_SECONDS, (now - started) * _SHARE_OF_ELAPSED))
-            if early or full or large or old:
+            if full or large or old:
                 writers.submit(gathered)
-                gathered, since, early = [], now, False
-            yield from writers.finished()
+                gathered, since = [], now
+            if finished := writers.finished():
+                yield finished
+            if over():
+                break
     except KeyboardInterrupt:
         if gathered:
             writers.submit(gathered)
-        yield from writers.finished(timeout=_LAST_CALL_SECONDS)
+        yield writers.finished(timeout=_LAST_CALL_SECONDS)
         raise
+    except (RayError, ExecutionTimeoutError):
+        if gathered:
+            writers.submit(gathered)
+        yield writers.finished(timeout=None)
+        raise
+    finally:
+        bundles.close()
     if gathered:
         writers.submit(gathered)
-    yield from writers.finished(timeout=None)
+    if finished := writers.finished(timeout=None):
+        yield finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -24,7 +25,7 @@ class Classifier:
     def __init__(self, module: nn.Module, batch: Normalised) -> None:
         self._module = module
         self._batch = batch
-        self._head = embedding_head(module)
+        self._features = _Features(embedding_head(module))
 
     def batch_key(self, image: Image) -> Hashable:
         """The size of the view."""
@@ -32,32 +33,31 @@ class Classifier:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        with _Features(self._head) as features:
-            logits = self._module(self._batch(images))
+        logits = self._module(self._batch(images))
         answers = {
             "classification": to_numpy(torch.softmax(logits.float(), dim=1)),
-            "embedding": to_numpy(features.pooled()),
+            "embedding": to_numpy(self._features.pooled()),
         }
         return {spec.alias: list(answers[spec.task]) for spec in specs}
 
 
 class _Features:
-    """Keeps what goes into a head while a forward pass runs."""
+    """Keeps what went into a head in the last forward pass of each thread.
+
+    Args:
+        head: Watched from here on.
+    """
 
     def __init__(self, head: Head) -> None:
-        self._head = head
-        self._kept: Tensor
-
-    def __enter__(self) -> _Features:
-        self._hook = self._head.module.register_forward_pre_hook(self._keep)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hook.remove()
+        self._spatial = head.spatial
+        self._kept = threading.local()
+        head.module.register_forward_pre_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._kept = inputs[0]
+        self._kept.features = inputs[0]
 
     def pooled(self) -> Tensor:
         """(batch, dimension); positions averaged, if there are any."""
-        return self._kept.float().mean(dim=(2, 3)) if self._head.spatial else self._kept
+        features: Tensor = self._kept.features
+        del self._kept.features
+        return features.float().mean(dim=(2, 3)) if self._spatial else features

@@ -17,14 +17,13 @@ def network_key(spec: ModelSpec) -> Hashable:
     return (spec.kind, spec.name, spec.weights, spec.weights_path, spec.seed, spec.categories, threshold, options)
 
 
-def load(spec: ModelSpec, *, device: str, precision: str, threads: int | None) -> Network:
+def load(spec: ModelSpec, *, device: str, precision: str) -> Network:
     """Load the network of a spec.
 
     Args:
         spec: Complete; see `probe`.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`; a `python:` model decides for itself.
-        threads: CPU threads; None leaves torch's choice.
 
     Raises:
         ModelError: The weights do not fit, or the factory fails.
@@ -33,7 +32,7 @@ def load(spec: ModelSpec, *, device: str, precision: str, threads: int | None) -
         return python_network.PythonNetwork(python_network.load(spec))
     from cvbatch.models import torch_loading
 
-    return torch_loading.load(spec, device=device, precision=precision, threads=threads)
+    return torch_loading.load(spec, device=device, precision=precision)
 
 
 def probe(spec: ModelSpec) -> ModelSpec:

@@ -28,8 +28,13 @@ class PythonNetwork:
         model: What the factory returned.
     """
 
+    parallel = False
+
     def __init__(self, model: Model) -> None:
         self._model = model
+
+    def use_threads(self, count: int) -> None:
+        """How many threads it takes is the model's own affair, too."""
 
     def batch_key(self, image: Image) -> Hashable:
         """All images share: how to batch them is the model's own affair."""

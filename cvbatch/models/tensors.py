@@ -9,9 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cvbatch.models.network import Answers, Image, Network, Size
+from cvbatch.errors import DeviceLostError
+from cvbatch.models.network import Answers, Forward, Image, Size
 from cvbatch.models.spec import ModelSpec
 
+_STICKY = "CUDA error"
+"""Such errors, as of an illegal address, stay with a process: every later call fails, too."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -24,14 +27,18 @@ class Guarded:
         network: With its module placed by `place`.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
-        threads: CPU threads; None leaves torch's choice.
     """
 
-    def __init__(self, network: Network, *, device: str, precision: str, threads: int | None) -> None:
+    def __init__(self, network: Forward, *, device: str, precision: str) -> None:
         self._network = network
         self._device_type = torch.device(device).type
         self._dtype = DTYPES[precision]
-        self._threads = threads
+        self._threads: int | None = None
+        self.parallel = self._device_type == "cpu"
+
+    def use_threads(self, count: int) -> None:
+        """See `Network.use_threads`."""
+        self._threads = count
 
     def batch_key(self, image: Image) -> Hashable:
         """See `Network.batch_key`."""
@@ -42,8 +49,15 @@ class Guarded:
         if self._threads is not None and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
-        with torch.inference_mode(), autocast:
-            return self._network.run(images, sizes, specs)
+        try:
+            with torch.inference_mode(), autocast:
+                return self._network.run(images, sizes, specs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if _STICKY in str(error):
+                raise DeviceLostError(str(error)) from error
+            raise
 
 
 class Normalised:

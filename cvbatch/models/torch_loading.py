@@ -10,12 +10,12 @@ from torch import nn
 from cvbatch.models import checkpoint, lite0
 from cvbatch.models.checkpoint import Shapes
 from cvbatch.models.memory import keep_memory
-from cvbatch.models.network import Network
+from cvbatch.models.network import Forward, Network
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Guarded, Normalised, place
 
 
-def load(spec: ModelSpec, *, device: str, precision: str, threads: int | None) -> Network:
+def load(spec: ModelSpec, *, device: str, precision: str) -> Network:
     """Load the network of a spec; see `loading.load`.
 
     Convolutions are channels-last at every precision: at fp32 on a CPU that is 1.0 to 2.0 times as fast for the
@@ -26,10 +26,10 @@ def load(spec: ModelSpec, *, device: str, precision: str, threads: int | None) -
     if spec.kind == "embedded":
         module = place(lite0.load(spec), device, precision)
         batch = Normalised(lite0.MEAN, lite0.STD, device)
-        network: Network = lite0.Lite0(module, batch)
+        network: Forward = lite0.Lite0(module, batch)
     else:
         network = _torchvision(spec, partial(place, device=device, precision=precision), device)
-    return Guarded(network, device=device, precision=precision, threads=threads)
+    return Guarded(network, device=device, precision=precision)
 
 
 def fit_categories(spec: ModelSpec) -> ModelSpec:
@@ -42,7 +42,7 @@ def fit_categories(spec: ModelSpec) -> ModelSpec:
     return checkpoint.fit_categories(spec, shapes)
 
 
-def _torchvision(spec: ModelSpec, place_on: Callable[..., nn.Module], device: str) -> Network:
+def _torchvision(spec: ModelSpec, place_on: Callable[..., nn.Module], device: str) -> Forward:
     from torchvision import models as zoo  # a job of the embedded model alone starts 1 s sooner without it
 
     from cvbatch.models import torchvision_network

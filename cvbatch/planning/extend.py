@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from cvbatch.config import Job
 from cvbatch.planning.plan import Plan, planned_images, write_parts
 from cvbatch.sources.entries import Source
@@ -35,7 +33,6 @@ def extend(log: Log, plan: Plan, job: Job, source: Source) -> None:
     parts, complete = write_parts(
         log.store,
         source,
-        uuid.uuid4().hex,
         first_row_id=log.state.planned,
         limit=job.source.limit,
         known=known,

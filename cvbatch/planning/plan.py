@@ -19,6 +19,8 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source
 from cvbatch.writing.manifest import DATA
+from cvbatch.writing.ranges import Range
+from cvbatch.writing.records import State
 from cvbatch.writing.store import Store, create_surely, open_store
 
 PLAN = "_cvbatch/plan.json"
@@ -27,7 +29,8 @@ _FORMAT = 1
 _ROW_GROUP = 4096
 
 Part = Mapping[str, Any]
-"""`{path, first_row_id, rows}` of one Parquet file of the plan."""
+"""`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
+that were planned before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Plan:
     models: tuple[ModelSpec, ...]
     skipped: Mapping[str, int]
     unreadable: tuple[str, ...]
+    pythonpath: str | None
+    """Folder that `python:` models are imported from."""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Plan:
@@ -64,6 +69,7 @@ class Plan:
             models=tuple(ModelSpec.from_json(model) for model in data["models"]),
             skipped=data["skipped"],
             unreadable=tuple(data["unreadable"]),
+            pythonpath=data["pythonpath"],
         )
 
     def carried(self, store: Store) -> list[pa.Field]:
@@ -94,7 +100,9 @@ def open_run(output: str) -> tuple[Store, Plan]:
     return store, plan
 
 
-def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Source) -> Plan:
+def make_plan(
+    store: Store, job: Job, models: Sequence[ModelSpec], source: Source, *, pythonpath: str | None = None
+) -> Plan:
     """List the source and create the plan; if somebody else was faster, theirs is taken.
 
     Raises:
@@ -107,7 +115,7 @@ def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Sourc
         [column for model in models for column in model.fields()], exif=job.source.exif, carried=source.carried
     )
     nonce = uuid.uuid4().hex
-    parts, complete = write_parts(store, source, nonce, first_row_id=0, limit=job.source.limit)
+    parts, complete = write_parts(store, source, first_row_id=0, limit=job.source.limit)
     if not parts:
         raise SourceError(f"{job.source.uri} holds no images{_skipped_note(source)}")
     data = {
@@ -122,6 +130,7 @@ def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Sourc
         "models": [model.to_json() for model in models],
         "skipped": dict(source.listing.skipped),
         "unreadable": list(source.listing.unreadable),
+        "pythonpath": pythonpath,
     }
     create_surely(store, PLAN, json.dumps(data).encode())
     plan = Plan.from_json(json.loads(store.read(PLAN)))
@@ -135,7 +144,6 @@ def make_plan(store: Store, job: Job, models: Sequence[ModelSpec], source: Sourc
 def write_parts(
     store: Store,
     source: Source,
-    nonce: str,
     *,
     first_row_id: int,
     limit: int | None,
@@ -146,7 +154,6 @@ def write_parts(
     Args:
         store: The output.
         source: What to list.
-        nonce: Part of the names, so that two that plan at once do not meet.
         first_row_id: Row id of the first new image.
         limit: End when so many rows are planned in all.
         known: Images that are planned already, by URI and exact location.
@@ -167,18 +174,35 @@ def write_parts(
         if room:
             table = chunk.slice(0, room)
             table = table.add_column(0, ROW_ID, pa.array(range(row_id, row_id + room), pa.int64()))
-            path = f"{_PARTS}/{nonce}-{len(parts):05d}.parquet"
-            store.add_file(path, partial(_write, table))
-            parts.append({"path": path, "first_row_id": row_id, "rows": room})
+            parts.append({"path": write_part(store, table), "first_row_id": row_id, "rows": room})
             row_id += room
         if room < chunk.num_rows:
             return parts, False
     return parts, True
 
 
+def write_part(store: Store, table: pa.Table) -> str:
+    """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
+    path = f"{_PARTS}/{uuid.uuid4().hex}.parquet"
+    store.add_file(path, partial(_write, table))
+    return path
+
+
 def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[tuple[str, bytes | None]]:
     """Every planned image by URI and exact location."""
     return frozenset(key for part in parts for key in _keys(read_part(store, part, ["image_uri", LOCATION])))
+
+
+def all_parts(plan: Plan, state: State) -> list[Part]:
+    """Every part of a plan; of those that tell of the same row, the newest comes first."""
+    return [*reversed(state.changed), *plan.parts, *state.parts]
+
+
+def ranges_in(part: Part) -> list[Range]:
+    """The row ids of a part, in order."""
+    if "ranges" in part:
+        return [(low, high) for low, high in part["ranges"]]
+    return [(part["first_row_id"], part["first_row_id"] + part["rows"])]
 
 
 def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.planning.plan import Part, read_part
+from cvbatch.planning.plan import Part, ranges_in, read_part
 from cvbatch.schema import ROW_ID
-from cvbatch.writing.ranges import Range
+from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.store import Store, open_store
 
 MAX_UNIT_BYTES: Final = 32 << 20
@@ -44,44 +43,44 @@ def cut(
 
     Args:
         store: The output with the plan.
-        parts: All parts of the plan, in order.
+        parts: As `all_parts` gives them.
         missing: Ranges of row ids in order.
         unit_rows: Most rows of a unit.
         first_rows: Most rows of the first one, so that something is done early.
     """
-    ranges = list(missing)
+    left = RowRanges(missing)
     rows = first_rows or unit_rows
-    at = 0
     for part in parts:
-        first, last = part["first_row_id"], part["first_row_id"] + part["rows"]
-        while at < len(ranges) and ranges[at][1] <= first:
-            at += 1
-        end_at = bisect_left(ranges, (last,), lo=at)
-        inside = [(max(low, first), min(high, last)) for low, high in ranges[at:end_at]]
-        if not inside:
+        ranges = [piece for pair in ranges_in(part) for piece in left.within(*pair)]
+        if not ranges:
             continue
-        sizes = read_part(store, part, ["image_bytes"])["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy()
-        total = np.concatenate(([0], np.cumsum(sizes)))
-        for low, high in inside:
-            while low < high:
-                by_bytes = first + int(np.searchsorted(total, total[low - first] + MAX_UNIT_BYTES, side="right")) - 1
-                end = min(high, low + rows, max(by_bytes, low + 1))
-                yield Unit(part["path"], low, end)
-                low, rows = end, unit_rows
+        left.exclude(ranges)
+        table = read_part(store, part, [ROW_ID, "image_bytes"])
+        row_ids = table[ROW_ID].to_numpy()
+        total = np.concatenate(([0], np.cumsum(table["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
+        for low, high in ranges:
+            at = int(np.searchsorted(row_ids, low))
+            end = at + high - low
+            while at < end:
+                by_bytes = int(np.searchsorted(total, total[at] + MAX_UNIT_BYTES, side="right")) - 1
+                to = min(end, at + rows, max(by_bytes, at + 1))
+                yield Unit(part["path"], int(row_ids[at]), int(row_ids[to - 1]) + 1)
+                at, rows = to, unit_rows
 
 
 def read_unit(output: str, unit: Unit) -> pa.Table:
     """Read the rows of a unit from the plan."""
-    file, starts = _open_part(output, unit.part)
-    groups = np.flatnonzero((starts[:-1] < unit.high) & (starts[1:] > unit.low))
+    file, lows, highs = _open_part(output, unit.part)
+    groups = np.flatnonzero((lows < unit.high) & (highs >= unit.low))
     table = file.read_row_groups(groups.tolist())
-    return table.slice(unit.low - int(starts[groups[0]]), unit.rows).combine_chunks()
+    first = int(np.searchsorted(table[ROW_ID].to_numpy(), unit.low))
+    return table.slice(first, unit.rows).combine_chunks()
 
 
 @lru_cache(maxsize=4)
-def _open_part(output: str, path: str) -> tuple[pq.ParquetFile, np.ndarray]:
-    """Open a part once per process; its row groups begin at the returned row ids."""
+def _open_part(output: str, path: str) -> tuple[pq.ParquetFile, np.ndarray, np.ndarray]:
+    """Open a part once per process; with the lowest and highest row id of each of its row groups."""
     file = pq.ParquetFile(open_store(output).open(path))
-    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-    first = file.read_row_group(0, columns=[ROW_ID])[ROW_ID][0].as_py()
-    return file, first + np.concatenate(([0], np.cumsum([group.num_rows for group in groups])))
+    at = file.schema_arrow.names.index(ROW_ID)
+    facts = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
+    return file, np.array([fact.min for fact in facts]), np.array([fact.max for fact in facts])

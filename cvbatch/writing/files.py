@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvbatch.errors import FencedError
+from cvbatch.errors import CorruptionError, FencedError
 from cvbatch.schema import ERROR, ERROR_TYPE, ROW_ID, STATUS
 from cvbatch.writing.log import last_record
 from cvbatch.writing.manifest import DATA
-from cvbatch.writing.ranges import ranges_of
+from cvbatch.writing.ranges import RowRanges, ranges_of
 from cvbatch.writing.records import DataFile
 from cvbatch.writing.store import Store, open_store
 
 MEASURES = "_measures_"
 """Prefix of per-row float columns that stages add for the run record; summed here, never written."""
+WORKER = "_worker"
+"""Column with what the process that predicted a row says of itself, as JSON; never written either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Written:
     """Seconds that each stage spent on these rows."""
     image_bytes: int
     """Encoded bytes that were read for them."""
+    workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By what each predicting process says of itself: `rows` and `seconds`."""
 
 
 def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
@@ -57,15 +62,50 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
     blocks = [block for block in blocks if block.num_rows]
     if not blocks:
         return Written((), {}, 0)
-    table = pa.concat_tables(blocks)
+    table = pa.concat_tables(blocks, promote_options="default")
     measured = [name for name in table.column_names if name.startswith(MEASURES)]
     measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
+    workers = _workers(table)
     table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
     failed = pc.equal(table[STATUS], ERROR)
     parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
     files = tuple(_write(job, part) for part in parts)
     measures["write"] = time.perf_counter() - started
-    return Written(files, measures, pc.sum(table["image_bytes"]).as_py() or 0)
+    return Written(files, measures, pc.sum(table["image_bytes"]).as_py() or 0, workers)
+
+
+def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
+    """Copy the rows of committed files into new files of this epoch.
+
+    Args:
+        job: Where to and under which epoch.
+        files: What to copy from.
+        without: Rows that are left out.
+
+    Raises:
+        CorruptionError: If a file cannot be read: what it holds must not be lost.
+    """
+    store, tables = open_store(job.output), []
+    for file in files:
+        try:
+            with store.open(file.path) as opened:
+                table = pq.read_table(opened, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
+        tables.append(table.filter(pa.array(~without.contains(table[ROW_ID].to_numpy()))))
+    return write_blocks(job, tables).files
+
+
+def _workers(table: pa.Table) -> dict[str, dict[str, Any]]:
+    if WORKER not in table.column_names or f"{MEASURES}predict" not in table.column_names:
+        return {}
+    grouped = table.group_by(WORKER).aggregate([(f"{MEASURES}predict", "sum"), (ROW_ID, "count")])
+    columns = (WORKER, f"{MEASURES}predict_sum", f"{ROW_ID}_count")
+    return {
+        worker: {"rows": rows, "seconds": seconds}
+        for worker, seconds, rows in zip(*(grouped[name].to_pylist() for name in columns), strict=True)
+        if worker is not None
+    }
 
 
 def _write(job: WriteJob, table: pa.Table) -> DataFile:

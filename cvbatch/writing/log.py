@@ -11,13 +11,14 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
 from cvbatch.writing.holder import describe, this_process
-from cvbatch.writing.ranges import RowRanges
+from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.records import DataFile, Record, State
+from cvbatch.writing.snapshots import EVERY, load_snapshot, save_snapshot
 from cvbatch.writing.store import Store, create_surely
 
 FOLDER = "_cvbatch/log"
@@ -45,11 +46,12 @@ class Log:
     Args:
         store: The output.
         planned: Rows of the plan as it was first made.
+        whole: Read every record, without the short cut of a snapshot.
     """
 
-    def __init__(self, store: Store, planned: int) -> None:
+    def __init__(self, store: Store, planned: int, *, whole: bool = False) -> None:
         self.store = store
-        self.state = State(planned)
+        self.state = (None if whole else load_snapshot(store)) or State(planned)
         self._epoch: int | None = None
         self._lock = threading.Lock()
         self.read()
@@ -114,15 +116,47 @@ class Log:
                 self._append({"type": "commit", "files": [file.to_json() for file in accepted]})
             return accepted
 
-    def extend(self, parts: Sequence[dict[str, Any]], *, complete: bool) -> None:
+    def replace(self, remove: Iterable[str], add: Iterable[DataFile], computed: Iterable[Range]) -> None:
+        """Swap files for files of this epoch with exactly the same rows.
+
+        Args:
+            remove: Names of accepted files.
+            add: Their successors.
+            computed: The rows that were computed anew; the others were copied.
+
+        Raises:
+            FencedError: If another start has taken over.
+            CorruptionError: If the rows are not the same; nothing is appended.
+        """
+        record = {
+            "type": "replace",
+            "remove": list(remove),
+            "add": [file.to_json() for file in add],
+            "computed": [list(pair) for pair in computed],
+        }
+        with self._holding() as epoch:
+            self.state.check_replace({**record, "epoch": epoch})
+            self._append(record)
+
+    def extend(
+        self, parts: Sequence[Mapping[str, Any]], *, complete: bool, changed: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Add plan parts; their row ids must follow those of `self.state.planned`.
 
         Args:
             parts: May be none, where a listing came to its end without anything new.
             complete: Whether the listing came to its end.
+            changed: Plan parts with newer facts of rows that are planned already, each with its `ranges`.
         """
         with self._holding():
-            self._append({"type": "extend", "parts": list(parts), "complete": complete})
+            record = {"type": "extend", "parts": list(parts), "complete": complete, "changed": list(changed)}
+            self._append(record)
+
+    def remove(self, gone: Iterable[Range], back: Iterable[Range] = ()) -> None:
+        """Say which rows' images are gone from the source, and which are there again; all rows stay."""
+        with self._holding():
+            record = {"ranges": [list(pair) for pair in gone], "back": [list(pair) for pair in back]}
+            self._append({"type": "removed", **record})
 
     def finalise(self) -> int:
         """Append `final`; returns its number.
@@ -131,7 +165,7 @@ class Log:
             RunError: If rows are missing.
         """
         with self._holding():
-            if missing := self.state.planned - len(self.state.accepted):
+            if missing := self.state.planned - len(self.state.accepted) + len(self.state.stale):
                 raise RunError(f"{self.store.root}: {missing} rows are missing; the same cvbatch run goes on")
             self._append({"type": "final", "rows": self.state.planned})
             return self.state.next_seq - 1
@@ -140,6 +174,8 @@ class Log:
         record = self._stamp({**body, "epoch": self.epoch})
         if not self._try_append(record):
             raise self._fenced()
+        if self.state.next_seq % EVERY == 0:
+            save_snapshot(self.store, self.state)
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[int]:

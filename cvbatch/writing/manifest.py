@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from cvbatch.errors import FencedError
 from cvbatch.writing.holder import describe
 from cvbatch.writing.log import Log
+from cvbatch.writing.ranges import Range
 from cvbatch.writing.records import DataFile, State, epoch_of
 from cvbatch.writing.store import Store, create_surely
 
@@ -22,13 +23,26 @@ def manifest_name(seq: int) -> str:
     return f"{_PREFIX}{seq:010d}.json"
 
 
-def latest_manifest(store: Store) -> tuple[int, list[DataFile]] | None:
-    """The highest-numbered manifest: the number of its `final` and its files."""
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished run consists of."""
+
+    final: int
+    """Number of its `final` record."""
+    files: list[DataFile]
+    """In the order of their rows."""
+    removed: list[Range]
+    """Rows whose image is gone from the source."""
+
+
+def latest_manifest(store: Store) -> Manifest | None:
+    """The highest-numbered manifest, or None if there is none yet."""
     names = [name for name in store.sizes(_FOLDER) if name.startswith(_PREFIX)]
     if not names:
         return None
     content = json.loads(store.read(names[-1]))
-    return content["final"], [DataFile.from_json(data) for data in content["files"]]
+    removed = [(low, high) for low, high in content["removed"]]
+    return Manifest(content["final"], [DataFile.from_json(data) for data in content["files"]], removed)
 
 
 def success(store: Store) -> str | None:
@@ -68,7 +82,7 @@ def finish_tail(log: Log) -> bool:
     store, state = log.store, log.state
     final = state.next_seq - 1
     name = manifest_name(final)
-    create_surely(store, name, _manifest(final, state.files.values()))
+    create_surely(store, name, _manifest(final, state))
     _collect_strays(store, state)
     if not log.read().final or log.state.next_seq - 1 != final:
         return False
@@ -85,10 +99,10 @@ def finish_tail(log: Log) -> bool:
     return True
 
 
-def _manifest(final: int, files: Iterable[DataFile]) -> bytes:
+def _manifest(final: int, state: State) -> bytes:
     """A pure function of the log up to `final`, so that writing it twice is harmless."""
-    listed = [file.to_json() for file in sorted(files, key=lambda file: file.ranges)]
-    return json.dumps({"final": final, "files": listed}).encode()
+    listed = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
+    return json.dumps({"final": final, "files": listed, "removed": list(state.removed)}).encode()
 
 
 def _collect_strays(store: Store, state: State) -> None:

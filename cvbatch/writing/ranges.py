@@ -75,10 +75,43 @@ class RowRanges:
         self._starts[at : at + 1] = [a for a, _ in pieces]
         self._ends[at : at + 1] = [b for _, b in pieces]
 
+    def within(self, low: int, high: int) -> list[Range]:
+        """The parts of a range that are in the set, in order."""
+        found = []
+        at = bisect_right(self._ends, low)
+        while at < len(self._starts) and self._starts[at] < high:
+            found.append((max(low, self._starts[at]), min(high, self._ends[at])))
+            at += 1
+        return found
+
+    def gaps(self, low: int, high: int) -> list[Range]:
+        """The parts of a range that are not in the set, in order."""
+        edges = [low, *(edge for pair in self.within(low, high) for edge in pair), high]
+        return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+    def contains(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some row ids are in the set: bool, (n,)."""
+        if not self._starts:
+            return np.zeros(len(row_ids), np.bool_)
+        at = np.searchsorted(np.array(self._starts), row_ids, side="right") - 1
+        inside: npt.NDArray[np.bool_] = (at >= 0) & (row_ids < np.array(self._ends)[at])
+        return inside
+
     def missing(self, rows: int) -> list[Range]:
         """The ranges of 0 … rows−1 that are not in the set, in order."""
-        edges = [0, *(edge for pair in self for edge in pair), rows]
-        return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
+        return self.gaps(0, rows)
+
+    def include(self, ranges: Iterable[Range]) -> None:
+        """Add what is not there yet."""
+        for pair in ranges:
+            for gap in self.gaps(*pair):
+                self.add(*gap)
+
+    def exclude(self, ranges: Iterable[Range]) -> None:
+        """Remove what is there."""
+        for pair in ranges:
+            for part in self.within(*pair):
+                self.remove(*part)
 
 
 def ranges_of(row_ids: npt.NDArray[np.int64]) -> list[Range]:

@@ -10,12 +10,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from cvbatch.errors import CorruptionError
 from cvbatch.writing.ranges import Range, RowRanges
 
 Record = Mapping[str, Any]
+RECENT_SECONDS: Final = 300.0
+_PLAIN = (
+    "planned epoch next_seq last holder parts changed complete rows_before opened recent".split()  # noqa: SIM905 - a table
+)
+"""Fields of `State` that are JSON data as they are."""
 _DATA_NAME = re.compile(r"data/e(\d+)-[0-9a-f]{32}\.parquet", re.ASCII)
 
 
@@ -80,17 +85,45 @@ class State:
     """Plan parts that were added after the plan was made."""
     complete: bool | None = None
     """Whether the newest extension came to the end of the source; None if there was none."""
+    changed: list[Mapping[str, Any]] = field(default_factory=list)
+    """Plan parts with newer facts of rows that were planned before, oldest first."""
+    stale: RowRanges = field(default_factory=RowRanges)
+    """Rows whose image has changed since they were computed."""
     removed: RowRanges = field(default_factory=RowRanges)
+    """Rows whose image is gone from the source."""
     errors: Counter[str] = field(default_factory=Counter)
     rows_before: int = 0
     """Rows that were accepted when the newest epoch began."""
     opened: list[float] = field(default_factory=list)
     """When each epoch began."""
+    recent: list[list[float]] = field(default_factory=list)
+    """Times of the last minutes at which rows were computed, with their number."""
 
     @property
     def final(self) -> bool:
         """Whether the last record is `final`."""
         return self.last is not None and self.last["type"] == "final"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a snapshot."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            **plain,
+            "files": [file.to_json() for file in self.files.values()],
+            "stale": list(self.stale),
+            "removed": list(self.removed),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> State:
+        """The inverse of `to_json`."""
+        state = State(**{name: data[name] for name in _PLAIN})
+        for file in map(DataFile.from_json, data["files"]):
+            state.files[file.path] = file
+            state.errors.update(file.errors)
+        ordered = sorted(pair for file in state.files.values() for pair in file.ranges)
+        state.accepted, state.stale, state.removed = map(RowRanges, (ordered, data["stale"], data["removed"]))
+        return state
 
     def accepts(self, file: DataFile) -> bool:
         """Whether a file's rows are planned and none of them is accepted yet."""
@@ -128,36 +161,56 @@ class State:
         self.next_seq += 1
 
     def _commit(self, record: Record) -> None:
-        for data in record["files"]:
-            self._add(DataFile.from_json(data), record)
+        for file in map(DataFile.from_json, record["files"]):
+            self._add(file, record)
+            self.stale.exclude(file.ranges)
+        self._computed(record, sum(DataFile.from_json(data).rows for data in record["files"]))
 
-    def _replace(self, record: Record) -> None:
-        gone = [self.files.get(path) for path in record["remove"]]
+    def check_replace(self, record: Record) -> None:
+        """Refuse a replacement whose rows are not those that it replaces.
+
+        Raises:
+            CorruptionError: If it does.
+        """
         before, after = RowRanges(), RowRanges()
-        for file in gone:
-            if file is None:
-                raise CorruptionError(f"log record {self.next_seq}: replaces a file that is not accepted")
-            self._fill(before, file, record)
-        new = [DataFile.from_json(data) for data in record["add"]]
-        for file in new:
+        for path in record["remove"]:
+            self._require(path in self.files, record, f"{path} is not accepted")
+            self._fill(before, self.files[path], record)
+        for file in map(DataFile.from_json, record["add"]):
+            self._require(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
+            self._require(file.path not in self.files, record, f"{file.path} is there already")
             self._fill(after, file, record)
         self._require(before == after, record, "the new rows are not the rows that were replaced")
+
+    def _replace(self, record: Record) -> None:
+        self.check_replace(record)
         for path in record["remove"]:
             file = self.files.pop(path)
             self.errors.subtract(file.errors)
             for low, high in file.ranges:
                 self.accepted.remove(low, high)
-        for file in new:
-            self._add(file, record)
+        for data in record["add"]:
+            self._add(DataFile.from_json(data), record)
+        self.stale.exclude(record["computed"])
+        self._computed(record, sum(high - low for low, high in record["computed"]))
+
+    def _computed(self, record: Record, rows: int) -> None:
+        now = record["time"]
+        self.recent = [each for each in self.recent if now - each[0] <= RECENT_SECONDS] + [[now, rows]]
 
     def _extend(self, record: Record) -> None:
         for part in record["parts"]:
             self._require(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
             self.planned += part["rows"]
             self.parts.append(part)
+        for part in record["changed"]:
+            self._require(all(high <= self.planned for _, high in part["ranges"]), record, "it changes unplanned rows")
+            self.changed.append(part)
+            self.stale.include(part["ranges"])
         self.complete = record["complete"]
 
     def _removed(self, record: Record) -> None:
+        self.removed.exclude(record.get("back", ()))
         for low, high in record["ranges"]:
             fresh = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
             self._require(fresh, record, f"rows {low} to {high} are not planned, or removed already")
@@ -165,6 +218,7 @@ class State:
 
     def _final(self, record: Record) -> None:
         self._require(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")
+        self._require(not len(self.stale), record, "rows of changed images are not computed again")
 
     def _add(self, file: DataFile, record: Record) -> None:
         self._require(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")

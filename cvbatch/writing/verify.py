@@ -59,6 +59,7 @@ def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
     verdict.problems += [f"{path} is not of this run; move it away" for path in unknown if epoch_of(path) is None]
     verdict.problems += _plan_problems(store, state)
     verdict.problems += [f"rows {low} to {high - 1} are missing" for low, high in state.accepted.missing(state.planned)]
+    verdict.problems += [f"rows {low} to {high - 1} are of images that changed since" for low, high in state.stale]
     verdict.problems += _manifest_problems(store, log)
     seen = RowRanges()
     for file in state.files.values():
@@ -92,9 +93,9 @@ def _manifest_problems(store: Store, log: Log) -> Iterator[str]:
         return
     name = manifest_name(log.state.next_seq - 1)
     latest = latest_manifest(store)
-    if latest is None or manifest_name(latest[0]) != name:
+    if latest is None or manifest_name(latest.final) != name:
         yield f"{name} is missing; cvbatch run writes it"
-    elif {file.path: file for file in latest[1]} != log.state.files:
+    elif {file.path: file for file in latest.files} != log.state.files:
         yield f"{name} does not agree with the log"
     if success(store) != name:
         yield f"_SUCCESS does not name {name}; cvbatch run mends it"

@@ -1,15 +1,17 @@
-"""What grows with the number of rows: time to the first block of a large plan, memory of the driver.
+"""What grows with the number of rows: listing, time to the first block of a large plan, memory of the driver.
 
-Usage: `python jobs/benchmark/scale.py first_block|memory FOLDER ROWS`.
+Usage: `python jobs/benchmark/scale.py listing|first_block|memory FOLDER ROWS`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import cvbatch
+from cvbatch.models.registry import resolve
+from cvbatch.planning.plan import make_plan
+from cvbatch.sources import open_source
 from cvbatch.writing.records import State
+from cvbatch.writing.store import open_store
 
 _FILES = 1_000
 _HERE = Path(__file__).resolve().parent
@@ -44,6 +50,38 @@ class _Seen:
 def main() -> None:
     """Measure and print JSON."""
     what, folder, rows = sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3])
+    result = _listing(folder, rows) if what == "listing" else _run(what, folder, rows)
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def _listing(folder: Path, rows: int) -> dict[str, Any]:
+    """List so many files on the local disk and write the plan."""
+    source = folder / f"files-{rows}"
+    for number in range(rows):
+        if number % _FILES == 0:
+            (source / f"{number // _FILES:06d}").mkdir(parents=True, exist_ok=True)
+        (source / f"{number // _FILES:06d}" / f"image-{number:09d}.jpg").touch()
+    output = folder / f"listing-{rows}-{time.time_ns()}"
+    job = cvbatch.load_job(
+        defaults={
+            "source": {"uri": str(source)},
+            "models": [{"model": "efficientnet_lite0"}],
+            "output": {"uri": str(output)},
+        }
+    )
+    before, started = _resident_megabytes(), time.monotonic()
+    plan = make_plan(open_store(job.output.uri), job, resolve(job.models), open_source(job.source))
+    seconds = time.monotonic() - started
+    return {
+        "rows": plan.rows,
+        "seconds": seconds,
+        "megabytes_before": before,
+        "megabytes_at_most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "plan_bytes": sum(path.stat().st_size for path in (output / "_cvbatch" / "plan").iterdir()),
+    }
+
+
+def _run(what: str, folder: Path, rows: int) -> dict[str, Any]:
     sys.path.insert(0, str(_HERE))
     manifest = _manifest(folder, rows)
     seen = _Seen(stop_early=what == "first_block")
@@ -57,14 +95,13 @@ def main() -> None:
     started = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
         cvbatch.run(job, seen, pythonpath=str(_HERE))
-    result = {
+    return {
         "rows": rows,
         "seconds_to_plan": seen.planned_at - started,
         "seconds_from_plan_to_first_commit": seen.first_commit_at - seen.planned_at,
         "seconds": time.monotonic() - started,
         "driver_megabytes_by_rows": seen.memory,
     }
-    sys.stdout.write(json.dumps(result) + "\n")
 
 
 def _manifest(folder: Path, rows: int) -> Path:

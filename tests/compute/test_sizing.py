@@ -8,7 +8,7 @@ import pytest
 
 from cvbatch.compute import sizing
 from cvbatch.compute.cluster import Cluster
-from cvbatch.compute.sizing import Pools, choose_precision, size_pools
+from cvbatch.compute.sizing import Pools, allowed_seconds, choose_precision, size_pools
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from tests.samples import spec
@@ -85,6 +85,22 @@ def test_precision(asked: str, random: bool, on_gpu: bool, chosen: str) -> None:
 
 def test_real_weights_beside_random_ones_keep_the_reference() -> None:
     assert choose_precision("auto", [_random(), spec()], on_gpu=True) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "seconds"),
+    [
+        ({}, 4, None),
+        ({"price_per_node_hour": 2.0}, 4, None),
+        ({"stop_after": 60}, 4, 60),
+        ({"max_cost": 10, "price_per_node_hour": 2.5}, 1, 4 * 3600),
+        ({"max_cost": 10, "price_per_node_hour": 2.5}, 8, 1800),
+        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "20m"}, 8, 1200),
+        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "40m"}, 8, 1800),
+    ],
+)
+def test_time_is_what_the_clock_and_the_money_leave(asked: dict[str, Any], nodes: int, seconds: float | None) -> None:
+    assert allowed_seconds(ComputeConfig(**asked), nodes) == seconds
 
 
 def _random() -> Any:

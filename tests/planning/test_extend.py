@@ -123,5 +123,5 @@ def test_the_record_of_an_extension(source: Path, tmp_path: Path) -> None:
     run.start(4)
     records = [json.loads(run.store.read(name)) for name in run.store.sizes(FOLDER)]
     assert [record["type"] for record in records] == ["open", "extend"]
-    assert records[1]["complete"] is False
+    assert (records[1]["complete"], records[1]["changed"]) == (False, [])
     assert sum(part["rows"] for part in records[1]["parts"]) == 2

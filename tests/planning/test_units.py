@@ -43,7 +43,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, list[Par
     store = LocalStore(str(tmp_path_factory.mktemp("out")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plans, "_ROW_GROUP", 2)
-        parts, _ = write_parts(store, Sized(), "nonce", first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
+        parts, _ = write_parts(store, Sized(), first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
     return store, list(parts)
 
 

@@ -14,6 +14,7 @@ from cvbatch.writing.log import Log, record_name
 from cvbatch.writing.manifest import (
     DATA,
     SUCCESS,
+    Manifest,
     finish,
     finish_tail,
     finished,
@@ -63,8 +64,18 @@ def test_a_finished_run(store: LocalStore) -> None:
     finish(log)
     assert finished(store, log.state)
     assert json.loads(store.read(SUCCESS)) == {"manifest": manifest_name(2)}
-    assert latest_manifest(store) == (2, list(log.state.files.values()))
+    assert latest_manifest(store) == Manifest(2, list(log.state.files.values()), [])
     assert len(pd.read_parquet(store.root)) == ROWS
+
+
+def test_files_in_the_order_of_their_rows_and_removed_images(store: LocalStore) -> None:
+    assert latest_manifest(store) is None
+    log = started(store, ROWS)
+    high, low = [*commit(log, 4, ROWS), *commit(log, 0, 4)]
+    log.remove([(1, 3)])
+    log.remove([(3, 4)])
+    finish(log)
+    assert latest_manifest(store) == Manifest(5, [low, high], [(1, 4)])
 
 
 def test_nothing_is_deleted_before_final_and_strays_after_it(store: LocalStore) -> None:
@@ -113,7 +124,17 @@ def test_a_second_start_leaves_a_second_manifest(store: LocalStore) -> None:
     assert not finished(store, log.state)
     finish(log)
     assert success(store) == manifest_name(4)
-    assert latest_manifest(store) == (4, list(log.state.files.values()))
+    assert latest_manifest(store) == Manifest(4, list(log.state.files.values()), [])
+
+
+def test_replaced_files_stay_until_the_end(store: LocalStore) -> None:
+    log = started(store, ROWS)
+    [old] = commit(log, 0, ROWS)
+    new = write(log, 0, ROWS)
+    log.replace([old.path], new, [(0, ROWS)])
+    assert old.path in store.sizes(DATA)
+    finish(log)
+    assert set(store.sizes(DATA)) == {file.path for file in new}
 
 
 @pytest.mark.parametrize("request_name", ["create", "read"])

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvbatch.writing.ranges import RowRanges, ranges_of
+from cvbatch.writing.ranges import Range, RowRanges, ranges_of
 
 pairs = st.tuples(st.integers(0, 40), st.integers(0, 40))
+filled = pairs.map(sorted).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: (pair[0], pair[1]))
 
 
-def content(ranges: RowRanges) -> set[int]:
+def content(ranges: Iterable[Range]) -> set[int]:
     return {row for low, high in ranges for row in range(low, high)}
+
+
+def holding(rows: Iterable[int]) -> RowRanges:
+    return RowRanges((row, row + 1) for row in rows)
+
+
+def apart(ranges: Iterable[Range]) -> bool:
+    """Whether ranges are in order, hold something, and no two of them could be one."""
+    found = list(ranges)
+    return all(low < high for low, high in found) and all(one[1] < other[0] for one, other in itertools.pairwise(found))
 
 
 @settings(deadline=None)
@@ -37,25 +49,71 @@ def test_the_same_as_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
             rows -= changed
         assert content(ranges) == rows
         assert len(ranges) == len(rows)
-        found = list(ranges)
-        assert all(one[1] < other[0] for one, other in itertools.pairwise(found)), "neighbours are merged"
+        assert apart(ranges), "neighbours are merged"
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(filled, max_size=4)), max_size=20))
+def test_include_and_exclude_are_union_and_difference(steps: list[tuple[bool, list[Range]]]) -> None:
+    ranges, rows = RowRanges(), set[int]()
+    for adding, some in steps:
+        if adding:
+            ranges.include(some)
+            rows |= content(some)
+        else:
+            ranges.exclude(some)
+            rows -= content(some)
+        assert content(ranges) == rows
+        assert apart(ranges)
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 40)), filled)
+def test_what_is_within_a_range_and_what_is_not(rows: set[int], pair: Range) -> None:
+    ranges, asked = holding(rows), set(range(*pair))
+    assert content(ranges.within(*pair)) == rows & asked
+    assert content(ranges.gaps(*pair)) == asked - rows
+    assert apart(ranges.within(*pair))
+    assert apart(ranges.gaps(*pair))
+    assert content(ranges) == rows, "asking changes nothing"
+    assert bool(ranges.within(*pair)) == ranges.overlaps(*pair)
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 40)), st.lists(st.integers(-2, 42), max_size=20))
+def test_which_of_some_rows_are_there(rows: set[int], asked: list[int]) -> None:
+    found = holding(rows).contains(np.array(asked, np.int64))
+    assert found.dtype == np.bool_
+    assert found.tolist() == [row in rows for row in asked]
+
+
+@pytest.mark.xfail(strict=True, reason="an empty range inside a longer one is taken for a part of it")
+def test_an_empty_range_holds_nothing() -> None:
+    ranges = RowRanges([(0, 4)])
+    assert ranges.within(2, 2) == ranges.within(3, 1) == ranges.gaps(2, 2) == []
+    ranges.exclude([(2, 2)])
+    assert ranges == RowRanges([(0, 4)])
+
+
+def test_a_set_may_be_taken_from_itself() -> None:
+    ranges = holding({1, 2, 5})
+    ranges.exclude(list(ranges))
+    assert ranges == RowRanges()
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 60)), st.integers(0, 61))
 def test_missing_is_the_complement(rows: set[int], planned: int) -> None:
-    ranges = RowRanges((row, row + 1) for row in rows if row < planned)
-    expected = set(range(planned)) - rows
-    assert {row for low, high in ranges.missing(planned) for row in range(low, high)} == expected
+    assert content(holding(rows).missing(planned)) == set(range(planned)) - rows
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 1000)))
 def test_ranges_of_hold_exactly_the_row_ids(rows: set[int]) -> None:
     found = ranges_of(np.array(sorted(rows, key=lambda row: row % 7), np.int64))
-    assert {row for low, high in found for row in range(low, high)} == rows
-    assert RowRanges(found) == RowRanges((row, row + 1) for row in rows)
-    assert len(found) == len(list(RowRanges(found))), "no range could be longer"
+    assert content(found) == rows
+    assert RowRanges(found) == holding(rows)
+    assert apart(found), "no range could be longer"
 
 
 def test_a_row_id_that_occurs_twice() -> None:

@@ -72,7 +72,7 @@ DAMAGES: dict[str, tuple[Callable[[LocalStore], object], str]] = {
     "the mark is foreign": (lambda store: store.put(SUCCESS, b""), "_SUCCESS does not name"),
     "the manifest is gone": (lambda store: store.delete(manifest_name(3)), "is missing; cvbatch run writes it"),
     "the manifest is another": (
-        lambda store: store.put(manifest_name(3), b'{"final": 3, "files": []}'),
+        lambda store: store.put(manifest_name(3), b'{"final": 3, "files": [], "removed": []}'),
         "does not agree with the log",
     ),
     "a foreign file": (lambda store: store.create(f"{DATA}/more.parquet", b""), "is not of this run"),

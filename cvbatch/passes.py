@@ -1,0 +1,51 @@
+"""Every wanted row is computed: in waves of units, what that leaves undone in smaller units, in the end alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from cvbatch.compute.engine import Engine
+from cvbatch.planning.plan import Plan, all_parts
+from cvbatch.planning.units import cut
+from cvbatch.writing.files import Written
+from cvbatch.writing.log import Log
+from cvbatch.writing.ranges import Range
+
+_FIRST_WAVE: Final = 1_000
+_WAVE: Final = 50_000
+"""Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
+_PASSES: Final = (1, 8)
+"""What a pass leaves undone runs again in units this many times smaller."""
+_FIRST_UNIT: Final = 4
+"""The first unit of a pass is so many times smaller: it shows early that all goes well."""
+_TOLERATED, _TOLERATED_SHARE = 10, 1 / 20
+"""Units of the first pass that may be lost with their processes before the run stops: then it is not the images."""
+
+
+def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable[Range]]) -> Iterator[list[Written]]:
+    """Compute rows until none is missing; yields files once they are written.
+
+    Args:
+        engine: Prepared.
+        log: Open.
+        plan: Of the run.
+        missing: Rows that are wanted and that nobody has computed yet; asked at the beginning of each pass.
+
+    Raises:
+        RunError: If the stages cannot go on.
+    """
+    size = _FIRST_WAVE
+    for smaller in _PASSES:
+        rows = max(1, engine.unit_rows // smaller)
+        units = cut(log.store, all_parts(plan, log.state), missing(), rows, first_rows=max(1, rows // _FIRST_UNIT))
+        while wave := list(itertools.islice(units, size)):
+            suspects = smaller > 1 and len(log.state.accepted) > 0
+            tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
+            yield from engine.label(wave, log.epoch, tolerated=tolerated)
+            size = _WAVE
+            if engine.time_is_up:
+                return
+    if alone := list(cut(log.store, all_parts(plan, log.state), missing(), 1)):
+        yield from engine.label_alone(alone, log.epoch)

@@ -1,0 +1,89 @@
+"""One start of a run, from the moment it holds it: record, heartbeat, and reasons to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final
+
+from cvbatch.compute.engine import Engine
+from cvbatch.config import ComputeConfig
+from cvbatch.errors import FencedError, RunError
+from cvbatch.planning.plan import Plan
+from cvbatch.record import Record
+from cvbatch.writing.files import Written
+from cvbatch.writing.holder import Heartbeat
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import SUCCESS
+from cvbatch.writing.records import DataFile
+
+_FIRST_ROWS: Final = 1_000
+"""Rows of a start from which on the share of errors counts."""
+
+
+class Session:
+    """Holds a run while it works on it; on entry nobody else can commit any more.
+
+    Args:
+        log: Of the run; it is opened on entry.
+        plan: Of the run.
+        engine: Prepared.
+        compute: When to stop.
+    """
+
+    def __init__(self, log: Log, plan: Plan, engine: Engine, compute: ComputeConfig) -> None:
+        self.log, self.plan, self.engine = log, plan, engine
+        self._compute = compute
+        self._record = Record()
+        self._stack = ExitStack()
+        self._rows = self._failed = 0
+
+    def __enter__(self) -> Session:
+        self.log.open()
+        self.log.store.delete(SUCCESS)
+        self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._facts))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if not isinstance(error, FencedError):  # else the record is that of the newer start
+            self._record.save(self.log.store, self.plan, self.log.state, self.engine.cluster, self.engine.pools, error)
+
+    def took(self, written: Sequence[Written], accepted: Sequence[DataFile]) -> None:
+        """Take note of files that were written, and of those that count.
+
+        Raises:
+            RunError: If too many of the rows of this start are errors.
+        """
+        self._record.add(written, sum(file.rows for file in accepted))
+        self._rows += sum(file.rows for file in accepted)
+        self._failed += sum(sum(file.errors.values()) for file in accepted)
+        share = self._failed / max(1, self._rows)
+        if self._rows >= _FIRST_ROWS and share > self._compute.max_error_share:
+            (commonest, count), *_ = self._record.errors.most_common(1)
+            raise RunError(
+                f"{self._failed:,} of the last {self._rows:,} rows are errors, {count:,} of them {commonest}, and "
+                f"compute.max_error_share is {self._compute.max_error_share:g}; mend the source, or raise the share, "
+                "and the same command goes on"
+            )
+
+    def check_time(self) -> None:
+        """End a start whose time or money is used up.
+
+        Raises:
+            RunError: If it is, and work is left.
+        """
+        state = self.log.state
+        left = state.planned - len(state.accepted) + len(state.stale)
+        if self.engine.time_is_up and left:
+            raise RunError(
+                f"stopped in time, as compute.stop_after or compute.max_cost asks: {len(state.accepted):,} of "
+                f"{state.planned:,} rows are committed; the same command goes on"
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        pools = self.engine.pools
+        return {"workers": self._record.active_workers(), "workers_planned": pools.num_actors if pools else 0}

@@ -1,0 +1,113 @@
+"""An engine without Ray: real units of the plan become real files, with made-up predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cvbatch.compute.engine import Engine
+from cvbatch.errors import RowError, RunError
+from cvbatch.models.registry import needs_probe
+from cvbatch.models.spec import ModelSpec
+from cvbatch.planning.units import Unit
+from cvbatch.schema import predictions_schema
+from cvbatch.writing.files import WORKER, WriteJob, Written, copy_rows, write_blocks
+from cvbatch.writing.ranges import Range, RowRanges
+from cvbatch.writing.records import DataFile
+from tests.samples import FAILED, block, spec
+
+DIED = RowError("predict", "ProcessDied", "the process that worked on this image died each time")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the engine was asked for."""
+
+    units: list[Range]
+    tolerated: int | None
+    """None where each image was to be alone."""
+
+    @property
+    def rows(self) -> list[int]:
+        return [row for low, high in self.units for row in range(low, high)]
+
+
+class FakeEngine(Engine):
+    """Answers for the stages; the label of a row is the epoch that computed it.
+
+    Args:
+        output: The output.
+        unit_rows: Most rows of a unit.
+    """
+
+    def __init__(self, output: str, unit_rows: int = 8) -> None:
+        self._output = output
+        self._models: Sequence[ModelSpec] = [spec()]
+        self.cluster = self.pools = None
+        self.unit_rows = unit_rows
+        self.calls: list[Call] = []
+        self.copied: list[str] = []
+        self.failed: set[int] = set()
+        """Rows that become error rows, with this error."""
+        self.error = FAILED
+        self.deadly: set[int] = set()
+        """Rows that take the process along that works on them."""
+        self.after_unit: Callable[[], object] = lambda: None
+        """Called once the file of a unit is taken in."""
+        self.over = False
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def time_is_up(self) -> bool:
+        return self.over
+
+    @property
+    def computed(self) -> list[int]:
+        """Every row that was asked for, as often as it was."""
+        return [row for call in self.calls for row in call.rows]
+
+    def probe(self, models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+        return tuple(spec() if needs_probe(model) else model for model in models)
+
+    def prepare(self, models: Sequence[ModelSpec], *_: Any) -> None:
+        self._models = models
+
+    def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
+        self.calls.append(Call([(unit.low, unit.high) for unit in units], tolerated))
+        lost = 0
+        for unit in units:
+            if self.deadly & set(range(unit.low, unit.high)):
+                lost += 1
+                if lost > tolerated:
+                    raise RunError("the run stopped: a process died; the same command goes on")
+                continue
+            yield [write_blocks(self._job(epoch), [self._rows(unit, epoch)])]
+            self.after_unit()
+            if self.over:
+                return
+
+    def label_alone(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:
+        self.calls.append(Call([(unit.low, unit.high) for unit in units], None))
+        yield [write_blocks(self._job(epoch), [self._rows(unit, epoch) for unit in units])]
+
+    def copy(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
+        self.copied += [file.path for file in files]
+        return copy_rows(self._job(epoch), files, without)
+
+    def _job(self, epoch: int) -> WriteJob:
+        fields = [field for model in self._models for field in model.fields()]
+        return WriteJob(self._output, epoch, predictions_schema(fields))
+
+    def _rows(self, unit: Unit, epoch: int) -> pa.Table:
+        ids = range(unit.low, unit.high)
+        labels = [None if row in self.failed | self.deadly else f"epoch {epoch}" for row in ids]
+        failed, error = self.failed, self.error
+        if dead := self.deadly & set(ids):
+            failed, error = dead, DIED
+        rows = block(unit.low, unit.high, *self._models, failed=failed, error=error, classification_label=labels)
+        return rows.append_column(WORKER, pa.repeat(pa.scalar('{"pid": 1}'), rows.num_rows))

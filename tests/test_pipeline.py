@@ -1,0 +1,267 @@
+"""The way of an image with an engine that needs no Ray: what a start does, and in which order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from cvbatch import pipeline, predictions
+from cvbatch.config import Job
+from cvbatch.errors import OutputError, RunError, SourceError
+from cvbatch.pipeline import retry, run
+from cvbatch.planning.plan import load_plan
+from cvbatch.writing.holder import this_process
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import SUCCESS
+from cvbatch.writing.records import State
+from cvbatch.writing.store import LocalStore
+from cvbatch.writing.verify import verify
+from tests.engines import FakeEngine
+from tests.samples import job, photos
+
+ROWS: Final = 20
+
+
+class Seen:
+    """A watcher."""
+
+    def __init__(self) -> None:
+        self.planned_rows: list[int] = []
+        self.commits = 0
+
+    def planned(self, state: State) -> None:
+        self.planned_rows.append(state.planned)
+
+    def committed(self, state: State) -> None:
+        self.commits += 1
+
+
+class Output:
+    """One output over several starts; each gets an engine of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.source = photos(folder / "photos", ROWS)
+        self.store = LocalStore(str(folder / "out"))
+        self.engines: list[FakeEngine] = []
+        self.next: dict[str, Any] = {}
+        """What the next engine is to do."""
+        monkeypatch.setattr(pipeline, "Engine", self._engine)
+
+    def _engine(self, output: str, pythonpath: str | None = None) -> FakeEngine:
+        self.engines.append(engine := FakeEngine(output, unit_rows=4))
+        for name, value in self.next.items():
+            setattr(engine, name, value)
+        self.next = {}
+        return engine
+
+    def job(self, **parts: Any) -> Job:
+        return job(self.source, self.store.root, **parts)
+
+    @property
+    def log(self) -> Log:
+        plan = load_plan(self.store)
+        assert plan is not None
+        return Log(self.store, plan.rows, whole=True)
+
+    @property
+    def proven(self) -> bool:
+        return verify(self.store, self.log, deep=True).proven
+
+    def labelled_by(self, epoch: int) -> list[int]:
+        frame = predictions.read(self.store.root)
+        return frame.loc[frame["classification_label"] == f"epoch {epoch}", "row_id"].tolist()
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
+    return Output(tmp_path, monkeypatch)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_and_the_same_again(output: Output) -> None:
+    seen = Seen()
+    state = run(output.job(), seen)
+    assert (state.final, state.planned, seen.planned_rows, seen.commits) == (True, ROWS, [ROWS], 6)
+    assert output.proven
+    assert run(output.job(), Seen()).epoch == 1
+    assert len(output.engines) == 1, "a finished run needs no engine"
+
+
+def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
+    output.next["after_unit"] = lambda: interrupt() if len(output.log.state.accepted) else None
+    with pytest.raises(KeyboardInterrupt):
+        run(output.job(), Seen())
+    first = output.labelled_by(1)
+    assert 0 < len(first) < ROWS
+    assert not output.store.path(SUCCESS).exists()
+    run(output.job(), Seen())
+    assert sorted([*first, *output.engines[1].computed]) == list(range(ROWS))
+    assert output.proven
+
+
+def test_a_run_that_stops_in_time_goes_on(output: Output) -> None:
+    output.next["after_unit"] = lambda: setattr(output.engines[0], "over", True)
+    with pytest.raises(RunError, match="stopped in time"):
+        run(output.job(), Seen())
+    assert len(output.log.state.accepted) > 0
+    run(output.job(), Seen())
+    assert output.proven
+
+
+def test_an_update_labels_what_is_new_or_changed(output: Output) -> None:
+    run(output.job(), Seen())
+    (output.source / "0003.jpg").write_bytes(b"changed")
+    (output.source / "new.jpg").write_bytes(b"new")
+    (output.source / "0005.jpg").unlink()
+    state = run(output.job(), Seen(), refresh=True)
+    assert sorted(output.engines[1].computed) == [3, ROWS]
+    assert (state.planned, list(state.removed)) == (ROWS + 1, [(5, 6)])
+    assert output.labelled_by(2) == [3, ROWS]
+    assert output.proven
+
+
+def test_an_update_that_was_interrupted_goes_on_without_the_option(output: Output) -> None:
+    run(output.job(), Seen())
+    (output.source / "0003.jpg").write_bytes(b"changed")
+    output.next["after_unit"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(output.job(), Seen(), refresh=True)
+    assert output.labelled_by(1) == list(range(ROWS)), "the old rows are there meanwhile"
+    run(output.job(), Seen())
+    assert output.labelled_by(3) == [3]
+    assert output.proven
+
+
+def test_an_update_of_an_empty_source_changes_nothing(output: Output) -> None:
+    run(output.job(), Seen())
+    for path in output.source.iterdir():
+        path.unlink()
+    with pytest.raises(SourceError, match="holds no images any more"):
+        run(output.job(), Seen(), refresh=True)
+    assert output.proven
+    assert output.log.state.epoch == 1
+
+
+def test_an_update_of_a_manifest_with_other_columns_changes_nothing(output: Output, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("uri,plate\na,1\n")
+    asked = job(manifest, output.store.root)
+    run(asked, Seen())
+    manifest.write_text("uri,colour\na,red\n")
+    with pytest.raises(SourceError, match="other columns"):
+        run(asked, Seen(), refresh=True)
+    assert output.proven
+
+
+def test_a_raised_limit_and_an_update_at_once(output: Output) -> None:
+    run(output.job(source={"limit": 5}), Seen())
+    (output.source / "0002.jpg").write_bytes(b"changed")
+    state = run(output.job(source={"limit": 8}), Seen(), refresh=True)
+    assert (state.planned, sorted(output.engines[1].computed)) == (8, [2, 5, 6, 7])
+    assert output.proven
+
+
+def failed_run(output: Output, *failed: int) -> None:
+    output.next["failed"] = set(failed)
+    run(output.job(), Seen())
+
+
+def test_a_retry_computes_what_had_failed(output: Output) -> None:
+    failed_run(output, 3, 7, 11)
+    output.next["failed"] = {7}
+    state = retry(output.store.root, "all", Seen())
+    assert sorted(output.engines[1].computed) == [3, 7, 11]
+    assert output.labelled_by(2) == [3, 11]
+    assert +state.errors == {"TruncatedImage": 1}
+    assert output.proven
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [{"model": "efficientnet_lite0"}, {"model": "efficientnet_lite0", "task": "embedding", "normalize": True}],
+        [{"model": "ssdlite320_mobilenet_v3_large", "weights": None, "score_threshold": 0.3, "as": "boxes"}],
+        [{"model": "resnet18", "weights": None, "seed": 7, "top_k": 2}],
+    ],
+    ids=lambda models: models[0]["model"],
+)
+def test_a_retry_takes_the_models_as_they_were_asked_for(output: Output, models: list[dict[str, Any]]) -> None:
+    output.next["failed"] = {3}
+    run(output.job(models=models), Seen())
+    assert retry(output.store.root, "all", Seen()).errors.total() == 0
+    assert output.engines[1].computed == [3]
+    assert output.proven
+
+
+def test_a_retry_without_anything_to_do_needs_no_engine(output: Output) -> None:
+    failed_run(output, 3)
+    state = retry(output.store.root, "transient", Seen())
+    assert (state.epoch, len(output.engines)) == (1, 1)
+    assert output.proven
+
+
+def test_a_retry_of_a_run_that_is_not_finished_is_refused(output: Output) -> None:
+    output.next["after_unit"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(output.job(), Seen())
+    with pytest.raises(OutputError, match=r"is not finished: .*; cvbatch run goes on with it"):
+        retry(output.store.root, "all", Seen())
+    assert output.log.state.epoch == 1
+
+
+def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
+    failed_run(output, 3, 7, 11)
+    output.next["after_unit"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        retry(output.store.root, "all", Seen())
+    retry(output.store.root, "all", Seen())
+    assert output.labelled_by(3) == [3, 7, 11]
+    assert output.proven
+
+
+def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Output) -> None:
+    failed_run(output, 3)
+    output.log.open()
+    assert retry(output.store.root, "transient", Seen()).final
+    assert output.proven
+    output.log.open()
+    assert run(output.job(), Seen()).final
+    assert output.proven
+
+
+def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvbatch.session._FIRST_ROWS", 2)
+    monkeypatch.setattr("cvbatch.replacing._ROWS_AT_ONCE", 2)
+    output.next["failed"] = {3, 7, 11}
+    with pytest.raises(RunError, match="max_error_share"):
+        run(output.job(compute={"max_error_share": 0.0}), Seen())
+    output.next["failed"] = {3, 7, 11}
+    run(output.job(compute={"max_error_share": 1.0}), Seen())
+    output.next["failed"] = {3, 7, 11}
+    state = retry(output.store.root, "all", Seen())
+    assert +state.errors == {"TruncatedImage": 3}
+    assert output.proven
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    failed_run(output, 3)
+    output.log.open({**this_process(), "host": "elsewhere"})
+    monkeypatch.setattr("cvbatch.writing.holder._stirs", lambda store: True)
+
+    def start(**options: Any) -> State:
+        if command == "run":
+            return run(output.job(), Seen(), **options)
+        return retry(output.store.root, "all", Seen(), **options)
+
+    with pytest.raises(OutputError, match=rf"process {os.getpid()} on elsewhere is working on it"):
+        start()
+    assert len(output.engines) == 1, "nothing was started"
+    assert start(takeover=True).final
+    assert output.proven

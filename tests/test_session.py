@@ -1,0 +1,187 @@
+"""One start of a run: what it says of itself, and why it stops."""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from cvbatch import session as sessions
+from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.sizing import size_pools
+from cvbatch.config import ComputeConfig
+from cvbatch.errors import FencedError, OutputError, RunError
+from cvbatch.record import load_record
+from cvbatch.session import Session
+from cvbatch.writing.files import Written
+from cvbatch.writing.holder import last_beat
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import SUCCESS, finish
+from tests.engines import FakeEngine
+from tests.samples import commit, planned, spec, started, write
+
+ROWS: Final = 40
+CLUSTER: Final = Cluster(cpus=4, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
+
+
+class Start:
+    """A plan and what a session needs besides."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.plan = planned(folder, ROWS)
+        self.log = Log(self.store, ROWS)
+        self.engine = FakeEngine(self.store.root)
+
+    def session(self, **compute: Any) -> Session:
+        return Session(self.log, self.plan, self.engine, ComputeConfig(**compute))
+
+    def take(self, session: Session, low: int, high: int, *, failed: range = range(0)) -> None:
+        """Rows of which those in `failed` are errors, written and committed."""
+        files = write(self.log, low, high, failed=failed)
+        session.took([Written(files, {}, 0)], self.log.commit(files))
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    monkeypatch.setattr(sessions, "_FIRST_ROWS", 20)
+    return Start(tmp_path)
+
+
+def test_a_session_opens_the_log_and_takes_the_mark_away(start: Start) -> None:
+    log = started(start.store, ROWS)
+    commit(log, 0, ROWS)
+    finish(log)
+    start.log.read()
+    with start.session() as session:
+        assert session.log.epoch == 2
+        assert not start.store.path(SUCCESS).exists()
+        assert last_beat(start.store, start.log.state)["epoch"] == 2
+    assert last_beat(start.store, start.log.state)["released"] is True
+
+
+def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) -> None:
+    log = started(start.store, ROWS)
+    commit(log, 0, ROWS)
+    finish(log)
+    started(start.store, ROWS)
+    mark, session = start.store.read(SUCCESS), start.session()
+    with pytest.raises(OutputError, match="another start"), session:
+        pytest.fail("it is not held")
+    assert start.store.read(SUCCESS) == mark
+    assert load_record(start.store) == {}
+
+
+@pytest.mark.parametrize(
+    "error", [RunError("the disk is full", "all of it"), KeyboardInterrupt(), OutputError("read-only"), None], ids=repr
+)
+def test_the_record_says_how_it_ended(start: Start, error: BaseException | None) -> None:
+    def work() -> None:
+        with start.session() as session:
+            start.take(session, 0, 4, failed=range(2, 3))
+            if error is not None:
+                raise error
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(type(error)):
+            work()
+    record = load_record(start.store)
+    assert (record["rows_this_start"], record["rows_committed"], record["errors"]) == (4, 4, {"TruncatedImage": 1})
+    assert (record["stopped_by"] or {}).get("type") == (type(error).__name__ if error else None)
+    assert last_beat(start.store, start.log.state)["released"] is True
+
+
+def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(start: Start) -> None:
+    newer = copy(start)
+
+    def old() -> None:
+        with start.session() as session:
+            start.take(session, 0, 4)
+            newer.log = Log(start.store, ROWS)
+            with newer.session() as other:
+                newer.take(other, 4, 10)
+            start.log.remove([(0, 1)])
+
+    with pytest.raises(FencedError):
+        old()
+    record = load_record(start.store)
+    assert (record["rows_this_start"], record["stopped_by"]) == (6, None)
+
+
+def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvbatch.writing.holder.BEAT_SECONDS", 0.02)
+    start.engine.pools = size_pools(CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS)
+    with start.session() as session:
+        before = last_beat(start.store, start.log.state)
+        files = write(start.log, 0, 4)
+        about = {f'{{"pid": {pid}}}': {"rows": 2, "seconds": 0.1} for pid in (1, 2)}
+        session.took([Written(files, {}, 0, about)], start.log.commit(files))
+        for _ in range(1_000):
+            if last_beat(start.store, start.log.state)["workers"] == 2:
+                break
+            time.sleep(0.01)
+        now = last_beat(start.store, start.log.state)
+    assert (before["workers"], before["workers_planned"]) == (0, 3)
+    assert (now["workers"], now["workers_planned"]) == (2, 3)
+
+
+def test_too_many_errors_stop_it_and_the_commonest_is_named(start: Start) -> None:
+    with start.session() as session:
+        start.take(session, 0, 19, failed=range(10))
+        with pytest.raises(RunError) as caught:
+            start.take(session, 19, 24)
+    assert str(caught.value).startswith("10 of the last 24 rows are errors, 10 of them TruncatedImage, and ")
+    assert "compute.max_error_share is 0.2" in str(caught.value)
+    assert len(start.log.state.accepted) == 24, "what is committed stays"
+
+
+@pytest.mark.parametrize(
+    ("failed", "share", "stops"), [(4, 0.2, False), (5, 0.2, True), (20, 1, False), (0, 0, False), (1, 0, True)]
+)
+def test_the_share_of_errors(start: Start, failed: int, share: float, stops: bool) -> None:
+    with start.session(max_error_share=share) as session:
+        if stops:
+            with pytest.raises(RunError):
+                start.take(session, 0, 20, failed=range(failed))
+        else:
+            start.take(session, 0, 20, failed=range(failed))
+
+
+def test_errors_of_earlier_starts_do_not_count(start: Start) -> None:
+    log = started(start.store, ROWS)
+    commit(log, 0, 19, failed=range(19))
+    start.log.read()
+    with start.session() as session:
+        start.take(session, 19, ROWS)
+
+
+def test_rows_that_do_not_count_are_no_errors(start: Start) -> None:
+    with start.session() as session:
+        late = write(start.log, 0, ROWS, failed=range(ROWS))
+        session.took([Written(late, {}, 0)], [])
+        start.take(session, 0, ROWS, failed=range(2))
+    assert load_record(start.store)["rows_this_start"] == ROWS
+
+
+def test_time_that_is_up_ends_a_start_with_work_left(start: Start) -> None:
+    with start.session() as session:
+        start.take(session, 0, 30)
+        session.check_time()
+        start.engine.over = True
+        with pytest.raises(RunError, match=r"stop_after or compute.max_cost asks: 30 of 40 rows are committed"):
+            session.check_time()
+        start.take(session, 30, ROWS)
+        session.check_time()
+
+
+def test_changed_images_are_work_left(start: Start) -> None:
+    with start.session() as session:
+        start.take(session, 0, ROWS)
+        start.engine.over = True
+        start.log.extend([], complete=True, changed=[{"path": "a", "ranges": [[1, 2]]}])
+        with pytest.raises(RunError, match="stopped in time"):
+            session.check_time()
