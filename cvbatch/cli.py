@@ -42,18 +42,18 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands_of.add_parser("run", help="label every image of a source, or go on with it")
     run.set_defaults(command=commands.run)
-    run.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; not needed if the options say it all")
-    run.add_argument("--source", metavar="URI", help="directory, glob, image or manifest")
-    run.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
-    run.add_argument("--output", metavar="URI", help="where the predictions go")
-    run.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    _job_arguments(run)
     run.add_argument("--update", action="store_true", help="list the source again; label what is new or changed")
     holders = run.add_mutually_exclusive_group()
     holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
     holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
     run.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
     run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+
+    plan = commands_of.add_parser("plan", help="count, measure and say how fast a run would be, without running it")
+    plan.set_defaults(command=commands.plan)
+    _job_arguments(plan)
+    plan.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
     status = commands_of.add_parser("status", help="how far a run is")
     status.set_defaults(command=commands.status)
@@ -87,6 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=commands.demo)
     demo.add_argument("--output", metavar="DIR", default="cvbatch-demo")
     return parser
+
+
+def _job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; not needed if the options say it all")
+    parser.add_argument("--source", metavar="URI", help="directory, glob, image or manifest")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
+    parser.add_argument("--output", metavar="URI", help="where the predictions go")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
 
 
 def _positive(text: str) -> int:

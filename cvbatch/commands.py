@@ -18,8 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from cvbatch.config import TASKS, load_job
-from cvbatch.console import Terminal, facts, models_table, status_table, summary_table
+from cvbatch.config import TASKS, Job, load_job
+from cvbatch.console import Terminal, estimate_table, facts, models_table, status_table, summary_table
 from cvbatch.errors import RunError
 from cvbatch.planning.plan import open_run
 from cvbatch.writing.holder import BEAT_SECONDS
@@ -33,11 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """`cvbatch run`."""
     from cvbatch.pipeline import run as label
 
-    job = load_job(options.job, overrides=options.set, defaults=_flags(options))
-    folder = None
-    if any(model.model.startswith("python:") for model in job.models):
-        folder = os.path.dirname(os.path.abspath(options.job)) if options.job else os.getcwd()
-        sys.path.insert(0, folder)
+    job, folder = _job(options)
     with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
         try:
             state = label(
@@ -51,6 +47,23 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             raise RunError(f"stopped; what is written is committed. Go on with: {_same_command()}") from None
     return _sum_up(job.output.uri, state, options)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """`cvbatch plan`."""
+    from cvbatch.estimate import estimate
+
+    job, folder = _job(options)
+    console = Console(file=sys.stdout)
+    with _native_output_aside(), _interruptible():
+        try:
+            found = estimate(job, pythonpath=folder)
+        except KeyboardInterrupt:
+            raise RunError("stopped; nothing was planned") from None
+    if options.json:
+        return _write_json(found)
+    console.print(estimate_table(found))
+    return 0
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -132,6 +145,16 @@ def demo(options: argparse.Namespace) -> int:
     console = Console(file=sys.stdout)
     with _native_output_aside(), _interruptible():
         return run_demo(options.output, console)
+
+
+def _job(options: argparse.Namespace) -> tuple[Job, str | None]:
+    """The job that is asked for, and the folder that its `python:` models are imported from."""
+    job = load_job(options.job, overrides=options.set, defaults=_flags(options))
+    folder = None
+    if any(model.model.startswith("python:") for model in job.models):
+        folder = os.path.dirname(os.path.abspath(options.job)) if options.job else os.getcwd()
+        sys.path.insert(0, folder)
+    return job, folder
 
 
 def _sum_up(output: str, state: State, options: argparse.Namespace) -> int:

@@ -110,6 +110,8 @@ class ComputeConfig(_Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    scaled_decode: Literal["auto", "off"] = "auto"
+    """Whether `precision: auto` may let JPEGs that are much larger than the models need be scaled down on decoding."""
     batch_size: _Count | Literal["auto"] = "auto"
     """Images in one forward pass."""
     unit_rows: Annotated[int, Field(gt=0, le=4096, strict=True)] | Literal["auto"] = "auto"

@@ -112,6 +112,29 @@ def counts(counter: Mapping[str, int], most: int = 5) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) or "none"
 
 
+def estimate_table(found: Mapping[str, Any]) -> Table:
+    """What a run would be like."""
+    size = f", {found['bytes'] / 1e9:.1f} GB" if found["bytes"] else ""
+    where = f"{found['actors']} × {found['threads']} threads" if found["device"] == "cpu" else f"{found['actors']} GPUs"
+    rows = [
+        ("images", f"{found['images']:,}{size}"),
+        ("predict", f"on {where}, units of {found['unit_rows']}: {found['predict_per_actor']:.1f} images/s each"),
+        ("decode", f"{found['decode_tasks']} tasks at once: {found['decode_per_core']:.1f} images/s on one core"),
+        ("expected", f"{found['rate']:.1f} images/s, {duration(found['seconds'])} and the start"),
+        ("held back by", found["bottleneck"]),
+    ]
+    if found["skipped"]:
+        rows.insert(1, ("other files skipped", counts(found["skipped"])))
+    if found["cpu_cores_per_gpu"] is not None:
+        rows.append(("CPU cores per GPU", f"{found['cpu_cores_per_gpu']:.1f}"))
+    if found["cost_per_million"] is not None:
+        rows.append(("cost", f"{found['cost_per_million']:.2f} per million images"))
+    setting = found["parity"]["setting"]
+    scaled = ", large JPEGs scaled while decoding" if setting["scaled_decode"] else ""
+    rows.append(("setting", f"{setting['precision']}{scaled}: {found['parity']['reason']}"))
+    return facts(rows)
+
+
 def status_table(status: Mapping[str, Any]) -> Table:
     """How far a run is, and who works on it."""
     state = "finished" if status["finished"] else "running" if status["held"] else "not running"
@@ -146,6 +169,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         rows.append(("rate", f"{summary['rate']:.1f} images/s in {duration(summary['seconds'])}"))
         stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
         rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
+        if shares := summary["busy_shares"]:
+            held_back, *_ = sorted(shares, key=lambda stage: -shares[stage])
+            at_work = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+            rows.append(("held back by", f"{held_back} (at work since the first commit: {at_work})"))
     rows += [(f"{alias}: most often", counts(labels)) for alias, labels in summary["top_labels"].items()]
     rows.append(("predictions", summary["output"]))
     return facts(rows)

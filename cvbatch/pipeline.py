@@ -74,7 +74,7 @@ def run(
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
         log = Log(store, plan.rows)
-        engine.prepare(models, plan.carried(store), job.source, job.compute, log.state.planned)
+        engine.prepare(models, plan, log.state, job, rows=log.state.planned)
         claim(store, log.read, wait=wait, takeover=takeover)
         with Session(log, plan, engine, job.compute) as session:
             extend(log, plan, job, source)
@@ -118,7 +118,7 @@ def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *,
     with Engine(store.root, plan.pythonpath) as engine:
         models = engine.probe(models)
         check_models(store, plan, models)
-        engine.prepare(models, plan.carried(store), job.source, job.compute, len(failed))
+        engine.prepare(models, plan, log.state, job, rows=len(failed))
         # that many of these rows are errors is no news
         compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
         with Session(log, plan, engine, compute_all) as session:

@@ -8,11 +8,12 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools
 from cvbatch.errors import CvbatchError
 from cvbatch.planning.plan import Plan
@@ -50,15 +51,19 @@ class Record:
     stage_seconds: Counter[str] = field(default_factory=Counter)
     """Summed over all workers."""
 
+    _before: Counter[str] = field(default_factory=Counter)
+    """Of `stage_seconds`, what was spent up to the first commit."""
     errors: Counter[str] = field(default_factory=Counter)
     """Rows of this start by `error_type`."""
     workers: dict[str, Worker] = field(default_factory=dict)
     """Predicting processes, by what they say of themselves."""
 
-    def add(self, written: Iterable[Written], rows: int) -> None:
+    def add(self, written: Sequence[Written], rows: int) -> None:
         """Take in written files, of which so many rows were accepted."""
         now = time.time()
-        self.first_commit_at = self.first_commit_at or now
+        if self.first_commit_at is None:
+            self.first_commit_at = now
+            self._before.update(sum((Counter(each.measures) for each in written), Counter()))
         self.rows += rows
         for each in written:
             self.bytes_read += each.image_bytes
@@ -72,6 +77,17 @@ class Record:
                 worker.seconds += work["seconds"]
                 worker.seen_last = now
 
+    def busy_shares(self, pools: Pools) -> dict[str, float]:
+        """How much of the time since the first commit each stage was at work; the highest held the run back."""
+        elapsed = time.time() - (self.first_commit_at or time.time())
+        slots = {"decode": pools.decode_tasks, "predict": pools.num_actors}
+        if elapsed <= 0:
+            return {}
+        return {
+            stage: min(1.0, (self.stage_seconds[stage] - self._before[stage]) / (elapsed * count))
+            for stage, count in slots.items()
+        }
+
     def active_workers(self) -> int:
         """How many processes have delivered lately."""
         return sum(time.time() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
@@ -83,6 +99,7 @@ class Record:
         state: State,
         cluster: Cluster | None,
         pools: Pools | None,
+        certificate: Certificate | None,
         stopped_by: BaseException | None,
     ) -> None:
         """Write the record; that of the newest start stands."""
@@ -95,7 +112,7 @@ class Record:
             "cluster": cluster and asdict(cluster),
             "pools": pools and asdict(pools),
             "precision": pools and pools.precision,
-            "parity": "not applicable" if all(model.random for model in plan.models) else "fp32 is the reference",
+            "parity": certificate and certificate.to_json(),
             "finished": state.final,
             "stopped_by": stopped_by
             and {
@@ -107,6 +124,7 @@ class Record:
             "seconds": time.time() - self.started_at,
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
+            "busy_shares": self.busy_shares(pools) if pools else {},
             "workers": [{**json.loads(name), **asdict(worker)} for name, worker in self.workers.items()],
             "rows_this_start": self.rows,
             "bytes_read": self.bytes_read,

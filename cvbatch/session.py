@@ -50,7 +50,10 @@ class Session:
     ) -> None:
         self._stack.close()
         if not isinstance(error, FencedError):  # else the record is that of the newer start
-            self._record.save(self.log.store, self.plan, self.log.state, self.engine.cluster, self.engine.pools, error)
+            engine = self.engine
+            self._record.save(
+                self.log.store, self.plan, self.log.state, engine.cluster, engine.pools, engine.certificate, error
+            )
 
     def took(self, written: Sequence[Written], accepted: Sequence[DataFile]) -> None:
         """Take note of files that were written, and of those that count.

@@ -53,6 +53,7 @@ def summarise(output: str, state: State) -> dict[str, Any]:
         "seconds": seconds,
         "rate": record.get("rows_this_start", 0) / seconds if seconds else 0.0,
         "stage_seconds": record.get("stage_seconds", {}),
+        "busy_shares": record.get("busy_shares", {}),
         "skipped": record.get("skipped", {}),
         "unreadable": record.get("unreadable", []),
         "top_labels": {

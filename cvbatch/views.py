@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ class View:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
 
+_SPARE = 2
+"""A photo of 12 megapixels, scaled while decoding to at least so many times the size that it is resized to, differs by
+0.2 of 255 in the mean; at once to that size, by 0.4."""
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -31,17 +35,18 @@ _RESAMPLING = {
 }
 
 
-def apply(view: View, image: Image.Image) -> npt.NDArray[np.uint8]:
+def apply(view: View, image: Image.Image, original_size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, bit for bit as torchvision's functional transforms do on a PIL image.
 
     Args:
         view: What the network wants to see.
         image: An RGB image, oriented.
+        original_size: (width, height) of the oriented original, if the image was scaled down while it was decoded.
 
     Returns:
         uint8, (height, width, 3), C-contiguous; read-only, because it shares its memory with a `bytes`.
     """
-    resized = _resized(view, image.size)
+    resized = _resized(view, original_size or image.size)
     if image.size != resized:
         image = image.resize(resized, _RESAMPLING[view.interpolation])
     if view.crop is not None:
@@ -49,6 +54,20 @@ def apply(view: View, image: Image.Image) -> npt.NDArray[np.uint8]:
         left, top = _crop_offset(view.crop, resized)
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
+
+
+def enough(views: Iterable[View]) -> int | None:
+    """Shorter side in pixels from which on some views look nearly the same however large an image is.
+
+    Returns:
+        Twice the longest side that any of them resizes to; None if one wants images as they are.
+    """
+    sides = []
+    for view in views:
+        if view.resize is None:
+            return None
+        sides.append(view.resize if isinstance(view.resize, int) else max(view.resize))
+    return _SPARE * max(sides, default=0) or None
 
 
 def size_of(view: View, original_size: tuple[int, int]) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class FakeEngine(Engine):
     def __init__(self, output: str, unit_rows: int = 8) -> None:
         self._output = output
         self._models: Sequence[ModelSpec] = [spec()]
-        self.cluster = self.pools = None
+        self.cluster = self.pools = self.certificate = None
         self.unit_rows = unit_rows
         self.calls: list[Call] = []
         self.copied: list[str] = []
@@ -74,7 +74,7 @@ class FakeEngine(Engine):
     def probe(self, models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
         return tuple(spec() if needs_probe(model) else model for model in models)
 
-    def prepare(self, models: Sequence[ModelSpec], *_: Any) -> None:
+    def prepare(self, models: Sequence[ModelSpec], *_: Any, **__: Any) -> None:
         self._models = models
 
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "schema", "config", "complaints", "locations", "versions", "views", "formats", "guards", "exif"),
     ("decode", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
-    ("record", "passes", "session", "replacing", "pipeline"),
+    ("record", "passes", "session", "replacing", "pipeline", "estimate"),
     ("predictions", "summary", "console", "draw", "demo", "testing"),
     ("cli", "commands", "__main__", "__init__"),
 )

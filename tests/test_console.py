@@ -22,6 +22,7 @@ SUMMARY = {
     "rows_this_start": 1_200,
     "rate": 40.0,
     "seconds": 30.0,
+    "busy_shares": {"decode": 0.25, "predict": 0.9},
     "stage_seconds": {"decode": 3.0},
     "top_labels": {"classification": {"cat": 7}},
     "output": "labels",

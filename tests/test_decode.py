@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from cvbatch.decode import Decoded, decode, to_rgb
 from cvbatch.errors import ImageError
+from tests.conftest import make_photo
 
 WIDTH, HEIGHT = 56, 40
 PIXELS = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -263,3 +265,29 @@ def test_our_limit_counts_and_not_that_of_pillow(kind: str, monkeypatch: pytest.
     refused(data, "TooManyPixels", max_pixels=WIDTH * HEIGHT - 1)
     refused(data, "TooManyPixels", max_pixels=WIDTH * HEIGHT // 3)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_large_jpeg_may_be_scaled_while_it_is_decoded(tmp_path: Path) -> None:
+    data = make_photo(tmp_path / "large.jpg", size=(1600, 1000)).read_bytes()
+    scaled = decode(data, max_pixels=LIMIT, enough=250)
+    assert (scaled.width, scaled.height) == (1600, 1000)
+    assert scaled.image.size == (400, 250)
+    whole = decode(data, max_pixels=LIMIT)
+    assert whole.image.size == (1600, 1000)
+    small = np.asarray(whole.image.resize((400, 250), Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(scaled.image).astype(int) - small).mean() < 2
+
+
+def test_scaling_knows_which_side_is_up(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = make_photo(tmp_path / "large.jpg", size=(1600, 1000), exif=exif).read_bytes()
+    scaled = decode(data, max_pixels=LIMIT, enough=250)
+    assert (scaled.width, scaled.height) == (1000, 1600)
+    assert scaled.image.size == (250, 400)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
+def test_other_formats_are_never_scaled(tmp_path: Path, suffix: str) -> None:
+    data = make_photo(tmp_path / f"large.{suffix}", size=(800, 600)).read_bytes()
+    assert decode(data, max_pixels=LIMIT, enough=50).image.size == (800, 600)

@@ -60,6 +60,7 @@ def test_a_finished_run_is_read_by_its_manifest_and_by_pandas(run: tuple[LocalSt
     finish(log)
     frame = predictions.read(store.root)
     by_pandas = pd.read_parquet(store.root).sort_values("row_id", ignore_index=True)
+    assert not frame.pop("source_removed").any()
     pd.testing.assert_frame_equal(frame, by_pandas[frame.columns])
 
 
@@ -78,11 +79,12 @@ def test_an_arrow_dataset(run: tuple[LocalStore, Log]) -> None:
 
 def test_a_file_that_was_replaced_meanwhile(run: tuple[LocalStore, Log], monkeypatch: pytest.MonkeyPatch) -> None:
     store, log = run
-    before = predictions.current_files(store, _plan(store))
-    store.delete(before[0].path)
+    before = predictions.current(store, _plan(store))
+    store.delete(before.files[0].path)
     commit(log, 4, 8)
-    answers = [before, [file for file in predictions.current_files(store, _plan(store)) if file not in before[:1]]]
-    monkeypatch.setattr(predictions, "current_files", lambda *_: answers.pop(0))
+    now = predictions.current(store, _plan(store))
+    answers = [before, predictions.Current([file for file in now.files if file != before.files[0]], [])]
+    monkeypatch.setattr(predictions, "current", lambda *_: answers.pop(0))
     assert predictions.read(store.root)["row_id"].tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import RunError
@@ -18,6 +19,7 @@ from cvbatch.writing.files import Written
 from cvbatch.writing.store import LocalStore
 from tests.samples import planned, spec, started, write
 
+CERTIFICATE = Certificate(REFERENCE, "because")
 CLUSTER = Cluster(cpus=4, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
 
 
@@ -28,7 +30,15 @@ def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
     log.commit(files)
     record = Record()
     record.add([Written(files, {"decode": 2.0}, image_bytes=600)], rows=4)
-    record.save(store, plan, log.state, CLUSTER, size_pools(CLUSTER, ComputeConfig(), [spec()], 10), None)
+    record.save(
+        store,
+        plan,
+        log.state,
+        CLUSTER,
+        size_pools(CLUSTER, ComputeConfig(), [spec()], 10, CERTIFICATE),
+        CERTIFICATE,
+        None,
+    )
 
     found = load_record(store)
     assert (found["rows_this_start"], found["rows_committed"], found["rows_planned"]) == (4, 4, 10)
@@ -45,7 +55,7 @@ def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
     error = RunError("the disk is full", details="all that Ray knows")
-    Record().save(store, plan, log.state, CLUSTER, None, error)
+    Record().save(store, plan, log.state, CLUSTER, None, None, error)
     stopped = {"type": "RunError", "message": "the disk is full", "details": "all that Ray knows"}
     assert load_record(store)["stopped_by"] == stopped
 
@@ -57,7 +67,7 @@ def test_a_record_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
 
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
-    Record().save(Full(store.root), plan, log.state, CLUSTER, None, None)
+    Record().save(Full(store.root), plan, log.state, CLUSTER, None, None, None)
     assert load_record(store) == {}
 
 
@@ -74,7 +84,7 @@ def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.Monke
     record.add([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
     clock[0] += 60
     record.add([work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3)
-    record.save(store, plan, log.state, CLUSTER, None, None)
+    record.save(store, plan, log.state, CLUSTER, None, None, None)
 
     first, second, third = load_record(store)["workers"]
     assert (first["host"], first["pid"], first["rows"], first["seconds"]) == ("one", 1, 6, 2.5)

@@ -11,6 +11,7 @@ import pytest
 
 from cvbatch import session as sessions
 from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import FencedError, OutputError, RunError
@@ -114,7 +115,7 @@ def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(star
 
 def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvbatch.writing.holder.BEAT_SECONDS", 0.02)
-    start.engine.pools = size_pools(CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS)
+    start.engine.pools = size_pools(CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS, Certificate(REFERENCE, ""))
     with start.session() as session:
         before = last_beat(start.store, start.log.state)
         files = write(start.log, 0, 4)

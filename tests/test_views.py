@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
-from cvbatch.views import View, apply, size_of, to_original
+from cvbatch.views import View, apply, enough, size_of, to_original
 
 SIZES = [(1, 1), (7, 7), (40, 30), (30, 40), (64, 33), (33, 64), (50, 49), (200, 3), (48, 32), (31, 31)]
 VIEWS = [
@@ -85,3 +85,15 @@ def test_boxes_return_to_the_original(
 
 def test_no_boxes_stay_no_boxes() -> None:
     assert to_original(View(resize=9), (30, 20), np.zeros((0, 4), np.float32)).shape == (0, 4)
+
+
+def test_enough_is_twice_what_any_view_needs() -> None:
+    assert enough([View(resize=32), View(resize=(20, 45))]) == 90
+    assert enough([View(resize=32), View()]) is None
+    assert enough([]) is None
+
+
+def test_an_image_that_was_scaled_before_ends_at_the_same_size() -> None:
+    view = View(resize=32)
+    whole, scaled = noise(401, 300), noise(101, 75)
+    assert apply(view, scaled, whole.size).shape == apply(view, whole).shape == (32, 42, 3)

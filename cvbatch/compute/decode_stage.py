@@ -19,7 +19,7 @@ from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
 from cvbatch.sources.entries import LOCATION, MODIFIED
 from cvbatch.sources.fetch import read_local
-from cvbatch.views import View, apply
+from cvbatch.views import View, apply, enough
 from cvbatch.writing.files import MEASURES
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
@@ -37,6 +37,8 @@ class DecodeOptions:
     """The distinct preprocessings of the job; one array each."""
     max_pixels: int
     exif: bool = False
+    scaled: bool = False
+    """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
 
 
 def pixels_column(index: int) -> str:
@@ -122,8 +124,10 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
 
 
 def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, ...]]:
-    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif)
-    return decoded, tuple(apply(view, decoded.image) for view in options.views)
+    smallest = enough(options.views) if options.scaled else None
+    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif, enough=smallest)
+    size = (decoded.width, decoded.height)
+    return decoded, tuple(apply(view, decoded.image, size) for view in options.views)
 
 
 class _Budget:

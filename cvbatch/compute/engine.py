@@ -6,26 +6,32 @@ import gc
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
 import pyarrow as pa
 
+from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Cluster, Startup
 from cvbatch.compute.decode_stage import DecodeOptions, error_columns
 from cvbatch.compute.predict_stage import PredictOptions
+from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
-from cvbatch.config import ComputeConfig, SourceConfig
+from cvbatch.config import ComputeConfig, Job
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec
-from cvbatch.planning.units import Unit, read_unit
+from cvbatch.planning.plan import Plan, all_parts
+from cvbatch.planning.units import Unit, read_sample, read_unit
 from cvbatch.schema import predictions_schema
 from cvbatch.versions import versions
 from cvbatch.writing.files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import RowRanges
-from cvbatch.writing.records import DataFile
+from cvbatch.writing.records import DataFile, State
+from cvbatch.writing.store import open_store
 
 _ALONE_PER_FILE: Final = 64
 
@@ -44,8 +50,10 @@ class Engine:
         self._first = True
         self._started = time.monotonic()
         self._deadline: float | None = None
+        self._compute = ComputeConfig()
         self.cluster: Cluster | None = None
         self.pools: Pools | None = None
+        self.certificate: Certificate | None = None
         self.unit_rows = 1
 
     def __enter__(self) -> Engine:
@@ -76,32 +84,46 @@ class Engine:
         check_aliases(probed)
         return probed
 
-    def prepare(
-        self,
-        models: Sequence[ModelSpec],
-        carried: Sequence[pa.Field],
-        source: SourceConfig,
-        compute: ComputeConfig,
-        rows: int,
-    ) -> None:
-        """Wait for Ray and share it out."""
+    def connect(self) -> Cluster:
+        """Wait for Ray; returns what there is to work with."""
+        return self._startup.ready()
+
+    def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> None:
+        """Wait for Ray, choose the setting and share the cluster out.
+
+        Args:
+            models: Complete.
+            plan: Of the run.
+            state: Of its log.
+            job: What was asked for.
+            rows: Images to go.
+        """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster, self._compute = self._startup.ready(), compute
-        if (allowed := allowed_seconds(compute, self.cluster.nodes)) is not None:
+        self.cluster, self._compute = self._startup.ready(), job.compute
+        if (allowed := allowed_seconds(job.compute, self.cluster.nodes)) is not None:
             self._deadline = self._started + allowed
-        self.pools = size_pools(self.cluster, compute, models, rows)
         views = tuple(dict.fromkeys(model.view for model in models))
+        decode = DecodeOptions(views=views, max_pixels=job.source.max_pixels, exif=job.source.exif)
+        store = open_store(self._output)
+        self.certificate = setting_of_run(
+            store,
+            Asked(tuple(models), decode, job.compute),
+            self.cluster,
+            rows,
+            partial(read_sample, store, all_parts(plan, state)),
+        )
+        self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(
             output=self._output,
-            decode=DecodeOptions(views=views, max_pixels=source.max_pixels, exif=source.exif),
+            decode=replace(decode, scaled=self.pools.scaled_decode),
             device=self.pools.device,
             precision=self.pools.precision,
             batch_size=self.pools.batch_size,
             threads=self.pools.threads,
         )
         fields = [column for model in models for column in model.fields()]
-        schema = predictions_schema(fields, exif=source.exif, carried=carried)
+        schema = predictions_schema(fields, exif=job.source.exif, carried=plan.carried(store))
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.pools))})
         self.unit_rows = self.pools.unit_rows
 

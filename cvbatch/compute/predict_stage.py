@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.compute.cluster import local_cores
-from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, error_columns, pixels_column
+from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, error_columns
+from cvbatch.compute.pieces import pieces, sizes_of, views_of
 from cvbatch.errors import CvbatchError, DeviceLostError, RowError
-from cvbatch.pixels import unpack
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
 from cvbatch.writing.files import MEASURES, WORKER
@@ -60,22 +60,11 @@ class Predict:
         Returns:
             The same rows without pixels, with the columns of every model.
         """
-        encoded = pc.is_valid(unit[ENCODED])
-        done = [self._predict(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit)]
-        rest = unit.filter(encoded)
-        while rest.num_rows:
-            decoded = decode_encoded(rest, self._options.decode)
-            left = pc.is_valid(decoded[ENCODED])
-            done.append(self._predict(decoded.filter(pc.invert(left))))
-            rest = decoded.filter(left)
-        return pa.concat_tables(done)
+        return pa.concat_tables([self._predict(piece) for piece in pieces(unit, self._options.decode)])
 
     def _predict(self, table: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(self._options.decode.views)}
-        sizes = list(
-            zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True)
-        )
+        views, sizes = views_of(table, self._options.decode), sizes_of(table)
         try:
             predictions = self._predictor.predict(views, sizes)
         except DeviceLostError:

@@ -17,6 +17,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from cvbatch.compute.decode_stage import fetch_and_decode
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.sizing import Pools
+from cvbatch.compute.tuning import Trial, measure
 from cvbatch.errors import RowError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
@@ -32,6 +33,13 @@ def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
     """Load the models that need it in a worker, so that the driver never imports torch."""
     probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
     return tuple(ray.get([probe.remote(model) for model in models]))
+
+
+def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
+    """Measure settings in a worker like those that will predict."""
+    work = ray.remote(num_cpus=pools.actor_cpus, num_gpus=pools.actor_gpus, max_calls=1, max_retries=RETRIES)(measure)
+    found: list[dict[str, Any]] = ray.get(work.remote(rows, trial))
+    return found
 
 
 class Writers:

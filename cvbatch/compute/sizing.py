@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cvbatch.compute.cluster import Cluster, local_cores
 from cvbatch.compute.decode_stage import THREADS
+from cvbatch.compute.settings import Certificate
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.views import View
 
 _UNIT_SECONDS: Final = 4.0
 _UNITS_PER_ACTOR: Final = 4
@@ -22,6 +23,8 @@ _GFLOPS_PER_THREAD: Final = 30.0
 """What one core does of a network's nominal work in a second; rough, it only sizes units."""
 _GFLOPS_PER_GPU: Final = 8000.0
 _UNKNOWN_GFLOPS: Final = 2.0
+_STORE_SHARE: Final = 0.5
+"""Of the object store, for pixels that are decoded or queued."""
 _QUEUED_SECONDS: Final = 0.25
 """Work to keep queued at an actor, because the scheduler ticks at 100 ms."""
 
@@ -32,6 +35,7 @@ class Pools:
 
     device: str
     precision: str
+    scaled_decode: bool
     num_actors: int
     actor_cpus: float
     actor_gpus: float
@@ -42,7 +46,24 @@ class Pools:
     batch_size: int | None
 
 
-def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelSpec], rows: int) -> Pools:
+def uses_gpu(cluster: Cluster, compute: ComputeConfig) -> bool:
+    """Whether the models run on GPUs.
+
+    Raises:
+        UsageError: If a GPU is asked for and the cluster has none.
+    """
+    if compute.device == "cuda" and not cluster.gpus:
+        raise UsageError("compute.device: cuda was asked for, but the cluster has no GPU; use auto or cpu")
+    return cluster.gpus > 0 and compute.device != "cpu"
+
+
+def size_pools(
+    cluster: Cluster,
+    compute: ComputeConfig,
+    models: Sequence[ModelSpec],
+    rows: int,
+    certificate: Certificate,
+) -> Pools:
     """Share the cluster between the stages.
 
     Args:
@@ -50,13 +71,12 @@ def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelS
         compute: What was asked for.
         models: The models of the job.
         rows: Images to go; a short run is cut finer, so that all stages have work.
+        certificate: Of the run's setting; its rates, if they were measured, size the units.
 
     Raises:
         UsageError: If a GPU is asked for and the cluster has none.
     """
-    if compute.device == "cuda" and not cluster.gpus:
-        raise UsageError("compute.device: cuda was asked for, but the cluster has no GPU; use auto or cpu")
-    on_gpu = cluster.gpus > 0 and compute.device != "cpu"
+    on_gpu = uses_gpu(cluster, compute)
     per_node = cluster.cpus / cluster.nodes
     if on_gpu:
         actors, cpus, threads = int(cluster.gpus), 1.0, 1
@@ -73,18 +93,27 @@ def size_pools(cluster: Cluster, compute: ComputeConfig, models: Sequence[ModelS
         threads = min(threads, local_cores())
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
     rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
+    if (measured := certificate.rates()) is not None:
+        rate = measured["predict"]
     by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
+    in_flight = max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
+    decode_tasks = max(1, int(cluster.cpus - actors * cpus) // THREADS)
+    if compute.unit_rows == "auto":
+        row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
+        queued = in_flight * actors + decode_tasks
+        unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))
     return Pools(
         device="cuda" if on_gpu else "cpu",
-        precision=choose_precision(compute.precision, models, on_gpu=on_gpu),
+        precision=certificate.setting.precision,
+        scaled_decode=certificate.setting.scaled_decode,
         num_actors=actors,
         actor_cpus=cpus,
         actor_gpus=1.0 if on_gpu else 0.0,
         threads=threads,
         unit_rows=unit_rows,
-        units_in_flight=max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1),
-        decode_tasks=max(1, int(cluster.cpus - actors * cpus) // THREADS),
+        units_in_flight=in_flight,
+        decode_tasks=decode_tasks,
         batch_size=None if compute.batch_size == "auto" else compute.batch_size,
     )
 
@@ -97,24 +126,13 @@ def allowed_seconds(compute: ComputeConfig, nodes: int) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def choose_precision(asked: str, models: Sequence[ModelSpec], *, on_gpu: bool) -> str:
-    """Decide what `precision: auto` means.
-
-    Real weights keep fp32, which is the reference. Random weights have no answers to protect: they get the
-    fastest setting of the device.
-    """
-    if asked != "auto":
-        return asked
-    if not all(model.random for model in models):
-        return "fp32"
-    return "bf16" if on_gpu or _cpu_has_bf16() else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+def _typical_bytes(view: View) -> float:
+    """Bytes of the pixels of one image; where a view keeps the size of the original, that of 2 megapixels."""
+    if view.crop is not None:
+        return 3.0 * view.crop[0] * view.crop[1]
+    if isinstance(view.resize, tuple):
+        return 3.0 * view.resize[0] * view.resize[1]
+    return 3.0 * 1.5 * view.resize**2 if view.resize is not None else 6e6
 
 
 def _power_of_two(rows: float) -> int:

@@ -21,6 +21,8 @@ MAX_UNIT_BYTES: Final = 32 << 20
 TYPICAL_IMAGE_BYTES: Final = 200_000
 """Stands for sizes that the listing did not tell."""
 
+_SAMPLED_PARTS: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -66,6 +68,27 @@ def cut(
                 to = min(end, at + rows, max(by_bytes, at + 1))
                 yield Unit(part["path"], int(row_ids[at]), int(row_ids[to - 1]) + 1)
                 at, rows = to, unit_rows
+
+
+def read_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:
+    """Read at most so many rows from all over the plan.
+
+    Args:
+        store: The output with the plan.
+        parts: As `all_parts` gives them.
+        count: How many rows.
+    """
+    spread = [parts[at] for at in _spread(len(parts), _SAMPLED_PARTS)]
+    tables = []
+    for part in spread:
+        table = read_part(store, part)
+        tables.append(table.take(pa.array(_spread(table.num_rows, -(-count // len(spread))))))
+    return pa.concat_tables(tables).slice(0, count).combine_chunks()
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """At most so many positions, evenly spread over a length."""
+    return sorted({at * length // min(length, count) for at in range(min(length, count))})
 
 
 def read_unit(output: str, unit: Unit) -> pa.Table:

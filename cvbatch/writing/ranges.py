@@ -79,7 +79,7 @@ class RowRanges:
         """The parts of a range that are in the set, in order."""
         found = []
         at = bisect_right(self._ends, low)
-        while at < len(self._starts) and self._starts[at] < high:
+        while low < high and at < len(self._starts) and self._starts[at] < high:
             found.append((max(low, self._starts[at]), min(high, self._ends[at])))
             at += 1
         return found

@@ -1,6 +1,6 @@
 """The two rates that limit a run, measured alone on this machine: decode and predict.
 
-Usage: `python jobs/benchmark/limits.py IMAGES MODEL PRECISION`.
+Usage: `python jobs/benchmark/limits.py IMAGES MODEL PRECISION [COUNT]`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from cvbatch.config import ModelConfig
 from cvbatch.decode import decode
 from cvbatch.models.predictor import Predictor
@@ -24,6 +22,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.views import apply
 
 _IMAGES = 256
+_WARM_UP = 32
 _REPEATS = 3
 
 
@@ -41,11 +40,12 @@ def predict_rate(paths: list[Path], spec: ModelSpec, precision: str, *, cores: i
     """Images per second that the model alone does with all cores, on pixels that lie ready."""
     with ThreadPoolExecutor(cores) as pool:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
-    images = np.stack([apply(spec.view, one.image) for one in decoded])
+    images = [apply(spec.view, one.image) for one in decoded]
     sizes = [(one.width, one.height) for one in decoded]
     predictor = Predictor([spec], precision=precision, threads=cores)
-    predictor.predict({spec.view: list(images[:32])}, sizes[:32])
-    return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: list(images)}, sizes))
+    few = min(len(paths), _WARM_UP)
+    predictor.predict({spec.view: images[:few]}, sizes[:few])
+    return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
 
 
 def limit(decode: float, predict: float, *, cores: int) -> float:
@@ -70,11 +70,11 @@ def _median_seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure and print JSON."""
-    folder, model, precision = sys.argv[1:]
+    folder, model, precision, *count = sys.argv[1:]
     cores = len(os.sched_getaffinity(0))
     weights = {} if model == "efficientnet_lite0" else {"weights": None}
     (spec,) = resolve([ModelConfig(model=model, **weights)])
-    paths = sorted(Path(folder).glob("*.jpg"))[:_IMAGES]
+    paths = sorted(Path(folder).glob("*.jpg"))[: int(count[0]) if count else _IMAGES]
     decoded = decode_rate(paths, spec)
     predicted = predict_rate(paths, spec, precision, cores=cores)
     rates = {"decode_per_core": decoded, "predict": predicted, "limit": limit(decoded, predicted, cores=cores)}

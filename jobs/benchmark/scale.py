@@ -83,7 +83,7 @@ def _listing(folder: Path, rows: int) -> dict[str, Any]:
 
 def _run(what: str, folder: Path, rows: int) -> dict[str, Any]:
     sys.path.insert(0, str(_HERE))
-    manifest = _manifest(folder, rows)
+    manifest = make_manifest(folder, rows)
     seen = _Seen(stop_early=what == "first_block")
     job = cvbatch.load_job(
         defaults={
@@ -104,7 +104,7 @@ def _run(what: str, folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def _manifest(folder: Path, rows: int) -> Path:
+def make_manifest(folder: Path, rows: int) -> Path:
     """A manifest that names a thousand tiny images over and over."""
     images = folder / "tiny"
     images.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""A model that costs nothing, to measure everything else."""
+"""Models that cost nothing but time, to measure everything else."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,3 +23,21 @@ class Constant:
     ) -> npt.NDArray[np.float32]:
         """Scores (n, 1), all 1."""
         return np.ones((len(images), 1), np.float32)
+
+
+class Sleeper(Constant):
+    """Takes its time without using a core.
+
+    Args:
+        seconds: Per image.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def predict(
+        self, images: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
+    ) -> npt.NDArray[np.float32]:
+        """Scores (n, 1), all 1, after a while."""
+        time.sleep(self._seconds * len(images))
+        return super().predict(images, sizes)

@@ -8,7 +8,8 @@ import pytest
 
 from cvbatch.compute import sizing
 from cvbatch.compute.cluster import Cluster
-from cvbatch.compute.sizing import Pools, allowed_seconds, choose_precision, size_pools
+from cvbatch.compute.settings import REFERENCE, Certificate
+from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from tests.samples import spec
@@ -20,7 +21,7 @@ def pools(
     cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **asked: Any
 ) -> Pools:
     cluster = Cluster(cpus=cpus, gpus=gpus, nodes=nodes, local=True, object_store_bytes=1 << 30)
-    return size_pools(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows)
+    return size_pools(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows, Certificate(REFERENCE, ""))
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64, 200])
@@ -69,25 +70,6 @@ def test_slow_models_and_short_runs_get_smaller_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "random", "on_gpu", "chosen"),
-    [
-        ("fp32", True, True, "fp32"),
-        ("fp16", False, False, "fp16"),
-        ("auto", False, True, "fp32"),
-        ("auto", True, True, "bf16"),
-    ],
-)
-def test_precision(asked: str, random: bool, on_gpu: bool, chosen: str) -> None:
-    model = spec() if not random else _random()
-    assert model.random is random
-    assert choose_precision(asked, [model], on_gpu=on_gpu) == chosen
-
-
-def test_real_weights_beside_random_ones_keep_the_reference() -> None:
-    assert choose_precision("auto", [_random(), spec()], on_gpu=True) == "fp32"
-
-
-@pytest.mark.parametrize(
     ("asked", "nodes", "seconds"),
     [
         ({}, 4, None),
@@ -101,9 +83,3 @@ def test_real_weights_beside_random_ones_keep_the_reference() -> None:
 )
 def test_time_is_what_the_clock_and_the_money_leave(asked: dict[str, Any], nodes: int, seconds: float | None) -> None:
     assert allowed_seconds(ComputeConfig(**asked), nodes) == seconds
-
-
-def _random() -> Any:
-    from dataclasses import replace
-
-    return replace(spec(), kind="torchvision", weights_path=None)

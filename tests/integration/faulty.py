@@ -63,7 +63,9 @@ class Faulty:
         if starts and _append(starts, f"{os.getpid()}") in broken_starts:
             raise RuntimeError("the weights did not come")
 
-    def predict(self, images: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
+    def predict(
+        self, images: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
+    ) -> npt.NDArray[np.float32]:
         """Shares of darkness and brightness."""
         for size in sizes:
             if self._diary:

@@ -1,0 +1,76 @@
+"""Whole processes, timed from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent
+_STEADY_COMMITS = 3
+
+
+def cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
+    """Run cvbatch into a fresh output.
+
+    The steady rate is that between the first commit and the last one that came while others were still under way:
+    at the very end nothing is under way any more, which would count work from before the first commit.
+    """
+    fresh(output)
+    began, began_at = time.monotonic(), time.time()
+    command = [sys.executable, "-m", "cvbatch", "run", "--source", photos, "--output", output, *arguments, "--json"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    records = [json.loads(path.read_text()) for path in sorted((output / "_cvbatch" / "log").iterdir())]
+    commits = [
+        (record["time"], sum(high - low for file in record["files"] for low, high in file["ranges"]))
+        for record in records
+        if record["type"] == "commit"
+    ]
+    first, last = commits[0][0], commits[-1][0]
+    inner = [(at, rows) for at, rows in commits if at < last - 1]
+    steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) >= _STEADY_COMMITS else None
+    run = json.loads((output / "_cvbatch" / "run.json").read_text())
+    return {
+        "seconds": seconds,
+        "rate": sum(rows for _, rows in commits) / seconds,
+        "seconds_to_first_commit": first - began_at,
+        "steady_rate": steady,
+        "precision": run["precision"],
+        "parity": run["parity"],
+        "pools": run["pools"],
+        "stage_seconds": run["stage_seconds"],
+        "busy_shares": run["busy_shares"],
+    }
+
+
+def script(name: str, *arguments: object) -> Any:
+    """Run one of the scripts beside this one; returns the JSON that it prints, or None."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, str(_HERE / name), *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    last = done.stdout.strip().rpartition("\n")[2]
+    return json.loads(last) if last.startswith("{") else None
+
+
+def limits_around(photos: Path, model: str, precision: str, count: int, work: Any) -> tuple[dict[str, Any], Any]:
+    """Measure the limits before and after some work.
+
+    The machine may be shared, so what it can do is taken from both sides of what is held against it.
+    """
+    before = script("limits.py", photos, model, precision, count)
+    done = work()
+    after = script("limits.py", photos, model, precision, count)
+    means = {name: (before[name] + after[name]) / 2 for name in ("decode_per_core", "predict", "limit")}
+    return {**after, **means, "measured": [before, after]}, done
+
+
+def fresh(folder: Path) -> Path:
+    """Make sure that a folder is not there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder

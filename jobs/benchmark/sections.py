@@ -1,0 +1,136 @@
+"""What is measured, one section of the report each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from images import make_images
+from measuring import cvbatch, fresh, limits_around, script
+from peers import PEERS
+
+RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
+_MODELS = {
+    "efficientnet_lite0": 1_000,
+    "ssdlite320_mobilenet_v3_large": 600,
+    "fasterrcnn_resnet50_fpn": 24,
+    "lraspp_mobilenet_v3_large": 500,
+    "deeplabv3_resnet50": 40,
+}
+"""Images for each, so that it takes about a minute on two cores."""
+_LARGE = (4000, 3000)
+_LARGE_IMAGES = 200
+_TASKS = ("classification", "embedding", "detection", "segmentation")
+_TASK_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    folder: Path
+    images: int
+    plan_rows: int
+    memory_rows: int
+    peers: tuple[str, ...]
+    repeats: int
+
+
+def classification(sizes: Sizes) -> dict[str, Any]:
+    """ResNet-50 against its limit and the peers, on the same files in the same minutes."""
+    photos, few = _photos(sizes, sizes.images), _photos(sizes, 100)
+    precision = cvbatch(few, sizes.folder / "out", *RESNET)["precision"]
+    ours, rates = [], dict[str, list[float]]()
+    limits = []
+    for _ in range(sizes.repeats):
+        run = partial(cvbatch, photos, sizes.folder / "out", *RESNET)
+        limit, done = limits_around(photos, "resnet50", precision, 256, run)
+        limits.append(limit)
+        ours.append(done)
+        for peer in sizes.peers:
+            began = time.monotonic()
+            script("peers.py", peer, photos, fresh(sizes.folder / peer))
+            rates.setdefault(peer, []).append(sizes.images / (time.monotonic() - began))
+    return {"images": sizes.images, "limits": limits, "cvbatch": ours, "peers": rates}
+
+
+def models(sizes: Sizes) -> dict[str, Any]:
+    """Other networks against their limits."""
+    found = {}
+    for model, count in _MODELS.items():
+        photos = _photos(sizes, count)
+        arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
+        precision = "fp32" if model == "efficientnet_lite0" else cvbatch_precision()
+        arguments = (*arguments, "--set", f"compute.precision={precision}")
+        run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
+        limit, done = limits_around(photos, model, precision, min(count, 64), run)
+        found[model] = {"images": count, "limits": limit, "cvbatch": done}
+    return found
+
+
+def large(sizes: Sizes) -> dict[str, Any]:
+    """Photos of 12 megapixels, scaled while decoding and not."""
+    photos = sizes.folder / "photos-12-megapixels"
+    make_images(photos, _LARGE_IMAGES, size=_LARGE)
+    off = (*RESNET, "--set", "compute.scaled_decode=off")
+    return {
+        "images": _LARGE_IMAGES,
+        "scaled": cvbatch(photos, sizes.folder / "out", *RESNET),
+        "full": cvbatch(photos, sizes.folder / "out", *off),
+    }
+
+
+def four_tasks(sizes: Sizes) -> dict[str, Any]:
+    """The embedded model's four tasks in one pass, and in four runs."""
+    photos = _photos(sizes, _TASK_IMAGES)
+    chosen = [("--model", "efficientnet_lite0", "--set", f"models.0.task={task}") for task in _TASKS]
+    every = [word for task in _TASKS for word in ("--model", "efficientnet_lite0")]
+    named = [word for at, task in enumerate(_TASKS) for word in ("--set", f"models.{at}.task={task}")]
+    return {
+        "images": _TASK_IMAGES,
+        "together": cvbatch(photos, sizes.folder / "out", *every, *named),
+        "alone": {
+            task: cvbatch(photos, sizes.folder / "out", *words) for task, words in zip(_TASKS, chosen, strict=True)
+        },
+    }
+
+
+def growth(sizes: Sizes) -> dict[str, Any]:
+    """Start-up, large plans and the memory of the driver."""
+    return {
+        "hundred_photos": cvbatch(_photos(sizes, 100), sizes.folder / "hundred", "--model", "efficientnet_lite0"),
+        "first_block": script("scale.py", "first_block", sizes.folder, sizes.plan_rows),
+        "listing": script("scale.py", "listing", sizes.folder, sizes.plan_rows),
+        "memory": script("scale.py", "memory", sizes.folder, sizes.memory_rows),
+    }
+
+
+def nodes(sizes: Sizes) -> dict[str, Any]:
+    """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
+    return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
+
+
+def cvbatch_precision() -> str:
+    """What random weights run at on this machine."""
+    return "bf16" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "fp32"
+
+
+def _photos(sizes: Sizes, count: int) -> Path:
+    photos = sizes.folder / f"photos-{count}"
+    make_images(photos, count)
+    return photos
+
+
+SECTIONS: dict[str, Callable[[Sizes], dict[str, Any]]] = {
+    "classification": classification,
+    "models": models,
+    "large": large,
+    "four_tasks": four_tasks,
+    "growth": growth,
+    "nodes": nodes,
+}
+ALL_PEERS = tuple(PEERS)

@@ -1,0 +1,156 @@
+"""Which setting a run gets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.compute import settings
+from cvbatch.compute.settings import (
+    NEEDED,
+    REFERENCE,
+    Cache,
+    Certificate,
+    Setting,
+    candidates,
+    choose,
+    fixed,
+    keep,
+    kept,
+    worth_searching,
+)
+from cvbatch.config import ComputeConfig
+from cvbatch.models.spec import ModelSpec
+from cvbatch.views import View
+from cvbatch.writing.store import LocalStore
+from tests.samples import spec
+
+AUTO = ComputeConfig()
+
+
+def network(weights_path: str | None = "here", resize: int | None = 256) -> ModelSpec:
+    return ModelSpec(
+        alias="classification",
+        task="classification",
+        kind="torchvision",
+        name="resnet18",
+        view=View(resize=resize),
+        weights_path=weights_path,
+        categories=("a", "b"),
+    )
+
+
+def trial(setting: Setting, together: float, *, passed: bool = True, images: int = NEEDED) -> dict[str, Any]:
+    rates = {"decode_per_core": 9.0, "predict": together, "together": together}
+    return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": passed}
+
+
+@pytest.fixture
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "cpu_has_bf16", lambda: True)
+
+
+def test_what_the_job_asks_for_is_taken() -> None:
+    found = fixed(ComputeConfig(precision="bf16"), [network()], on_gpu=False)
+    assert found is not None
+    assert found.setting == Setting("bf16")
+
+
+@pytest.mark.usefixtures("with_bf16")
+def test_random_weights_have_no_answers_to_protect() -> None:
+    found = fixed(AUTO, [network(None)], on_gpu=False)
+    assert found is not None
+    assert found.setting == Setting("bf16", scaled_decode=True)
+    assert "not applicable" in found.reason
+
+
+def test_real_weights_are_a_matter_of_parity() -> None:
+    assert fixed(AUTO, [network(None), network()], on_gpu=False) is None
+
+
+@pytest.mark.usefixtures("with_bf16")
+def test_the_candidates_begin_with_the_reference() -> None:
+    assert candidates(AUTO, [network()], on_gpu=False) == [
+        REFERENCE,
+        Setting("fp32", scaled_decode=True),
+        Setting("bf16"),
+        Setting("bf16", scaled_decode=True),
+    ]
+    assert candidates(AUTO, [network()], on_gpu=True)[0] == REFERENCE
+
+
+@pytest.mark.usefixtures("with_bf16")
+def test_images_are_not_scaled_where_that_is_off_or_a_model_wants_them_whole() -> None:
+    without = [REFERENCE, Setting("bf16")]
+    assert candidates(ComputeConfig(scaled_decode="off"), [network()], on_gpu=False) == without
+    assert candidates(AUTO, [network(), network(resize=None)], on_gpu=False) == without
+
+
+def test_a_model_of_ones_own_decides_for_itself_on_its_precision() -> None:
+    assert candidates(AUTO, [spec()], on_gpu=True) == [REFERENCE, Setting("fp32", scaled_decode=True)]
+
+
+def test_a_search_must_pay() -> None:
+    tried = [REFERENCE, Setting("bf16")]
+    assert worth_searching(1_000_000, tried)
+    assert not worth_searching(10_000, tried)
+    assert not worth_searching(1_000_000, [REFERENCE])
+
+
+def test_the_fastest_that_agrees_is_chosen() -> None:
+    measured = [
+        trial(REFERENCE, 10),
+        trial(Setting("fp32", scaled_decode=True), 12),
+        trial(Setting("bf16"), 20),
+        trial(Setting("bf16", scaled_decode=True), 30, passed=False),
+    ]
+    found = choose(measured)
+    assert found.setting == Setting("bf16")
+    assert found.rates() == measured[2]["rates"]
+    assert len(found.candidates) == 4
+
+
+def test_a_gain_that_may_be_chance_is_none() -> None:
+    assert choose([trial(REFERENCE, 10), trial(Setting("bf16"), 10.2)]).setting == REFERENCE
+
+
+def test_few_images_prove_nothing() -> None:
+    measured = [trial(REFERENCE, 10, images=NEEDED - 1), trial(Setting("bf16"), 20, images=NEEDED - 1)]
+    found = choose(measured)
+    assert found.setting == REFERENCE
+    assert not found.measured_enough
+
+
+def test_a_run_keeps_its_first_setting(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    assert kept(store) is None
+    first = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)])
+    assert keep(store, first) == first
+    assert keep(store, Certificate(REFERENCE, "another")) == first
+    assert kept(store) == first
+
+
+def test_a_certificate_is_found_again_for_the_same_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)])
+    cache = Cache("cpu", [network()], 2)
+    assert cache.load() is None
+    cache.save(found)
+    again = Cache("cpu", [network("elsewhere")], 2).load()
+    assert again is not None
+    assert again.setting == found.setting
+    assert again.candidates == found.candidates
+    for other in (Cache("cuda", [network()], 2), Cache("cpu", [network()], 4), Cache("cpu", [network(resize=224)], 2)):
+        assert other.load() is None
+
+
+def test_a_broken_certificate_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = Cache("cpu", [network()], 2)
+    cache.save(Certificate(REFERENCE, "because"))
+    (path,) = (tmp_path / "cvbatch" / "settings").iterdir()
+    path.write_text("{")
+    assert cache.load() is None
