@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all soak lint bench clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cvbatch demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not soak"
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: lint
+	$(BIN)/python -m pytest -m soak
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

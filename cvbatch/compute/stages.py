@@ -98,7 +98,8 @@ def predicted_blocks(
         zero_copy_batch=True,
         compute=ActorPoolStrategy(size=pools.num_actors, max_tasks_in_flight_per_actor=pools.units_in_flight),
         num_cpus=pools.actor_cpus,
-        num_gpus=pools.actor_gpus or None,
+        # asked for in this way, because Ray Data refuses num_gpus without a batch size, which would merge units
+        ray_remote_args_fn=partial(dict, num_gpus=pools.actor_gpus) if pools.actor_gpus else None,
         max_restarts=_ACTOR_RESTARTS,
         max_task_retries=_ACTOR_RETRIES,
     )

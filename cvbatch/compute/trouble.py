@@ -40,11 +40,15 @@ class Complaints(logging.Handler):
 
 def plain(error: BaseException) -> CvbatchError:
     """Return the error of ours that a worker raised, or one line with all that Ray knows behind it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, CvbatchError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    from ray.exceptions import RayTaskError
+
+    chain = [error]
+    while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for each in reversed(chain):
+        # what Ray wraps around an exception is of its class, too, but speaks in tracebacks
+        if isinstance(each, CvbatchError) and not isinstance(each, RayTaskError):
+            return each
     message = f"the run stopped: {_root_line(str(error)) or type(error).__name__}; the same command goes on"
     return RunError(message, details=str(error))
 

@@ -151,7 +151,7 @@ def one_line(start: Start) -> str:
     lines = start.err.splitlines()
     assert "Traceback" not in start.err
     (line,) = [line for line in lines if line.startswith("cvbatch: ")]
-    assert line == lines[-1]
+    assert line == lines[-1], start.err
     return line
 
 
