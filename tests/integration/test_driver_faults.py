@@ -65,10 +65,11 @@ def test_a_hundred_kills(trial: Trial) -> None:
     kill_and_go_on(trial, kills=100, rows=12_000, seed=3)
 
 
-@pytest.mark.parametrize("arguments", [("--takeover",), ()])
+@pytest.mark.parametrize("arguments", [("--takeover",), pytest.param((), marks=pytest.mark.slow)])
 def test_a_driver_that_slept_through_its_replacement_commits_nothing_more(
-    trial: Trial, arguments: tuple[str, ...]
+    tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
+    trial = Trial(tmp_path, None)  # on one head the sleeping one would keep its share of the CPUs
     trial.photos(300)
     trial.job(compute={"unit_rows": 8}, seconds=0.03)
     with trial.started() as old:
@@ -98,6 +99,7 @@ def test_of_two_starts_one_works_and_the_other_says_who(trial: Trial) -> None:
     trial.proven(200)
 
 
+@pytest.mark.slow
 def test_a_start_may_wait_for_the_other(trial: Trial) -> None:
     trial.photos(200)
     trial.job(compute={"unit_rows": 8}, seconds=0.03)

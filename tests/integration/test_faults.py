@@ -16,7 +16,7 @@ def trial(tmp_path: Path, ray_head: str) -> Trial:
     return Trial(tmp_path, ray_head)
 
 
-@pytest.mark.parametrize("deed", [DIES, SEGFAULTS])
+@pytest.mark.parametrize("deed", [DIES, pytest.param(SEGFAULTS, marks=pytest.mark.slow)])
 def test_a_poison_image_ends_as_one_error_row(trial: Trial, deed: int) -> None:
     trial.photos(48, {17: deed})
     trial.job(compute={"unit_rows": 16})
@@ -50,6 +50,7 @@ def test_an_image_on_which_the_model_raises_fails_alone(trial: Trial) -> None:
     assert failed(trial.proven(48)) == {17: "ValueError", 18: "ValueError"}
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_at_a_restart_comes_back(trial: Trial) -> None:
     trial.photos(48, {17: DIES})
     starts = trial.folder / "starts"
@@ -68,6 +69,7 @@ def test_a_model_that_does_not_load_at_a_restart_comes_back(trial: Trial) -> Non
     assert len(starts.read_text().splitlines()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", [HANGS, HANGS_IN_C])
 def test_an_image_that_hangs_ends_as_one_error_row(trial: Trial, deed: int) -> None:
     trial.photos(48, {17: deed})

@@ -69,7 +69,11 @@ def test_too_many_errors_end_the_run_and_the_commonest_is_named(trial: Trial) ->
 
 
 @pytest.mark.parametrize(
-    "limits", [{"stop_after": "9s"}, {"max_cost": 0.01, "price_per_node_hour": 4}], ids=["time", "money"]
+    "limits",
+    [
+        pytest.param({"stop_after": "9s"}, id="time"),
+        pytest.param({"max_cost": 0.01, "price_per_node_hour": 4}, id="money", marks=pytest.mark.slow),
+    ],
 )
 def test_a_start_ends_in_time_and_the_next_goes_on(trial: Trial, limits: dict[str, object]) -> None:
     trial.photos(500)
@@ -84,7 +88,7 @@ def test_a_start_ends_in_time_and_the_next_goes_on(trial: Trial, limits: dict[st
     trial.proven(500)
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("gpus", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_node_that_is_gone_costs_no_row(tmp_path: Path, gpus: int) -> None:
     """With logical GPUs the third actor finds no place any more, and its units are given up and done by the others."""
     from ray.cluster_utils import Cluster
