@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cvbatch.passes import compute
 from cvbatch.schema import ERROR, ERROR_TRANSIENT, ROW_ID, STATUS
 from cvbatch.session import Session
-from cvbatch.writing.files import Written
+from cvbatch.writing.files import Written, read_file
 from cvbatch.writing.ranges import Range, RowRanges, ranges_of
 from cvbatch.writing.records import DataFile, State
 from cvbatch.writing.store import Store
@@ -27,13 +26,15 @@ def failed_rows(store: Store, state: State, *, transient_only: bool) -> RowRange
         store: The output.
         state: Of its log.
         transient_only: Only those that may go better another time.
+
+    Raises:
+        CorruptionError: If a file of error rows cannot be read.
     """
     failed = RowRanges()
     for file in state.files.values():
         if not file.errors:
             continue
-        with store.open(file.path) as opened:
-            table = pq.read_table(opened, columns=[ROW_ID, STATUS, ERROR_TRANSIENT])
+        table = read_file(store, file, [ROW_ID, STATUS, ERROR_TRANSIENT])
         wanted = pc.equal(table[STATUS], ERROR)
         if transient_only:
             wanted = pc.and_(wanted, table[ERROR_TRANSIENT].fill_null(False))

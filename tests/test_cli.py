@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from cvbatch import commands
 from cvbatch.cli import main
 from cvbatch.config import load_job
-from tests.samples import photos
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import finish
+from tests.samples import commit, photos, planned, started
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -28,7 +31,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def parsed(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> argparse.Namespace:
     """What a command gets to see."""
     seen: list[argparse.Namespace] = []
-    monkeypatch.setattr(commands, name, lambda options: seen.append(options) or 7)
+
+    def command(options: argparse.Namespace) -> int:
+        seen.append(options)
+        return 7
+
+    monkeypatch.setattr(commands, name, command)
     assert main([name, *arguments]) == 7, "the command's answer is the exit code"
     return seen[0]
 
@@ -50,13 +58,18 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "--set", "compute.device"], "expected KEY=VALUE"),
         (["status"], "the following arguments are required: OUTPUT"),
         (["models", "poetry"], "argument task: invalid choice: 'poetry'"),
+        (["run", "--wait", "--takeover"], "argument --takeover: not allowed with argument --wait"),
+        (["status", "out", "--watch", "--json"], "argument --json: not allowed with argument --watch"),
+        (["retry"], "the following arguments are required: OUTPUT"),
+        (["retry", "out", "--errors", "some"], "argument --errors: invalid choice: 'some'"),
+        (["retry", "out", "--update"], "unrecognized arguments: --update"),
     ],
 )
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
     assert expected in refused(capsys, *arguments)
 
 
-@pytest.mark.parametrize("command", ["status", "verify"])
+@pytest.mark.parametrize("command", ["status", "verify", "retry"])
 def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     assert "holds no run; expected the output of cvbatch run" in refused(capsys, command, str(tmp_path))
     (tmp_path / "file").touch()
@@ -74,6 +87,8 @@ def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: P
             ("--set", "compute.precision=fp23"),
             "compute.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp23'",
         ),
+        (("--set", "compute.stop_after=soon"), "compute.stop_after: expected a time such as 8h, 90m or 1h 30m"),
+        (("--set", "compute.max_cost=5"), "compute: max_cost needs price_per_node_hour"),
     ],
 )
 def test_wrong_requests(
@@ -101,6 +116,43 @@ def test_options_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [model.model for model in job.models] == ["a", "b"]
 
 
+def test_a_run_that_is_not_finished_cannot_be_retried(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 4)
+    commit(started(store, plan.rows), 0, 2, failed=[1])
+    message = refused(capsys, "retry", store.root, "--errors", "all")
+    assert message == f"cvbatch: {store.root} is not finished: expected a finished run; cvbatch run goes on with it"
+
+
+def test_a_retry_without_anything_to_do_returns_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 4)
+    log = started(store, plan.rows)
+    commit(log, 0, 4, failed=[1])
+    finish(log)
+    assert main(["retry", store.root, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["rows"], answer["errors"], answer["finished"]) == (4, {"TruncatedImage": 1}, True)
+    assert main(["retry", store.root, "--errors", "transient", "--strict"]) == 3
+    assert Log(store, plan.rows).state.epoch == 1
+
+
+def test_watching_ends_when_the_run_is_finished(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, plan = planned(tmp_path, 4)
+    log, naps = started(store, plan.rows), list[float]()
+
+    def go_on(seconds: float) -> None:
+        naps.append(seconds)
+        commit(log, 2 * len(naps) - 2, 2 * len(naps))
+        if len(naps) == 2:
+            finish(log)
+
+    monkeypatch.setattr("cvbatch.commands.time.sleep", go_on)
+    assert main(["status", store.root, "--watch"]) == 0
+    assert len(naps) == 2
+    assert "4 of 4, 0 to go" in capsys.readouterr().out
+
+
 def test_options_that_are_not_given_lie_over_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert commands._flags(parsed(monkeypatch, "run", "job.yaml")) == {}
 
@@ -108,9 +160,31 @@ def test_options_that_are_not_given_lie_over_nothing(monkeypatch: pytest.MonkeyP
 def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed(monkeypatch, "status", "out").output == "out"
     assert parsed(monkeypatch, "verify", "out", "--deep").deep is True
+    assert parsed(monkeypatch, "status", "out", "--watch").watch is True
     assert parsed(monkeypatch, "models").task is None
     assert parsed(monkeypatch, "models", "detection", "--json").task == "detection"
     assert parsed(monkeypatch, "demo").output == "cvbatch-demo"
+
+
+def test_options_of_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = parsed(monkeypatch, "retry", "out")
+    assert (options.output, options.errors, options.takeover, options.strict, options.json) == (
+        "out",
+        "transient",
+        False,
+        False,
+        False,
+    )
+    options = parsed(monkeypatch, "retry", "out", "--errors", "all", "--takeover", "--strict", "--json")
+    assert (options.errors, options.takeover, options.strict, options.json) == ("all", True, True, True)
+
+
+@pytest.mark.parametrize("given", ["update", "wait", "takeover"])
+def test_options_of_a_run_that_somebody_may_work_on(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    options = parsed(monkeypatch, "run", f"--{given}")
+    assert {name: getattr(options, name) for name in ("update", "wait", "takeover")} == {
+        name: name == given for name in ("update", "wait", "takeover")
+    }
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from cvbatch.console import Terminal, counts, duration, models_table, summary_table
+from cvbatch.console import Terminal, counts, duration, models_table, status_table, summary_table
 from cvbatch.models.registry import list_models
+from cvbatch.summary import status
 from cvbatch.writing.log import Log
 from tests.samples import commit, planned, started
 
@@ -29,10 +31,28 @@ SUMMARY = {
 }
 
 
+STATUS = {
+    "output": "labels",
+    "rows_planned": 2_000,
+    "rows": 1_500,
+    "to_go": 500,
+    "removed": 0,
+    "errors": {"EmptyFile": 2},
+    "finished": False,
+    "starts": 3,
+    "holder": "process 7 on host",
+    "held": True,
+    "workers": 3,
+    "workers_planned": 4,
+    "rate": 10.0,
+    "seconds_left": 50.0,
+}
+
+
 def shown(what: object, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(what)
-    return console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    text = io.StringIO()
+    Console(file=text, width=width).print(what)
+    return text.getvalue()
 
 
 @pytest.fixture
@@ -56,6 +76,49 @@ def test_counts_put_the_most_frequent_first() -> None:
 def test_the_summary_names_what_failed() -> None:
     text = shown(summary_table(SUMMARY))
     for part in ("1,200", "EmptyFile 2", "/photos/a.jpg: 0 bytes", ".xmp 3", "40.0 images/s in 30.0 s", "cat 7"):
+        assert part in text
+
+
+def test_a_status_says_how_far_it_is_and_who_works_on_it() -> None:
+    text = shown(status_table(STATUS))
+    for part in (
+        "labels",
+        "running, 3 start(s), last by process 7 on host",
+        "1,500 of 2,000, 500 to go",
+        "EmptyFile 2",
+        "10.0 images/s, 50.0 s left",
+        "3 of 4 processes lately",
+    ):
+        assert part in text
+    assert "gone from the source" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "absent"),
+    [
+        ({"held": False}, "not running, 3 start(s)", ("left", "processes")),
+        ({"finished": True, "held": False}, "finished, 3 start(s)", ("left", "processes")),
+        ({"removed": 1_200}, "gone from the source │ 1,200", ()),
+        ({"rate": 0.0, "seconds_left": None}, "0.0 images/s", ("left",)),
+        ({"workers": None, "workers_planned": None}, "running", ("processes", "None")),
+        ({"workers": 0, "workers_planned": 4}, "0 of 4 processes lately", ()),
+        ({"errors": {}}, "none", ("EmptyFile",)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_status_leaves_out_what_does_not_apply(
+    change: dict[str, Any], expected: str, absent: tuple[str, ...]
+) -> None:
+    text = shown(status_table({**STATUS, **change}))
+    assert expected in text
+    assert not [word for word in absent if word in text]
+
+
+def test_a_status_as_it_is_made_can_be_shown(log: Log) -> None:
+    commit(log, 0, 4, failed=[2])
+    log.remove([(1, 2)])
+    text = shown(status_table(status(log.store.root, log)))
+    for part in ("running, 1 start(s)", "4 of 10, 6 to go", "TruncatedImage 1", "gone from the source"):
         assert part in text
 
 

@@ -95,6 +95,82 @@ def test_a_file_that_is_gone_is_corruption(run: tuple[LocalStore, Log]) -> None:
         predictions.read(store.root)
 
 
+def test_images_that_are_gone_are_marked_at_any_time(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    log.remove([(2, 4), (10, 11)])
+    frame = predictions.read(store.root)
+    assert frame.loc[frame["source_removed"], "row_id"].tolist() == [2, 3, 10]
+    commit(log, 4, 8)
+    finish(log)
+    frame = predictions.read(store.root)
+    assert frame.loc[frame["source_removed"], "row_id"].tolist() == [2, 3, 10]
+    assert len(frame) == ROWS, "their rows stay"
+    again = started(store, ROWS)
+    again.remove([(0, 1)], back=[(2, 3)])
+    frame = predictions.read(store.root)
+    assert frame.loc[frame["source_removed"], "row_id"].tolist() == [0, 3, 10]
+
+
+def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    log.remove([(9, 11)])
+    assert predictions.read(store.root, columns=["source_removed"])["source_removed"].tolist() == [
+        row in (9, 10) for row in (0, 1, 2, 3, 8, 9, 10, 11)
+    ]
+    frame = predictions.read(store.root, columns=["source_removed", "row_id"], filter=pads.field("status") == "error")
+    assert frame.to_dict("list") == {"source_removed": [True], "row_id": [9]}
+    assert "source_removed" not in predictions.read(store.root, columns=["row_id"]).columns
+    assert "source_removed" not in predictions.open_dataset(store.root).schema.names
+
+
+def test_after_a_replacement_the_new_rows_alone_are_read(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    commit(log, 4, 8)
+    finish(log)
+    second = started(store, ROWS)
+    [old] = [file for file in second.state.files.values() if file.errors]
+    new = write_blocks(_job(store, second.epoch), [block(9, 10, classification_label=["cat"])]).files
+    assert (predictions.read(store.root)["status"] == "error").sum() == 1, "it is written, but does not count yet"
+    second.replace([old.path], new, [(9, 10)])
+    assert old.path in store.sizes(DATA)
+    for _ in range(2):  # while it goes on, and when it is finished
+        frame = predictions.read(store.root)
+        assert frame["row_id"].tolist() == list(range(ROWS))
+        assert (frame["status"].tolist()[9], frame["classification_label"].tolist()[9]) == ("ok", "cat")
+        if not second.state.final:
+            finish(second)
+    assert old.path not in store.sizes(DATA)
+    assert pd.read_parquet(store.root)["row_id"].sort_values().tolist() == list(range(ROWS))
+
+
+def test_a_reader_that_was_overtaken_by_a_retry_reads_again(
+    run: tuple[LocalStore, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, log = run
+    commit(log, 4, 8)
+    finish(log)
+    open_dataset, overtakes = predictions._dataset, [True]
+
+    def overtaken(*arguments: Any) -> Any:
+        dataset = open_dataset(*arguments)
+        if overtakes.pop():
+            second = started(store, ROWS)
+            [old] = [file for file in second.state.files.values() if file.errors]
+            second.replace([old.path], write_blocks(_job(store, second.epoch), [block(9, 10)]).files, [(9, 10)])
+            finish(second)
+            overtakes.append(False)
+        return dataset
+
+    monkeypatch.setattr(predictions, "_dataset", overtaken)
+    frame = predictions.read(store.root)
+    assert frame["row_id"].tolist() == list(range(ROWS))
+    assert set(frame["status"]) == {"ok"}
+
+
+def _job(store: LocalStore, epoch: int) -> WriteJob:
+    return WriteJob(store.root, epoch, predictions_schema(spec().fields()))
+
+
 def _plan(store: LocalStore) -> Any:
     plan = load_plan(store)
     assert plan is not None

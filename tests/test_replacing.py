@@ -14,7 +14,7 @@ import pytest
 
 from cvbatch import predictions, replacing
 from cvbatch.config import ComputeConfig
-from cvbatch.errors import FencedError, RowError, RunError
+from cvbatch.errors import CorruptionError, FencedError, RowError, RunError
 from cvbatch.replacing import failed_rows, recompute
 from cvbatch.schema import predictions_schema
 from cvbatch.session import Session
@@ -89,6 +89,17 @@ def test_files_of_good_rows_are_not_read_for_failed_ones(run: Run) -> None:
         if not file.errors:
             run.store.delete(file.path)
     assert len(failed_rows(run.store, run.log.state, transient_only=False)) == 6
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"], ids=["missing", "damaged"])
+def test_a_file_of_error_rows_that_cannot_be_read_is_named(run: Run, content: bytes | None) -> None:
+    path = next(file.path for file in run.log.state.files.values() if file.errors)
+    run.store.delete(path)
+    if content is not None:
+        run.store.path(path).write_bytes(content)
+    with pytest.raises(CorruptionError, match=f"{path} cannot be read: ") as caught:
+        failed_rows(run.store, run.log.state, transient_only=False)
+    assert "\n" not in str(caught.value)
 
 
 def test_only_what_is_asked_for_is_computed_and_only_its_files_are_replaced(run: Run) -> None:

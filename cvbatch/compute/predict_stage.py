@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, error_columns
 from cvbatch.compute.pieces import pieces, sizes_of, views_of
-from cvbatch.errors import CvbatchError, DeviceLostError, RowError
+from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
 from cvbatch.writing.files import MEASURES, WORKER
@@ -90,20 +90,23 @@ def _load_patiently(options: PredictOptions) -> Predictor:
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
     one, Ray would leave the pool one actor smaller, and say nothing.
     """
+    if not _started_anew():
+        return _load(options)
     for pause in _PAUSES:
-        try:
-            return _load(options)
-        except (CvbatchError, OSError, RuntimeError):
-            if not _started_anew():
-                raise
-            time.sleep(pause)
+        loaded = attempt("predict", lambda: _load(options))  # a factory of somebody else's may raise anything
+        if not isinstance(loaded, RowError):
+            return loaded
+        time.sleep(pause)
     os._exit(_NOT_LOADED)
 
 
 def _started_anew() -> bool:
     import ray  # the driver imports this module before Ray is set up
 
-    return ray.is_initialized() and bool(ray.get_runtime_context().was_current_actor_reconstructed)
+    if not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
 def _load(options: PredictOptions) -> Predictor:

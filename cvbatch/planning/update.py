@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cvbatch.config import Job
 from cvbatch.errors import RowError, SourceError, attempt
@@ -21,6 +20,7 @@ from cvbatch.planning.plan import Part, Plan, all_parts, read_part, write_part
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, LOCATION, Source
 from cvbatch.sources.fetch import read_local
+from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import RowRanges, ranges_of
 
@@ -165,8 +165,7 @@ def _hashes(log: Log, rows: RowRanges) -> dict[int, str | None]:
     found: dict[int, str | None] = {}
     for file in log.state.files.values():
         if any(rows.overlaps(*pair) for pair in file.ranges):
-            with log.store.open(file.path) as opened:
-                table = pq.read_table(opened, columns=[ROW_ID, "content_sha256"])
+            table = read_file(log.store, file, [ROW_ID, "content_sha256"])
             found |= dict(zip(table[ROW_ID].to_pylist(), table["content_sha256"].to_pylist(), strict=True))
     return found
 

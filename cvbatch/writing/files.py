@@ -87,13 +87,22 @@ def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> t
     """
     store, tables = open_store(job.output), []
     for file in files:
-        try:
-            with store.open(file.path) as opened:
-                table = pq.read_table(opened, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
+        table = read_file(store, file)
         tables.append(table.filter(pa.array(~without.contains(table[ROW_ID].to_numpy()))))
     return write_blocks(job, tables).files
+
+
+def read_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a committed file, or some of its columns.
+
+    Raises:
+        CorruptionError: If it cannot be read.
+    """
+    try:
+        with store.open(file.path) as opened:
+            return pq.read_table(opened, columns=columns, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _workers(table: pa.Table) -> dict[str, dict[str, Any]]:

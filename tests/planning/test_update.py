@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from cvbatch.errors import RunError, SourceError
+from cvbatch.errors import CorruptionError, RunError, SourceError
 from cvbatch.planning.plan import all_parts, make_plan, read_part
 from cvbatch.planning.units import cut
 from cvbatch.planning.update import check_source, update
@@ -274,6 +274,14 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_is_not_gone(
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert rows_of(run.update().state.removed) == [0]
+
+
+def test_labels_of_a_changed_image_that_cannot_be_read_are_named(run: Run, source: Path) -> None:
+    change(source / "0005.jpg", b"changed")
+    path = next(file.path for file in run.read().state.files.values() if file.ranges == ((5, 6),))
+    run.store.path(path).write_bytes(b"damaged")
+    with pytest.raises(CorruptionError, match=f"{path} cannot be read: "):
+        run.update()
 
 
 def test_a_source_without_any_image_is_refused(run: Run, source: Path) -> None:
