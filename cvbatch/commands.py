@@ -34,18 +34,11 @@ def run(options: argparse.Namespace) -> int:
     from cvbatch.pipeline import run as label
 
     job, folder = _job(options)
-    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
-        try:
-            state = label(
-                job,
-                terminal,
-                pythonpath=folder,
-                refresh=options.update,
-                wait=options.wait,
-                takeover=options.takeover,
-            )
-        except KeyboardInterrupt:
-            raise RunError(f"stopped; what is written is committed. Go on with: {_same_command()}") from None
+    stopped = f"stopped; what is written is committed. Go on with: {_same_command()}"
+    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible(stopped):
+        state = label(
+            job, terminal, pythonpath=folder, refresh=options.update, wait=options.wait, takeover=options.takeover
+        )
     return _sum_up(job.output.uri, state, options)
 
 
@@ -55,11 +48,8 @@ def plan(options: argparse.Namespace) -> int:
 
     job, folder = _job(options)
     console = Console(file=sys.stdout)
-    with _native_output_aside(), _interruptible():
-        try:
-            found = estimate(job, pythonpath=folder)
-        except KeyboardInterrupt:
-            raise RunError("stopped; nothing was planned") from None
+    with _native_output_aside(), _interruptible("stopped; nothing was planned"):
+        found = estimate(job, pythonpath=folder)
     if options.json:
         return _write_json(found)
     console.print(estimate_table(found))
@@ -73,11 +63,9 @@ def retry(options: argparse.Namespace) -> int:
     folder = open_run(options.output)[1].pythonpath
     if folder is not None:
         sys.path.insert(0, folder)
-    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible():
-        try:
-            state = label_again(options.output, options.errors, terminal, takeover=options.takeover)
-        except KeyboardInterrupt:
-            raise RunError(f"stopped; what is replaced stays. Go on with: {_same_command()}") from None
+    stopped = f"stopped; what is replaced stays. Go on with: {_same_command()}"
+    with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible(stopped):
+        state = label_again(options.output, options.errors, terminal, takeover=options.takeover)
     return _sum_up(options.output, state, options)
 
 
@@ -106,8 +94,7 @@ def verify(options: argparse.Namespace) -> int:
     """`cvbatch verify`."""
     from cvbatch.writing.verify import verify as prove
 
-    store, plan = open_run(options.output)
-    log = Log(store, plan.rows, whole=True)
+    log = _log(options.output, whole=True)
     verdict = prove(log.store, log, deep=options.deep)
     if options.json:
         _write_json({**asdict(verdict), "proven": verdict.proven})
@@ -182,14 +169,21 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def _log(output: str) -> Log:
+def _log(output: str, *, whole: bool = False) -> Log:
     store, plan = open_run(output)
-    return Log(store, plan.rows)
+    return Log(store, plan.rows, whole=whole)
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM is treated like Ctrl-C; a second one of either ends the process at once."""
+def _interruptible(stopped: str | None = None) -> Iterator[None]:
+    """SIGTERM is treated like Ctrl-C; a second one of either ends the process at once.
+
+    Args:
+        stopped: What to say of it; None leaves the interruption as it is.
+
+    Raises:
+        RunError: With these words.
+    """
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -198,6 +192,10 @@ def _interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        if stopped is None:
+            raise
+        raise RunError(stopped) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

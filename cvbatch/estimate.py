@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, certified
 from cvbatch.compute.cluster import Cluster
-from cvbatch.compute.decode_stage import DecodeOptions
 from cvbatch.compute.engine import Engine
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.config import Job
 from cvbatch.errors import SourceError
 from cvbatch.models.registry import resolve
+from cvbatch.planning.units import spread
 from cvbatch.schema import ROW_ID
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import Source
@@ -45,10 +46,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     with Engine(job.output.uri, pythonpath) as engine:
         models = engine.probe(models)
         cluster = engine.connect()
-        views = tuple(dict.fromkeys(model.view for model in models))
-        decode = DecodeOptions(views=views, max_pixels=job.source.max_pixels, exif=job.source.exif)
-        asked = Asked(tuple(models), decode, job.compute)
-        certificate = certified(asked, cluster, lambda count: _spread(rows, count), rows=None)
+        certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=None)
     pools = size_pools(cluster, job.compute, models, images, certificate)
     return {
         "images": images,
@@ -80,11 +78,10 @@ def _speed(
         rate = min(pools.num_actors * predict, cores * decode)
         bottleneck = "predict" if pools.num_actors * predict < cores * decode else "decode"
         cores_per_gpu = predict / decode
-    hours = images / rate / 3600
     cost = None if price_per_node_hour is None else price_per_node_hour * cluster.nodes * 1e6 / rate / 3600
     return {
         "rate": rate,
-        "seconds": hours * 3600,
+        "seconds": images / rate,
         "bottleneck": bottleneck,
         "decode_per_core": decode,
         "predict_per_actor": predict,
@@ -101,14 +98,8 @@ def _listed(source: Source, limit: int | None) -> tuple[int, int, pa.Table]:
         chunk = chunk if limit is None else chunk.slice(0, limit - count)
         count += chunk.num_rows
         size += sum(value or 0 for value in chunk["image_bytes"].to_pylist())
-        some.append(_spread(chunk, _PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
+        some.append(spread(chunk, _PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
         if count == limit:
             break
     rows = pa.concat_tables(some) if some else pa.table({})
     return count, size, rows.add_column(0, ROW_ID, pa.array(range(rows.num_rows), pa.int64()))
-
-
-def _spread(rows: pa.Table, count: int) -> pa.Table:
-    """At most so many rows, evenly spread."""
-    few = min(rows.num_rows, count)
-    return rows.take(pa.array([at * rows.num_rows // few for at in range(few)], pa.int64())) if few else rows

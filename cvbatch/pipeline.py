@@ -110,7 +110,7 @@ def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *,
     log, job = Log(store, plan.rows), _as_given(Job.model_validate(plan.job))
     models = resolve(job.models)
     claim(store, log.read, takeover=takeover)
-    if len(log.state.accepted) < log.state.planned or len(log.state.stale):
+    if log.state.left:
         raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
     if log.state.final and not len(failed) and finish_tail(log):

@@ -37,7 +37,7 @@ class Session:
         self._compute = compute
         self._record = Record()
         self._stack = ExitStack()
-        self._rows = self._failed = 0
+        self._failed = 0
 
     def __enter__(self) -> Session:
         self.log.open()
@@ -62,13 +62,13 @@ class Session:
             RunError: If too many of the rows of this start are errors.
         """
         self._record.add(written, sum(file.rows for file in accepted))
-        self._rows += sum(file.rows for file in accepted)
         self._failed += sum(sum(file.errors.values()) for file in accepted)
-        share = self._failed / max(1, self._rows)
-        if self._rows >= _FIRST_ROWS and share > self._compute.max_error_share:
+        rows = self._record.rows
+        share = self._failed / max(1, rows)
+        if rows >= _FIRST_ROWS and share > self._compute.max_error_share:
             (commonest, count), *_ = self._record.errors.most_common(1)
             raise RunError(
-                f"{self._failed:,} of the last {self._rows:,} rows are errors, {count:,} of them {commonest}, and "
+                f"{self._failed:,} of the last {rows:,} rows are errors, {count:,} of them {commonest}, and "
                 f"compute.max_error_share is {self._compute.max_error_share:g}; mend the source, or raise the share, "
                 "and the same command goes on"
             )
@@ -80,8 +80,7 @@ class Session:
             RunError: If it is, and work is left.
         """
         state = self.log.state
-        left = state.planned - len(state.accepted) + len(state.stale)
-        if self.engine.time_is_up and left:
+        if self.engine.time_is_up and state.left:
             raise RunError(
                 f"stopped in time, as compute.stop_after or compute.max_cost asks: {len(state.accepted):,} of "
                 f"{state.planned:,} rows are committed; the same command goes on"

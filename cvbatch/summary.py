@@ -76,14 +76,12 @@ def status(output: str, log: Log) -> dict[str, Any]:
     """
     state, beat = log.state, last_beat(log.store, log.state)
     done = len(state.accepted)
-    again = sum(high - low for pair in state.stale for low, high in state.accepted.within(*pair))
-    to_go = state.planned - done + again
     rate = _rate(state)
     return {
         "output": output,
         "rows_planned": state.planned,
         "rows": done,
-        "to_go": to_go,
+        "to_go": state.left,
         "removed": len(state.removed),
         "ok": done - state.errors.total(),
         "errors": dict((+state.errors).most_common()),
@@ -94,7 +92,7 @@ def status(output: str, log: Log) -> dict[str, Any]:
         "workers": beat.get("workers"),
         "workers_planned": beat.get("workers_planned"),
         "rate": rate,
-        "seconds_left": to_go / rate if rate else None,
+        "seconds_left": state.left / rate if rate else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools, uses_gpu
 from cvbatch.compute.trouble import plain
 from cvbatch.compute.tuning import Trial
-from cvbatch.config import ComputeConfig
+from cvbatch.config import ComputeConfig, Job
 from cvbatch.models.spec import ModelSpec
 from cvbatch.writing.store import Store
 
@@ -29,6 +29,13 @@ class Asked:
     models: tuple[ModelSpec, ...]
     decode: DecodeOptions
     compute: ComputeConfig
+
+    @staticmethod
+    def of(job: Job, models: Sequence[ModelSpec]) -> Asked:
+        """What a job asks for, with its models complete."""
+        views = tuple(dict.fromkeys(model.view for model in models))
+        decode = DecodeOptions(views=views, max_pixels=job.source.max_pixels, exif=job.source.exif)
+        return Asked(tuple(models), decode, job.compute)
 
 
 def setting_of_run(store: Store, asked: Asked, cluster: Cluster, rows: int, sample: Sample) -> Certificate:

@@ -17,7 +17,7 @@ from cvbatch.decode import Decoded, decode
 from cvbatch.errors import RowError, attempt
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
-from cvbatch.sources.entries import LOCATION, MODIFIED
+from cvbatch.sources.entries import LOCATION, MODIFIED, exact_paths
 from cvbatch.sources.fetch import read_local
 from cvbatch.views import View, apply, enough
 from cvbatch.writing.files import MEASURES
@@ -73,12 +73,8 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
         was used up, the encoded bytes.
     """
     _give_way()
-    paths = [
-        exact if exact is not None else os.fsencode(uri)
-        for uri, exact in zip(rows["image_uri"].to_pylist(), rows[LOCATION].to_pylist(), strict=True)
-    ]
     carried = [name for name in rows.column_names if name not in (LOCATION, MODIFIED)]
-    return _decode_all(rows.select(carried), [partial(_fetch, path) for path in paths], options)
+    return _decode_all(rows.select(carried), [partial(_fetch, path) for path in exact_paths(rows)], options)
 
 
 @lru_cache(maxsize=1)

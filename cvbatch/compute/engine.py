@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Cluster, Startup
-from cvbatch.compute.decode_stage import DecodeOptions, error_columns
+from cvbatch.compute.decode_stage import error_columns
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
@@ -103,20 +103,13 @@ class Engine:
         self.cluster, self._compute = self._startup.ready(), job.compute
         if (allowed := allowed_seconds(job.compute, self.cluster.nodes)) is not None:
             self._deadline = self._started + allowed
-        views = tuple(dict.fromkeys(model.view for model in models))
-        decode = DecodeOptions(views=views, max_pixels=job.source.max_pixels, exif=job.source.exif)
-        store = open_store(self._output)
-        self.certificate = setting_of_run(
-            store,
-            Asked(tuple(models), decode, job.compute),
-            self.cluster,
-            rows,
-            partial(read_sample, store, all_parts(plan, state)),
-        )
+        asked, store = Asked.of(job, models), open_store(self._output)
+        sample = partial(read_sample, store, all_parts(plan, state))
+        self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(
             output=self._output,
-            decode=replace(decode, scaled=self.pools.scaled_decode),
+            decode=replace(asked.decode, scaled=self.pools.scaled_decode),
             device=self.pools.device,
             precision=self.pools.precision,
             batch_size=self.pools.batch_size,

@@ -1,16 +1,32 @@
-"""A decoded unit as the predictor takes it: pieces whose pixels fit the budget, views, sizes."""
+"""The predictor of a process, and a decoded unit as it takes it: pieces whose pixels fit the budget, views, sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.models.spec import ModelSpec
 from cvbatch.pixels import unpack
 from cvbatch.views import View
+
+if TYPE_CHECKING:
+    from cvbatch.models.predictor import Predictor
+
+
+def load_predictor(
+    models: Sequence[ModelSpec], device: str, precision: str, batch_size: int | None, threads: int
+) -> Predictor:
+    """Load the models of a job in the process that predicts."""
+    from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
+
+    # logical CPUs of the cluster may be more than this machine has cores
+    threads = min(threads, local_cores())
+    return Predictor(models, device=device, precision=precision, batch_size=batch_size, threads=threads)
 
 
 def pieces(unit: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, error_columns
-from cvbatch.compute.pieces import pieces, sizes_of, views_of
+from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
@@ -110,18 +109,9 @@ def _started_anew() -> bool:
 
 
 def _load(options: PredictOptions) -> Predictor:
-    from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
-
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    return Predictor(
-        plan.models,
-        device=options.device,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        # logical CPUs of the cluster may be more than this machine has cores
-        threads=min(options.threads, local_cores()),
-    )
+    return load_predictor(plan.models, options.device, options.precision, options.batch_size, options.threads)
 
 
 def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:

@@ -135,7 +135,7 @@ class Cache:
     def __init__(self, device: str, models: Sequence[ModelSpec], threads: int) -> None:
         key = {
             "device": device,
-            "processor": _processor(),
+            "processor": processor(),
             "threads": threads,
             "models": [{**model.to_json(), "weights_path": None, "alias": None} for model in models],
             "versions": versions(),
@@ -169,7 +169,8 @@ def _may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:
     return compute.scaled_decode != "off" and enough(model.view for model in models) is not None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     named: Iterator[str] = (match.group(1) for match in re.finditer(r"model name\s*: (.*)", _cpuinfo()))
     return next(named, platform.processor() or platform.machine())
 

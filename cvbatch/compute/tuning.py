@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cvbatch.compute.agreement import agree
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS, DecodeOptions, fetch_and_decode
-from cvbatch.compute.pieces import pieces, sizes_of, views_of
+from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.compute.settings import REFERENCE, Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import OK, STATUS
@@ -80,16 +80,8 @@ class _Answer:
 
 
 def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
-    from cvbatch.models.predictor import Predictor  # torch is loaded in workers only
-
-    predictor = Predictor(
-        trial.models,
-        device=trial.device,
-        precision=setting.precision,
-        batch_size=trial.batch_size,
-        threads=min(trial.threads, local_cores()),
-    )
-    options = DecodeOptions(trial.decode.views, trial.decode.max_pixels, trial.decode.exif, setting.scaled_decode)
+    predictor = load_predictor(trial.models, trial.device, setting.precision, trial.batch_size, trial.threads)
+    options = replace(trial.decode, scaled=setting.scaled_decode)
     found, sizes, decoding, predicting = list[Mapping[str, pa.Array]](), list[tuple[int, int]](), 0.0, 0.0
     view_bytes = 0
     for table, seconds in _decoded(rows, options):

@@ -17,7 +17,7 @@ from cvbatch.config import Job
 from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
-from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source
+from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source, exact_paths
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import Range
 from cvbatch.writing.records import State
@@ -147,7 +147,7 @@ def write_parts(
     *,
     first_row_id: int,
     limit: int | None,
-    known: frozenset[tuple[str, bytes | None]] = frozenset(),
+    known: frozenset[bytes] = frozenset(),
 ) -> tuple[list[dict[str, Any]], bool]:
     """List the source into plan parts.
 
@@ -156,7 +156,7 @@ def write_parts(
         source: What to list.
         first_row_id: Row id of the first new image.
         limit: End when so many rows are planned in all.
-        known: Images that are planned already, by URI and exact location.
+        known: Exact paths of images that are planned already.
 
     Returns:
         The parts, and whether the listing came to its end.
@@ -169,16 +169,21 @@ def write_parts(
         if source.numbered:
             chunk = chunk.slice(max(0, first_row_id - seen))
         elif known:
-            chunk = chunk.filter(pa.array([key not in known for key in _keys(chunk)]))
+            chunk = chunk.filter(pa.array([key not in known for key in exact_paths(chunk)]))
         room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
         if room:
-            table = chunk.slice(0, room)
-            table = table.add_column(0, ROW_ID, pa.array(range(row_id, row_id + room), pa.int64()))
-            parts.append({"path": write_part(store, table), "first_row_id": row_id, "rows": room})
+            parts.append(add_part(store, chunk.slice(0, room), row_id))
             row_id += room
         if room < chunk.num_rows:
             return parts, False
     return parts, True
+
+
+def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any]:
+    """Write new images as a part whose row ids begin with `first_row_id`."""
+    row_ids = pa.array(range(first_row_id, first_row_id + images.num_rows), pa.int64())
+    path = write_part(store, images.add_column(0, ROW_ID, row_ids))
+    return {"path": path, "first_row_id": first_row_id, "rows": images.num_rows}
 
 
 def write_part(store: Store, table: pa.Table) -> str:
@@ -188,9 +193,9 @@ def write_part(store: Store, table: pa.Table) -> str:
     return path
 
 
-def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[tuple[str, bytes | None]]:
-    """Every planned image by URI and exact location."""
-    return frozenset(key for part in parts for key in _keys(read_part(store, part, ["image_uri", LOCATION])))
+def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
+    """The exact path of every planned image."""
+    return frozenset(path for part in parts for path in exact_paths(read_part(store, part, ["image_uri", LOCATION])))
 
 
 def all_parts(plan: Plan, state: State) -> list[Part]:
@@ -250,10 +255,6 @@ def _differences(path: str, there: Any, asked: Any) -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _keys(table: pa.Table) -> list[tuple[str, bytes | None]]:
-    return list(zip(table["image_uri"].to_pylist(), table[LOCATION].to_pylist(), strict=True))
 
 
 def _write(table: pa.Table, local: str) -> None:

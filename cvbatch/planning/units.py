@@ -20,7 +20,6 @@ MAX_UNIT_BYTES: Final = 32 << 20
 """A unit holds at most so many encoded bytes, unless one image alone is larger."""
 TYPICAL_IMAGE_BYTES: Final = 200_000
 """Stands for sizes that the listing did not tell."""
-
 _SAMPLED_PARTS: Final = 16
 
 
@@ -78,17 +77,20 @@ def read_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:
         parts: As `all_parts` gives them.
         count: How many rows.
     """
-    spread = [parts[at] for at in _spread(len(parts), _SAMPLED_PARTS)]
-    tables = []
-    for part in spread:
-        table = read_part(store, part)
-        tables.append(table.take(pa.array(_spread(table.num_rows, -(-count // len(spread))))))
+    some = [parts[at] for at in _positions(len(parts), _SAMPLED_PARTS)]
+    tables = [spread(read_part(store, part), -(-count // len(some))) for part in some]
     return pa.concat_tables(tables).slice(0, count).combine_chunks()
 
 
-def _spread(length: int, count: int) -> list[int]:
+def spread(rows: pa.Table, count: int) -> pa.Table:
+    """At most so many rows, evenly spread."""
+    return rows.take(pa.array(_positions(rows.num_rows, count), pa.int64()))
+
+
+def _positions(length: int, count: int) -> list[int]:
     """At most so many positions, evenly spread over a length."""
-    return sorted({at * length // min(length, count) for at in range(min(length, count))})
+    few = min(length, count)
+    return [at * length // few for at in range(few)]
 
 
 def read_unit(output: str, unit: Unit) -> pa.Table:

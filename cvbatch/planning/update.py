@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -16,9 +15,9 @@ import pyarrow.compute as pc
 
 from cvbatch.config import Job
 from cvbatch.errors import RowError, SourceError, attempt
-from cvbatch.planning.plan import Part, Plan, all_parts, read_part, write_part
+from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
 from cvbatch.schema import ROW_ID
-from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, LOCATION, Source
+from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, Source, exact_paths
 from cvbatch.sources.fetch import read_local
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
@@ -88,7 +87,7 @@ def _planned(log: Log, plan: Plan) -> pa.Table:
 
 def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
     """Chunks of the source with the row id of each image, or −1 where it is new."""
-    index = None if source.numbered else pd.Index(_keys(planned))
+    index = None if source.numbered else pd.Index(exact_paths(planned))
     position = 0
     for chunk in source.chunks():
         chunk = _cast(chunk, planned.schema)
@@ -96,7 +95,7 @@ def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.
             rows = np.arange(position, position + chunk.num_rows)
             rows[rows >= planned.num_rows] = -1
         else:
-            rows = index.get_indexer(pd.Index(_keys(chunk)))
+            rows = index.get_indexer(pd.Index(exact_paths(chunk)))
         position += chunk.num_rows
         yield chunk, rows.astype(np.int64)
 
@@ -151,7 +150,7 @@ def _other_content(log: Log, changed: pa.Table) -> _Flags:
     """Which files have another content than when they were labelled; also those that were errors."""
     before = _hashes(log, RowRanges(ranges_of(changed[ROW_ID].to_numpy())))
     with ThreadPoolExecutor(_THREADS) as pool:
-        now = list(pool.map(_hash, _keys(changed)))
+        now = list(pool.map(_hash, exact_paths(changed)))
     pairs = zip(changed[ROW_ID].to_pylist(), now, strict=True)
     return np.array([sha is None or before.get(row) != sha for row, sha in pairs], np.bool_)
 
@@ -179,14 +178,6 @@ def _extend(log: Log, new: list[pa.Table], changed: list[Part], limit: int | Non
     for start in range(0, room, CHUNK_ROWS):
         assert table is not None, "there are rows"
         part = table.slice(start, min(CHUNK_ROWS, room - start))
-        row_ids = pa.array(range(first + start, first + start + part.num_rows), pa.int64())
-        path = write_part(log.store, part.add_column(0, ROW_ID, row_ids))
-        parts.append({"path": path, "first_row_id": first + start, "rows": part.num_rows})
+        parts.append(add_part(log.store, part, first + start))
     if parts or changed:
         log.extend(parts, complete=room == rows, changed=changed)
-
-
-def _keys(table: pa.Table) -> list[bytes]:
-    """What a file is known by: the exact bytes of its path."""
-    pairs = zip(table["image_uri"].to_pylist(), table[LOCATION].to_pylist(), strict=True)
-    return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]

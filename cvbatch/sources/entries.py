@@ -52,6 +52,12 @@ def readable(path: bytes) -> str:
     return path.decode("utf-8", errors="backslashreplace")
 
 
+def exact_paths(entries: pa.Table) -> list[bytes]:
+    """The exact bytes of each path: what a file is read by, and known by."""
+    pairs = zip(entries["image_uri"].to_pylist(), entries[LOCATION].to_pylist(), strict=True)
+    return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]
+
+
 def entry_table(paths: list[bytes], sizes: list[int | None], modified: list[int | None]) -> pa.Table:
     """Build a chunk from absolute paths, sizes in bytes and times in nanoseconds."""
     uris = [readable(path) for path in paths]

@@ -165,7 +165,7 @@ class Log:
             RunError: If rows are missing.
         """
         with self._holding():
-            if missing := self.state.planned - len(self.state.accepted) + len(self.state.stale):
+            if missing := self.state.left:
                 raise RunError(f"{self.store.root}: {missing} rows are missing; the same cvbatch run goes on")
             self._append({"type": "final", "rows": self.state.planned})
             return self.state.next_seq - 1

@@ -104,6 +104,12 @@ class State:
         """Whether the last record is `final`."""
         return self.last is not None and self.last["type"] == "final"
 
+    @property
+    def left(self) -> int:
+        """Rows that are still to be computed, for the first time or anew."""
+        again = sum(high - low for pair in self.stale for low, high in self.accepted.within(*pair))
+        return self.planned - len(self.accepted) + again
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for a snapshot."""
         plain = {name: getattr(self, name) for name in _PLAIN}
@@ -161,10 +167,11 @@ class State:
         self.next_seq += 1
 
     def _commit(self, record: Record) -> None:
-        for file in map(DataFile.from_json, record["files"]):
+        files = [DataFile.from_json(data) for data in record["files"]]
+        for file in files:
             self._add(file, record)
             self.stale.exclude(file.ranges)
-        self._computed(record, sum(DataFile.from_json(data).rows for data in record["files"]))
+        self._computed(record, sum(file.rows for file in files))
 
     def check_replace(self, record: Record) -> None:
         """Refuse a replacement whose rows are not those that it replaces.

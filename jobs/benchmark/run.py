@@ -10,8 +10,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from report import page
 from sections import ALL_PEERS, SECTIONS, Sizes
 
+from cvbatch.compute.settings import cpu_has_bf16, processor
 from cvbatch.versions import versions
 
 _RESULTS = Path(__file__).resolve().parent / "results"
@@ -60,12 +59,10 @@ def main() -> None:
 
 
 def _about() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": model.group(1) if model else platform.processor(),
-        "bf16": "avx512_bf16" in cpuinfo,
+        "processor": processor(),
+        "bf16": cpu_has_bf16(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
         "command": "python jobs/benchmark/run.py " + " ".join(sys.argv[1:]),

@@ -13,6 +13,8 @@ from images import make_images
 from measuring import cvbatch, fresh, limits_around, script
 from peers import PEERS
 
+from cvbatch.compute.settings import cpu_has_bf16
+
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 _MODELS = {
     "efficientnet_lite0": 1_000,
@@ -64,7 +66,7 @@ def models(sizes: Sizes) -> dict[str, Any]:
     for model, count in _MODELS.items():
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
-        precision = "fp32" if model == "efficientnet_lite0" else cvbatch_precision()
+        precision = "bf16" if cpu_has_bf16() and model != "efficientnet_lite0" else "fp32"
         arguments = (*arguments, "--set", f"compute.precision={precision}")
         run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
         limit, done = limits_around(photos, model, precision, min(count, 64), run)
@@ -112,11 +114,6 @@ def growth(sizes: Sizes) -> dict[str, Any]:
 def nodes(sizes: Sizes) -> dict[str, Any]:
     """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
-
-
-def cvbatch_precision() -> str:
-    """What random weights run at on this machine."""
-    return "bf16" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "fp32"
 
 
 def _photos(sizes: Sizes, count: int) -> Path:
