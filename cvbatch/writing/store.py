@@ -13,7 +13,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
+
+import pyarrow as pa
 
 from cvbatch.errors import CorruptionError, OutputError, RunError
 from cvbatch.locations import local_path
@@ -38,8 +40,12 @@ class Store(Protocol):
     def read(self, name: str) -> bytes:
         """Return an object; raises FileNotFoundError if there is none."""
 
-    def open(self, name: str) -> BinaryIO:
-        """Open an object for reading at any position; raises FileNotFoundError if there is none."""
+    def open(self, name: str) -> pa.NativeFile:
+        """Open an object for reading at any position; raises FileNotFoundError if there is none.
+
+        Arrow reads in threads of its own, and may let go of a file in one of them while the process ends: a file of
+        Python's would be waited for then, and the process aborted.
+        """
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object as a whole, over what was there."""
@@ -107,11 +113,12 @@ class LocalStore:
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file:
-            return file.read()
+            data: bytes = file.read()
+            return data
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> pa.NativeFile:
         try:
-            return self.path(name).open("rb")
+            return pa.OSFile(str(self.path(name)))
         except NotADirectoryError:
             raise FileNotFoundError(errno.ENOENT, "no such object", name) from None
         except PermissionError:
