@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cvbatch.setting import Setting
 from cvbatch.writing.records import State
 
 _LINE_EVERY_SECONDS = 15.0
@@ -129,9 +130,7 @@ def estimate_table(found: Mapping[str, Any]) -> Table:
         rows.append(("CPU cores per GPU", f"{found['cpu_cores_per_gpu']:.1f}"))
     if found["cost_per_million"] is not None:
         rows.append(("cost", f"{found['cost_per_million']:.2f} per million images"))
-    setting = found["parity"]["setting"]
-    scaled = ", large JPEGs scaled while decoding" if setting["scaled_decode"] else ""
-    rows.append(("setting", f"{setting['precision']}{scaled}: {found['parity']['reason']}"))
+    rows.append(("setting", f"{Setting(**found['parity']['setting'])}: {found['parity']['reason']}"))
     return facts(rows)
 
 
@@ -149,7 +148,22 @@ def status_table(status: Mapping[str, Any]) -> Table:
     rows.append(("rate", f"{status['rate']:.1f} images/s{left}"))
     if status["held"] and status["workers_planned"]:
         rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes lately"))
+        rows += _held_back(status)
     return facts(rows, title=status["output"])
+
+
+def _held_back(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which stage a run waits for, and how much of their time the processes that predict have nothing to do."""
+    shares, idle = found["busy_shares"], found["idle_shares"]
+    rows = []
+    if shares:
+        held_back = max(shares, key=lambda stage: shares[stage])
+        at_work = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+        rows.append(("held back by", f"{held_back} (at work since the first commit: {at_work})"))
+    if idle:
+        each = f"{min(idle):.0%}" if len(idle) == 1 else f"{min(idle):.0%} to {max(idle):.0%} of {len(idle)} processes"
+        rows.append(("predicting idled", each))
+    return rows
 
 
 def _from_here(uri: str) -> str:
@@ -169,10 +183,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         rows.append(("rate", f"{summary['rate']:.1f} images/s in {duration(summary['seconds'])}"))
         stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
         rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
-        if shares := summary["busy_shares"]:
-            held_back, *_ = sorted(shares, key=lambda stage: -shares[stage])
-            at_work = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
-            rows.append(("held back by", f"{held_back} (at work since the first commit: {at_work})"))
+        rows += _held_back(summary)
     rows += [(f"{alias}: most often", counts(labels)) for alias, labels in summary["top_labels"].items()]
     rows.append(("predictions", summary["output"]))
     return facts(rows)

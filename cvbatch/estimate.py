@@ -46,7 +46,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     with Engine(job.output.uri, pythonpath) as engine:
         models = engine.probe(models)
         cluster = engine.connect()
-        certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=None)
+        certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=images, always=True)
     pools = size_pools(cluster, job.compute, models, images, certificate)
     return {
         "images": images,

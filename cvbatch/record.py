@@ -37,6 +37,14 @@ class Worker:
     rows: int = 0
     seconds: float = 0.0
     """Time in which it predicted."""
+    seconds_before: float = 0.0
+    """Of that, what was spent on its first delivery: that began before the process was seen."""
+
+    @property
+    def idle_share(self) -> float | None:
+        """How much of the time between its first delivery and its last one it had nothing to predict."""
+        elapsed = self.seen_last - self.seen_first
+        return max(0.0, 1 - (self.seconds - self.seconds_before) / elapsed) if elapsed > 0 else None
 
 
 @dataclass(slots=True)
@@ -72,7 +80,7 @@ class Record:
             for file in each.files:
                 self.errors.update(file.errors)
             for name, work in each.workers.items():
-                worker = self.workers.setdefault(name, Worker(seen_first=now))
+                worker = self.workers.setdefault(name, Worker(seen_first=now, seconds_before=work["seconds"]))
                 worker.rows += work["rows"]
                 worker.seconds += work["seconds"]
                 worker.seen_last = now
@@ -87,6 +95,11 @@ class Record:
             stage: min(1.0, (self.stage_seconds[stage] - self._before[stage]) / (elapsed * count))
             for stage, count in slots.items()
         }
+
+    def idle_shares(self) -> list[float]:
+        """How much each predicting process idled, as far as that is known."""
+        shares = (worker.idle_share for worker in list(self.workers.values()))
+        return [share for share in shares if share is not None]
 
     def active_workers(self) -> int:
         """How many processes have delivered lately."""
@@ -111,7 +124,7 @@ class Record:
             "command": sys.argv,
             "cluster": cluster and asdict(cluster),
             "pools": pools and asdict(pools),
-            "precision": pools and pools.precision,
+            "precision": pools and pools.setting.precision,
             "parity": certificate and certificate.to_json(),
             "finished": state.final,
             "stopped_by": stopped_by
@@ -125,7 +138,10 @@ class Record:
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
             "busy_shares": self.busy_shares(pools) if pools else {},
-            "workers": [{**json.loads(name), **asdict(worker)} for name, worker in self.workers.items()],
+            "workers": [
+                {**json.loads(name), **asdict(worker), "idle_share": worker.idle_share}
+                for name, worker in self.workers.items()
+            ],
             "rows_this_start": self.rows,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,

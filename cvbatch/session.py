@@ -88,4 +88,9 @@ class Session:
 
     def _facts(self) -> dict[str, Any]:
         pools = self.engine.pools
-        return {"workers": self._record.active_workers(), "workers_planned": pools.num_actors if pools else 0}
+        return {
+            "workers": self._record.active_workers(),
+            "workers_planned": pools.num_actors if pools else 0,
+            "busy_shares": self._record.busy_shares(pools) if pools else {},
+            "idle_shares": self._record.idle_shares(),
+        }

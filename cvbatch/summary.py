@@ -54,6 +54,9 @@ def summarise(output: str, state: State) -> dict[str, Any]:
         "rate": record.get("rows_this_start", 0) / seconds if seconds else 0.0,
         "stage_seconds": record.get("stage_seconds", {}),
         "busy_shares": record.get("busy_shares", {}),
+        "idle_shares": [
+            worker["idle_share"] for worker in record.get("workers", []) if worker["idle_share"] is not None
+        ],
         "skipped": record.get("skipped", {}),
         "unreadable": record.get("unreadable", []),
         "top_labels": {
@@ -91,6 +94,8 @@ def status(output: str, log: Log) -> dict[str, Any]:
         "held": _held(log),
         "workers": beat.get("workers"),
         "workers_planned": beat.get("workers_planned"),
+        "busy_shares": beat.get("busy_shares", {}),
+        "idle_shares": beat.get("idle_shares", []),
         "rate": rate,
         "seconds_left": state.left / rate if rate else None,
     }

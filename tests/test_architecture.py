@@ -14,7 +14,21 @@ import cvbatch
 
 ROOT = Path(cvbatch.__file__).parent
 LAYERS = (
-    ("errors", "schema", "config", "complaints", "locations", "versions", "views", "formats", "guards", "exif"),
+    (
+        "errors",
+        "schema",
+        "config",
+        "complaints",
+        "locations",
+        "versions",
+        "views",
+        "formats",
+        "guards",
+        "exif",
+        "machine",
+        "caches",
+        "setting",
+    ),
     ("decode", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
     ("record", "passes", "session", "replacing", "pipeline", "estimate"),
@@ -29,6 +43,7 @@ WITH_TORCH = {
         "cam",
         "checkpoint",
         "classifier",
+        "compiled",
         "detector",
         "generate",
         "lite0",

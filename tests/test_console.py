@@ -25,6 +25,7 @@ SUMMARY = {
     "rate": 40.0,
     "seconds": 30.0,
     "busy_shares": {"decode": 0.25, "predict": 0.9},
+    "idle_shares": [0.04],
     "stage_seconds": {"decode": 3.0},
     "top_labels": {"classification": {"cat": 7}},
     "output": "labels",
@@ -44,6 +45,8 @@ STATUS = {
     "held": True,
     "workers": 3,
     "workers_planned": 4,
+    "busy_shares": {"decode": 0.9, "predict": 0.25},
+    "idle_shares": [0.7, 0.75, 0.8],
     "rate": 10.0,
     "seconds_left": 50.0,
 }
@@ -120,6 +123,16 @@ def test_a_status_as_it_is_made_can_be_shown(log: Log) -> None:
     text = shown(status_table(status(log.store.root, log)))
     for part in ("running, 1 start(s)", "4 of 10, 6 to go", "TruncatedImage 1", "gone from the source"):
         assert part in text
+
+
+def test_what_holds_a_run_back_is_named() -> None:
+    text = shown(summary_table(SUMMARY))
+    assert "predict (at work since the first commit: decode 25%, predict 90%)" in text
+    assert "4%" in text
+    text = shown(status_table(STATUS))
+    assert "decode (at work" in text
+    assert "70% to 80% of 3 processes" in text
+    assert "idled" not in shown(status_table({**STATUS, "busy_shares": {}, "idle_shares": []}))
 
 
 def test_paths_below_the_working_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

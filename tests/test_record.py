@@ -91,6 +91,9 @@ def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.Monke
     assert (first["seen_first"], first["seen_last"]) == (1_000.0, 1_060.0)
     assert (second["host"], second["rows"], second["seen_last"]) == ("two", 2, 1_000.0)
     assert (third["pid"], third["batch_sizes"]) == (3, {"tags": 4})
+    assert first["idle_share"] == pytest.approx(1 - 0.5 / 60), "what came at first was done before"
+    assert third["idle_share"] is None
+    assert record.idle_shares() == [first["idle_share"]]
 
 
 def test_whoever_has_delivered_nothing_for_minutes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

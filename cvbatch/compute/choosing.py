@@ -10,12 +10,14 @@ import pyarrow as pa
 from cvbatch.compute import settings
 from cvbatch.compute.cluster import Cluster
 from cvbatch.compute.decode_stage import DecodeOptions
-from cvbatch.compute.settings import REFERENCE, Certificate
+from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import size_pools, uses_gpu
 from cvbatch.compute.trouble import plain
 from cvbatch.compute.tuning import Trial
 from cvbatch.config import ComputeConfig, Job
+from cvbatch.models.packages import compilable, package
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
 from cvbatch.writing.store import Store
 
 Sample = Callable[[int], pa.Table]
@@ -53,18 +55,18 @@ def setting_of_run(store: Store, asked: Asked, cluster: Cluster, rows: int, samp
     """
     if (there := settings.kept(store)) is not None:
         return there
-    found = settings.fixed(asked.compute, asked.models, on_gpu=uses_gpu(cluster, asked.compute))
-    return settings.keep(store, found or certified(asked, cluster, sample, rows=rows))
+    return settings.keep(store, settings.fixed(asked.compute) or certified(asked, cluster, sample, rows=rows))
 
 
-def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int | None) -> Certificate:
+def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, always: bool = False) -> Certificate:
     """The certificate of these models on this machine.
 
     Args:
         asked: What it is for.
         cluster: Connected.
         sample: For measuring.
-        rows: Images to go: where measuring would not pay for them, the reference is taken. None always measures.
+        rows: Images to go: what does not pay for them is not measured.
+        always: Measure even so, and what was measured before again.
 
     Raises:
         RunError: If the measuring fails.
@@ -73,20 +75,49 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int | Non
 
     from cvbatch.compute.remote import measure_settings
 
-    reference = Certificate(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
-    pools = size_pools(cluster, asked.compute, asked.models, rows or settings.SAMPLE, reference)
+    on_gpu = uses_gpu(cluster, asked.compute)
+    guess = settings.unmeasured(asked.compute, asked.models, on_gpu=on_gpu)
+    pools = size_pools(cluster, asked.compute, asked.models, rows, guess)
     cache = settings.Cache(pools.device, asked.models, pools.threads)
-    tried = settings.candidates(asked.compute, asked.models, on_gpu=pools.device == "cuda")
-    if rows is not None:
-        if (known := cache.load()) is not None and known.setting in tried:
-            return known
-        if not settings.worth_searching(rows, tried):
-            return reference
-    trial = Trial(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, tuple(tried))
+    tried = settings.candidates(asked.compute, asked.models, on_gpu=on_gpu)
+    pays_below = settings.compile_pays_below(rows)
+    if not always:
+        known = _known(cache, tried)
+        searching = settings.worth_searching(rows, tried, asked.models)
+        if known is not None and (not searching or _thorough(known, asked, pays_below)):
+            return known if _ready(known, asked, cluster, pays_below) else known.uncompiled()
+        if not searching:
+            return guess
+    trial = Trial(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, tuple(tried), pays_below)
     try:
-        found = settings.choose(measure_settings(sample(settings.SAMPLE), trial, pools))
+        measured = measure_settings(sample(settings.SAMPLE), trial, pools)
     except RayError as error:
         raise plain(error) from None
+    found = settings.choose(measured, has_answers=trial.has_answers)
     if found.measured_enough:
         cache.save(found)
     return found
+
+
+def _known(cache: settings.Cache, tried: Sequence[Setting]) -> Certificate | None:
+    """What was measured before, if the job still allows it."""
+    known = cache.load()
+    if known is None or Setting(known.setting.precision, scaled_decode=known.setting.scaled_decode) not in tried:
+        return None
+    return known
+
+
+def _thorough(known: Certificate, asked: Asked, pays_below: float) -> bool:
+    """Whether a longer search would find nothing more for this run."""
+    rates = known.rates()
+    pays = rates is not None and rates["together"] < pays_below and any(map(compilable, asked.models))
+    return known.tried_compiling or not pays
+
+
+def _ready(known: Certificate, asked: Asked, cluster: Cluster, pays_below: float) -> bool:
+    """Whether the run can wait for what must be compiled first; another node may have to do that anew."""
+    rates = known.rates()
+    if not known.setting.compiled or (rates is not None and rates["together"] < pays_below):
+        return True
+    packages = [package(model, known.setting) for model in asked.models if compilable(model)]
+    return cluster.local and all(path.exists() for path in packages)

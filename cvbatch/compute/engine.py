@@ -109,9 +109,9 @@ class Engine:
         self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(
             output=self._output,
-            decode=replace(asked.decode, scaled=self.pools.scaled_decode),
+            decode=replace(asked.decode, scaled=self.pools.setting.scaled_decode),
             device=self.pools.device,
-            precision=self.pools.precision,
+            setting=self.pools.setting,
             batch_size=self.pools.batch_size,
             threads=self.pools.threads,
         )
@@ -223,6 +223,6 @@ def _about(models: Sequence[ModelSpec], pools: Pools) -> dict[str, Any]:
     """What the Parquet metadata says of the models and versions."""
     return {
         "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
-        "precision": pools.precision,
+        "precision": pools.setting.precision,
         "versions": versions(),
     }

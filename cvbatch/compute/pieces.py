@@ -12,6 +12,7 @@ from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, pixels_column
 from cvbatch.models.spec import ModelSpec
 from cvbatch.pixels import unpack
+from cvbatch.setting import Setting
 from cvbatch.views import View
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def load_predictor(
-    models: Sequence[ModelSpec], device: str, precision: str, batch_size: int | None, threads: int
+    models: Sequence[ModelSpec], device: str, setting: Setting, batch_size: int | None, threads: int
 ) -> Predictor:
     """Load the models of a job in the process that predicts."""
     from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
 
     # logical CPUs of the cluster may be more than this machine has cores
     threads = min(threads, local_cores())
-    return Predictor(models, device=device, precision=precision, batch_size=batch_size, threads=threads)
+    return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
 
 
 def pieces(unit: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:

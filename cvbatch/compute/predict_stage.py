@@ -19,6 +19,7 @@ from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
+from cvbatch.setting import Setting
 from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
 
@@ -38,7 +39,7 @@ class PredictOptions:
     output: str
     decode: DecodeOptions
     device: str
-    precision: str
+    setting: Setting
     batch_size: int | None
     threads: int
 
@@ -111,7 +112,7 @@ def _started_anew() -> bool:
 def _load(options: PredictOptions) -> Predictor:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    return load_predictor(plan.models, options.device, options.precision, options.batch_size, options.threads)
+    return load_predictor(plan.models, options.device, options.setting, options.batch_size, options.threads)
 
 
 def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:

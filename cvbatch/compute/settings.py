@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from cvbatch.caches import cache_folder
 from cvbatch.config import ComputeConfig
+from cvbatch.machine import cpu_has_bf16, instructions, processor
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import REFERENCE, Setting
 from cvbatch.versions import versions
 from cvbatch.views import enough
 from cvbatch.writing.store import Store, create_surely
@@ -24,20 +24,14 @@ SAMPLE: Final = 320
 """Images to try; some may be broken."""
 _SEARCH_SHARE: Final = 0.03
 """A search may cost this share of the expected run."""
-_WORTH_IT: Final = 1.03
+_REFINING: Final = 96
+"""Images, for each of the first settings, on which the best is refined."""
+_COMPILE_SECONDS: Final = 60.0
+"""What compiling one network takes on two cores."""
+NOT_APPLICABLE: Final = "parity: not applicable, random weights"
+WORTH_IT: Final = 1.03
 """A setting must be so much faster than the reference; less may be chance."""
 _KEPT: Final = "_cvbatch/setting.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What decides between speed and the last digit."""
-
-    precision: str
-    scaled_decode: bool = False
-
-
-REFERENCE: Final = Setting("fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +55,83 @@ class Certificate:
     @property
     def measured_enough(self) -> bool:
         """Whether it speaks for other images, too."""
-        return bool(self.candidates) and all(each["images"] >= NEEDED for each in self.candidates)
+        return bool(self.candidates) and self.candidates[0]["images"] >= NEEDED
+
+    @property
+    def tried_compiling(self) -> bool:
+        """Whether a compiled network is among the candidates."""
+        return any(each["setting"].get("compiled") for each in self.candidates)
+
+    def uncompiled(self) -> Certificate:
+        """The same, if nothing may be compiled."""
+        if not self.setting.compiled:
+            return self
+        best = fastest(each for each in self.candidates if not each["setting"].get("compiled"))
+        return Certificate(
+            Setting(**best["setting"]), f"{self.reason}; compiling would not pay for this run", self.candidates
+        )
 
     def rates(self) -> Mapping[str, float] | None:
         """Measured `decode_per_core` and `predict` images per second of the setting, if it was measured."""
         return next((each["rates"] for each in self.candidates if each["setting"] == asdict(self.setting)), None)
 
 
-def fixed(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> Certificate | None:
-    """The setting that needs no measuring; None if there is a choice that parity decides."""
-    if compute.precision != "auto":
-        return Certificate(Setting(compute.precision), "as the job asks")
+def fixed(compute: ComputeConfig) -> Certificate | None:
+    """The setting that the job asks for; None if it leaves the choice."""
+    return None if compute.precision == "auto" else Certificate(Setting(compute.precision), "as the job asks")
+
+
+def unmeasured(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> Certificate:
+    """What a run takes for which measuring does not pay."""
     if all(model.random for model in models):
         precision = "bf16" if on_gpu or cpu_has_bf16() else "fp32"
-        return Certificate(Setting(precision, _may_scale(compute, models)), "parity: not applicable, random weights")
-    return None
+        setting = Setting(precision, scaled_decode=_may_scale(compute, models))
+        return Certificate(setting, f"a guess; {NOT_APPLICABLE}")
+    return Certificate(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
 
 
 def candidates(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> list[Setting]:
-    """The reference and everything that may be faster."""
+    """The reference, and what is compared with it first."""
     precisions = ["fp32"]
     if not all(model.kind == "python" for model in models):  # such a model decides for itself
         precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if cpu_has_bf16() else []
     scaled = [False, True] if _may_scale(compute, models) else [False]
-    return [Setting(precision, each) for precision in precisions for each in scaled]
+    return [Setting(precision, scaled_decode=each) for precision in precisions for each in scaled]
 
 
-def worth_searching(rows: int, settings: Sequence[Setting]) -> bool:
-    """Whether a search costs little against the run itself."""
-    return len(settings) > 1 and SAMPLE * len(settings) <= _SEARCH_SHARE * rows
+def worth_searching(rows: int, settings: Sequence[Setting], models: Sequence[ModelSpec]) -> bool:
+    """Whether there is something to find, and a search costs little against the run itself."""
+    if len(settings) == 1 and all(model.kind == "python" for model in models):
+        return False
+    return (SAMPLE + _REFINING) * len(settings) <= _SEARCH_SHARE * rows
 
 
-def choose(measured: Sequence[Mapping[str, Any]]) -> Certificate:
+def compile_pays_below(rows: int) -> float:
+    """A run slower than so many images per second is worth the time that compiling takes."""
+    return _SEARCH_SHARE * rows / _COMPILE_SECONDS
+
+
+def fastest(measured: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The fastest setting that agrees with the reference."""
+    return max((each for each in measured if each["passed"]), key=lambda each: each["rates"]["together"])
+
+
+def choose(measured: Sequence[Mapping[str, Any]], *, has_answers: bool) -> Certificate:
     """Take the fastest setting whose answers agree with the reference.
 
     Args:
         measured: For each setting `{setting, images, rates, agreement, passed}`; the reference comes first.
+        has_answers: Whether there are answers to protect.
     """
-    reference = measured[0]
-    best = max((each for each in measured if each["passed"]), key=lambda each: each["rates"]["together"])
-    if reference["images"] < NEEDED:
+    reference, best = measured[0], fastest(measured)
+    if has_answers and reference["images"] < NEEDED:
         reason = f"the reference: a faster setting needs {NEEDED} good images to agree on, got {reference['images']}"
         return Certificate(REFERENCE, reason, tuple(measured))
-    if best["rates"]["together"] < _WORTH_IT * reference["rates"]["together"]:
+    if best["rates"]["together"] < WORTH_IT * reference["rates"]["together"]:
         best = reference
     reason = f"the fastest of {len(measured)} settings that agrees with fp32 on {best['images']} images of the run"
+    if not has_answers:
+        reason = f"the fastest of {len(measured)} settings; {NOT_APPLICABLE}"
     return Certificate(Setting(**best["setting"]), reason, tuple(measured))
 
 
@@ -135,14 +161,13 @@ class Cache:
     def __init__(self, device: str, models: Sequence[ModelSpec], threads: int) -> None:
         key = {
             "device": device,
-            "processor": processor(),
+            "processor": [processor(), instructions()],
             "threads": threads,
             "models": [{**model.to_json(), "weights_path": None, "alias": None} for model in models],
             "versions": versions(),
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._path = home / "cvbatch" / "settings" / f"{digest}.json"
+        self._path = cache_folder("settings") / f"{digest}.json"
 
     def load(self) -> Certificate | None:
         """The certificate of an earlier run on this machine."""
@@ -154,29 +179,10 @@ class Cache:
 
     def save(self, certificate: Certificate) -> None:
         """Keep a certificate for the next run."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(certificate.to_json()))
         temporary.replace(self._path)
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this machine's processor computes with bfloat16 at full speed."""
-    return "avx512_bf16" in _cpuinfo()
-
-
 def _may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:
     return compute.scaled_decode != "off" and enough(model.view for model in models) is not None
-
-
-def processor() -> str:
-    """Name of this machine's processor."""
-    named: Iterator[str] = (match.group(1) for match in re.finditer(r"model name\s*: (.*)", _cpuinfo()))
-    return next(named, platform.processor() or platform.machine())
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""

@@ -13,6 +13,7 @@ from cvbatch.compute.settings import Certificate
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
 from cvbatch.views import View
 
 _UNIT_SECONDS: Final = 4.0
@@ -34,8 +35,7 @@ class Pools:
     """The stages' shares of the cluster."""
 
     device: str
-    precision: str
-    scaled_decode: bool
+    setting: Setting
     num_actors: int
     actor_cpus: float
     actor_gpus: float
@@ -105,8 +105,7 @@ def size_pools(
         unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))
     return Pools(
         device="cuda" if on_gpu else "cpu",
-        precision=certificate.setting.precision,
-        scaled_decode=certificate.setting.scaled_decode,
+        setting=certificate.setting,
         num_actors=actors,
         actor_cpus=cpus,
         actor_gpus=1.0 if on_gpu else 0.0,

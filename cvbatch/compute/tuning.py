@@ -1,4 +1,8 @@
-"""Measure settings on images of the run, in the kind of process that will predict."""
+"""Measure settings on images of the run, in the kind of process that will predict.
+
+First everything that changes answers a lot (precision, scaled decoding); then, one after another, what else may be
+faster than the best of those: a setting is measured on all images only if it is faster on some.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,15 @@ from cvbatch.compute.agreement import agree
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS, DecodeOptions, fetch_and_decode
 from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
-from cvbatch.compute.settings import REFERENCE, Setting
+from cvbatch.compute.settings import WORTH_IT, fastest
+from cvbatch.errors import RowError, attempt
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import OK, STATUS
+from cvbatch.setting import REFERENCE, Setting
 from cvbatch.views import enough
 
+SOME: Final = 96
+"""Images on which a setting must be faster before it is measured on all."""
 _ROWS_AT_ONCE: Final = 32
 _WARM_UP: Final = 8
 
@@ -33,41 +41,108 @@ class Trial:
     threads: int
     batch_size: int | None
     settings: tuple[Setting, ...]
+    """The reference, and others to compare with it."""
+    compile_pays_below: float = 0.0
+    """Networks are compiled only if the run is slower than so many images per second."""
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are answers to protect: random weights have none."""
+        return not all(model.random for model in self.models)
 
 
 def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
-    """Measure each setting on some images.
+    """Measure settings on some images.
 
     Args:
         rows: Rows of the plan.
-        trial: The models and settings; the first setting is the reference.
+        trial: The models and settings.
 
     Returns:
-        For each setting `{setting, images, rates, view_bytes, agreement, passed}`. Rates are images per second:
-        `decode_per_core`, `predict` with all threads, and `together`, where both share the cores. Settings that scale
-        while decoding are left out where no image is large enough for that.
+        For each setting `{setting, images, rates, agreement, passed}`; the first is the reference. Rates are images
+        per second: `decode_per_core`, `predict` with all threads, and `together`, where both share the cores.
+        Settings that scale while decoding are left out where no image is large enough for that. One that cannot be
+        built has no rates, did not pass, and tells of its `error`.
     """
     reference = _answer(rows, trial, trial.settings[0])
     smallest = enough(trial.decode.views)
     large = smallest is not None and any(min(size) >= 2 * smallest for size in reference.sizes)
-    measured = []
-    for setting in (each for each in trial.settings if large or not each.scaled_decode):
-        answer = reference if setting == trial.settings[0] else _answer(rows, trial, setting)
+    measured = [_judged(trial.settings[0], reference, reference, trial)]
+    for setting in trial.settings[1:]:
+        if large or not setting.scaled_decode:
+            measured.append(_judged(setting, _answer(rows, trial, setting), reference, trial))
+    for step in _STEPS:
+        for setting in step(fastest(measured), trial):
+            measured += _if_faster(rows, setting, reference, trial, fastest(measured)["rates"]["together"])
+    return measured
+
+
+def _if_faster(
+    rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial, rate: float
+) -> Iterator[dict[str, Any]]:
+    found = attempt("predict", lambda: _answer(rows.slice(0, SOME), trial, setting))  # a compiler may fail in any way
+    if isinstance(found, RowError):
+        yield {"setting": asdict(setting), "images": 0, "rates": {}, "agreement": {}, "passed": False} | {
+            "error": f"{found.type}: {found.message}"
+        }
+    elif _rates(found, trial)["together"] > WORTH_IT * rate:
+        yield _judged(setting, _answer(rows, trial, setting), reference, trial)
+    else:
+        some = {"setting": asdict(setting), "images": len(found.sizes), "rates": _rates(found, trial)}
+        yield {**some, "agreement": {}, "passed": False}
+
+
+def _judged(setting: Setting, answer: _Answer, reference: _Answer, trial: Trial) -> dict[str, Any]:
+    agreement = {}
+    if setting != REFERENCE and trial.has_answers:
         agreement = {
             spec.alias: agree(spec, reference.columns, answer.columns, reference.sizes) for spec in trial.models
         }
-        exact = setting == REFERENCE
-        measured.append(
-            {
-                "setting": asdict(setting),
-                "images": len(answer.sizes),
-                "rates": _rates(answer, trial),
-                "view_bytes": answer.view_bytes / max(1, len(answer.sizes)),
-                "agreement": {} if exact else agreement,
-                "passed": exact or all(each["passed"] for each in agreement.values()),
-            }
-        )
-    return measured
+    return {
+        "setting": asdict(setting),
+        "images": len(answer.sizes),
+        "rates": _rates(answer, trial),
+        "agreement": agreement,
+        "passed": all(each["passed"] for each in agreement.values()),
+    }
+
+
+def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    from cvbatch.models.packages import compilable
+
+    pays = best["rates"]["together"] < trial.compile_pays_below
+    setting = Setting(**best["setting"])
+    return [replace(setting, compiled=True)] if pays and any(map(compilable, trial.models)) else []
+
+
+def _channels_first(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    setting = Setting(**best["setting"])
+    return [] if setting.compiled or _own(trial) else [replace(setting, channels_last=False)]
+
+
+def _one_lane(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    more = trial.threads > 1 or trial.device != "cpu"
+    return [replace(Setting(**best["setting"]), lanes=1)] if more and not _own(trial) else []
+
+
+def _padded(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    batches = trial.device != "cpu" or (trial.batch_size or 1) > 1
+    detects = any(model.task == "detection" and model.kind == "torchvision" for model in trial.models)
+    return [replace(Setting(**best["setting"]), padded=True)] if batches and detects else []
+
+
+def _batch_sizes(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    if trial.batch_size is not None or _own(trial):
+        return []
+    return [replace(Setting(**best["setting"]), batch_factor=factor) for factor in (0.5, 2.0)]
+
+
+def _own(trial: Trial) -> bool:
+    """Whether all models decide for themselves."""
+    return all(model.kind == "python" for model in trial.models)
+
+
+_STEPS: Final = (_channels_first, _one_lane, _compiled, _padded, _batch_sizes)
 
 
 @dataclass(slots=True)
@@ -76,18 +151,15 @@ class _Answer:
     sizes: list[tuple[int, int]]
     decode_seconds: float
     predict_seconds: float
-    view_bytes: int
 
 
 def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
-    predictor = load_predictor(trial.models, trial.device, setting.precision, trial.batch_size, trial.threads)
+    predictor = load_predictor(trial.models, trial.device, setting, trial.batch_size, trial.threads)
     options = replace(trial.decode, scaled=setting.scaled_decode)
     found, sizes, decoding, predicting = list[Mapping[str, pa.Array]](), list[tuple[int, int]](), 0.0, 0.0
-    view_bytes = 0
     for table, seconds in _decoded(rows, options):
         views, here = views_of(table, options), sizes_of(table)
         decoding += seconds
-        view_bytes += sum(image.nbytes for images in views.values() for image in images)
         if not found:
             predictor.predict({view: images[:_WARM_UP] for view, images in views.items()}, here[:_WARM_UP])
         started = time.perf_counter()
@@ -95,7 +167,7 @@ def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
         predicting += time.perf_counter() - started
         sizes += here
     columns = {name: pa.concat_arrays([each[name] for each in found]) for name in (found[0] if found else ())}
-    return _Answer(columns, sizes, decoding, predicting, view_bytes)
+    return _Answer(columns, sizes, decoding, predicting)
 
 
 def _decoded(rows: pa.Table, options: DecodeOptions) -> Iterator[tuple[pa.Table, float]]:

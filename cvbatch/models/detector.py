@@ -13,12 +13,14 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cvbatch.models.network import Answers, Image, Size
 from cvbatch.models.spec import ModelSpec
-from cvbatch.models.tensors import to_numpy
+from cvbatch.models.tensors import to_device, to_numpy
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
 
 _INSIDE = 0.5
 """Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""
+
+_PADDING = 0.15
 
 
 class Detector:
@@ -27,17 +29,23 @@ class Detector:
     Args:
         module: Placed on its device.
         device: Where images go.
+        padded: Let images of similar sizes share a batch.
     """
 
-    def __init__(self, module: nn.Module, device: str) -> None:
+    def __init__(self, module: nn.Module, device: str, *, padded: bool = False) -> None:
+        self._padded = padded
         self._transform = _SmallMasks.like(module.transform)
         module.transform = self._transform
         self._module = module
         self._device = device
 
     def batch_key(self, image: Image) -> Hashable:
-        """The size after the model's own resizing and padding: a larger padding would change the answers."""
-        return self._transform.padded_size(image.shape[0], image.shape[1])
+        """The size after the model's own resizing and padding: a larger padding changes the answers a little."""
+        height, width = self._transform.padded_size(image.shape[0], image.shape[1])
+        if not self._padded:
+            return height, width
+        step = self._transform.similar
+        return math.ceil(height / step), math.ceil(width / step)
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
@@ -48,7 +56,7 @@ class Detector:
         }
 
     def _tensor(self, image: Image) -> Tensor:
-        pixels = torch.tensor(image).to(self._device).permute(2, 0, 1)
+        pixels = to_device(np.array(image), self._device).permute(2, 0, 1)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
@@ -105,6 +113,13 @@ class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvisio
         step = self.size_divisible
         resized = (math.floor(height * scale), math.floor(width * scale))
         return (math.ceil(resized[0] / step) * step, math.ceil(resized[1] / step) * step)
+
+    @property
+    def similar(self) -> int:
+        """Pixels that the sides of a batch may be rounded up to, without more than `_PADDING` more pixels."""
+        spare = self.min_size[-1] * (math.sqrt(1 + _PADDING) - 1)
+        step: int = self.size_divisible
+        return step * (1 + int(spare / step))
 
     def postprocess(
         self,

@@ -37,12 +37,13 @@ class Lite0:
     """EfficientNet-Lite0.
 
     Args:
-        module: Placed on its device.
+        features: From a batch to the last feature map; see `Features`.
+        head: From features to scores, at each position.
         batch: Makes batches as its weights want them.
     """
 
-    def __init__(self, module: nn.Module, batch: Normalised) -> None:
-        self._module: Any = module
+    def __init__(self, features: Callable[[Tensor], Tensor], head: nn.Module, batch: Normalised) -> None:
+        self._features, self._head = features, head
         self._batch = batch
 
     def batch_key(self, image: Image) -> Hashable:
@@ -51,7 +52,7 @@ class Lite0:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        features: Tensor = self._module.extract_features(self._batch(images))
+        features = self._features(self._batch(images))
         by_threshold: dict[float, list[list[cam.Region]]] = {}
         answers: dict[str, Sequence[Any]] = {}
         for spec in specs:
@@ -71,11 +72,34 @@ class Lite0:
         pooled = features.float().mean(dim=(2, 3))
         if spec.task == "embedding":
             return list(to_numpy(pooled))
-        return list(to_numpy(torch.softmax(self._module._fc(pooled).float(), dim=1)))
+        return list(to_numpy(torch.softmax(self._head(pooled).float(), dim=1)))
 
     def _regions(self, spec: ModelSpec, features: Tensor, threshold: float) -> list[list[cam.Region]]:
-        maps = self._module._fc(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
+        maps = self._head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
         return [cam.regions(each, emitted(spec), threshold) for each in maps]
+
+
+class Features(nn.Module):
+    """The network without its head.
+
+    Args:
+        module: The whole network, placed on its device.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module: Any = module
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The last feature map: (batch, channels, height, width)."""
+        features: Tensor = self._module.extract_features(batch)
+        return features
+
+
+def head(module: nn.Module) -> nn.Module:
+    """The layer that turns features into scores."""
+    layer: nn.Module = module.get_submodule("_fc")
+    return layer
 
 
 def construct(num_classes: int) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from cvbatch.models import python_network, registry
 from cvbatch.models.network import Network
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
 
 
 def network_key(spec: ModelSpec) -> Hashable:
@@ -17,13 +18,13 @@ def network_key(spec: ModelSpec) -> Hashable:
     return (spec.kind, spec.name, spec.weights, spec.weights_path, spec.seed, spec.categories, threshold, options)
 
 
-def load(spec: ModelSpec, *, device: str, precision: str) -> Network:
+def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
     """Load the network of a spec.
 
     Args:
         spec: Complete; see `probe`.
         device: `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` or `fp16`; a `python:` model decides for itself.
+        setting: How it runs; a `python:` model decides for itself.
 
     Raises:
         ModelError: The weights do not fit, or the factory fails.
@@ -32,7 +33,7 @@ def load(spec: ModelSpec, *, device: str, precision: str) -> Network:
         return python_network.PythonNetwork(python_network.load(spec))
     from cvbatch.models import torch_loading
 
-    return torch_loading.load(spec, device=device, precision=precision)
+    return torch_loading.load(spec, device=device, setting=setting)
 
 
 def probe(spec: ModelSpec) -> ModelSpec:

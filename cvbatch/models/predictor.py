@@ -21,6 +21,7 @@ from cvbatch.models import loading
 from cvbatch.models.loading import probe
 from cvbatch.models.network import Image, Network, Size
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import REFERENCE, Setting
 from cvbatch.tasks import classification, detection, embedding, segmentation
 from cvbatch.views import View
 
@@ -32,6 +33,8 @@ _BATCH_SIZES: dict[str, dict[Task, int]] = {
 }
 """On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
 384 × 512 takes 57 ms alone and 65 ms in fours."""
+_GPU_LANES = 3
+"""While one batch computes, another is copied to the device and the answers of a third are made."""
 _LOW_PRECISION_FACTOR = 2
 """At bf16 more images fit the caches: ResNet-50 does 44 images/s on two cores in eights, and 45 in sixteens."""
 
@@ -79,8 +82,8 @@ class Predictor:
     Args:
         specs: Complete; see `probe`.
         device: `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` or `fp16`.
-        batch_size: Images in one forward pass; by default by task and device.
+        setting: How the networks run.
+        batch_size: Images in one forward pass; by default by task, device and setting.
         threads: Cores of a CPU to use; None takes all that this process may use. Each works on a batch of its own: on
             two cores ResNet-50 at bf16 is 5 to 10 % faster so, because no core waits for the other after each layer.
 
@@ -93,7 +96,7 @@ class Predictor:
         specs: Sequence[ModelSpec],
         *,
         device: str = "cpu",
-        precision: str = "fp32",
+        setting: Setting = REFERENCE,
         batch_size: int | None = None,
         threads: int | None = None,
     ) -> None:
@@ -103,18 +106,21 @@ class Predictor:
         for spec in specs:
             key = loading.network_key(spec)
             if key not in networks:
-                networks[key] = loading.load(spec, device=device, precision=precision)
+                networks[key] = loading.load(spec, device=device, setting=setting)
             shared[key, spec.view].append(spec)
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._lanes = ThreadPoolExecutor(self._threads, thread_name_prefix="lane")
-        defaults = _BATCH_SIZES[device.partition(":")[0]]
-        factor = _LOW_PRECISION_FACTOR if device == "cpu" and precision != "fp32" else 1
+        kind = device.partition(":")[0]
+        self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)
+        self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        defaults, factor = _BATCH_SIZES[kind], setting.batch_factor
+        if kind == "cpu" and setting.precision != "fp32":
+            factor *= _LOW_PRECISION_FACTOR
         self._passes = [
             _Pass(
                 network=networks[key],
                 view=view,
                 specs=tuple(group),
-                batch_size=batch_size or factor * min(defaults[spec.task] for spec in group),
+                batch_size=batch_size or max(1, round(factor * min(defaults[spec.task] for spec in group))),
             )
             for (key, view), group in shared.items()
         ]
@@ -151,15 +157,15 @@ class Predictor:
         answers: dict[str, list[Any]],
         errors: list[RowError | None],
     ) -> None:
-        lanes = self._threads if step.network.parallel else 1
+        lanes = self._lanes if step.network.parallel else 1
         batches = _batches(step, images, lanes)
         work = partial(_answer, step, images=images, sizes=sizes, answers=answers, errors=errors)
         if min(lanes, len(batches)) < 2:
             step.network.use_threads(self._threads)
             list(map(work, batches))
         else:
-            step.network.use_threads(max(1, self._threads // len(batches)))
-            list(self._lanes.map(work, batches))
+            step.network.use_threads(max(1, self._threads // min(lanes, len(batches))))
+            list(self._pool.map(work, batches))
 
 
 def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:

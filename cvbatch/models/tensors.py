@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from cvbatch.errors import DeviceLostError
 from cvbatch.models.network import Answers, Forward, Image, Size
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
 
 _STICKY = "CUDA error"
 """Such errors, as of an illegal address, stay with a process: every later call fails, too."""
@@ -34,7 +37,9 @@ class Guarded:
         self._device_type = torch.device(device).type
         self._dtype = DTYPES[precision]
         self._threads: int | None = None
-        self.parallel = self._device_type == "cpu"
+        self._device = device
+        self._own = threading.local()
+        self.parallel = True
 
     def use_threads(self, count: int) -> None:
         """See `Network.use_threads`."""
@@ -50,7 +55,7 @@ class Guarded:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
         try:
-            with torch.inference_mode(), autocast:
+            with torch.inference_mode(), autocast, self._stream():
                 return self._network.run(images, sizes, specs)
         except torch.OutOfMemoryError:
             raise
@@ -58,6 +63,15 @@ class Guarded:
             if _STICKY in str(error):
                 raise DeviceLostError(str(error)) from error
             raise
+
+    def _stream(self) -> AbstractContextManager[object]:
+        """On a GPU a stream for each thread: what one waits for, the others do not."""
+        if self._device_type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch has no type
+        found: AbstractContextManager[object] = torch.cuda.stream(self._own.stream)
+        return found
 
 
 class Normalised:
@@ -76,9 +90,15 @@ class Normalised:
 
     def __call__(self, images: Sequence[Image]) -> Tensor:
         """Stack images of one size: float32, (batch, 3, height, width), channels last in memory."""
-        pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2)
+        pixels = to_device(np.stack(images), self._device).permute(0, 3, 1, 2)
         batch = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return batch.sub_(self._mean).div_(self._std)
+
+
+def to_device(pixels: Image, device: str) -> Tensor:
+    """Copy pixels to a device; to a GPU from pinned memory, so that the thread's stream copies by itself."""
+    there = torch.from_numpy(pixels)
+    return there if device == "cpu" else there.pin_memory().to(device, non_blocking=True)
 
 
 def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
@@ -87,18 +107,20 @@ def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array
 
 
-def place(module: nn.Module, device: str, precision: str) -> nn.Module:
-    """Put a module into evaluation mode on its device, its convolutions channels last.
+def place(module: nn.Module, device: str, setting: Setting) -> nn.Module:
+    """Put a module into evaluation mode on its device.
 
     Args:
         module: With its weights loaded.
         device: `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` or `fp16`; weights that autocast would cast at each pass are cast once here.
+        setting: Layout of its convolutions, and precision: weights that autocast would cast at each pass are cast
+            once here.
     """
     module = module.eval().requires_grad_(False).to(device)
-    module = module.to(memory_format=torch.channels_last)
-    if precision != "fp32":
+    if setting.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    if setting.precision != "fp32":
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                layer.to(DTYPES[precision])
+                layer.to(DTYPES[setting.precision])
     return module

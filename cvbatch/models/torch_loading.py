@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -11,25 +12,22 @@ from cvbatch.models import checkpoint, lite0
 from cvbatch.models.checkpoint import Shapes
 from cvbatch.models.memory import keep_memory
 from cvbatch.models.network import Forward, Network
+from cvbatch.models.packages import compilable
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Guarded, Normalised, place
+from cvbatch.setting import Setting
 
 
-def load(spec: ModelSpec, *, device: str, precision: str) -> Network:
+def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
     """Load the network of a spec; see `loading.load`.
 
-    Convolutions are channels-last at every precision: at fp32 on a CPU that is 1.0 to 2.0 times as fast for the
+    Channels last is the reference at every precision: at fp32 on a CPU that is 1.0 to 2.0 times as fast for the
     convolutional families (ResNet-50 1.1, MobileNetV3 1.5, DeepLabV3 1.6) and 0.9 for MaxViT and ViT.
     """
     if device == "cpu":
         keep_memory()
-    if spec.kind == "embedded":
-        module = place(lite0.load(spec), device, precision)
-        batch = Normalised(lite0.MEAN, lite0.STD, device)
-        network: Forward = lite0.Lite0(module, batch)
-    else:
-        network = _torchvision(spec, partial(place, device=device, precision=precision), device)
-    return Guarded(network, device=device, precision=precision)
+    network = (_embedded if spec.kind == "embedded" else _torchvision)(spec, device, setting)
+    return Guarded(network, device=device, precision=setting.precision)
 
 
 def fit_categories(spec: ModelSpec) -> ModelSpec:
@@ -42,18 +40,34 @@ def fit_categories(spec: ModelSpec) -> ModelSpec:
     return checkpoint.fit_categories(spec, shapes)
 
 
-def _torchvision(spec: ModelSpec, place_on: Callable[..., nn.Module], device: str) -> Forward:
+def _embedded(spec: ModelSpec, device: str, setting: Setting) -> Forward:
+    module = place(lite0.load(spec), device, setting)
+    features = _compiled(lite0.Features(module), spec, device, setting)
+    return lite0.Lite0(features, lite0.head(module), Normalised(lite0.MEAN, lite0.STD, device))
+
+
+def _compiled(module: nn.Module, spec: ModelSpec, device: str, setting: Setting) -> Callable[..., Any]:
+    if not (setting.compiled and compilable(spec)):
+        return module
+    from cvbatch.models.compiled import Compiled
+
+    return Compiled(module, spec, device, setting)
+
+
+def _torchvision(spec: ModelSpec, device: str, setting: Setting) -> Forward:
     from torchvision import models as zoo  # a job of the embedded model alone starts 1 s sooner without it
 
     from cvbatch.models import torchvision_network
-    from cvbatch.models.classifier import Classifier
+    from cvbatch.models.classifier import Classifier, WithFeatures
     from cvbatch.models.detector import Detector
     from cvbatch.models.segmenter import Segmenter
 
-    module = place_on(torchvision_network.load(spec))
+    module = place(torchvision_network.load(spec), device, setting)
     if spec.task == "detection":
-        return Detector(module, device)
+        return Detector(module, device, padded=setting.padded)
     weights = zoo.get_model_weights(spec.name)
     transforms = (weights[spec.weights] if spec.weights else weights.DEFAULT).transforms()
     batch = Normalised(transforms.mean, transforms.std, device)
-    return Segmenter(module, batch) if spec.task == "segmentation" else Classifier(module, batch)
+    if spec.task == "segmentation":
+        return Segmenter(module, batch)
+    return Classifier(_compiled(WithFeatures(module), spec, device, setting), batch)

@@ -41,12 +41,19 @@ def cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
         "rate": sum(rows for _, rows in commits) / seconds,
         "seconds_to_first_commit": first - began_at,
         "steady_rate": steady,
-        "precision": run["precision"],
+        "setting": run["pools"]["setting"],
         "parity": run["parity"],
         "pools": run["pools"],
         "stage_seconds": run["stage_seconds"],
         "busy_shares": run["busy_shares"],
     }
+
+
+def tune(source: Path, output: Path, *arguments: str) -> Any:
+    """Let `cvbatch plan` search for the best setting, which is kept for the runs that follow."""
+    command = [sys.executable, "-m", "cvbatch", "plan", "--source", source, "--output", output, *arguments, "--json"]
+    done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
 
 
 def script(name: str, *arguments: object) -> Any:
@@ -58,14 +65,14 @@ def script(name: str, *arguments: object) -> Any:
     return json.loads(last) if last.startswith("{") else None
 
 
-def limits_around(photos: Path, model: str, precision: str, count: int, work: Any) -> tuple[dict[str, Any], Any]:
+def limits_around(photos: Path, model: str, setting: Any, count: int, work: Any) -> tuple[dict[str, Any], Any]:
     """Measure the limits before and after some work.
 
     The machine may be shared, so what it can do is taken from both sides of what is held against it.
     """
-    before = script("limits.py", photos, model, precision, count)
+    before = script("limits.py", photos, model, json.dumps(setting), count)
     done = work()
-    after = script("limits.py", photos, model, precision, count)
+    after = script("limits.py", photos, model, json.dumps(setting), count)
     means = {name: (before[name] + after[name]) / 2 for name in ("decode_per_core", "predict", "limit")}
     return {**after, **means, "measured": [before, after]}, done
 

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from cvbatch.setting import Setting
+
 
 def page(report: dict[str, Any]) -> str:
     """Markdown of all sections that were measured."""
@@ -32,29 +34,35 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
     ratios = [run["steady_rate"] / each["limit"] for run, each in zip(runs, limits, strict=True)]
     yield f"## {found['images']:,} JPEGs of about 500×375, ResNet-50 with random weights; medians of {len(runs)}"
     yield from ("", "| whole process, from the shell | images/s | cvbatch ÷ it |", "|---|---|---|")
-    yield f"| cvbatch ({runs[0]['precision']}) | {rate:.1f} | |"
+    yield f"| cvbatch ({Setting(**runs[0]['setting'])}) | {rate:.1f} | |"
     for peer, rates in found["peers"].items():
         ratio = statistics.median(run["rate"] / each for run, each in zip(runs, rates, strict=True))
         yield f"| {peer} | {statistics.median(rates):.1f} | {ratio:.1f} |"
     yield from ("", "| limit and steady rate | images/s |", "|---|---|")
     yield f"| decode alone, one core | {_median(limits, 'decode_per_core'):.0f} |"
-    yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['precision']} | {_median(limits, 'predict'):.1f} |"
+    yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['setting']} | {_median(limits, 'predict'):.1f} |"
     yield f"| limit: both share the cores | {limit:.1f} |"
     yield f"| cvbatch after its first commit | {steady:.1f} |"
     yield f"| ratio | {statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)}) |"
     yield f"| from the shell to the first commit | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
+    plan = found["plan"]
+    yield from ("", f"Tried by `cvbatch plan` in {plan['tuning_seconds']:.0f} s; {plan['parity']['reason']}.", "")
+    yield from ("| setting | images | decode, one core | alone | together |", "|---|---|---|---|---|")
+    for each in plan["parity"]["candidates"]:
+        rates = [f"{each['rates'].get(name, 0):.1f}" for name in ("decode_per_core", "predict", "together")]
+        yield f"| {Setting(**each['setting'])} | {each['images']} | {' | '.join(rates)} |"
 
 
 def _models(found: dict[str, Any]) -> Iterable[str]:
     yield from ("## Other networks, images/s", "")
-    yield "| model | images | precision | decode, one core | alone | limit | cvbatch steady | ÷ limit | whole process |"
+    yield "| model | images | setting | decode, one core | alone | limit | cvbatch steady | ÷ limit | whole process |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for model, each in found.items():
         ours, limits = each["cvbatch"], each["limits"]
         steady = ours["steady_rate"]
         ratio = f"{steady:.2f} | {steady / limits['limit']:.2f}" if steady else "too few commits | "
         yield (
-            f"| {model} | {each['images']:,} | {ours['precision']} | {limits['decode_per_core']:.0f} "
+            f"| {model} | {each['images']:,} | {Setting(**ours['setting'])} | {limits['decode_per_core']:.0f} "
             f"| {limits['predict']:.2f} | {limits['limit']:.2f} | {ratio} | {ours['rate']:.2f} |"
         )
 

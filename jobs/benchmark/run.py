@@ -18,7 +18,7 @@ from typing import Any
 from report import page
 from sections import ALL_PEERS, SECTIONS, Sizes
 
-from cvbatch.compute.settings import cpu_has_bf16, processor
+from cvbatch.machine import cpu_has_bf16, processor
 from cvbatch.versions import versions
 
 _RESULTS = Path(__file__).resolve().parent / "results"

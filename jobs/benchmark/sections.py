@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from images import make_images
-from measuring import cvbatch, fresh, limits_around, script
+from measuring import cvbatch, fresh, limits_around, script, tune
 from peers import PEERS
-
-from cvbatch.compute.settings import cpu_has_bf16
 
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 _MODELS = {
@@ -24,6 +22,7 @@ _MODELS = {
     "deeplabv3_resnet50": 40,
 }
 """Images for each, so that it takes about a minute on two cores."""
+_LONG_RUN = 200_000
 _LARGE = (4000, 3000)
 _LARGE_IMAGES = 200
 _TASKS = ("classification", "embedding", "detection", "segmentation")
@@ -44,20 +43,23 @@ class Sizes:
 
 def classification(sizes: Sizes) -> dict[str, Any]:
     """ResNet-50 against its limit and the peers, on the same files in the same minutes."""
-    photos, few = _photos(sizes, sizes.images), _photos(sizes, 100)
-    precision = cvbatch(few, sizes.folder / "out", *RESNET)["precision"]
+    photos = _photos(sizes, sizes.images)
+    began = time.monotonic()
+    plan = tune(_repeated(photos), sizes.folder / "out", *RESNET)
+    plan["tuning_seconds"] = time.monotonic() - began
+    setting = plan["parity"]["setting"]
     ours, rates = [], dict[str, list[float]]()
     limits = []
     for _ in range(sizes.repeats):
         run = partial(cvbatch, photos, sizes.folder / "out", *RESNET)
-        limit, done = limits_around(photos, "resnet50", precision, 256, run)
+        limit, done = limits_around(photos, "resnet50", setting, 256, run)
         limits.append(limit)
         ours.append(done)
         for peer in sizes.peers:
             began = time.monotonic()
             script("peers.py", peer, photos, fresh(sizes.folder / peer))
             rates.setdefault(peer, []).append(sizes.images / (time.monotonic() - began))
-    return {"images": sizes.images, "limits": limits, "cvbatch": ours, "peers": rates}
+    return {"images": sizes.images, "plan": plan, "limits": limits, "cvbatch": ours, "peers": rates}
 
 
 def models(sizes: Sizes) -> dict[str, Any]:
@@ -66,10 +68,9 @@ def models(sizes: Sizes) -> dict[str, Any]:
     for model, count in _MODELS.items():
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
-        precision = "bf16" if cpu_has_bf16() and model != "efficientnet_lite0" else "fp32"
-        arguments = (*arguments, "--set", f"compute.precision={precision}")
+        setting = cvbatch(_photos(sizes, 16), sizes.folder / "out", *arguments)["setting"]
         run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
-        limit, done = limits_around(photos, model, precision, min(count, 64), run)
+        limit, done = limits_around(photos, model, setting, min(count, 64), run)
         found[model] = {"images": count, "limits": limit, "cvbatch": done}
     return found
 
@@ -114,6 +115,15 @@ def growth(sizes: Sizes) -> dict[str, Any]:
 def nodes(sizes: Sizes) -> dict[str, Any]:
     """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
+
+
+def _repeated(photos: Path) -> Path:
+    """A manifest that names the photos again and again, as many as make any search worth its time."""
+    manifest = photos.with_suffix(".csv")
+    names = [str(path) for path in sorted(photos.iterdir())]
+    lines = names * (_LONG_RUN // len(names))
+    manifest.write_text("\n".join(["uri", *lines, ""]))
+    return manifest
 
 
 def _photos(sizes: Sizes, count: int) -> Path:

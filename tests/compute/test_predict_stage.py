@@ -21,6 +21,7 @@ from cvbatch.models.predictor import probe
 from cvbatch.models.protocol import Image, Size
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.plan import make_plan, read_part
+from cvbatch.setting import REFERENCE
 from cvbatch.sources import open_source
 from cvbatch.views import View
 from cvbatch.writing.files import MEASURES, WORKER
@@ -92,7 +93,7 @@ def options(tmp_path: Path, spec: ModelSpec) -> PredictOptions:
     make_plan(store, asked, [spec], open_source(asked.source))
     Moody.loaded = 0
     decode = DecodeOptions(views=(VIEW,), max_pixels=10_000)
-    return PredictOptions(output=store.root, decode=decode, device="cpu", precision="fp32", batch_size=None, threads=1)
+    return PredictOptions(output=store.root, decode=decode, device="cpu", setting=REFERENCE, batch_size=None, threads=1)
 
 
 @pytest.fixture

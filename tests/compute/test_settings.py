@@ -11,19 +11,20 @@ import pytest
 from cvbatch.compute import settings
 from cvbatch.compute.settings import (
     NEEDED,
-    REFERENCE,
     Cache,
     Certificate,
-    Setting,
     candidates,
     choose,
+    compile_pays_below,
     fixed,
     keep,
     kept,
+    unmeasured,
     worth_searching,
 )
 from cvbatch.config import ComputeConfig
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import REFERENCE, Setting
 from cvbatch.views import View
 from cvbatch.writing.store import LocalStore
 from tests.samples import spec
@@ -54,21 +55,21 @@ def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_job_asks_for_is_taken() -> None:
-    found = fixed(ComputeConfig(precision="bf16"), [network()], on_gpu=False)
+    found = fixed(ComputeConfig(precision="bf16"))
     assert found is not None
     assert found.setting == Setting("bf16")
+    assert fixed(AUTO) is None
 
 
 @pytest.mark.usefixtures("with_bf16")
 def test_random_weights_have_no_answers_to_protect() -> None:
-    found = fixed(AUTO, [network(None)], on_gpu=False)
-    assert found is not None
+    found = unmeasured(AUTO, [network(None)], on_gpu=False)
     assert found.setting == Setting("bf16", scaled_decode=True)
     assert "not applicable" in found.reason
 
 
 def test_real_weights_are_a_matter_of_parity() -> None:
-    assert fixed(AUTO, [network(None), network()], on_gpu=False) is None
+    assert unmeasured(AUTO, [network(None), network()], on_gpu=False).setting == REFERENCE
 
 
 @pytest.mark.usefixtures("with_bf16")
@@ -95,9 +96,10 @@ def test_a_model_of_ones_own_decides_for_itself_on_its_precision() -> None:
 
 def test_a_search_must_pay() -> None:
     tried = [REFERENCE, Setting("bf16")]
-    assert worth_searching(1_000_000, tried)
-    assert not worth_searching(10_000, tried)
-    assert not worth_searching(1_000_000, [REFERENCE])
+    assert worth_searching(1_000_000, tried, [network()])
+    assert not worth_searching(10_000, tried, [network()])
+    assert worth_searching(1_000_000, [REFERENCE], [network()])
+    assert not worth_searching(1_000_000, [REFERENCE], [spec()])
 
 
 def test_the_fastest_that_agrees_is_chosen() -> None:
@@ -107,27 +109,43 @@ def test_the_fastest_that_agrees_is_chosen() -> None:
         trial(Setting("bf16"), 20),
         trial(Setting("bf16", scaled_decode=True), 30, passed=False),
     ]
-    found = choose(measured)
+    found = choose(measured, has_answers=True)
     assert found.setting == Setting("bf16")
     assert found.rates() == measured[2]["rates"]
     assert len(found.candidates) == 4
 
 
 def test_a_gain_that_may_be_chance_is_none() -> None:
-    assert choose([trial(REFERENCE, 10), trial(Setting("bf16"), 10.2)]).setting == REFERENCE
+    assert choose([trial(REFERENCE, 10), trial(Setting("bf16"), 10.2)], has_answers=True).setting == REFERENCE
 
 
 def test_few_images_prove_nothing() -> None:
     measured = [trial(REFERENCE, 10, images=NEEDED - 1), trial(Setting("bf16"), 20, images=NEEDED - 1)]
-    found = choose(measured)
+    found = choose(measured, has_answers=True)
     assert found.setting == REFERENCE
     assert not found.measured_enough
+    assert choose(measured, has_answers=False).setting == Setting("bf16")
+
+
+def test_compiling_must_pay() -> None:
+    assert compile_pays_below(1_000_000) > 100
+    assert compile_pays_below(2_000) < 2
+
+
+def test_without_compiling_the_next_best_is_taken() -> None:
+    compiled = Setting("bf16", compiled=True)
+    measured = [trial(REFERENCE, 10), trial(Setting("bf16"), 20), trial(compiled, 30)]
+    found = choose(measured, has_answers=True)
+    assert found.setting == compiled
+    assert found.tried_compiling
+    assert found.uncompiled().setting == Setting("bf16")
+    assert found.uncompiled().uncompiled() == found.uncompiled()
 
 
 def test_a_run_keeps_its_first_setting(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     assert kept(store) is None
-    first = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)])
+    first = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)], has_answers=True)
     assert keep(store, first) == first
     assert keep(store, Certificate(REFERENCE, "another")) == first
     assert kept(store) == first
@@ -135,7 +153,7 @@ def test_a_run_keeps_its_first_setting(tmp_path: Path) -> None:
 
 def test_a_certificate_is_found_again_for_the_same_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)])
+    found = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)], has_answers=True)
     cache = Cache("cpu", [network()], 2)
     assert cache.load() is None
     cache.save(found)

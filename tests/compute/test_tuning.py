@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,23 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.compute.decode_stage import DecodeOptions
-from cvbatch.compute.settings import REFERENCE, Setting
+from cvbatch.compute.settings import fastest
 from cvbatch.compute.tuning import Trial, measure
 from cvbatch.config import ModelConfig
 from cvbatch.models.registry import resolve
+from cvbatch.setting import REFERENCE, Setting
 from cvbatch.sources.files import FileSource
 from tests.conftest import make_photo
 
 SCALED = Setting("fp32", scaled_decode=True)
 
 
-def measured(folder: Path, *tried: Setting) -> list[dict[str, Any]]:
+def measured(folder: Path, *tried: Setting, compile_pays_below: float = 0) -> list[dict[str, Any]]:
     specs = resolve([ModelConfig(model="efficientnet_lite0")])
     rows = pa.concat_tables(FileSource(str(folder)).chunks())
     rows = rows.add_column(0, "row_id", pa.array(range(rows.num_rows), pa.int64()))
     decode = DecodeOptions(tuple(spec.view for spec in specs), 178_000_000)
-    return measure(rows, Trial(specs, decode, "cpu", 2, None, tried))
+    return measure(rows, Trial(specs, decode, "cpu", 2, None, tried, compile_pays_below))
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +41,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_setting_is_measured_and_compared(folder: Path) -> None:
-    reference, scaled, bf16 = measured(folder, REFERENCE, SCALED, Setting("bf16"))
+    reference, scaled, bf16, *refined = measured(folder, REFERENCE, SCALED, Setting("bf16"))
     assert reference["setting"] == asdict(REFERENCE)
     assert (reference["passed"], reference["agreement"]) == (True, {})
     for each in (reference, scaled, bf16):
         assert each["images"] == 4
         assert all(rate > 0 for rate in each["rates"].values())
-        assert each["view_bytes"] == 224 * 224 * 3
     assert scaled["agreement"]["classification"]["same_label"] == 1
     assert 0 < bf16["agreement"]["classification"]["mean_score_difference"] < 0.1
+    best = Setting(**fastest([reference, scaled, bf16])["setting"])
+    tried = [Setting(**each["setting"]) for each in refined]
+    assert tried[0] == replace(best, channels_last=False)
+    assert sum(each.lanes == 1 for each in tried) >= 1
+    assert {each.batch_factor for each in tried} == {0.5, 1, 2}
+    assert not any(each.compiled for each in tried)
+
+
+def test_what_cannot_be_built_is_told_and_not_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("cvbatch.models.compiled.Compiled", fail)
+    found = [each for each in measured(folder, REFERENCE, compile_pays_below=1e9) if each["setting"]["compiled"]]
+    assert [(each["passed"], each["error"]) for each in found] == [(False, "RuntimeError: no compiler")]
 
 
 def test_scaling_is_not_tried_where_no_image_is_large(tmp_path: Path) -> None:
     make_photo(tmp_path / "small.jpg", size=(200, 150))
-    assert [each["setting"] for each in measured(tmp_path, REFERENCE, SCALED)] == [asdict(REFERENCE)]
+    settings = [Setting(**each["setting"]) for each in measured(tmp_path, REFERENCE, SCALED)]
+    assert settings[0] == REFERENCE
+    assert not any(each.scaled_decode for each in settings)

@@ -14,6 +14,7 @@ from cvbatch.models import registry
 from cvbatch.models.predictor import Predictor, probe
 from cvbatch.models.protocol import Image, Size
 from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
 from cvbatch.testing import generate_images
 from cvbatch.views import View, apply
 
@@ -109,14 +110,16 @@ def test_two_thresholds_are_two_networks() -> None:
 def test_every_kind_of_network_runs_at_lower_precision(name: str) -> None:
     (spec,) = registry.resolve([ModelConfig(model=name, weights=None)])
     views = {spec.view: [apply(spec.view, image) for image in generate_images([(64, 64)])]}
-    assert Predictor([spec], precision="bf16").predict(views, [(64, 64)]).errors == [None]
+    assert Predictor([spec], setting=Setting("bf16")).predict(views, [(64, 64)]).errors == [None]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_answers_nearly_the_same(precision: str) -> None:
     (spec,) = registry.resolve([ModelConfig(model="efficientnet_lite0")])
     views = {spec.view: [apply(spec.view, image) for image in generate_images([(64, 64)])]}
-    answers = [Predictor([spec], precision=each).predict(views, [(64, 64)]).columns for each in ("fp32", precision)]
+    answers = [
+        Predictor([spec], setting=Setting(each)).predict(views, [(64, 64)]).columns for each in ("fp32", precision)
+    ]
     scores = [np.array(each["classification_top_scores"].to_pylist()) for each in answers]
     np.testing.assert_allclose(scores[1], scores[0], atol=0.05)
     assert not np.array_equal(scores[0], scores[1])

@@ -67,8 +67,3 @@ def test_every_other_error_is(error: Exception) -> None:
     failed = attempt("predict", lambda: network.run([], [], []))
     assert isinstance(failed, RowError)
     assert failed.type == type(error).__name__
-
-
-@pytest.mark.parametrize(("device", "parallel"), [("cpu", True), ("cuda:1", False)])
-def test_several_threads_share_a_cpu_but_not_a_gpu(device: str, parallel: bool) -> None:
-    assert Guarded(guarded(ValueError()), device=device, precision="fp32").parallel is parallel

@@ -1,0 +1,45 @@
+"""Where compiled networks lie, and which networks can be compiled; the driver asks, so torch is not imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from cvbatch.caches import cache_folder
+from cvbatch.machine import instructions, processor
+from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import Setting
+from cvbatch.versions import versions
+
+
+def compilable(spec: ModelSpec) -> bool:
+    """Whether all images reach the network in one size, and what it gives is a vector for each."""
+    whole = spec.task in ("classification", "embedding")
+    return whole and spec.kind != "python" and spec.view.crop is not None
+
+
+def package(spec: ModelSpec, setting: Setting, accelerator: str = "") -> Path:
+    """Where the compiled network of a spec lies, or would lie.
+
+    Args:
+        spec: Whose network it is.
+        setting: What it is compiled for.
+        accelerator: Name of the GPU; none is the processor of this machine.
+    """
+    key = {
+        "network": [
+            spec.kind,
+            spec.name,
+            spec.weights,
+            spec.weights_sha256,
+            spec.seed,
+            spec.categories,
+            spec.view.crop,
+        ],
+        "machine": [processor(), instructions(), accelerator],
+        "precision": setting.precision,
+        "versions": versions(),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_folder("compiled") / f"{digest}.pt2"

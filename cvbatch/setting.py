@@ -1,0 +1,42 @@
+"""What decides between the speed of the models and the last digit of their answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the models of a job run."""
+
+    precision: str = "fp32"
+    """`fp32`, `bf16` or `fp16`."""
+    scaled_decode: bool = False
+    """Let JPEGs that are much larger than the models need be scaled down while they are decoded."""
+    channels_last: bool = True
+    """Keep the channels of a pixel together in memory."""
+    compiled: bool = False
+    """Compile networks whose views have one size ahead of time."""
+    padded: bool = False
+    """Let detectors pad images of similar sizes to share a batch; at most 15 % more pixels."""
+    batch_factor: float = 1.0
+    """Times as many images in a forward pass as by default."""
+    lanes: int | None = None
+    """Batches at once; None is one for each core of a CPU, and a few for a GPU."""
+
+    def __str__(self) -> str:
+        """What differs from the reference, in words."""
+        words = {
+            "large JPEGs scaled while decoding": self.scaled_decode,
+            "channels first": not self.channels_last,
+            "compiled": self.compiled,
+            "detection batches padded": self.padded,
+            f"batches {self.batch_factor:g} times as large": self.batch_factor != 1,
+            f"{self.lanes} batch at once": self.lanes is not None,
+        }
+        return ", ".join([self.precision, *(word for word, differs in words.items() if differs)])
+
+
+REFERENCE: Final = Setting()
+"""What all others must agree with."""

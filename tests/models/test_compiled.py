@@ -1,0 +1,65 @@
+"""A network compiled on this machine answers like the network itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvbatch.config import ModelConfig
+from cvbatch.models.packages import compilable, package
+from cvbatch.models.predictor import Predictor
+from cvbatch.models.registry import resolve
+from cvbatch.models.spec import ModelSpec
+from cvbatch.setting import REFERENCE, Setting
+from cvbatch.testing import generate_images
+from cvbatch.views import apply
+
+COMPILED = Setting(compiled=True)
+
+
+def specs() -> tuple[ModelSpec, ...]:
+    whole = ModelConfig(model="squeezenet1_1", weights=None)
+    return resolve([whole, whole.model_copy(update={"task": "embedding"})])
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "cvbatch" / "compiled"
+
+
+def test_it_answers_alike_for_every_batch_size_and_is_built_once(cache: Path) -> None:
+    models = specs()
+    view = models[0].view
+    images = [apply(view, image) for image in generate_images([(300, 260)] * 7)]
+    answers = [
+        Predictor(models, setting=each, batch_size=3, threads=2).predict({view: images}, [(300, 260)] * 7)
+        for each in (REFERENCE, COMPILED)
+    ]
+    for name, column in answers[0].columns.items():
+        if name.endswith(("_top_scores", "_vector")):
+            got = np.array(answers[1].columns[name].to_pylist())
+            np.testing.assert_allclose(got, np.array(column.to_pylist()), rtol=1e-3, atol=1e-5)
+    (built,) = cache.glob("*.pt2")
+    assert built == package(models[0], COMPILED)
+    before = built.stat().st_mtime_ns
+    Predictor(models, setting=COMPILED)
+    assert built.stat().st_mtime_ns == before
+    assert built.stat().st_mode & 0o077 == 0 or cache.stat().st_mode & 0o077 == 0
+
+
+def test_only_networks_whose_views_have_one_size_are_compiled() -> None:
+    configs = [
+        ModelConfig(model="efficientnet_lite0"),
+        ModelConfig(model="efficientnet_lite0", task="detection"),
+        ModelConfig(model="lraspp_mobilenet_v3_large", weights=None),
+    ]
+    assert [compilable(spec) for spec in resolve(configs)] == [True, False, False]
+
+
+@pytest.mark.usefixtures("cache")
+def test_another_precision_or_network_is_another_package() -> None:
+    (one, _), (other,) = specs(), resolve([ModelConfig(model="resnet18", weights=None)])
+    assert len({package(one, COMPILED), package(other, COMPILED), package(one, Setting("bf16", compiled=True))}) == 3
