@@ -33,7 +33,7 @@ def kill_and_go_on(trial: Trial, kills: int, rows: int, seed: int) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 start.process.wait(draw.uniform(4.0, 12.0))
             start.kill()
-    start = trial.run()
+    start = trial.run(patience=60 + 0.2 * rows)
     assert start.code == 0, start.err
     assert failed(trial.proven(rows)) == dict.fromkeys(sorted(bad), "ValueError")
     # a row that was committed is never looked at again: each look comes before the end of its commit

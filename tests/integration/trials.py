@@ -47,7 +47,11 @@ class Start:
     @property
     def code(self) -> int:
         """Its exit code, once it has ended."""
-        return self.process.wait(timeout=_PATIENCE_SECONDS)
+        return self.ended()
+
+    def ended(self, patience: float = _PATIENCE_SECONDS) -> int:
+        """Wait for its end; its exit code."""
+        return self.process.wait(timeout=patience)
 
     @property
     def err(self) -> str:
@@ -113,10 +117,10 @@ class Trial:
             process.kill()
             process.wait()
 
-    def run(self, *arguments: str) -> Start:
+    def run(self, *arguments: str, patience: float = _PATIENCE_SECONDS) -> Start:
         """`cvbatch run` on the job, to its end."""
         with self.started(*arguments) as start:
-            assert start.code is not None
+            start.ended(patience)
         return start
 
     def proven(self, rows: int) -> pd.DataFrame:
