@@ -121,6 +121,11 @@ def estimate_table(found: Mapping[str, Any]) -> Table:
         ("images", f"{found['images']:,}{size}"),
         ("predict", f"on {where}, units of {found['unit_rows']}: {found['predict_per_actor']:.1f} images/s each"),
         ("decode", f"{found['decode_tasks']} tasks at once: {found['decode_per_core']:.1f} images/s on one core"),
+        (
+            "in flight",
+            f"{found['units_in_flight']} units a process, at most {found['bytes_in_flight'] >> 20:,} MB of pixels; "
+            f"the object store has {found['object_store_bytes'] >> 20:,} MB",
+        ),
         ("expected", f"{found['rate']:.1f} images/s, {duration(found['seconds'])} and the start"),
         ("held back by", found["bottleneck"]),
     ]

@@ -58,6 +58,9 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         "threads": pools.threads,
         "decode_tasks": pools.decode_tasks,
         "unit_rows": pools.unit_rows,
+        "units_in_flight": pools.units_in_flight,
+        "bytes_in_flight": pools.bytes_in_flight,
+        "object_store_bytes": cluster.object_store_bytes,
         "device": pools.device,
         "parity": certificate.to_json(),
     }

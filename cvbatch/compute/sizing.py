@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cvbatch.compute.cluster import Cluster, local_cores
-from cvbatch.compute.decode_stage import THREADS
+from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
 from cvbatch.compute.settings import Certificate
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
@@ -44,6 +44,8 @@ class Pools:
     units_in_flight: int
     decode_tasks: int
     batch_size: int | None
+    bytes_in_flight: int
+    """Pixels that may be decoded or queued at once."""
 
 
 def uses_gpu(cluster: Cluster, compute: ComputeConfig) -> bool:
@@ -74,7 +76,7 @@ def size_pools(
         certificate: Of the run's setting; its rates, if they were measured, size the units.
 
     Raises:
-        UsageError: If a GPU is asked for and the cluster has none.
+        UsageError: If a GPU is asked for and the cluster has none, or the object store is too small.
     """
     on_gpu = uses_gpu(cluster, compute)
     per_node = cluster.cpus / cluster.nodes
@@ -99,10 +101,17 @@ def size_pools(
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     in_flight = max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
     decode_tasks = max(1, int(cluster.cpus - actors * cpus) // THREADS)
+    # a row is what the views make of it, and no unit holds more than its budget
+    row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
+    queued = in_flight * actors + decode_tasks
     if compute.unit_rows == "auto":
-        row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
-        queued = in_flight * actors + decode_tasks
         unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))
+    bytes_in_flight = int(queued * min(MAX_UNIT_PIXEL_BYTES, row_bytes * unit_rows))
+    if compute.unit_rows != "auto" and bytes_in_flight > cluster.object_store_bytes:
+        raise UsageError(
+            f"{queued} units of {unit_rows} rows may hold {bytes_in_flight >> 20} MB of pixels at once, and the object "
+            f"store has {cluster.object_store_bytes >> 20} MB; lower compute.unit_rows, or give Ray more memory"
+        )
     return Pools(
         device="cuda" if on_gpu else "cpu",
         setting=certificate.setting,
@@ -113,6 +122,7 @@ def size_pools(
         unit_rows=unit_rows,
         units_in_flight=in_flight,
         decode_tasks=decode_tasks,
+        bytes_in_flight=bytes_in_flight,
         batch_size=None if compute.batch_size == "auto" else compute.batch_size,
     )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cvbatch.compute import sizing
 from cvbatch.compute.cluster import Cluster
-from cvbatch.compute.settings import REFERENCE, Certificate
+from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
 from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
+from cvbatch.setting import REFERENCE
+from cvbatch.views import View
 from tests.samples import spec
 
 MILLION = 1_000_000
@@ -41,6 +44,19 @@ def test_one_actor_for_each_gpu() -> None:
     shared = pools(cpus=32, gpus=4, nodes=2)
     assert (shared.device, shared.num_actors, shared.actor_gpus, shared.threads) == ("cuda", 4, 1.0, 1)
     assert pools(cpus=32, gpus=4, device="cpu").device == "cpu"
+
+
+def test_units_that_the_object_store_cannot_hold_are_refused() -> None:
+    large = replace(spec(), view=View(resize=(512, 512)))
+    cluster = Cluster(cpus=64, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
+
+    def shared(unit_rows: Any) -> Pools:
+        compute = ComputeConfig(unit_rows=unit_rows)
+        return size_pools(cluster, compute, [large], MILLION, Certificate(REFERENCE, ""))
+
+    assert 0 < shared(4).bytes_in_flight <= shared("auto").bytes_in_flight <= 1 << 30
+    with pytest.raises(UsageError, match=r"the object store has 1024 MB; lower compute\.unit_rows"):
+        shared(4096)
 
 
 def test_a_gpu_that_is_not_there() -> None:
