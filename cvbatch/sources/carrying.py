@@ -85,7 +85,7 @@ def as_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array([_text(value) for value in values], kind)
     try:
         column = pa.array(values, kind)
-        if not pa.types.is_nested(kind) or column.to_pylist() == list(values):
+        if column.to_pylist() == list(values):  # pyarrow cuts 1.5 to 1 without a word
             return column
     except UNFIT:
         pass
@@ -102,7 +102,9 @@ def cast_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _fits(value: Any, kind: pa.DataType) -> bool:
     try:
-        return bool(pa.array([value], kind).to_pylist() == [value])
+        fitted = pa.array([value], kind).to_pylist()
+        is_nan = pa.types.is_floating(kind) and value != value
+        return is_nan or bool(fitted == [value])
     except UNFIT:
         return False
 

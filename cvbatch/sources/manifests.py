@@ -194,7 +194,7 @@ class _JsonLines:
 class _Parquet:
     def __init__(self, path: str) -> None:
         self._path = path
-        self.schema = pq.read_schema(path).remove_metadata()
+        self.schema = pq.read_schema(path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path) as file:
@@ -204,7 +204,7 @@ class _Parquet:
 class _Arrow:
     def __init__(self, path: str) -> None:
         self._table = ArrowTable(open_blob(os.fsencode(path)))
-        self.schema = self._table.schema.remove_metadata()
+        self.schema = self._table.schema
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         yield from self._table.batches()

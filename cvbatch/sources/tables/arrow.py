@@ -78,6 +78,8 @@ class ArrowTable:
         """Sizes and places of the images of a part of a record batch that begins at its row `start`."""
         column = column.storage if isinstance(column, pa.ExtensionArray) else column
         values = pc.struct_field(column, BYTES) if is_file(column.type) else column
+        if pa.types.is_binary_view(values.type):
+            values = values.cast(pa.large_binary())
         sizes = pc.binary_length(values).to_pylist()
         places = _places(values, whole)
         members = [
@@ -91,8 +93,6 @@ class ArrowTable:
 
 def _places(values: pa.Array, whole: pa.Buffer) -> Any:
     """Where each value begins in the file; None where they were unpacked into other memory."""
-    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
-        return None
     _, offsets, data = values.buffers()
     if data is None or not whole.address <= data.address <= data.address + data.size <= whole.address + whole.size:
         return None

@@ -35,7 +35,7 @@ class ParquetTable:
             buffered(blob), buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
         )
         self.schema: pa.Schema = self._file.schema_arrow
-        rows = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        rows: list[int] = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
         self._starts = [0, *itertools.accumulate(rows)]
 
     def pieces(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
@@ -96,7 +96,8 @@ class ParquetTable:
         facts = self._file.metadata.row_group(group)
         chunks = [facts.column(at) for at in range(facts.num_columns)]
         leaves = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == image]
-        return sum(chunk.total_uncompressed_size for chunk in leaves) // max(1, facts.num_rows)
+        average: int = sum(chunk.total_uncompressed_size for chunk in leaves) // max(1, facts.num_rows)
+        return average
 
 
 def _column(table: pa.Table, source: str | None, kind: pa.DataType) -> pa.ChunkedArray:
