@@ -48,17 +48,28 @@ class SourceConfig(_Section):
     """Where the images come from."""
 
     uri: _Text
-    """A directory, a glob, one image, or a manifest (`.csv`, `.jsonl`, `.parquet`)."""
+    """A directory, a glob or one file: images, archives, tables with images; or a manifest (`.csv`, `.jsonl`,
+    `.parquet`, `.arrow`)."""
     extensions: Literal["any"] | tuple[str, ...] | None = None
     """Suffixes that count as images; `any` takes every file; by default the known ones."""
     exif: bool = False
     """Add capture time, camera and position as columns."""
     rename: Mapping[str, str] = Field(default_factory=dict)
-    """New names for manifest columns, old name to new name."""
+    """New names for columns that come along, old name to new name."""
+    metadata: Literal["auto", "off"] = "auto"
+    """Whether the other columns of tables, and `.json`, `.cls` and `.txt` beside images in archives, come along."""
+    image_column: str | None = None
+    """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""
+    uri_column: str = "uri"
+    """Column of a manifest that names the images."""
     limit: _Count | None = None
     """Take only the first so many images."""
     max_pixels: _Count = 178_000_000
     """Images whose header promises more are error rows."""
+
+
+_LATER = ("metadata", "image_column", "uri_column")
+"""Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 
 class ModelConfig(_Section):
@@ -157,9 +168,13 @@ class Job(_Section):
             Plain JSON data: the source at its absolute location without its limit, the models, the precision
             as asked.
         """
-        located = {"uri": local_path(self.source.uri) or self.source.uri}
+        source = self.source.model_dump(mode="json", exclude={"limit"})
+        source["uri"] = local_path(self.source.uri) or self.source.uri
+        for name in _LATER:
+            if source[name] == SourceConfig.model_fields[name].default:
+                del source[name]
         return {
-            "source": self.source.model_dump(mode="json", exclude={"limit"}) | located,
+            "source": source,
             "models": [model.model_dump(mode="json") for model in self.models],
             "precision": self.compute.precision,
         }

@@ -183,7 +183,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if summary["skipped"]:
         rows.append(("other files skipped", counts(summary["skipped"])))
     if summary["unreadable"]:
-        rows.append(("folders not readable", ", ".join(summary["unreadable"][:5])))
+        rows.append(("not readable", ", ".join(summary["unreadable"][:5])))
     if summary["rows_this_start"]:
         rows.append(("rate", f"{summary['rate']:.1f} images/s in {duration(summary['seconds'])}"))
         stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import pyarrow as pa
+
 from cvbatch.compute.engine import Engine
 from cvbatch.config import Job
 from cvbatch.errors import OutputError
@@ -58,8 +60,9 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; what is committed stays.
     """
-    store, models, source = open_store(job.output.uri), resolve(job.models), open_source(job.source)
+    store, models = open_store(job.output.uri), resolve(job.models)
     plan = load_plan(store)
+    source = open_source(job.source, None if plan is None else pa.schema(plan.carried(store)))
     if plan is not None:
         check_job(store, plan, job)
         log = Log(store, plan.rows)

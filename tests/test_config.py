@@ -226,6 +226,9 @@ def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytes
     assert here == job("photos", limit=5).identity() == job("./photos/").identity()
     assert here == job(str(tmp_path / "photos")).identity() == job(f"file://{tmp_path}/photos").identity()
     assert here != job("photos", exif=True).identity()
+    assert not {"metadata", "image_column", "uri_column"} & set(here["source"]), "runs of earlier versions go on"
+    assert here == job("photos", metadata="auto").identity()
+    assert job("photos", metadata="off", image_column="x").identity() != here
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert here != job("photos").identity()

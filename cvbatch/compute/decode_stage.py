@@ -17,8 +17,8 @@ from cvbatch.decode import Decoded, decode
 from cvbatch.errors import RowError, attempt
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
-from cvbatch.sources.entries import LOCATION, MODIFIED, exact_paths
-from cvbatch.sources.fetch import read_local
+from cvbatch.sources.entries import INTERNAL
+from cvbatch.sources.fetching import fetches
 from cvbatch.views import View, apply, enough
 from cvbatch.writing.files import MEASURES
 
@@ -73,8 +73,8 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
         was used up, the encoded bytes.
     """
     _give_way()
-    carried = [name for name in rows.column_names if name not in (LOCATION, MODIFIED)]
-    return _decode_all(rows.select(carried), [partial(_fetch, path) for path in exact_paths(rows)], options)
+    carried = [name for name in rows.column_names if name not in INTERNAL]
+    return _decode_all(rows.select(carried), [partial(_fetch, read) for read in fetches(rows)], options)
 
 
 @lru_cache(maxsize=1)
@@ -100,8 +100,8 @@ def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: 
     return _table(rows, done, options, seconds)
 
 
-def _fetch(path: bytes) -> _Row:
-    result = attempt("fetch", lambda: read_local(path))
+def _fetch(read: Callable[[], bytes]) -> _Row:
+    result = attempt("fetch", read)
     if isinstance(result, RowError):
         return _Row(error=result)
     return _Row(data=result, sha256=hashlib.sha256(result).hexdigest())

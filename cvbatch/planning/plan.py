@@ -17,7 +17,7 @@ from cvbatch.config import Job
 from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
-from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, Source, exact_paths
+from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, SPAN, Source, known_as
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import Range
 from cvbatch.writing.records import State
@@ -106,7 +106,7 @@ def make_plan(
     """List the source and create the plan; if somebody else was faster, theirs is taken.
 
     Raises:
-        SourceError: If there is not a single image, or a column of a manifest has the name of a model's.
+        SourceError: If there is not a single image, or a column that comes along has the name of a model's.
         OutputError: If the output holds data without a plan.
     """
     if store.sizes(DATA) and load_plan(store) is None:
@@ -129,7 +129,7 @@ def make_plan(
         "job": job.model_dump(mode="json", by_alias=True),
         "models": [model.to_json() for model in models],
         "skipped": dict(source.listing.skipped),
-        "unreadable": list(source.listing.unreadable),
+        "unreadable": [f"{path} ({why})" for path, why in source.listing.unreadable.items()],
         "pythonpath": pythonpath,
     }
     create_surely(store, PLAN, json.dumps(data).encode())
@@ -156,7 +156,7 @@ def write_parts(
         source: What to list.
         first_row_id: Row id of the first new image.
         limit: End when so many rows are planned in all.
-        known: Exact paths of images that are planned already.
+        known: What the images that are planned already are known by.
 
     Returns:
         The parts, and whether the listing came to its end.
@@ -169,7 +169,7 @@ def write_parts(
         if source.numbered:
             chunk = chunk.slice(max(0, first_row_id - seen))
         elif known:
-            chunk = chunk.filter(pa.array([key not in known for key in exact_paths(chunk)]))
+            chunk = chunk.filter(pa.array([key not in known for key in known_as(chunk)]))
         room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
         if room:
             parts.append(add_part(store, chunk.slice(0, room), row_id))
@@ -194,8 +194,9 @@ def write_part(store: Store, table: pa.Table) -> str:
 
 
 def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
-    """The exact path of every planned image."""
-    return frozenset(path for part in parts for path in exact_paths(read_part(store, part, ["image_uri", LOCATION])))
+    """What every planned image is known by."""
+    columns = ["image_uri", LOCATION, SPAN]
+    return frozenset(key for part in parts for key in known_as(read_part(store, part, columns)))
 
 
 def all_parts(plan: Plan, state: State) -> list[Part]:
@@ -211,9 +212,9 @@ def ranges_in(part: Part) -> list[Range]:
 
 
 def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one part of the plan."""
+    """Read one part of the plan; columns that an earlier version did not write are left out."""
     with store.open(part["path"]) as file:
-        return pq.read_table(file, columns=columns)
+        return pq.ParquetFile(file).read(columns=columns)
 
 
 def check_job(store: Store, plan: Plan, job: Job) -> None:
@@ -262,7 +263,10 @@ def _write(table: pa.Table, local: str) -> None:
 
 
 def _skipped_note(source: Source) -> str:
-    skipped = source.listing.skipped
+    skipped, unreadable = source.listing.skipped, source.listing.unreadable
+    if unreadable:
+        path, why = next(iter(unreadable.items()))
+        return f"; {path} cannot be read: {why}"
     if not skipped:
         return ""
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))

@@ -21,6 +21,7 @@ MAX_UNIT_BYTES: Final = 32 << 20
 TYPICAL_IMAGE_BYTES: Final = 200_000
 """Stands for sizes that the listing did not tell."""
 _SAMPLED_PARTS: Final = 16
+_MOST_PIECE_ROWS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,34 @@ def cut(
         left.exclude(ranges)
         table = read_part(store, part, [ROW_ID, "image_bytes"])
         row_ids = table[ROW_ID].to_numpy()
-        total = np.concatenate(([0], np.cumsum(table["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
+        total = _total(table)
         for low, high in ranges:
             at = int(np.searchsorted(row_ids, low))
             end = at + high - low
             while at < end:
-                by_bytes = int(np.searchsorted(total, total[at] + MAX_UNIT_BYTES, side="right")) - 1
-                to = min(end, at + rows, max(by_bytes, at + 1))
+                to = _end(total, at, min(end, at + rows))
                 yield Unit(part["path"], int(row_ids[at]), int(row_ids[to - 1]) + 1)
                 at, rows = to, unit_rows
+
+
+def pieces(images: pa.Table) -> Iterator[pa.Table]:
+    """Cut rows of a plan into tables that hold as few encoded bytes as a unit does."""
+    total, at = _total(images), 0
+    while at < images.num_rows:
+        to = _end(total, at, min(images.num_rows, at + _MOST_PIECE_ROWS))
+        yield images.slice(at, to - at)
+        at = to
+
+
+def _total(images: pa.Table) -> np.ndarray:
+    """Encoded bytes before each row."""
+    return np.concatenate(([0], np.cumsum(images["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
+
+
+def _end(total: np.ndarray, at: int, most: int) -> int:
+    """Where what begins at a row ends, so that it holds at most `MAX_UNIT_BYTES`, unless one image alone is larger."""
+    by_bytes = int(np.searchsorted(total, total[at] + MAX_UNIT_BYTES, side="right")) - 1
+    return min(most, max(by_bytes, at + 1))
 
 
 def read_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:

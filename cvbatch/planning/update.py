@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -16,22 +16,25 @@ import pyarrow.compute as pc
 from cvbatch.config import Job
 from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
-from cvbatch.schema import ROW_ID
-from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, Source, exact_paths
-from cvbatch.sources.fetch import read_local
+from cvbatch.planning.units import pieces
+from cvbatch.schema import ERROR, ROW_ID, STATUS
+from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, SPAN_FIELDS, Source, known_as
+from cvbatch.sources.fetching import Fetch, fetches
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import RowRanges, ranges_of
 
 _THREADS: Final = 8
+_CERTAIN: Final = "_certain"
+"""Column that says that a row is changed whatever the content of its image."""
 _Flags = npt.NDArray[np.bool_]
 
 
 def update(log: Log, plan: Plan, source: Source, limit: int | None = None) -> None:
     """List the source again, and plan what is new or changed; the log must be open.
 
-    A file is changed when its size or its time is another, and its content, too. In a manifest, whose rows are known
-    by their position, a row is changed when anything in its line is.
+    An image is changed when the size or the time of its file is another, and its content, too, or what comes along
+    with it. In a manifest, whose rows are known by their position, a row is changed when anything in its line is.
 
     Args:
         log: Takes the `extend` and `removed` records.
@@ -44,15 +47,20 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None) -> No
     """
     planned = _planned(log, plan)
     new, changed = list[pa.Table](), list[pa.Table]()
+    facts = [column.name for column in ENTRY_FIELDS]
     seen = np.zeros(planned.num_rows, np.bool_)
     removed = log.state.removed.contains(np.arange(planned.num_rows))
     for chunk, rows in _matched(source, planned):
         new.append(chunk.filter(pa.array(rows < 0)))
         chunk, rows = chunk.filter(pa.array(rows >= 0)), rows[rows >= 0]
         seen[rows] = True
-        different = _different(chunk, planned.take(pa.array(rows)))
-        changed.append(chunk.filter(pa.array(different)).add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend(log, new, _changed_parts(log, pa.concat_tables(changed), numbered=source.numbered), limit)
+        before = planned.take(pa.array(rows))
+        beside = _different(chunk.drop_columns(facts), before.drop_columns(facts))
+        different = beside | _different(chunk.select(facts), before.select(facts))
+        certain = different if source.numbered else beside
+        found = chunk.filter(pa.array(different)).append_column(_CERTAIN, pa.array(certain[different]))
+        changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
+    _extend(log, new, _changed_parts(log, pa.concat_tables(changed)), limit)
     unseen = ~seen & ~_below(planned, source.listing.unreadable)
     gone, back = ranges_of(np.flatnonzero(unseen & ~removed)), ranges_of(np.flatnonzero(seen & removed))
     if gone or back:
@@ -80,14 +88,16 @@ def check_source(job: Job, source: Source, carried: Sequence[pa.Field]) -> None:
 def _planned(log: Log, plan: Plan) -> pa.Table:
     """What was planned of each row, by the newest facts, in the order of row ids."""
     tables = [read_part(log.store, part) for part in all_parts(plan, log.state)]
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    if SPAN not in table.column_names:  # planned by an earlier version
+        table = table.append_column(SPAN, pa.nulls(table.num_rows, pa.struct(SPAN_FIELDS)))
     _, newest = np.unique(table[ROW_ID].to_numpy(), return_index=True)  # the first, and newest parts come first
     return table.take(pa.array(newest)).drop_columns([ROW_ID])
 
 
 def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
     """Chunks of the source with the row id of each image, or −1 where it is new."""
-    index = None if source.numbered else pd.Index(exact_paths(planned))
+    index = None if source.numbered else pd.Index(known_as(planned))
     position = 0
     for chunk in source.chunks():
         chunk = _cast(chunk, planned.schema)
@@ -95,16 +105,17 @@ def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.
             rows = np.arange(position, position + chunk.num_rows)
             rows[rows >= planned.num_rows] = -1
         else:
-            rows = index.get_indexer(pd.Index(exact_paths(chunk)))
+            rows = index.get_indexer(pd.Index(known_as(chunk)))
         position += chunk.num_rows
         yield chunk, rows.astype(np.int64)
 
 
-def _below(planned: pa.Table, folders: Sequence[str]) -> _Flags:
-    """Which images lie below folders that could not be listed: nobody knows whether they are gone."""
+def _below(planned: pa.Table, places: Iterable[str]) -> _Flags:
+    """Which images lie in folders and containers that could not be listed: nobody knows whether they are gone."""
     inside = np.zeros(planned.num_rows, np.bool_)
-    for folder in folders:
-        inside |= pc.starts_with(planned["image_uri"], pattern=f"{folder}/").to_numpy()
+    for place in places:
+        for separator in "/#":
+            inside |= pc.starts_with(planned["image_uri"], pattern=f"{place}{separator}").to_numpy()
     return inside
 
 
@@ -123,6 +134,8 @@ def _cast(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
 def _different(one: pa.Table, other: pa.Table) -> _Flags:
     """Which rows differ in any column; null is equal to null."""
     different = np.zeros(one.num_rows, np.bool_)
+    if SPAN in one.column_names:
+        one, other = (_spread_out(table) for table in (one, other))
     for name in one.column_names:
         if pa.types.is_nested(one.schema.field(name).type):
             pairs = zip(one[name].to_pylist(), other[name].to_pylist(), strict=True)
@@ -134,9 +147,20 @@ def _different(one: pa.Table, other: pa.Table) -> _Flags:
     return different
 
 
-def _changed_parts(log: Log, changed: pa.Table, *, numbered: bool) -> list[Part]:
-    if not numbered:
-        changed = changed.filter(pa.array(_other_content(log, changed)))
+def _spread_out(table: pa.Table) -> pa.Table:
+    """The fields of the spans as columns, which compare without a Python object for each."""
+    fields = pa.table({SPAN: table[SPAN]}).flatten()
+    table = table.drop_columns([SPAN])
+    for name in fields.column_names:
+        table = table.append_column(name, fields[name])
+    return table
+
+
+def _changed_parts(log: Log, changed: pa.Table) -> list[Part]:
+    sure, maybe = (
+        changed.filter(flags).drop_columns([_CERTAIN]) for flags in (pc.field(_CERTAIN), ~pc.field(_CERTAIN))
+    )
+    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe)))])
     if not changed.num_rows:
         return []
     changed = changed.sort_by(ROW_ID)
@@ -147,25 +171,36 @@ def _changed_parts(log: Log, changed: pa.Table, *, numbered: bool) -> list[Part]
 
 
 def _other_content(log: Log, changed: pa.Table) -> _Flags:
-    """Which files have another content than when they were labelled; also those that were errors."""
+    """Which images have another content than when they were labelled; also those that were errors.
+
+    An error that could be read keeps its row of the plan only if that still says where the image lies.
+    """
     before = _hashes(log, RowRanges(ranges_of(changed[ROW_ID].to_numpy())))
+    now = list[str | None]()
     with ThreadPoolExecutor(_THREADS) as pool:
-        now = list(pool.map(_hash, exact_paths(changed)))
-    pairs = zip(changed[ROW_ID].to_pylist(), now, strict=True)
-    return np.array([sha is None or before.get(row) != sha for row, sha in pairs], np.bool_)
+        for piece in pieces(changed):
+            now += pool.map(_hash, fetches(piece))
+    rows = zip(changed[ROW_ID].to_pylist(), now, pc.is_valid(changed[SPAN]).to_pylist(), strict=True)
+    flags = []
+    for row, sha, in_container in rows:
+        known, failed = before.get(row, (None, True))
+        flags.append(sha is None or sha != known or (failed and in_container))
+    return np.array(flags, np.bool_)
 
 
-def _hash(path: bytes) -> str | None:
-    content = attempt("fetch", lambda: read_local(path))
+def _hash(read: Fetch) -> str | None:
+    content = attempt("fetch", read)
     return None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
 
 
-def _hashes(log: Log, rows: RowRanges) -> dict[int, str | None]:
-    found: dict[int, str | None] = {}
+def _hashes(log: Log, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
+    """The hash of each of these rows, and whether it is an error."""
+    found: dict[int, tuple[str | None, bool]] = {}
     for file in log.state.files.values():
         if any(rows.overlaps(*pair) for pair in file.ranges):
-            table = read_file(log.store, file, [ROW_ID, "content_sha256"])
-            found |= dict(zip(table[ROW_ID].to_pylist(), table["content_sha256"].to_pylist(), strict=True))
+            table = read_file(log.store, file, [ROW_ID, "content_sha256", STATUS])
+            facts = (table[name].to_pylist() for name in (ROW_ID, "content_sha256", STATUS))
+            found |= {row: (sha, status == ERROR) for row, sha, status in zip(*facts, strict=True)}
     return found
 
 

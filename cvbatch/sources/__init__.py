@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 
+import pyarrow as pa
+
 from cvbatch.config import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.locations import local_path
+from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import Source
 from cvbatch.sources.files import FileSource
-from cvbatch.sources.manifests import MANIFEST_SUFFIXES, ManifestSource
+from cvbatch.sources.manifests import ManifestSource, is_manifest
+from cvbatch.sources.suffixes import Suffixes
 
 
-def open_source(config: SourceConfig) -> Source:
+def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Source:
     """Return the source that a job names.
+
+    Args:
+        config: Names it.
+        carried: The columns that came along when it was planned; the first container decides where there is no plan.
 
     Raises:
         SourceError: If it is not there or of a kind that is not known.
@@ -22,8 +30,14 @@ def open_source(config: SourceConfig) -> Source:
     if path is None:
         scheme = config.uri.partition("://")[0]
         raise SourceError(f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest")
-    if path.lower().endswith(MANIFEST_SUFFIXES) and not os.path.isdir(path):
-        return ManifestSource(path, config.rename)
-    if config.rename:
-        raise SourceError("source.rename: only a manifest has columns to rename")
-    return FileSource(path, config.extensions)
+    if not os.path.isdir(path) and is_manifest(path, config.uri_column, config.image_column):
+        return ManifestSource(path, config.rename, config.uri_column)
+    suffixes = Suffixes(config.extensions)
+    containers = Containers(
+        suffixes,
+        metadata=config.metadata == "auto",
+        image_column=config.image_column,
+        rename=config.rename,
+        carried=carried,
+    )
+    return FileSource(path, suffixes, containers)

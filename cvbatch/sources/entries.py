@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
@@ -14,14 +14,59 @@ CHUNK_ROWS = 65_536
 
 LOCATION = "_location"
 MODIFIED = "_modified_ns"
+SPAN = "_span"
+SPAN_FIELDS: Final = (
+    pa.field("how", pa.string()),
+    pa.field("offset", pa.int64()),
+    pa.field("size", pa.int64()),
+    pa.field("row", pa.int64()),
+    pa.field("check", pa.int64()),
+    pa.field("column", pa.string()),
+    pa.field("key", pa.binary()),
+    pa.field("refused", pa.string()),
+)
+"""The fields of `Span`."""
 ENTRY_FIELDS = (
     pa.field("image_uri", pa.string(), nullable=False),
     pa.field("image_bytes", pa.int64()),
     pa.field(LOCATION, pa.binary()),
     pa.field(MODIFIED, pa.int64()),
+    pa.field(SPAN, pa.struct(SPAN_FIELDS)),
 )
 """Columns of a chunk: the URI as a person reads it, the size if known, the exact bytes of the path where
-the URI cannot hold them, and when the file was last changed."""
+the URI cannot hold them, when the file was last changed, and which part of the file the image is; null is all of it."""
+INTERNAL: Final = (LOCATION, MODIFIED, SPAN)
+"""Columns that serve to read an image and end there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where in a container the bytes of an image lie."""
+
+    how: str
+    """What reads it: a key of the table in `fetching.py`."""
+    offset: int | None = None
+    """Of its bytes in a tar (of the unpacked stream, if it is compressed), of its header in a zip, of its record batch
+    in an Arrow file."""
+    size: int | None = None
+    """Bytes as they are stored from there on."""
+    row: int | None = None
+    """Row of a table, or of the record batch."""
+    check: int | None = None
+    """CRC-32 of the unpacked bytes, where the container has one."""
+    column: str | None = None
+    """Column of a table that holds the images."""
+    key: bytes | None = None
+    """What the member is known by where that is not the end of its URI."""
+    refused: str | None = None
+    """Why it is never read; an `error_type`."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Offset and size of what is a range of bytes."""
+        assert self.offset is not None, "every range has one"
+        assert self.size is not None, "every range has one"
+        return self.offset, self.size
 
 
 @dataclass(slots=True)
@@ -29,16 +74,21 @@ class Listing:
     """What a listing met besides images; grows while its chunks are read."""
 
     skipped: Counter[str] = field(default_factory=Counter)
-    """Files left out, by suffix."""
-    unreadable: list[str] = field(default_factory=list)
-    """Folders that could not be listed."""
+    """Files and members left out, by suffix."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Folders and containers that could not be listed to their end, and why."""
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.skipped.clear()
+        self.unreadable.clear()
 
 
 class Source(Protocol):
     """A place with images."""
 
     carried: pa.Schema
-    """Columns that come along from a manifest, under their own names."""
+    """Columns that come along from a manifest, a table or an archive, under their own names."""
     listing: Listing
     numbered: bool
     """Whether an image is known by its position (a manifest) rather than by its URI."""
@@ -53,19 +103,77 @@ def readable(path: bytes) -> str:
 
 
 def exact_paths(entries: pa.Table) -> list[bytes]:
-    """The exact bytes of each path: what a file is read by, and known by."""
+    """The exact bytes of each path: what the file is read by."""
     pairs = zip(entries["image_uri"].to_pylist(), entries[LOCATION].to_pylist(), strict=True)
     return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]
+
+
+def spans(entries: pa.Table) -> list[Span | None]:
+    """Which part of its file each image is; plans of earlier versions have whole files only."""
+    if SPAN not in entries.column_names or entries[SPAN].null_count == entries.num_rows:
+        return [None] * entries.num_rows
+    return [span and Span(**span) for span in entries[SPAN].to_pylist()]
+
+
+def known_as(entries: pa.Table) -> list[bytes]:
+    """What each image is known by from listing to listing: its exact path, and its name within a container.
+
+    No path holds a zero byte, so a member is never taken for a file.
+    """
+    return [
+        path if span is None else path + b"\0" + (os.fsencode(uri) if span.key is None else span.key)
+        for uri, path, span in zip(entries["image_uri"].to_pylist(), exact_paths(entries), spans(entries), strict=True)
+    ]
 
 
 def entry_table(paths: list[bytes], sizes: list[int | None], modified: list[int | None]) -> pa.Table:
     """Build a chunk from absolute paths, sizes in bytes and times in nanoseconds."""
     uris = [readable(path) for path in paths]
     exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
-    return pa.Table.from_arrays(
-        [
-            pa.array(values, kind.type)
-            for values, kind in zip((uris, sizes, exact, modified), ENTRY_FIELDS, strict=True)
-        ],
-        schema=pa.schema(ENTRY_FIELDS),
-    )
+    return _table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.struct(SPAN_FIELDS)))
+
+
+def member_table(
+    container: bytes,
+    modified: int | None,
+    names: Sequence[str],
+    sizes: Sequence[int | None],
+    members: Sequence[Span],
+) -> pa.Table:
+    """Build a chunk from the members of one container.
+
+    Args:
+        container: Its exact absolute path.
+        modified: When it was last changed, in nanoseconds.
+        names: Of each member, as a person reads it.
+        sizes: Of each member, unpacked, if known.
+        members: Where each of them lies.
+    """
+    start, count = readable(container), len(names)
+    columns = [pa.array([getattr(span, column.name) for span in members], column.type) for column in SPAN_FIELDS]
+    struct = pa.StructArray.from_arrays(columns, fields=list(SPAN_FIELDS))
+    return _table([f"{start}#{name}" for name in names], sizes, [container] * count, [modified] * count, struct)
+
+
+def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Put small tables together, and cut large ones, into chunks of so many rows; the last one may be smaller."""
+    waiting, count = list[pa.Table](), 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        if count >= rows:
+            whole = pa.concat_tables(waiting)
+            full = count - count % rows
+            for start in range(0, full, rows):
+                yield whole.slice(start, rows).combine_chunks()
+            waiting, count = [whole.slice(full)], count - full
+    if count:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _table(*columns: Any) -> pa.Table:
+    arrays = [
+        values if isinstance(values, pa.Array) else pa.array(values, kind.type)
+        for values, kind in zip(columns, ENTRY_FIELDS, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(ENTRY_FIELDS))

@@ -1,4 +1,4 @@
-"""Reading the bytes of one image from a local disk."""
+"""Reading the bytes of one file from a local disk."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
             `TooManyBytes`.
         OSError: Anything else that the file system reports.
     """
+    with open(open_local(path, max_bytes=max_bytes), "rb", buffering=0) as file:
+        return file.read() if max_bytes is None else _read_at_most(file.fileno(), max_bytes)
+
+
+def open_local(path: bytes, *, max_bytes: int | None = None) -> int:
+    """Open a regular file for reading, with the checks of `read_local`; returns its descriptor."""
     if not path:
         raise ImageError("NoLocation", "the manifest gives no uri for this line")
     if not path.startswith(b"/") and b"://" in path:
@@ -39,16 +45,18 @@ def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
     try:
         _check(os.stat(path), max_bytes)
         descriptor = os.open(path, _FLAGS)
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             # What was looked at need not be what was opened.
             _check(os.fstat(descriptor), max_bytes)
-            data = file.read() if max_bytes is None else _read_at_most(file.fileno(), max_bytes)
+        except ImageError:
+            os.close(descriptor)
+            raise
     except OSError as error:
         named = _named(path, error)
         if named is None:
             raise
         raise named from error
-    return data
+    return descriptor
 
 
 def _check(found: os.stat_result, max_bytes: int | None) -> None:
@@ -56,7 +64,7 @@ def _check(found: os.stat_result, max_bytes: int | None) -> None:
         kind = next((name for test, name in _KINDS if test(found.st_mode)), "something else")
         raise ImageError("NotARegularFile", f"expected a file, got {kind}")
     if max_bytes is not None and found.st_size > max_bytes:
-        raise _too_large(found.st_size, max_bytes)
+        raise too_large(found.st_size, max_bytes)
 
 
 def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
@@ -64,11 +72,12 @@ def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise _too_large(len(data), max_bytes)
+        raise too_large(len(data), max_bytes)
     return data
 
 
-def _too_large(size: int, max_bytes: int) -> ImageError:
+def too_large(size: int, max_bytes: int) -> ImageError:
+    """What is said of an image of too many bytes."""
     return ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got {size}")
 
 

@@ -1,67 +1,91 @@
-"""Directories, globs and single files on a local disk."""
+"""Directories, globs and single files on a local disk, and the containers among them."""
 
 from __future__ import annotations
 
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable
+from cvbatch.sources.containers import Containers
+from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable, regrouped
 from cvbatch.sources.patterns import ANY_DEPTH, Pattern, States
+from cvbatch.sources.suffixes import Suffixes, counted_as
 
-IMAGE_SUFFIXES = frozenset(
-    "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jp2 mpo".split()  # noqa: SIM905 - reads as a table
-)
 _MAGIC = frozenset(b"*?[")
 _EVERYTHING = Pattern([ANY_DEPTH])
 
-_Found = tuple[bytes, os.stat_result | None]
-"""A path, and what the file system says of it; None if it says nothing."""
-
 
 class FileSource:
-    """Images below a directory, matched by a glob, or one file.
+    """Images below a directory, matched by a glob, or one file; a container stands for the images in it.
 
     Args:
         path: An absolute path or a glob pattern.
-        extensions: Suffixes without dot, `any`, or None for the known image suffixes.
+        suffixes: What is an image; by default the known image suffixes.
+        containers: How archives and tables are opened; by default with all their columns.
+
+    Raises:
+        SourceError: If it is not there, or its first container has columns that cannot come along.
     """
 
-    carried = pa.schema([])
     numbered = False
 
-    def __init__(self, path: str, extensions: str | Iterable[str] | None = None) -> None:
+    def __init__(self, path: str, suffixes: Suffixes | None = None, containers: Containers | None = None) -> None:
         self.path = os.fsencode(path)
         self.listing = Listing()
-        self._suffixes: frozenset[str] | None = IMAGE_SUFFIXES
-        if extensions == "any":
-            self._suffixes = None
-        elif extensions is not None:
-            self._suffixes = frozenset(suffix.lower().lstrip(".") for suffix in extensions)
+        self._suffixes = suffixes or Suffixes()
+        self._containers = containers or Containers(self._suffixes)
         self._seen: set[tuple[int, int, States]] = set()
         self._pattern = _EVERYTHING
         self._starts = [self.path] if os.path.lexists(self.path) else self._matches(path)
+        self.carried = self._decided()
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield the images in byte order of their names, folder by folder, files before folders."""
-        self.listing.skipped.clear()
-        self.listing.unreadable.clear()
-        self._seen.clear()
+        return regrouped(self._pieces(), CHUNK_ROWS)
+
+    def _pieces(self) -> Iterator[pa.Table]:
         paths: list[bytes] = []
-        facts: list[os.stat_result | None] = []
-        for path in self._starts:
-            for found, fact in self._walk(path):
+        for found in self._files():
+            holds = self._containers.holds(found)
+            if not holds:
                 paths.append(found)
-                facts.append(fact)
-                if len(paths) == CHUNK_ROWS:
-                    yield _chunk(paths, facts)
-                    paths, facts = [], []
+            if paths and (holds or len(paths) == CHUNK_ROWS):
+                yield self._chunk(paths)
+                paths = []
+            if holds:
+                fact = _stat(found)
+                yield from self._containers.pieces(found, fact and fact.st_mtime_ns, self.listing)
         if paths:
-            yield _chunk(paths, facts)
+            yield self._chunk(paths)
+
+    def _chunk(self, paths: list[bytes]) -> pa.Table:
+        facts = list(map(_stat, paths))
+        sizes = [fact.st_size if fact and stat.S_ISREG(fact.st_mode) else None for fact in facts]
+        chunk = entry_table(paths, sizes, [fact.st_mtime_ns if fact else None for fact in facts])
+        for column in self.carried:
+            chunk = chunk.append_column(column, pa.nulls(len(paths), column.type))
+        return chunk
+
+    def _decided(self) -> pa.Schema:
+        """The columns that come along: the first image of the source decides, or the container that it lies in."""
+        if self._containers.carried is None:
+            for found in self._files():
+                if self._containers.decide(found if self._containers.holds(found) else None):
+                    break
+            else:
+                self._containers.decide(None)
+        assert self._containers.carried is not None, "plain images decide, too"
+        return self._containers.carried
+
+    def _files(self) -> Iterator[bytes]:
+        self.listing.clear()
+        self._seen.clear()
+        for path in self._starts:
+            yield from self._walk(path)
 
     def _matches(self, path: str) -> list[bytes]:
         parts = self.path.split(b"/")
@@ -77,10 +101,10 @@ class FileSource:
         self._pattern = Pattern(parts[magic:])
         return [top]
 
-    def _walk(self, start: bytes) -> Iterator[_Found]:
+    def _walk(self, start: bytes) -> Iterator[bytes]:
         if not os.path.isdir(start):
             if self._wanted(os.path.basename(start)):
-                yield start, _stat(start)
+                yield start
             return
         pending = [(start, self._pattern.start)]
         while pending:
@@ -91,7 +115,7 @@ class FileSource:
             yield from files
             pending.extend(reversed(folders))
 
-    def _scan(self, folder: bytes, states: States) -> tuple[list[_Found], list[tuple[bytes, States]]]:
+    def _scan(self, folder: bytes, states: States) -> tuple[list[bytes], list[tuple[bytes, States]]]:
         files, folders = [], []
         try:
             with os.scandir(folder) as scan:
@@ -99,14 +123,14 @@ class FileSource:
         except OSError as error:
             if folder == self.path:
                 raise SourceError(f"{readable(folder)} cannot be listed: {error.strerror}") from None
-            self.listing.unreadable.append(readable(folder))
+            self.listing.unreadable[readable(folder)] = error.strerror or str(error)
             return [], []
         for entry in entries:
             if _is_folder(entry):
                 if below := self._pattern.below(states, entry.name):
                     folders.append((entry.path, below))
             elif self._pattern.takes(states, entry.name) and self._wanted(entry.name):
-                files.append((entry.path, _stat(entry.path)))
+                files.append(entry.path)
         return files, folders
 
     def _first_visit(self, folder: bytes, states: States) -> bool:
@@ -121,10 +145,9 @@ class FileSource:
         return True
 
     def _wanted(self, name: bytes) -> bool:
-        suffix = readable(os.path.splitext(name)[1]).lower().lstrip(".")
-        if self._suffixes is None or suffix in self._suffixes:
+        if self._suffixes.take(name) or self._containers.holds(name):
             return True
-        self.listing.skipped[f".{suffix}" if suffix else "no suffix"] += 1
+        self.listing.skipped[counted_as(name)] += 1
         return False
 
 
@@ -140,8 +163,3 @@ def _stat(path: bytes) -> os.stat_result | None:
         return os.stat(path)
     except OSError:
         return None
-
-
-def _chunk(paths: list[bytes], facts: list[os.stat_result | None]) -> pa.Table:
-    sizes = [fact.st_size if fact and stat.S_ISREG(fact.st_mode) else None for fact in facts]
-    return entry_table(paths, sizes, [fact.st_mtime_ns if fact else None for fact in facts])

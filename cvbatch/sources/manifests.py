@@ -1,11 +1,12 @@
-"""Manifests: a `.csv`, `.jsonl` or `.parquet` file with a column `uri`; its other columns come along.
+"""Manifests: a `.csv`, `.jsonl`, `.parquet` or `.arrow` file with a column `uri`; its other columns come along.
 
 One row per line, repeats included. CSV stays text, so that leading zeros survive; the types of JSONL are
-found in one pass over the file; Parquet columns stay as they are.
+found in one pass over the file; columns of Parquet and Arrow stay as they are.
 """
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
 import os
@@ -16,15 +17,18 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from cvbatch.errors import SourceError
+from cvbatch.errors import ImageError, SourceError
 from cvbatch.locations import local_path
-from cvbatch.schema import RESERVED
+from cvbatch.sources.blobs import BrokenContainerError, open_blob
+from cvbatch.sources.carrying import has_empty_object, new_names, plain, settled
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table
+from cvbatch.sources.tables.arrow import ArrowTable
+from cvbatch.sources.tables.columns import image_column as find_image_column
+from cvbatch.sources.tables.listing import first_line
 
 URI = "uri"
-MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 _BLOCK_BYTES = 16 << 20
-_UNREADABLE = (OSError, UnicodeError, OverflowError, pa.ArrowException)
+_UNREADABLE = (ImageError, OSError, UnicodeError, OverflowError, pa.ArrowException)
 
 
 class _Reader(Protocol):
@@ -33,34 +37,56 @@ class _Reader(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]: ...
 
 
+def is_manifest(path: str, uri_column: str = URI, image_column: str | None = None) -> bool:
+    """Whether a file is read as a manifest rather than as a table that holds the images itself.
+
+    Args:
+        path: Absolute path; a table need not be there.
+        uri_column: Column of a manifest that names the images.
+        image_column: Column of a table that holds them, if the job names it.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _READERS or (suffix in _TABLES and not os.path.isfile(path)):
+        return suffix in _READERS and not os.path.lexists(path) and not glob.has_magic(path)
+    if suffix not in _TABLES:
+        return True
+    try:
+        schema = _READERS[suffix](path).schema
+        return image_column is None and (uri_column in schema.names or find_image_column(schema, None) is None)
+    except BrokenContainerError:
+        return False
+    except _UNREADABLE:
+        return True
+
+
 class ManifestSource:
     """Images named by the lines of a manifest.
 
     Args:
         path: Absolute path of a local file.
         rename: New names for its columns, old name to new name.
+        uri_column: The column that names the images.
     """
 
     numbered = True
 
-    def __init__(self, path: str, rename: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: str, rename: Mapping[str, str] | None = None, uri_column: str = URI) -> None:
         self.path = path
         self.listing = Listing()
+        self._uri = uri_column
         self._rename = dict(rename or {})
         if not os.path.isfile(path):
             raise SourceError(f"{path}: expected a manifest, and there is no such file; check source.uri")
         try:
             self._reader = _READERS[os.path.splitext(path)[1].lower()](path)
         except _UNREADABLE as error:
-            raise SourceError(f"{path} cannot be read as a manifest: {_first_line(error)}") from None
+            raise SourceError(f"{path} cannot be read as a manifest: {first_line(error)}") from None
         schema = self._reader.schema
-        if schema.names.count(URI) != 1:
-            raise SourceError(f"{path}: expected one column named {URI!r}, got {', '.join(schema.names) or 'none'}")
-        if unknown := sorted(set(self._rename) - set(schema.names)):
-            raise SourceError(f"source.rename: {path} has no column {unknown[0]!r}; it has {', '.join(schema.names)}")
-        kept = [column for column in schema if column.name != URI]
-        self.carried = pa.schema([pa.field(self._new_name(column.name), _plain(column.type)) for column in kept])
-        self._check_names(path)
+        if schema.names.count(self._uri) != 1:
+            names = ", ".join(schema.names) or "none"
+            raise SourceError(f"{path}: expected one column named {self._uri!r}, got {names}")
+        kept = [pa.field(column.name, plain(column.type)) for column in schema if column.name != self._uri]
+        self.carried = new_names(pa.schema(kept), self._rename, path)
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield one row per line, in the order of the file."""
@@ -70,10 +96,10 @@ class ManifestSource:
                 for start in range(0, batch.num_rows, CHUNK_ROWS):
                     yield self._chunk(pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]), folder)
         except _UNREADABLE as error:
-            raise SourceError(f"{self.path} cannot be read as a manifest: {_first_line(error)}") from None
+            raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
 
     def _chunk(self, table: pa.Table, folder: str) -> pa.Table:
-        paths = [_resolve(uri, folder) for uri in table[URI].cast(pa.string()).to_pylist()]
+        paths = [_resolve(uri, folder) for uri in table[self._uri].cast(pa.string()).to_pylist()]
         sizes, modified = [], []
         for path in paths:
             size, changed = _facts(path)
@@ -81,24 +107,10 @@ class ManifestSource:
             modified.append(changed)
         chunk = entry_table(paths, sizes, modified)
         for column in table.column_names:
-            if column != URI:
-                field = self.carried.field(self._new_name(column))
+            if column != self._uri:
+                field = self.carried.field(self._rename.get(column, column))
                 chunk = chunk.append_column(field, table[column].cast(field.type))
         return chunk
-
-    def _new_name(self, name: str) -> str:
-        return self._rename.get(name, name)
-
-    def _check_names(self, path: str) -> None:
-        names = self.carried.names
-        for name in names:
-            if name in RESERVED or name.startswith("_"):
-                raise SourceError(
-                    f"{path}: the column {name!r} has a name that cvbatch uses; give it another one with "
-                    f"source.rename: {{{name}: my_{name.lstrip('_')}}}"
-                )
-            if names.count(name) > 1:
-                raise SourceError(f"{path}: two columns are named {name!r}; rename one with source.rename")
 
 
 def _resolve(uri: str | None, folder: str) -> bytes:
@@ -142,8 +154,8 @@ class _JsonLines:
         schema = pa.schema([])
         for rows in self._chunks():
             schema = pa.unify_schemas([schema, self._types(rows)], promote_options="permissive")
-        self.schema = pa.schema([column.with_type(_settled(column.type)) for column in schema])
-        if empty := [column.name for column in self.schema if _has_empty_object(column.type)]:
+        self.schema = pa.schema([column.with_type(settled(column.type)) for column in schema])
+        if empty := [column.name for column in self.schema if has_empty_object(column.type)]:
             raise SourceError(
                 f"{path}: {empty[0]!r} has objects without any key, which Parquet cannot hold; leave it out"
             )
@@ -182,45 +194,25 @@ class _JsonLines:
 class _Parquet:
     def __init__(self, path: str) -> None:
         self._path = path
-        self.schema = pq.read_schema(path).remove_metadata()
+        self.schema = pq.read_schema(path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path) as file:
             yield from file.iter_batches(batch_size=CHUNK_ROWS)
 
 
-_READERS: dict[str, type[_Csv] | type[_JsonLines] | type[_Parquet]] = {
+class _Arrow:
+    def __init__(self, path: str) -> None:
+        self._table = ArrowTable(open_blob(os.fsencode(path)))
+        self.schema = self._table.schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        yield from self._table.batches()
+
+
+_TABLES: dict[str, type[_Parquet] | type[_Arrow]] = {".parquet": _Parquet, ".arrow": _Arrow, ".feather": _Arrow}
+_READERS: dict[str, type[_Csv] | type[_JsonLines] | type[_Parquet] | type[_Arrow]] = {
     ".csv": _Csv,
     ".jsonl": _JsonLines,
-    ".parquet": _Parquet,
+    **_TABLES,
 }
-
-
-def _settled(kind: pa.DataType) -> pa.DataType:
-    """What is null wherever it occurs has no type of its own and becomes text."""
-    if pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_settled(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([column.with_type(_settled(column.type)) for column in kind])
-    return kind
-
-
-def _has_empty_object(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind):
-        return _has_empty_object(kind.value_type)
-    return pa.types.is_struct(kind) and (not len(kind) or any(_has_empty_object(column.type) for column in kind))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type that every engine reads: no extension, and no list of fixed size, which cannot be null in pandas."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain(kind.storage_type)
-    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,8 +18,9 @@ from cvbatch.compute import decode_stage
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
 from cvbatch.pixels import unpack
 from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS
-from cvbatch.sources.entries import LOCATION, MODIFIED, entry_table
+from cvbatch.sources.entries import INTERNAL, entry_table
 from cvbatch.views import View, apply
+from tests.sources import shards
 
 WHOLE, SMALL = View(), View(resize=(4, 4))
 OPTIONS = DecodeOptions(views=(WHOLE, SMALL), max_pixels=10_000)
@@ -71,7 +72,7 @@ def test_types_are_those_of_the_schema(tmp_path: Path) -> None:
         table = fetch_and_decode(unit(tmp_path, contents), options)
         for field in (*IMAGE_FIELDS, *EXIF_FIELDS):
             assert table.schema.field(field.name).type == field.type
-        assert not {LOCATION, MODIFIED} & set(table.column_names)
+        assert not set(INTERNAL) & set(table.column_names)
 
 
 def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
@@ -101,6 +102,40 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert table.select(["image_uri", "status"]).to_pylist() == [
         {"image_uri": f"{tmp_path}/caf\\xe9.png", "status": "ok"}
     ]
+
+
+CONTENTS = {"a.png": encoded(0), "b.png": b"text", "../c.png": encoded(1), "d.png": encoded(2)}
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.tar.zst", "x.zip", "x.feather"])
+def test_images_in_containers(tmp_path: Path, name: str) -> None:
+    if name.endswith("feather"):
+        shards.arrow(tmp_path / name, pa.table({"image": shards.images(CONTENTS.values())}))
+    else:
+        (shards.zipped if name.endswith("zip") else shards.tar)(tmp_path / name, CONTENTS)  # type: ignore[operator]
+    planned = shards.planned(shards.source(tmp_path / name))
+    rows = planned.add_column(0, "row_id", pa.array(range(planned.num_rows)))
+    table = fetch_and_decode(rows, OPTIONS)
+    unsafe = [] if name.endswith("feather") else [2]
+    assert table["error_type"].to_pylist() == [None, "UnknownFormat", "UnsafeMember" if unsafe else None, None]
+    assert table["error_stage"].to_pylist()[1:3] == ["decode", "fetch" if unsafe else None]
+    assert not set(INTERNAL) & set(table.column_names)
+    good = [0, 3] if unsafe else [0, 2, 3]
+    expected = [hashlib.sha256(content).hexdigest() for content in CONTENTS.values()]
+    assert [table["content_sha256"][row].as_py() for row in good] == [expected[row] for row in good]
+    pixels = unpack(table[pixels_column(0)])
+    np.testing.assert_array_equal(pixels[3], apply(WHOLE, photo(2)))
+
+
+def test_a_container_that_breaks_costs_rows_and_nothing_else(tmp_path: Path) -> None:
+    path = shards.tar(tmp_path / "x.tar.gz", {f"{number}.png": encoded(number) for number in range(4)})
+    (tmp_path / "y.png").write_bytes(encoded(9))
+    planned = shards.planned(shards.source(tmp_path))
+    path.write_bytes(path.read_bytes()[:900])
+    table = fetch_and_decode(planned.add_column(0, "row_id", pa.array(range(5))), OPTIONS)
+    assert table["status"].to_pylist() == ["ok", "error", "error", "error", "ok"]
+    assert set(table["error_type"].to_pylist()) == {None, "DamagedArchive"}
+    assert not any(table["error_transient"].to_pylist())
 
 
 @pytest.mark.parametrize("budget_images", [1, 3])

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def home(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "photos").symlink_to(folder / "cvbatch-demo" / "photos" / "2024")
     (folder / "jobs").symlink_to(ROOT / "jobs")
+    (folder / "shards").mkdir()
+    with tarfile.open(folder / "shards" / "2024.tar", "w") as shard:
+        shard.add(folder / "photos" / "garage", "garage")
     return folder
 
 

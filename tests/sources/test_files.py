@@ -14,7 +14,7 @@ from cvbatch.config import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.schema import RESERVED
 from cvbatch.sources import entries, files, open_source
-from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, MODIFIED
+from cvbatch.sources.entries import ENTRY_FIELDS, INTERNAL, LOCATION, MODIFIED, SPAN
 from cvbatch.sources.files import FileSource
 from tests.sources.test_fetch import as_nobody
 
@@ -54,6 +54,7 @@ def test_facts_of_each_file(tmp_path: Path) -> None:
         "image_bytes": fact.st_size,
         LOCATION: None,
         MODIFIED: fact.st_mtime_ns,
+        SPAN: None,
     }
 
 
@@ -116,7 +117,7 @@ def test_folders_that_cannot_be_listed() -> None:
         with as_nobody():
             opened = source(root)
             assert listed(opened).num_rows == 1
-            assert opened.listing.unreadable == [f"{root}/shut"]
+            assert opened.listing.unreadable == {f"{root}/shut": "Permission denied"}
             with pytest.raises(SourceError, match="cannot be listed: Permission denied"):
                 listed(source(root / "shut"))
         (root / "shut").chmod(0o700)
@@ -168,7 +169,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="s3://… cannot be read"):
         source("s3://bucket/a")
     touch(tmp_path, "a.jpg")
-    with pytest.raises(SourceError, match="only a manifest has columns to rename"):
+    with pytest.raises(SourceError, match="begins with plain images and has no column 'a'"):
         source(tmp_path, rename={"a": "b"})
 
 
@@ -184,4 +185,4 @@ def test_chunks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_internal_columns_cannot_meet_those_of_a_manifest() -> None:
-    assert {field.name for field in entries.ENTRY_FIELDS} <= RESERVED | {LOCATION, MODIFIED}
+    assert {field.name for field in entries.ENTRY_FIELDS} <= RESERVED | set(INTERNAL)

@@ -1,0 +1,1 @@
+"""Tar and zip shards: indexed once, read by span, never extracted."""

@@ -1,0 +1,127 @@
+"""Zip: the directory at its end says where each member lies."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from cvbatch.errors import ImageError
+from cvbatch.sources.archives.members import FOLDER, Member
+from cvbatch.sources.blobs import Blob, BrokenContainerError, buffered, changed
+from cvbatch.sources.entries import Span
+
+STORED: Final = "zip"
+DEFLATED: Final = "zip-deflate"
+
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    ArithmeticError,
+    LookupError,
+    ValueError,
+    struct.error,
+)
+"""What `zipfile` raises for files that are none, or damaged ones."""
+_HOW: Final = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
+_HEADER: Final = struct.Struct("<4s22xHH")
+_MAGIC: Final = b"PK\x03\x04"
+_USUAL_NAME: Final = 512
+"""Name and extra fields are rarely longer, so one read is enough."""
+_UTF8_NAME: Final = 0x800
+_ENCRYPTED: Final = 0x1
+_UNIX: Final = 3
+_OTHERS: Final = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "special file",
+    stat.S_IFDIR: FOLDER,
+}
+
+
+class ZipIndex:
+    """The members of a zip, in the order of its directory.
+
+    Args:
+        blob: The shard.
+    """
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+
+    def __iter__(self) -> Iterator[Member]:
+        """Yield the members; a zip without its directory has none."""
+        try:
+            with zipfile.ZipFile(buffered(self._blob)) as archive:
+                yield from map(_member, archive.infolist())
+        except _BROKEN as error:
+            raise BrokenContainerError(str(error) or type(error).__name__) from error
+
+    def read(self, member: Member) -> bytes:
+        """Read the bytes of a member."""
+        span = Span(member.how, member.offset, member.stored, check=member.check)
+        return read_member(self._blob, span, member.size)
+
+
+def read_member(blob: Blob, span: Span, length: int) -> bytes:
+    """Read one member.
+
+    Args:
+        blob: The shard.
+        span: Where it lies.
+        length: Bytes that it should have unpacked; more never come into memory.
+
+    Raises:
+        ImageError: `TruncatedArchive`, `ArchiveChanged`, `DecompressionBomb` or `DamagedMember`.
+    """
+    offset, size = span.place
+    block = blob.read(offset, _HEADER.size + _USUAL_NAME + size)
+    if len(block) < _HEADER.size or not block.startswith(_MAGIC):
+        raise changed()
+    _, name, extra = _HEADER.unpack_from(block)
+    start = _HEADER.size + name + extra
+    if (missing := start + size - len(block)) > 0:
+        block += blob.read(offset + len(block), missing)
+    data = block[start : start + size]
+    if len(data) < size:
+        raise ImageError("TruncatedArchive", f"the archive ends {size - len(data)} bytes too early")
+    if span.how == DEFLATED:
+        data = _inflate(data, length)
+    if len(data) != length or zlib.crc32(data) != span.check:
+        raise ImageError("DamagedMember", "its checksum is wrong")
+    return data
+
+
+def _inflate(data: bytes, length: int) -> bytes:
+    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        found = unpack.decompress(data, length + 1)
+    except zlib.error as error:
+        raise ImageError("DamagedMember", str(error)) from error
+    if len(found) > length:
+        raise ImageError("DecompressionBomb", f"it unpacks to more than the {length} bytes that it promises")
+    return found
+
+
+def _member(found: zipfile.ZipInfo) -> Member:
+    refused = None
+    if found.flag_bits & _ENCRYPTED:
+        refused = "EncryptedMember"
+    elif found.compress_type not in _HOW:
+        refused = "UnsupportedCompression"
+    kind = stat.S_IFMT(found.external_attr >> 16) if found.create_system == _UNIX else 0
+    return Member(
+        name=found.orig_filename.encode("utf-8" if found.flag_bits & _UTF8_NAME else "cp437"),
+        how=_HOW.get(found.compress_type, DEFLATED),
+        offset=found.header_offset,
+        stored=found.compress_size,
+        size=found.file_size,
+        check=found.CRC,
+        other=FOLDER if found.is_dir() else _OTHERS.get(kind),
+        refused=refused,
+    )

@@ -1,0 +1,120 @@
+"""Columns that come along: their types, their names, and values that do not fit the type that was planned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cvbatch.errors import SourceError
+from cvbatch.schema import RESERVED
+
+UNFIT: Final = (TypeError, UnicodeError, OverflowError, pa.ArrowException)
+"""What pyarrow raises for values that have no common type, or not the one asked for."""
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """The type that every engine reads: no extension, and no list of fixed size, which cannot be null in pandas."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(kind.storage_type)
+    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
+
+
+def settled(kind: pa.DataType) -> pa.DataType:
+    """What is null wherever it occurs has no type of its own and becomes text."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(settled(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([column.with_type(settled(column.type)) for column in kind])
+    return kind
+
+
+def has_empty_object(kind: pa.DataType) -> bool:
+    """Whether a struct without fields is in it, which Parquet cannot hold."""
+    if pa.types.is_list(kind):
+        return has_empty_object(kind.value_type)
+    return pa.types.is_struct(kind) and (not len(kind) or any(has_empty_object(column.type) for column in kind))
+
+
+def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str) -> pa.Schema:
+    """The columns of a container under the names that they get in the predictions.
+
+    Raises:
+        SourceError: If a name is one of ours or occurs twice, or `rename` names a column that is not there.
+    """
+    if unknown := sorted(set(rename) - set(schema.names)):
+        known = ", ".join(schema.names) or "none that comes along"
+        raise SourceError(f"source.rename: {where} has no column {unknown[0]!r}; it has {known}")
+    renamed = pa.schema([column.with_name(rename.get(column.name, column.name)) for column in schema])
+    taken = [name for name in renamed.names if name in RESERVED or name.startswith("_")]
+    if taken:
+        advice = ", ".join(f"{name}: my_{name.lstrip('_')}" for name in taken)
+        some = f"the column {taken[0]!r} has a name that cvbatch uses; give it another one"
+        if len(taken) > 1:
+            some = f"the columns {', '.join(map(repr, taken))} have names that cvbatch uses; give them others"
+        raise SourceError(f"{where}: {some} with source.rename: {{{advice}}}")
+    if twice := [name for name in renamed.names if renamed.names.count(name) > 1]:
+        raise SourceError(f"{where}: two columns are named {twice[0]!r}; rename one with source.rename")
+    return renamed
+
+
+def found_type(values: Sequence[Any]) -> pa.DataType:
+    """The type that holds all these JSON values as they are; text where there is none, and they are JSON then."""
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, str) for value in given):
+        return pa.string()
+    try:
+        found = pa.array(given)
+    except UNFIT:
+        return pa.string()
+    nested = pa.types.is_nested(found.type)
+    kind = settled(found.type)
+    # a struct adds keys that an object lacks, so such objects would not come out as they were
+    if has_empty_object(kind) or (nested and found.to_pylist() != given):
+        return pa.string()
+    return kind
+
+
+def as_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """JSON values as a column of a type; where that is text the others become JSON, else what does not fit is null."""
+    if pa.types.is_string(kind):
+        return pa.array([_text(value) for value in values], kind)
+    try:
+        column = pa.array(values, kind)
+        if column.to_pylist() == list(values):  # pyarrow cuts 1.5 to 1 without a word
+            return column
+    except UNFIT:
+        pass
+    return pa.array([value if _fits(value, kind) else None for value in values], kind)
+
+
+def cast_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column of a table as the type that was planned; null if it is of another kind."""
+    try:
+        return column.cast(kind)
+    except UNFIT:
+        return pa.chunked_array([pa.nulls(len(column), kind)])
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        fitted = pa.array([value], kind).to_pylist()
+        is_nan = pa.types.is_floating(kind) and value != value
+        return is_nan or bool(fitted == [value])
+    except UNFIT:
+        return False
+
+
+def whole_text(text: str) -> str:
+    """Text that Arrow can hold: JSON may carry lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return whole_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,81 @@
+"""The encoded bytes of the images of a unit: whole files, members of archives, rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from cvbatch.errors import ImageError
+from cvbatch.sources.archives.members import REFUSALS
+from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
+from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
+from cvbatch.sources.archives.zips import DEFLATED, STORED
+from cvbatch.sources.entries import Span, exact_paths, spans
+from cvbatch.sources.fetch import read_local
+from cvbatch.sources.tables.arrow import ARROW, RANGE
+from cvbatch.sources.tables.parquet import PARQUET
+from cvbatch.sources.tables.reading import Ranges, Rows
+
+Fetch = Callable[[], bytes]
+"""Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
+
+
+_Wanted = tuple[Span, int | None]
+"""Where an image lies, and its size if known."""
+
+
+class _Reader(Protocol):
+    def __init__(self, location: bytes, wanted: Sequence[_Wanted]) -> None: ...
+
+    def read(self, at: int) -> bytes:
+        """Read what was asked for at a position; called once for each, by several threads, about in order."""
+
+
+_Key = tuple[bytes, type[_Reader]]
+
+_READERS: Final[dict[str, type[_Reader]]] = {
+    TAR: PlainTar,
+    TAR_GZIP: PackedTar,
+    TAR_ZSTD: PackedTar,
+    STORED: Zip,
+    DEFLATED: Zip,
+    PARQUET: Rows,
+    ARROW: Rows,
+    RANGE: Ranges,
+}
+"""Who reads a span, by its `how`."""
+
+
+def fetches(rows: pa.Table) -> list[Fetch]:
+    """Say for each row how its bytes are fetched; nothing is opened yet.
+
+    Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
+
+    Args:
+        rows: Rows of the plan.
+    """
+    wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
+    found = list[Fetch]()
+    for path, span, length in zip(exact_paths(rows), spans(rows), rows["image_bytes"].to_pylist(), strict=True):
+        if span is None:
+            found.append(partial(read_local, path))
+        elif span.refused is not None:
+            found.append(partial(_refuse, span.refused))
+        else:
+            # its reader is made when all that is wanted of the container is known
+            together = wanted.setdefault((path, _READERS[span.how]), [])
+            found.append(partial(_read, readers, (path, _READERS[span.how]), len(together)))
+            together.append((span, length))
+    readers.update({key: key[1](key[0], together) for key, together in wanted.items()})
+    return found
+
+
+def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int) -> bytes:
+    return readers[key].read(at)
+
+
+def _refuse(kind: str) -> bytes:
+    raise ImageError(kind, REFUSALS[kind])

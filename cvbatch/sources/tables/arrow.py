@@ -1,0 +1,111 @@
+"""Arrow files and streams: where nothing is compressed, an image is a range of bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc as ipc
+
+from cvbatch.sources.blobs import Blob, buffered, contents
+from cvbatch.sources.carrying import cast_column
+from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
+from cvbatch.sources.tables.columns import BYTES, PATH, is_file, path_name
+
+ARROW: Final = "arrow"
+RANGE: Final = "range"
+_FILE_MAGIC: Final = b"ARROW1"
+
+
+class ArrowTable:
+    """An Arrow file or stream with images.
+
+    Args:
+        blob: Its bytes.
+    """
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self._is_file = blob.read(0, len(_FILE_MAGIC)) == _FILE_MAGIC
+        self.schema: pa.Schema = self._open(pa.PythonFile(buffered(blob))).schema
+
+    def pieces(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
+        """Yield one row per row."""
+        whole = contents(self._blob)
+        row = 0
+        for number, batch in enumerate(self.batches(whole)):
+            # what is mapped need not be sliced for memory, but rows are Python objects for a moment
+            for start in range(0, batch.num_rows, CHUNK_ROWS):
+                part = batch.slice(start, CHUNK_ROWS)
+                names = [str(row + start + at) for at in range(part.num_rows)]
+                sizes, members = self._members(part.column(image), image, whole, number, start)
+                table = member_table(self._blob.location, modified, names, sizes, members)
+                for column in carried:
+                    table = table.append_column(column, _column(part, image, column))
+                yield table
+            row += batch.num_rows
+
+    def batches(self, whole: pa.Buffer | None = None) -> Iterator[pa.RecordBatch]:
+        """Read the record batches in their order; from all its bytes where these are there already."""
+        file = pa.PythonFile(buffered(self._blob)) if whole is None else pa.BufferReader(whole)
+        reader = self._open(file)
+        if isinstance(reader, ipc.RecordBatchFileReader):
+            return (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return iter(reader)
+
+    def values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Any]:
+        """Read the images in some rows of a record batch."""
+        options = ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(image)], use_threads=False)
+        reader = self._open(pa.PythonFile(buffered(self._blob)), options)
+        if isinstance(reader, ipc.RecordBatchFileReader):
+            batch = reader.get_batch(number)
+        else:
+            batch = next(itertools.islice(reader, number, None))
+        return {row: batch.column(0)[row].as_py() for row in rows if row < batch.num_rows}
+
+    def _open(
+        self, file: pa.NativeFile, options: ipc.IpcReadOptions | None = None
+    ) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
+        return ipc.open_file(file, options=options) if self._is_file else ipc.open_stream(file, options=options)
+
+    def _members(
+        self, column: pa.Array, image: str, whole: pa.Buffer, number: int, start: int
+    ) -> tuple[list[int | None], list[Span]]:
+        """Sizes and places of the images of a part of a record batch that begins at its row `start`."""
+        column = column.storage if isinstance(column, pa.ExtensionArray) else column
+        values = pc.struct_field(column, BYTES) if is_file(column.type) else column
+        if pa.types.is_binary_view(values.type):
+            values = values.cast(pa.large_binary())
+        sizes = pc.binary_length(values).to_pylist()
+        places = _places(values, whole)
+        members = [
+            Span(ARROW, offset=number, row=start + at, column=image)
+            if places is None or size is None
+            else Span(RANGE, offset=int(places[at]), size=size, check=whole.size)
+            for at, size in enumerate(sizes)
+        ]
+        return sizes, members
+
+
+def _places(values: pa.Array, whole: pa.Buffer) -> Any:
+    """Where each value begins in the file; None where they were unpacked into other memory."""
+    _, offsets, data = values.buffers()
+    if data is None or not whole.address <= data.address <= data.address + data.size <= whole.address + whole.size:
+        return None
+    kind = np.int32 if pa.types.is_binary(values.type) else np.int64
+    starts = np.frombuffer(offsets, kind)[values.offset : values.offset + len(values)]
+    return starts.astype(np.int64) + (data.address - whole.address)
+
+
+def _column(batch: pa.RecordBatch, image: str, column: pa.Field) -> pa.ChunkedArray:
+    if column.name in batch.schema.names:
+        return cast_column(pa.chunked_array([batch.column(column.name)]), column.type)
+    held = batch.column(image)
+    held = held.storage if isinstance(held, pa.ExtensionArray) else held
+    if column.name == path_name(image) and is_file(held.type):
+        return cast_column(pa.chunked_array([pc.struct_field(held, PATH)]), column.type)
+    return pa.chunked_array([pa.nulls(batch.num_rows, column.type)])

@@ -1,0 +1,92 @@
+"""The images of a table as rows of the plan."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+
+from cvbatch.errors import ImageError
+from cvbatch.sources.blobs import Blob, BrokenContainerError, open_blob
+from cvbatch.sources.entries import Listing
+from cvbatch.sources.suffixes import counted_as
+from cvbatch.sources.tables.arrow import ArrowTable
+from cvbatch.sources.tables.columns import image_column, offered
+from cvbatch.sources.tables.parquet import ParquetTable
+
+TABLE_SUFFIXES: Final = (b".parquet", b".arrow", b".feather")
+_STATE: Final = b"state.json"
+"""Where `datasets` writes which files of a folder are its data; its caches lie beside them."""
+
+
+class ImageTable:
+    """A table file.
+
+    Args:
+        blob: Its bytes.
+        image_column: The column that the job names, if it does.
+        metadata: Whether its other columns come along.
+
+    Raises:
+        BrokenContainerError: If it cannot be read, or several columns could be the images.
+    """
+
+    def __init__(self, blob: Blob, image_column_name: str | None, *, metadata: bool) -> None:
+        self._location = blob.location
+        self._metadata = metadata
+        try:
+            self._table = open_table(blob)
+        except (pa.ArrowException, OSError) as error:
+            raise BrokenContainerError(first_line(error)) from error
+        self._image = image_column(self._table.schema, image_column_name)
+        if self._image is not None and not _is_data(blob.location):
+            self._image = None
+
+    def columns(self) -> pa.Schema | None:
+        """What it offers besides images; None if it has no images."""
+        if self._image is None:
+            return None
+        return offered(self._table.schema, self._image) if self._metadata else pa.schema([])
+
+    def pieces(self, modified: int | None, carried: pa.Schema, listing: Listing) -> Iterator[pa.Table]:
+        """Yield tables of `ENTRY_FIELDS` and what is carried; see `Archive.pieces`."""
+        if self._image is None:
+            listing.skipped[counted_as(self._location)] += 1
+            return
+        try:
+            yield from self._table.pieces(self._image, modified, carried)
+        except (pa.ArrowException, OSError) as error:
+            raise BrokenContainerError(first_line(error)) from error
+
+
+def open_table(blob: Blob) -> ParquetTable | ArrowTable:
+    """Open a table file by its suffix.
+
+    Raises:
+        ArrowException: If it is something else.
+        OSError: If it is damaged, or cannot be read.
+    """
+    return ParquetTable(blob) if blob.location.lower().endswith(b".parquet") else ArrowTable(blob)
+
+
+def first_line(error: Exception) -> str:
+    """What a library says first."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_data(location: bytes) -> bool:
+    folder, name = os.path.split(location)
+    if not name.endswith(b".arrow"):
+        return True
+    try:
+        blob = open_blob(os.path.join(folder, _STATE))
+        state = json.loads(blob.read(0, blob.size()))
+        files = {os.fsencode(file["filename"]) for file in state["_data_files"]}
+    except (ImageError, OSError, LookupError, TypeError, ValueError):
+        return True
+    return name in files

@@ -1,0 +1,110 @@
+"""Parquet: rows are found by their row group, and read without the groups and columns that nobody asks for."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvbatch.sources.blobs import Blob, buffered
+from cvbatch.sources.carrying import cast_column
+from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
+from cvbatch.sources.tables.columns import PATH, is_file, path_name
+
+PARQUET: Final = "parquet"
+_BUFFER: Final = 1 << 20
+"""Pages are read one after the other, so that a large row group never is in memory as a whole."""
+_BATCH_BYTES: Final = 32 << 20
+_MOST_BATCH_ROWS: Final = 1024
+
+
+class ParquetTable:
+    """A Parquet file with images.
+
+    Args:
+        blob: Its bytes.
+    """
+
+    def __init__(self, blob: Blob) -> None:
+        self._location = blob.location
+        self._file = pq.ParquetFile(
+            buffered(blob), buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+        )
+        self.schema: pa.Schema = self._file.schema_arrow
+        rows: list[int] = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        self._starts = [0, *itertools.accumulate(rows)]
+
+    def pieces(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
+        """Yield one row per row; the size of an image is the average of its row group."""
+        sources = self._sources(image, carried)
+        for group in range(self._file.num_row_groups):
+            size, row = self._average(group, image), self._starts[group]
+            for count, columns in self._batches(group, sources, carried):
+                rows = range(row, row + count)
+                members = [Span(PARQUET, row=number, column=image) for number in rows]
+                table = member_table(self._location, modified, list(map(str, rows)), [size] * count, members)
+                for column, values in zip(carried, columns, strict=True):
+                    table = table.append_column(column, values)
+                yield table
+                row += count
+
+    def group_of(self, row: int) -> int:
+        """The row group of a row; −1 if there is no such row."""
+        return bisect.bisect_right(self._starts, row) - 1 if row < self._starts[-1] else -1
+
+    def values(self, group: int, image: str, rows: Sequence[int]) -> Mapping[int, Any]:
+        """Read the images in some rows of a row group."""
+        wanted, found = sorted(rows), dict[int, Any]()
+        start = self._starts[group]
+        batch_rows = int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES // max(1, self._average(group, image)))))
+        for batch in self._file.iter_batches(batch_rows, row_groups=[group], columns=[image], use_threads=False):
+            while wanted and wanted[0] < start + batch.num_rows:
+                row = wanted.pop(0)
+                found[row] = batch.column(0)[row - start].as_py()
+            start += batch.num_rows
+            if not wanted:
+                break
+        return found
+
+    def _sources(self, image: str, carried: pa.Schema) -> dict[str, str]:
+        """Where each carried column of this file comes from."""
+        names = {name: name for name in carried.names if name in self.schema.names}
+        if is_file(self.schema.field(image).type) and path_name(image) in carried.names:
+            names.setdefault(path_name(image), f"{image}.{PATH}")
+        return names
+
+    def _batches(
+        self, group: int, sources: Mapping[str, str], carried: pa.Schema
+    ) -> Iterator[tuple[int, list[pa.ChunkedArray]]]:
+        if not sources:
+            left = self._starts[group + 1] - self._starts[group]
+            while left:
+                count = min(left, CHUNK_ROWS)
+                yield count, [pa.chunked_array([pa.nulls(count, column.type)]) for column in carried]
+                left -= count
+            return
+        columns = list(sources.values())
+        for batch in self._file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=columns, use_threads=False):
+            table = pa.Table.from_batches([batch])
+            yield table.num_rows, [_column(table, sources.get(column.name), column.type) for column in carried]
+
+    def _average(self, group: int, image: str) -> int:
+        facts = self._file.metadata.row_group(group)
+        chunks = [facts.column(at) for at in range(facts.num_columns)]
+        leaves = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == image]
+        average: int = sum(chunk.total_uncompressed_size for chunk in leaves) // max(1, facts.num_rows)
+        return average
+
+
+def _column(table: pa.Table, source: str | None, kind: pa.DataType) -> pa.ChunkedArray:
+    if source is None:
+        return pa.chunked_array([pa.nulls(table.num_rows, kind)])
+    if source in table.column_names:
+        return cast_column(table[source], kind)
+    name, _, leaf = source.rpartition(".")
+    parts = [chunk.field(leaf) for chunk in table[name].chunks]
+    return cast_column(pa.chunked_array(parts, kind), kind)

@@ -1,0 +1,132 @@
+"""The rows of one table that a unit asks for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from cvbatch.errors import ImageError
+from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
+from cvbatch.sources.blobs import OpenedOnce, changed
+from cvbatch.sources.entries import Span
+from cvbatch.sources.fetch import read_local, too_large
+from cvbatch.sources.tables.arrow import ArrowTable
+from cvbatch.sources.tables.columns import BYTES, PATH
+from cvbatch.sources.tables.listing import first_line, open_table
+from cvbatch.sources.tables.parquet import ParquetTable
+
+_Group = tuple[str, int]
+"""A column, and the row group or record batch of it that holds a row; −1 is none."""
+
+
+class Ranges:
+    """Images that are ranges of bytes of an Arrow file.
+
+    Args:
+        location: Exact path of the table.
+        wanted: Where each image lies, and its size.
+    """
+
+    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = OpenedOnce(location)
+        self._wanted = wanted
+
+    def read(self, at: int) -> bytes:
+        """Read an image.
+
+        Raises:
+            ImageError: `TooManyBytes`, or `ArchiveChanged` if the file has another size.
+        """
+        span, blob = self._wanted[at][0], self._blob.get()
+        offset, size = span.place
+        if size > MAX_IMAGE_BYTES:
+            raise too_large(size, MAX_IMAGE_BYTES)
+        if blob.size() != span.check:
+            raise changed()
+        return blob.read(offset, size)
+
+
+class Rows:
+    """Images that are read once with the row group or record batch around them.
+
+    The arguments are those of `Ranges`.
+    """
+
+    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = OpenedOnce(location)
+        self._folder = os.path.dirname(location)
+        self._wanted = [span for span, _ in wanted]
+        self._table: ParquetTable | ArrowTable | None = None
+        self._groups: dict[_Group, set[int]] = {}
+        self._values: dict[_Group, dict[int, Any] | ImageError] = {}
+        self._lock = threading.Lock()
+
+    def read(self, at: int) -> bytes:
+        """Read an image.
+
+        Raises:
+            ImageError: `DamagedTable`, `ArchiveChanged`, `NoImage`, `TooManyBytes`, or, where the table only names a
+                file, as `read_local`.
+        """
+        with self._lock:
+            table = self._opened()
+            group = _group(table, self._wanted[at])
+            if group not in self._values:
+                self._values[group] = self._load(table, group)
+            values = self._values[group]
+            if isinstance(values, ImageError):
+                raise ImageError(values.kind, str(values))
+            row = self._wanted[at].row
+            if row not in values:
+                raise changed()
+            value = values.pop(row)
+        return self._encoded(value)
+
+    def _opened(self) -> ParquetTable | ArrowTable:
+        if self._table is None:
+            try:
+                self._table = open_table(self._blob.get())
+            except (pa.ArrowException, OSError) as error:
+                raise _named(error) from error
+            for span in self._wanted:
+                self._groups.setdefault(_group(self._table, span), set()).add(span.row or 0)
+        return self._table
+
+    def _load(self, table: ParquetTable | ArrowTable, group: _Group) -> dict[int, Any] | ImageError:
+        column, number = group
+        if number < 0 or column not in table.schema.names:
+            return changed()
+        try:
+            return dict(table.values(number, column, list(self._groups[group])))
+        except (pa.ArrowException, LookupError, OSError, StopIteration) as error:
+            named = _named(error)
+            if isinstance(named, ImageError):
+                return named
+            raise
+
+    def _encoded(self, value: Any) -> bytes:
+        if isinstance(value, Mapping):
+            path, value = value[PATH], value[BYTES]
+            if value is None and path:
+                return read_local(os.path.join(self._folder, os.fsencode(path)), max_bytes=MAX_IMAGE_BYTES)
+        if value is None:
+            raise ImageError("NoImage", "the table holds no image in this row")
+        if len(value) > MAX_IMAGE_BYTES:
+            raise too_large(len(value), MAX_IMAGE_BYTES)
+        return bytes(value)
+
+
+def _group(table: ParquetTable | ArrowTable, span: Span) -> _Group:
+    number = table.group_of(span.row or 0) if isinstance(table, ParquetTable) else span.offset or 0
+    return span.column or "", number
+
+
+def _named(error: Exception) -> Exception:
+    """Damage is for good; what the system reports with a number may be better another time."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return ImageError("DamagedTable", first_line(error))

@@ -1,0 +1,185 @@
+"""Updates and limits over shards: members are known by their names, and changed when their bytes are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from cvbatch.errors import RowError, attempt
+from cvbatch.planning.extend import extend
+from cvbatch.planning.plan import all_parts, make_plan, read_part
+from cvbatch.planning.units import cut
+from cvbatch.planning.update import update
+from cvbatch.schema import predictions_schema
+from cvbatch.sources import open_source
+from cvbatch.sources.fetching import fetches
+from cvbatch.writing.files import WriteJob, write_blocks
+from cvbatch.writing.log import Log
+from cvbatch.writing.manifest import finish
+from cvbatch.writing.store import LocalStore
+from tests.samples import block, job, spec, started
+from tests.sources.shards import arrow, images, tar, zipped
+
+MEMBERS = {"a.jpg": b"a", "b.jpg": b"bb", "c.jpg": b"ccc"}
+WRITERS: dict[str, Any] = {
+    "x.tar": tar,
+    "x.tar.gz": tar,
+    "x.zip": zipped,
+    "x.arrow": lambda path, members: arrow(path, pa.table({"image": images(members.values())})),
+}
+
+
+class Run:
+    """One output over several starts; every row is labelled with what a worker reads of it."""
+
+    def __init__(self, source: Path, output: Path, **options: Any) -> None:
+        self.store = LocalStore(str(output))
+        self.job = job(source, output, source=options)
+        self.plan = make_plan(self.store, self.job, [spec()], open_source(self.job.source))
+
+    def log(self) -> Log:
+        return started(self.store, self.plan.rows)
+
+    def label(self, log: Log, *, failed: Iterable[int] = ()) -> dict[int, bytes | str]:
+        """Commit what is missing and replace what is stale; returns what was read."""
+        done = dict[int, bytes | str]()
+        for ranges, new in ((log.state.accepted.missing(log.state.planned), True), (list(log.state.stale), False)):
+            parts = all_parts(self.plan, log.state)
+            for unit in cut(self.store, parts, ranges, 1):
+                part = next(part for part in parts if part["path"] == unit.part)
+                table = read_part(self.store, part)
+                row = table.filter(pc.field("row_id") == unit.low)
+                [content] = [attempt("fetch", read) for read in fetches(row)]
+                done[unit.low] = content.type if isinstance(content, RowError) else content
+                sha = None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
+                rows = block(unit.low, unit.high, failed=[unit.low] * (unit.low in failed), content_sha256=[sha])
+                schema = predictions_schema(spec().fields())
+                written = write_blocks(WriteJob(self.store.root, log.epoch, schema), [rows]).files
+                if new:
+                    log.commit(written)
+                else:
+                    span = (unit.low, unit.high)
+                    [old] = [file.path for file in log.state.files.values() if file.ranges == (span,)]
+                    log.replace([old], written, [span])
+        return done
+
+    def update(self, **label: Any) -> tuple[Log, dict[int, bytes | str]]:
+        log = self.log()
+        carried = pa.schema(self.plan.carried(self.store))
+        update(log, self.plan, open_source(self.job.source, carried))
+        done = self.label(log, **label)
+        finish(log)
+        return log, done
+
+
+def rows_of(ranges: Iterable[tuple[int, int]]) -> list[int]:
+    return [row for low, high in ranges for row in range(low, high)]
+
+
+@pytest.fixture(params=WRITERS)
+def shard(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Writes the shard anew, and is another file at each time."""
+    times = iter(range(1_900_000_000, 2_000_000_000))
+
+    def write(members: Mapping[str, bytes]) -> Path:
+        (tmp_path / "source").mkdir(exist_ok=True)
+        path: Path = WRITERS[request.param](tmp_path / "source" / request.param, members)
+        os.utime(path, (seconds := next(times), seconds))
+        return path
+
+    return write
+
+
+def test_changed_members_of_a_shard(shard: Any, tmp_path: Path) -> None:
+    run = Run(shard(MEMBERS).parent, tmp_path / "out")
+    assert run.update()[1] == {0: b"a", 1: b"bb", 2: b"ccc"}
+    assert run.update()[1] == {}
+    shard(MEMBERS)
+    assert run.update()[1] == {}, "it was only touched"
+    shard({**MEMBERS, "b.jpg": b"changed", "d.jpg": b"new"})
+    log, done = run.update()
+    assert done == {1: b"changed", 3: b"new"}
+    assert rows_of(log.state.removed) == []
+    shard({name: content for name, content in MEMBERS.items() if name != "c.jpg"})
+    log, done = run.update()
+    assert done == {1: b"bb"}
+    assert rows_of(log.state.removed) == [2, 3]
+
+
+def test_members_that_moved_within_their_shard(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", MEMBERS)
+    run = Run(path, tmp_path / "out")
+    run.label(run.log(), failed=[1])
+    tar(path, {"new.jpg": b"n" * 999, **MEMBERS})
+    _, done = run.update()
+    assert done == {1: b"bb", 3: b"n" * 999}, "a row that may be tried again is found where it is now"
+
+
+def test_a_member_that_occurs_twice(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", [("a.jpg", b"1"), ("a.jpg", b"2"), (os.fsdecode(b"\xe9.jpg"), b"3")])
+    run = Run(path, tmp_path / "out")
+    assert run.update()[1] == {0: b"1", 1: b"2", 2: b"3"}
+    tar(path, [("a.jpg", b"1"), ("a.jpg", b"changed"), (os.fsdecode(b"\xe9.jpg"), b"3")])
+    assert run.update()[1] == {1: b"changed"}
+
+
+def test_metadata_that_changed(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", {"a.cls": b"1", "a.jpg": b"a", "b.cls": b"2", "b.jpg": b"b"})
+    run = Run(path, tmp_path / "out")
+    run.update()
+    tar(path, {"a.cls": b"1", "a.jpg": b"a", "b.cls": b"9", "b.jpg": b"b"})
+    log, done = run.update()
+    assert done == {1: b"b"}
+    [part] = log.state.changed
+    assert read_part(run.store, part)["cls"].to_pylist() == [9]
+
+
+def test_a_new_first_shard_does_not_change_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    tar(tmp_path / "source/1.tar", {"a.cls": b"1", "a.jpg": b"a"})
+    run = Run(tmp_path / "source", tmp_path / "out")
+    run.update()
+    tar(tmp_path / "source/0.tar", {"b.json": b'{"other": 1}', "b.jpg": b"b"})
+    assert run.update()[1] == {1: b"b"}
+
+
+def test_what_lies_in_a_shard_that_cannot_be_read_is_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    first, second = (tar(tmp_path / f"source/{number}.tar", MEMBERS) for number in range(2))
+    run = Run(tmp_path / "source", tmp_path / "out")
+    run.update()
+    first.write_bytes(first.read_bytes()[:1024])
+    second.unlink()
+    log, done = run.update()
+    assert done == {}
+    assert rows_of(log.state.removed) == [3, 4, 5]
+
+
+def test_a_limit_ends_within_a_shard(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar.gz", {f"{number}.jpg": b"%d" % number for number in range(9)})
+    run = Run(path, tmp_path / "out", limit=4)
+    assert (run.plan.rows, run.plan.complete) == (4, False)
+    asked = job(path, tmp_path / "out", source={"limit": 7})
+    log = run.log()
+    extend(log, run.plan, asked, open_source(asked.source))
+    assert run.label(log) == {row: b"%d" % row for row in range(7)}
+
+
+def test_a_plan_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a.jpg").write_bytes(b"a")
+    run = Run(tmp_path / "source", tmp_path / "out")
+    [part] = run.plan.parts
+    table = read_part(run.store, part).drop_columns(["_span"])
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, run.store.path(part["path"]))
+    (tmp_path / "source/b.jpg").write_bytes(b"b")
+    assert run.update()[1] == {0: b"a", 1: b"b"}

@@ -1,0 +1,65 @@
+"""Packed streams are read forward, and never without end."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from cvbatch.sources.archives import streams
+from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD, Forward
+from cvbatch.sources.blobs import BrokenContainerError, open_blob
+from tests.sources.shards import kinds, names, planned, source, tar
+
+DATA = bytes(range(256)) * 20_000
+
+
+def stream(path: Path, how: str, data: bytes = DATA) -> Forward:
+    path.write_bytes({TAR: data, TAR_GZIP: gzip.compress(data), TAR_ZSTD: zstandard.compress(data)}[how])
+    return Forward(open_blob(os.fsencode(path)), how)
+
+
+@pytest.mark.parametrize("how", [TAR, TAR_GZIP, TAR_ZSTD])
+def test_forward_only(tmp_path: Path, how: str) -> None:
+    found = stream(tmp_path / "x", how)
+    assert found.read(10) == DATA[:10]
+    found.seek(3_000_000)
+    assert found.tell() == 3_000_000
+    assert found.read(300_000) == DATA[3_000_000:3_300_000]
+    found.seek(found.tell())
+    with pytest.raises(BrokenContainerError, match="backwards"):
+        found.seek(3_000_000)
+    found.seek(len(DATA) + 5_000)
+    assert found.read(10) == b""
+
+
+@pytest.mark.parametrize("how", [TAR_GZIP, TAR_ZSTD])
+def test_several_packed_streams_one_after_the_other(tmp_path: Path, how: str) -> None:
+    stream(tmp_path / "x", how, b"one")
+    whole = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(whole * 2)
+    assert Forward(open_blob(os.fsencode(tmp_path / "x")), how).read(10) == b"oneone"
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.zst"])
+def test_a_bomb_ends_early(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_FREE_BYTES", 1 << 20)
+    members = {"a.jpg": b"good", "b.jpg": b"\0" * 50_000_000, "c.jpg": b"beyond"}
+    opened = source(tar(tmp_path / name, members))
+    table = planned(opened)
+    assert "unpacks to more than" in opened.listing.unreadable[str(tmp_path / name)]
+    assert names(table) == ["a.jpg", "b.jpg"]
+    assert kinds(table) == [b"good", "DamagedArchive"]
+
+
+def test_a_window_that_needs_too_much_memory(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=30)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of a size that it does not know
+    data = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
+    (tmp_path / "x.tar").write_bytes(packer.compress(data) + packer.flush())
+    opened = source(tmp_path / "x.tar")
+    assert planned(opened).num_rows == 0
+    assert list(opened.listing.unreadable) == [str(tmp_path / "x.tar")]

@@ -1,0 +1,106 @@
+"""Small archives and tables, and what becomes of them: rows of a plan, and bytes or errors."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from cvbatch.config import SourceConfig
+from cvbatch.errors import RowError, attempt
+from cvbatch.sources import open_source
+from cvbatch.sources.entries import ENTRY_FIELDS, Source
+from cvbatch.sources.fetching import fetches
+
+Content = bytes | tarfile.TarInfo
+IMAGES: dict[str, Content] = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.webp": b""}
+
+
+def tar(path: Path, members: Mapping[str, Content] | Iterable[tuple[str, Content]], **options: Any) -> Path:
+    """Write a tar; the suffix says how it is packed, a `TarInfo` stands for anything but a file."""
+    pairs = members.items() if isinstance(members, Mapping) else members
+    mode = "w:gz" if path.name.endswith("gz") else "w"
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode, **options) as archive:  # type: ignore[call-overload]  # of many
+        for name, content in pairs:
+            if isinstance(content, tarfile.TarInfo):
+                content.name = name
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    data = stream.getvalue()
+    if path.name.endswith("zst"):
+        import zstandard
+
+        data = zstandard.compress(data)
+    path.write_bytes(data)
+    return path
+
+
+def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
+    """A link, a device, a FIFO or a folder."""
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, target
+    return info
+
+
+def zipped(path: Path, members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def arrow(path: Path, table: pa.Table, *, rows: int | None = None, stream: bool = True, packed: bool = False) -> Path:
+    """Write an Arrow stream, as `save_to_disk` does, or a file."""
+    options = ipc.IpcWriteOptions(compression="zstd" if packed else None)
+    new = ipc.new_stream if stream else ipc.new_file
+    with new(str(path), table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=rows)
+    return path
+
+
+def images(contents: Iterable[bytes | None], paths: Iterable[str | None] | None = None) -> pa.Array:
+    """A column as Hugging Face keeps images."""
+    contents = list(contents)
+    paths = [None] * len(contents) if paths is None else list(paths)
+    return pa.StructArray.from_arrays(
+        [pa.array(contents, pa.binary()), pa.array(paths, pa.string())], names=["bytes", "path"]
+    )
+
+
+def source(uri: Path | str, **options: Any) -> Source:
+    return open_source(SourceConfig(uri=str(uri), **options))
+
+
+def planned(opened: Source) -> pa.Table:
+    """All rows, checked against what the source promised."""
+    schema = pa.schema([*ENTRY_FIELDS, *opened.carried])
+    chunks = list(opened.chunks())
+    assert all(chunk.schema.equals(schema) for chunk in chunks), [chunk.schema for chunk in chunks]
+    return pa.concat_tables([schema.empty_table(), *chunks])
+
+
+def names(table: pa.Table) -> list[str]:
+    """What follows the name of the container."""
+    return [uri.partition("#")[2] for uri in table["image_uri"].to_pylist()]
+
+
+def fetched(table: pa.Table) -> list[bytes | RowError]:
+    """What a worker reads of each row."""
+    return [attempt("fetch", read) for read in fetches(table)]
+
+
+def kinds(table: pa.Table) -> list[bytes | str]:
+    """The bytes of each row, or the type of its error; none may be called transient."""
+    found = fetched(table)
+    assert not any(isinstance(each, RowError) and each.transient for each in found)
+    return [each.type if isinstance(each, RowError) else each for each in found]

@@ -1,0 +1,172 @@
+"""Parquet tables with images: which column it is, what comes along, and that only what is asked for is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cvbatch.errors import SourceError
+from cvbatch.sources import blobs
+from cvbatch.sources.blobs import LocalBlob
+from cvbatch.sources.files import FileSource
+from cvbatch.sources.manifests import ManifestSource
+from tests.sources.shards import images, kinds, names, planned, source
+
+CONTENTS: list[bytes | None] = [b"a", b"bb" * 500, None, b"", b"eeeee"]
+
+
+def parquet(path: Path, columns: dict[str, Any], metadata: Any = None, **options: Any) -> Path:
+    table = pa.table(columns)
+    if metadata is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), None])
+@pytest.mark.parametrize("rows", [2, 100])
+def test_each_row_is_an_image(tmp_path: Path, kind: pa.DataType | None, rows: int) -> None:
+    column = images(CONTENTS, ["p", *[None] * 4]) if kind is None else pa.array(CONTENTS, kind)
+    path = parquet(
+        tmp_path / "x.parquet", {"n": range(5), "image": column, "label": list("vwxyz")}, row_group_size=rows
+    )
+    opened = source(path)
+    table = planned(opened)
+    assert table["image_uri"].to_pylist() == [f"{path}#{row}" for row in range(5)]
+    assert kinds(table) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
+    assert kinds(table.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
+    assert table.select(["n", "label"]).to_pydict() == {"n": list(range(5)), "label": list("vwxyz")}
+    assert opened.carried.names == ["n", "label"] + (["image_path"] if kind is None else [])
+    if kind is None:
+        assert table["image_path"].to_pylist() == ["p", None, None, None, None]
+    assert not opened.numbered
+    assert planned(source(path, metadata="off")).column_names == table.column_names[:5]
+
+
+FEATURES = {"info": {"features": {"photo": {"_type": "Image"}, "sound": {"_type": "Audio"}}}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "found"),
+    [
+        ({"photo": b"bytes"}, {}, b"bytes"),
+        ({"image": b"right", "thumb": b"wrong"}, {}, b"right"),
+        ({"photo": b"wrong", "thumb": b"right"}, {"image_column": "thumb"}, b"right"),
+        ({"file": images([b"right"]), "other": b"wrong"}, {}, b"right"),
+        ({"image": images([b"right"]), "mask": images([b"wrong"])}, {}, b"right"),
+        ({"image": images([b"wrong"]), "mask": images([b"right"])}, {"image_column": "mask"}, b"right"),
+    ],
+)
+def test_which_column(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], found: bytes) -> None:
+    arrays = {name: [value] if isinstance(value, bytes) else value for name, value in columns.items()}
+    opened = source(parquet(tmp_path / "x.parquet", arrays), **options)
+    assert kinds(planned(opened)) == [found]
+    assert not any(pa.types.is_struct(column.type) for column in opened.carried), "other files stay where they are"
+
+
+def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
+    columns = {"sound": images([b"wrong"]), "photo": images([b"right"])}
+    assert kinds(planned(source(parquet(tmp_path / "x.parquet", columns, FEATURES)))) == [b"right"]
+    features = {"info": {"features": {"sound": {"_type": "Audio"}}}}
+    with pytest.raises(SourceError, match="expected one column named 'uri', got sound"):
+        source(parquet(tmp_path / "x.parquet", {"sound": images([b"x"])}, features))
+
+
+def test_several_columns_that_could_be_meant(tmp_path: Path) -> None:
+    opened = source(path := parquet(tmp_path / "x.parquet", {"front": [b"f"], "back": [b"b"]}))
+    assert planned(opened).num_rows == 0
+    assert "front, back; say source.image_column" in opened.listing.unreadable[str(path)]
+
+
+def test_a_table_with_a_uri_stays_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"file")
+    path = parquet(tmp_path / "x.parquet", {"uri": ["a.jpg"], "thumb": [b"thumb"], "url": ["a.jpg"]})
+    opened = source(path)
+    assert isinstance(opened, ManifestSource)
+    assert kinds(planned(opened)) == [b"file"]
+    assert kinds(planned(source(path, image_column="thumb"))) == [b"thumb"]
+    assert isinstance(source(path, uri_column="url"), ManifestSource)
+    with pytest.raises(SourceError, match="expected one column named 'uri', got a, b"):
+        source(parquet(tmp_path / "y.parquet", {"a": [1], "b": [2]}))
+
+
+def test_folders_and_globs_of_tables(tmp_path: Path) -> None:
+    parquet(tmp_path / "data/train-00000-of-00002.parquet", {"image": images([b"0"]), "label": [7]})
+    parquet(tmp_path / "data/train-00001-of-00002.parquet", {"image": images([b"1"]), "more": [1], "label": [8.0]})
+    parquet(tmp_path / "data/zz.parquet", {"image": images([b"2"]), "label": ["text"]})
+    parquet(tmp_path / "labels.parquet", {"uri": ["a.jpg"]})
+    (tmp_path / "README.md").touch()
+    opened = source(tmp_path)
+    table = planned(opened)
+    assert kinds(table) == [b"0", b"1", b"2"]
+    assert table["label"].to_pylist() == [7, 8, None]
+    assert opened.carried.names == ["label", "image_path"]
+    assert opened.listing.skipped == {".parquet": 1, ".md": 1}
+    assert names(planned(source(tmp_path / "data/train-*.parquet"))) == ["0", "0"]
+    assert isinstance(source(tmp_path / "data/*.parquet"), FileSource)
+
+
+def test_rows_that_only_name_a_file(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/a.jpg").write_bytes(b"beside the table")
+    paths = ["below/a.jpg", str(tmp_path / "below/a.jpg"), "none.jpg", "https://host/a.jpg"]
+    table = planned(source(parquet(tmp_path / "x.parquet", {"image": images([None] * 4, paths)})))
+    assert kinds(table) == [b"beside the table"] * 2 + ["NotFound", "NotFound"]
+
+
+def test_a_unit_reads_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"image": [os.urandom(100_000) for _ in range(20)], "other": [os.urandom(100_000) for _ in range(20)]}
+    path = parquet(tmp_path / "x.parquet", columns, row_group_size=5)
+    table = planned(source(path, image_column="image", metadata="off"))
+    assert all(95_000 < size < 105_000 for size in table["image_bytes"].to_pylist())
+    count = 0
+
+    class Counting(LocalBlob):
+        def read(self, start: int, length: int) -> bytes:
+            nonlocal count
+            count += length
+            return super().read(start, length)
+
+    monkeypatch.setattr(blobs, "LocalBlob", Counting)
+    assert kinds(table.slice(6, 2)) == columns["image"][6:8]
+    assert count < 1_700_000, "of 4 MB: one row group of one column, and the footer"
+
+
+def test_damage(tmp_path: Path) -> None:
+    columns = {"image": [os.urandom(50_000) for _ in range(8)]}
+    path = parquet(tmp_path / "x.parquet", columns, row_group_size=2, compression="zstd", write_page_checksum=True)
+    table = planned(source(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:130_000] + b"\xff" * 1000 + whole[131_000:])
+    assert kinds(table) == [*columns["image"][:2], "DamagedTable", "DamagedTable", *columns["image"][4:]]
+    path.write_bytes(whole[:200_000])
+    assert kinds(table) == ["DamagedTable"] * 8
+    opened = source(tmp_path)
+    assert planned(opened).num_rows == 0
+    assert list(opened.listing.unreadable) == [str(path)]
+    path.unlink()
+    assert kinds(table) == ["NotFound"] * 8
+
+
+def test_a_table_that_is_another_one_by_now(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "x.parquet", {"image": [b"0", b"1", b"2"]})
+    table = planned(source(path))
+    parquet(path, {"image": [b"new"]})
+    assert kinds(table) == [b"new", "ArchiveChanged", "ArchiveChanged"]
+    parquet(path, {"photo": [b"0", b"1", b"2"]})
+    assert kinds(table) == ["ArchiveChanged"] * 3
+
+
+def test_empty_tables(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "x.parquet", {"image": pa.array([], pa.binary()), "n": pa.array([], pa.int64())})
+    opened = source(path)
+    assert planned(opened).num_rows == 0
+    assert opened.carried.names == ["n"]
+    assert opened.listing.unreadable == {}
