@@ -14,7 +14,19 @@ import cvbatch
 
 ROOT = Path(cvbatch.__file__).parent
 LAYERS = (
-    ("errors", "schema", "config", "complaints", "locations", "versions", "views", "formats", "guards", "exif"),
+    (
+        "errors",
+        "schema",
+        "config",
+        "complaints",
+        "locations",
+        "storage",
+        "versions",
+        "views",
+        "formats",
+        "guards",
+        "exif",
+    ),
     ("decode", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
     ("record", "passes", "session", "replacing", "pipeline", "estimate"),

@@ -19,7 +19,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Kind = Literal["status", "answer", "unsent", "reset", "stall", "slow", "lost", "late"]
-_CODES = {403: "AccessDenied", 429: "TooManyRequests", 500: "InternalError", 503: "SlowDown"}
+_CODES = {
+    409: "ConditionalRequestConflict",
+    404: "NoSuchUpload",
+    403: "AccessDenied",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "SlowDown",
+}
 _BLOCK = 65_536
 
 
@@ -69,7 +76,8 @@ class FaultProxy:
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
-        assert parts.hostname is not None and parts.port is not None
+        assert parts.hostname is not None
+        assert parts.port is not None
         self._upstream = (parts.hostname, parts.port)
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -179,9 +187,7 @@ class FaultProxy:
         await upstream.read(1)
         up.close()
 
-    async def _pass_on(
-        self, head: bytes, body: bytes, writer: asyncio.StreamWriter, fault: Fault, method: str
-    ) -> bool:
+    async def _pass_on(self, head: bytes, body: bytes, writer: asyncio.StreamWriter, fault: Fault, method: str) -> bool:
         upstream, up = await asyncio.open_connection(*self._upstream)
         try:
             up.write(head + body)

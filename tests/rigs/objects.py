@@ -7,6 +7,7 @@ import json
 import secrets
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -94,7 +95,14 @@ def running_server(folder: Path) -> Iterator[ObjectServer]:
     data = folder / "data"
     data.mkdir()
     ports = dict(zip(("master", "volume", "filer", "s3", "admin"), _free_ports(5), strict=True))
-    command = ["weed", "-logtostderr=true", "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+    ]
     command += [f"-s3.config={config}", *(f"-{name}.port={port}" for name, port in ports.items())]
     command += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     server = ObjectServer(f"http://127.0.0.1:{ports['s3']}", admin, job)
