@@ -88,6 +88,18 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSe
 
 
 @pytest.fixture(scope="session")
+def _out(object_server: ObjectServer) -> str:
+    return object_server.make_bucket()
+
+
+@pytest.fixture
+def out(_out: str, object_server: ObjectServer) -> Iterator[str]:
+    """Name of an empty bucket that a job may write."""
+    yield _out
+    object_server.empty(_out)
+
+
+@pytest.fixture(scope="session")
 def _proxy(object_server: ObjectServer) -> Iterator[FaultProxy]:
     with FaultProxy(object_server.endpoint) as proxy:
         yield proxy

@@ -103,7 +103,7 @@ def _config(options: StorageOptions, style: str) -> Config:
     return Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"total_max_attempts": 1},  # whoever uses it does that
         max_pool_connections=64,
         s3={"addressing_style": style},
         **more,

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 import obstore
 import pyarrow as pa
 
-from cvbatch.errors import UnavailableError
+from cvbatch.storage.patience import patiently
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -84,11 +84,7 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
         request["StartAfter"] = after
     token: str | None = ""
     while token is not None:
-        answer = client.list_objects_v2(**request)
-        try:
-            page, token = _parsed(answer[_TAKEN])
-        except (ElementTree.ParseError, KeyError):
-            raise UnavailableError(f"s3://{bucket} cannot be listed: the service sent half a page; try again") from None
+        page, token = patiently(f"s3://{bucket}/{prefix}", lambda: _parsed(client.list_objects_v2(**request)[_TAKEN]))
         yield page
         request["ContinuationToken"] = token
 

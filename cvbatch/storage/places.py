@@ -11,6 +11,7 @@ from cvbatch.locations import local_path
 from cvbatch.storage.options import StorageOptions
 
 SCHEMES: Final = ("s3", "gs", "az")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _USER: Final = re.compile(r"(?<=://)(?:[^/@\s]*|[^/@:\s]*:[^@\s]*)@")  # a secret may have slashes
 _SIGNED: Final = re.compile(r"[?&](?:x-amz-|x-goog-|awsaccesskeyid=|googleaccessid=|signature=|sig=|sv=)", re.I)
@@ -18,8 +19,12 @@ _SIGNED_QUERY: Final = re.compile(rf"{_SIGNED.pattern}\S*", re.I)
 
 
 def redacted(text: str) -> str:
-    """A text without the credentials and signatures that a URI in it may carry."""
-    return _SIGNED_QUERY.sub("?…", _USER.sub("…@", text))
+    """A text in one line, without the credentials and signatures that a URI in it may carry."""
+    return _CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]):02x}"
 
 
 def is_object_uri(uri: str) -> bool:

@@ -48,7 +48,7 @@ class Fault:
     status: int = 503
     body: bytes = b""
     after: int = 0
-    """Bytes of the body that come through before it happens."""
+    """Bytes of the body that come through before it happens; −1: not even the head."""
     rate: float = 1e9
     """Bytes per second."""
     seconds: float = 0.0
@@ -156,7 +156,7 @@ class FaultProxy:
             status = 200 if fault.kind == "answer" else fault.status
             content = b"" if method == "HEAD" else content
             writer.write(
-                b"HTTP/1.1 %d Fault\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
+                b'HTTP/1.1 %d Fault\r\nContent-Type: application/xml\r\nETag: "e"\r\nContent-Length: %d\r\n\r\n'
                 % (status, len(content))
             )
             writer.write(content)
@@ -202,6 +202,8 @@ class FaultProxy:
         if fault.kind == "lost":
             _abort(writer)
             return False
+        if fault.kind == "stall" and fault.after < 0:
+            await asyncio.sleep(3600)
         writer.write(answer)
         at = 0
         while at < len(content):
@@ -209,7 +211,7 @@ class FaultProxy:
             if fault.kind in ("reset", "stall"):
                 to = min(to, max(fault.after, at))
             if fault.rate < 1e9:
-                to = min(to, at + max(1, int(fault.rate / 10)))
+                to = min(at + max(1, int(fault.rate / 10)), len(content))
                 await asyncio.sleep(0.1)
             writer.write(content[at:to])
             await writer.drain()

@@ -58,7 +58,7 @@ class ObjectServer:
         )
 
     def make_bucket(self, kind: str = "out") -> str:
-        """A bucket of its own for a test; what it is called says what a job may do with it."""
+        """A new bucket; what it is called says what a job may do with it. A hundred of them make the server slow."""
         name = f"{kind}-{uuid.uuid4().hex[:12]}"
         with contextlib.closing(self.client()) as client:
             client.create_bucket(Bucket=name)
@@ -68,6 +68,13 @@ class ObjectServer:
         with contextlib.closing(self.client()) as client:
             for key, data in objects.items():
                 client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def empty(self, bucket: str) -> None:
+        """Remove all that a bucket holds."""
+        with contextlib.closing(self.client()) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            for key in [entry["Key"] for page in pages for entry in page.get("Contents", [])]:
+                client.delete_object(Bucket=bucket, Key=key)
 
     def content(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """Everything that lies below a prefix."""

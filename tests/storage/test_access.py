@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 
 from cvbatch.errors import DeniedError, JobError
 from cvbatch.storage.access import access, bucket_region
-from cvbatch.storage.buckets import open_bucket
+from cvbatch.storage.buckets import Bucket, open_bucket
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from tests.rigs.objects import ObjectServer
@@ -20,7 +20,7 @@ HERE = StorageOptions(endpoint_url="http://127.0.0.1:9")
 
 
 @pytest.fixture(autouse=True)
-def _nobody(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def _nobody(as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in as_job.job.environment:
         monkeypatch.delenv(name)
 
@@ -38,9 +38,9 @@ def profile(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return "lab"
 
 
-def test_a_profile_says_it_all(as_job: ObjectServer, profile: str) -> None:
-    bucket = as_job.make_bucket()
-    there = open_bucket(Place.of(f"s3://{bucket}", StorageOptions(profile=profile)))
+def test_a_profile_says_it_all(as_job: ObjectServer, out: str, profile: str) -> None:
+    bucket = out
+    there = Bucket(Place.of(f"s3://{bucket}", StorageOptions(profile=profile)))
     there.put("a", b"1")
     assert there.get("a").data == b"1"
     found = access(bucket, StorageOptions(profile=profile))
@@ -48,18 +48,22 @@ def test_a_profile_says_it_all(as_job: ObjectServer, profile: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-def test_the_environment_names_the_endpoint(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_the_environment_names_the_endpoint(
+    as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     for key, value in {**as_job.job.environment, name: as_job.endpoint}.items():
         monkeypatch.setenv(key, value)
-    there = open_bucket(Place.of(f"s3://{as_job.make_bucket()}"))
+    there = Bucket(Place.of(f"s3://{out}"))
     there.put("a", b"1")
     assert [batch["key"].to_pylist() for batch in there.list("")] == [["a"]]
 
 
-def test_what_the_job_says_goes_before_the_environment(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_job_says_goes_before_the_environment(
+    as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for key, value in {**as_job.job.environment, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(key, value)
-    place = Place.of(f"s3://{as_job.make_bucket()}", StorageOptions(endpoint_url=as_job.endpoint))
+    place = Place.of(f"s3://{out}", StorageOptions(endpoint_url=as_job.endpoint))
     open_bucket(place).put("a", b"1")
     assert [batch["key"].to_pylist() for batch in open_bucket(place).list("")] == [["a"]]
 

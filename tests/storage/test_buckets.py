@@ -34,8 +34,8 @@ ODD = (
 
 
 @pytest.fixture
-def bucket(as_job: ObjectServer) -> Bucket:
-    return opened(as_job, as_job.make_bucket())
+def bucket(as_job: ObjectServer, out: str) -> Bucket:
+    return opened(as_job, out)
 
 
 def opened(server: ObjectServer, name: str) -> Bucket:
@@ -146,12 +146,13 @@ def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkey
 def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "PAGE", 2)
     for key in ("top", "a/1", "a/2", "a/b/3", "a/c d/4", "a-b/5", "ab/6"):
-        bucket.put(key, b"1")
-    objects, folders = bucket.level("a/")
-    assert sorted(objects["key"].to_pylist()) == ["a/1", "a/2"]
-    assert sorted(folders) == ["a/b/", "a/c d/"]
-    objects, folders = bucket.level("")
-    assert (objects["key"].to_pylist(), sorted(folders)) == (["top"], ["a-b/", "a/", "ab/"])
+        bucket.put(f"level/{key}", b"1")
+    objects, folders = bucket.level("level/a/")
+    assert sorted(objects["key"].to_pylist()) == ["level/a/1", "level/a/2"]
+    assert sorted(folders) == ["level/a/b/", "level/a/c d/"]
+    objects, folders = bucket.level("level/")
+    assert objects["key"].to_pylist() == ["level/top"]
+    assert sorted(folders) == ["level/a-b/", "level/a/", "level/ab/"]
 
 
 def test_a_prefix_may_end_anywhere(bucket: Bucket) -> None:
@@ -196,7 +197,7 @@ def test_another_bucket(as_job: ObjectServer) -> None:
 
 def test_wrong_credentials(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
-    bucket = opened(as_job, as_job.make_bucket())
+    bucket = Bucket(Place.of("s3://out-any", StorageOptions(endpoint_url=as_job.endpoint)))
     for asking in (lambda: bucket.get("a"), lambda: list(bucket.list("")), lambda: bucket.create("a", b"")):
         with pytest.raises(DeniedError, match="403 SignatureDoesNotMatch") as denied:
             asking()
@@ -213,6 +214,6 @@ def test_the_condition_is_proven_again_and_again(bucket: Bucket) -> None:
 
 
 def test_each_process_opens_a_bucket_once(as_job: ObjectServer) -> None:
-    place = Place.of(f"s3://{as_job.make_bucket()}/a", StorageOptions(endpoint_url=as_job.endpoint))
+    place = Place.of("s3://out-any/a", StorageOptions(endpoint_url=as_job.endpoint))
     again = pickle.loads(pickle.dumps(Place.of(f"s3://{place.bucket}/b", place.options)))
     assert open_bucket(place) is open_bucket(again)
