@@ -8,7 +8,11 @@
     │   └── OutputError       the output location belongs to something else
     └── RunError              the run did not finish                       exit code 1
         ├── FencedError       another start took the run over
-        └── CorruptionError   what is stored contradicts the commit log
+        ├── CorruptionError   what is stored contradicts the commit log
+        └── StorageError      an object store does not do what it was asked for
+            ├── DeniedError        no right to it                          exit code 2
+            ├── UnavailableError   no answer after all tries; may pass by
+            └── TooLargeError      an object has more bytes than were wanted
 
 A bad image is none of these. It becomes a row with a `RowError`.
 """
@@ -77,6 +81,37 @@ class CorruptionError(RunError):
     """What is stored contradicts the commit log."""
 
 
+class StorageError(RunError):
+    """An object store does not do what it was asked for."""
+
+
+class DeniedError(StorageError):
+    """There are no credentials, or no rights, for what was asked."""
+
+    exit_code = 2
+
+
+class UnavailableError(StorageError):
+    """No usable answer after all tries; another time it may go better."""
+
+
+class TooLargeError(StorageError):
+    """An object has more bytes than were wanted.
+
+    Args:
+        size: Its bytes.
+        wanted: At most so many.
+    """
+
+    def __init__(self, size: int, wanted: int) -> None:
+        super().__init__(f"expected at most {wanted} bytes, got {size}")
+        self.size = size
+
+
+class AmbiguousError(Exception):
+    """A request got no answer: it may or may not have taken effect."""
+
+
 class DeviceLostError(BaseException):
     """The device gives no answers any more until this process is started anew.
 
@@ -117,12 +152,20 @@ def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
     Returns:
         What `work` returned, or the `RowError` that stands for what it raised.
     """
+    done = caught(work)
+    if isinstance(done, ImageError):
+        return RowError(stage, done.kind, _one_line(done))
+    if isinstance(done, Exception):  # one bad image must never take its neighbours along
+        return RowError(stage, type(done).__name__, _one_line(done), _is_transient(done))
+    return done
+
+
+def caught(work: Callable[[], T]) -> T | Exception:
+    """Do the work; an exception is returned instead of raised."""
     try:
         return work()
-    except ImageError as error:
-        return RowError(stage, error.kind, _one_line(error))
-    except Exception as error:  # one bad image must never take its neighbours along
-        return RowError(stage, type(error).__name__, _one_line(error), _is_transient(error))
+    except Exception as error:
+        return error
 
 
 def _one_line(error: BaseException) -> str:
@@ -132,6 +175,6 @@ def _one_line(error: BaseException) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, ConnectionError | TimeoutError | MemoryError):
+    if isinstance(error, ConnectionError | TimeoutError | MemoryError | UnavailableError):
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS

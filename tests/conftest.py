@@ -19,10 +19,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rigs.faults import FaultProxy
+from tests.rigs.objects import ObjectServer, running_server
+
 # before anything imports ray, which reads it once
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+NOBODY = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/nonexistent/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
+}
+"""An environment in which no credentials are found."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,48 @@ def _wait_for_port(port: int, head: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.2)
     raise TimeoutError("the Ray head did not start")
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """A real S3 server; it starts with the first test that asks."""
+    with running_server(tmp_path_factory.mktemp("objects")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _out(object_server: ObjectServer) -> str:
+    return object_server.make_bucket()
+
+
+@pytest.fixture
+def out(_out: str, object_server: ObjectServer) -> Iterator[str]:
+    """Name of an empty bucket that a job may write."""
+    yield _out
+    object_server.empty(_out)
+
+
+@pytest.fixture(scope="session")
+def _proxy(object_server: ObjectServer) -> Iterator[FaultProxy]:
+    with FaultProxy(object_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def faults(_proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """What stands between a client and the server, without faults so far."""
+    with _proxy.doing():
+        yield _proxy
+
+
+@pytest.fixture
+def as_job(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
+    """The environment of a job that may read `images*` and write `out*`, and nothing of the machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**NOBODY, **object_server.job.environment}.items():
+        monkeypatch.setenv(name, value)
+    return object_server
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ LAYERS = (
         "config",
         "complaints",
         "locations",
+        "storage",
         "versions",
         "views",
         "formats",

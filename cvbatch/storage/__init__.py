@@ -1,0 +1,1 @@
+"""Object stores: where things are, how to get at them, and what can go wrong."""

@@ -1,0 +1,133 @@
+"""The usual way to an S3 bucket: credentials, endpoint and region as all AWS tools find them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
+
+from cvbatch.errors import JobError
+from cvbatch.storage.options import StorageOptions
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+CONNECT_SECONDS: Final = 5
+READ_SECONDS: Final = 30
+"""A connection on which nothing moves for so long is given up, and the request is tried again."""
+ATTEMPTS: Final = 10
+_CREDENTIALS_LAST: Final = timedelta(minutes=5)
+"""botocore renews credentials some 15 minutes before their end, so what it gives is good for longer than this."""
+_DEFAULT_REGION: Final = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to get at one bucket."""
+
+    client: Any
+    """Of botocore, for this region and endpoint."""
+    endpoint: str
+    region: str
+    path_style: bool
+    credentials: Callable[[], S3Credential] | None
+    """None asks without."""
+    certificates: str | None
+    """File with certificates to trust besides those of the system."""
+
+
+def access(bucket: str, options: StorageOptions) -> Access:
+    """Find out how to get at a bucket, on the machine that needs it.
+
+    Raises:
+        JobError: If there is no such profile.
+        NoCredentialsError: If there are no credentials.
+    """
+    session = botocore.session.Session(profile=options.profile)
+    try:
+        configured = session.get_config_variable("region")
+        found = None if options.anonymous else session.get_credentials()
+    except ProfileNotFound:
+        raise JobError(f"profile: this machine has no profile {options.profile!r} in its AWS files") from None
+    if found is None and not options.anonymous:
+        raise NoCredentialsError
+    region = options.region or os.environ.get("AWS_REGION") or configured
+    client = _client(session, region or _DEFAULT_REGION, options)
+    if options.region is None and _is_amazon(client.meta.endpoint_url):
+        actual = bucket_region(client, bucket) or region or _DEFAULT_REGION
+        if actual != region:
+            client = _client(session, actual, options)
+        region = actual
+    endpoint = client.meta.endpoint_url
+    return Access(
+        client=client,
+        endpoint=endpoint,
+        region=region or _DEFAULT_REGION,
+        path_style=_path_style(endpoint, bucket, options),
+        credentials=None if found is None else _renewed(found),
+        certificates=session.get_config_variable("ca_bundle"),
+    )
+
+
+def bucket_region(client: Any, bucket: str) -> str | None:
+    """The region that a bucket is in; the service names it even to those who may not enter."""
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        answer = error.response
+    region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    return region
+
+
+def _client(session: Any, region: str, options: StorageOptions) -> Any:
+    style = {None: "auto", True: "path", False: "virtual"}[options.path_style]
+    client = session.create_client(
+        "s3", region_name=region, endpoint_url=options.endpoint_url, config=_config(options, style)
+    )
+    if style == "auto" and not _is_amazon(client.meta.endpoint_url):
+        return session.create_client(
+            "s3", region_name=region, endpoint_url=options.endpoint_url, config=_config(options, "path")
+        )
+    return client
+
+
+def _config(options: StorageOptions, style: str) -> Config:
+    more = {"signature_version": UNSIGNED} if options.anonymous else {}
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": 1},  # whoever uses it does that
+        max_pool_connections=64,
+        s3={"addressing_style": style},
+        **more,
+    )
+
+
+def _is_amazon(endpoint: str) -> bool:
+    return endpoint.rstrip("/").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _path_style(endpoint: str, bucket: str, options: StorageOptions) -> bool:
+    if options.path_style is not None:
+        return options.path_style
+    return not _is_amazon(endpoint) or "." in bucket  # a certificate for *.s3… does not cover more dots
+
+
+def _renewed(credentials: Any) -> Callable[[], S3Credential]:
+    def give() -> S3Credential:
+        now = credentials.get_frozen_credentials()
+        return {
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.token,
+            "expires_at": datetime.now(UTC) + _CREDENTIALS_LAST,
+        }
+
+    return give

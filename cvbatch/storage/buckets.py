@@ -1,0 +1,271 @@
+"""A bucket, and what one can do with it: the one way to S3, Google Cloud Storage and Azure.
+
+Everything is tried again a bounded number of times, except `create`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, cast
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import AlreadyExistsError
+
+from cvbatch.errors import AmbiguousError, StorageError, TooLargeError, UnavailableError
+from cvbatch.storage.access import Access, access
+from cvbatch.storage.clients import make_client
+from cvbatch.storage.exact import is_plain, look_exactly, read_exactly
+from cvbatch.storage.failures import status_of, translated
+from cvbatch.storage.interrupt import aside
+from cvbatch.storage.listing import SCHEMA, Page, other_pages, prepare, s3_pages
+from cvbatch.storage.places import Place
+from cvbatch.storage.readers import RangeReader
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+T = TypeVar("T")
+
+_SMALL: Final = 4 << 20
+"""Objects up to this size are read whole when they are opened."""
+_RANDOM_BUFFER: Final = 256 << 10
+_STREAM_BUFFER: Final = 16 << 20
+_PART: Final = 16 << 20
+"""Larger files are uploaded in parts of this size."""
+_UNDECIDED: Final = frozenset({"ConditionalRequestConflict", "OperationAborted"})
+"""Codes with which S3 says that a conditional request met another one: neither of them need have won."""
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """An object."""
+
+    data: bytes
+    etag: str | None
+    """As listings have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of an object without reading it."""
+
+    size: int
+    etag: str | None
+    last_modified: datetime
+
+
+def open_bucket(place: Place) -> Bucket:
+    """Return the bucket of a place; each process makes it once.
+
+    Raises:
+        DeniedError: If this machine has no credentials.
+        JobError: If it has no such profile.
+    """
+    return _open(Place(f"{place.scheme}://{place.bucket}", place.options), os.getpid())
+
+
+class Bucket:
+    """One bucket or container; made by `open_bucket`.
+
+    All methods may be called from many threads at once. They raise FileNotFoundError where there is no object,
+    DeniedError without the right, UnavailableError where there was no usable answer after all tries, and
+    StorageError for anything else.
+
+    Args:
+        place: Names it.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.uri = place.uri
+        self._name = place.bucket
+        self._access: Access | None = None
+        self._pages: Callable[..., Iterator[Page]]
+        with translated(self.uri):
+            if place.scheme == "s3":
+                self._access = access(place.bucket, place.options)
+                prepare(self._access.client)
+            self._patient = make_client(place, self._access, retries=True)
+            self._once = make_client(place, self._access, retries=False)
+        if self._access is None:
+            self._pages = partial(other_pages, self._patient)
+        else:
+            self._pages = partial(s3_pages, self._access.client, self._name)
+
+    def get(self, key: str, max_bytes: int | None = None) -> Got:
+        """Read a whole object.
+
+        Args:
+            key: Exactly as listed.
+            max_bytes: Nothing larger is read.
+
+        Raises:
+            TooLargeError: If it is larger.
+        """
+        with translated(self._uri(key)):
+            if not is_plain(key):
+                size = self.head(key).size
+                if max_bytes is not None and size > max_bytes:
+                    raise TooLargeError(size, max_bytes)
+                return Got(self._exactly(key, None, None), None)
+            return aside(lambda: self._get(key, max_bytes))
+
+    def get_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
+        """Read a part of an object; less than `length` only at its end.
+
+        Args:
+            key: Exactly as listed.
+            start: First byte, in the object.
+            length: Number of bytes, at least 1.
+            etag: Only of this version.
+        """
+        span = (start, start + length)
+        with translated(self._uri(key)):
+            if not is_plain(key):
+                return self._exactly(key, span, etag)
+            options: GetOptions = {"range": span} if etag is None else {"range": span, "if_match": etag}
+            return aside(lambda: obstore.get(self._patient, key, options=options).bytes().to_bytes())
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for reading here and there."""
+        return self._file(key, _RANDOM_BUFFER)
+
+    def stream(self, key: str) -> BinaryIO:
+        """Open a large object for reading from front to back; one may seek, too."""
+        return self._file(key, _STREAM_BUFFER)
+
+    def head(self, key: str) -> Head:
+        """Look at an object."""
+        with translated(self._uri(key)):
+            if is_plain(key):
+                meta = cast(dict[str, Any], aside(lambda: obstore.head(self._patient, key)))
+            else:
+                meta = look_exactly(self._client(), self._name, key)
+        return Head(meta["size"], meta["e_tag"], meta["last_modified"])
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, over what was there."""
+        with self._writing(key):
+            aside(lambda: obstore.put(self._patient, key, data, use_multipart=False))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object only if there is none; False if there is one.
+
+        This is one single request. Whoever repeats it after an AmbiguousError may be told that there is one, and it
+        is one's own: reading it back tells.
+
+        Raises:
+            AmbiguousError: If it cannot be known: there was no answer, or one that leaves it open.
+        """
+        try:
+            with self._writing(key):
+                aside(lambda: obstore.put(self._once, key, data, mode="create", use_multipart=False))
+        except UnavailableError as error:
+            raise AmbiguousError(str(error)) from None
+        except _ExistsError:
+            return False
+        return True
+
+    def upload(self, key: str, local: str) -> None:
+        """Write a local file as an object, over what was there; it appears whole or not at all."""
+        path = Path(local)
+        try:
+            with translated(self._uri(key)):
+                aside(lambda: obstore.put(self._patient, key, path, chunk_size=_PART, max_concurrency=4))
+        except FileNotFoundError:
+            # an answer was lost: its repetition finds the upload in parts over, which it may be to the good
+            if self.head(key).size != path.stat().st_size:
+                raise UnavailableError(f"{self._uri(key)}: the upload came to nothing; try again") from None
+
+    def delete(self, key: str) -> None:
+        """Remove an object; it is fine if there is none."""
+        with contextlib.suppress(FileNotFoundError), translated(self._uri(key)):
+            aside(lambda: obstore.delete(self._patient, key))
+
+    def list(self, prefix: str, after: str | None = None) -> Iterator[pa.RecordBatch]:
+        """List what begins with a prefix, page by page, in the order of the service.
+
+        Args:
+            prefix: May end anywhere in a name.
+            after: Go on after this key.
+
+        Yields:
+            Batches of `listing.SCHEMA`, never empty.
+        """
+        with translated(self._uri(prefix)):
+            for page in self._pages(prefix, after=after, one_level=False):
+                if page.objects.num_rows:
+                    yield page.objects
+
+    def level(self, prefix: str) -> tuple[pa.Table, Sequence[str]]:
+        """List one level: the objects up to the next slash, and the prefixes that lead further down.
+
+        Args:
+            prefix: As a rule it ends with a slash, or is empty.
+
+        Returns:
+            A table of `listing.SCHEMA`, and prefixes that end with a slash.
+        """
+        with translated(self._uri(prefix)):
+            pages = [*self._pages(prefix, one_level=True)]
+        return (
+            pa.Table.from_batches([page.objects for page in pages], SCHEMA),
+            [folder for page in pages for folder in page.folders],
+        )
+
+    def _uri(self, key: str) -> str:
+        return f"{self.uri}/{key}"
+
+    def _client(self) -> Any:
+        if self._access is None:
+            raise StorageError(f"{self.uri}: a key with //, . or control characters cannot be used here")
+        return self._access.client
+
+    def _exactly(self, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
+        return read_exactly(self._client(), self._name, key, span, etag)
+
+    def _get(self, key: str, max_bytes: int | None) -> Got:
+        result = obstore.get(self._patient, key)
+        size = result.meta["size"]
+        if max_bytes is not None and size > max_bytes:
+            raise TooLargeError(size, max_bytes)
+        return Got(result.bytes().to_bytes(), result.meta["e_tag"])
+
+    def _file(self, key: str, buffer: int) -> BinaryIO:
+        try:
+            return io.BytesIO(self.get(key, _SMALL).data)
+        except TooLargeError:
+            head = self.head(key)
+        fetch = partial(self.get_range, key, etag=head.etag)
+        return io.BufferedReader(RangeReader(fetch, head.size), buffer)
+
+    @contextlib.contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            with translated(self._uri(key)):
+                try:
+                    yield
+                except AlreadyExistsError as error:
+                    status, code = status_of(error)
+                    if code in _UNDECIDED:
+                        raise UnavailableError(f"{self._uri(key)}: the service says {status} {code}") from None
+                    raise _ExistsError from None
+        except FileNotFoundError:
+            raise StorageError(f"{self.uri}: there is no such bucket; create it, or check the location") from None
+
+
+class _ExistsError(Exception):
+    """There is an object already."""
+
+
+@lru_cache(maxsize=64)
+def _open(place: Place, process: int) -> Bucket:
+    """A fork must not share connections with its parent."""
+    return Bucket(place)

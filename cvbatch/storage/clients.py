@@ -1,0 +1,83 @@
+"""The clients that move the bytes, made by obstore for each kind of store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from cvbatch.storage.access import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, Access
+from cvbatch.storage.places import Place
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+    Client = AzureStore | GCSStore | S3Store
+
+_REQUEST_SECONDS: Final = 120
+"""One request, whatever moves; what is read goes on from there with the next."""
+_GIVE_UP: Final = timedelta(minutes=3)
+
+
+def make_client(place: Place, access: Access | None, *, retries: bool) -> Client:
+    """Make a client for the bucket of a place.
+
+    It repeats, with growing pauses of random length, what was answered with 408, 429 or 5xx and what was not
+    answered at all; what breaks off within the body goes on from there.
+
+    Args:
+        place: Names the bucket.
+        access: How to get at it, for S3.
+        retries: Whether it repeats anything.
+    """
+    options = place.options
+    endpoint = access.endpoint if access else options.endpoint_url
+    common: dict[str, Any] = {"client_options": _client_options(endpoint, access), "retry_config": _retries(retries)}
+    if access is not None:
+        at = access.endpoint if access.path_style else _with_bucket(access.endpoint, place.bucket)
+        return S3Store(
+            place.bucket,
+            endpoint=at,
+            aws_endpoint_url_s3=at,  # or the environment's would go before ours
+            region=access.region,
+            virtual_hosted_style_request=not access.path_style,
+            skip_signature=access.credentials is None,
+            credential_provider=access.credentials,
+            disable_bulk_delete=True,  # one right, one answer
+            **common,
+        )
+    named = {name: value for name, value in _named(place, endpoint).items() if value}
+    kind = GCSStore if place.scheme == "gs" else AzureStore
+    return kind(place.bucket, **named, **common)
+
+
+def _named(place: Place, endpoint: str | None) -> dict[str, Any]:
+    where = "base_url" if place.scheme == "gs" else "endpoint"
+    return {where: endpoint, "skip_signature": place.options.anonymous}
+
+
+def _with_bucket(endpoint: str, bucket: str) -> str:
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=f"{bucket}.{parts.netloc}").geturl()
+
+
+def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig:
+    options: ClientConfig = {
+        "allow_http": endpoint is not None and endpoint.startswith("http://"),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=READ_SECONDS),
+        "timeout": timedelta(seconds=_REQUEST_SECONDS),
+    }
+    if access is not None and access.certificates is not None:
+        options["root_certificate"] = Path(access.certificates).read_bytes()
+    return options
+
+
+def _retries(wanted: bool) -> RetryConfig:
+    if not wanted:
+        return {"max_retries": 0}
+    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15), "base": 2}
+    return {"max_retries": ATTEMPTS - 1, "retry_timeout": _GIVE_UP, "backoff": backoff}  # type: ignore[typeddict-item] # a plain dict is one

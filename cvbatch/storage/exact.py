@@ -1,0 +1,42 @@
+"""Keys that obstore cannot name: `a//b`, `/a`, `a/`, `a/../b`, control characters. S3 takes them all, and so do we.
+
+They are rare, so botocore's slower client is good enough.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from cvbatch.storage.patience import patiently
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def is_plain(key: str) -> bool:
+    """Whether obstore can name it."""
+    return not {"", ".", ".."} & set(key.split("/")) and not _CONTROL.search(key)
+
+
+def look_exactly(client: Any, bucket: str, key: str) -> dict[str, Any]:
+    """Look at an object; `size`, `e_tag` and `last_modified`."""
+    answer = patiently(f"s3://{bucket}/{key}", lambda: client.head_object(Bucket=bucket, Key=key))
+    return {"size": answer["ContentLength"], "e_tag": answer["ETag"], "last_modified": answer["LastModified"]}
+
+
+def read_exactly(client: Any, bucket: str, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
+    """Read an object, or a span of it.
+
+    Args:
+        client: Of botocore.
+        bucket: Its name.
+        key: Any key.
+        span: First byte, and the one after the last.
+        etag: Only of this version.
+    """
+    request = {"Bucket": bucket, "Key": key}
+    if span is not None:
+        request["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+    if etag is not None:
+        request["IfMatch"] = etag
+    return patiently(f"s3://{bucket}/{key}", lambda: bytes(client.get_object(**request)["Body"].read()))

@@ -1,0 +1,130 @@
+"""Listing buckets: pages as Arrow batches, with the keys exactly as they are.
+
+S3 is listed with botocore's client, and its pages are read by ourselves. obstore cannot stand in: it gives up a whole
+listing for one key with `//`, `.` or a control character, and it renames `folder/` to `folder` and `/key` to `key`.
+botocore's own reading of a page of 1,000 keys takes 130 ms, ours 10 ms.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
+
+import obstore
+import pyarrow as pa
+
+from cvbatch.storage.patience import patiently
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+_TIME: Final = pa.timestamp("us", "UTC")
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string()),
+        pa.field("last_modified", _TIME),
+    ]
+)
+"""One row per object. Times are those that the service names."""
+PAGE: Final = 1000
+_TAKEN: Final = "cvbatch_page"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some objects, and the prefixes that lead further down."""
+
+    objects: pa.RecordBatch
+    folders: list[str]
+
+
+def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
+    """List a bucket of another service, for which obstore does it all.
+
+    Args:
+        client: Of obstore.
+        prefix: Keys begin with it.
+        after: Go on after this key.
+        one_level: Fold what lies below the next slash into folders.
+    """
+    folder = prefix.rpartition("/")[0]  # obstore knows no other prefixes
+    if one_level:
+        found = obstore.list_with_delimiter(client, folder)
+        folders = [f"{each}/" for each in found["common_prefixes"]]
+        yield Page(_batch(found["objects"], prefix), [each for each in folders if each.startswith(prefix)])
+        return
+    for chunk in obstore.list(client, folder, offset=after, chunk_size=PAGE):
+        yield Page(_batch(chunk, prefix), [])
+
+
+def prepare(client: Any) -> None:
+    """Let a botocore client hand over the pages of listings unread."""
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_page)
+
+
+def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
+    """List a bucket, page by page.
+
+    Args:
+        client: Prepared.
+        bucket: Its name.
+        prefix: Keys begin with it.
+        after: Go on after this key.
+        one_level: Fold what lies below the next slash into folders.
+    """
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE, "EncodingType": "url"}
+    if one_level:
+        request["Delimiter"] = "/"
+    if after:
+        request["StartAfter"] = after
+    token: str | None = ""
+    while token is not None:
+        page, token = patiently(f"s3://{bucket}/{prefix}", lambda: _parsed(client.list_objects_v2(**request)[_TAKEN]))
+        yield page
+        request["ContinuationToken"] = token
+
+
+def _parsed(body: bytes) -> tuple[Page, str | None]:
+    """A page, and where the next one begins."""
+    root = ElementTree.fromstring(body)
+    encoded = root.find("{*}EncodingType") is not None
+    token, folders, rows = None, list[str](), list[dict[str, str]]()
+    for element in root:
+        match _tag(element):
+            case "Contents":
+                rows.append({_tag(child): child.text or "" for child in element})
+            case "CommonPrefixes":
+                folders.append(element.findtext("{*}Prefix") or "")
+            case "NextContinuationToken":
+                token = element.text
+    keys = [row["Key"] for row in rows]
+    if encoded:
+        keys, folders = ([unquote_plus(text) for text in texts] for texts in (keys, folders))
+    times = pa.array([row.get("LastModified") for row in rows], pa.string()).cast(_TIME)
+    sizes = pa.array([int(row["Size"]) for row in rows], pa.int64())
+    etags = pa.array([row.get("ETag") for row in rows], pa.string())
+    return Page(pa.record_batch([pa.array(keys, pa.string()), sizes, etags, times], schema=SCHEMA), folders), token
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _batch(objects: Sequence[ObjectMeta], prefix: str) -> pa.RecordBatch:
+    rows = [
+        {"key": each["path"], "size": each["size"], "etag": each["e_tag"], "last_modified": each["last_modified"]}
+        for each in objects
+        if each["path"].startswith(prefix)
+    ]
+    return pa.RecordBatch.from_pylist(rows, SCHEMA)
+
+
+def _take_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    if response_dict["status_code"] == 200:
+        customized_response_dict[_TAKEN] = response_dict["body"]
+        response_dict["body"] = b""

@@ -1,0 +1,219 @@
+"""Buckets, on a real server, as an identity with the rights of a job."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import DeniedError, StorageError, TooLargeError, UnavailableError
+from cvbatch.storage import buckets, listing
+from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
+from cvbatch.storage.probes import check_create, may_delete
+from tests.rigs.objects import ObjectServer
+
+ODD = (
+    "a b",
+    "a%20b",
+    "a+b",
+    "ü/é",
+    "a#b?c=d&e",
+    "star*[1]{2}",
+    "quote\"'<>&",
+    "emoji😀",
+    "100%",
+    "nl\nx",
+    "tab\tx",
+    "\x7f",
+)
+
+
+@pytest.fixture
+def bucket(as_job: ObjectServer, out: str) -> Bucket:
+    return opened(as_job, out)
+
+
+def opened(server: ObjectServer, name: str) -> Bucket:
+    return open_bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=server.endpoint)))
+
+
+def test_what_was_put_is_got(bucket: Bucket) -> None:
+    bucket.put("a/b", b"long content")
+    bucket.put("a/b", b"12345")
+    got = bucket.get("a/b")
+    assert got.data == b"12345"
+    assert bucket.get_range("a/b", 1, 3) == b"234"
+    assert bucket.get_range("a/b", 3, 100) == b"45"
+    head = bucket.head("a/b")
+    assert (head.size, head.etag) == (5, got.etag)
+    (batch,) = bucket.list("")
+    assert batch.schema == listing.SCHEMA
+    assert batch.to_pylist() == [{"key": "a/b", "size": 5, "etag": got.etag, "last_modified": head.last_modified}]
+
+
+def test_what_is_too_large_is_not_read(bucket: Bucket) -> None:
+    bucket.put("a", b"12345")
+    assert bucket.get("a", 5).data == b"12345"
+    with pytest.raises(TooLargeError, match="expected at most 4 bytes, got 5"):
+        bucket.get("a", 4)
+
+
+def test_what_is_not_there(bucket: Bucket) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{bucket.uri}/a"):
+        bucket.get("a")
+    with pytest.raises(FileNotFoundError):
+        bucket.head("a")
+    with pytest.raises(FileNotFoundError):
+        bucket.open("a")
+    with pytest.raises(FileNotFoundError):
+        bucket.get("odd//a")
+    bucket.delete("a")
+    assert list(bucket.list("a")) == []
+
+
+def test_of_many_that_create_one_wins(bucket: Bucket) -> None:
+    won: list[int] = []
+    start = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        start.wait()
+        if bucket.create("one", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [bucket.get("one").data] == [str(number).encode() for number in won]
+
+
+@pytest.mark.parametrize("size", [0, 5, (16 << 20) + 1])
+def test_uploads(bucket: Bucket, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    bucket.upload("up", str(tmp_path / "file"))
+    assert bucket.get("up").data == data
+
+
+@pytest.mark.parametrize("way", ["open", "stream"])
+@pytest.mark.parametrize("size", [1_000, 3_000_000])
+def test_an_object_as_a_file(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, way: str, size: int) -> None:
+    monkeypatch.setattr(buckets, "_SMALL", 2_000)
+    monkeypatch.setattr(buckets, "_STREAM_BUFFER", 1 << 20)
+    data = os.urandom(size)
+    bucket.put("a", data)
+    with getattr(bucket, way)("a") as file:
+        assert file.seek(-10, os.SEEK_END) == size - 10
+        assert file.read() == data[-10:]
+        assert file.read() == b""
+        file.seek(100)
+        assert file.read(700) == data[100:800]
+        file.seek(-50, os.SEEK_CUR)
+        assert file.tell() == 750
+        assert file.read() == data[750:]
+
+
+def test_an_object_that_changes_while_it_is_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "_SMALL", 10)
+    bucket.put("a", b"1" * 1_000_000)
+    with bucket.open("a") as file:
+        assert file.read(1) == b"1"
+        bucket.put("a", b"2" * 1_000_000)
+        file.seek(900_000)
+        with pytest.raises(UnavailableError, match="changed while it was read"):
+            file.read(1)
+
+
+def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "PAGE", 7)
+    for number in range(30):
+        bucket.put(f"x/{number:03d}", b"1")
+    bucket.put("y", b"1")
+    pages = [batch["key"].to_pylist() for batch in bucket.list("x/")]
+    keys = [key for page in pages for key in page]
+    assert keys == [f"x/{number:03d}" for number in range(30)]
+    assert [len(page) for page in pages] == [7, 7, 7, 7, 2]
+    rest = [key for batch in bucket.list("x/", after=keys[9]) for key in batch["key"].to_pylist()]
+    assert rest == keys[10:]
+
+
+def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "PAGE", 2)
+    for key in ("top", "a/1", "a/2", "a/b/3", "a/c d/4", "a-b/5", "ab/6"):
+        bucket.put(f"level/{key}", b"1")
+    objects, folders = bucket.level("level/a/")
+    assert sorted(objects["key"].to_pylist()) == ["level/a/1", "level/a/2"]
+    assert sorted(folders) == ["level/a/b/", "level/a/c d/"]
+    objects, folders = bucket.level("level/")
+    assert objects["key"].to_pylist() == ["level/top"]
+    assert sorted(folders) == ["level/a-b/", "level/a/", "level/ab/"]
+
+
+def test_a_prefix_may_end_anywhere(bucket: Bucket) -> None:
+    for key in ("ab/1", "abc", "b"):
+        bucket.put(key, b"1")
+    assert sorted(key for batch in bucket.list("ab") for key in batch["key"].to_pylist()) == ["ab/1", "abc"]
+
+
+def test_keys_are_listed_and_read_exactly(as_job: ObjectServer) -> None:
+    name = as_job.make_bucket("images")
+    as_job.put(name, {key: key.encode() for key in ODD})
+    bucket = opened(as_job, name)
+    assert sorted(key for batch in bucket.list("") for key in batch["key"].to_pylist()) == sorted(ODD)
+    for key in ODD:
+        assert bucket.get(key, 100).data == key.encode()
+        assert bucket.get_range(key, 0, 1) == key.encode()[:1]
+        assert bucket.head(key).size == len(key.encode())
+        with bucket.open(key) as file:
+            assert file.read() == key.encode()
+    with pytest.raises(TooLargeError):
+        bucket.get("nl\nx", 2)
+
+
+def test_a_job_may_not_write_where_it_reads(as_job: ObjectServer) -> None:
+    name = as_job.make_bucket("images")
+    as_job.put(name, {"a": b"1"})
+    bucket = opened(as_job, name)
+    assert bucket.get("a").data == b"1"
+    for write in (bucket.put, bucket.create):
+        with pytest.raises(DeniedError, match=f"s3://{name}/b is denied .403 AccessDenied.: check the credentials"):
+            write("b", b"1")
+    with pytest.raises(DeniedError):
+        bucket.delete("a")
+    assert not may_delete(bucket, "")
+
+
+def test_another_bucket(as_job: ObjectServer) -> None:
+    for reading in (lambda bucket: bucket.get("a"), lambda bucket: list(bucket.list(""))):
+        with pytest.raises(StorageError, match="there is no such bucket"):
+            reading(opened(as_job, "images-nowhere"))
+
+
+def test_wrong_credentials(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    bucket = Bucket(Place.of("s3://out-any", StorageOptions(endpoint_url=as_job.endpoint)))
+    for asking in (lambda: bucket.get("a"), lambda: list(bucket.list("")), lambda: bucket.create("a", b"")):
+        with pytest.raises(DeniedError, match="403 SignatureDoesNotMatch") as denied:
+            asking()
+        assert "wrong-secret" not in str(denied.value)
+        assert "<" not in str(denied.value)
+        assert "\n" not in str(denied.value)
+
+
+def test_the_condition_is_proven_again_and_again(bucket: Bucket) -> None:
+    for _ in range(2):
+        check_create(bucket, "out/_cvbatch/proof")
+    assert may_delete(bucket, "out/")
+    assert [batch["key"].to_pylist() for batch in bucket.list("")] == [["out/_cvbatch/proof"]]
+
+
+def test_each_process_opens_a_bucket_once(as_job: ObjectServer) -> None:
+    place = Place.of("s3://out-any/a", StorageOptions(endpoint_url=as_job.endpoint))
+    again = pickle.loads(pickle.dumps(Place.of(f"s3://{place.bucket}/b", place.options)))
+    assert open_bucket(place) is open_bucket(again)

@@ -1,0 +1,242 @@
+"""Buckets through a proxy that does harm: what is repeated, what is given up, and what cannot be known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import AmbiguousError, DeniedError, StorageError, UnavailableError
+from cvbatch.storage import access, clients, patience
+from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
+from cvbatch.storage.probes import check_create, may_delete
+from tests.rigs.faults import Fault, FaultProxy
+from tests.rigs.objects import ObjectServer
+
+LARGE = os.urandom(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def shared(object_server: ObjectServer, _proxy: FaultProxy) -> Iterator[Bucket]:
+    """Behind the proxy; gives up after four tries, and on a connection that stands still after a second."""
+    name = object_server.make_bucket()
+    object_server.put(name, {"large": LARGE, "odd\n": LARGE})
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (access, clients):
+            patch.setattr(module, "READ_SECONDS", 1)
+        for module in (patience, clients):
+            patch.setattr(module, "ATTEMPTS", 4)
+        for variable, value in object_server.job.environment.items():
+            patch.setenv(variable, value)
+        yield Bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)))
+
+
+@pytest.fixture
+def bucket(shared: Bucket, faults: FaultProxy) -> Iterator[Bucket]:
+    yield shared
+    with faults.doing():
+        for name in ("a", "up", "proof"):
+            shared.delete(name)
+
+
+def methods(faults: FaultProxy) -> list[str]:
+    return [request.method for request in faults.requests]
+
+
+PASSING = {
+    "throttled": Fault("status", status=503, times=3),
+    "too many requests": Fault("status", status=429, times=3),
+    "server error": Fault("status", status=500, times=3),
+    "no connection": Fault("unsent", times=3),
+    "no answer": Fault("lost", times=3),
+    "broken body": Fault("reset", after=100_000, times=3),
+    "stalled body": Fault("stall", after=100_000, times=1),
+    "slow body": Fault("slow", rate=3e6, times=1),
+}
+READS: dict[str, Callable[[Bucket], bytes]] = {
+    "get": lambda bucket: bucket.get("large").data,
+    "range": lambda bucket: bucket.get_range("large", 0, len(LARGE)),
+    "odd key": lambda bucket: bucket.get_range("odd\n", 0, len(LARGE)),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("read", READS)
+def test_reading_goes_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
+    with faults.doing(Fault(**vars(PASSING[fault]))):
+        assert READS[read](bucket) == LARGE
+        assert {request.fault for request in faults.requests} == {PASSING[fault].kind, None} - (
+            {None} if fault == "slow body" else set()
+        )
+
+
+LASTING = {
+    "throttled": (Fault("status", status=503, times=99), "503 SlowDown after all tries"),
+    "no connection": (Fault("unsent", times=99), "no answer after all tries"),
+    "broken body": (Fault("reset", after=1_000, times=99), "no answer after all tries"),
+}
+
+
+@pytest.mark.parametrize("fault", LASTING)
+@pytest.mark.parametrize("read", READS)
+def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
+    harm, words = LASTING[fault]
+    with faults.doing(Fault(**vars(harm))), pytest.raises(UnavailableError, match=words) as given_up:
+        READS[read](bucket)
+    assert bucket.uri in str(given_up.value)
+    assert not {"<", "\n"} & set(str(given_up.value))
+    assert READS[read](bucket) == LARGE
+
+
+@pytest.mark.parametrize("kind", ["status", "unsent", "lost", "reset", "stall"])
+def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
+    with faults.doing(Fault(kind, after=200, times=1)):  # type: ignore[arg-type] # a kind
+        assert [key for batch in bucket.list("") for key in batch["key"].to_pylist()] == ["large", "odd\n"]
+    with faults.doing(Fault("status", times=99)), pytest.raises(UnavailableError, match="503 SlowDown"):
+        list(bucket.list(""))
+
+
+def test_half_a_page_is_not_taken_for_a_whole_one(bucket: Bucket, faults: FaultProxy) -> None:
+    with (
+        faults.doing(Fault("answer", body=b"<ListBucketResult><Contents><Key>a</Key>", times=99)),
+        pytest.raises(UnavailableError, match="the service says 500"),
+    ):
+        list(bucket.list(""))
+
+
+def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucket, faults: FaultProxy) -> None:
+    """The server at hand does not keep such keys; Amazon does."""
+    keys = ["/lead", "dir/", "x//y", "./z", "q/../r"]
+    entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</ListBucketResult>'
+    with faults.doing(Fault("answer", body=body.encode())):
+        (batch,) = bucket.list("")
+    assert batch["key"].to_pylist() == keys
+    assert batch["etag"].null_count == batch["last_modified"].null_count == 5
+    with faults.doing(Fault("answer", body=b"1", times=9)):
+        for key in keys:
+            assert bucket.get_range(key, 0, 1) == b"1"
+        assert [request.path.partition(f"{bucket.uri[5:]}/")[2] for request in faults.requests] == keys
+
+
+@pytest.mark.parametrize("kind", ["status", "unsent", "lost"])
+def test_puts_are_repeated(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
+    with faults.doing(Fault(kind, times=3)):  # type: ignore[arg-type] # a kind
+        bucket.put("a", b"1")
+        assert methods(faults) == ["PUT"] * 4
+    assert bucket.get("a").data == b"1"
+
+
+@pytest.mark.parametrize(
+    ("fault", "there"),
+    [
+        (Fault("status", status=503), False),
+        (Fault("status", status=500), False),
+        (Fault("unsent"), False),
+        (Fault("lost"), True),
+        (Fault("stall", after=-1), True),
+    ],
+)
+def test_a_create_without_an_answer_is_never_repeated_nor_guessed(
+    bucket: Bucket, faults: FaultProxy, fault: Fault, there: bool
+) -> None:
+    with faults.doing(Fault(**vars(fault))):
+        with pytest.raises(AmbiguousError):
+            bucket.create("a", b"1")
+        assert methods(faults) == ["PUT"]
+        assert bucket.create("a", b"2") == (not there)
+
+
+def test_a_create_that_meets_another_is_undecided(bucket: Bucket, faults: FaultProxy) -> None:
+    """Amazon answers so when a conditional request meets a change of the same key; nobody need have won."""
+    with faults.doing(Fault("status", status=409)), pytest.raises(AmbiguousError, match="409 Conditional"):
+        bucket.create("a", b"1")
+    assert bucket.create("a", b"1")
+
+
+def test_a_create_that_takes_effect_late(bucket: Bucket, faults: FaultProxy) -> None:
+    with faults.doing(Fault("late", seconds=0.5)), pytest.raises(AmbiguousError):
+        bucket.create("a", b"1")
+    assert bucket.create("a", b"2")
+    assert bucket.get("a").data == b"2"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("lost", method="PUT"),
+        Fault("status", method="PUT"),
+        Fault("lost", method="POST", path="uploads"),
+        Fault("lost", method="POST", path="uploadId="),
+        Fault("status", method="POST", path="uploadId=", times=2),
+        Fault("status", status=404, method="POST", path="uploadId="),
+    ],
+)
+def test_large_uploads_survive(
+    bucket: Bucket, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr("cvbatch.storage.buckets._PART", 5 << 20)
+    data = os.urandom(11 << 20)
+    (tmp_path / "file").write_bytes(data)
+    with faults.doing(Fault(**vars(fault))):
+        if fault.status == 404:
+            with pytest.raises((UnavailableError, FileNotFoundError)):
+                bucket.upload("up", str(tmp_path / "file"))
+            return
+        bucket.upload("up", str(tmp_path / "file"))
+    assert bucket.get("up").data == data
+
+
+def test_a_job_without_the_right_to_delete(bucket: Bucket, faults: FaultProxy) -> None:
+    with faults.doing(Fault("status", status=403, method="DELETE", times=99)):
+        with pytest.raises(DeniedError, match="403 AccessDenied"):
+            bucket.delete("large")
+        assert not may_delete(bucket, "x/")
+        check_create(bucket, "proof")
+    assert may_delete(bucket, "x/")
+    assert bucket.head("large").size == len(LARGE)
+
+
+def test_no_rights_at_all(bucket: Bucket, faults: FaultProxy) -> None:
+    with faults.doing(Fault("status", status=403, times=99)):
+        for ask in (lambda: bucket.get("large"), lambda: bucket.head("large"), lambda: list(bucket.list(""))):
+            with pytest.raises(DeniedError, match="check the credentials"):
+                ask()
+        assert len(faults.requests) == 3, "asking again is of no use"
+
+
+def test_a_service_that_ignores_the_condition_is_refused(bucket: Bucket, faults: FaultProxy) -> None:
+    with faults.doing(Fault("answer", method="PUT", times=2)), pytest.raises(StorageError, match="ignores If-None"):
+        check_create(bucket, "proof")
+
+
+def test_nobody_listens(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ATTEMPTS", 2)
+    bucket = open_bucket(Place.of("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
+    with pytest.raises(UnavailableError, match="s3://out-none/a: no answer after all tries: check endpoint_url"):
+        bucket.get("a")
+    with pytest.raises(AmbiguousError):
+        bucket.create("a", b"")
+
+
+def test_a_signal_is_heard_while_one_waits(bucket: Bucket, faults: FaultProxy) -> None:
+    class Heard(Exception):
+        pass
+
+    def hear(*_: object) -> None:
+        raise Heard
+
+    before = signal.signal(signal.SIGUSR1, hear)
+    try:
+        with faults.doing(Fault("stall", after=10, times=99)):
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            with pytest.raises(Heard):
+                bucket.get("large")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
