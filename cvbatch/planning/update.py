@@ -18,7 +18,7 @@ from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
 from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
-from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, SPAN_FIELDS, Source, known_as
+from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
 from cvbatch.sources.fetching import Fetch, fetches
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
@@ -89,8 +89,9 @@ def _planned(log: Log, plan: Plan) -> pa.Table:
     """What was planned of each row, by the newest facts, in the order of row ids."""
     tables = [read_part(log.store, part) for part in all_parts(plan, log.state)]
     table = pa.concat_tables(tables, promote_options="default").combine_chunks()
-    if SPAN not in table.column_names:  # planned by an earlier version
-        table = table.append_column(SPAN, pa.nulls(table.num_rows, pa.struct(SPAN_FIELDS)))
+    for column in ENTRY_FIELDS:
+        if column.name not in table.column_names:  # planned by an earlier version
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     _, newest = np.unique(table[ROW_ID].to_numpy(), return_index=True)  # the first, and newest parts come first
     return table.take(pa.array(newest)).drop_columns([ROW_ID])
 

@@ -13,7 +13,11 @@ import pyarrow as pa
 
 from cvbatch.errors import ImageError
 from cvbatch.sources.fetch import open_local
+from cvbatch.sources.remote import RemoteBlob, is_remote
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.readers import RangeReader
 
+NEARBY: Final = StorageOptions()
 _LOCAL_BLOCK: Final = 8 << 10
 
 
@@ -79,25 +83,27 @@ class LocalBlob:
         return pa.py_buffer(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
 
 
-def open_blob(location: bytes) -> Blob:
-    """Open the file at an exact absolute path.
+def open_blob(location: bytes, storage: StorageOptions = NEARBY) -> Blob:
+    """Open the file at an exact absolute path, or an object.
 
     Raises:
         ImageError: If it cannot be read, with the reason as its kind.
         OSError: Anything else that the file system reports.
     """
-    return LocalBlob(location)
+    return RemoteBlob(location, storage) if is_remote(location) else LocalBlob(location)
 
 
 class OpenedOnce:
     """A blob that is opened when it is first needed, by whichever thread.
 
     Args:
-        location: Exact absolute path.
+        location: Exact absolute path, or URI.
+        storage: How to get to an object.
     """
 
-    def __init__(self, location: bytes) -> None:
-        self._location = location
+    def __init__(self, location: bytes, storage: StorageOptions = NEARBY) -> None:
+        self.location = location
+        self._storage = storage
         self._blob: Blob | None = None
         self._lock = threading.Lock()
 
@@ -105,7 +111,7 @@ class OpenedOnce:
         """The blob; the errors are those of `open_blob`, each time."""
         with self._lock:
             if self._blob is None:
-                self._blob = open_blob(self._location)
+                self._blob = open_blob(self.location, self._storage)
             return self._blob
 
 
@@ -116,7 +122,7 @@ def changed() -> ImageError:
 
 def buffered(blob: Blob, block: int | None = None) -> BinaryIO:
     """A blob as a seekable file, for libraries that want one."""
-    return io.BufferedReader(_File(blob), block or blob.block)
+    return io.BufferedReader(RangeReader(blob.read, blob.size()), block or blob.block)
 
 
 def contents(blob: Blob) -> pa.Buffer:
@@ -126,31 +132,3 @@ def contents(blob: Blob) -> pa.Buffer:
     if isinstance(blob, LocalBlob):
         return blob.mapped()
     return pa.py_buffer(blob.read(0, blob.size()))
-
-
-class _File(io.RawIOBase):
-    def __init__(self, blob: Blob) -> None:
-        self._blob = blob
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._blob.size()}[whence]
-        if start + offset < 0:
-            raise OSError(f"negative position {start + offset}")
-        self._at = start + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what the buffered reader hands over
-        data = self._blob.read(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)

@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from cvbatch.errors import RowError, attempt
 from cvbatch.sources.archives.listing import ARCHIVE_SUFFIXES, Archive
-from cvbatch.sources.blobs import Blob, open_blob
+from cvbatch.sources.blobs import NEARBY, Blob, open_blob
 from cvbatch.sources.carrying import new_names
 from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable
 from cvbatch.sources.suffixes import Suffixes
 from cvbatch.sources.tables.listing import TABLE_SUFFIXES, ImageTable
+from cvbatch.storage.options import StorageOptions
 
 
 class Container(Protocol):
@@ -42,6 +43,7 @@ class Containers:
         image_column: Column of tables with the images, if the job names it.
         rename: New names for the columns that come along, old name to new name.
         carried: The columns, under their new names, where they were decided before.
+        storage: How to get to objects.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Containers:
         image_column: str | None = None,
         rename: Mapping[str, str] | None = None,
         carried: pa.Schema | None = None,
+        storage: StorageOptions = NEARBY,
     ) -> None:
+        self._storage = storage
         self.carried = carried
         self._suffixes = suffixes
         self._metadata = metadata
@@ -111,7 +115,7 @@ class Containers:
         listing.unreadable[readable(location)] = pieces.message
 
     def _open(self, location: bytes) -> Container:
-        blob: Blob = open_blob(location)
+        blob: Blob = open_blob(location, self._storage)
         if location.lower().endswith(TABLE_SUFFIXES):
             return ImageTable(blob, self._image_column, metadata=self._metadata)
         return Archive(blob, self._suffixes, metadata=self._metadata)

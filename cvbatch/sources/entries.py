@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 CHUNK_ROWS = 65_536
 
 LOCATION = "_location"
 MODIFIED = "_modified_ns"
+ETAG = "_etag"
 SPAN = "_span"
 SPAN_FIELDS: Final = (
     pa.field("how", pa.string()),
@@ -31,11 +33,13 @@ ENTRY_FIELDS = (
     pa.field("image_bytes", pa.int64()),
     pa.field(LOCATION, pa.binary()),
     pa.field(MODIFIED, pa.int64()),
+    pa.field(ETAG, pa.string()),
     pa.field(SPAN, pa.struct(SPAN_FIELDS)),
 )
 """Columns of a chunk: the URI as a person reads it, the size if known, the exact bytes of the path where
-the URI cannot hold them, when the file was last changed, and which part of the file the image is; null is all of it."""
-INTERNAL: Final = (LOCATION, MODIFIED, SPAN)
+the URI cannot hold them, when the file was last changed, the version that an object store names, and which part of the
+file the image is; null is all of it."""
+INTERNAL: Final = (LOCATION, MODIFIED, ETAG, SPAN)
 """Columns that serve to read an image and end there."""
 
 
@@ -130,7 +134,22 @@ def entry_table(paths: list[bytes], sizes: list[int | None], modified: list[int 
     """Build a chunk from absolute paths, sizes in bytes and times in nanoseconds."""
     uris = [readable(path) for path in paths]
     exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
-    return _table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.struct(SPAN_FIELDS)))
+    absent = pa.nulls(len(paths), pa.string()), pa.nulls(len(paths), pa.struct(SPAN_FIELDS))
+    return _table(uris, sizes, exact, modified, *absent)
+
+
+def object_table(root: str, objects: pa.Table) -> pa.Table:
+    """Build a chunk from objects of a bucket.
+
+    Args:
+        root: What the URIs begin with.
+        objects: Columns key, size, etag and last_modified.
+    """
+    count = objects.num_rows
+    uris = pc.binary_join_element_wise(pa.scalar(root), objects["key"], "")
+    modified = pc.multiply(objects["last_modified"].cast(pa.timestamp("us")).cast(pa.int64()), 1000)
+    absent = pa.nulls(count, pa.binary()), pa.nulls(count, pa.struct(SPAN_FIELDS))
+    return _table(uris, objects["size"], absent[0], modified, objects["etag"], absent[1])
 
 
 def member_table(
@@ -152,7 +171,8 @@ def member_table(
     start, count = readable(container), len(names)
     columns = [pa.array([getattr(span, column.name) for span in members], column.type) for column in SPAN_FIELDS]
     struct = pa.StructArray.from_arrays(columns, fields=list(SPAN_FIELDS))
-    return _table([f"{start}#{name}" for name in names], sizes, [container] * count, [modified] * count, struct)
+    uris = [f"{start}#{name}" for name in names]
+    return _table(uris, sizes, [container] * count, [modified] * count, pa.nulls(count, pa.string()), struct)
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -173,7 +193,7 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def _table(*columns: Any) -> pa.Table:
     arrays = [
-        values if isinstance(values, pa.Array) else pa.array(values, kind.type)
+        values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind.type)
         for values, kind in zip(columns, ENTRY_FIELDS, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=pa.schema(ENTRY_FIELDS))

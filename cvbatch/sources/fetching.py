@@ -13,11 +13,14 @@ from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
+from cvbatch.sources.blobs import NEARBY, OpenedOnce
 from cvbatch.sources.entries import Span, exact_paths, spans
 from cvbatch.sources.fetch import read_local
+from cvbatch.sources.remote import Ahead, is_remote
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
 from cvbatch.sources.tables.reading import Ranges, Rows
+from cvbatch.storage.options import StorageOptions
 
 Fetch = Callable[[], bytes]
 """Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
@@ -28,7 +31,7 @@ _Wanted = tuple[Span, int | None]
 
 
 class _Reader(Protocol):
-    def __init__(self, location: bytes, wanted: Sequence[_Wanted]) -> None: ...
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[_Wanted]) -> None: ...
 
     def read(self, at: int) -> bytes:
         """Read what was asked for at a position; called once for each, by several threads, about in order."""
@@ -49,19 +52,21 @@ _READERS: Final[dict[str, type[_Reader]]] = {
 """Who reads a span, by its `how`."""
 
 
-def fetches(rows: pa.Table) -> list[Fetch]:
-    """Say for each row how its bytes are fetched; nothing is opened yet.
+def fetches(rows: pa.Table, storage: StorageOptions = NEARBY) -> list[Fetch]:
+    """Say for each row how its bytes are fetched; objects of a bucket are under way from then on.
 
     Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
 
     Args:
         rows: Rows of the plan.
+        storage: How to get to objects.
     """
+    ahead = Ahead(storage)
     wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
     found = list[Fetch]()
     for path, span, length in zip(exact_paths(rows), spans(rows), rows["image_bytes"].to_pylist(), strict=True):
         if span is None:
-            found.append(partial(read_local, path))
+            found.append(ahead.fetch(path) if is_remote(path) else partial(read_local, path))
         elif span.refused is not None:
             found.append(partial(_refuse, span.refused))
         else:
@@ -69,7 +74,7 @@ def fetches(rows: pa.Table) -> list[Fetch]:
             together = wanted.setdefault((path, _READERS[span.how]), [])
             found.append(partial(_read, readers, (path, _READERS[span.how]), len(together)))
             together.append((span, length))
-    readers.update({key: key[1](key[0], together) for key, together in wanted.items()})
+    readers.update({key: key[1](OpenedOnce(key[0], storage), together) for key, together in wanted.items()})
     return found
 
 

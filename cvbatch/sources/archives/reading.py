@@ -17,12 +17,12 @@ class PlainTar:
     """Members at known places, read in any order.
 
     Args:
-        location: Exact path of the tar.
+        blob: The tar.
         wanted: Where each image lies, and its size.
     """
 
-    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = OpenedOnce(location)
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = blob
         self._wanted = wanted
 
     def read(self, at: int) -> bytes:
@@ -38,8 +38,8 @@ class PlainTar:
 class Zip:
     """Members at known places, read in any order; the arguments are those of `PlainTar`."""
 
-    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = OpenedOnce(location)
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = blob
         self._wanted = wanted
 
     def read(self, at: int) -> bytes:
@@ -58,8 +58,8 @@ class PackedTar:
     What another thread asks for later is kept until then. The arguments are those of `PlainTar`.
     """
 
-    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = OpenedOnce(location)
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = blob
         self._places = [span.place for span, _ in wanted]
         self._how = wanted[0][0].how
         self._left = sorted(range(len(wanted)), key=lambda at: self._places[at], reverse=True)

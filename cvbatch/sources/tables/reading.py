@@ -27,12 +27,12 @@ class Ranges:
     """Images that are ranges of bytes of an Arrow file.
 
     Args:
-        location: Exact path of the table.
+        blob: The table.
         wanted: Where each image lies, and its size.
     """
 
-    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = OpenedOnce(location)
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = blob
         self._wanted = wanted
 
     def read(self, at: int) -> bytes:
@@ -56,9 +56,9 @@ class Rows:
     The arguments are those of `Ranges`.
     """
 
-    def __init__(self, location: bytes, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = OpenedOnce(location)
-        self._folder = os.path.dirname(location)
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
+        self._blob = blob
+        self._folder = os.path.dirname(blob.location)
         self._wanted = [span for span, _ in wanted]
         self._table: ParquetTable | ArrowTable | None = None
         self._groups: dict[_Group, set[int]] = {}
