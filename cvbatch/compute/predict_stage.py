@@ -19,6 +19,7 @@ from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
+from cvbatch.storage.places import Place
 from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
 
@@ -35,7 +36,7 @@ _DEVICE_LOST, _NOT_LOADED = 70, 71
 class PredictOptions:
     """What an actor needs; the models themselves it reads from the plan, or a restart would depend on an object."""
 
-    output: str
+    output: Place
     decode: DecodeOptions
     device: str
     precision: str
