@@ -57,14 +57,14 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands_of.add_parser("status", help="how far a run is")
     status.set_defaults(command=commands.status)
-    status.add_argument("output", metavar="OUTPUT")
+    _output_argument(status)
     shown = status.add_mutually_exclusive_group()
     shown.add_argument("--watch", action="store_true", help="show it until the run is finished")
     shown.add_argument("--json", action="store_true")
 
     retry = commands_of.add_parser("retry", help="label failed images again")
     retry.set_defaults(command=commands.retry)
-    retry.add_argument("output", metavar="OUTPUT")
+    _output_argument(retry)
     retry.add_argument(
         "--errors", choices=("transient", "all"), default="transient", help="those that may pass by, or all"
     )
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands_of.add_parser("verify", help="prove that every planned row is there exactly once")
     verify.set_defaults(command=commands.verify)
-    verify.add_argument("output", metavar="OUTPUT")
+    _output_argument(verify)
     verify.add_argument("--deep", action="store_true", help="read every row of every file")
     verify.add_argument("--json", action="store_true")
 
@@ -96,6 +96,17 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+
+
+def _output_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT")
+    parser.add_argument(
+        "--storage",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="how to reach an object store: endpoint_url, region, path_style, anonymous, profile; may be given again",
+    )
 
 
 def _positive(text: str) -> int:

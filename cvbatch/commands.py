@@ -22,6 +22,8 @@ from cvbatch.config import TASKS, Job, load_job
 from cvbatch.console import Terminal, estimate_table, facts, models_table, status_table, summary_table
 from cvbatch.errors import RunError
 from cvbatch.planning.plan import open_run
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
 from cvbatch.writing.holder import BEAT_SECONDS
 from cvbatch.writing.log import Log
 from cvbatch.writing.records import State
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         state = label(
             job, terminal, pythonpath=folder, refresh=options.update, wait=options.wait, takeover=options.takeover
         )
-    return _sum_up(job.output.uri, state, options)
+    return _sum_up(job.output.place, state, options)
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -60,29 +62,32 @@ def retry(options: argparse.Namespace) -> int:
     """`cvbatch retry`."""
     from cvbatch.pipeline import retry as label_again
 
-    folder = open_run(options.output)[1].pythonpath
+    output = _output(options)
+    folder = open_run(output)[1].pythonpath
     if folder is not None:
         sys.path.insert(0, folder)
     stopped = f"stopped; what is replaced stays. Go on with: {_same_command()}"
     with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible(stopped):
-        state = label_again(options.output, options.errors, terminal, takeover=options.takeover)
-    return _sum_up(options.output, state, options)
+        state = label_again(output, options.errors, terminal, takeover=options.takeover)
+    return _sum_up(output, state, options)
 
 
 def status(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
     from cvbatch.summary import status as status_of
 
+    output = _output(options)
+    log = _log(output)
     if options.json:
-        return _write_json(status_of(options.output, _log(options.output)))
-    console, log = Console(), _log(options.output)
+        return _write_json(status_of(output, log))
+    console = Console()
     if not options.watch:
-        console.print(status_table(status_of(options.output, log)))
+        console.print(status_table(status_of(output, log)))
         return 0
     with _interruptible(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             log.read()
-            found = status_of(options.output, log)
+            found = status_of(output, log)
             live.update(status_table(found), refresh=True)
             if found["finished"]:
                 break
@@ -94,7 +99,7 @@ def verify(options: argparse.Namespace) -> int:
     """`cvbatch verify`."""
     from cvbatch.writing.verify import verify as prove
 
-    log = _log(options.output, whole=True)
+    log = _log(_output(options), whole=True)
     verdict = prove(log.store, log, deep=options.deep)
     if options.json:
         _write_json({**asdict(verdict), "proven": verdict.proven})
@@ -104,7 +109,9 @@ def verify(options: argparse.Namespace) -> int:
             ("files", f"{verdict.files:,}"),
         ]
         rows += [("problem", problem) for problem in verdict.problems[:20]]
-        rows += [("stray file", f"{path}; the next cvbatch run removes it") for path in verdict.strays[:20]]
+        if verdict.strays:
+            by_whom = "the next cvbatch run removes it" if log.store.may_delete() else "remove it, this job may not"
+            rows += [("stray file", f"{path}; {by_whom}") for path in verdict.strays[:20]]
         rows.append(("verdict", "every planned row is there exactly once" if verdict.proven else "not proven"))
         Console().print(facts(rows, title=options.output))
     return 0 if verdict.proven else 1
@@ -144,7 +151,7 @@ def _job(options: argparse.Namespace) -> tuple[Job, str | None]:
     return job, folder
 
 
-def _sum_up(output: str, state: State, options: argparse.Namespace) -> int:
+def _sum_up(output: Place, state: State, options: argparse.Namespace) -> int:
     from cvbatch.summary import summarise
 
     summary = summarise(output, state)
@@ -153,6 +160,11 @@ def _sum_up(output: str, state: State, options: argparse.Namespace) -> int:
     else:
         Console().print(summary_table(summary))
     return _STRICT_EXIT if options.strict and summary["errors"] else 0
+
+
+def _output(options: argparse.Namespace) -> Place:
+    """Where the run is that a command is about."""
+    return Place.of(options.output, StorageOptions.parse(options.storage))
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +181,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def _log(output: str, *, whole: bool = False) -> Log:
+def _log(output: Place, *, whole: bool = False) -> Log:
     store, plan = open_run(output)
     return Log(store, plan.rows, whole=whole)
 

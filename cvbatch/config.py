@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cvbatch.complaints import explain
 from cvbatch.errors import JobError
 from cvbatch.locations import local_path
+from cvbatch.storage.options import OPTION_NAMES, StorageOptions
+from cvbatch.storage.places import Place, is_object_uri, redacted
 
 Task = Literal["classification", "detection", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
@@ -44,7 +46,27 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
-class SourceConfig(_Section):
+class _StorageSection(_Section):
+    """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
+
+    endpoint_url: str | None = None
+    """Where the service is, such as `https://minio.example.org:9000`; by default as the environment says, or Amazon."""
+    region: str | None = None
+    """By default as the environment says, or that of the bucket."""
+    path_style: bool | None = None
+    """Whether the bucket stands in the path; by default only with an endpoint that is not Amazon's."""
+    anonymous: bool = False
+    """Ask without credentials."""
+    profile: str | None = None
+    """Section of the shared AWS files, on each machine."""
+
+    @property
+    def storage(self) -> StorageOptions:
+        """These options alone."""
+        return StorageOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
+
+
+class SourceConfig(_StorageSection):
     """Where the images come from."""
 
     uri: _Text
@@ -66,6 +88,14 @@ class SourceConfig(_Section):
     """Take only the first so many images."""
     max_pixels: _Count = 178_000_000
     """Images whose header promises more are error rows."""
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> SourceConfig:
+        if is_object_uri(self.uri):
+            _checked(self.uri, self)
+        elif redacted(self.uri) != self.uri and local_path(self.uri) is None:
+            raise ValueError("expected a location without credentials")
+        return self
 
 
 _LATER = ("metadata", "image_column", "uri_column")
@@ -147,10 +177,28 @@ class ComputeConfig(_Section):
         return self
 
 
-class OutputConfig(_Section):
+class OutputConfig(_StorageSection):
     """Where the predictions go."""
 
     uri: _Text
+    """A local folder, `s3://bucket/prefix`, `gs://…` or `az://…`."""
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> OutputConfig:
+        _checked(self.uri, self)
+        return self
+
+    @property
+    def place(self) -> Place:
+        """Where, and how to get there."""
+        return Place.of(self.uri, self.storage)
+
+
+def _checked(uri: str, section: _StorageSection) -> None:
+    try:
+        Place.of(uri, section.storage)
+    except JobError as error:
+        raise ValueError(str(error)) from None
 
 
 class Job(_Section):
@@ -165,10 +213,10 @@ class Job(_Section):
         """What must stay the same for two starts to be the same run.
 
         Returns:
-            Plain JSON data: the source at its absolute location without its limit, the models, the precision
-            as asked.
+            Plain JSON data: the source at its absolute location without its limit and the way to it, the models, the
+            precision as asked.
         """
-        source = self.source.model_dump(mode="json", exclude={"limit"})
+        source = self.source.model_dump(mode="json", exclude={"limit", *OPTION_NAMES})
         source["uri"] = local_path(self.source.uri) or self.source.uri
         for name in _LATER:
             if source[name] == SourceConfig.model_fields[name].default:

@@ -43,7 +43,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     images, size, rows = _listed(source, job.source.limit)
     if not images:
         raise SourceError(f"{job.source.uri} holds no images")
-    with Engine(job.output.uri, pythonpath) as engine:
+    with Engine(job.output.place, pythonpath) as engine:
         models = engine.probe(models)
         cluster = engine.connect()
         certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=images, always=True)

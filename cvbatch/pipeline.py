@@ -17,9 +17,10 @@ from cvbatch.planning.update import check_source, update
 from cvbatch.replacing import failed_rows, recompute
 from cvbatch.session import Session
 from cvbatch.sources import open_source
+from cvbatch.storage.places import Place
 from cvbatch.writing.holder import claim
 from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import finish, finish_tail
+from cvbatch.writing.manifest import check_reopening, finish, finish_tail
 from cvbatch.writing.records import State
 from cvbatch.writing.store import open_store
 
@@ -60,7 +61,7 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; what is committed stays.
     """
-    store, models = open_store(job.output.uri), resolve(job.models)
+    store, models = open_store(job.output.place), resolve(job.models)
     plan = load_plan(store)
     source = open_source(job.source, None if plan is None else pa.schema(plan.carried(store)))
     if plan is not None:
@@ -72,7 +73,8 @@ def run(
         more = refresh or wants_more(log.state, plan, job.source.limit)
         if log.state.final and not more and finish_tail(log):
             return log.state
-    with Engine(store.root, pythonpath) as engine:
+        check_reopening(store, replaces=refresh)
+    with Engine(job.output.place, pythonpath) as engine:
         models = engine.probe(models)
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
@@ -93,7 +95,9 @@ def run(
     return log.state
 
 
-def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *, takeover: bool = False) -> State:
+def retry(
+    output: Place | str, errors: Literal["transient", "all"], watcher: Watcher, *, takeover: bool = False
+) -> State:
     """Label failed images again; what is good stays as it is.
 
     Args:
@@ -109,7 +113,8 @@ def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *,
         UsageError: If there is no run, or somebody works on it.
         RunError: If the retry did not finish; what is replaced stays replaced.
     """
-    store, plan = open_run(output)
+    place = Place.of(output) if isinstance(output, str) else output
+    store, plan = open_run(place)
     log, job = Log(store, plan.rows), _as_given(Job.model_validate(plan.job))
     models = resolve(job.models)
     claim(store, log.read, takeover=takeover)
@@ -118,7 +123,8 @@ def retry(output: str, errors: Literal["transient", "all"], watcher: Watcher, *,
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
     if log.state.final and not len(failed) and finish_tail(log):
         return log.state
-    with Engine(store.root, plan.pythonpath) as engine:
+    check_reopening(store, replaces=True)
+    with Engine(place, plan.pythonpath) as engine:
         models = engine.probe(models)
         check_models(store, plan, models)
         engine.prepare(models, plan, log.state, job, rows=len(failed))

@@ -7,9 +7,9 @@ corrupt, and that is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -17,7 +17,10 @@ import pyarrow.dataset as pads
 from cvbatch.errors import CorruptionError, OutputError
 from cvbatch.planning.plan import Plan, open_run
 from cvbatch.schema import ROW_ID, SOURCE_REMOVED, predictions_schema
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
 from cvbatch.tasks.masks import decode_mask as decode_mask
+from cvbatch.writing.datasets import open_files
 from cvbatch.writing.log import Log, newest_name, record_name
 from cvbatch.writing.manifest import latest_manifest
 from cvbatch.writing.ranges import Range, RowRanges
@@ -30,8 +33,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _ATTEMPTS = 5
 
+Output: TypeAlias = str | Place
+Storage: TypeAlias = Mapping[str, Any] | None
 
-def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expression | None = None) -> pd.DataFrame:
+
+def read(
+    output: Output,
+    *,
+    columns: Sequence[str] | None = None,
+    filter: pads.Expression | None = None,
+    storage: Storage = None,
+) -> pd.DataFrame:
     """Read the predictions of a run.
 
     Args:
@@ -39,6 +51,7 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
         columns: Only these columns; `source_removed` says whether the image is gone from the source.
         filter: Only rows for which this expression holds, such as `pyarrow.dataset.field("status") == "ok"`;
             columns and filter are pushed down to Parquet.
+        storage: How to reach an object store: `endpoint_url`, `region`, `path_style`, `anonymous`, `profile`.
 
     Returns:
         One row per image that is committed, in the order of the plan.
@@ -47,7 +60,7 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
         OutputError: If there is no run.
         CorruptionError: If a committed file is missing.
     """
-    store, plan = open_run(output)
+    store, plan = open_run(_place(output, storage))
 
     wanted = None if columns is None else [name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED]
 
@@ -61,11 +74,12 @@ def read(output: str, *, columns: Sequence[str] | None = None, filter: pads.Expr
     return frame
 
 
-def open_dataset(output: str) -> pads.Dataset:
+def open_dataset(output: Output, *, storage: Storage = None) -> pads.Dataset:
     """Open the predictions as an Arrow dataset, for data that does not fit into memory.
 
     Args:
         output: The output location.
+        storage: As for `read`.
 
     Returns:
         The dataset of the files that are committed now.
@@ -73,23 +87,25 @@ def open_dataset(output: str) -> pads.Dataset:
     Raises:
         OutputError: If there is no run.
     """
-    store, plan = open_run(output)
+    store, plan = open_run(_place(output, storage))
     return _steadily(store, plan, lambda now: _dataset(store, plan, now.files))
 
 
-def read_detections(output: str, alias: str = "detection") -> pd.DataFrame:
+def read_detections(output: Output, alias: str = "detection", *, storage: Storage = None) -> pd.DataFrame:
     """Read boxes as a tidy frame: one row per box.
 
     Args:
         output: The output location.
         alias: The detection model's prefix.
+        storage: As for `read`.
 
     Returns:
         `row_id`, `image_uri`, `label`, `label_id`, `score`, `x_min`, `y_min`, `x_max`, `y_max` in pixels of
         the oriented original, and `mask` (COCO RLE counts) or `keypoints` (x, y, score flattened) where the
         model gives them.
     """
-    table = _rows_of(output, alias, "detection", ("boxes", "labels", "label_ids", "scores", "masks", "keypoints"))
+    place = _place(output, storage)
+    table = _rows_of(place, alias, "detection", ("boxes", "labels", "label_ids", "scores", "masks", "keypoints"))
     frame = _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"})
     corners = ("x_min", "y_min", "x_max", "y_max")
     for at, name in enumerate(corners):
@@ -98,32 +114,35 @@ def read_detections(output: str, alias: str = "detection") -> pd.DataFrame:
     return frame.drop(columns="_box").rename(columns=optional)
 
 
-def read_segments(output: str, alias: str = "segmentation") -> pd.DataFrame:
+def read_segments(output: Output, alias: str = "segmentation", *, storage: Storage = None) -> pd.DataFrame:
     """Read segments as a tidy frame: one row per class that is present in an image.
 
     Args:
         output: The output location.
         alias: The segmentation model's prefix.
+        storage: As for `read`.
 
     Returns:
         `row_id`, `image_uri`, `width`, `height`, `label`, `label_id`, `area` (share of the pixels) and
         `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
     """
-    table = _rows_of(output, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), ("width", "height"))
+    place = _place(output, storage)
+    table = _rows_of(place, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), ("width", "height"))
     return _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
 
 
-def label_map(output: str, alias: str) -> dict[int, str]:
+def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[int, str]:
     """Return the categories of a model as id → name.
 
     Args:
         output: The output location.
         alias: The model's prefix.
+        storage: As for `read`.
 
     Raises:
         OutputError: If the run has no such model.
     """
-    _, plan = open_run(output)
+    _, plan = open_run(_place(output, storage))
     for model in plan.models:
         if model.alias == alias:
             return {index: name for index, name in enumerate(model.categories) if name is not None}
@@ -149,10 +168,14 @@ def current(store: Store, plan: Plan) -> Current:
     return Current(sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed))
 
 
+def _place(output: Output, storage: Storage) -> Place:
+    return output if isinstance(output, Place) else Place.of(output, StorageOptions.of(storage or {}))
+
+
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
     fields = [column for model in plan.models for column in model.fields()]
     schema = predictions_schema(fields, exif=plan.job["source"]["exif"], carried=plan.carried(store))
-    return pads.dataset([f"{store.root}/{file.path}" for file in files], schema=schema, format="parquet")
+    return open_files(store, files, schema)
 
 
 def _steadily(store: Store, plan: Plan, load: Callable[[Current], T]) -> T:
@@ -169,7 +192,7 @@ def _steadily(store: Store, plan: Plan, load: Callable[[Current], T]) -> T:
     raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
 
 
-def _rows_of(output: str, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:
+def _rows_of(output: Place, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:
     _, plan = open_run(output)
     model = next((model for model in plan.models if model.alias == alias), None)
     if model is None or model.task != task:

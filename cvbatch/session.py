@@ -15,7 +15,7 @@ from cvbatch.record import Record
 from cvbatch.writing.files import Written
 from cvbatch.writing.holder import Heartbeat
 from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import SUCCESS
+from cvbatch.writing.manifest import SUCCESS, success
 from cvbatch.writing.records import DataFile
 
 _FIRST_ROWS: Final = 1_000
@@ -41,7 +41,9 @@ class Session:
 
     def __enter__(self) -> Session:
         self.log.open()
-        self.log.store.delete(SUCCESS)
+        store = self.log.store
+        if not store.delete(SUCCESS) and success(store) is not None:
+            raise RunError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
         self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._facts))
         return self
 

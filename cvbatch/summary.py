@@ -14,6 +14,7 @@ from cvbatch.planning.plan import open_run
 from cvbatch.predictions import open_dataset
 from cvbatch.record import load_record
 from cvbatch.schema import ERROR, STATUS
+from cvbatch.storage.places import Place
 from cvbatch.writing.holder import WATCH_SECONDS, describe, last_beat, lives
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import finished
@@ -26,7 +27,7 @@ _MOST_ROWS: Final = 5_000_000
 _LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
 
 
-def summarise(output: str, state: State) -> dict[str, Any]:
+def summarise(output: Place | str, state: State) -> dict[str, Any]:
     """Sum up a run at the end of a start.
 
     Args:
@@ -42,7 +43,7 @@ def summarise(output: str, state: State) -> dict[str, Any]:
     dataset = open_dataset(output)
     seconds = record.get("seconds", 0.0)
     return {
-        "output": output,
+        "output": str(output),
         "rows": len(state.accepted),
         "rows_planned": state.planned,
         "ok": len(state.accepted) - state.errors.total(),
@@ -67,7 +68,7 @@ def summarise(output: str, state: State) -> dict[str, Any]:
     }
 
 
-def status(output: str, log: Log) -> dict[str, Any]:
+def status(output: Place | str, log: Log) -> dict[str, Any]:
     """Say how far a run is, from its log alone.
 
     Args:
@@ -81,7 +82,7 @@ def status(output: str, log: Log) -> dict[str, Any]:
     done = len(state.accepted)
     rate = _rate(state)
     return {
-        "output": output,
+        "output": str(output),
         "rows_planned": state.planned,
         "rows": done,
         "to_go": state.left,

@@ -19,7 +19,7 @@ from cvbatch.views import View
 from cvbatch.writing.files import MEASURES, WriteJob, write_blocks
 from cvbatch.writing.log import Log
 from cvbatch.writing.records import DataFile
-from cvbatch.writing.store import LocalStore
+from cvbatch.writing.store import LocalStore, Store
 
 FAILED = RowError("decode", "TruncatedImage", "cut off", transient=False)
 
@@ -47,11 +47,16 @@ def photos(folder: Path, count: int) -> Path:
 def planned(tmp_path: Path, rows: int, *models: ModelSpec) -> tuple[LocalStore, Plan]:
     """A store with the plan of so many files."""
     store = LocalStore(str(tmp_path / "out"))
+    return store, planned_in(store, tmp_path, rows, *models)
+
+
+def planned_in(store: Store, tmp_path: Path, rows: int, *models: ModelSpec) -> Plan:
+    """A plan of so many files, in any store."""
     asked = job(photos(tmp_path / "photos", rows), store.root)
-    return store, make_plan(store, asked, models or [spec()], open_source(asked.source))
+    return make_plan(store, asked, models or [spec()], open_source(asked.source))
 
 
-def started(store: LocalStore, rows: int) -> Log:
+def started(store: Store, rows: int) -> Log:
     """A log that this process has opened."""
     log = Log(store, rows)
     log.open()
@@ -84,7 +89,8 @@ def write(log: Log, low: int, high: int, failed: Collection[int] = ()) -> tuple[
     """Write some rows under the epoch of the log."""
     rows = block(low, high, failed=failed)
     schema = predictions_schema(spec().fields())
-    return write_blocks(WriteJob(log.store.root, log.epoch, schema), [rows]).files
+    place = getattr(log.store, "place", log.store.root)
+    return write_blocks(WriteJob(place, log.epoch, schema), [rows]).files
 
 
 def commit(log: Log, low: int, high: int, failed: Collection[int] = ()) -> list[DataFile]:

@@ -36,7 +36,8 @@ class Asked:
     def of(job: Job, models: Sequence[ModelSpec]) -> Asked:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
-        decode = DecodeOptions(views=views, max_pixels=job.source.max_pixels, exif=job.source.exif)
+        source = job.source
+        decode = DecodeOptions(views, source.max_pixels, source.exif, source.storage)
         return Asked(tuple(models), decode, job.compute)
 
 

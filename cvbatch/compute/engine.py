@@ -27,6 +27,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import Unit, read_sample, read_unit
 from cvbatch.schema import predictions_schema
+from cvbatch.storage.places import Place
 from cvbatch.versions import versions
 from cvbatch.writing.files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import RowRanges
@@ -40,11 +41,11 @@ class Engine:
     """Ray and the three stages that run in it.
 
     Args:
-        output: Absolute location of the output.
+        output: Where the run is.
         pythonpath: Folder that the workers can import from, besides what is installed.
     """
 
-    def __init__(self, output: str, pythonpath: str | None = None) -> None:
+    def __init__(self, output: Place, pythonpath: str | None = None) -> None:
         self._output = output
         self._startup = Startup(pythonpath)
         self._first = True

@@ -20,6 +20,7 @@ from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
 from cvbatch.setting import Setting
+from cvbatch.storage.places import Place
 from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
 
@@ -36,7 +37,7 @@ _DEVICE_LOST, _NOT_LOADED = 70, 71
 class PredictOptions:
     """What an actor needs; the models themselves it reads from the plan, or a restart would depend on an object."""
 
-    output: str
+    output: Place
     decode: DecodeOptions
     device: str
     setting: Setting

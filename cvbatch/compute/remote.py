@@ -22,6 +22,7 @@ from cvbatch.errors import RowError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
+from cvbatch.storage.places import Place
 from cvbatch.writing.files import WriteJob, Written, write_blocks
 
 RETRIES: Final = 3
@@ -70,7 +71,7 @@ class Writers:
 
 
 def predict_alone(
-    output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools, stalled_after: float
+    output: Place, units: Sequence[Unit], options: PredictOptions, pools: Pools, stalled_after: float
 ) -> Iterator[tuple[Unit, pa.Table | RowError]]:
     """Decode and predict each unit in a process of its own, which ends with it.
 
@@ -113,7 +114,7 @@ def _answer(reference: Any, *, in_time: bool) -> pa.Table | RowError:
         return RowError("predict", "ProcessDied", "the process that worked on this image died each time")
 
 
-def _predict_alone(output: str, unit: Unit, options: PredictOptions) -> pa.Table:
+def _predict_alone(output: Place, unit: Unit, options: PredictOptions) -> pa.Table:
     from cvbatch.compute.predict_stage import Predict
 
     return Predict(options)(fetch_and_decode(read_unit(output, unit), options.decode))

@@ -20,12 +20,13 @@ from cvbatch.compute.predict_stage import Predict, PredictOptions
 from cvbatch.compute.remote import RETRIES
 from cvbatch.compute.sizing import Pools
 from cvbatch.planning.units import Unit, read_unit
+from cvbatch.storage.places import Place
 
 
 class UnitSource(Datasource):
     """The units of one wave: each is one read task and becomes exactly one block."""
 
-    def __init__(self, output: str, units: Sequence[Unit]) -> None:
+    def __init__(self, output: Place, units: Sequence[Unit]) -> None:
         super().__init__()
         self._output = output
         self._units = units
@@ -57,7 +58,7 @@ _ACTOR_RETRIES: Final = 1
 
 
 def predicted_blocks(
-    output: str, units: Sequence[Unit], options: PredictOptions, pools: Pools, *, tolerated: int, stalled_after: float
+    output: Place, units: Sequence[Unit], options: PredictOptions, pools: Pools, *, tolerated: int, stalled_after: float
 ) -> Generator[Any]:
     """Stream units through decoding and prediction.
 
@@ -106,7 +107,7 @@ def predicted_blocks(
     yield from dataset.iter_internal_ref_bundles()
 
 
-def _read(output: str, unit: Unit) -> list[pa.Table]:
+def _read(output: Place, unit: Unit) -> list[pa.Table]:
     return [read_unit(output, unit)]
 
 

@@ -18,6 +18,7 @@ from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, SPAN, Source, known_as
+from cvbatch.storage.places import Place
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import Range
 from cvbatch.writing.records import State
@@ -87,7 +88,7 @@ def load_plan(store: Store) -> Plan | None:
         return None
 
 
-def open_run(output: str) -> tuple[Store, Plan]:
+def open_run(output: Place | str) -> tuple[Store, Plan]:
     """Return the store and the plan of an output that must hold a run.
 
     Raises:
@@ -111,6 +112,7 @@ def make_plan(
     """
     if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
+    store.check()
     predictions_schema(
         [column for model in models for column in model.fields()], exif=job.source.exif, carried=source.carried
     )

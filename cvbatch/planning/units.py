@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvbatch.planning.plan import Part, ranges_in, read_part
 from cvbatch.schema import ROW_ID
+from cvbatch.storage.places import Place
 from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.store import Store, open_store
 
@@ -113,7 +114,7 @@ def _positions(length: int, count: int) -> list[int]:
     return [at * length // few for at in range(few)]
 
 
-def read_unit(output: str, unit: Unit) -> pa.Table:
+def read_unit(output: Place, unit: Unit) -> pa.Table:
     """Read the rows of a unit from the plan."""
     file, lows, highs = _open_part(output, unit.part)
     groups = np.flatnonzero((lows < unit.high) & (highs >= unit.low))
@@ -123,7 +124,7 @@ def read_unit(output: str, unit: Unit) -> pa.Table:
 
 
 @lru_cache(maxsize=4)
-def _open_part(output: str, path: str) -> tuple[pq.ParquetFile, np.ndarray, np.ndarray]:
+def _open_part(output: Place, path: str) -> tuple[pq.ParquetFile, np.ndarray, np.ndarray]:
     """Open a part once per process; with the lowest and highest row id of each of its row groups."""
     file = pq.ParquetFile(open_store(output).open(path))
     at = file.schema_arrow.names.index(ROW_ID)

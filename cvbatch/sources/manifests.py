@@ -10,6 +10,7 @@ import glob
 import itertools
 import json
 import os
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ from cvbatch.sources.carrying import has_empty_object, new_names, plain, settled
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import image_column as find_image_column
-from cvbatch.sources.tables.listing import first_line
+from cvbatch.sources.tables.listing import first_line, open_table
+from cvbatch.storage.places import Place, is_object_uri
 
 URI = "uri"
 _BLOCK_BYTES = 16 << 20
@@ -59,6 +61,24 @@ def is_manifest(path: str, uri_column: str = URI, image_column: str | None = Non
         return True
 
 
+def is_remote_manifest(place: Place, uri_column: str = URI, image_column: str | None = None) -> bool:
+    """The same for an object; see `is_manifest`.
+
+    Raises:
+        ImageError: If a table is not there, or may not be read.
+    """
+    suffix = os.path.splitext(place.key)[1].lower()
+    if suffix not in _READERS or glob.has_magic(place.key):
+        return False
+    if suffix not in _TABLES:
+        return True
+    try:
+        schema = open_table(open_blob(os.fsencode(place.uri), place.options)).schema
+    except BrokenContainerError:
+        return False
+    return image_column is None and (uri_column in schema.names or find_image_column(schema, None) is None)
+
+
 class ManifestSource:
     """Images named by the lines of a manifest.
 
@@ -66,12 +86,21 @@ class ManifestSource:
         path: Absolute path of a local file.
         rename: New names for its columns, old name to new name.
         uri_column: The column that names the images.
+        named: Where it was copied from; relative locations are meant from there.
     """
 
     numbered = True
 
-    def __init__(self, path: str, rename: Mapping[str, str] | None = None, uri_column: str = URI) -> None:
+    def __init__(
+        self,
+        path: str,
+        rename: Mapping[str, str] | None = None,
+        uri_column: str = URI,
+        *,
+        named: str | None = None,
+    ) -> None:
         self.path = path
+        self._folder = os.path.dirname(named or path)
         self.listing = Listing()
         self._uri = uri_column
         self._rename = dict(rename or {})
@@ -90,16 +119,15 @@ class ManifestSource:
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield one row per line, in the order of the file."""
-        folder = os.path.dirname(self.path)
         try:
             for batch in self._reader.batches():
                 for start in range(0, batch.num_rows, CHUNK_ROWS):
-                    yield self._chunk(pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]), folder)
+                    yield self._chunk(pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]))
         except _UNREADABLE as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
 
-    def _chunk(self, table: pa.Table, folder: str) -> pa.Table:
-        paths = [_resolve(uri, folder) for uri in table[self._uri].cast(pa.string()).to_pylist()]
+    def _chunk(self, table: pa.Table) -> pa.Table:
+        paths = [_resolve(uri, self._folder) for uri in table[self._uri].cast(pa.string()).to_pylist()]
         sizes, modified = [], []
         for path in paths:
             size, changed = _facts(path)
@@ -120,6 +148,10 @@ def _resolve(uri: str | None, folder: str) -> bytes:
     scheme, separator, _ = uri.partition("://")
     if separator and scheme.isalnum():
         return os.fsencode(local_path(uri) or uri)
+    if is_object_uri(folder) and not uri.startswith("/"):
+        start, _, below = folder.partition("://")[2].partition("/")
+        inside = posixpath.normpath(f"/{below}/{uri}")  # no `..` leads out of the bucket
+        return os.fsencode(f"{folder.partition('://')[0]}://{start}{inside}")
     return os.fsencode(os.path.normpath(os.path.join(folder, uri)))
 
 

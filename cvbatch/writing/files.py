@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cvbatch.errors import CorruptionError, FencedError
 from cvbatch.schema import ERROR, ERROR_TYPE, ROW_ID, STATUS
+from cvbatch.storage.places import Place
 from cvbatch.writing.log import last_record
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import RowRanges, ranges_of
@@ -30,7 +31,7 @@ WORKER = "_worker"
 class WriteJob:
     """What every write task of a start has in common."""
 
-    output: str
+    output: Place
     epoch: int
     schema: pa.Schema
 

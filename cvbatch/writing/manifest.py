@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from cvbatch.errors import FencedError
+from cvbatch.errors import FencedError, OutputError, RunError
 from cvbatch.writing.holder import describe
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import Range
@@ -15,6 +15,7 @@ from cvbatch.writing.store import Store, create_surely
 DATA = "data"
 SUCCESS = "_SUCCESS"
 _FOLDER = "_cvbatch"
+_MOST_NAMED = 3
 _PREFIX = f"{_FOLDER}/manifest-"
 
 
@@ -62,11 +63,29 @@ def finished(store: Store, state: State) -> bool:
     return state.final and name in store.sizes(_FOLDER) and success(store) == name
 
 
+def check_reopening(store: Store, *, replaces: bool) -> None:
+    """Refuse to go on with a run where that takes a right to delete, and there is none; before it is opened.
+
+    Args:
+        store: The output.
+        replaces: Whether files will be replaced by others.
+
+    Raises:
+        OutputError: A run that is finished has its mark, and replaced files have to go.
+    """
+    if (replaces or success(store) is not None) and not store.may_delete():
+        raise OutputError(
+            f"{store.root}: to change rows, or to add to a finished run, takes the right to delete, and this job does "
+            "not have it; start it with that right, or choose another output"
+        )
+
+
 def finish(log: Log) -> None:
     """Freeze the run: `final`, then its tail.
 
     Raises:
         FencedError: If another start opened the run meanwhile; it is theirs to finish.
+        RunError: If something must go that may not be deleted.
     """
     log.finalise()
     if not finish_tail(log):
@@ -78,20 +97,31 @@ def finish_tail(log: Log) -> bool:
 
     Returns:
         False if the log goes on after this `final`.
+
+    Raises:
+        RunError: If something must go that may not be deleted: `_SUCCESS` is the promise that nothing else is there.
     """
     store, state = log.store, log.state
     final = state.next_seq - 1
     name = manifest_name(final)
     create_surely(store, name, _manifest(final, state))
-    _collect_strays(store, state)
+    left = _collect_strays(store, state)
     if not log.read().final or log.state.next_seq - 1 != final:
         return False
+    if left:
+        some = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" * (len(left) > _MOST_NAMED))
+        raise RunError(
+            f"{store.root}: every row is there, but {len(left)} files that dead tasks left must go, and this job may "
+            f"not delete: remove {some}; then the same command ends the run (cvbatch verify lists them)",
+            details="\n".join(left),
+        )
     mark = json.dumps({"manifest": name}).encode()
     # a mark that names a newer manifest stays: its owner has overtaken this tail and may be gone already
     while not create_surely(store, SUCCESS, mark) and (there := success(store)) != name:
         if there is not None and there > name:
             return False
-        store.delete(SUCCESS)
+        if not store.delete(SUCCESS):
+            raise RunError(f"{store.root}/{SUCCESS} is of an older end of this run: remove it, this job may not")
     if log.read().next_seq - 1 != final:
         if success(store) == name:
             store.delete(SUCCESS)
@@ -105,9 +135,15 @@ def _manifest(final: int, state: State) -> bytes:
     return json.dumps({"final": final, "files": listed, "removed": list(state.removed)}).encode()
 
 
-def _collect_strays(store: Store, state: State) -> None:
-    """Delete data files that no record accepted; those of newer epochs and of other origin are not ours to judge."""
+def _collect_strays(store: Store, state: State) -> list[str]:
+    """Delete data files that no record accepted; those of newer epochs and of other origin are not ours to judge.
+
+    Returns:
+        Those that may not be deleted.
+    """
+    left = []
     for path in store.sizes(DATA):
         epoch = epoch_of(path)
-        if path not in state.files and epoch is not None and epoch <= state.epoch:
-            store.delete(path)
+        if path not in state.files and epoch is not None and epoch <= state.epoch and not store.delete(path):
+            left.append(path)
+    return left

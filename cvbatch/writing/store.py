@@ -1,6 +1,6 @@
 """The two primitives that a run's state needs: put a whole object, create one only if absent.
 
-`Store` is the seam for object stores. Names are relative to the output, with `/` between parts.
+Names are relative to the output, with `/` between parts.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from cvbatch.errors import AmbiguousError as AmbiguousError
 from cvbatch.errors import CorruptionError, OutputError, RunError
-from cvbatch.locations import local_path
+from cvbatch.storage.places import Place
 
 TEMPORARY = "_cvbatch/tmp"
 _GIVE_UP_AFTER = 300.0
 _PAUSE = 1.0
 _REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-
-
-class AmbiguousError(Exception):
-    """A request timed out: it may or may not have taken effect."""
 
 
 class Store(Protocol):
@@ -63,16 +60,28 @@ class Store(Protocol):
     def sizes(self, folder: str) -> dict[str, int]:
         """Names in a folder (not below it) in order, with their sizes in bytes; empty if there is none."""
 
-    def delete(self, name: str) -> None:
-        """Remove an object; it is fine if there is none."""
+    def delete(self, name: str) -> bool:
+        """Remove an object; it is fine if there is none. False without the right to."""
+
+    def may_delete(self) -> bool:
+        """Whether there is a right to delete."""
+
+    def check(self) -> None:
+        """Refuse a place where a run cannot be written, or would not be safe, before any work is done."""
 
 
-def open_store(uri: str) -> Store:
-    """Return the store for an output location."""
-    path = local_path(uri)
-    if path is None:
-        raise OutputError(f"output {uri.partition('://')[0]}://… cannot be written: expected a local folder")
-    return LocalStore(path)
+def open_store(output: Place | str) -> Store:
+    """Return the store for an output location.
+
+    Args:
+        output: Where; a plain path or URI needs no options.
+    """
+    place = Place.of(output) if isinstance(output, str) else output
+    if place.local:
+        return LocalStore(place.uri)
+    from cvbatch.writing.object_store import ObjectStore  # a local disk needs no clients of object stores
+
+    return ObjectStore(place)
 
 
 def create_surely(store: Store, name: str, data: bytes) -> bool:
@@ -158,8 +167,15 @@ class LocalStore:
                     found[f"{folder}/{name}"] = fact.st_size
         return found
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str) -> bool:
         self.path(name).unlink(missing_ok=True)
+        return True
+
+    def may_delete(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        pass
 
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[str]:

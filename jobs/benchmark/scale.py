@@ -70,7 +70,7 @@ def _listing(folder: Path, rows: int) -> dict[str, Any]:
         }
     )
     before, started = _resident_megabytes(), time.monotonic()
-    plan = make_plan(open_store(job.output.uri), job, resolve(job.models), open_source(job.source))
+    plan = make_plan(open_store(job.output.place), job, resolve(job.models), open_source(job.source))
     seconds = time.monotonic() - started
     return {
         "rows": plan.rows,

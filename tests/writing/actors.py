@@ -96,8 +96,9 @@ class Objects:
         inside = (name for name in self.content if name.startswith(f"{folder}/") and "/" not in name[start:])
         return {name: len(self.content[name]) for name in sorted(inside)}
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str) -> bool:
         self.content.pop(name, None)
+        return True
 
 
 class Actor:
@@ -192,8 +193,8 @@ class Wire:
         halves |= {name: size for name, size in found.items() if not _first_half(name)}
         return dict(sorted(halves.items()))
 
-    def delete(self, name: str) -> None:
-        self._request(lambda: self._objects.delete(name), changes=True)
+    def delete(self, name: str) -> bool:
+        return self._request(lambda: self._objects.delete(name), changes=True)
 
     def _request(self, effect: Callable[[], T], *, changes: bool = False, unanswered: type[Exception] = Refused) -> T:
         fault = self.actor.ask()

@@ -49,9 +49,9 @@ class Overtaken(LocalStore):
         self._happen("create", name)
         return super().create(name, data)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str) -> bool:
         self._happen("delete", name)
-        super().delete(name)
+        return super().delete(name)
 
     def read(self, name: str) -> bytes:
         self._happen("read", name)

@@ -56,9 +56,11 @@ class Driver:
 class Protocol(RuleBasedStateMachine):
     """Any number of drivers, three at a time, and the write tasks that they leave behind."""
 
+    new_objects: Callable[[], Objects] = Objects
+
     def __init__(self) -> None:
         super().__init__()
-        self.objects = Objects()
+        self.objects = self.new_objects()
         self.objects.create(FOREIGN, b"")
         self.auditor = Auditor(self.objects, PLANNED)
         self.drivers: list[Driver] = []
@@ -295,10 +297,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "EVERY", 4)
 
 
-def explore(examples: int, steps: int) -> None:
+def explore(examples: int, steps: int, machine: type[Protocol] = Protocol) -> None:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(
-        Protocol,
+        machine,
         settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=slow),
     )
 
