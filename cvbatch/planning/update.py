@@ -18,8 +18,10 @@ from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
 from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
+from cvbatch.sources.blobs import NEARBY
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
 from cvbatch.sources.fetching import Fetch, fetches
+from cvbatch.storage.options import StorageOptions
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import RowRanges, ranges_of
@@ -30,7 +32,7 @@ _CERTAIN: Final = "_certain"
 _Flags = npt.NDArray[np.bool_]
 
 
-def update(log: Log, plan: Plan, source: Source, limit: int | None = None) -> None:
+def update(log: Log, plan: Plan, source: Source, limit: int | None = None, storage: StorageOptions = NEARBY) -> None:
     """List the source again, and plan what is new or changed; the log must be open.
 
     An image is changed when the size or the time of its file is another, and its content, too, or what comes along
@@ -41,6 +43,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None) -> No
         plan: The plan so far.
         source: Listed again.
         limit: Plan at most so many rows in all.
+        storage: How to get to objects.
 
     Raises:
         SourceError: If a manifest has other columns than it had.
@@ -60,7 +63,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None) -> No
         certain = different if source.numbered else beside
         found = chunk.filter(pa.array(different)).append_column(_CERTAIN, pa.array(certain[different]))
         changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend(log, new, _changed_parts(log, pa.concat_tables(changed)), limit)
+    _extend(log, new, _changed_parts(log, pa.concat_tables(changed), storage), limit)
     unseen = ~seen & ~_below(planned, source.listing.unreadable)
     gone, back = ranges_of(np.flatnonzero(unseen & ~removed)), ranges_of(np.flatnonzero(seen & removed))
     if gone or back:
@@ -157,11 +160,11 @@ def _spread_out(table: pa.Table) -> pa.Table:
     return table
 
 
-def _changed_parts(log: Log, changed: pa.Table) -> list[Part]:
+def _changed_parts(log: Log, changed: pa.Table, storage: StorageOptions) -> list[Part]:
     sure, maybe = (
         changed.filter(flags).drop_columns([_CERTAIN]) for flags in (pc.field(_CERTAIN), ~pc.field(_CERTAIN))
     )
-    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe)))])
+    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe, storage)))])
     if not changed.num_rows:
         return []
     changed = changed.sort_by(ROW_ID)
@@ -171,7 +174,7 @@ def _changed_parts(log: Log, changed: pa.Table) -> list[Part]:
     ]
 
 
-def _other_content(log: Log, changed: pa.Table) -> _Flags:
+def _other_content(log: Log, changed: pa.Table, storage: StorageOptions) -> _Flags:
     """Which images have another content than when they were labelled; also those that were errors.
 
     An error that could be read keeps its row of the plan only if that still says where the image lies.
@@ -180,7 +183,7 @@ def _other_content(log: Log, changed: pa.Table) -> _Flags:
     now = list[str | None]()
     with ThreadPoolExecutor(_THREADS) as pool:
         for piece in pieces(changed):
-            now += pool.map(_hash, fetches(piece))
+            now += pool.map(_hash, fetches(piece, storage))
     rows = zip(changed[ROW_ID].to_pylist(), now, pc.is_valid(changed[SPAN]).to_pylist(), strict=True)
     flags = []
     for row, sha, in_container in rows:

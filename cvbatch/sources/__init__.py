@@ -57,10 +57,12 @@ def _in_bucket(config: SourceConfig, suffixes: Suffixes, containers: Containers)
     place = Place.of(config.uri, config.storage)
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
+        return _manifest(place, config) if manifest else ObjectSource(place, suffixes, containers)
     except ImageError as error:
         raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
-    if not manifest:
-        return ObjectSource(place, suffixes, containers)
+
+
+def _manifest(place: Place, config: SourceConfig) -> Source:
     # a manifest is read more than once, and its readers want a file
     folder = tempfile.TemporaryDirectory(prefix="cvbatch-")
     copy = os.path.join(folder.name, os.path.basename(place.key))

@@ -8,20 +8,21 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from cvbatch.errors import ImageError
+from cvbatch.errors import ImageError, RowError, SourceError, attempt
 from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
 from cvbatch.sources.blobs import NEARBY, OpenedOnce
-from cvbatch.sources.entries import Span, exact_paths, spans
+from cvbatch.sources.entries import ETAG, Span, exact_paths, spans
 from cvbatch.sources.fetch import read_local
-from cvbatch.sources.remote import Ahead, is_remote
+from cvbatch.sources.remote import DENIED, Ahead, is_remote
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
 from cvbatch.sources.tables.reading import Ranges, Rows
 from cvbatch.storage.options import StorageOptions
 
+Changed = Callable[[int], None]
 Fetch = Callable[[], bytes]
 """Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
 
@@ -52,7 +53,7 @@ _READERS: Final[dict[str, type[_Reader]]] = {
 """Who reads a span, by its `how`."""
 
 
-def fetches(rows: pa.Table, storage: StorageOptions = NEARBY) -> list[Fetch]:
+def fetches(rows: pa.Table, storage: StorageOptions = NEARBY, changed: Changed = lambda at: None) -> list[Fetch]:
     """Say for each row how its bytes are fetched; objects of a bucket are under way from then on.
 
     Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
@@ -60,13 +61,18 @@ def fetches(rows: pa.Table, storage: StorageOptions = NEARBY) -> list[Fetch]:
     Args:
         rows: Rows of the plan.
         storage: How to get to objects.
+        changed: Told of the positions of objects that are other versions than were planned.
     """
     ahead = Ahead(storage)
     wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
     found = list[Fetch]()
-    for path, span, length in zip(exact_paths(rows), spans(rows), rows["image_bytes"].to_pylist(), strict=True):
+    etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
+    lengths = rows["image_bytes"].to_pylist()
+    for at, (path, span, length, etag) in enumerate(zip(exact_paths(rows), spans(rows), lengths, etags, strict=True)):
         if span is None:
-            found.append(ahead.fetch(path) if is_remote(path) else partial(read_local, path))
+            found.append(
+                ahead.fetch(path, etag, partial(changed, at)) if is_remote(path) else partial(read_local, path)
+            )
         elif span.refused is not None:
             found.append(partial(_refuse, span.refused))
         else:
@@ -76,6 +82,22 @@ def fetches(rows: pa.Table, storage: StorageOptions = NEARBY) -> list[Fetch]:
             together.append((span, length))
     readers.update({key: key[1](OpenedOnce(key[0], storage), together) for key, together in wanted.items()})
     return found
+
+
+def check_access(rows: pa.Table, storage: StorageOptions) -> None:
+    """Refuse a source of which nothing may be read, before anything is started.
+
+    Args:
+        rows: Some rows of the plan.
+        storage: How to get to objects.
+
+    Raises:
+        SourceError: If all of them are refused.
+    """
+    refused = [answer for answer in (attempt("fetch", read) for read in fetches(rows, storage))]
+    if refused and all(isinstance(answer, RowError) and answer.type == DENIED for answer in refused):
+        assert isinstance(refused[0], RowError), "see above"
+        raise SourceError(f"{refused[0].message}; none of {len(refused)} images tried may be read")
 
 
 def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int) -> bytes:

@@ -72,7 +72,7 @@ class ObjectSource:
 
     def _pieces(self) -> Iterator[pa.Table]:
         for page in self._wanted():
-            holds = pa.array([self._containers.holds(os.fsencode(key)) for key in page["key"].to_pylist()])
+            holds = pa.array([self._containers.holds(os.fsencode(key)) for key in page["key"].to_pylist()], pa.bool_())
             plain = page.filter(pc.invert(holds))
             if plain.num_rows:
                 chunk = object_table(self._root, plain)

@@ -17,6 +17,7 @@ from cvbatch.storage.places import SCHEMES, Place
 
 AT_ONCE: Final = 48
 """Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
+DENIED: Final = "PermissionDenied"
 MAX_BYTES: Final = 256 << 20
 """Larger objects are no images."""
 _BLOCK: Final = 1 << 20
@@ -75,18 +76,20 @@ class Ahead:
     def __init__(self, storage: StorageOptions) -> None:
         self._storage = storage
 
-    def fetch(self, location: bytes) -> Callable[[], bytes]:
+    def fetch(self, location: bytes, etag: str | None, changed: Callable[[], None]) -> Callable[[], bytes]:
         """Begin to fetch an object.
 
         Args:
             location: Its URI, exactly.
+            etag: Of the version that was planned, if known.
+            changed: Called if it is another version.
 
         Returns:
             A function that waits for its bytes; it raises `ImageError` `NotFound`, `PermissionDenied` or
             `TooManyBytes`, or UnavailableError after all tries.
         """
         future = _pool(os.getpid()).submit(_get, location, self._storage)
-        return partial(_bytes, future)
+        return partial(_bytes, future, etag, changed)
 
 
 def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter) -> None:
@@ -96,9 +99,12 @@ def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter
         target.write(blob.read(start, 16 << 20))
 
 
-def _bytes(future: Future[Got]) -> bytes:
+def _bytes(future: Future[Got], etag: str | None, changed: Callable[[], None]) -> bytes:
     with _named():
-        return future.result().data
+        got = future.result()
+    if etag is not None and got.etag is not None and got.etag != etag:
+        changed()
+    return got.data
 
 
 def _get(location: bytes, storage: StorageOptions) -> Got:
@@ -125,6 +131,6 @@ def _named() -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError("NotFound", "the object is not there (any more)") from None
     except DeniedError as error:
-        raise ImageError("PermissionDenied", str(error)) from None
+        raise ImageError(DENIED, str(error)) from None
     except TooLargeError as error:
         raise ImageError("TooManyBytes", str(error)) from None
