@@ -33,6 +33,7 @@ def test_each_row_is_an_image(
     assert kinds(found) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
     assert kinds(found.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
     assert found["n"].to_pylist() == list(range(5))
+    assert found["d"].to_pylist() == list("xyxyx")
     if kind is None:
         assert found["image_path"].to_pylist() == ["p", None, None, None, None]
     raw = not packed and kind != pa.binary_view()
