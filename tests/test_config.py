@@ -10,6 +10,8 @@ import pytest
 
 from cvbatch.config import Job, ModelConfig, load_job
 from cvbatch.errors import JobError
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
 
 GOOD = """
 source: {uri: photos}
@@ -238,3 +240,47 @@ def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytes
 def test_sections_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         ModelConfig(model="m").top_k = 5  # type: ignore[misc]  # that it fails is the point
+
+
+STORAGE = {
+    "endpoint_url": "http://127.0.0.1:9000",
+    "region": "x",
+    "path_style": True,
+    "anonymous": True,
+    "profile": "p",
+}
+
+
+def test_the_way_to_an_object_store_travels_and_is_no_part_of_the_identity() -> None:
+    plain = {
+        "source": {"uri": "s3://photos/2019/"},
+        "models": [{"model": "resnet50"}],
+        "output": {"uri": "s3://results/a"},
+    }
+    job = Job.model_validate(plain)
+    other = Job.model_validate(
+        {**plain, "source": {**plain["source"], **STORAGE}, "output": {**plain["output"], **STORAGE}}
+    )
+    assert other.output.place == Place("s3://results/a", StorageOptions(**STORAGE))
+    assert other.source.storage == StorageOptions(**STORAGE)
+    assert job.output.place.options == StorageOptions()
+    assert other.identity() == job.identity()
+    assert Job.model_validate(other.model_dump(mode="json", by_alias=True)) == other
+
+
+@pytest.mark.parametrize("section", ["source", "output"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"uri": "s3://AKIA:hush@bucket/x"},
+        {"uri": "s3://bucket/x?X-Amz-Signature=hush"},
+        {"uri": "https://user:hush@example.org/x"},
+        {"uri": "s3://bucket/x", "endpoint_url": "http://key:hush@127.0.0.1"},
+    ],
+)
+def test_secrets_in_a_job_are_refused_and_not_repeated(section: str, wrong: dict[str, str]) -> None:
+    parts = {"source": {"uri": "photos"}, "output": {"uri": "out"}, section: wrong}
+    with pytest.raises(JobError) as refused:
+        load_job(defaults={**parts, "models": [{"model": "resnet50"}]})
+    assert "hush" not in str(refused.value)
+    assert str(refused.value).startswith(section)
