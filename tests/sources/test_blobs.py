@@ -68,6 +68,13 @@ def test_what_cannot_be_opened_says_so_each_time(tmp_path: Path) -> None:
             assert caught.value.kind == kind
 
 
+def test_more_than_there_is_takes_no_memory(location: bytes) -> None:
+    file = buffered(open_blob(location))
+    file.seek(10)
+    assert file.read(1 << 60) == DATA[10:]
+    assert file.read(1 << 60) == b""
+
+
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     assert contents(open_blob(os.fsencode(tmp_path / "x"))).size == 0
