@@ -2,7 +2,7 @@
 
 S3 is listed with botocore's client, and its pages are read by ourselves. obstore cannot stand in: it gives up a whole
 listing for one key with `//`, `.` or a control character, and it renames `folder/` to `folder` and `/key` to `key`.
-With botocore's own reading a page of 1,000 keys costs 130 ms of CPU, with ours 20 ms.
+With botocore's own reading a page of 1,000 keys costs 130 ms of CPU, with ours 25 ms.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
 
 def prepare(client: Any) -> None:
     """Let a botocore client hand over the pages of listings unread."""
-    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _take_page)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_page)
 
 
 def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
@@ -96,10 +96,8 @@ def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
     """A page, and where the next one begins."""
     try:
         root = ElementTree.fromstring(body)
-    except ElementTree.ParseError:
-        raise UnavailableError(f"s3://{bucket} cannot be listed: half a page came; try again") from None
-    if _tag(root) != "ListBucketResult":  # S3 may find out late that it cannot answer
-        raise UnavailableError(f"s3://{bucket} cannot be listed: the service says {root.findtext('{*}Code')}")
+    except ElementTree.ParseError:  # of what is not empty, botocore makes an error 500
+        raise UnavailableError(f"s3://{bucket} cannot be listed: an empty page came; try again") from None
     encoded = root.find("{*}EncodingType") is not None
     token, folders, rows = None, list[str](), list[dict[str, str]]()
     for element in root:

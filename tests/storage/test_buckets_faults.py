@@ -112,9 +112,9 @@ def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy,
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<ListBucketResult><Contents><Key>a</Key>", "half a page came"),
-        (b"", "half a page came"),
-        (b"<Error><Code>InternalError</Code></Error>", "the service says InternalError"),
+        (b"<ListBucketResult><Contents><Key>a</Key>", "the service says 500"),
+        (b"", "an empty page came"),
+        (b"<Error><Code>InternalError</Code></Error>", "the service says 500 InternalError"),
     ],
 )
 def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
