@@ -88,7 +88,8 @@ def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
         return StorageError(f"{where}: the service says {said}, which was not expected")
     if isinstance(error, ConnectionError | HTTPClientError) or _NO_ANSWER.search(str(error)):
         return UnavailableError(f"{where}: no answer after all tries: {_REACH}")
-    return StorageError(f"{where}: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:200]}")
+    told = " ".join(str(error).partition("Debug source")[0].split())
+    return StorageError(f"{where}: {type(error).__name__}: {redacted(told)[:200]}")
 
 
 def status_of(error: Exception) -> tuple[int, str]:

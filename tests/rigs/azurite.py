@@ -59,7 +59,7 @@ def running_azurite(folder: Path) -> Iterator[Azurite]:
     )
     try:
         deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not _listens(port):
             assert process.poll() is None, "azurite ended"
             assert time.monotonic() < deadline, "azurite did not start"
             time.sleep(0.2)
@@ -67,3 +67,8 @@ def running_azurite(folder: Path) -> Iterator[Azurite]:
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
