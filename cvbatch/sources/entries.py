@@ -82,6 +82,11 @@ class Listing:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders and containers that could not be listed to their end, and why."""
 
+    def add(self, other: Listing) -> None:
+        """Take in what another listing met."""
+        self.skipped.update(other.skipped)
+        self.unreadable.update(other.unreadable)
+
     def clear(self) -> None:
         """Begin again."""
         self.skipped.clear()
