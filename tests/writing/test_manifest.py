@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,26 @@ def take_over(root: str, **options: Any) -> Log:
     if options.get("finishes"):
         finish(log)
     return log
+
+
+class Paused(LocalStore):
+    """Right after one of its own creations, something else happens.
+
+    Args:
+        root: As for `LocalStore`.
+        name: Of the object.
+        event: What happens.
+    """
+
+    def __init__(self, root: str, name: str, event: Callable[[], object]) -> None:
+        super().__init__(root)
+        self._name, self._event = name, event
+
+    def create(self, name: str, data: bytes) -> bool:
+        created = super().create(name, data)
+        if name == self._name:
+            self._event()
+        return created
 
 
 def test_a_finished_run(store: LocalStore) -> None:
@@ -149,12 +170,34 @@ def test_whoever_is_overtaken_before_the_mark_leaves_none(tmp_path: Path, reques
     assert success(LocalStore(root)) is None
 
 
+def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) -> None:
+    """He may die before he could take it back."""
+    root = str(tmp_path)
+
+    class Markless(Overtaken):
+        def create(self, name: str, data: bytes) -> bool:
+            assert name != SUCCESS
+            return super().create(name, data)
+
+    store = Markless(root, "create", manifest_name(2), lambda: take_over(root))
+    with pytest.raises(FencedError):
+        finish(done(store))
+
+
 def test_whoever_is_overtaken_after_the_mark_takes_it_back(tmp_path: Path) -> None:
     root = str(tmp_path)
     store = Overtaken(root, "create", SUCCESS, lambda: take_over(root))
     with pytest.raises(FencedError):
         finish(done(store))
     assert success(LocalStore(root)) is None
+
+
+def test_whoever_is_overtaken_after_the_mark_leaves_that_of_the_newer_start(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    store = Paused(root, SUCCESS, lambda: take_over(root, finishes=True))
+    with pytest.raises(FencedError):
+        finish(done(store))
+    assert success(LocalStore(root)) == manifest_name(4)
 
 
 def test_a_mark_of_a_newer_manifest_stays(tmp_path: Path) -> None:
@@ -179,6 +222,23 @@ def test_files_of_a_newer_epoch_outlive_the_clean_up_of_an_older_one(tmp_path: P
     store = Overtaken(root, "create", manifest_name(2), other_start)
     with pytest.raises(FencedError):
         finish(done(store))
+    assert set(newer) <= set(LocalStore(root).sizes(DATA))
+
+
+def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    newer: list[str] = []
+
+    def other_start() -> None:
+        log = take_over(root)
+        log.remove([(0, 1)])
+        newer.extend(file.path for file in write(log, 0, 2))
+
+    with pytest.raises(FencedError):
+        finish(done(Paused(root, record_name(2), other_start)))
+    manifest = latest_manifest(LocalStore(root))
+    assert manifest is not None
+    assert manifest.removed == []
     assert set(newer) <= set(LocalStore(root).sizes(DATA))
 
 
