@@ -89,6 +89,18 @@ def test_a_finished_run(store: LocalStore) -> None:
     assert len(pd.read_parquet(store.root)) == ROWS
 
 
+def test_without_its_mark_or_its_manifest_a_run_is_not_finished(store: LocalStore) -> None:
+    log = done(store)
+    finish(log)
+    mark = store.read(SUCCESS)
+    store.put(SUCCESS, json.dumps({"manifest": manifest_name(1)}).encode())
+    assert not finished(store, log.state)
+    store.put(SUCCESS, mark)
+    assert finished(store, log.state)
+    store.delete(manifest_name(2))
+    assert not finished(store, log.state)
+
+
 def test_files_in_the_order_of_their_rows_and_removed_images(store: LocalStore) -> None:
     assert latest_manifest(store) is None
     log = started(store, ROWS)
