@@ -94,6 +94,17 @@ def test_a_run_and_the_same_again(output: Output) -> None:
     assert len(output.engines) == 1, "a finished run needs no engine"
 
 
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, command: str) -> None:
+    run(output.job(), Seen())
+    stray = f"data/e00000001-{'f' * 32}.parquet"
+    output.store.create(stray, b"late")
+    output.store.delete(SUCCESS)
+    state = run(output.job(), Seen()) if command == "run" else retry(output.store.root, "all", Seen())
+    assert (state.epoch, len(output.engines)) == (1, 1)
+    assert output.proven
+
+
 def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
     output.next["after_unit"] = lambda: interrupt() if len(output.log.state.accepted) else None
     with pytest.raises(KeyboardInterrupt):

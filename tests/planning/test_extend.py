@@ -102,6 +102,7 @@ def test_what_another_start_planned_before_ones_open_stays_as_it_is(
     log.open()
     run.extend(log, limit)
     assert run.names == numbers(*range(rows))
+    assert all(part["rows"] for part in log.state.parts)
 
 
 def test_an_extension_that_finds_nothing_is_the_last(source: Path, tmp_path: Path) -> None:
