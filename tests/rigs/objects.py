@@ -121,7 +121,9 @@ def running_server(folder: Path) -> Iterator[ObjectServer]:
         finally:
             process.kill()  # it takes seconds to end in good order, and nothing in it is needed any more
             process.wait()
-            Path(f"/tmp/seaweedfs-s3-{ports['s3']}.sock").unlink(missing_ok=True)
+            for port in (port + more for port in ports.values() for more in (0, 10_000)):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
 
 
 def _wait_for(server: ObjectServer, process: subprocess.Popen[bytes], log: Path) -> None:

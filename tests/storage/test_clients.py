@@ -1,0 +1,44 @@
+"""The clients of obstore are told everything; what the environment says besides is overridden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from obstore.exceptions import BaseError
+
+from cvbatch.storage.access import Access
+from cvbatch.storage.clients import make_client
+from cvbatch.storage.places import Place
+
+
+def reached(*, path_style: bool, certificates: str | None = None) -> Access:
+    return Access(
+        client=None,
+        endpoint="https://s3.eu-west-1.amazonaws.com",
+        region="eu-west-1",
+        path_style=path_style,
+        credentials=None,
+        certificates=certificates,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path_style", "endpoint"),
+    [(True, "https://s3.eu-west-1.amazonaws.com"), (False, "https://box.s3.eu-west-1.amazonaws.com")],
+)
+def test_where_the_bucket_stands(monkeypatch: pytest.MonkeyPatch, path_style: bool, endpoint: str) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://elsewhere")
+    monkeypatch.setenv("AWS_REGION", "elsewhere")
+    config = make_client(Place.of("s3://box/x"), reached(path_style=path_style), retries=True).config
+    assert (config["endpoint"], config["region"]) == (endpoint, "eu-west-1")
+    assert str(config["virtual_hosted_style_request"]).lower() == str(not path_style).lower()
+
+
+def test_own_certificates_are_trusted(tmp_path: Path) -> None:
+    """They are looked at, which these do not stand."""
+    (tmp_path / "ca.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    there = reached(path_style=True, certificates=str(tmp_path / "ca.pem"))
+    with pytest.raises(BaseError):
+        make_client(Place.of("s3://box/x"), there, retries=True)
