@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     holders = run.add_mutually_exclusive_group()
     holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
     holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
+    _manifest_only_argument(run)
     run.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
     run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--errors", choices=("transient", "all"), default="transient", help="those that may pass by, or all"
     )
     retry.add_argument("--takeover", action="store_true", help="take over from another start at once")
+    _manifest_only_argument(retry)
     retry.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
     retry.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
@@ -96,6 +98,12 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+
+
+def _manifest_only_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--manifest-only", action="store_true", help="without the right to delete: leave replaced files to an operator"
+    )
 
 
 def _output_argument(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,13 @@ def run(options: argparse.Namespace) -> int:
     stopped = f"stopped; what is written is committed. Go on with: {_same_command()}"
     with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible(stopped):
         state = label(
-            job, terminal, pythonpath=folder, refresh=options.update, wait=options.wait, takeover=options.takeover
+            job,
+            terminal,
+            pythonpath=folder,
+            refresh=options.update,
+            wait=options.wait,
+            takeover=options.takeover,
+            manifest_only=options.manifest_only,
         )
     return _sum_up(job.output.place, state, options)
 
@@ -68,7 +74,9 @@ def retry(options: argparse.Namespace) -> int:
         sys.path.insert(0, folder)
     stopped = f"stopped; what is replaced stays. Go on with: {_same_command()}"
     with _native_output_aside(), Terminal(quiet=options.json) as terminal, _interruptible(stopped):
-        state = label_again(output, options.errors, terminal, takeover=options.takeover)
+        state = label_again(
+            output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only
+        )
     return _sum_up(output, state, options)
 
 

@@ -43,6 +43,7 @@ def run(
     refresh: bool = False,
     wait: bool = False,
     takeover: bool = False,
+    manifest_only: bool = False,
 ) -> State:
     """Label every image of a source, exactly once.
 
@@ -53,6 +54,7 @@ def run(
         refresh: List the source again; label what is new or changed, and mark what is gone.
         wait: Wait for another start that works on the run, instead of refusing.
         takeover: Take the run over without looking for another start.
+        manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
 
     Returns:
         What the commit log says at the end.
@@ -71,9 +73,9 @@ def run(
         if refresh:
             check_source(job, source, plan.carried(store))
         more = refresh or wants_more(log.state, plan, job.source.limit)
-        if log.state.final and not more and finish_tail(log):
+        if log.state.final and not more and finish_tail(log, manifest_only=manifest_only):
             return log.state
-        check_reopening(store, replaces=refresh)
+        check_reopening(store, replaces=refresh, manifest_only=manifest_only)
     with Engine(job.output.place, pythonpath) as engine:
         models = engine.probe(models)
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
@@ -81,7 +83,7 @@ def run(
         log = Log(store, plan.rows)
         engine.prepare(models, plan, log.state, job, rows=log.state.planned)
         claim(store, log.read, wait=wait, takeover=takeover)
-        with Session(log, plan, engine, job.compute) as session:
+        with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
             extend(log, plan, job, source)
             if refresh:
                 update(log, plan, source, job.source.limit, job.source.storage)
@@ -91,12 +93,17 @@ def run(
                 watcher.committed(log.state)
             recompute(session, log.state.stale, watcher.committed)
             session.check_time()
-            finish(log)
+            finish(log, manifest_only=manifest_only)
     return log.state
 
 
 def retry(
-    output: Place | str, errors: Literal["transient", "all"], watcher: Watcher, *, takeover: bool = False
+    output: Place | str,
+    errors: Literal["transient", "all"],
+    watcher: Watcher,
+    *,
+    takeover: bool = False,
+    manifest_only: bool = False,
 ) -> State:
     """Label failed images again; what is good stays as it is.
 
@@ -105,6 +112,7 @@ def retry(
         errors: Only those that may go better another time, or all.
         watcher: Told of the progress.
         takeover: Take the run over without looking for another start.
+        manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
 
     Returns:
         What the commit log says at the end.
@@ -121,20 +129,20 @@ def retry(
     if log.state.left:
         raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
-    if log.state.final and not len(failed) and finish_tail(log):
+    if log.state.final and not len(failed) and finish_tail(log, manifest_only=manifest_only):
         return log.state
-    check_reopening(store, replaces=True)
+    check_reopening(store, replaces=True, manifest_only=manifest_only)
     with Engine(place, plan.pythonpath) as engine:
         models = engine.probe(models)
         check_models(store, plan, models)
         engine.prepare(models, plan, log.state, job, rows=len(failed))
         # that many of these rows are errors is no news
         compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
-        with Session(log, plan, engine, compute_all) as session:
+        with Session(log, plan, engine, compute_all, manifest_only=manifest_only) as session:
             watcher.planned(log.state)
             recompute(session, failed, watcher.committed)
             session.check_time()
-            finish(log)
+            finish(log, manifest_only=manifest_only)
     return log.state
 
 

@@ -15,7 +15,7 @@ from cvbatch.record import Record
 from cvbatch.writing.files import Written
 from cvbatch.writing.holder import Heartbeat
 from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import SUCCESS, success
+from cvbatch.writing.manifest import withdraw
 from cvbatch.writing.records import DataFile
 
 _FIRST_ROWS: Final = 1_000
@@ -30,9 +30,13 @@ class Session:
         plan: Of the run.
         engine: Prepared.
         compute: When to stop.
+        manifest_only: Whether only the manifest need be right at the end.
     """
 
-    def __init__(self, log: Log, plan: Plan, engine: Engine, compute: ComputeConfig) -> None:
+    def __init__(
+        self, log: Log, plan: Plan, engine: Engine, compute: ComputeConfig, *, manifest_only: bool = False
+    ) -> None:
+        self._manifest_only = manifest_only
         self.log, self.plan, self.engine = log, plan, engine
         self._compute = compute
         self._record = Record()
@@ -41,9 +45,7 @@ class Session:
 
     def __enter__(self) -> Session:
         self.log.open()
-        store = self.log.store
-        if not store.delete(SUCCESS) and success(store) is not None:
-            raise RunError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
+        withdraw(self.log.store, manifest_only=self._manifest_only)
         self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._facts))
         return self
 

@@ -88,7 +88,7 @@ def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: P
     ("change", "expected"),
     [
         (("--source", "nowhere"), "nowhere: no such file or folder; check source.uri"),
-        (("--source", "gs://bucket"), "source gs://… cannot be read"),
+        (("--source", "ftp://bucket"), "source ftp://… cannot be read"),
         (("--output", "https://example.org/x"), "output: https://… is not known: expected a local path, s3://"),
         (("--output", "s3://key:hush@bucket/x"), "output: s3://…: expected s3://bucket/key without credentials"),
         (("--set", "output.endpoint=http://host"), "output.endpoint: unknown key; did you mean 'endpoint_url'?"),

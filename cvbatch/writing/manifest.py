@@ -63,37 +63,56 @@ def finished(store: Store, state: State) -> bool:
     return state.final and name in store.sizes(_FOLDER) and success(store) == name
 
 
-def check_reopening(store: Store, *, replaces: bool) -> None:
+def check_reopening(store: Store, *, replaces: bool, manifest_only: bool = False) -> None:
     """Refuse to go on with a run where that takes a right to delete, and there is none; before it is opened.
 
     Args:
         store: The output.
         replaces: Whether files will be replaced by others.
+        manifest_only: Whether only the manifest need be right at the end.
 
     Raises:
         OutputError: A run that is finished has its mark, and replaced files have to go.
     """
-    if (replaces or success(store) is not None) and not store.may_delete():
+    if not manifest_only and (replaces or success(store) is not None) and not store.may_delete():
         raise OutputError(
             f"{store.root}: to change rows, or to add to a finished run, takes the right to delete, and this job does "
-            "not have it; start it with that right, or choose another output"
+            "not have it; start it with that right, or with --manifest-only, which leaves replaced files to an operator"
         )
 
 
-def finish(log: Log) -> None:
-    """Freeze the run: `final`, then its tail.
+def withdraw(store: Store, *, manifest_only: bool) -> None:
+    """Take back the promise of `_SUCCESS`; the run must be open.
+
+    Raises:
+        RunError: If it may not be deleted, unless only the manifest need be right: then it names none any more.
+    """
+    if store.delete(SUCCESS) or success(store) is None:
+        return
+    if not manifest_only:
+        raise RunError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
+    store.put(SUCCESS, json.dumps({"manifest": ""}).encode())
+
+
+def finish(log: Log, *, manifest_only: bool = False) -> None:
+    """Freeze the run: `final`, then its tail; see `finish_tail`.
 
     Raises:
         FencedError: If another start opened the run meanwhile; it is theirs to finish.
         RunError: If something must go that may not be deleted.
     """
     log.finalise()
-    if not finish_tail(log):
+    if not finish_tail(log, manifest_only=manifest_only):
         raise FencedError(f"{log.store.root}: another start has taken over ({describe(log.state)})")
 
 
-def finish_tail(log: Log) -> bool:
+def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
     """Everything after `final`; may be repeated by anyone, without `open`.
+
+    Args:
+        log: Of the run.
+        manifest_only: Whether files that may not be deleted stay beside those of the manifest. Then `_SUCCESS` says
+            so, and who reads the folder without cvbatch must wait until an operator has removed them.
 
     Returns:
         False if the log goes on after this `final`.
@@ -108,11 +127,15 @@ def finish_tail(log: Log) -> bool:
     left = _collect_strays(store, state)
     if not log.read().final or log.state.next_seq - 1 != final:
         return False
+    if manifest_only and (left or success(store) == ""):
+        store.put(SUCCESS, json.dumps({"manifest": name, "to_remove": left}).encode())
+        return True
     if left:
         some = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" * (len(left) > _MOST_NAMED))
         raise RunError(
-            f"{store.root}: every row is there, but {len(left)} files that dead tasks left must go, and this job may "
-            f"not delete: remove {some}; then the same command ends the run (cvbatch verify lists them)",
+            f"{store.root}: every row is there, but {len(left)} files that no row is in must go, and this job may "
+            f"not delete: remove {some} and give the same command again, or give it with --manifest-only "
+            "(cvbatch verify lists them)",
             details="\n".join(left),
         )
     mark = json.dumps({"manifest": name}).encode()

@@ -20,7 +20,16 @@ from cvbatch.writing import store as stores
 from cvbatch.writing.files import read_file
 from cvbatch.writing.holder import Heartbeat, claim, last_beat
 from cvbatch.writing.log import FOLDER, Log
-from cvbatch.writing.manifest import DATA, SUCCESS, check_reopening, finish, finish_tail, finished
+from cvbatch.writing.manifest import (
+    DATA,
+    SUCCESS,
+    check_reopening,
+    finish,
+    finish_tail,
+    finished,
+    success,
+    withdraw,
+)
 from cvbatch.writing.object_store import ObjectStore
 from cvbatch.writing.records import DataFile
 from cvbatch.writing.store import open_store
@@ -273,6 +282,24 @@ def test_a_mark_of_an_older_end_that_may_not_be_deleted(
     log = started(faulty_store, ROWS)
     with faults.doing(Fault("status", **NO_DELETE)), pytest.raises(RunError, match="_SUCCESS is of an older end"):
         finish(log)
+
+
+def test_with_the_manifest_only_what_may_not_be_deleted_stays(
+    faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, tmp_path: Path
+) -> None:
+    with faults.doing(Fault("status", **NO_DELETE)):
+        ended(faulty_store, tmp_path, stray=False)
+        check_reopening(faulty_store, replaces=True, manifest_only=True)
+        log = started(faulty_store, ROWS)
+        with pytest.raises(RunError, match="must go before this run can go on"):
+            withdraw(faulty_store, manifest_only=False)
+        withdraw(faulty_store, manifest_only=True)
+        assert success(faulty_store) == ""
+        assert not finished(faulty_store, log.state)
+        finish(log, manifest_only=True)
+        assert finished(faulty_store, log.state)
+        assert finish_tail(log, manifest_only=True), "the same command again changes nothing"
+        assert len(read(object_store.place)) == ROWS
 
 
 def test_no_right_to_write(as_job: ObjectServer, tmp_path: Path) -> None:
