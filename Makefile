@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed-demo
 	$(BIN)/cvbatch demo
 
+# two at once, file by file: most of the time a test waits for a process to start
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
 soak: lint
 	$(BIN)/python -m pytest -m soak

@@ -1,6 +1,6 @@
 """The peers, each written as its documentation does: ResNet-50 with random weights over a folder of JPEGs.
 
-Usage: `python jobs/benchmark/peers.py ray_recipe|daft|loader_fp32|loader_bf16 IMAGES OUTPUT`.
+Usage: `python jobs/benchmark/peers.py ray_recipe|daft|loader_fp32|loader_best IMAGES OUTPUT`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cvbatch.machine import cpu_has_bf16
 
 
 def ray_recipe(images: Path, output: Path) -> None:
@@ -75,15 +77,15 @@ def daft(images: Path, output: Path) -> None:
 
 def loader_fp32(images: Path, output: Path) -> None:
     """A DataLoader loop at fp32, as a careful person writes it."""
-    _loader(images, output, bf16=False)
+    _loader(images, output, best=False)
 
 
-def loader_bf16(images: Path, output: Path) -> None:
-    """The best loop that we could write by hand: bfloat16, channels last, one worker that decodes ahead."""
-    _loader(images, output, bf16=True)
+def loader_best(images: Path, output: Path) -> None:
+    """The best loop that we could write by hand: bfloat16 where the processor has it, channels last, decoding ahead."""
+    _loader(images, output, best=True)
 
 
-def _loader(images: Path, output: Path, *, bf16: bool) -> None:
+def _loader(images: Path, output: Path, *, best: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import torch
@@ -104,13 +106,13 @@ def _loader(images: Path, output: Path, *, bf16: bool) -> None:
                 return self.transform(image.convert("RGB"))
 
     model = resnet50().eval()
-    if bf16:
+    if best:
         model = model.to(memory_format=torch.channels_last)
     labels: list[str] = []
-    loader = torch.utils.data.DataLoader(Photos(), batch_size=32 if bf16 else 16, num_workers=1, prefetch_factor=4)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    loader = torch.utils.data.DataLoader(Photos(), batch_size=32 if best else 16, num_workers=1, prefetch_factor=4)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=best and cpu_has_bf16()):
         for batch in loader:
-            pixels = batch.to(memory_format=torch.channels_last) if bf16 else batch
+            pixels = batch.to(memory_format=torch.channels_last) if best else batch
             labels += [weights.meta["categories"][index] for index in model(pixels).argmax(dim=1).tolist()]
     output.mkdir(parents=True)
     pq.write_table(pa.table({"path": [str(path) for path in paths], "label": labels}), output / "labels.parquet")
@@ -120,7 +122,7 @@ PEERS: dict[str, Callable[[Path, Path], None]] = {
     "ray_recipe": ray_recipe,
     "daft": daft,
     "loader_fp32": loader_fp32,
-    "loader_bf16": loader_bf16,
+    "loader_best": loader_best,
 }
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from peers import PEERS
 
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 _MODELS = {
-    "efficientnet_lite0": 1_000,
-    "ssdlite320_mobilenet_v3_large": 600,
-    "fasterrcnn_resnet50_fpn": 24,
-    "lraspp_mobilenet_v3_large": 500,
-    "deeplabv3_resnet50": 40,
+    "efficientnet_lite0": (1_000, 128),
+    "ssdlite320_mobilenet_v3_large": (600, 64),
+    "fasterrcnn_resnet50_fpn": (16, 4),
+    "lraspp_mobilenet_v3_large": (300, 32),
+    "deeplabv3_resnet50": (12, 2),
 }
-"""Images for each, so that it takes about a minute on two cores."""
+"""Images for each, and for its limit, so that it takes some minutes on two cores."""
 _LONG_RUN = 200_000
 _LARGE = (4000, 3000)
 _LARGE_IMAGES = 200
@@ -67,12 +67,12 @@ def classification(sizes: Sizes) -> dict[str, Any]:
 def models(sizes: Sizes) -> dict[str, Any]:
     """Other networks against their limits."""
     found = {}
-    for model, count in _MODELS.items():
+    for model, (count, few) in _MODELS.items():
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
-        setting = cvbatch(_photos(sizes, 16), sizes.folder / "out", *arguments)["setting"]
+        setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
         run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
-        limit, done = limits_around(photos, model, setting, min(count, 64), run)
+        limit, done = limits_around(photos, model, setting, few, run)
         found[model] = {"images": count, "limits": limit, "cvbatch": done}
     return found
 

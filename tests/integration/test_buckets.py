@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -59,7 +60,7 @@ def test_no_secret_is_left_anywhere(trial: Trial, object_server: ObjectServer, i
         "client_kwargs": {"endpoint_url": object_server.endpoint},
     }
     assert len(pd.read_parquet(f"{trial.output}/data", storage_options=options)) == 40
-    folders = [trial.folder, *Path(tempfile.gettempdir()).glob("cvb-*")]
+    folders = [trial.folder, Path(os.environ["RAY_TMPDIR"])]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert any("session" in str(path) for path in files), "the logs of Ray are among them"
     written = [path.read_bytes() for path in files] + list(object_server.content(out).values())
@@ -97,7 +98,7 @@ def test_a_driver_that_slept_through_its_replacement(trial: Trial, object_server
     trial.proven(300)
 
 
-def test_what_a_storm_took_is_brought_by_a_retry(
+def test_a_storm_and_no_right_to_delete_cost_a_retry_and_nothing_else(
     trial: Trial,
     object_server: ObjectServer,
     images: str,
@@ -105,34 +106,19 @@ def test_what_a_storm_took_is_brought_by_a_retry(
     monkeypatch: pytest.MonkeyPatch,
     cvbatch: Cvbatch,
 ) -> None:
-    upload(trial, object_server, images, 40)
+    upload(trial, object_server, images, 40, {3: RAISES})
     monkeypatch.setenv("AWS_ENDPOINT_URL", faults.endpoint)
-    with faults.doing(Fault("status", "GET", r"photos/0000[4-6]\.png", times=10**6)):
-        start = trial.run()
-    assert start.code == 0, start.err
-    assert failed(trial.proven(40)) == dict.fromkeys((4, 5, 6), "UnavailableError")
-    again = cvbatch("retry", trial.output, "--errors", "transient", "--json")
-    assert again.code == 0, again.err
-    assert failed(trial.proven(40)) == {}
-
-
-def test_a_first_run_needs_no_right_to_delete(
-    trial: Trial,
-    object_server: ObjectServer,
-    images: str,
-    faults: FaultProxy,
-    monkeypatch: pytest.MonkeyPatch,
-    cvbatch: Cvbatch,
-) -> None:
-    upload(trial, object_server, images, 24, {3: RAISES})
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faults.endpoint)
-    with faults.doing(NO_DELETE):
+    with faults.doing(Fault("status", "GET", r"photos/0001[4-6]\.png", times=10**6), NO_DELETE):
         start = trial.run()
         assert start.code == 0, start.err
-        assert failed(trial.proven(24)) == {3: "ValueError"}
+        lost = dict.fromkeys((14, 15, 16), "UnavailableError")
+        assert failed(trial.proven(40)) == {3: "ValueError", **lost}
         again = cvbatch("retry", trial.output, "--errors", "all")
         assert again.code == 2, again.err
         assert "takes the right to delete" in again.err
+    again = cvbatch("retry", trial.output, "--errors", "transient", "--json")
+    assert again.code == 0, again.err
+    assert failed(trial.proven(40)) == {3: "ValueError"}
 
 
 def test_images_that_nobody_may_read_stop_the_run_at_once(
