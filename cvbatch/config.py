@@ -101,7 +101,9 @@ class SourceConfig(_StorageSection):
         return HttpOptions(value).hosts
 
     @model_validator(mode="after")
-    def _holds_no_secret(self) -> SourceConfig:
+    def _is_possible(self) -> SourceConfig:
+        if self.min_bytes and self.max_bytes and self.min_bytes > self.max_bytes:
+            raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
         if is_object_uri(self.uri):
             _checked(self.uri, self)
         elif redacted(self.uri) != self.uri and local_path(self.uri) is None:

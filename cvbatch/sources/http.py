@@ -76,7 +76,10 @@ def get(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> 
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )
-    return again(_follow, target, options, max_bytes or MAX_BYTES, deadline)
+    try:
+        return again(_follow, target, options, max_bytes or MAX_BYTES, deadline)
+    except _BusyError as error:
+        raise UnavailableError(str(error)) from None
 
 
 def _pause(state: RetryCallState) -> float:

@@ -1,0 +1,26 @@
+"""A web server, and what names mean."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rigs.web import Names, Web
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """The only thing that is not real: what names mean."""
+    found = Names({"images.example": ["127.0.0.1"]})
+    monkeypatch.setattr(socket, "getaddrinfo", found.look_up)
+    return found
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A plain server."""
+    server = Web()
+    yield server
+    server.close()
