@@ -18,7 +18,7 @@ from cvbatch.compute.sizing import Pools
 from cvbatch.errors import CvbatchError
 from cvbatch.planning.plan import Plan
 from cvbatch.versions import versions
-from cvbatch.writing.files import Written
+from cvbatch.writing.files import CHANGED, Written
 from cvbatch.writing.records import State
 from cvbatch.writing.store import Store
 
@@ -56,6 +56,8 @@ class Record:
     rows: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    changed: int = 0
+    """Images that are other versions than were planned."""
     stage_seconds: Counter[str] = field(default_factory=Counter)
     """Summed over all workers."""
 
@@ -71,12 +73,13 @@ class Record:
         now = time.time()
         if self.first_commit_at is None:
             self.first_commit_at = now
-            self._before.update(sum((Counter(each.measures) for each in written), Counter()))
+            self._before.update(sum((Counter(_seconds(each)) for each in written), Counter()))
         self.rows += rows
         for each in written:
             self.bytes_read += each.image_bytes
             self.bytes_written += sum(file.size for file in each.files)
-            self.stage_seconds.update(each.measures)
+            self.changed += int(each.measures.get(CHANGED, 0))
+            self.stage_seconds.update(_seconds(each))
             for file in each.files:
                 self.errors.update(file.errors)
             for name, work in each.workers.items():
@@ -143,6 +146,7 @@ class Record:
                 for name, worker in self.workers.items()
             ],
             "rows_this_start": self.rows,
+            "changed_since_planned": self.changed,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             "rows_planned": state.planned,
@@ -153,6 +157,10 @@ class Record:
         }
         with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
             store.put(RUN, json.dumps(content, indent=1).encode())
+
+
+def _seconds(written: Written) -> dict[str, float]:
+    return {name: value for name, value in written.measures.items() if name != CHANGED}
 
 
 def load_record(store: Store) -> Mapping[str, Any]:

@@ -105,7 +105,7 @@ def predictions_schema(
     Args:
         model_fields: Columns of all models of the job.
         exif: Whether capture time, camera and position are asked for.
-        carried: Columns that come along from a manifest.
+        carried: Columns that come along from the source.
 
     Raises:
         SourceError: If a carried column has the name of a model's column.
@@ -114,7 +114,7 @@ def predictions_schema(
     for column in carried:
         if column.name in taken:
             raise SourceError(
-                f"the manifest column {column.name!r} has the name of a model's column; "
+                f"the column {column.name!r} has the name of a model's column; "
                 f"use source.rename: {{{column.name}: my_{column.name}}}"
             )
     return pa.schema([*IMAGE_FIELDS, *(EXIF_FIELDS if exif else ()), *carried, *model_fields])

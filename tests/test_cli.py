@@ -11,6 +11,8 @@ import pytest
 from cvbatch import commands
 from cvbatch.cli import main
 from cvbatch.config import load_job
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import finish
 from tests.samples import commit, photos, planned, started
@@ -70,6 +72,12 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "retry"])
+def test_options_of_storage_that_are_wrong(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert "expected one of endpoint_url, region" in refused(capsys, command, "s3://box/o", "--storage", "secret=x")
+    assert "hush" not in refused(capsys, command, "s3://key:hush@b/o")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "retry"])
 def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     assert "holds no run; expected the output of cvbatch run" in refused(capsys, command, str(tmp_path))
     (tmp_path / "file").touch()
@@ -81,7 +89,9 @@ def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: P
     [
         (("--source", "nowhere"), "nowhere: no such file or folder; check source.uri"),
         (("--source", "gs://bucket"), "source gs://… cannot be read"),
-        (("--output", "gs://bucket"), "output gs://… cannot be written"),
+        (("--output", "https://example.org/x"), "output: https://… is not known: expected a local path, s3://"),
+        (("--output", "s3://key:hush@bucket/x"), "output: s3://…: expected s3://bucket/key without credentials"),
+        (("--set", "output.endpoint=http://host"), "output.endpoint: unknown key; did you mean 'endpoint_url'?"),
         (("--model", "resnet5"), "resnet50"),
         (
             ("--set", "compute.precision=fp23"),
@@ -161,6 +171,9 @@ def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed(monkeypatch, "status", "out").output == "out"
     assert parsed(monkeypatch, "verify", "out", "--deep").deep is True
     assert parsed(monkeypatch, "status", "out", "--watch").watch is True
+    for name in ("status", "verify", "retry"):
+        given = parsed(monkeypatch, name, "s3://box/o", "--storage", "region=x", "--storage", "anonymous=true")
+        assert commands._output(given) == Place("s3://box/o", StorageOptions(region="x", anonymous=True))
     assert parsed(monkeypatch, "models").task is None
     assert parsed(monkeypatch, "models", "detection", "--json").task == "detection"
     assert parsed(monkeypatch, "demo").output == "cvbatch-demo"

@@ -12,7 +12,8 @@ from cvbatch import pipeline, predictions
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.pipeline import retry, run
-from cvbatch.planning.plan import load_plan
+from cvbatch.planning.plan import load_plan, make_plan
+from cvbatch.sources import open_source
 from cvbatch.writing.holder import this_process
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import SUCCESS
@@ -20,7 +21,7 @@ from cvbatch.writing.records import State
 from cvbatch.writing.store import LocalStore
 from cvbatch.writing.verify import verify
 from tests.engines import FakeEngine
-from tests.samples import job, photos
+from tests.samples import job, photos, spec
 
 ROWS: Final = 20
 
@@ -91,6 +92,17 @@ def test_a_run_and_the_same_again(output: Output) -> None:
     assert output.proven
     assert run(output.job(), Seen()).epoch == 1
     assert len(output.engines) == 1, "a finished run needs no engine"
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, command: str) -> None:
+    run(output.job(), Seen())
+    stray = f"data/e00000001-{'f' * 32}.parquet"
+    output.store.create(stray, b"late")
+    output.store.delete(SUCCESS)
+    state = run(output.job(), Seen()) if command == "run" else retry(output.store.root, "all", Seen())
+    assert (state.epoch, len(output.engines)) == (1, 1)
+    assert output.proven
 
 
 def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
@@ -247,6 +259,42 @@ def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkey
     state = retry(output.store.root, "all", Seen())
     assert +state.errors == {"TruncatedImage": 3}
     assert output.proven
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_other_weights_are_refused_before_anything_is_touched(output: Output, command: str) -> None:
+    failed_run(output, 3)
+    output.next["probe"] = lambda models: [spec(weights_sha256="other")]
+    start = {
+        "run": lambda: run(output.job(), Seen(), refresh=True),
+        "retry": lambda: retry(output.store.root, "all", Seen()),
+    }[command]
+    with pytest.raises(OutputError, match=r"belongs to another run: classification\.weights_sha256"):
+        start()
+    assert output.log.state.epoch == 1
+    assert output.proven
+
+
+def test_another_job_is_refused_before_anything_is_started(output: Output) -> None:
+    run(output.job(), Seen())
+    with pytest.raises(OutputError, match="belongs to another run: models"):
+        run(output.job(models=[{"model": "python:m:other"}]), Seen(), refresh=True)
+    assert (len(output.engines), output.log.state.epoch) == (1, 1)
+
+
+def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(models: Any) -> list[Any]:
+        """Meanwhile another start plans the same, and opens the log."""
+        asked = output.job()
+        make_plan(output.store, asked, [spec()], open_source(asked.source))
+        output.log.open({**this_process(), "host": "elsewhere"})
+        return [spec()]
+
+    output.next["probe"] = probe
+    monkeypatch.setattr("cvbatch.writing.holder._stirs", lambda store: True)
+    with pytest.raises(OutputError, match="on elsewhere is working on it"):
+        run(output.job(), Seen())
+    assert output.log.state.epoch == 1
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])

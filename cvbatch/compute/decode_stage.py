@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from cvbatch.decode import Decoded, decode
@@ -21,12 +22,13 @@ from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetching import fetches
 from cvbatch.storage.reach import DISK, Reach
 from cvbatch.views import View, apply, enough
-from cvbatch.writing.files import MEASURES
+from cvbatch.writing.files import CHANGED, MEASURES
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
 """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 ENCODED: Final = "_encoded"
 THREADS: Final = 2
+_CHANGED: Final = f"{MEASURES}{CHANGED}"
 _NICENESS: Final = 10
 
 
@@ -77,7 +79,10 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
     """
     _give_way()
     carried = [name for name in rows.column_names if name not in INTERNAL]
-    return _decode_all(rows.select(carried), [partial(_fetch, read) for read in fetches(rows, options.reach)], options)
+    changed = np.zeros(rows.num_rows)
+    reads = fetches(rows, options.reach, lambda at: changed.__setitem__(at, 1.0))
+    table = _decode_all(rows.select(carried), [partial(_fetch, read) for read in reads], options)
+    return table.append_column(_CHANGED, pa.array(changed))
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +96,8 @@ def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
     ours = {column.name for column in (*IMAGE_FIELDS[2:], *EXIF_FIELDS)}
     rows = table.select([name for name in table.column_names if name not in ours and not name.startswith("_")])
     held = zip(table[ENCODED].to_pylist(), table["content_sha256"].to_pylist(), strict=True)
-    return _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
+    decoded = _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
+    return decoded.append_column(_CHANGED, table[_CHANGED])
 
 
 def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:

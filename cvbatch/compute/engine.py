@@ -27,7 +27,8 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import Unit, read_sample, read_unit
 from cvbatch.schema import predictions_schema
-from cvbatch.storage.places import Place
+from cvbatch.sources.fetching import check_access
+from cvbatch.storage.places import Place, is_object_uri
 from cvbatch.versions import versions
 from cvbatch.writing.files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import RowRanges
@@ -35,6 +36,8 @@ from cvbatch.writing.records import DataFile, State
 from cvbatch.writing.store import open_store
 
 _ALONE_PER_FILE: Final = 64
+_TRIED: Final = 8
+"""Images that are fetched before anything is started: one of them at least must be allowed."""
 
 
 class Engine:
@@ -98,6 +101,9 @@ class Engine:
             state: Of its log.
             job: What was asked for.
             rows: Images to go.
+
+        Raises:
+            SourceError: If no object of the source may be read.
         """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
@@ -106,6 +112,8 @@ class Engine:
             self._deadline = self._started + allowed
         asked, store = Asked.of(job, models), open_store(self._output)
         sample = partial(read_sample, store, all_parts(plan, state))
+        if is_object_uri(job.source.uri):
+            check_access(sample(_TRIED), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(

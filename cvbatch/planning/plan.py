@@ -75,7 +75,7 @@ class Plan:
         )
 
     def carried(self, store: Store) -> list[pa.Field]:
-        """Columns that come along from a manifest."""
+        """Columns that come along from the source."""
         ours = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
         with store.open(self.parts[0]["path"]) as file:
             return [column for column in pq.read_schema(file) if column.name not in ours]

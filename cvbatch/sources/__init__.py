@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import weakref
@@ -59,18 +60,21 @@ def _in_bucket(config: SourceConfig, suffixes: Suffixes, containers: Containers,
     place = Place.of(config.uri, config.storage)
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
+        return _copied(place, config) if manifest else ObjectSource(place, suffixes, containers, filters)
     except ImageError as error:
         raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
-    if not manifest:
-        return ObjectSource(place, suffixes, containers, filters)
+
+
+def _copied(place: Place, config: SourceConfig) -> Source:
     # a manifest is read more than once, and its readers want a file
-    folder = tempfile.TemporaryDirectory(prefix="cvbatch-")
-    copy = os.path.join(folder.name, os.path.basename(place.key))
-    with open(copy, "wb") as file:
-        download(os.fsencode(place.uri), place.options, file)
-    source = _manifest(config, copy, named=place.uri)
-    weakref.finalize(source, folder.cleanup)
-    return source
+    with contextlib.ExitStack() as on_failure:
+        folder = on_failure.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
+        copy = os.path.join(folder, os.path.basename(place.key))
+        with open(copy, "wb") as file:
+            download(os.fsencode(place.uri), place.options, file)
+        source = _manifest(config, copy, named=place.uri)
+        weakref.finalize(source, on_failure.pop_all().close)
+        return source
 
 
 def _manifest(config: SourceConfig, path: str, *, named: str | None = None) -> ManifestSource:

@@ -122,7 +122,7 @@ def changed() -> ImageError:
 
 def buffered(blob: Blob, block: int | None = None) -> BinaryIO:
     """A blob as a seekable file, for libraries that want one."""
-    return io.BufferedReader(RangeReader(blob.read, blob.size()), block or blob.block)
+    return _Buffered(blob, block or blob.block)
 
 
 def contents(blob: Blob) -> pa.Buffer:
@@ -132,3 +132,15 @@ def contents(blob: Blob) -> pa.Buffer:
     if isinstance(blob, LocalBlob):
         return blob.mapped()
     return pa.py_buffer(blob.read(0, blob.size()))
+
+
+class _Buffered(io.BufferedReader):
+    def __init__(self, blob: Blob, block: int) -> None:
+        super().__init__(RangeReader(blob.read, blob.size()), block)
+        self._end = blob.size()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes; a damaged file may promise more than there is memory, so never more than there are."""
+        if size is not None and size > self._end:
+            size = max(0, self._end - self.tell())
+        return super().read(size)

@@ -14,8 +14,9 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -125,6 +126,7 @@ class _Kept:
 
     def __init__(self) -> None:
         self._idle: deque[Connection] = deque()
+        weakref.finalize(self, _close_all, self._idle)
         self._lock = threading.Lock()
 
     def take(self, key: object) -> Connection | None:
@@ -145,6 +147,11 @@ class _Kept:
             oldest = self._idle.popleft() if len(self._idle) > _MOST_IDLE else None
         if oldest is not None:
             oldest.close()
+
+
+def _close_all(connections: Iterable[Connection]) -> None:
+    for each in connections:
+        each.close()
 
 
 @contextlib.contextmanager

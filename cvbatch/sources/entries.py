@@ -82,6 +82,11 @@ class Listing:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders and containers that could not be listed to their end, and why."""
 
+    def add(self, other: Listing) -> None:
+        """Take in what another listing met."""
+        self.skipped.update(other.skipped)
+        self.unreadable.update(other.unreadable)
+
     def clear(self) -> None:
         """Begin again."""
         self.skipped.clear()
@@ -114,7 +119,7 @@ def exact_paths(entries: pa.Table) -> list[bytes]:
 
 def spans(entries: pa.Table) -> list[Span | None]:
     """Which part of its file each image is; plans of earlier versions have whole files only."""
-    if SPAN not in entries.column_names or entries[SPAN].null_count == entries.num_rows:
+    if _only_files(entries):
         return [None] * entries.num_rows
     return [span and Span(**span) for span in entries[SPAN].to_pylist()]
 
@@ -124,9 +129,14 @@ def known_as(entries: pa.Table) -> list[bytes]:
 
     No path holds a zero byte, so a member is never taken for a file.
     """
+    paths = exact_paths(entries)
+    if _only_files(entries):
+        return paths
+    uris, members = entries["image_uri"].to_pylist(), entries[SPAN].is_valid().to_pylist()
+    keys = pc.struct_field(entries[SPAN], "key").to_pylist()
     return [
-        path if span is None else path + b"\0" + (os.fsencode(uri) if span.key is None else span.key)
-        for uri, path, span in zip(entries["image_uri"].to_pylist(), exact_paths(entries), spans(entries), strict=True)
+        path + b"\0" + (os.fsencode(uri) if key is None else key) if member else path
+        for path, uri, member, key in zip(paths, uris, members, keys, strict=True)
     ]
 
 
@@ -196,6 +206,10 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
             waiting, count = [whole.slice(full)], count - full
     if count:
         yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _only_files(entries: pa.Table) -> bool:
+    return SPAN not in entries.column_names or entries[SPAN].null_count == entries.num_rows
 
 
 def _table(*columns: Any) -> pa.Table:

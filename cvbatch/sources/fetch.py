@@ -55,7 +55,10 @@ def open_local(path: bytes, *, max_bytes: int | None = None) -> int:
         named = _named(path, error)
         if named is None:
             raise
-        raise named from error
+        try:
+            raise named from error
+        finally:
+            del named  # otherwise it holds this frame and itself, and what the callers have open
     return descriptor
 
 

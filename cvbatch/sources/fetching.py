@@ -8,21 +8,22 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from cvbatch.errors import ImageError
+from cvbatch.errors import ImageError, RowError, SourceError, attempt
 from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
 from cvbatch.sources.blobs import OpenedOnce
-from cvbatch.sources.entries import Span, exact_paths, spans
+from cvbatch.sources.entries import ETAG, Span, exact_paths, spans
 from cvbatch.sources.fetch import read_local, too_large
-from cvbatch.sources.remote import Ahead, is_remote
+from cvbatch.sources.remote import DENIED, Ahead, is_remote
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
 from cvbatch.sources.tables.reading import Ranges, Rows
 from cvbatch.sources.targets import SECRET_IN_URI, SECRET_MESSAGE, is_http
 from cvbatch.storage.reach import DISK, Reach
 
+Changed = Callable[[int], None]
 Fetch = Callable[[], bytes]
 """Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
 
@@ -54,7 +55,7 @@ _READERS: Final[dict[str, type[_Reader]]] = {
 _REFUSALS: Final = {**REFUSALS, SECRET_IN_URI: SECRET_MESSAGE}
 
 
-def fetches(rows: pa.Table, reach: Reach = DISK) -> list[Fetch]:
+def fetches(rows: pa.Table, reach: Reach = DISK, changed: Changed = lambda at: None) -> list[Fetch]:
     """Say for each row how its bytes are fetched; what is not on a disk is under way from then on.
 
     Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
@@ -62,14 +63,19 @@ def fetches(rows: pa.Table, reach: Reach = DISK) -> list[Fetch]:
     Args:
         rows: Rows of the plan.
         reach: How to get there, and what is too large.
+        changed: Told of the positions of objects that are other versions than were planned.
     """
     ahead = Ahead(reach)
     wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
     found = list[Fetch]()
-    for path, span, length in zip(exact_paths(rows), spans(rows), rows["image_bytes"].to_pylist(), strict=True):
+    etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
+    lengths = rows["image_bytes"].to_pylist()
+    for at, (path, span, length, etag) in enumerate(zip(exact_paths(rows), spans(rows), lengths, etags, strict=True)):
         if span is None:
-            elsewhere = is_remote(path) or is_http(path)
-            found.append(ahead.fetch(path) if elsewhere else partial(read_local, path, max_bytes=reach.max_bytes))
+            if is_remote(path) or is_http(path):
+                found.append(ahead.fetch(path, etag, partial(changed, at)))
+            else:
+                found.append(partial(read_local, path, max_bytes=reach.max_bytes))
         elif span.refused is not None:
             found.append(partial(_refuse, span.refused))
         else:
@@ -79,6 +85,22 @@ def fetches(rows: pa.Table, reach: Reach = DISK) -> list[Fetch]:
             together.append((span, length))
     readers.update({key: key[1](OpenedOnce(key[0], reach.storage), together) for key, together in wanted.items()})
     return found
+
+
+def check_access(rows: pa.Table, reach: Reach) -> None:
+    """Refuse a source of which nothing may be read, before anything is started.
+
+    Args:
+        rows: Some rows of the plan.
+        reach: How to get there.
+
+    Raises:
+        SourceError: If all of them are refused.
+    """
+    refused = [answer for answer in (attempt("fetch", read) for read in fetches(rows, reach))]
+    if refused and all(isinstance(answer, RowError) and answer.type == DENIED for answer in refused):
+        assert isinstance(refused[0], RowError), "see above"
+        raise SourceError(f"{refused[0].message}; none of {len(refused)} images tried may be read")
 
 
 def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int, max_bytes: int | None) -> bytes:

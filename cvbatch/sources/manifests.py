@@ -109,11 +109,12 @@ class ManifestSource:
             raise SourceError(f"{path}: expected a manifest, and there is no such file; check source.uri")
         try:
             self._reader = _READERS[os.path.splitext(path)[1].lower()](path)
+            found = list(self._reader.schema.names)
         except _UNREADABLE as error:
             raise SourceError(f"{path} cannot be read as a manifest: {first_line(error)}") from None
         schema = self._reader.schema
-        if schema.names.count(self._uri) != 1:
-            names = ", ".join(schema.names) or "none"
+        if found.count(self._uri) != 1:
+            names = ", ".join(found) or "none"
             raise SourceError(f"{path}: expected one column named {self._uri!r}, got {names}")
         kept = [pa.field(column.name, plain(column.type)) for column in schema if column.name != self._uri]
         self.carried = new_names(pa.schema(kept), self._rename, path)

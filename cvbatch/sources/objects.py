@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -84,13 +84,26 @@ class ObjectSource:
                 for column in self.carried:
                     chunk = chunk.append_column(column, pa.nulls(chunk.num_rows, column.type))
                 yield chunk
-            for container in page.filter(holds).to_pylist():
-                why = self._filters.refuse(None, nanoseconds(container["last_modified"]))
-                if why is not None:
-                    self.listing.skipped[why] += 1
-                    continue
-                modified = int(container["last_modified"].timestamp() * 1e9)
-                yield from self._containers.pieces(self._location(container["key"]), modified, self.listing)
+            yield from self._members([each for each in page.filter(holds).to_pylist() if self._is_new(each)])
+
+    def _is_new(self, container: Mapping[str, Any]) -> bool:
+        why = self._filters.refuse(None, nanoseconds(container["last_modified"]))
+        if why is not None:
+            self.listing.skipped[why] += 1
+        return why is None
+
+    def _members(self, containers: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+        """The images of some containers, in their order; several are read at once."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
+            for start in range(0, len(containers), _AT_ONCE):
+                for pieces, listing in pool.map(self._listed, containers[start : start + _AT_ONCE]):
+                    self.listing.add(listing)
+                    yield from pieces
+
+    def _listed(self, container: Mapping[str, Any]) -> tuple[list[pa.Table], Listing]:
+        listing = Listing()
+        modified = int(container["last_modified"].timestamp() * 1e9)
+        return list(self._containers.pieces(self._location(container["key"]), modified, listing)), listing
 
     def _decided(self) -> pa.Schema:
         """The columns that come along: the first image decides, or the container that it lies in."""

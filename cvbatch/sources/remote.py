@@ -16,13 +16,14 @@ from typing import BinaryIO, Final
 from cvbatch.errors import DeniedError, ImageError, TooLargeError
 from cvbatch.sources import http
 from cvbatch.sources.targets import is_http
-from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.buckets import Bucket, Got, open_bucket
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import SCHEMES, Place
 from cvbatch.storage.reach import Reach
 
 AT_ONCE: Final = 48
 """Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
+DENIED: Final = "PermissionDenied"
 MAX_BYTES: Final = 256 << 20
 """Larger objects are no images."""
 MAX_HELD_BYTES: Final = 64 << 20
@@ -76,7 +77,9 @@ class RemoteBlob:
 @dataclass(slots=True, eq=False)
 class _Coming:
     location: bytes
-    future: Future[bytes] | None = None
+    etag: str | None
+    changed: Callable[[], None]
+    future: Future[Got] | None = None
     """Once it is under way."""
 
 
@@ -94,17 +97,19 @@ class Ahead:
         self._under_way = 0
         self._held = 0
 
-    def fetch(self, location: bytes) -> Callable[[], bytes]:
+    def fetch(self, location: bytes, etag: str | None, changed: Callable[[], None]) -> Callable[[], bytes]:
         """Fetch an image as soon as may be.
 
         Args:
             location: Its URI, exactly.
+            etag: Of the version that was planned, if known.
+            changed: Called if it is another version.
 
         Returns:
             A function that waits for its bytes, to be called once; it raises `ImageError` `NotFound`,
             `PermissionDenied` or `TooManyBytes`, what `http.get` raises, or UnavailableError after all tries.
         """
-        coming = _Coming(location)
+        coming = _Coming(location, etag, changed)
         with self._lock:
             self._waiting.append(coming)
             self._go_on()
@@ -118,11 +123,13 @@ class Ahead:
             future = coming.future
         assert future is not None, "it is under way"
         with _named():
-            data = future.result()
+            got = future.result()
         with self._lock:
-            self._held -= len(data)
+            self._held -= len(got.data)
             self._go_on()
-        return data
+        if coming.etag is not None and got.etag is not None and got.etag != coming.etag:
+            coming.changed()
+        return got.data
 
     def _go_on(self) -> None:
         while self._waiting and self._under_way < AT_ONCE and self._held < MAX_HELD_BYTES:
@@ -132,16 +139,17 @@ class Ahead:
         self._under_way += 1
         coming.future = _pool(os.getpid()).submit(self._work, coming.location)
 
-    def _work(self, location: bytes) -> bytes:
-        data = b""
+    def _work(self, location: bytes) -> Got:
+        held = 0
         try:
-            data = _get(location, self._reach)
+            got = _get(location, self._reach)
+            held = len(got.data)
         finally:
             with self._lock:
                 self._under_way -= 1
-                self._held += len(data)
+                self._held += held
                 self._go_on()
-        return data
+        return got
 
 
 def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter) -> None:
@@ -151,11 +159,11 @@ def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter
         target.write(blob.read(start, 16 << 20))
 
 
-def _get(location: bytes, reach: Reach) -> bytes:
+def _get(location: bytes, reach: Reach) -> Got:
     if is_http(location):
-        return http.get(location, reach.http, reach.max_bytes)
+        return Got(http.get(location, reach.http, reach.max_bytes), None)
     bucket, key = _found(location, reach.storage)
-    return bucket.get(key, min(reach.max_bytes or MAX_BYTES, MAX_BYTES)).data
+    return bucket.get(key, min(reach.max_bytes or MAX_BYTES, MAX_BYTES))
 
 
 def _found(location: bytes, storage: StorageOptions) -> tuple[Bucket, str]:
@@ -177,6 +185,6 @@ def _named() -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError("NotFound", "the object is not there (any more)") from None
     except DeniedError as error:
-        raise ImageError("PermissionDenied", str(error)) from None
+        raise ImageError(DENIED, str(error)) from None
     except TooLargeError as error:
         raise ImageError("TooManyBytes", str(error)) from None

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 30
 """A connection on which nothing moves for so long is given up, and the request is tried again."""
-ATTEMPTS: Final = 10
 _CREDENTIALS_LAST: Final = timedelta(minutes=5)
 """botocore renews credentials some 15 minutes before their end, so what it gives is good for longer than this."""
 _DEFAULT_REGION: Final = "us-east-1"

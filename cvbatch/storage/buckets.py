@@ -1,6 +1,6 @@
 """A bucket, and what one can do with it: the one way to S3, Google Cloud Storage and Azure.
 
-Everything is tried again a bounded number of times, except `create`.
+Everything is tried again a bounded number of times, for a minute or so; only `create` is not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import obstore
 import pyarrow as pa
@@ -26,6 +26,7 @@ from cvbatch.storage.exact import is_plain, look_exactly, read_exactly
 from cvbatch.storage.failures import status_of, translated
 from cvbatch.storage.interrupt import aside
 from cvbatch.storage.listing import SCHEMA, Page, other_pages, prepare, s3_pages
+from cvbatch.storage.patience import patiently
 from cvbatch.storage.places import Place
 from cvbatch.storage.readers import RangeReader
 
@@ -92,10 +93,10 @@ class Bucket:
             if place.scheme == "s3":
                 self._access = access(place.bucket, place.options)
                 prepare(self._access.client)
-            self._patient = make_client(place, self._access, retries=True)
+            self._client = make_client(place, self._access, retries=True)
             self._once = make_client(place, self._access, retries=False)
         if self._access is None:
-            self._pages = partial(other_pages, self._patient)
+            self._pages = partial(other_pages, self._client)
         else:
             self._pages = partial(s3_pages, self._access.client, self._name)
 
@@ -109,13 +110,7 @@ class Bucket:
         Raises:
             TooLargeError: If it is larger.
         """
-        with translated(self._uri(key)):
-            if not is_plain(key):
-                size = self.head(key).size
-                if max_bytes is not None and size > max_bytes:
-                    raise TooLargeError(size, max_bytes)
-                return Got(self._exactly(key, None, None), None)
-            return aside(lambda: self._get(key, max_bytes))
+        return self._do(key, lambda: self._get(key, max_bytes))
 
     def get_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
         """Read a part of an object; less than `length` only at its end.
@@ -126,12 +121,7 @@ class Bucket:
             length: Number of bytes, at least 1.
             etag: Only of this version.
         """
-        span = (start, start + length)
-        with translated(self._uri(key)):
-            if not is_plain(key):
-                return self._exactly(key, span, etag)
-            options: GetOptions = {"range": span} if etag is None else {"range": span, "if_match": etag}
-            return aside(lambda: obstore.get(self._patient, key, options=options).bytes().to_bytes())
+        return self._do(key, lambda: self._range(key, (start, start + length), etag))
 
     def open(self, key: str) -> BinaryIO:
         """Open an object for reading here and there."""
@@ -143,17 +133,11 @@ class Bucket:
 
     def head(self, key: str) -> Head:
         """Look at an object."""
-        with translated(self._uri(key)):
-            if is_plain(key):
-                meta = cast(dict[str, Any], aside(lambda: obstore.head(self._patient, key)))
-            else:
-                meta = look_exactly(self._client(), self._name, key)
-        return Head(meta["size"], meta["e_tag"], meta["last_modified"])
+        return self._do(key, lambda: self._head(key))
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, over what was there."""
-        with self._writing(key):
-            aside(lambda: obstore.put(self._patient, key, data, use_multipart=False))
+        self._write(key, lambda: obstore.put(self._client, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one.
@@ -165,29 +149,26 @@ class Bucket:
             AmbiguousError: If it cannot be known: there was no answer, or one that leaves it open.
         """
         try:
-            with self._writing(key):
+            with translated(self._uri(key)):
                 aside(lambda: obstore.put(self._once, key, data, mode="create", use_multipart=False))
         except UnavailableError as error:
             raise AmbiguousError(str(error)) from None
-        except _ExistsError:
+        except FileNotFoundError:
+            raise self._no_bucket() from None
+        except AlreadyExistsError as error:
+            if status_of(error)[1] in _UNDECIDED:
+                raise AmbiguousError(f"{self._uri(key)}: another request for it is under way") from None
             return False
         return True
 
     def upload(self, key: str, local: str) -> None:
         """Write a local file as an object, over what was there; it appears whole or not at all."""
-        path = Path(local)
-        try:
-            with translated(self._uri(key)):
-                aside(lambda: obstore.put(self._patient, key, path, chunk_size=_PART, max_concurrency=4))
-        except FileNotFoundError:
-            # an answer was lost: its repetition finds the upload in parts over, which it may be to the good
-            if self.head(key).size != path.stat().st_size:
-                raise UnavailableError(f"{self._uri(key)}: the upload came to nothing; try again") from None
+        self._write(key, lambda: self._upload(key, Path(local)))
 
     def delete(self, key: str) -> None:
         """Remove an object; it is fine if there is none."""
-        with contextlib.suppress(FileNotFoundError), translated(self._uri(key)):
-            aside(lambda: obstore.delete(self._patient, key))
+        with contextlib.suppress(FileNotFoundError):
+            self._do(key, lambda: obstore.delete(self._client, key))
 
     def list(self, prefix: str, after: str | None = None) -> Iterator[pa.RecordBatch]:
         """List what begins with a prefix, page by page, in the order of the service.
@@ -223,20 +204,55 @@ class Bucket:
     def _uri(self, key: str) -> str:
         return f"{self.uri}/{key}"
 
-    def _client(self) -> Any:
+    def _do(self, key: str, work: Callable[[], T]) -> T:
+        return patiently(self._uri(key), lambda: aside(work))
+
+    def _write(self, key: str, work: Callable[[], object]) -> None:
+        try:
+            self._do(key, work)
+        except FileNotFoundError:
+            raise self._no_bucket() from None
+
+    def _no_bucket(self) -> StorageError:
+        return StorageError(f"{self.uri}: there is no such bucket; create it, or check the location")
+
+    def _exact_client(self) -> Any:
         if self._access is None:
             raise StorageError(f"{self.uri}: a key with //, . or control characters cannot be used here")
         return self._access.client
 
-    def _exactly(self, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
-        return read_exactly(self._client(), self._name, key, span, etag)
-
     def _get(self, key: str, max_bytes: int | None) -> Got:
-        result = obstore.get(self._patient, key)
-        size = result.meta["size"]
-        if max_bytes is not None and size > max_bytes:
-            raise TooLargeError(size, max_bytes)
+        if not is_plain(key):
+            head = self._head(key)
+            _check(head.size, max_bytes)
+            return Got(read_exactly(self._exact_client(), self._name, key, None, head.etag), head.etag)
+        result = obstore.get(self._client, key)
+        _check(result.meta["size"], max_bytes)
         return Got(result.bytes().to_bytes(), result.meta["e_tag"])
+
+    def _range(self, key: str, span: tuple[int, int], etag: str | None) -> bytes:
+        if not is_plain(key):
+            return read_exactly(self._exact_client(), self._name, key, span, etag)
+        options: GetOptions = {"range": span} if etag is None else {"range": span, "if_match": etag}
+        return obstore.get(self._client, key, options=options).bytes().to_bytes()
+
+    def _head(self, key: str) -> Head:
+        if not is_plain(key):
+            return Head(*look_exactly(self._exact_client(), self._name, key))
+        meta = obstore.head(self._client, key)
+        return Head(meta["size"], meta["e_tag"], meta["last_modified"])
+
+    def _upload(self, key: str, path: Path) -> None:
+        try:
+            obstore.put(self._client, key, path, chunk_size=_PART, max_concurrency=4)
+        except FileNotFoundError as error:
+            if status_of(error)[1] != "NoSuchUpload":
+                raise
+            # an answer was lost, and its repetition found the upload in parts over: to the good, or not
+            with contextlib.suppress(FileNotFoundError):
+                if self._head(key).size == path.stat().st_size:
+                    return
+            raise UnavailableError(f"{self._uri(key)}: the upload came to nothing; try again") from None
 
     def _file(self, key: str, buffer: int) -> BinaryIO:
         try:
@@ -246,23 +262,10 @@ class Bucket:
         fetch = partial(self.get_range, key, etag=head.etag)
         return io.BufferedReader(RangeReader(fetch, head.size), buffer)
 
-    @contextlib.contextmanager
-    def _writing(self, key: str) -> Iterator[None]:
-        try:
-            with translated(self._uri(key)):
-                try:
-                    yield
-                except AlreadyExistsError as error:
-                    status, code = status_of(error)
-                    if code in _UNDECIDED:
-                        raise UnavailableError(f"{self._uri(key)}: the service says {status} {code}") from None
-                    raise _ExistsError from None
-        except FileNotFoundError:
-            raise StorageError(f"{self.uri}: there is no such bucket; create it, or check the location") from None
 
-
-class _ExistsError(Exception):
-    """There is an object already."""
+def _check(size: int, max_bytes: int | None) -> None:
+    if max_bytes is not None and size > max_bytes:
+        raise TooLargeError(size, max_bytes)
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cvbatch.storage.access import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, Access
+from cvbatch.storage.access import CONNECT_SECONDS, READ_SECONDS, Access
 from cvbatch.storage.places import Place
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _REQUEST_SECONDS: Final = 120
 """One request, whatever moves; what is read goes on from there with the next."""
-_GIVE_UP: Final = timedelta(minutes=3)
+_QUICK_RETRIES: Final = 3
 
 
 def make_client(place: Place, access: Access | None, *, retries: bool) -> Client:
     """Make a client for the bucket of a place.
 
-    It repeats, with growing pauses of random length, what was answered with 408, 429 or 5xx and what was not
-    answered at all; what breaks off within the body goes on from there.
+    It repeats at once what was answered with 408, 429 or 5xx and what was not answered at all; when the body of an
+    object breaks off or stands still, it goes on from there.
 
     Args:
         place: Names the bucket.
@@ -79,5 +79,4 @@ def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig
 def _retries(wanted: bool) -> RetryConfig:
     if not wanted:
         return {"max_retries": 0}
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15), "base": 2}
-    return {"max_retries": ATTEMPTS - 1, "retry_timeout": _GIVE_UP, "backoff": backoff}  # type: ignore[typeddict-item] # a plain dict is one
+    return {"max_retries": _QUICK_RETRIES}

@@ -6,9 +6,8 @@ They are rare, so botocore's slower client is good enough.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, Final
-
-from cvbatch.storage.patience import patiently
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -18,10 +17,10 @@ def is_plain(key: str) -> bool:
     return not {"", ".", ".."} & set(key.split("/")) and not _CONTROL.search(key)
 
 
-def look_exactly(client: Any, bucket: str, key: str) -> dict[str, Any]:
-    """Look at an object; `size`, `e_tag` and `last_modified`."""
-    answer = patiently(f"s3://{bucket}/{key}", lambda: client.head_object(Bucket=bucket, Key=key))
-    return {"size": answer["ContentLength"], "e_tag": answer["ETag"], "last_modified": answer["LastModified"]}
+def look_exactly(client: Any, bucket: str, key: str) -> tuple[int, str, datetime]:
+    """Size in bytes, tag and time of an object."""
+    answer = client.head_object(Bucket=bucket, Key=key)
+    return answer["ContentLength"], answer["ETag"], answer["LastModified"]
 
 
 def read_exactly(client: Any, bucket: str, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
@@ -39,4 +38,4 @@ def read_exactly(client: Any, bucket: str, key: str, span: tuple[int, int] | Non
         request["Range"] = f"bytes={span[0]}-{span[1] - 1}"
     if etag is not None:
         request["IfMatch"] = etag
-    return patiently(f"s3://{bucket}/{key}", lambda: bytes(client.get_object(**request)["Body"].read()))
+    return bytes(client.get_object(**request)["Body"].read())

@@ -18,7 +18,13 @@ from botocore.exceptions import (
     PartialCredentialsError,
     TokenRetrievalError,
 )
-from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 
 from cvbatch.errors import CvbatchError, DeniedError, StorageError, UnavailableError
 from cvbatch.storage.places import redacted
@@ -44,7 +50,7 @@ def translated(uri: str) -> Iterator[None]:
     """Turn whatever the clients raise inside into an error of ours about a URI."""
     try:
         yield
-    except CvbatchError:
+    except (CvbatchError, AlreadyExistsError):
         raise
     except FAILURES as error:
         raise explained(error, uri) from None
@@ -73,7 +79,7 @@ def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403) or code in _NO_MORE:
         return DeniedError(f"{where} is denied ({said or 403}): {_ACCESS}")
     if isinstance(error, PreconditionError) or status == 412:
-        return UnavailableError(f"{where} changed while it was read; try again")
+        return StorageError(f"{where} changed while it was read; try again")
     if status in (301, 307) or code == "AuthorizationHeaderMalformed":
         return StorageError(f"{where}: the service says {said}: check region and endpoint_url")
     if status in _TRANSIENT or code == "RequestTimeout":
@@ -82,7 +88,8 @@ def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
         return StorageError(f"{where}: the service says {said}, which was not expected")
     if isinstance(error, ConnectionError | HTTPClientError) or _NO_ANSWER.search(str(error)):
         return UnavailableError(f"{where}: no answer after all tries: {_REACH}")
-    return StorageError(f"{where}: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:200]}")
+    told = " ".join(str(error).partition("Debug source")[0].split())
+    return StorageError(f"{where}: {type(error).__name__}: {redacted(told)[:200]}")
 
 
 def status_of(error: Exception) -> tuple[int, str]:

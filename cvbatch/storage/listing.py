@@ -2,7 +2,7 @@
 
 S3 is listed with botocore's client, and its pages are read by ourselves. obstore cannot stand in: it gives up a whole
 listing for one key with `//`, `.` or a control character, and it renames `folder/` to `folder` and `/key` to `key`.
-botocore's own reading of a page of 1,000 keys takes 130 ms, ours 10 ms.
+With botocore's own reading a page of 1,000 keys costs 130 ms of CPU, with ours 25 ms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 import obstore
 import pyarrow as pa
 
+from cvbatch.errors import UnavailableError
 from cvbatch.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -84,14 +85,19 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
         request["StartAfter"] = after
     token: str | None = ""
     while token is not None:
-        page, token = patiently(f"s3://{bucket}/{prefix}", lambda: _parsed(client.list_objects_v2(**request)[_TAKEN]))
+        page, token = patiently(
+            f"s3://{bucket}/{prefix}", lambda: _parsed(client.list_objects_v2(**request)[_TAKEN], bucket)
+        )
         yield page
         request["ContinuationToken"] = token
 
 
-def _parsed(body: bytes) -> tuple[Page, str | None]:
+def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
     """A page, and where the next one begins."""
-    root = ElementTree.fromstring(body)
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:  # of what is not empty, botocore makes an error 500
+        raise UnavailableError(f"s3://{bucket} cannot be listed: an empty page came; try again") from None
     encoded = root.find("{*}EncodingType") is not None
     token, folders, rows = None, list[str](), list[dict[str, str]]()
     for element in root:

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from typing import Final
 
-from cvbatch.errors import AmbiguousError, DeniedError, StorageError, UnavailableError
+from cvbatch.errors import AmbiguousError, DeniedError, OutputError, UnavailableError
 from cvbatch.storage.buckets import Bucket
 
 _TRIES: Final = 5
@@ -30,10 +30,10 @@ def check_create(bucket: Bucket, key: str) -> None:
             needs a right that a job can do without.
 
     Raises:
-        StorageError: If the service takes no notice of the condition.
+        OutputError: If the service takes no notice of the condition.
     """
     if _created(bucket, key) and _created(bucket, key):
-        raise StorageError(
+        raise OutputError(
             f"{bucket.uri}: expected a service that can create an object only if absent, and this one overwrites it "
             "(it ignores If-None-Match); choose another"
         )

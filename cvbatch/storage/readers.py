@@ -37,7 +37,7 @@ class RangeReader(io.RawIOBase):
         """Go to a position; nothing is fetched by that."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise ValueError(f"expected a position from 0 on, got {start + offset}")
+            raise OSError(f"expected a position from 0 on, got {start + offset}")
         self._at = start + offset
         return self._at
 

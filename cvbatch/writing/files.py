@@ -23,6 +23,8 @@ from cvbatch.writing.store import Store, open_store
 
 MEASURES = "_measures_"
 """Prefix of per-row float columns that stages add for the run record; summed here, never written."""
+CHANGED = "changed"
+"""The measure that counts images that are other versions than were planned."""
 WORKER = "_worker"
 """Column with what the process that predicted a row says of itself, as JSON; never written either."""
 

@@ -11,22 +11,27 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cvbatch.storage.places import Place
+from cvbatch.writing.store import open_store
+
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3
 
 
-def cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
-    """Run cvbatch into a fresh output.
+def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str, Any]:
+    """Run cvbatch into a fresh output; of a bucket it must be one that nobody has used.
 
     The steady rate is that between the first commit and the last one that came while others were still under way:
     at the very end nothing is under way any more, which would count work from before the first commit.
     """
-    fresh(output)
+    if isinstance(output, Path):
+        fresh(output)
     began, began_at = time.monotonic(), time.time()
     command = [sys.executable, "-m", "cvbatch", "run", "--source", photos, "--output", output, *arguments, "--json"]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     seconds = time.monotonic() - began
-    records = [json.loads(path.read_text()) for path in sorted((output / "_cvbatch" / "log").iterdir())]
+    store = open_store(Place.of(str(output)))
+    records = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
     commits = [
         (record["time"], sum(high - low for file in record["files"] for low, high in file["ranges"]))
         for record in records
@@ -35,7 +40,7 @@ def cvbatch(photos: Path, output: Path, *arguments: str) -> dict[str, Any]:
     first, last = commits[0][0], commits[-1][0]
     inner = [(at, rows) for at, rows in commits if at < last - 1]
     steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) >= _STEADY_COMMITS else None
-    run = json.loads((output / "_cvbatch" / "run.json").read_text())
+    run = json.loads(store.read("_cvbatch/run.json"))
     return {
         "seconds": seconds,
         "rate": sum(rows for _, rows in commits) / seconds,

@@ -107,6 +107,20 @@ def _growth(found: dict[str, Any]) -> Iterable[str]:
     yield f"| those rows, with a model that costs nothing | {max(memory) / found['memory']['seconds']:.0f} images/s |"
 
 
+def _buckets(found: dict[str, Any]) -> Iterable[str]:
+    fetching, disk = found["fetching"], [found["disk"], found["disk_again"]]
+    yield f"## A bucket on the same two cores, {found['images']:,} photos"
+    yield from ("", "| fetching alone | images/s | cvbatch ÷ it |", "|---|---|---|")
+    for name, each in fetching.items():
+        yield f"| {name.replace('_', ' ')} | {each:.0f} | {fetching['cvbatch'] / each:.1f} |"
+    yield from ("", "| whole runs, efficientnet_lite0 | whole process | steady |", "|---|---|---|")
+    for name, each in (("disk", disk[0]), ("bucket", found["bucket"]), ("disk again", disk[1])):
+        yield f"| {name} | {each['rate']:.1f} | {each['steady_rate'] or 0:.1f} |"
+    ratio = 2 * found["bucket"]["rate"] / sum(each["rate"] for each in disk)
+    yield f"| bucket ÷ disk | {ratio:.2f} | |"
+    yield from ("", f"{found['keys']:,} keys in 50 prefixes are listed at {found['keys_per_second']:,.0f} a second.")
+
+
 def _nodes(found: dict[str, Any]) -> Iterable[str]:
     yield from ("## Logical nodes on this machine, a model that sleeps for 20 ms an image", "")
     yield from ("| nodes | images/s | of what the sleeping allows |", "|---|---|---|")
@@ -120,6 +134,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "large": _large,
     "four_tasks": _four_tasks,
     "growth": _growth,
+    "buckets": _buckets,
     "nodes": _nodes,
 }
 

@@ -27,6 +27,8 @@ _LARGE = (4000, 3000)
 _LARGE_IMAGES = 200
 _TASKS = ("classification", "embedding", "detection", "segmentation")
 _TASK_IMAGES = 500
+_BUCKET_IMAGES = 1_000
+_BUCKET_KEYS = 20_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ def growth(sizes: Sizes) -> dict[str, Any]:
     }
 
 
+def buckets(sizes: Sizes) -> dict[str, Any]:
+    """A bucket on the same machine as source and output, against the disk."""
+    return dict(script("buckets.py", sizes.folder, _photos(sizes, _BUCKET_IMAGES), _BUCKET_KEYS))
+
+
 def nodes(sizes: Sizes) -> dict[str, Any]:
     """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
@@ -138,6 +145,7 @@ SECTIONS: dict[str, Callable[[Sizes], dict[str, Any]]] = {
     "large": large,
     "four_tasks": four_tasks,
     "growth": growth,
+    "buckets": buckets,
     "nodes": nodes,
 }
 ALL_PEERS = tuple(PEERS)

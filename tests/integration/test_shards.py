@@ -8,7 +8,7 @@ from pathlib import Path
 import cvbatch as api
 from tests.conftest import Cvbatch, make_photo
 from tests.integration.test_run import MODELS
-from tests.sources.shards import tar, zipped
+from tests.sources.shards import saved, tar, zipped
 
 JOB = """
 source: {uri: shards}
@@ -47,3 +47,26 @@ def test_images_in_shards(tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
     assert answer.json["rows_this_start"] == 2, "the new one, and the one that failed in a shard that was touched"
     assert api.read(str(tmp_path / "out"))["image_uri"].tolist()[6:] == [f"{tmp_path}/shards/c.zip#new.jpg"]
     assert cvbatch_on_head("verify", "out", "--deep", "--json").json["proven"] is True
+
+
+def test_a_dataset_on_disk(tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
+    (tmp_path / "red.py").write_text(MODELS)
+    (tmp_path / "job.yaml").write_text(JOB)
+    photos = [make_photo(tmp_path / f"{number}.jpg", seed=number).read_bytes() for number in range(4)]
+    saved(tmp_path / "dataset/train", photos[:2], photos[2:3])
+    saved(tmp_path / "dataset/test", [photos[3], b"no image"])
+
+    answer = cvbatch_on_head("run", "job.yaml", "--source", "dataset", "--json")
+
+    assert answer.code == 0, answer.err
+    frame = api.read(str(tmp_path / "out"))
+    test, train = (f"{tmp_path}/dataset/{split}/data-0000" for split in ("test", "train"))
+    assert frame["image_uri"].tolist() == [
+        f"{test}0-of-00001.arrow#0",
+        f"{test}0-of-00001.arrow#1",
+        f"{train}0-of-00002.arrow#0",
+        f"{train}0-of-00002.arrow#1",
+        f"{train}1-of-00002.arrow#0",
+    ]
+    assert frame["label"].tolist() == [0, 1, 0, 1, 0]
+    assert frame["status"].tolist() == ["ok", "error", "ok", "ok", "ok"]

@@ -23,12 +23,13 @@ def small_disk(trial: Trial) -> Iterator[Path]:
     """The output on a file system of 400 kB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    trial.output.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", trial.output], check=False)
+    output = Path(trial.output)
+    output.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", output], check=False)
     if mounted.returncode:
         pytest.skip("this machine does not let us mount a file system")
-    yield trial.output
-    subprocess.run(["umount", "-l", trial.output], check=True)
+    yield output
+    subprocess.run(["umount", "-l", output], check=True)
 
 
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(trial: Trial, small_disk: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(trial: Trial, small_dis
         assert "No space left" in one_line(start)
     for record in trial.records("commit"):
         for file in record["files"]:
-            assert (trial.output / file["path"]).stat().st_size == file["size"]
+            assert (small_disk / file["path"]).stat().st_size == file["size"]
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
     assert trial.run().code == 0

@@ -22,6 +22,8 @@ from PIL import Image
 
 import cvbatch as api
 from cvbatch.cli import main
+from cvbatch.storage.places import Place
+from cvbatch.writing.store import open_store
 from tests.integration import faulty
 from tests.integration.faulty import PLAIN, size_of
 
@@ -75,11 +77,12 @@ class Trial:
     Args:
         folder: An empty folder.
         address: Of a Ray head; without one each start has its own.
+        output: Where the predictions go, if not into the folder.
     """
 
-    def __init__(self, folder: Path, address: str | None) -> None:
+    def __init__(self, folder: Path, address: str | None, output: str | None = None) -> None:
         self.folder, self.address = folder, address
-        self.output = folder / "out"
+        self.output = output or str(folder / "out")
         self._starts = 0
         shutil.copy(faulty.__file__, folder)
 
@@ -96,7 +99,7 @@ class Trial:
             "source": {"uri": source},
             "models": [{"model": "python:faulty:Faulty", "options": options}],
             "compute": dict(compute),
-            "output": {"uri": str(self.output)},
+            "output": {"uri": self.output},
         }
         (self.folder / "job.yaml").write_text(yaml.safe_dump(content))
 
@@ -127,16 +130,17 @@ class Trial:
         """Have `cvbatch verify --deep` prove the run, and return its rows in the order of the images."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            code = main(["verify", str(self.output), "--deep", "--json"])
+            code = main(["verify", self.output, "--deep", "--json"])
         verdict = json.loads(said.getvalue())
         assert (code, verdict["proven"], verdict["problems"], verdict["strays"]) == (0, True, [], [])
-        frame = api.read(str(self.output))
+        frame = api.read(self.output)
         assert frame["row_id"].tolist() == list(range(rows))
         return frame
 
     def records(self, *kinds: str) -> list[dict[str, Any]]:
         """Records of the commit log, in order; of these types only."""
-        found = [json.loads(path.read_text()) for path in sorted((self.output / "_cvbatch" / "log").glob("*.json"))]
+        store = open_store(Place.of(self.output))
+        found = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
         return [record for record in found if not kinds or record["type"] in kinds]
 
     def wait_for_commits(self, count: int = 1) -> None:

@@ -32,7 +32,10 @@ class Run:
         return wants_more(Log(self.store, self.plan.rows).state, self.plan, limit)
 
     def start(self, limit: int | None) -> None:
-        asked, log = self.job(limit), started(self.store, self.plan.rows)
+        self.extend(started(self.store, self.plan.rows), limit)
+
+    def extend(self, log: Log, limit: int | None) -> None:
+        asked = self.job(limit)
         extend(log, self.plan, asked, open_source(asked.source))
 
     @property
@@ -87,6 +90,19 @@ def test_files_that_came_and_went_meanwhile(source: Path, tmp_path: Path) -> Non
     (source / "0000a.jpg").touch()
     run.start(None)
     assert run.names == [*numbers(0, 1, 2, 3), "0000a.jpg", *numbers(4, 5, 7)]
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(4, 5), (6, 6), (None, 8)])
+def test_what_another_start_planned_before_ones_open_stays_as_it_is(
+    source: Path, tmp_path: Path, limit: int | None, rows: int
+) -> None:
+    run = Run(source, tmp_path / "out", 2)
+    other, log = started(run.store, run.plan.rows), Log(run.store, run.plan.rows)
+    run.extend(other, 5)
+    log.open()
+    run.extend(log, limit)
+    assert run.names == numbers(*range(rows))
+    assert all(part["rows"] for part in log.state.parts)
 
 
 def test_an_extension_that_finds_nothing_is_the_last(source: Path, tmp_path: Path) -> None:

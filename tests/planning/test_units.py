@@ -54,6 +54,15 @@ def units_of(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int
         return list(cut(*plan, RowRanges((row, row + 1) for row in rows), unit_rows))
 
 
+def test_pieces_hold_what_a_unit_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "MAX_UNIT_BYTES", MAX_BYTES)
+    monkeypatch.setattr(units, "TYPICAL_IMAGE_BYTES", TYPICAL)
+    found = [piece["image_bytes"].to_pylist() for piece in units.pieces(pa.concat_tables(Sized().chunks()))]
+    assert [size for sizes in found for size in sizes] == SIZES
+    totals = [sum(TYPICAL if size is None else size for size in sizes) for sizes in found]
+    assert [total for total in totals if total > MAX_BYTES] == [100], "one image alone may be larger"
+
+
 @settings(deadline=None)
 @given(st.sets(st.integers(0, len(SIZES) - 1)), st.integers(1, 9))
 def test_units_cover_what_is_missing(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:

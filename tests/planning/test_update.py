@@ -229,6 +229,19 @@ def test_an_update_that_was_interrupted_is_not_forgotten(run: Run, source: Path)
     assert rows_of(log.state.stale) == []
 
 
+def test_what_another_start_found_before_ones_open_is_not_found_again(run: Run, source: Path) -> None:
+    other, log = started(run.store, ROWS), run.read()
+    (source / "new.jpg").write_bytes(b"new")
+    (source / "0002.jpg").unlink()
+    update(other, run.plan, open_source(run.job.source))
+    (source / "newer.jpg").write_bytes(b"newer")
+    (source / "0004.jpg").unlink()
+    log.open()
+    update(log, run.plan, open_source(run.job.source))
+    assert [Path(fact["image_uri"]).name for fact in run.facts(log, ROWS, ROWS + 1)] == ["new.jpg", "newer.jpg"]
+    assert (log.state.planned, rows_of(log.state.removed)) == (ROWS + 2, [2, 4])
+
+
 def test_a_run_that_is_not_finished_can_be_updated(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out")
     change(source / "0001.jpg", b"changed before it was labelled")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cvbatch.sources import connections
 from tests.rigs.web import Names, Web
 
 
@@ -23,4 +24,5 @@ def web() -> Iterator[Web]:
     """A plain server."""
     server = Web()
     yield server
+    connections._kept.cache_clear()
     server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -75,6 +76,17 @@ def images(contents: Iterable[bytes | None], paths: Iterable[str | None] | None 
     return pa.StructArray.from_arrays(
         [pa.array(contents, pa.binary()), pa.array(paths, pa.string())], names=["bytes", "path"]
     )
+
+
+def saved(folder: Path, *shards: list[bytes]) -> None:
+    """What `Dataset.save_to_disk` writes."""
+    folder.mkdir(parents=True)
+    files = [f"data-{number:05d}-of-{len(shards):05d}.arrow" for number in range(len(shards))]
+    for name, contents in zip(files, shards, strict=True):
+        labels = pa.array(range(len(contents)), pa.int64())
+        arrow(folder / name, pa.table({"image": images(contents), "label": labels}), rows=2)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in files]}))
+    (folder / "dataset_info.json").write_text("{}")
 
 
 def source(uri: Path | str, **options: Any) -> Source:

@@ -11,7 +11,7 @@ import pytest
 from cvbatch.config import SourceConfig
 from cvbatch.sources import files, open_source
 from cvbatch.sources.entries import known_as
-from tests.sources.shards import arrow, fetched, images, kinds, planned, source, tar, zipped
+from tests.sources.shards import arrow, images, kinds, planned, source, tar, zipped
 
 
 def mixed(folder: Path) -> list[bytes]:
@@ -89,17 +89,3 @@ def test_columns_that_were_planned_stay(tmp_path: Path) -> None:
     config = SourceConfig(uri=str(tmp_path), rename={"old": "before"})
     opened = open_source(config, pa.schema([("before", pa.string()), ("gone", pa.int64())]))
     assert planned(opened).select(["before", "gone"]).to_pylist() == [{"before": "x", "gone": None}]
-
-
-def test_bytes_are_read_by_two_threads_at_once(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from cvbatch.sources.fetching import fetches
-
-    contents = {f"{number:03d}.jpg": os.urandom(2000) for number in range(200)}
-    tar(tmp_path / "x.tar.gz", contents)
-    arrow(tmp_path / "y.feather", pa.table({"image": list(contents.values())}), rows=50, stream=False, packed=True)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda read: read(), fetches(planned(source(tmp_path)))))
-    assert found == list(contents.values()) * 2
-    assert fetched(planned(source(tmp_path))) == found

@@ -14,7 +14,7 @@ from cvbatch.config import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.schema import RESERVED
 from cvbatch.sources import entries, files, open_source
-from cvbatch.sources.entries import ENTRY_FIELDS, INTERNAL, LOCATION, MODIFIED, SPAN
+from cvbatch.sources.entries import ENTRY_FIELDS, ETAG, INTERNAL, LOCATION, MODIFIED, SPAN
 from cvbatch.sources.files import FileSource
 from tests.sources.test_fetch import as_nobody
 
@@ -54,6 +54,7 @@ def test_facts_of_each_file(tmp_path: Path) -> None:
         "image_bytes": fact.st_size,
         LOCATION: None,
         MODIFIED: fact.st_mtime_ns,
+        ETAG: None,
         SPAN: None,
     }
 
@@ -166,8 +167,8 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         source(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="there is no folder"):
         source(tmp_path / "nowhere/**/*.jpg")
-    with pytest.raises(SourceError, match="s3://… cannot be read"):
-        source("s3://bucket/a")
+    with pytest.raises(SourceError, match="ftp://… cannot be read"):
+        source("ftp://bucket/a")
     touch(tmp_path, "a.jpg")
     with pytest.raises(SourceError, match="begins with plain images and has no column 'a'"):
         source(tmp_path, rename={"a": "b"})

@@ -410,6 +410,7 @@ def _secure(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str, days: in
     web = Web(context)
     web.pages["/a.jpg"] = answer(IMAGE)
     yield web
+    connections._kept.cache_clear()
     web.close()
     connections._context.cache_clear()
 

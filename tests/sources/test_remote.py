@@ -27,6 +27,10 @@ def reach(web: Web) -> Reach:
     return Reach(http=HttpOptions((f"127.0.0.1:{web.port}",), private=True))
 
 
+def nobody() -> None:
+    """Nobody is told of changes."""
+
+
 def url(web: Web, number: int) -> bytes:
     return f"http://127.0.0.1:{web.port}/{number}.jpg".encode()
 
@@ -35,7 +39,7 @@ def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
     for number in range(100):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
     ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number)) for number in range(100)]
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(100)]
     while len(web.asked) < 100:
         time.sleep(0.01)
     assert [wait() for wait in waiting] == [b"%d" % number for number in range(100)]
@@ -48,7 +52,7 @@ def test_no_more_is_held_than_need_be(web: Web, monkeypatch: pytest.MonkeyPatch)
     for number in range(30):
         web.pages[f"/{number}.jpg"] = answer(b"0123456789")
     ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number)) for number in range(30)]
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(30)]
     for taken, wait in enumerate(waiting):
         assert wait() == b"0123456789"
         time.sleep(0.02)
@@ -61,14 +65,14 @@ def test_an_image_that_is_asked_for_out_of_turn(web: Web, monkeypatch: pytest.Mo
     for number in range(4):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
     ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number)) for number in range(4)]
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(4)]
     assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
 
 
 def test_failures_make_room_too(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "AT_ONCE", 2)
     ahead = Ahead(reach(web))
-    waiting = [attempt("fetch", ahead.fetch(url(web, number))) for number in range(10)]
+    waiting = [attempt("fetch", ahead.fetch(url(web, number), None, nobody)) for number in range(10)]
     assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
 
 
@@ -147,5 +151,5 @@ def test_slow_images_do_not_wait_for_each_other(web: Web) -> None:
     for number in range(20):
         web.pages[f"/{number}.jpg"] = when_all_are_there
     ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number)) for number in range(20)]
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(20)]
     assert [wait() for wait in waiting] == [b"x"] * 20

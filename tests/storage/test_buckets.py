@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.errors import DeniedError, StorageError, TooLargeError, UnavailableError
+from cvbatch.errors import DeniedError, StorageError, TooLargeError
 from cvbatch.storage import buckets, listing
 from cvbatch.storage.buckets import Bucket, open_bucket
 from cvbatch.storage.options import StorageOptions
@@ -126,7 +126,7 @@ def test_an_object_that_changes_while_it_is_read(bucket: Bucket, monkeypatch: py
         assert file.read(1) == b"1"
         bucket.put("a", b"2" * 1_000_000)
         file.seek(900_000)
-        with pytest.raises(UnavailableError, match="changed while it was read"):
+        with pytest.raises(StorageError, match="changed while it was read"):
             file.read(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_files_are_accepted_one_by_one(store: LocalStore) -> None:
     assert log.commit([first, late, beyond, older, foreign]) == [first]
     assert log.commit([late]) == []
     assert kinds(store) == ["open 1", "commit 1"], "a commit of nothing is not written"
+
+
+def test_threads_of_a_driver_do_not_fence_each_other_off(store: LocalStore) -> None:
+    log = opened(store)
+    with ThreadPoolExecutor(5) as pool:
+        accepted = list(pool.map(lambda row: log.commit([file(log, row, row + 1)]), range(10)))
+    assert [len(files) for files in accepted] == [1] * 10
+    assert len(Log(store, 10).state.accepted) == 10
 
 
 def test_an_older_driver_is_fenced_off(store: LocalStore) -> None:

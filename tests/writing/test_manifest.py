@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,26 @@ def take_over(root: str, **options: Any) -> Log:
     return log
 
 
+class Paused(LocalStore):
+    """Right after one of its own creations, something else happens.
+
+    Args:
+        root: As for `LocalStore`.
+        name: Of the object.
+        event: What happens.
+    """
+
+    def __init__(self, root: str, name: str, event: Callable[[], object]) -> None:
+        super().__init__(root)
+        self._name, self._event = name, event
+
+    def create(self, name: str, data: bytes) -> bool:
+        created = super().create(name, data)
+        if name == self._name:
+            self._event()
+        return created
+
+
 def test_a_finished_run(store: LocalStore) -> None:
     log = done(store)
     assert not finished(store, log.state)
@@ -66,6 +87,18 @@ def test_a_finished_run(store: LocalStore) -> None:
     assert json.loads(store.read(SUCCESS)) == {"manifest": manifest_name(2)}
     assert latest_manifest(store) == Manifest(2, list(log.state.files.values()), [])
     assert len(pd.read_parquet(store.root)) == ROWS
+
+
+def test_without_its_mark_or_its_manifest_a_run_is_not_finished(store: LocalStore) -> None:
+    log = done(store)
+    finish(log)
+    mark = store.read(SUCCESS)
+    store.put(SUCCESS, json.dumps({"manifest": manifest_name(1)}).encode())
+    assert not finished(store, log.state)
+    store.put(SUCCESS, mark)
+    assert finished(store, log.state)
+    store.delete(manifest_name(2))
+    assert not finished(store, log.state)
 
 
 def test_files_in_the_order_of_their_rows_and_removed_images(store: LocalStore) -> None:
@@ -149,12 +182,34 @@ def test_whoever_is_overtaken_before_the_mark_leaves_none(tmp_path: Path, reques
     assert success(LocalStore(root)) is None
 
 
+def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) -> None:
+    """He may die before he could take it back."""
+    root = str(tmp_path)
+
+    class Markless(Overtaken):
+        def create(self, name: str, data: bytes) -> bool:
+            assert name != SUCCESS
+            return super().create(name, data)
+
+    store = Markless(root, "create", manifest_name(2), lambda: take_over(root))
+    with pytest.raises(FencedError):
+        finish(done(store))
+
+
 def test_whoever_is_overtaken_after_the_mark_takes_it_back(tmp_path: Path) -> None:
     root = str(tmp_path)
     store = Overtaken(root, "create", SUCCESS, lambda: take_over(root))
     with pytest.raises(FencedError):
         finish(done(store))
     assert success(LocalStore(root)) is None
+
+
+def test_whoever_is_overtaken_after_the_mark_leaves_that_of_the_newer_start(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    store = Paused(root, SUCCESS, lambda: take_over(root, finishes=True))
+    with pytest.raises(FencedError):
+        finish(done(store))
+    assert success(LocalStore(root)) == manifest_name(4)
 
 
 def test_a_mark_of_a_newer_manifest_stays(tmp_path: Path) -> None:
@@ -179,6 +234,23 @@ def test_files_of_a_newer_epoch_outlive_the_clean_up_of_an_older_one(tmp_path: P
     store = Overtaken(root, "create", manifest_name(2), other_start)
     with pytest.raises(FencedError):
         finish(done(store))
+    assert set(newer) <= set(LocalStore(root).sizes(DATA))
+
+
+def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    newer: list[str] = []
+
+    def other_start() -> None:
+        log = take_over(root)
+        log.remove([(0, 1)])
+        newer.extend(file.path for file in write(log, 0, 2))
+
+    with pytest.raises(FencedError):
+        finish(done(Paused(root, record_name(2), other_start)))
+    manifest = latest_manifest(LocalStore(root))
+    assert manifest is not None
+    assert manifest.removed == []
     assert set(newer) <= set(LocalStore(root).sizes(DATA))
 
 

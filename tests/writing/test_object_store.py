@@ -199,14 +199,17 @@ class Mirrored(Objects):
         return super().delete(name)
 
 
-def test_drivers_that_take_turns_on_a_real_server(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_drivers_that_take_turns_on_a_real_server(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, examples: int
+) -> None:
     monkeypatch.setattr(logs, "EVERY", 4)
     Mirrored.place = object_store.place
 
     class OnServer(Protocol):
         new_objects = Mirrored
 
-    explore(6, 25, OnServer)
+    explore(examples, 25, OnServer)
 
 
 # without the right to delete

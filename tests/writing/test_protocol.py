@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
 from cvbatch.schema import predictions_schema
@@ -33,23 +40,31 @@ FOREIGN = f"{DATA}/notes.parquet"
 
 who = st.integers(0, 5)
 row = st.integers(0, AT_MOST)
-how = st.tuples(st.sampled_from([999, 0, 1, 2, 3, 4, 5, 7, 9, 12, 16]), st.sampled_from([None, *FAULTS]))
-"""So many requests at once, then perhaps a fault."""
-How = tuple[int, Fault | None]
+UNDISTURBED = (999, None, False)
+LOST = Fault("now", "no answer")
+disturbed = st.tuples(
+    st.sampled_from([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 9, 12, 16]),
+    st.sampled_from([None, *FAULTS, *[LOST] * 5]),
+    st.booleans(),
+)
+how = st.one_of(st.just(UNDISTURBED), disturbed)
+"""So many requests at once, then perhaps a fault, and whether it goes on from there; half of the time all at once."""
+How = tuple[int, Fault | None, bool]
 
 
 class Driver:
     """One start of a run, which does one thing at a time."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, number: int) -> None:
         self.wire = Wire(objects)
-        self.ready = False
+        self.number = number
+        self.ready = self.failed = False
         self.actor: Actor | None = None
 
     def start(self) -> None:
         """Like a session."""
         self.log = Log(self.wire, PLANNED)
-        self.log.open()
+        self.log.open({"host": "here", "pid": self.number})
         self.wire.delete(SUCCESS)
 
 
@@ -66,15 +81,20 @@ class Protocol(RuleBasedStateMachine):
         self.drivers: list[Driver] = []
         self.busy: list[tuple[Actor, Driver | None]] = []
         self.written: list[DataFile] = []
-        self.names = 0
+        self.starts = self.names = 0
         self.sound = True
 
     # what drivers do
 
+    @initialize()
+    def the_first_driver_opens(self) -> None:
+        self.a_driver_opens(UNDISTURBED)
+
     @precondition(lambda self: len(self.drivers) < 3)
     @rule(how=how)
     def a_driver_opens(self, how: How) -> None:
-        driver = Driver(self.objects)
+        self.starts += 1
+        driver = Driver(self.objects, self.starts)
         self.drivers.append(driver)
         self._begin(driver.wire, driver.start, how, driver)
 
@@ -87,6 +107,18 @@ class Protocol(RuleBasedStateMachine):
         rows = [(low, low + 1), (low + 2, high)] if hole and low + 2 < high else [(low, high)]
         wire, path = Wire(self.objects), self._path(epoch)
         self._begin(wire, lambda: self.written.append(_publish(wire, path, rows, failed)), how)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, low=row, rows=st.integers(1, 3), failed=st.booleans(), how=how)
+    def a_driver_computes(self, who: int, low: int, rows: int, failed: bool, how: How) -> None:
+        """From the task to the commit, whether or not the rows are there already."""
+        driver = self._pick(who)
+        path = self._path(driver.log.epoch)
+
+        def work() -> None:
+            driver.log.commit([_publish(driver.wire, path, [(low, low + rows)], failed)])
+
+        self._begin(driver.wire, work, how, driver)
 
     @precondition(lambda self: self.idle and self.written)
     @rule(who=who, which=st.lists(st.integers(0, 9), min_size=1, max_size=3), how=how)
@@ -167,12 +199,13 @@ class Protocol(RuleBasedStateMachine):
     def somebody_goes_on(self, who: int, how: How) -> None:
         self._go(*self.busy[who % len(self.busy)], how)
 
-    @precondition(lambda self: self.drivers)
+    @precondition(lambda self: len(self.drivers) > 1)
     @rule(who=who)
     def a_driver_dies(self, who: int) -> None:
+        """The last one lives on, or little but starts would ever happen."""
         driver = self.drivers[who % len(self.drivers)]
         if driver.actor is not None and not driver.actor.over:
-            self._go(driver.actor, driver, (0, FAULTS[0]))
+            self._go(driver.actor, driver, (0, FAULTS[0], False))
         else:
             self.drivers.remove(driver)
 
@@ -214,8 +247,9 @@ class Protocol(RuleBasedStateMachine):
         return [driver for driver in self.drivers if driver.ready and driver.actor is not None and driver.actor.over]
 
     def _pick(self, who: int, some: Sequence[Driver] = ()) -> Driver:
+        """Half of the time the newest, who alone may still write."""
         some = some or self.idle
-        return some[who % len(some)]
+        return some[who % len(some) if who < 3 else -1]
 
     def _path(self, epoch: int) -> str:
         self.names += 1
@@ -230,7 +264,10 @@ class Protocol(RuleBasedStateMachine):
 
     def _go(self, actor: Actor, driver: Driver | None, how: How) -> None:
         self.sound = False
-        actor.go(*how)
+        requests, fault, goes_on = how
+        actor.go(requests, fault)
+        if goes_on:
+            actor.go(999)
         if not actor.over:
             return
         self.busy.remove((actor, driver))
@@ -238,12 +275,22 @@ class Protocol(RuleBasedStateMachine):
             raise actor.error or AssertionError
         if driver is None:
             return
+        driver.failed |= isinstance(actor.error, Refused)
+        if isinstance(actor.error, FencedError | OutputError):
+            self._check_overtaken(driver)
         if isinstance(actor.error, Died) or (actor.error and not driver.ready):
             self.drivers.remove(driver)
         elif not driver.ready:
             driver.ready = True
             self.auditor.check()
             self.auditor.driver_opened(driver.log.epoch)
+
+    def _check_overtaken(self, driver: Driver) -> None:
+        """Nobody gives way to nobody, unless a request that failed left a record of his own in his way."""
+        self.auditor.check()
+        now = self.auditor.now
+        assert now.holder is not None
+        assert driver.failed or now.final or now.holder["holder"]["pid"] != driver.number, "nobody took over"
 
     def _land(self, which: int) -> None:
         with contextlib.suppress(CorruptionError):  # a data file that is there already
@@ -306,7 +353,7 @@ def explore(examples: int, steps: int, machine: type[Protocol] = Protocol) -> No
 
 
 def test_every_row_is_there_exactly_once_whatever_happens() -> None:
-    explore(60, 40)
+    explore(100, 40)
 
 
 @pytest.mark.slow

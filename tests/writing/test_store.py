@@ -33,6 +33,25 @@ def test_create_only_if_absent(any_store: Store) -> None:
     assert any_store.sizes(TEMPORARY) == {}
 
 
+def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test pulls the plug; what counts is the order."""
+    steps, sync, link = list[str](), stores._sync, os.link
+
+    def synced(path: str | Path) -> None:
+        steps.append("sync folder" if os.path.isdir(path) else "sync file")
+        sync(path)
+
+    def linked(old: str, new: Path) -> None:
+        steps.append("link")
+        link(old, new)
+
+    monkeypatch.setattr(stores, "_sync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    store.create("a/b.json", b"1")
+    store.add_file("a/c.parquet", lambda local: Path(local).touch())
+    assert steps == ["sync file", "link", "sync folder"] * 2
+
+
 def test_put_replaces_the_whole(any_store: Store) -> None:
     any_store.put("a/b.json", b"long content")
     any_store.put("a/b.json", b"x")

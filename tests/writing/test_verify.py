@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.planning.plan import Plan
+from cvbatch.planning.plan import PLAN, Plan
 from cvbatch.writing.log import Log
 from cvbatch.writing.manifest import DATA, SUCCESS, finish, manifest_name
 from cvbatch.writing.store import LocalStore
@@ -51,6 +51,19 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
     assert not verdict.proven
 
 
+def test_rows_of_changed_images_are_named(run: tuple[LocalStore, Plan]) -> None:
+    started(run[0], ROWS).extend([], complete=True, changed=[{"path": "p", "rows": 2, "ranges": [[3, 5]]}])
+    verdict = judged(run[0])
+    assert verdict.problems[0] == "rows 3 to 4 are of images that changed since"
+    assert not verdict.proven
+
+
+def test_parts_that_were_planned_later_are_checked_too(run: tuple[LocalStore, Plan]) -> None:
+    gone = {"path": "_cvbatch/plan/gone.parquet", "first_row_id": ROWS, "rows": 2}
+    started(run[0], ROWS).extend([gone], complete=True)
+    assert "gone.parquet cannot be read" in judged(run[0]).problems[0]
+
+
 def biggest(store: LocalStore) -> str:
     return max(Log(store, ROWS).state.files.values(), key=lambda file: file.rows).path
 
@@ -80,6 +93,10 @@ DAMAGES: dict[str, tuple[Callable[[LocalStore], object], str]] = {
     "the plan has other rows": (
         lambda store: pq.write_table(pq.read_table(store.path(part(store))).slice(1), store.path(part(store))),
         f"has {ROWS - 1} rows from 0, expected {ROWS} from 0",
+    ),
+    "the plan begins elsewhere": (
+        lambda store: store.put(PLAN, store.read(PLAN).replace(b'"first_row_id": 0', b'"first_row_id": 1')),
+        f"has {ROWS} rows from 1, expected {ROWS} from 0",
     ),
 }
 

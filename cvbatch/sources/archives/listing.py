@@ -21,6 +21,8 @@ ARCHIVE_SUFFIXES: Final = (b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst", 
 
 _ZIP: Final = "zip"
 _MAGIC: Final = {b"\x1f\x8b": TAR_GZIP, b"\x28\xb5\x2f\xfd": TAR_ZSTD, b"PK\x03\x04": _ZIP, b"PK\x05\x06": _ZIP}
+_LARGEST: Final = 1 << 48
+"""What a member says of itself may be no number of bytes that there is."""
 _TYPICAL_SAMPLES: Final = 10_000
 """So many samples of the first shard decide which columns come along."""
 
@@ -102,13 +104,13 @@ class _Rows:
         times = self._times[member.name] = self._times.get(member.name, 0) + 1
         plain = times == 1 and member.name == name.encode()
         self._names.append(name)
-        self._sizes.append(member.size)
+        self._sizes.append(min(member.size, _LARGEST))
         self._facts.append(facts)
         self._spans.append(
             Span(
                 how=member.how,
-                offset=member.offset,
-                size=member.stored,
+                offset=min(member.offset, _LARGEST),
+                size=min(member.stored, _LARGEST),
                 check=member.check,
                 key=None if plain else b"%d\0%b" % (times, member.name),
                 refused=refused,

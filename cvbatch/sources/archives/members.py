@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from cvbatch.sources.suffixes import Suffixes, counted_as
@@ -17,6 +18,7 @@ REFUSALS: Final = {
     "UnsafeMember": "its name is absolute or leads out of the archive",
     "TooManyBytes": f"expected at most {MAX_IMAGE_BYTES} bytes of encoded image",
     "EncryptedMember": "it is encrypted; unpack it with its password",
+    "OverlappingMember": "it shares its bytes with another member",
     "UnsupportedCompression": "expected it stored or deflated; pack it again",
 }
 """Every reason why a member is a row that is never read, and its message."""
@@ -68,23 +70,39 @@ class Verdict:
     counted: str | None = None
 
 
+_NOTHING: Final = Verdict()
+_ROW: Final = Verdict(row=True)
+_TOO_LARGE: Final = Verdict(row=True, refused="TooManyBytes")
+
+
 def judge(member: Member, suffixes: Suffixes) -> Verdict:
     """Decide what becomes of a member."""
-    parts = _SEPARATORS.split(member.name)
-    if member.other == FOLDER or _hidden(parts):
-        return Verdict()
+    cut = max(member.name.rfind(b"/"), member.name.rfind(b"\\")) + 1
+    folder, base = _folder(member.name[:cut]), member.name[cut:]
+    if member.other == FOLDER or folder.hidden or (base.startswith(b".") and base != b".."):
+        return _NOTHING
     if member.other is not None:
         return Verdict(counted=member.other)
-    if not suffixes.take(parts[-1]):
-        return Verdict(counted=counted_as(parts[-1]))
-    return Verdict(row=True, refused=member.refused or _refusal(member, parts))
+    if not suffixes.take(base):
+        return Verdict(counted=counted_as(base))
+    if member.refused is not None:
+        return Verdict(row=True, refused=member.refused)
+    if folder.unsafe or base == b".." or b"\0" in base or _DRIVE.match(member.name):
+        return Verdict(row=True, refused="UnsafeMember")
+    return _TOO_LARGE if max(member.size, member.stored) > MAX_IMAGE_BYTES else _ROW
 
 
-def _hidden(parts: list[bytes]) -> bool:
-    return any(part == _NOT_FOR_PEOPLE or (part.startswith(b".") and part not in (b".", b"..")) for part in parts)
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    hidden: bool
+    unsafe: bool
 
 
-def _refusal(member: Member, parts: list[bytes]) -> str | None:
-    if b".." in parts or not parts[0] or _DRIVE.match(parts[0]) or b"\0" in member.name:
-        return "UnsafeMember"
-    return "TooManyBytes" if max(member.size, member.stored) > MAX_IMAGE_BYTES else None
+@lru_cache(maxsize=1024)
+def _folder(name: bytes) -> _Folder:
+    """What its folder makes of a member; many share one."""
+    parts = _SEPARATORS.split(name)
+    return _Folder(
+        hidden=any(part == _NOT_FOR_PEOPLE or (part.startswith(b".") and part not in (b".", b"..")) for part in parts),
+        unsafe=b".." in parts or (bool(name) and not parts[0]) or b"\0" in name,
+    )

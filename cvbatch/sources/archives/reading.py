@@ -78,7 +78,7 @@ class PackedTar:
                 self._go_on()
             found = self._done.pop(at)
         if isinstance(found, ImageError):
-            raise found
+            raise ImageError(found.kind, str(found))
         return found
 
     def _go_on(self) -> None:

@@ -73,9 +73,9 @@ def columns(index: Index, suffixes: Suffixes, most: int) -> pa.Schema:
     An archive that is damaged has those of the samples before the damage.
     """
     found: dict[str, list[Any]] = {}
-    described = (sample for sample in samples(index, suffixes, metadata=True) if sample.facts and sample.images)
+    with_images = (sample for sample in samples(index, suffixes, metadata=True) if sample.images)
     with contextlib.suppress(BrokenContainerError):
-        for sample in itertools.islice(described, most):
+        for sample in itertools.islice(with_images, most):
             for name, value in sample.facts.items():
                 found.setdefault(name, []).append(value)
     return pa.schema([(name, found_type(values)) for name, values in found.items()])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Self
 
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import FOLDER, Member
@@ -14,6 +15,9 @@ from cvbatch.sources.blobs import Blob, BrokenContainerError, changed
 HEADER: Final = tarfile.BLOCKSIZE
 _LONGEST_HEADER: Final = 64 << 10
 """Names and attributes that need more are not honest; `tarfile` would read gigabytes."""
+_LONGEST_NAME, _KIND, _PREFIX, _MAGIC, _USTAR = 100, 156, 345, slice(257, 262), b"ustar"
+_SIZE, _CHECKSUM, _CHECKSUM_FIELD = (124, 135), (148, 154), (148, 156)
+_OCTAL: Final = re.compile(rb"[0-7]+")
 _NAMES: Final = {"encoding": "utf-8", "errors": "surrogateescape"}
 _OTHERS: Final = {
     tarfile.DIRTYPE: FOLDER,
@@ -41,7 +45,7 @@ class TarIndex:
         """Yield the members in their order; one that a damage cuts off is still named."""
         headers = _Headers(self._stream)
         try:
-            with tarfile.TarFile(fileobj=headers, mode="r", **_NAMES) as archive:  # type: ignore[arg-type]  # duck
+            with tarfile.TarFile(fileobj=headers, mode="r", tarinfo=_Header, **_NAMES) as archive:  # type: ignore[arg-type]  # duck
                 while (found := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # not in typeshed; it would keep all
                     yield self._member(found)
@@ -81,12 +85,27 @@ def body(block: bytes, size: int) -> bytes:
     if len(block) < HEADER + size:
         raise ImageError("TruncatedArchive", f"the archive ends {HEADER + size - len(block)} bytes too early")
     try:
-        header = tarfile.TarInfo.frombuf(block[:HEADER], **_NAMES)
+        header = _Header.frombuf(block[:HEADER], **_NAMES)
     except tarfile.HeaderError:
         header = None
     if header is None or header.size != size:
         raise changed()
     return block[HEADER:]
+
+
+class _Header(tarfile.TarInfo):
+    """A header; of plain files, which are nearly all, only name and size are read, in a third of the time."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        plain = len(buf) == HEADER and buf[_KIND] == ord(tarfile.REGTYPE) and not buf[_PREFIX] and _USTAR in buf[_MAGIC]
+        if plain and _OCTAL.fullmatch(buf, *_SIZE) and _OCTAL.fullmatch(buf, *_CHECKSUM):
+            total = sum(buf) - sum(buf[slice(*_CHECKSUM_FIELD)]) + len(range(*_CHECKSUM_FIELD)) * ord(" ")
+            if int(buf[slice(*_CHECKSUM)], 8) == total:
+                found = cls(bytes(buf[:_LONGEST_NAME]).partition(b"\0")[0].decode(encoding, errors))
+                found.size = int(buf[slice(*_SIZE)], 8)
+                return found
+        return super().frombuf(buf, encoding, errors)
 
 
 class _Headers:

@@ -6,7 +6,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cvbatch.errors import ImageError
@@ -58,7 +58,10 @@ class ZipIndex:
         """Yield the members; a zip without its directory has none."""
         try:
             with zipfile.ZipFile(buffered(self._blob)) as archive:
-                yield from map(_member, archive.infolist())
+                members = archive.infolist()
+                shared = _overlapping(members)
+                for at, member in enumerate(members):
+                    yield _member(member, at in shared)
         except _BROKEN as error:
             raise BrokenContainerError(str(error) or type(error).__name__) from error
 
@@ -108,8 +111,19 @@ def _inflate(data: bytes, length: int) -> bytes:
     return found
 
 
-def _member(found: zipfile.ZipInfo) -> Member:
-    refused = None
+def _overlapping(members: Sequence[zipfile.ZipInfo]) -> set[int]:
+    """Members whose bytes are also those of another one: so a small zip holds thousands of large members."""
+    shared, end, last = set[int](), 0, -1
+    for at in sorted(range(len(members)), key=lambda at: members[at].header_offset):
+        if members[at].header_offset < end:
+            shared |= {last, at}
+        if (own := members[at].header_offset + members[at].compress_size) > end:
+            end, last = own, at
+    return shared
+
+
+def _member(found: zipfile.ZipInfo, overlaps: bool) -> Member:
+    refused = "OverlappingMember" if overlaps else None
     if found.flag_bits & _ENCRYPTED:
         refused = "EncryptedMember"
     elif found.compress_type not in _HOW:

@@ -53,9 +53,14 @@ class ArrowTable:
         """Read the record batches in their order; from all its bytes where these are there already."""
         file = pa.PythonFile(buffered(self._blob)) if whole is None else pa.BufferReader(whole)
         reader = self._open(file)
-        if isinstance(reader, ipc.RecordBatchFileReader):
-            return (reader.get_batch(number) for number in range(reader.num_record_batches))
-        return iter(reader)
+        batches = (
+            (reader.get_batch(number) for number in range(reader.num_record_batches))
+            if isinstance(reader, ipc.RecordBatchFileReader)
+            else reader
+        )
+        for batch in batches:
+            batch.validate(full=True)  # offsets of a damaged file lead anywhere
+            yield batch
 
     def values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Any]:
         """Read the images in some rows of a record batch."""
@@ -65,6 +70,7 @@ class ArrowTable:
             batch = reader.get_batch(number)
         else:
             batch = next(itertools.islice(reader, number, None))
+        batch.validate(full=True)
         return {row: batch.column(0)[row].as_py() for row in rows if row < batch.num_rows}
 
     def _open(

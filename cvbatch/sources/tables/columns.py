@@ -46,7 +46,7 @@ def image_column(schema: pa.Schema, wanted: str | None) -> str | None:
 
 def offered(schema: pa.Schema, image: str) -> pa.Schema:
     """What comes along: every other column that holds no files, and the names that the images had."""
-    columns = [column.with_type(plain(column.type)) for column in schema if column.name != image]
+    columns = [column.with_type(_same_everywhere(plain(column.type))) for column in schema if column.name != image]
     columns = [column for column in columns if not is_file(column.type)]
     if is_file(schema.field(image).type):
         columns.append(pa.field(path_name(image), pa.string()))
@@ -67,6 +67,11 @@ def is_file(kind: pa.DataType) -> bool:
         and {column.name for column in kind} == {BYTES, PATH}
         and _is_binary(kind.field(BYTES).type)
     )
+
+
+def _same_everywhere(kind: pa.DataType) -> pa.DataType:
+    """A dictionary differs from file to file, so its values come along instead."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

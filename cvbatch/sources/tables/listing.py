@@ -17,6 +17,8 @@ from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import image_column, offered
 from cvbatch.sources.tables.parquet import ParquetTable
 
+DAMAGE: Final = (pa.ArrowException, LookupError, OSError, StopIteration, UnicodeError)
+"""What reading a damaged table raises; what the system reports as well."""
 TABLE_SUFFIXES: Final = (b".parquet", b".arrow", b".feather")
 _STATE: Final = b"state.json"
 """Where `datasets` writes which files of a folder are its data; its caches lie beside them."""
@@ -39,7 +41,7 @@ class ImageTable:
         self._metadata = metadata
         try:
             self._table = open_table(blob)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise BrokenContainerError(first_line(error)) from error
         self._image = image_column(self._table.schema, image_column_name)
         if self._image is not None and not _is_data(blob.location):
@@ -58,7 +60,7 @@ class ImageTable:
             return
         try:
             yield from self._table.pieces(self._image, modified, carried)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise BrokenContainerError(first_line(error)) from error
 
 

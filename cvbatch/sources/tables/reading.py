@@ -7,8 +7,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
 from cvbatch.sources.blobs import OpenedOnce, changed
@@ -16,7 +14,7 @@ from cvbatch.sources.entries import Span
 from cvbatch.sources.fetch import read_local, too_large
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import BYTES, PATH
-from cvbatch.sources.tables.listing import first_line, open_table
+from cvbatch.sources.tables.listing import DAMAGE, first_line, open_table
 from cvbatch.sources.tables.parquet import ParquetTable
 
 _Group = tuple[str, int]
@@ -90,7 +88,7 @@ class Rows:
         if self._table is None:
             try:
                 self._table = open_table(self._blob.get())
-            except (pa.ArrowException, OSError) as error:
+            except DAMAGE as error:
                 raise _named(error) from error
             for span in self._wanted:
                 self._groups.setdefault(_group(self._table, span), set()).add(span.row or 0)
@@ -98,11 +96,11 @@ class Rows:
 
     def _load(self, table: ParquetTable | ArrowTable, group: _Group) -> dict[int, Any] | ImageError:
         column, number = group
-        if number < 0 or column not in table.schema.names:
-            return changed()
         try:
+            if number < 0 or column not in table.schema.names:
+                return changed()
             return dict(table.values(number, column, list(self._groups[group])))
-        except (pa.ArrowException, LookupError, OSError, StopIteration) as error:
+        except DAMAGE as error:
             named = _named(error)
             if isinstance(named, ImageError):
                 return named
@@ -110,7 +108,7 @@ class Rows:
 
     def _encoded(self, value: Any) -> bytes:
         if isinstance(value, Mapping):
-            path, value = value[PATH], value[BYTES]
+            path, value = value.get(PATH), value.get(BYTES)
             if value is None and path:
                 return read_local(os.path.join(self._folder, os.fsencode(path)), max_bytes=MAX_IMAGE_BYTES)
         if value is None:

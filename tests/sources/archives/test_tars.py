@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbatch.errors import SourceError
+from cvbatch.sources.archives import tars
 from cvbatch.sources.entries import known_as
 from tests.sources.shards import IMAGES, kinds, names, planned, source, special, tar
 
@@ -164,7 +165,7 @@ def headers_of(size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (headers_of(b"\xff" * 8 + b"\xff\xff\xf8\x00"), "backwards"),
+        (headers_of(b"\xff" * 8 + b"\xff\xff\xf8\x00"), ""),
         (headers_of(b"00077777777\0", tarfile.XHDTYPE), "a header of"),
         (headers_of(b"00077777777\0", tarfile.GNUTYPE_LONGNAME), "a header of"),
         (headers_of(b"00000000000\0", tarfile.XHDTYPE) * 3000, ""),
@@ -187,6 +188,33 @@ def test_images_of_more_than_256_mib_are_refused(tmp_path: Path) -> None:
     [row] = planned(opened := source(tmp_path / "x.tar")).to_pylist()
     assert row["image_bytes"] == (256 << 20) + 1
     assert kinds(planned(opened)) == ["TooManyBytes"]
+
+
+@given(
+    name=st.binary(max_size=100),
+    size=st.sampled_from(
+        [b"00000000017\0", b"        17 \0", b"17         \0", b"\x80" + b"\0" * 10 + b"\x11", b"-0000000017\0"]
+    ),
+    kind=st.sampled_from([b"0", b"\0", b"5", b"7"]),
+    magic=st.sampled_from([b"ustar\x0000", b"ustar  \0", b"\0" * 8]),
+    prefix=st.sampled_from([b"", b"folder", b"\0later"]),
+    wrong=st.integers(0, 9),
+)
+def test_headers_are_what_tarfile_reads(
+    name: bytes, size: bytes, kind: bytes, magic: bytes, prefix: bytes, wrong: int
+) -> None:
+    block = bytearray(512)
+    for at, field in ((0, name), (124, size), (156, kind), (257, magic), (345, prefix), (148, b" " * 8)):
+        block[at : at + len(field)] = field
+    block[148:156] = b"%06o\0 " % (sum(block) + (wrong == 0))
+    facts = []
+    for reader in (tarfile.TarInfo, tars._Header):
+        try:
+            found = reader.frombuf(block, "utf-8", "surrogateescape")
+            facts.append((found.name, found.size, found.type, found.isreg()))
+        except tarfile.HeaderError as error:
+            facts.append((type(error).__name__, 0, b"", False))
+    assert facts[0] == facts[1]
 
 
 @settings(max_examples=60, deadline=None)

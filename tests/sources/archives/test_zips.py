@@ -130,6 +130,26 @@ def test_a_member_that_unpacks_to_more_than_it_promises(tmp_path: Path) -> None:
     assert kinds(table) == ["DecompressionBomb", b"good" * 99]
 
 
+def test_members_that_share_their_bytes(tmp_path: Path) -> None:
+    """The kernel of one member is that of all; so 10 MB unpack to a quarter of a petabyte."""
+    path = zipped(tmp_path / "x.zip", {"0.jpg": b"\0" * 5000, "1.jpg": b"one", "2.jpg": b"good"})
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 4)
+    data[entry + 42 : entry + 46] = struct.pack("<I", 10)
+    path.write_bytes(data)
+    assert kinds(planned(source(path))) == ["OverlappingMember", "OverlappingMember", b"good"]
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.jpg", b"a")
+        archive.writestr("b.jpg", b"b")
+        huge = archive.infolist()[1]
+        huge.file_size = huge.compress_size = (1 << 64) - 1
+    table = planned(source(tmp_path / "x.zip"))
+    assert kinds(table) == [b"a", "TooManyBytes"]
+
+
 def test_a_member_that_promises_too_much(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"a.jpg": b"\0" * 5000, "b.jpg": b"b"})
     patched(path, (struct.pack("<I", 5000), struct.pack("<I", 257 << 20)))

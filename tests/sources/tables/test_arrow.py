@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from cvbatch.errors import SourceError
 from cvbatch.sources.manifests import ManifestSource
-from tests.sources.shards import arrow, images, kinds, names, planned, source
+from tests.sources.shards import arrow, images, kinds, names, planned, saved, source
 
 CONTENTS: list[bytes | None] = [b"a", b"bb" * 500, None, b"", b"eeeee"]
 
@@ -33,6 +32,7 @@ def test_each_row_is_an_image(
     assert kinds(found) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
     assert kinds(found.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
     assert found["n"].to_pylist() == list(range(5))
+    assert found["d"].to_pylist() == list("xyxyx")
     if kind is None:
         assert found["image_path"].to_pylist() == ["p", None, None, None, None]
     raw = not packed and kind != pa.binary_view()
@@ -45,17 +45,6 @@ def test_feather(tmp_path: Path) -> None:
     for compression in ("lz4", "uncompressed"):
         feather.write_feather(table, str(tmp_path / "x.feather"), compression=compression)
         assert kinds(planned(source(tmp_path / "x.feather"))) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
-
-
-def saved(folder: Path, *shards: list[bytes]) -> None:
-    """What `Dataset.save_to_disk` writes."""
-    folder.mkdir(parents=True)
-    files = [f"data-{number:05d}-of-{len(shards):05d}.arrow" for number in range(len(shards))]
-    for name, contents in zip(files, shards, strict=True):
-        labels = pa.array(range(len(contents)), pa.int64())
-        arrow(folder / name, pa.table({"image": images(contents), "label": labels}), rows=2)
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in files]}))
-    (folder / "dataset_info.json").write_text("{}")
 
 
 def test_a_dataset_on_disk(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""What a bucket costs: fetching alone, listing, and whole runs, against the same files on disk.
+
+Usage: `python jobs/benchmark/buckets.py FOLDER PHOTOS KEYS`, with a folder for the server and the outputs, photos to
+upload, and how many keys to list. The server is the one of the tests, on loopback, on the same cores.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pyarrow as pa
+import s3fs
+from measuring import cvbatch, fresh
+
+from cvbatch.config import SourceConfig
+from cvbatch.sources import open_source
+from cvbatch.sources.fetching import fetches
+from cvbatch.storage.options import StorageOptions
+from tests.rigs.objects import ObjectServer, running_server
+
+_THREADS = 16
+_UNIT = 128
+_REPEATS = 3
+_LITE = ("--model", "efficientnet_lite0", "--set", "compute.precision=fp32")
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """The best of some rates: what disturbs only makes it slower."""
+    rates = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        work()
+        rates.append(count / (time.perf_counter() - began))
+    return max(rates)
+
+
+def fetching(server: ObjectServer, table: pa.Table) -> dict[str, float]:
+    """Images per second that come into memory, without decoding them."""
+    uris = table["image_uri"].to_pylist()
+    storage = StorageOptions(endpoint_url=server.endpoint)
+
+    def ours() -> None:
+        for start in range(0, table.num_rows, _UNIT):
+            for read in fetches(table.slice(start, _UNIT), storage):
+                read()
+
+    system = s3fs.S3FileSystem(client_kwargs={"endpoint_url": server.endpoint})
+
+    def loop() -> None:
+        for uri in uris:
+            system.cat_file(uri.removeprefix("s3://"))
+
+    client = server.client()
+
+    def limit() -> None:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            keys = [uri.removeprefix("s3://").partition("/")[::2] for uri in uris]
+            list(pool.map(lambda pair: client.get_object(Bucket=pair[0], Key=pair[1])["Body"].read(), keys))
+
+    return {
+        "cvbatch": rate(len(uris), ours),
+        "s3fs_loop": rate(len(uris), loop),
+        "botocore_16_threads": rate(len(uris), limit),
+    }
+
+
+def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
+    """The same with Ray Data, which decodes, too; its start is left out."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    system = pa.fs.S3FileSystem(
+        access_key=server.job.key, secret_key=server.job.secret, endpoint_override=server.endpoint, region="us-east-1"
+    )
+
+    def work() -> None:
+        images = ray.data.read_images(f"{bucket}/photos", filesystem=system, mode="RGB", size=(8, 8))
+        assert sum(bundle.num_rows() or 0 for bundle in images.iter_internal_ref_bundles()) == count
+
+    found = rate(count, work)
+    ray.shutdown()
+    return found
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    folder, photos, keys = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    files = sorted(photos.glob("*.jpg"))
+    with running_server(Path(tempfile.mkdtemp(dir=fresh_folder(folder)))) as server:
+        os.environ |= {**server.job.environment, "AWS_ENDPOINT_URL": server.endpoint}
+        images, out = server.make_bucket("images"), server.make_bucket()
+        client = server.client()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(
+                pool.map(
+                    lambda path: client.put_object(Bucket=images, Key=f"photos/{path.name}", Body=path.read_bytes()),
+                    files,
+                )
+            )
+            empty = [f"many/{number % 50:02d}/{number:06d}.jpg" for number in range(keys)]
+            list(pool.map(lambda key: client.put_object(Bucket=images, Key=key, Body=io.BytesIO(b"x")), empty))
+        config = SourceConfig(uri=f"s3://{images}/photos", endpoint_url=server.endpoint)
+        table = pa.concat_tables(open_source(config).chunks())
+        found: dict[str, Any] = {"images": len(files), "fetching": fetching(server, table), "keys": keys}
+        many = SourceConfig(uri=f"s3://{images}/many", endpoint_url=server.endpoint)
+        began = time.perf_counter()
+        assert sum(chunk.num_rows for chunk in open_source(many).chunks()) == keys
+        found["keys_per_second"] = keys / (time.perf_counter() - began)
+        found["disk"] = cvbatch(photos, folder / "out", *_LITE)
+        found["bucket"] = cvbatch(f"s3://{images}/photos", f"s3://{out}/run", *_LITE)
+        found["disk_again"] = cvbatch(photos, folder / "out", *_LITE)
+        found["fetching"]["ray_read_images"] = ray_read_images(server, images, len(files))
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def fresh_folder(folder: Path) -> Path:
+    """An empty folder for the server."""
+    server = fresh(folder / "server")
+    server.mkdir(parents=True)
+    return server
+
+
+if __name__ == "__main__":
+    main()

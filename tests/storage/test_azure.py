@@ -1,0 +1,52 @@
+"""The same on Azure, as its emulator sees it: what differs is the client underneath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import StorageError
+from cvbatch.storage.buckets import Bucket
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
+from cvbatch.storage.probes import check_create, may_delete
+from tests.rigs.azurite import PROGRAM, running_azurite
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="azurite is not installed")]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with running_azurite(tmp_path) as azurite:
+        azurite.make_container("photos")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", azurite.account)
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", azurite.key)
+        yield Bucket(Place.of("az://photos", StorageOptions(endpoint_url=azurite.endpoint)))
+
+
+def test_a_container_is_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    for key in ("a/1", "a/b c/2", "ab/3", "top"):
+        assert bucket.create(key, key.encode())
+        assert not bucket.create(key, b"other")
+        assert bucket.get(key).data == key.encode()
+    keys = [key for batch in bucket.list("a") for key in batch["key"].to_pylist()]
+    assert keys == ["a/1", "a/b c/2", "ab/3"]
+    assert [key for batch in bucket.list("", after="a/b c/2") for key in batch["key"].to_pylist()] == ["ab/3", "top"]
+    objects, folders = bucket.level("a/")
+    assert (objects["key"].to_pylist(), list(folders)) == (["a/1"], ["a/b c/"])
+    assert bucket.head("top").etag == bucket.get("top").etag
+    (tmp_path / "large").write_bytes(b"x" * (17 << 20))
+    bucket.upload("large", str(tmp_path / "large"))
+    with bucket.open("large") as file:
+        file.seek(-1, 2)
+        assert file.read() == b"x"
+    bucket.delete("top")
+    bucket.delete("top")
+    with pytest.raises(FileNotFoundError):
+        bucket.get("top")
+    check_create(bucket, "proof")
+    assert may_delete(bucket, "")
+    with pytest.raises(StorageError, match="cannot be used here"):
+        bucket.get("a//b")

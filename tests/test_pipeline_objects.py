@@ -1,0 +1,144 @@
+"""The whole way of a run whose output is a bucket, with an engine that needs no Ray, and the commands upon it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch import pipeline, predictions
+from cvbatch.cli import main
+from cvbatch.config import Job
+from cvbatch.errors import OutputError, RunError
+from cvbatch.pipeline import retry, run
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
+from cvbatch.writing import store as stores
+from tests.engines import FakeEngine
+from tests.rigs.faults import Fault, FaultProxy
+from tests.rigs.objects import ObjectServer
+from tests.samples import job, photos
+from tests.test_pipeline import Seen
+
+ROWS = 20
+NO_DELETE = Fault("status", status=403, method="DELETE", times=9999)
+"""As if the job had no right to."""
+
+
+class Output:
+    """One output in a bucket, over several starts."""
+
+    def __init__(self, folder: Path, bucket: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.source = photos(folder / "photos", ROWS)
+        self.uri, self.endpoint = f"s3://{bucket}/{folder.name}", endpoint
+        self.next: dict[str, Any] = {}
+        monkeypatch.setattr(pipeline, "Engine", self._engine)
+        monkeypatch.setattr(stores, "_PAUSE", 0)
+
+    def _engine(self, output: Place, pythonpath: str | None = None) -> FakeEngine:
+        engine = FakeEngine(output, unit_rows=4)
+        for name, value in self.next.items():
+            setattr(engine, name, value)
+        self.next = {}
+        return engine
+
+    def job(self, **storage: Any) -> Job:
+        output = {"uri": self.uri, "endpoint_url": self.endpoint, **storage}
+        return Job.model_validate({**job(self.source).model_dump(by_alias=True, exclude_unset=True), "output": output})
+
+    @property
+    def place(self) -> Place:
+        return Place.of(self.uri, StorageOptions(endpoint_url=self.endpoint))
+
+    def command(self, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, Any]:
+        code = main([name, self.uri, "--storage", f"endpoint_url={self.endpoint}", "--json", *more])
+        return code, json.loads(capsys.readouterr().out or "null")
+
+
+@pytest.fixture
+def output(
+    tmp_path: Path, out: str, as_job: ObjectServer, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> Output:
+    return Output(tmp_path, out, faults.endpoint, monkeypatch)
+
+
+def test_run_status_verify_retry_and_read(
+    output: Output, out: str, as_job: ObjectServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.next["failed"] = {7}
+    assert run(output.job(), Seen()).final
+    assert output.command(capsys, "status")[1]["finished"] is True
+    assert output.command(capsys, "verify")[0] == 0
+    assert run(output.job(region="us-east-1"), Seen()).epoch == 1, "the way to it is no part of what it is"
+    assert retry(output.place, "all", Seen()).epoch == 2
+    code, verdict = output.command(capsys, "verify", "--deep")
+    assert (code, verdict["proven"], verdict["errors"]) == (0, True, 0)
+    frame = predictions.read(output.uri, storage={"endpoint_url": output.endpoint})
+    assert frame["row_id"].tolist() == list(range(ROWS))
+    assert predictions.open_dataset(output.place).count_rows() == ROWS
+    content = as_job.content(out, output.place.key)
+    secrets = [who.secret.encode() for who in (as_job.admin, as_job.job)]
+    assert not any(secret in data for data in content.values() for secret in secrets)
+
+
+def test_an_interrupted_run_goes_on(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    output.next["after_unit"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(output.job(), Seen())
+    assert output.command(capsys, "status")[1]["finished"] is False
+    run(output.job(), Seen())
+    assert output.command(capsys, "verify")[0] == 0
+
+
+def test_storms_and_lost_answers_lose_and_double_nothing(
+    output: Output, faults: FaultProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storm = [Fault("status", status=503, times=3), Fault("lost", method="PUT", path="log/", times=3)]
+    storm += [Fault("lost", method="PUT", path="data/", times=2), Fault("reset", method="GET", after=40, times=3)]
+    with faults.doing(*storm):
+        assert run(output.job(), Seen()).final
+        assert [fault.times for fault in storm] == [0, 0, 0, 0]
+    code, verdict = output.command(capsys, "verify", "--deep")
+    assert (code, verdict["strays"]) == (0, [])
+
+
+def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Output, faults: FaultProxy) -> None:
+    with faults.doing(NO_DELETE):
+        output.next["failed"] = {7}
+        assert run(output.job(), Seen()).final
+        assert run(output.job(), Seen()).epoch == 1
+        for change in (lambda: retry(output.place, "all", Seen()), lambda: run(output.job(), Seen(), refresh=True)):
+            with pytest.raises(OutputError, match="takes the right to delete"):
+                change()
+    assert retry(output.place, "all", Seen()).epoch == 2
+
+
+def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
+    output: Output, out: str, as_job: ObjectServer, faults: FaultProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stray = f"data/e00000001-{'f' * 32}.parquet"
+    with faults.doing(NO_DELETE):
+        output.next["after_unit"] = lambda: as_job.put(out, {f"{output.place.key}/{stray}": b"late"})
+        with pytest.raises(RunError, match=f"remove {stray}; then the same command ends the run"):
+            run(output.job(), Seen())
+        assert main(["verify", output.uri, "--storage", f"endpoint_url={output.endpoint}"]) == 1
+        assert "ob may not" in capsys.readouterr().out
+        with contextlib.closing(as_job.client()) as operator:
+            operator.delete_object(Bucket=out, Key=f"{output.place.key}/{stray}")
+        assert run(output.job(), Seen()).epoch == 1
+        assert output.command(capsys, "verify")[0] == 0
+
+
+def test_a_service_without_the_condition_is_refused_before_any_listing(output: Output, faults: FaultProxy) -> None:
+    with (
+        faults.doing(Fault("answer", method="PUT", path="created-once", times=2)),
+        pytest.raises(OutputError, match="ignores If-None-Match"),
+    ):
+        run(output.job(), Seen())
+    assert not [request for request in faults.requests if "plan/" in request.path]
