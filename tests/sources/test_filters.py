@@ -34,6 +34,16 @@ def listed(uri: str, **options: Any) -> tuple[list[str], dict[str, int]]:
     return sorted(uris), counts[0]
 
 
+def tar(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Files of the sizes above, and a text."""
@@ -51,6 +61,9 @@ def bucket(object_server: ObjectServer) -> Iterator[str]:
     name = object_server.make_bucket("images")
     content = {f"photos/{key}": b"x" * size for key, size in SIZES.items()}
     object_server.put(name, {**content, "photos/thumbs/note.txt": b"x"})
+    object_server.put(
+        name, {"shards/s.tar": tar({"a/1.jpg": b"x" * 5, "a/2.jpg": b"x" * 50, "thumbs/3.jpg": b"x" * 50})}
+    )
     yield f"s3://{name}/photos/"
     object_server.empty(name)
 
@@ -92,6 +105,14 @@ def test_objects_by_their_time(bucket: str, as_job: ObjectServer) -> None:
     assert (uris, skipped) == ([], {".txt": 1, "before modified_since": 5})
 
 
+def test_archives_in_a_bucket(bucket: str, as_job: ObjectServer) -> None:
+    shards = bucket.replace("/photos/", "/shards/")
+    uris, skipped = listed(shards, endpoint_url=as_job.endpoint, min_bytes=6, exclude=["thumbs"], modified_since=OLD)
+    assert (uris, skipped) == ([f"{shards}s.tar#a/2.jpg"], {"below min_bytes": 1, "excluded": 1})
+    uris, skipped = listed(shards, endpoint_url=as_job.endpoint, modified_since="2100-01-01")
+    assert (uris, skipped) == ([], {"before modified_since": 1})
+
+
 def test_globs_count_from_their_first_open_part(folder: str) -> None:
     uris, skipped = listed(f"{folder}/a/**/*.jpg", exclude=["thumbs/deep"])
     assert (uris, skipped) == ([f"{folder}/a/large.jpg", f"{folder}/a/small.jpg"], {"excluded": 1})
@@ -131,17 +152,9 @@ def test_what_is_not_known_is_no_reason(folder: str) -> None:
     assert uris == [f"{folder}/broken.jpg", f"{folder}/pipe.jpg"]
 
 
-def make_tar(path: Path, members: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-
-
 def test_members_of_archives(tmp_path: Path) -> None:
     members = {"a/1.jpg": 5, "a/2.jpg": 50, "thumbs/3.jpg": 50, "b/4.jpg": 500}
-    make_tar(tmp_path / "s.tar", {name: b"x" * size for name, size in members.items()})
+    (tmp_path / "s.tar").write_bytes(tar({name: b"x" * size for name, size in members.items()}))
     shard = f"{tmp_path}/s.tar"
     assert listed(str(tmp_path), min_bytes=6, max_bytes=100, exclude=["thumbs/*"]) == (
         [f"{shard}#a/2.jpg"],
@@ -154,7 +167,7 @@ def test_members_of_archives(tmp_path: Path) -> None:
 
 def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        make_tar(tmp_path / f"{name}.tar", {"1.jpg": b"x", "1.json": b'{"from": "%b"}' % name.encode(), "2.jpg": b"x"})
+        (tmp_path / f"{name}.tar").write_bytes(tar({"1.jpg": b"x", "2.jpg": b"x"}))
     at = nanoseconds(OLD)
     os.utime(tmp_path / "old.tar", ns=(at, at))
     uris, skipped = listed(str(tmp_path), modified_since="2021-01-01")
@@ -167,7 +180,7 @@ def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
 def test_what_is_left_out_decides_nothing(tmp_path: Path) -> None:
     """The columns that come along are those of the first container that is not left out."""
     (tmp_path / "a.jpg").write_bytes(b"x")
-    make_tar(tmp_path / "b.tar", {"1.jpg": b"xx", "1.json": b'{"place": "here"}'})
+    (tmp_path / "b.tar").write_bytes(tar({"1.jpg": b"xx", "1.json": b'{"place": "here"}'}))
     source = open_source(SourceConfig(uri=str(tmp_path), min_bytes=2))
     assert source.carried == pa.schema([("place", pa.string())])
     assert pa.concat_tables(source.chunks())["place"].to_pylist() == ["here"]
