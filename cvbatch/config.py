@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cvbatch.complaints import explain
 from cvbatch.errors import JobError
 from cvbatch.locations import local_path
+from cvbatch.overrides import merge, put
+from cvbatch.quantities import Bytes, Duration, Moment
+from cvbatch.storage.hosts import HttpOptions
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 from cvbatch.storage.places import Place, is_object_uri, redacted
+from cvbatch.storage.reach import Reach
 
 Task = Literal["classification", "detection", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
@@ -23,21 +27,6 @@ DEFAULT_WEIGHTS = "DEFAULT"
 
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, Field(gt=0, strict=True)]
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-
-
-def _seconds(value: Any) -> Any:
-    """`8h` as seconds; numbers are seconds already."""
-    if not isinstance(value, str):
-        return value
-    parts = _DURATION.findall(value)
-    if not parts or _DURATION.sub("", value).strip():
-        raise ValueError(f"expected a time such as 8h, 90m or 1h 30m, got {value!r}")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-_Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, strict=True)]
 
 
 class _Section(BaseModel):
@@ -88,9 +77,33 @@ class SourceConfig(_StorageSection):
     """Take only the first so many images."""
     max_pixels: _Count = 178_000_000
     """Images whose header promises more are error rows."""
+    min_bytes: Bytes | None = None
+    """Files, objects and members with fewer bytes are left out; `10kB` is 10,000, `10KiB` is 10,240."""
+    max_bytes: Bytes | None = None
+    """Those with more are left out; where that only shows when they are fetched, they are error rows."""
+    modified_since: Moment | None = None
+    """Files, objects and containers that were changed before are left out; UTC where no time zone is given."""
+    exclude: tuple[_Text, ...] = ()
+    """Globs of what is left out: `thumbs` is any folder or file of this name, `2019/**/*.png` begins at the source."""
+    http_hosts: tuple[str, ...] = ()
+    """Hosts whose http(s) images a manifest may name: `example.org`, `*.example.org`, `example.org:8443`."""
+    http_private: bool = False
+    """Dangerous: these hosts may be in private networks, or this machine; whoever writes the manifest looks there."""
+
+    @property
+    def reach(self) -> Reach:
+        """How its images are got."""
+        return Reach(self.storage, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
+
+    @field_validator("http_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return HttpOptions(value).hosts
 
     @model_validator(mode="after")
-    def _holds_no_secret(self) -> SourceConfig:
+    def _is_possible(self) -> SourceConfig:
+        if self.min_bytes and self.max_bytes and self.min_bytes > self.max_bytes:
+            raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
         if is_object_uri(self.uri):
             _checked(self.uri, self)
         elif redacted(self.uri) != self.uri and local_path(self.uri) is None:
@@ -98,7 +111,7 @@ class SourceConfig(_StorageSection):
         return self
 
 
-_LATER = ("metadata", "image_column", "uri_column")
+_LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "modified_since", "exclude")
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 
@@ -161,13 +174,13 @@ class ComputeConfig(_Section):
     """Processes that hold the models."""
     max_error_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
     """Stop when more than this share of a start's rows, after the first 1,000, are errors."""
-    stop_after: _Duration | None = None
+    stop_after: Duration | None = None
     """End in a clean commit after so long, such as `8h` or `90m`."""
     max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
     """End in a clean commit when a start has cost so much; needs `price_per_node_hour`."""
     price_per_node_hour: Annotated[float, Field(gt=0, strict=True)] | None = None
     """What one node costs in an hour, in any currency."""
-    stalled_after: _Duration = 600.0
+    stalled_after: Duration = 600.0
     """Give up on units that have not moved for so long, and try them again in smaller pieces."""
 
     @model_validator(mode="after")
@@ -213,13 +226,13 @@ class Job(_Section):
         """What must stay the same for two starts to be the same run.
 
         Returns:
-            Plain JSON data: the source at its absolute location without its limit and the way to it, the models, the
-            precision as asked.
+            Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
+            may be asked, the models, the precision as asked.
         """
-        source = self.source.model_dump(mode="json", exclude={"limit", *OPTION_NAMES})
+        source = self.source.model_dump(mode="json", exclude={"limit", "http_hosts", "http_private", *OPTION_NAMES})
         source["uri"] = local_path(self.source.uri) or self.source.uri
         for name in _LATER:
-            if source[name] == SourceConfig.model_fields[name].default:
+            if getattr(self.source, name) == SourceConfig.model_fields[name].default:
                 del source[name]
         return {
             "source": source,
@@ -251,52 +264,11 @@ def load_job(
             raise JobError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(data, dict):
             raise JobError(f"{path}: expected a mapping with source, models and output, got {type(data).__name__}")
-    data = _merge({key: value for key, value in data.items() if value is not None}, defaults or {})
+    data = merge({key: value for key, value in data.items() if value is not None}, defaults or {})
     for override in overrides:
-        _set(data, override)
+        put(data, override)
     try:
         return Job.model_validate(data)
     except ValidationError as error:
         where = f"{path}: " if path else ""
         raise JobError(where + "; ".join(explain(error.errors(), Job))) from None
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _set(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise JobError(f"--set {override}: expected KEY=VALUE, such as compute.precision=fp32")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise JobError(f"--set {override}: {text!r} is not a YAML value") from None
-    *parents, last = key.split(".")
-    node: Any = data
-    for part in parents:
-        node = _step(node, part, override)
-    if isinstance(node, list):
-        _step(node, last, override)
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise JobError(f"--set {override}: {'.'.join(parents)} is {node!r}, not a mapping or a list")
-
-
-def _step(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        if part.isdecimal() and int(part) < len(node):
-            return node[int(part)]
-        raise JobError(f"--set {override}: expected a list position below {len(node)}, got {part!r}")
-    if isinstance(node, dict):
-        if node.get(part) is None:
-            node[part] = {}
-        return node[part]
-    raise JobError(f"--set {override}: nothing lies below {part!r}")

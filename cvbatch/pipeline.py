@@ -86,7 +86,7 @@ def run(
         with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
             extend(log, plan, job, source)
             if refresh:
-                update(log, plan, source, job.source.limit, job.source.storage)
+                update(log, plan, source, job.source.limit, job.source.reach)
             watcher.planned(log.state)
             for written in compute(engine, log, plan, lambda: log.state.accepted.missing(log.state.planned)):
                 session.took(written, log.commit(file for each in written for file in each.files))

@@ -20,6 +20,8 @@ LAYERS = (
         "config",
         "complaints",
         "locations",
+        "overrides",
+        "quantities",
         "storage",
         "versions",
         "views",

@@ -231,10 +231,42 @@ def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytes
     assert not {"metadata", "image_column", "uri_column"} & set(here["source"]), "runs of earlier versions go on"
     assert here == job("photos", metadata="auto").identity()
     assert job("photos", metadata="off", image_column="x").identity() != here
+    later = {"min_bytes", "max_bytes", "modified_since", "exclude", "http_hosts", "http_private"}
+    assert not later & set(here["source"]), "as above"
+    assert here == job("photos", http_hosts=["example.org"], http_private=True).identity(), "a way, not a source"
+    for filters in ({"min_bytes": "1kB"}, {"max_bytes": 5}, {"modified_since": "2024-05-31"}, {"exclude": ["thumbs"]}):
+        asked = job("photos", **filters)
+        assert asked.identity() != here
+        assert Job.model_validate(asked.model_dump(mode="json", by_alias=True)).identity() == asked.identity()
+    assert job("p", min_bytes="1kB").identity() == job("p", min_bytes=1000).identity()
+    same = [job("p", modified_since=when).identity() for when in ("2024-05-31", "2024-05-31T02:00:00+02:00")]
+    assert same[0] == same[1]
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert here != job("photos").identity()
     assert job("s3://bucket/a").identity()["source"]["uri"] == "s3://bucket/a"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("min_bytes=20", "source.min_bytes: expected a size such as 20MB, 512KiB or 100000, got '20'"),
+        ("max_bytes=0", "source.max_bytes: expected more than 0, got 0"),
+        ("modified_since=soon", "source.modified_since: expected a date such as 2024-05-31"),
+        ("modified_since=2024", "source.modified_since: expected a date such as 2024-05-31, got 2024"),
+        ("http_hosts=example.org", "source.http_hosts: expected a list, got 'example.org'"),
+        ("http_hosts=['https://example.org']", "source.http_hosts: expected hosts such as example.org"),
+        ("exclude=thumbs", "source.exclude: expected a list, got 'thumbs'"),
+        ("max_byte=3", "source.max_byte: unknown key; did you mean 'max_bytes'?"),
+    ],
+)
+def test_filters_and_hosts_are_checked(job_file: Any, option: str, message: str) -> None:
+    value = "'20'" if option == "min_bytes=20" else option.partition("=")[2]
+    assert wrong(job_file(GOOD), f"source.{option.partition('=')[0]}={value}").startswith(message)
+
+
+def test_a_smallest_size_above_the_largest(job_file: Any) -> None:
+    assert "expected min_bytes up to max_bytes" in wrong(job_file(GOOD), "source.min_bytes=2", "source.max_bytes=1")
 
 
 def test_sections_are_frozen() -> None:

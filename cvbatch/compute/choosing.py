@@ -37,7 +37,7 @@ class Asked:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
-        decode = DecodeOptions(views, source.max_pixels, source.exif, source.storage)
+        decode = DecodeOptions(views, source.max_pixels, source.exif, source.reach)
         return Asked(tuple(models), decode, job.compute)
 
 

@@ -18,10 +18,9 @@ from cvbatch.decode import Decoded, decode
 from cvbatch.errors import RowError, attempt
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
-from cvbatch.sources.blobs import NEARBY
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetching import fetches
-from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.reach import DISK, Reach
 from cvbatch.views import View, apply, enough
 from cvbatch.writing.files import CHANGED, MEASURES
 
@@ -41,8 +40,8 @@ class DecodeOptions:
     """The distinct preprocessings of the job; one array each."""
     max_pixels: int
     exif: bool = False
-    storage: StorageOptions = NEARBY
-    """How to get to objects."""
+    reach: Reach = DISK
+    """How images are got."""
     scaled: bool = False
     """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
 
@@ -81,7 +80,7 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
     _give_way()
     carried = [name for name in rows.column_names if name not in INTERNAL]
     changed = np.zeros(rows.num_rows)
-    reads = fetches(rows, options.storage, lambda at: changed.__setitem__(at, 1.0))
+    reads = fetches(rows, options.reach, lambda at: changed.__setitem__(at, 1.0))
     table = _decode_all(rows.select(carried), [partial(_fetch, read) for read in reads], options)
     return table.append_column(_CHANGED, pa.array(changed))
 

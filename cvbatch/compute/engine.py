@@ -113,7 +113,7 @@ class Engine:
         asked, store = Asked.of(job, models), open_store(self._output)
         sample = partial(read_sample, store, all_parts(plan, state))
         if is_object_uri(job.source.uri):
-            check_access(sample(_TRIED), job.source.storage)
+            check_access(sample(_TRIED), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(

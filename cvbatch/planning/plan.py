@@ -18,6 +18,7 @@ from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ROW_ID, predictions_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, SPAN, Source, known_as
+from cvbatch.sources.filters import REASONS
 from cvbatch.storage.places import Place
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import Range
@@ -272,4 +273,5 @@ def _skipped_note(source: Source) -> str:
     if not skipped:
         return ""
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
-    return f" (other files skipped: {kinds}; source.extensions: any takes all)"
+    hint = "" if skipped.keys() <= set(REASONS) else "; source.extensions: any takes all"
+    return f" (other files skipped: {kinds}{hint})"

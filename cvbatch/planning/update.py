@@ -18,10 +18,9 @@ from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
 from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
-from cvbatch.sources.blobs import NEARBY
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
 from cvbatch.sources.fetching import Fetch, fetches
-from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.reach import DISK, Reach
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import RowRanges, ranges_of
@@ -32,7 +31,7 @@ _CERTAIN: Final = "_certain"
 _Flags = npt.NDArray[np.bool_]
 
 
-def update(log: Log, plan: Plan, source: Source, limit: int | None = None, storage: StorageOptions = NEARBY) -> None:
+def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach: Reach = DISK) -> None:
     """List the source again, and plan what is new or changed; the log must be open.
 
     An image is changed when the size or the time of its file is another, and its content, too, or what comes along
@@ -43,7 +42,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, stora
         plan: The plan so far.
         source: Listed again.
         limit: Plan at most so many rows in all.
-        storage: How to get to objects.
+        reach: How to get at the images, to compare their content.
 
     Raises:
         SourceError: If a manifest has other columns than it had.
@@ -63,7 +62,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, stora
         certain = different if source.numbered else beside
         found = chunk.filter(pa.array(different)).append_column(_CERTAIN, pa.array(certain[different]))
         changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend(log, new, _changed_parts(log, pa.concat_tables(changed), storage), limit)
+    _extend(log, new, _changed_parts(log, pa.concat_tables(changed), reach), limit)
     unseen = ~seen & ~_below(planned, source.listing.unreadable)
     gone, back = ranges_of(np.flatnonzero(unseen & ~removed)), ranges_of(np.flatnonzero(seen & removed))
     if gone or back:
@@ -160,11 +159,11 @@ def _spread_out(table: pa.Table) -> pa.Table:
     return table
 
 
-def _changed_parts(log: Log, changed: pa.Table, storage: StorageOptions) -> list[Part]:
+def _changed_parts(log: Log, changed: pa.Table, reach: Reach) -> list[Part]:
     sure, maybe = (
         changed.filter(flags).drop_columns([_CERTAIN]) for flags in (pc.field(_CERTAIN), ~pc.field(_CERTAIN))
     )
-    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe, storage)))])
+    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe, reach)))])
     if not changed.num_rows:
         return []
     changed = changed.sort_by(ROW_ID)
@@ -174,7 +173,7 @@ def _changed_parts(log: Log, changed: pa.Table, storage: StorageOptions) -> list
     ]
 
 
-def _other_content(log: Log, changed: pa.Table, storage: StorageOptions) -> _Flags:
+def _other_content(log: Log, changed: pa.Table, reach: Reach) -> _Flags:
     """Which images have another content than when they were labelled; also those that were errors.
 
     An error that could be read keeps its row of the plan only if that still says where the image lies.
@@ -183,7 +182,7 @@ def _other_content(log: Log, changed: pa.Table, storage: StorageOptions) -> _Fla
     now = list[str | None]()
     with ThreadPoolExecutor(_THREADS) as pool:
         for piece in pieces(changed):
-            now += pool.map(_hash, fetches(piece, storage))
+            now += pool.map(_hash, fetches(piece, reach))
     rows = zip(changed[ROW_ID].to_pylist(), now, pc.is_valid(changed[SPAN]).to_pylist(), strict=True)
     flags = []
     for row, sha, in_container in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import weakref
@@ -14,6 +15,7 @@ from cvbatch.locations import local_path
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import Source
 from cvbatch.sources.files import FileSource
+from cvbatch.sources.filters import Filters
 from cvbatch.sources.manifests import ManifestSource, is_manifest, is_remote_manifest
 from cvbatch.sources.objects import ObjectSource
 from cvbatch.sources.remote import download
@@ -31,7 +33,7 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
     Raises:
         SourceError: If it is not there or of a kind that is not known.
     """
-    suffixes = Suffixes(config.extensions)
+    suffixes, filters = Suffixes(config.extensions), Filters.of(config)
     containers = Containers(
         suffixes,
         metadata=config.metadata == "auto",
@@ -39,35 +41,44 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
         rename=config.rename,
         carried=carried,
         storage=config.storage,
+        filters=filters,
     )
     path = local_path(config.uri)
     if path is None and is_object_uri(config.uri):
-        return _in_bucket(config, suffixes, containers)
+        return _in_bucket(config, suffixes, containers, filters)
     if path is None:
         scheme = config.uri.partition("://")[0]
         raise SourceError(
             f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest, or one of a bucket"
         )
     if not os.path.isdir(path) and is_manifest(path, config.uri_column, config.image_column):
-        return ManifestSource(path, config.rename, config.uri_column)
-    return FileSource(path, suffixes, containers)
+        return _manifest(config, path)
+    return FileSource(path, suffixes, containers, filters)
 
 
-def _in_bucket(config: SourceConfig, suffixes: Suffixes, containers: Containers) -> Source:
+def _in_bucket(config: SourceConfig, suffixes: Suffixes, containers: Containers, filters: Filters) -> Source:
     place = Place.of(config.uri, config.storage)
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
-        return _manifest(place, config) if manifest else ObjectSource(place, suffixes, containers)
+        return _copied(place, config) if manifest else ObjectSource(place, suffixes, containers, filters)
     except ImageError as error:
         raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
 
 
-def _manifest(place: Place, config: SourceConfig) -> Source:
+def _copied(place: Place, config: SourceConfig) -> Source:
     # a manifest is read more than once, and its readers want a file
-    folder = tempfile.TemporaryDirectory(prefix="cvbatch-")
-    copy = os.path.join(folder.name, os.path.basename(place.key))
-    with open(copy, "wb") as file:
-        download(os.fsencode(place.uri), place.options, file)
-    source = ManifestSource(copy, config.rename, config.uri_column, named=place.uri)
-    weakref.finalize(source, folder.cleanup)
-    return source
+    with contextlib.ExitStack() as on_failure:
+        folder = on_failure.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
+        copy = os.path.join(folder, os.path.basename(place.key))
+        with open(copy, "wb") as file:
+            download(os.fsencode(place.uri), place.options, file)
+        source = _manifest(config, copy, named=place.uri)
+        weakref.finalize(source, on_failure.pop_all().close)
+        return source
+
+
+def _manifest(config: SourceConfig, path: str, *, named: str | None = None) -> ManifestSource:
+    given = [name for name in ("min_bytes", "modified_since", "exclude") if getattr(config, name)]
+    if given:
+        raise SourceError(f"source.{given[0]}: a manifest takes every line; leave it out, or the lines")
+    return ManifestSource(path, config.rename, config.uri_column, named=named)

@@ -12,6 +12,7 @@ from cvbatch.sources.archives.listing import ARCHIVE_SUFFIXES, Archive
 from cvbatch.sources.blobs import NEARBY, Blob, open_blob
 from cvbatch.sources.carrying import new_names
 from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable
+from cvbatch.sources.filters import NO_FILTERS, Filters
 from cvbatch.sources.suffixes import Suffixes
 from cvbatch.sources.tables.listing import TABLE_SUFFIXES, ImageTable
 from cvbatch.storage.options import StorageOptions
@@ -44,6 +45,7 @@ class Containers:
         rename: New names for the columns that come along, old name to new name.
         carried: The columns, under their new names, where they were decided before.
         storage: How to get to objects.
+        filters: Which members are left out.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Containers:
         rename: Mapping[str, str] | None = None,
         carried: pa.Schema | None = None,
         storage: StorageOptions = NEARBY,
+        filters: Filters = NO_FILTERS,
     ) -> None:
+        self._filters = filters
         self._storage = storage
         self.carried = carried
         self._suffixes = suffixes
@@ -111,7 +115,7 @@ class Containers:
             if isinstance(piece, RowError):
                 pieces = piece
             elif piece.num_rows:
-                yield piece.rename_columns(names)
+                yield self._filters.kept(piece.rename_columns(names), listing, within=location)
         listing.unreadable[readable(location)] = pieces.message
 
     def _open(self, location: bytes) -> Container:

@@ -140,12 +140,19 @@ def known_as(entries: pa.Table) -> list[bytes]:
     ]
 
 
-def entry_table(paths: list[bytes], sizes: list[int | None], modified: list[int | None]) -> pa.Table:
-    """Build a chunk from absolute paths, sizes in bytes and times in nanoseconds."""
+def entry_table(
+    paths: list[bytes],
+    sizes: list[int | None],
+    modified: list[int | None],
+    refused: Sequence[str | None] | None = None,
+) -> pa.Table:
+    """Build a chunk from absolute paths, sizes in bytes, times in nanoseconds, and why one is never read."""
     uris = [readable(path) for path in paths]
     exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
-    absent = pa.nulls(len(paths), pa.string()), pa.nulls(len(paths), pa.struct(SPAN_FIELDS))
-    return _table(uris, sizes, exact, modified, *absent)
+    spans = pa.nulls(len(paths), pa.struct(SPAN_FIELDS))
+    if refused is not None and any(refused):
+        spans = pa.array([why and {"how": "", "refused": why} for why in refused], pa.struct(SPAN_FIELDS))
+    return _table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.string()), spans)
 
 
 def object_table(root: str, objects: pa.Table) -> pa.Table:

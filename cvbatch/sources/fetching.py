@@ -13,14 +13,15 @@ from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
-from cvbatch.sources.blobs import NEARBY, OpenedOnce
+from cvbatch.sources.blobs import OpenedOnce
 from cvbatch.sources.entries import ETAG, Span, exact_paths, spans
-from cvbatch.sources.fetch import read_local
+from cvbatch.sources.fetch import read_local, too_large
 from cvbatch.sources.remote import DENIED, Ahead, is_remote
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
 from cvbatch.sources.tables.reading import Ranges, Rows
-from cvbatch.storage.options import StorageOptions
+from cvbatch.sources.targets import SECRET_IN_URI, SECRET_MESSAGE, is_http
+from cvbatch.storage.reach import DISK, Reach
 
 Changed = Callable[[int], None]
 Fetch = Callable[[], bytes]
@@ -51,58 +52,63 @@ _READERS: Final[dict[str, type[_Reader]]] = {
     RANGE: Ranges,
 }
 """Who reads a span, by its `how`."""
+_REFUSALS: Final = {**REFUSALS, SECRET_IN_URI: SECRET_MESSAGE}
 
 
-def fetches(rows: pa.Table, storage: StorageOptions = NEARBY, changed: Changed = lambda at: None) -> list[Fetch]:
-    """Say for each row how its bytes are fetched; objects of a bucket are under way from then on.
+def fetches(rows: pa.Table, reach: Reach = DISK, changed: Changed = lambda at: None) -> list[Fetch]:
+    """Say for each row how its bytes are fetched; what is not on a disk is under way from then on.
 
     Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
 
     Args:
         rows: Rows of the plan.
-        storage: How to get to objects.
+        reach: How to get there, and what is too large.
         changed: Told of the positions of objects that are other versions than were planned.
     """
-    ahead = Ahead(storage)
+    ahead = Ahead(reach)
     wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
     found = list[Fetch]()
     etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
     lengths = rows["image_bytes"].to_pylist()
     for at, (path, span, length, etag) in enumerate(zip(exact_paths(rows), spans(rows), lengths, etags, strict=True)):
         if span is None:
-            found.append(
-                ahead.fetch(path, etag, partial(changed, at)) if is_remote(path) else partial(read_local, path)
-            )
+            if is_remote(path) or is_http(path):
+                found.append(ahead.fetch(path, etag, partial(changed, at)))
+            else:
+                found.append(partial(read_local, path, max_bytes=reach.max_bytes))
         elif span.refused is not None:
             found.append(partial(_refuse, span.refused))
         else:
             # its reader is made when all that is wanted of the container is known
             together = wanted.setdefault((path, _READERS[span.how]), [])
-            found.append(partial(_read, readers, (path, _READERS[span.how]), len(together)))
+            found.append(partial(_read, readers, (path, _READERS[span.how]), len(together), reach.max_bytes))
             together.append((span, length))
-    readers.update({key: key[1](OpenedOnce(key[0], storage), together) for key, together in wanted.items()})
+    readers.update({key: key[1](OpenedOnce(key[0], reach.storage), together) for key, together in wanted.items()})
     return found
 
 
-def check_access(rows: pa.Table, storage: StorageOptions) -> None:
+def check_access(rows: pa.Table, reach: Reach) -> None:
     """Refuse a source of which nothing may be read, before anything is started.
 
     Args:
         rows: Some rows of the plan.
-        storage: How to get to objects.
+        reach: How to get there.
 
     Raises:
         SourceError: If all of them are refused.
     """
-    refused = [answer for answer in (attempt("fetch", read) for read in fetches(rows, storage))]
+    refused = [answer for answer in (attempt("fetch", read) for read in fetches(rows, reach))]
     if refused and all(isinstance(answer, RowError) and answer.type == DENIED for answer in refused):
         assert isinstance(refused[0], RowError), "see above"
         raise SourceError(f"{refused[0].message}; none of {len(refused)} images tried may be read")
 
 
-def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int) -> bytes:
-    return readers[key].read(at)
+def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int, max_bytes: int | None) -> bytes:
+    data = readers[key].read(at)
+    if max_bytes is not None and len(data) > max_bytes:
+        raise too_large(len(data), max_bytes)
+    return data
 
 
 def _refuse(kind: str) -> bytes:
-    raise ImageError(kind, REFUSALS[kind])
+    raise ImageError(kind, _REFUSALS[kind])

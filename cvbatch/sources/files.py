@@ -12,6 +12,7 @@ import pyarrow as pa
 from cvbatch.errors import SourceError
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable, regrouped
+from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters
 from cvbatch.sources.patterns import ANY_DEPTH, Pattern, States
 from cvbatch.sources.suffixes import Suffixes, counted_as
 
@@ -26,6 +27,7 @@ class FileSource:
         path: An absolute path or a glob pattern.
         suffixes: What is an image; by default the known image suffixes.
         containers: How archives and tables are opened; by default with all their columns.
+        filters: What is left out; by default nothing.
 
     Raises:
         SourceError: If it is not there, or its first container has columns that cannot come along.
@@ -33,8 +35,16 @@ class FileSource:
 
     numbered = False
 
-    def __init__(self, path: str, suffixes: Suffixes | None = None, containers: Containers | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        suffixes: Suffixes | None = None,
+        containers: Containers | None = None,
+        filters: Filters = NO_FILTERS,
+    ) -> None:
         self.path = os.fsencode(path)
+        self._top = _top(self.path)
+        self._filters = filters
         self.listing = Listing()
         self._suffixes = suffixes or Suffixes()
         self._containers = containers or Containers(self._suffixes)
@@ -58,6 +68,10 @@ class FileSource:
                 paths = []
             if holds:
                 fact = _stat(found)
+                why = self._refuse(fact, holds=True)
+                if why is not None:
+                    self.listing.skipped[why] += 1
+                    continue
                 yield from self._containers.pieces(found, fact and fact.st_mtime_ns, self.listing)
         if paths:
             yield self._chunk(paths)
@@ -66,20 +80,30 @@ class FileSource:
         facts = list(map(_stat, paths))
         sizes = [fact.st_size if fact and stat.S_ISREG(fact.st_mode) else None for fact in facts]
         chunk = entry_table(paths, sizes, [fact.st_mtime_ns if fact else None for fact in facts])
+        chunk = self._filters.kept(chunk, self.listing)
         for column in self.carried:
-            chunk = chunk.append_column(column, pa.nulls(len(paths), column.type))
+            chunk = chunk.append_column(column, pa.nulls(chunk.num_rows, column.type))
         return chunk
 
     def _decided(self) -> pa.Schema:
         """The columns that come along: the first image of the source decides, or the container that it lies in."""
         if self._containers.carried is None:
             for found in self._files():
-                if self._containers.decide(found if self._containers.holds(found) else None):
+                holds = self._containers.holds(found)
+                if self._filters != NO_FILTERS and self._refuse(_stat(found), holds=holds) is not None:
+                    continue
+                if self._containers.decide(found if holds else None):
                     break
             else:
                 self._containers.decide(None)
         assert self._containers.carried is not None, "plain images decide, too"
         return self._containers.carried
+
+    def _refuse(self, fact: os.stat_result | None, *, holds: bool) -> str | None:
+        """Why a file is left out; of a container only the time counts, and the sizes of its members."""
+        if fact is None:
+            return None
+        return self._filters.refuse(None if holds else fact.st_size, fact.st_mtime_ns)
 
     def _files(self) -> Iterator[bytes]:
         self.listing.clear()
@@ -103,7 +127,7 @@ class FileSource:
 
     def _walk(self, start: bytes) -> Iterator[bytes]:
         if not os.path.isdir(start):
-            if self._wanted(os.path.basename(start)):
+            if self._wanted(start):
                 yield start
             return
         pending = [(start, self._pattern.start)]
@@ -129,7 +153,7 @@ class FileSource:
             if _is_folder(entry):
                 if below := self._pattern.below(states, entry.name):
                     folders.append((entry.path, below))
-            elif self._pattern.takes(states, entry.name) and self._wanted(entry.name):
+            elif self._pattern.takes(states, entry.name) and self._wanted(entry.path):
                 files.append(entry.path)
         return files, folders
 
@@ -144,11 +168,24 @@ class FileSource:
         self._seen.add(key)
         return True
 
-    def _wanted(self, name: bytes) -> bool:
-        if self._suffixes.take(name) or self._containers.holds(name):
-            return True
-        self.listing.skipped[counted_as(name)] += 1
-        return False
+    def _wanted(self, path: bytes) -> bool:
+        name = os.path.basename(path)
+        if not self._suffixes.take(name) and not self._containers.holds(name):
+            self.listing.skipped[counted_as(name)] += 1
+            return False
+        if self._filters.exclude and self._filters.excludes(path.removeprefix(self._top)):
+            self.listing.skipped[EXCLUDED] += 1
+            return False
+        return True
+
+
+def _top(path: bytes) -> bytes:
+    """Where paths within a source begin, slash included: its folder, or that before what a glob leaves open."""
+    if os.path.isdir(path):
+        return os.path.join(path, b"")
+    folders = path.split(b"/")[:-1]
+    magic = next((at for at, part in enumerate(folders) if _MAGIC & set(part)), len(folders))
+    return b"/".join([*folders[:magic], b""])
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:

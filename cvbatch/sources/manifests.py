@@ -26,7 +26,8 @@ from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import image_column as find_image_column
 from cvbatch.sources.tables.listing import first_line, open_table
-from cvbatch.storage.places import Place, is_object_uri
+from cvbatch.sources.targets import SECRET_IN_URI
+from cvbatch.storage.places import Place, has_secret, is_object_uri, without_secret
 
 URI = "uri"
 _BLOCK_BYTES = 16 << 20
@@ -128,13 +129,18 @@ class ManifestSource:
             raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
 
     def _chunk(self, table: pa.Table) -> pa.Table:
-        paths = [_resolve(uri, self._folder) for uri in table[self._uri].cast(pa.string()).to_pylist()]
+        paths, refused = list[bytes](), list[str | None]()
+        for uri in table[self._uri].cast(pa.string()).to_pylist():
+            secret = uri is not None and has_secret(uri)
+            # what must not be kept does not get as far as the plan
+            paths.append(_resolve(without_secret(uri) if secret else uri, self._folder))
+            refused.append(SECRET_IN_URI if secret else None)
         sizes, modified = [], []
         for path in paths:
             size, changed = _facts(path)
             sizes.append(size)
             modified.append(changed)
-        chunk = entry_table(paths, sizes, modified)
+        chunk = entry_table(paths, sizes, modified, refused)
         for column in table.column_names:
             if column != self._uri:
                 field = self.carried.field(self._rename.get(column, column))
@@ -157,6 +163,9 @@ def _resolve(uri: str | None, folder: str) -> bytes:
 
 
 def _facts(path: bytes) -> tuple[int | None, int | None]:
+    """Size and time of a file; of what is elsewhere nobody asks before it is fetched."""
+    if not path.startswith(b"/"):
+        return None, None
     try:
         fact = os.stat(path)
     except (OSError, ValueError):

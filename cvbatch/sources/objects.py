@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from cvbatch.errors import SourceError, caught
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, object_table, regrouped
+from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters, nanoseconds
 from cvbatch.sources.patterns import Pattern
 from cvbatch.sources.suffixes import Suffixes, counted_as
 from cvbatch.storage.buckets import open_bucket
@@ -34,6 +35,7 @@ class ObjectSource:
         place: A bucket and a prefix, key or glob. A prefix counts as a folder: `photos` does not take `photos2/a.jpg`.
         suffixes: What is an image.
         containers: How archives and tables are opened.
+        filters: What is left out.
 
     Raises:
         SourceError: If there is nothing, or its first container has columns that cannot come along.
@@ -42,13 +44,16 @@ class ObjectSource:
 
     numbered = False
 
-    def __init__(self, place: Place, suffixes: Suffixes, containers: Containers) -> None:
+    def __init__(self, place: Place, suffixes: Suffixes, containers: Containers, filters: Filters = NO_FILTERS) -> None:
         self.listing = Listing()
+        self._filters = filters
         self._place, self._suffixes, self._containers = place, suffixes, containers
         self._bucket = open_bucket(place)
         self._root = f"{place.scheme}://{place.bucket}/"
         self._pattern: Pattern | None = None
         self._prefix = self._start(place.key)
+        # what a single object is excluded by is its name
+        self._top = self._prefix[: self._prefix.rfind("/") + 1]
         self.carried = self._decided()
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -75,11 +80,17 @@ class ObjectSource:
             holds = pa.array([self._containers.holds(os.fsencode(key)) for key in page["key"].to_pylist()], pa.bool_())
             plain = page.filter(pc.invert(holds))
             if plain.num_rows:
-                chunk = object_table(self._root, plain)
+                chunk = self._filters.kept(object_table(self._root, plain), self.listing)
                 for column in self.carried:
                     chunk = chunk.append_column(column, pa.nulls(chunk.num_rows, column.type))
                 yield chunk
-            yield from self._members(page.filter(holds).to_pylist())
+            yield from self._members([each for each in page.filter(holds).to_pylist() if self._is_new(each)])
+
+    def _is_new(self, container: Mapping[str, Any]) -> bool:
+        why = self._filters.refuse(None, nanoseconds(container["last_modified"]))
+        if why is not None:
+            self.listing.skipped[why] += 1
+        return why is None
 
     def _members(self, containers: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
         """The images of some containers, in their order; several are read at once."""
@@ -98,9 +109,12 @@ class ObjectSource:
         """The columns that come along: the first image decides, or the container that it lies in."""
         empty = True
         for page in self._wanted() if self._containers.carried is None else ():
-            for key in page["key"].to_pylist():
-                empty = False
+            for found in page.to_pylist():
+                empty, key = False, found["key"]
                 holds = self._containers.holds(os.fsencode(key))
+                size = None if holds else found["size"]
+                if self._filters.refuse(size, nanoseconds(found["last_modified"])) is not None:
+                    continue
                 if self._containers.decide(self._location(key) if holds else None):
                     break
             if self._containers.carried is not None:
@@ -126,10 +140,13 @@ class ObjectSource:
         if self._pattern is not None and not self._matches(parts):
             return False
         name = os.fsencode(key.rpartition("/")[2])
-        if self._suffixes.take(name) or self._containers.holds(name):
-            return True
-        self.listing.skipped[counted_as(name)] += 1
-        return False
+        if not self._suffixes.take(name) and not self._containers.holds(name):
+            self.listing.skipped[counted_as(name)] += 1
+            return False
+        if self._filters.exclude and self._filters.excludes(os.fsencode(key.removeprefix(self._top))):
+            self.listing.skipped[EXCLUDED] += 1
+            return False
+        return True
 
     def _matches(self, parts: Sequence[str]) -> bool:
         assert self._pattern is not None, "only asked where there is one"

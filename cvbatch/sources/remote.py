@@ -1,30 +1,38 @@
-"""Reading objects of a bucket: whole ones, many at once, and parts of containers."""
+"""Reading what is not on a disk: whole objects and images of the web, many at once, and parts of containers."""
 
 from __future__ import annotations
 
 import io
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import BinaryIO, Final
 
 from cvbatch.errors import DeniedError, ImageError, TooLargeError
+from cvbatch.sources import http
+from cvbatch.sources.targets import is_http
 from cvbatch.storage.buckets import Bucket, Got, open_bucket
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import SCHEMES, Place
+from cvbatch.storage.reach import Reach
 
 AT_ONCE: Final = 48
 """Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
 DENIED: Final = "PermissionDenied"
 MAX_BYTES: Final = 256 << 20
 """Larger objects are no images."""
+MAX_HELD_BYTES: Final = 64 << 20
+"""While a unit holds so many that were fetched and not taken yet, nothing more is begun: sizes may be unknown."""
 _BLOCK: Final = 1 << 20
 
 
 def is_remote(location: bytes) -> bool:
-    """Whether a location is an object rather than a file."""
+    """Whether a location is an object of a bucket."""
     return location.startswith(tuple(f"{scheme}://".encode() for scheme in SCHEMES))
 
 
@@ -66,18 +74,31 @@ class RemoteBlob:
             return self._bucket.stream(self._key)
 
 
+@dataclass(slots=True, eq=False)
+class _Coming:
+    location: bytes
+    etag: str | None
+    changed: Callable[[], None]
+    future: Future[Got] | None = None
+    """Once it is under way."""
+
+
 class Ahead:
-    """Objects that are fetched while others are decoded.
+    """Objects and images of the web that are fetched while others are decoded.
 
     Args:
-        storage: How to get there.
+        reach: How to get there.
     """
 
-    def __init__(self, storage: StorageOptions) -> None:
-        self._storage = storage
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._lock = threading.Lock()
+        self._waiting: deque[_Coming] = deque()
+        self._under_way = 0
+        self._held = 0
 
     def fetch(self, location: bytes, etag: str | None, changed: Callable[[], None]) -> Callable[[], bytes]:
-        """Begin to fetch an object.
+        """Fetch an image as soon as may be.
 
         Args:
             location: Its URI, exactly.
@@ -85,11 +106,50 @@ class Ahead:
             changed: Called if it is another version.
 
         Returns:
-            A function that waits for its bytes; it raises `ImageError` `NotFound`, `PermissionDenied` or
-            `TooManyBytes`, or UnavailableError after all tries.
+            A function that waits for its bytes, to be called once; it raises `ImageError` `NotFound`,
+            `PermissionDenied` or `TooManyBytes`, what `http.get` raises, or UnavailableError after all tries.
         """
-        future = _pool(os.getpid()).submit(_get, location, self._storage)
-        return partial(_bytes, future, etag, changed)
+        coming = _Coming(location, etag, changed)
+        with self._lock:
+            self._waiting.append(coming)
+            self._go_on()
+        return partial(self._take, coming)
+
+    def _take(self, coming: _Coming) -> bytes:
+        with self._lock:
+            if coming.future is None:
+                self._waiting.remove(coming)
+                self._start(coming)
+            future = coming.future
+        assert future is not None, "it is under way"
+        with _named():
+            got = future.result()
+        with self._lock:
+            self._held -= len(got.data)
+            self._go_on()
+        if coming.etag is not None and got.etag is not None and got.etag != coming.etag:
+            coming.changed()
+        return got.data
+
+    def _go_on(self) -> None:
+        while self._waiting and self._under_way < AT_ONCE and self._held < MAX_HELD_BYTES:
+            self._start(self._waiting.popleft())
+
+    def _start(self, coming: _Coming) -> None:
+        self._under_way += 1
+        coming.future = _pool(os.getpid()).submit(self._work, coming.location)
+
+    def _work(self, location: bytes) -> Got:
+        held = 0
+        try:
+            got = _get(location, self._reach)
+            held = len(got.data)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                self._held += held
+                self._go_on()
+        return got
 
 
 def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter) -> None:
@@ -99,17 +159,11 @@ def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter
         target.write(blob.read(start, 16 << 20))
 
 
-def _bytes(future: Future[Got], etag: str | None, changed: Callable[[], None]) -> bytes:
-    with _named():
-        got = future.result()
-    if etag is not None and got.etag is not None and got.etag != etag:
-        changed()
-    return got.data
-
-
-def _get(location: bytes, storage: StorageOptions) -> Got:
-    bucket, key = _found(location, storage)
-    return bucket.get(key, MAX_BYTES)
+def _get(location: bytes, reach: Reach) -> Got:
+    if is_http(location):
+        return Got(http.get(location, reach.http, reach.max_bytes), None)
+    bucket, key = _found(location, reach.storage)
+    return bucket.get(key, min(reach.max_bytes or MAX_BYTES, MAX_BYTES))
 
 
 def _found(location: bytes, storage: StorageOptions) -> tuple[Bucket, str]:

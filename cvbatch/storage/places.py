@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 from cvbatch.errors import JobError
 from cvbatch.locations import local_path
@@ -14,13 +15,38 @@ SCHEMES: Final = ("s3", "gs", "az")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _USER: Final = re.compile(r"(?<=://)(?:[^/@\s]*|[^/@:\s]*:[^@\s]*)@")  # a secret may have slashes
-_SIGNED: Final = re.compile(r"[?&](?:x-amz-|x-goog-|awsaccesskeyid=|googleaccessid=|signature=|sig=|sv=)", re.I)
+_SIGNED: Final = re.compile(
+    r"[?&#;](?:x-amz-|x-goog-|x-oss-|(?:aws|oss)accesskeyid=|googleaccessid=|key-pair-id=|sv=|hmac=|hdn(?:ea|ts)=|jwt="
+    r"|[\w-]*(?:signature|sig|token|api_?key|password|passwd|secret|auth)_*=)",
+    re.I,
+)
+_HTTP_USER: Final = re.compile(r"[^/?#]*@|[^/?#@:\[]*:(?!\d*(?:[/?#]|$))[^@]*@")
+"""With a port, a path may have an @ as well."""
+_QUERY: Final = re.compile(r"[?#;]|%3f|%23|%3b", re.I)
 _SIGNED_QUERY: Final = re.compile(rf"{_SIGNED.pattern}\S*", re.I)
 
 
 def redacted(text: str) -> str:
     """A text in one line, without the credentials and signatures that a URI in it may carry."""
     return _CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
+
+
+def has_secret(uri: str) -> bool:
+    """Whether a URI carries credentials or a signature; that of a query may be written with percent signs."""
+    scheme, separator, rest = uri.partition("://")
+    if scheme.lower() in ("http", "https"):
+        return bool(_HTTP_USER.match(rest) or _SIGNED.search(unquote(rest)))
+    return bool(separator) and scheme != "file" and bool(_USER.search(uri) or _SIGNED.search(uri))
+
+
+def without_secret(uri: str) -> str:
+    """What may be kept of a URI that has one: no user, and nothing of its query."""
+    scheme, separator, rest = uri.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return redacted(uri)
+    hidden = _HTTP_USER.sub("…@", rest, count=1)
+    path = _QUERY.split(hidden, maxsplit=1)[0]
+    return _CONTROL.sub(_escaped, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
 
 
 def _escaped(found: re.Match[str]) -> str:

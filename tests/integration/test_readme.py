@@ -35,6 +35,8 @@ def home(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "shards").mkdir()
     with tarfile.open(folder / "shards" / "2024.tar", "w") as shard:
         shard.add(folder / "photos" / "garage", "garage")
+    # of a host that is not listed, so that nothing is asked
+    (folder / "urls.csv").write_text("uri\nhttps://other.example.org/a.jpg\n")
     return folder
 
 

@@ -16,6 +16,7 @@ from cvbatch.sources import open_source
 from cvbatch.sources.entries import ETAG
 from cvbatch.sources.fetching import check_access, fetches
 from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.reach import Reach
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 
@@ -91,11 +92,11 @@ def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
 @pytest.mark.usefixtures("as_job")
 def test_bytes_come_as_they_are_and_missing_objects_are_told(object_server: ObjectServer, images: str) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    storage = StorageOptions(endpoint_url=object_server.endpoint)
-    assert [read() for read in fetches(table, storage)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
+    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
+    assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
     gone = pa.table({"image_uri": [f"s3://{images}/2019/gone.jpg"], "image_bytes": pa.nulls(1, pa.int64())})
     gone = gone.append_column("_location", pa.nulls(1, pa.binary()))
-    answer = attempt("fetch", fetches(gone, storage)[0])
+    answer = attempt("fetch", fetches(gone, reach)[0])
     assert answer == RowError("fetch", "NotFound", "the object is not there (any more)")
 
 
@@ -106,7 +107,7 @@ def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer
     table = listed(source(object_server, f"s3://{bucket}"))
     object_server.put(bucket, {"a.jpg": b"new"})
     changed: list[int] = []
-    reads = fetches(table, StorageOptions(endpoint_url=object_server.endpoint), changed.append)
+    reads = fetches(table, Reach(StorageOptions(endpoint_url=object_server.endpoint)), changed.append)
     assert [read() for read in reads] == [b"new", b"same"]
     assert changed == [0]
 
@@ -114,10 +115,10 @@ def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer
 @pytest.mark.usefixtures("as_job")
 def test_a_source_of_which_nothing_may_be_read_is_refused(object_server: ObjectServer, images: str) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    storage = StorageOptions(endpoint_url=object_server.endpoint)
-    check_access(table, storage)
+    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
+    check_access(table, reach)
     with pytest.raises(SourceError, match="none of 5 images tried may be read"):
-        check_access(table, StorageOptions(endpoint_url=object_server.endpoint, anonymous=True))
+        check_access(table, Reach(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)))
 
 
 @pytest.mark.usefixtures("as_job")
@@ -125,11 +126,11 @@ def test_a_storm_is_waited_out_and_a_lasting_one_is_a_transient_error(
     object_server: ObjectServer, images: str, faults: FaultProxy
 ) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    storage = StorageOptions(endpoint_url=faults.endpoint)
+    reach = Reach(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", times=4), Fault("reset", times=1, after=1)):
-        assert [read() for read in fetches(table, storage)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
+        assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
     with faults.doing(Fault("status", times=999)):
-        answers = [attempt("fetch", read) for read in fetches(table.slice(0, 2), storage)]
+        answers = [attempt("fetch", read) for read in fetches(table.slice(0, 2), reach)]
     assert {answer.type for answer in answers if isinstance(answer, RowError)} == {UnavailableError.__name__}
     assert all(isinstance(answer, RowError) and answer.transient for answer in answers)
 
@@ -157,13 +158,13 @@ def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) ->
             "photos/y.jpg": b"y",
         },
     )
-    storage = StorageOptions(endpoint_url=object_server.endpoint)
+    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
     shards = listed(source(object_server, f"s3://{bucket}/shards/*.tar"))
     assert shards["image_uri"].to_pylist() == [f"s3://{bucket}/shards/0.tar#{name}.jpg" for name in (1, 2)]
     assert shards["n"].to_pylist() == [1, None]
-    assert [read() for read in fetches(shards, storage)] == [b"one", b"two"]
+    assert [read() for read in fetches(shards, reach)] == [b"one", b"two"]
     manifest = listed(source(object_server, f"s3://{bucket}/list.csv"))
     assert manifest["place"].to_pylist() == ["here", "there", "up"]
-    assert [read() for read in fetches(manifest, storage)] == [b"x", b"y", b"x"]
+    assert [read() for read in fetches(manifest, reach)] == [b"x", b"y", b"x"]
     with pytest.raises(SourceError, match="cannot be read: the object is not there"):
         source(object_server, f"s3://{bucket}/gone.csv")

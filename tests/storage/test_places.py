@@ -8,7 +8,7 @@ import pytest
 
 from cvbatch.errors import JobError
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place, redacted
+from cvbatch.storage.places import Place, has_secret, redacted, without_secret
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,49 @@ def test_what_is_no_location(uri: str, complaint: str) -> None:
 def test_what_is_no_secret_stays() -> None:
     text = "s3://bucket/img?.jpg and s3://bucket/a@b, mail me@example.org"
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("https://example.org/a.jpg?X-Amz-Signature=s3cret&w=1", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg?X%2DAmz-Signature=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg?w=1&sv=2020&sig=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg?access_token=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg#token=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg%3Ftoken=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg?Policy=x&Key-Pair-Id=s3cret", "https://example.org/a.jpg?…"),
+        ("https://example.org/a.jpg?at=https%3A%2F%2Fx%3Fsig%3Ds3cret", "https://example.org/a.jpg?…"),
+        ("HTTPS://s3cret@example.org/a.jpg", "HTTPS://…@example.org/a.jpg"),
+        ("https://me:s3cret@example.org:8080/a@b.jpg", "https://…@example.org:8080/a@b.jpg"),
+        ("https://me:s3/cret@example.org/a.jpg", "https://…@example.org/a.jpg"),
+        ("https://me:s3cret@example.org/a.jpg?w=1", "https://…@example.org/a.jpg?…"),
+        ("ftp://me:s3cret@example.org/a.jpg", "ftp://…@example.org/a.jpg"),
+        ("s3://bucket/a.jpg?X-Amz-Signature=s3cret", "s3://bucket/a.jpg?…"),
+    ],
+)
+def test_what_is_kept_of_a_uri_with_a_secret(uri: str, kept: str) -> None:
+    assert has_secret(uri)
+    assert without_secret(uri) == kept
+    assert not has_secret(kept.replace("…@", ""))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org/a.jpg?w=100&format=webp&design=1&v=3",
+        "https://example.org:8080/icons/a@2x.png",
+        "https://[::1]:8080/icons/a@2x.png",
+        "https://example.org/users/me@example.org/a.jpg",
+        "https://example.org/sig=1/a.jpg",
+        "s3://bucket/a@b/c.jpg",
+        "photos/a?sig=1.jpg",
+        "file:///photos/a?sig=1.jpg",
+    ],
+)
+def test_what_is_no_secret(uri: str) -> None:
+    assert not has_secret(uri)
+
+
+def test_a_long_query_takes_no_time() -> None:
+    assert not has_secret("https://example.org/?" + "a_-" * 50_000)

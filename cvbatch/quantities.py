@@ -1,0 +1,58 @@
+"""Times, sizes and dates as people write them in a job file."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", re.I)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def _seconds(value: Any) -> Any:
+    """`8h` as seconds; numbers are seconds already."""
+    if not isinstance(value, str):
+        return value
+    parts = _DURATION.findall(value)
+    if not parts or _DURATION.sub("", value).strip():
+        raise ValueError(f"expected a time such as 8h, 90m or 1h 30m, got {value!r}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def _bytes(value: Any) -> Any:
+    """`20MB` as bytes, `20MiB` of 1024 × 1024 each; numbers are bytes already."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if found is None or (found[3] and not found[2]):
+        raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {value!r}")
+    return round(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].lower()])
+
+
+def _moment(value: Any) -> Any:
+    """A date, or a date with a time, as a time in UTC; where no time zone is given it is UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(
+                f"expected a date such as 2024-05-31 or 2024-05-31T18:00:00+02:00, got {value!r}"
+            ) from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        raise ValueError(f"expected a date such as 2024-05-31, got {value!r}")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, strict=True)]
+"""Seconds."""
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]
+"""Bytes."""
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A time in UTC."""

@@ -1,0 +1,28 @@
+"""A web server, and what names mean."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from cvbatch.sources import connections
+from tests.rigs.web import Names, Web
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """The only thing that is not real: what names mean."""
+    found = Names({"images.example": ["127.0.0.1"]})
+    monkeypatch.setattr(socket, "getaddrinfo", found.look_up)
+    return found
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A plain server."""
+    server = Web()
+    yield server
+    connections._kept.cache_clear()
+    server.close()
