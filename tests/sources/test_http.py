@@ -220,6 +220,16 @@ def test_redirects_that_are_not_followed(web: Web, to: str) -> None:
     assert [asked.path for asked in web.asked] == ["/a.jpg"]
 
 
+def test_a_redirect_to_another_host_that_is_listed_is_not_followed_either(web: Web, names: Names) -> None:
+    names.known["other.example"] = ["127.0.0.1"]
+    web.pages["/a.jpg"] = answer(b"", 302, f"Location: http://other.example:{web.port}/b.jpg")
+    web.pages["/b.jpg"] = answer(IMAGE)
+    both = HttpOptions((f"images.example:{web.port}", f"other.example:{web.port}"), private=True)
+    with pytest.raises(ImageError, match=r"leads to other\.example") as caught:
+        http.get(f"http://images.example:{web.port}/a.jpg".encode(), both)
+    assert (caught.value.kind, len(web.asked)) == ("RedirectRefused", 1)
+
+
 def test_each_redirect_is_checked_anew(web: Web, names: Names) -> None:
     """The host is the same, and yet its name leads elsewhere by now."""
 
