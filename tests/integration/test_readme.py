@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import os
 import re
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import make_photo
+from tests.rigs.objects import REGION, ObjectServer
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BY_THE_TEST_RUN_ITSELF = {"make demo", "make test"}
@@ -22,6 +26,24 @@ def commands() -> list[str]:
     """The lines of all shell blocks that are not run by whoever runs these tests."""
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line not in BY_THE_TEST_RUN_ITSELF]
+
+
+@pytest.fixture(scope="module")
+def buckets(object_server: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a reader with a profile, an archive in a bucket, and one for the results."""
+    folder = tmp_path_factory.mktemp("aws")
+    who = object_server.admin
+    (folder / "credentials").write_text(
+        f"[archive]\naws_access_key_id = {who.key}\naws_secret_access_key = {who.secret}\n"
+    )
+    (folder / "config").write_text(f"[profile archive]\nregion = {REGION}\nendpoint_url = {object_server.endpoint}\n")
+    with contextlib.closing(object_server.client()) as client:
+        for name in ("archive", "results"):
+            client.create_bucket(Bucket=name)
+    photo = make_photo(folder / "a.jpg").read_bytes()
+    object_server.put("archive", {f"2019/{number}.jpg": photo for number in range(3)})
+    files = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
+    return {name: str(folder / file) for name, file in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +62,15 @@ def home(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(command: str, folder: Path, ray_head: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: str, folder: Path, ray_head: str | None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command)
     assert words[0] == "cvbatch", f"the README has a command that no test runs: {command}"
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": ray_head},
+        env={**os.environ, **({"RAY_ADDRESS": ray_head} if ray_head else {}), **(environment or {})},
         capture_output=True,
         text=True,
         timeout=300,
@@ -54,9 +78,16 @@ def _run(command: str, folder: Path, ray_head: str) -> subprocess.CompletedProce
     )
 
 
-def test_every_command_works(home: Path, ray_head: str) -> None:
+def test_every_command_works(home: Path, ray_head: str, buckets: dict[str, str], object_server: ObjectServer) -> None:
+    environment = dict(buckets)
     for command in commands():
-        done = _run(command, home, ray_head)
+        if command.startswith("export "):
+            environment |= [tuple(command.removeprefix("export ").split("="))]
+            continue
+        command = command.replace("http://127.0.0.1:9000", object_server.endpoint)
+        # a standing head has no credentials; a start of its own hands on those of its environment
+        remote = "s3://" in command or "bucket" in command
+        done = _run(command, home, None if remote else ray_head, environment)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

@@ -100,7 +100,7 @@ def test_refused_members_are_never_opened(tmp_path: Path) -> None:
 
 
 def test_containers_that_are_not_local(tmp_path: Path) -> None:
-    table = member_table(b"s3://bucket/x.tar", None, ["a.jpg"], [5], [Span("tar", 512, 5)])
+    table = member_table(b"ftp://host/x.tar", None, ["a.jpg"], [5], [Span("tar", 512, 5)])
     assert kinds(table) == ["NotLocal"]
 
 
