@@ -10,10 +10,10 @@ demo: $(VENV)/.installed-demo
 
 # two at once, file by file: most of the time a test waits for a process to start
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=40 -m "not slow and not soak"
 
 test-all: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=40 -m "not soak"
 
 soak: lint
 	$(BIN)/python -m pytest -m soak

@@ -125,7 +125,7 @@ def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
     stray = f"data/e00000001-{'f' * 32}.parquet"
     with faults.doing(NO_DELETE):
         output.next["after_unit"] = lambda: as_job.put(out, {f"{output.place.key}/{stray}": b"late"})
-        with pytest.raises(RunError, match=f"remove {stray}; then the same command ends the run"):
+        with pytest.raises(RunError, match=f"remove {stray} and give the same command again"):
             run(output.job(), Seen())
         assert main(["verify", output.uri, "--storage", f"endpoint_url={output.endpoint}"]) == 1
         assert "ob may not" in capsys.readouterr().out

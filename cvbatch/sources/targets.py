@@ -163,6 +163,7 @@ def refused_because(address: Address, *, private: bool) -> str | None:
         return None if private else "a private address; source.http_private: true allows that (read its warning first)"
     special = any(meant in network for network in _SPECIAL)
     special |= isinstance(meant, IPv6Address) and meant not in _GLOBAL
+    special |= isinstance(address, IPv6Address) and address.sixtofour is not None  # nobody runs such relays any more
     if special or meant.is_link_local or meant.is_multicast or meant.is_reserved or meant.is_unspecified:
         return "which is no public address"
     return None if meant.is_global else "which is no public address"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cvbatch.models.classifier import Classifier
+from cvbatch.models.classifier import Classifier, WithFeatures
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised
 from cvbatch.views import View
@@ -35,7 +35,7 @@ class Meeting(nn.Module):
 
 def test_each_thread_gets_the_features_of_its_own_images() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2), Meeting()).eval()  # they meet behind the head
-    classifier = Classifier(network, Normalised((0, 0, 0), (1, 1, 1), "cpu"))
+    classifier = Classifier(WithFeatures(network), Normalised((0, 0, 0), (1, 1, 1), "cpu"))
     images = [np.full((2, 2, 3), 10 * lane, np.uint8) for lane in range(LANES)]
 
     def work(lane: int) -> tuple[list[float], list[float]]:

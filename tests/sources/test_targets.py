@@ -13,7 +13,7 @@ from cvbatch.sources.targets import Target, is_http, refused_because
 from cvbatch.storage.hosts import HttpOptions
 from tests.rigs.web import Names
 
-PUBLIC = ["8.8.8.8", "203.0.114.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"]
+PUBLIC = ["8.8.8.8", "203.0.114.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
 INSIDE = [
     "127.0.0.1",
     "127.255.255.254",
@@ -65,6 +65,7 @@ NEVER = [
     "::ffff:169.254.169.254",
     "64:ff9b::169.254.169.254",
     "2002:a9fe:a9fe::1",
+    "2002:808:808::1",
     "5f00::1",
     "4000::1",
 ]
