@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed-demo
 	$(BIN)/cvbatch demo
 
-# two at once, file by file: most of the time a test waits for a process to start
+# two at once, file by file, each with one thread: most of the time a test waits for a process to start
+test: export OMP_NUM_THREADS = 1
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=40 -m "not slow and not soak"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 import cvbatch as api
 from tests.conftest import Cvbatch, make_photo
 from tests.integration.test_run import MODELS
@@ -49,6 +51,7 @@ def test_images_in_shards(tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
     assert cvbatch_on_head("verify", "out", "--deep", "--json").json["proven"] is True
 
 
+@pytest.mark.slow
 def test_a_dataset_on_disk(tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
     (tmp_path / "red.py").write_text(MODELS)
     (tmp_path / "job.yaml").write_text(JOB)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config import SourceConfig
-from cvbatch.errors import DeniedError, RowError, SourceError, UnavailableError, attempt
+from cvbatch.errors import DeniedError, RowError, SourceError, attempt
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import ETAG
 from cvbatch.sources.fetching import check_access, fetches
@@ -122,17 +122,11 @@ def test_a_source_of_which_nothing_may_be_read_is_refused(object_server: ObjectS
 
 
 @pytest.mark.usefixtures("as_job")
-def test_a_storm_is_waited_out_and_a_lasting_one_is_a_transient_error(
-    object_server: ObjectServer, images: str, faults: FaultProxy
-) -> None:
+def test_a_storm_is_waited_out(object_server: ObjectServer, images: str, faults: FaultProxy) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
     reach = Reach(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", times=4), Fault("reset", times=1, after=1)):
         assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
-    with faults.doing(Fault("status", times=999)):
-        answers = [attempt("fetch", read) for read in fetches(table.slice(0, 2), reach)]
-    assert {answer.type for answer in answers if isinstance(answer, RowError)} == {UnavailableError.__name__}
-    assert all(isinstance(answer, RowError) and answer.transient for answer in answers)
 
 
 def tar(members: dict[str, bytes]) -> bytes:
