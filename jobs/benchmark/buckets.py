@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import s3fs
 from measuring import cvbatch, fresh
 
@@ -80,7 +81,7 @@ def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    system = pa.fs.S3FileSystem(
+    system = pafs.S3FileSystem(
         access_key=server.job.key, secret_key=server.job.secret, endpoint_override=server.endpoint, region="us-east-1"
     )
 
