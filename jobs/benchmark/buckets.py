@@ -28,6 +28,7 @@ from cvbatch.config import SourceConfig
 from cvbatch.sources import open_source
 from cvbatch.sources.fetching import fetches
 from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.reach import Reach
 from tests.rigs.objects import ObjectServer, running_server
 
 _THREADS = 16
@@ -49,11 +50,11 @@ def rate(count: int, work: Callable[[], object]) -> float:
 def fetching(server: ObjectServer, table: pa.Table) -> dict[str, float]:
     """Images per second that come into memory, without decoding them."""
     uris = table["image_uri"].to_pylist()
-    storage = StorageOptions(endpoint_url=server.endpoint)
+    reach = Reach(StorageOptions(endpoint_url=server.endpoint))
 
     def ours() -> None:
         for start in range(0, table.num_rows, _UNIT):
-            for read in fetches(table.slice(start, _UNIT), storage):
+            for read in fetches(table.slice(start, _UNIT), reach):
                 read()
 
     system = s3fs.S3FileSystem(client_kwargs={"endpoint_url": server.endpoint})
@@ -80,7 +81,7 @@ def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
     """The same with Ray Data, which decodes, too; its start is left out."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     system = pafs.S3FileSystem(
         access_key=server.job.key, secret_key=server.job.secret, endpoint_override=server.endpoint, region="us-east-1"
     )
