@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
-def cache_folder(name: str) -> Path:
-    """A folder below `$XDG_CACHE_HOME/cvbatch`, made for this user alone: compiled networks are executed."""
+def kept_file(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
+    """Where something is kept, or would be, below `$XDG_CACHE_HOME/cvbatch`; nothing is made.
+
+    Args:
+        folder: What kind of thing it is.
+        key: Everything that it depends on, as plain data.
+        suffix: Of the file.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "cvbatch" / name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return home / "cvbatch" / folder / f"{digest}{suffix}"
+
+
+def make_folder(file: Path) -> None:
+    """Make the folder of a file that is to be kept, for this user alone: compiled networks are executed."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -141,6 +141,7 @@ class Record:
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
             "busy_shares": self.busy_shares(pools) if pools else {},
+            "idle_shares": self.idle_shares(),
             "workers": [
                 {**json.loads(name), **asdict(worker), "idle_share": worker.idle_share}
                 for name, worker in self.workers.items()

@@ -55,9 +55,7 @@ def summarise(output: Place | str, state: State) -> dict[str, Any]:
         "rate": record.get("rows_this_start", 0) / seconds if seconds else 0.0,
         "stage_seconds": record.get("stage_seconds", {}),
         "busy_shares": record.get("busy_shares", {}),
-        "idle_shares": [
-            worker["idle_share"] for worker in record.get("workers", []) if worker["idle_share"] is not None
-        ],
+        "idle_shares": record.get("idle_shares", []),
         "skipped": record.get("skipped", {}),
         "unreadable": record.get("unreadable", []),
         "top_labels": {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cvbatch.record import RUN
 from cvbatch.schema import predictions_schema
 from cvbatch.summary import status, summarise
 from cvbatch.writing.files import WriteJob, write_blocks
@@ -38,6 +39,12 @@ def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, 
     assert [failed["row_id"] for failed in summary["failed"]] == [2]
     assert summary["top_labels"] == {"classification": {"cat": 2, "dog": 1}}
     assert summary["finished"] is False
+
+
+def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    store.put(RUN, json.dumps({"seconds": 2.0, "workers": [{"host": "one", "rows": 4}]}).encode())
+    assert summarise(store.root, log.state)["idle_shares"] == []
 
 
 def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, Log]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from cvbatch.caches import cache_folder
+from cvbatch.caches import kept_file, make_folder
 from cvbatch.config import ComputeConfig
 from cvbatch.machine import cpu_has_bf16, instructions, processor
 from cvbatch.models.spec import ModelSpec
@@ -166,8 +165,7 @@ class Cache:
             "models": [{**model.to_json(), "weights_path": None, "alias": None} for model in models],
             "versions": versions(),
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        self._path = cache_folder("settings") / f"{digest}.json"
+        self._path = kept_file("settings", key, ".json")
 
     def load(self) -> Certificate | None:
         """The certificate of an earlier run on this machine."""
@@ -179,6 +177,7 @@ class Cache:
 
     def save(self, certificate: Certificate) -> None:
         """Keep a certificate for the next run."""
+        make_folder(self._path)
         temporary = self._path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(certificate.to_json()))
         temporary.replace(self._path)

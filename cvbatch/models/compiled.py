@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from cvbatch.caches import make_folder
 from cvbatch.models.packages import package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import DTYPES
@@ -42,6 +43,7 @@ class Compiled:
         self._module, self._size = module, spec.view.crop
         self._device_type = torch.device(device).type
         path = package(spec, setting, torch.cuda.get_device_name(device) if self._device_type == "cuda" else "")
+        make_folder(path)
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 self._build(path, device, setting)

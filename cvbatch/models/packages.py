@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
-from cvbatch.caches import cache_folder
+from cvbatch.caches import kept_file
 from cvbatch.machine import instructions, processor
 from cvbatch.models.spec import ModelSpec
 from cvbatch.setting import Setting
@@ -41,5 +39,4 @@ def package(spec: ModelSpec, setting: Setting, accelerator: str = "") -> Path:
         "precision": setting.precision,
         "versions": versions(),
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache_folder("compiled") / f"{digest}.pt2"
+    return kept_file("compiled", key, ".pt2")

@@ -42,6 +42,9 @@ class Blob(Protocol):
     def stream(self) -> BinaryIO:
         """Read from the beginning to the end, once."""
 
+    def beside(self, name: bytes) -> Blob:
+        """Open another file of the same folder; the errors are those of `open_blob`."""
+
 
 class LocalBlob:
     """A regular file of a local disk, open as long as this object lives.
@@ -77,6 +80,10 @@ class LocalBlob:
     def stream(self) -> BinaryIO:
         """Read from the beginning to the end, once."""
         return buffered(self, 1 << 20)
+
+    def beside(self, name: bytes) -> LocalBlob:
+        """Open another file of the same folder."""
+        return LocalBlob(os.path.join(os.path.dirname(self.location), name))
 
     def mapped(self) -> pa.Buffer:
         """All its bytes, mapped into memory."""

@@ -52,6 +52,7 @@ class RemoteBlob:
 
     def __init__(self, location: bytes, storage: StorageOptions) -> None:
         self.location = location
+        self._storage = storage
         self._bucket, self._key = _found(location, storage)
         with _named():
             self._head = self._bucket.head(self._key)
@@ -72,6 +73,10 @@ class RemoteBlob:
         """Read from the beginning to the end, once."""
         with _named():
             return self._bucket.stream(self._key)
+
+    def beside(self, name: bytes) -> RemoteBlob:
+        """Open another object of the same folder."""
+        return RemoteBlob(os.path.join(os.path.dirname(self.location), name), self._storage)
 
 
 @dataclass(slots=True, eq=False)

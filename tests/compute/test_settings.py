@@ -165,6 +165,12 @@ def test_a_certificate_is_found_again_for_the_same_models(tmp_path: Path, monkey
         assert other.load() is None
 
 
+def test_where_nothing_can_be_kept_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert Cache("cpu", [network()], 2).load() is None
+
+
 def test_a_broken_certificate_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache = Cache("cpu", [network()], 2)

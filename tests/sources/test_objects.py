@@ -140,6 +140,24 @@ def tar(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.usefixtures("as_job")
+def test_tables_are_read_by_the_way_that_the_job_names(object_server: ObjectServer) -> None:
+    bucket = object_server.make_bucket("images")
+    data = io.BytesIO()
+    table = pa.table({"image": pa.array([b"one", b"two"], pa.binary())})
+    with pa.ipc.new_stream(data, table.schema) as writer:
+        writer.write_table(table)
+    object_server.put(bucket, {"set/data-0.arrow": data.getvalue(), "set/cache-1.arrow": data.getvalue()})
+    opened = source(object_server, f"s3://{bucket}/set")
+    assert len(listed(opened)) == 4
+    assert opened.listing.unreadable == {}
+    state = {"_data_files": [{"filename": "data-0.arrow"}]}
+    object_server.put(bucket, {"set/state.json": json.dumps(state).encode()})
+    rows = listed(source(object_server, f"s3://{bucket}/set"))
+    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
+    assert [read() for read in fetches(rows, reach)] == [b"one", b"two"]
+
+
+@pytest.mark.usefixtures("as_job")
 def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("images")
     lines = ["uri,place", "photos/x.jpg,here", f"s3://{bucket}/photos/y.jpg,there", "../../photos/x.jpg,up"]

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.blobs import Blob, BrokenContainerError, open_blob
+from cvbatch.sources.blobs import Blob, BrokenContainerError
 from cvbatch.sources.entries import Listing
 from cvbatch.sources.suffixes import counted_as
 from cvbatch.sources.tables.arrow import ArrowTable
@@ -44,7 +44,7 @@ class ImageTable:
         except DAMAGE as error:
             raise BrokenContainerError(first_line(error)) from error
         self._image = image_column(self._table.schema, image_column_name)
-        if self._image is not None and not _is_data(blob.location):
+        if self._image is not None and not _is_data(blob):
             self._image = None
 
     def columns(self) -> pa.Schema | None:
@@ -81,13 +81,13 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_data(location: bytes) -> bool:
-    folder, name = os.path.split(location)
+def _is_data(blob: Blob) -> bool:
+    name = os.path.basename(blob.location)
     if not name.endswith(b".arrow"):
         return True
     try:
-        blob = open_blob(os.path.join(folder, _STATE))
-        state = json.loads(blob.read(0, blob.size()))
+        beside = blob.beside(_STATE)
+        state = json.loads(beside.read(0, beside.size()))
         files = {os.fsencode(file["filename"]) for file in state["_data_files"]}
     except (ImageError, OSError, LookupError, TypeError, ValueError):
         return True
