@@ -52,7 +52,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         "images": images,
         "bytes": size,
         "skipped": dict(source.listing.skipped),
-        "unreadable": [f"{path} ({why})" for path, why in source.listing.unreadable.items()],
+        "unreadable": source.listing.troubles,
         **_speed(images, certificate, cluster, pools, job.compute.price_per_node_hour),
         "actors": pools.num_actors,
         "threads": pools.threads,

@@ -121,7 +121,7 @@ def retry(
         UsageError: If there is no run, or somebody works on it.
         RunError: If the retry did not finish; what is replaced stays replaced.
     """
-    place = Place.of(output) if isinstance(output, str) else output
+    place = Place.at(output)
     store, plan = open_run(place)
     log, job = Log(store, plan.rows), _as_given(Job.model_validate(plan.job))
     models = resolve(job.models)

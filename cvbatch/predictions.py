@@ -169,7 +169,7 @@ def current(store: Store, plan: Plan) -> Current:
 
 
 def _place(output: Output, storage: Storage) -> Place:
-    return output if isinstance(output, Place) else Place.of(output, StorageOptions.of(storage or {}))
+    return Place.at(output, StorageOptions.of(storage or {}))
 
 
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:

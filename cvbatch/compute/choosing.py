@@ -108,17 +108,20 @@ def _known(cache: settings.Cache, tried: Sequence[Setting]) -> Certificate | Non
     return known
 
 
+def _pays(known: Certificate, pays_below: float) -> bool:
+    """Whether the run is long enough for compiling."""
+    rates = known.rates()
+    return rates is not None and rates["together"] < pays_below
+
+
 def _thorough(known: Certificate, asked: Asked, pays_below: float) -> bool:
     """Whether a longer search would find nothing more for this run."""
-    rates = known.rates()
-    pays = rates is not None and rates["together"] < pays_below and any(map(compilable, asked.models))
-    return known.tried_compiling or not pays
+    return known.tried_compiling or not (_pays(known, pays_below) and any(map(compilable, asked.models)))
 
 
 def _ready(known: Certificate, asked: Asked, cluster: Cluster, pays_below: float) -> bool:
     """Whether the run can wait for what must be compiled first; another node may have to do that anew."""
-    rates = known.rates()
-    if not known.setting.compiled or (rates is not None and rates["together"] < pays_below):
+    if not known.setting.compiled or _pays(known, pays_below):
         return True
     packages = [package(model, known.setting) for model in asked.models if compilable(model)]
     return cluster.local and all(path.exists() for path in packages)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from cvbatch.decode import Decoded, decode
@@ -79,10 +78,10 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
     """
     _give_way()
     carried = [name for name in rows.column_names if name not in INTERNAL]
-    changed = np.zeros(rows.num_rows)
-    reads = fetches(rows, options.reach, lambda at: changed.__setitem__(at, 1.0))
+    changed = set[int]()
+    reads = fetches(rows, options.reach, changed.add)
     table = _decode_all(rows.select(carried), [partial(_fetch, read) for read in reads], options)
-    return table.append_column(_CHANGED, pa.array(changed))
+    return table.append_column(_CHANGED, pa.array([float(at in changed) for at in range(rows.num_rows)], pa.float64()))
 
 
 @lru_cache(maxsize=1)

@@ -23,8 +23,8 @@ SAMPLE: Final = 320
 """Images to try; some may be broken."""
 _SEARCH_SHARE: Final = 0.03
 """A search may cost this share of the expected run."""
-_REFINING: Final = 96
-"""Images, for each of the first settings, on which the best is refined."""
+SOME: Final = 96
+"""Images on which a setting must be faster before it is measured on all."""
 _COMPILE_SECONDS: Final = 60.0
 """What compiling one network takes on two cores."""
 NOT_APPLICABLE: Final = "parity: not applicable, random weights"
@@ -89,10 +89,15 @@ def unmeasured(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: b
     return Certificate(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
 
 
+def decide_themselves(models: Sequence[ModelSpec]) -> bool:
+    """Whether nobody but the models decides how they run: they are somebody's own."""
+    return all(model.kind == "python" for model in models)
+
+
 def candidates(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> list[Setting]:
     """The reference, and what is compared with it first."""
     precisions = ["fp32"]
-    if not all(model.kind == "python" for model in models):  # such a model decides for itself
+    if not decide_themselves(models):
         precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if cpu_has_bf16() else []
     scaled = [False, True] if _may_scale(compute, models) else [False]
     return [Setting(precision, scaled_decode=each) for precision in precisions for each in scaled]
@@ -100,9 +105,9 @@ def candidates(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: b
 
 def worth_searching(rows: int, settings: Sequence[Setting], models: Sequence[ModelSpec]) -> bool:
     """Whether there is something to find, and a search costs little against the run itself."""
-    if len(settings) == 1 and all(model.kind == "python" for model in models):
+    if len(settings) == 1 and decide_themselves(models):
         return False
-    return (SAMPLE + _REFINING) * len(settings) <= _SEARCH_SHARE * rows
+    return (SAMPLE + SOME) * len(settings) <= _SEARCH_SHARE * rows
 
 
 def compile_pays_below(rows: int) -> float:

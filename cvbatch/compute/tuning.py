@@ -18,15 +18,14 @@ from cvbatch.compute.agreement import agree
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS, DecodeOptions, fetch_and_decode
 from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
-from cvbatch.compute.settings import WORTH_IT, fastest
+from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest
 from cvbatch.errors import RowError, attempt
+from cvbatch.models.packages import compilable
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import OK, STATUS
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.views import enough
 
-SOME: Final = 96
-"""Images on which a setting must be faster before it is measured on all."""
 _ROWS_AT_ONCE: Final = 32
 _WARM_UP: Final = 8
 
@@ -73,23 +72,19 @@ def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
             measured.append(_judged(setting, _answer(rows, trial, setting), reference, trial))
     for step in _STEPS:
         for setting in step(fastest(measured), trial):
-            measured += _if_faster(rows, setting, reference, trial, fastest(measured)["rates"]["together"])
+            measured.append(_if_faster(rows, setting, reference, trial, fastest(measured)["rates"]["together"]))
     return measured
 
 
-def _if_faster(
-    rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial, rate: float
-) -> Iterator[dict[str, Any]]:
+def _if_faster(rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial, rate: float) -> dict[str, Any]:
+    """Measure a setting on some images, and on all if it is faster than the best so far."""
     found = attempt("predict", lambda: _answer(rows.slice(0, SOME), trial, setting))  # a compiler may fail in any way
     if isinstance(found, RowError):
-        yield {"setting": asdict(setting), "images": 0, "rates": {}, "agreement": {}, "passed": False} | {
-            "error": f"{found.type}: {found.message}"
-        }
-    elif _rates(found, trial)["together"] > WORTH_IT * rate:
-        yield _judged(setting, _answer(rows, trial, setting), reference, trial)
-    else:
-        some = {"setting": asdict(setting), "images": len(found.sizes), "rates": _rates(found, trial)}
-        yield {**some, "agreement": {}, "passed": False}
+        return _entry(setting, 0, {}) | {"error": f"{found.type}: {found.message}"}
+    rates = _rates(found, trial)
+    if rates["together"] > WORTH_IT * rate:
+        return _judged(setting, _answer(rows, trial, setting), reference, trial)
+    return _entry(setting, len(found.sizes), rates)
 
 
 def _judged(setting: Setting, answer: _Answer, reference: _Answer, trial: Trial) -> dict[str, Any]:
@@ -98,18 +93,16 @@ def _judged(setting: Setting, answer: _Answer, reference: _Answer, trial: Trial)
         agreement = {
             spec.alias: agree(spec, reference.columns, answer.columns, reference.sizes) for spec in trial.models
         }
-    return {
-        "setting": asdict(setting),
-        "images": len(answer.sizes),
-        "rates": _rates(answer, trial),
-        "agreement": agreement,
-        "passed": all(each["passed"] for each in agreement.values()),
-    }
+    passed = all(each["passed"] for each in agreement.values())
+    return _entry(setting, len(answer.sizes), _rates(answer, trial)) | {"agreement": agreement, "passed": passed}
+
+
+def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[str, Any]:
+    """What is told of a setting that was not held against the reference."""
+    return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": False}
 
 
 def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    from cvbatch.models.packages import compilable
-
     pays = best["rates"]["together"] < trial.compile_pays_below
     setting = Setting(**best["setting"])
     return [replace(setting, compiled=True)] if pays and any(map(compilable, trial.models)) else []
@@ -117,12 +110,12 @@ def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
 
 def _channels_first(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
     setting = Setting(**best["setting"])
-    return [] if setting.compiled or _own(trial) else [replace(setting, channels_last=False)]
+    return [] if setting.compiled or decide_themselves(trial.models) else [replace(setting, channels_last=False)]
 
 
 def _one_lane(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
     more = trial.threads > 1 or trial.device != "cpu"
-    return [replace(Setting(**best["setting"]), lanes=1)] if more and not _own(trial) else []
+    return [replace(Setting(**best["setting"]), lanes=1)] if more and not decide_themselves(trial.models) else []
 
 
 def _padded(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
@@ -132,14 +125,9 @@ def _padded(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
 
 
 def _batch_sizes(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    if trial.batch_size is not None or _own(trial):
+    if trial.batch_size is not None or decide_themselves(trial.models):
         return []
     return [replace(Setting(**best["setting"]), batch_factor=factor) for factor in (0.5, 2.0)]
-
-
-def _own(trial: Trial) -> bool:
-    """Whether all models decide for themselves."""
-    return all(model.kind == "python" for model in trial.models)
 
 
 _STEPS: Final = (_channels_first, _one_lane, _compiled, _padded, _batch_sizes)

@@ -132,7 +132,7 @@ def make_plan(
         "job": job.model_dump(mode="json", by_alias=True),
         "models": [model.to_json() for model in models],
         "skipped": dict(source.listing.skipped),
-        "unreadable": [f"{path} ({why})" for path, why in source.listing.unreadable.items()],
+        "unreadable": source.listing.troubles,
         "pythonpath": pythonpath,
     }
     create_surely(store, PLAN, json.dumps(data).encode())

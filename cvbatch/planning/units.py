@@ -98,7 +98,7 @@ def read_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:
         parts: As `all_parts` gives them.
         count: How many rows.
     """
-    some = [parts[at] for at in _positions(len(parts), _SAMPLED_PARTS)]
+    some = [parts[at] for at in _positions(len(parts), min(count, _SAMPLED_PARTS))]
     tables = [spread(read_part(store, part), -(-count // len(some))) for part in some]
     return pa.concat_tables(tables).slice(0, count).combine_chunks()
 

@@ -82,6 +82,11 @@ class Listing:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders and containers that could not be listed to their end, and why."""
 
+    @property
+    def troubles(self) -> list[str]:
+        """What could not be listed, with the reason, for people."""
+        return [f"{path} ({why})" for path, why in self.unreadable.items()]
+
     def add(self, other: Listing) -> None:
         """Take in what another listing met."""
         self.skipped.update(other.skipped)

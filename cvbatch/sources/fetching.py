@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,8 +14,9 @@ from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
 from cvbatch.sources.blobs import OpenedOnce
-from cvbatch.sources.entries import ETAG, Span, exact_paths, spans
+from cvbatch.sources.entries import ETAG, exact_paths, spans
 from cvbatch.sources.fetch import read_local, too_large
+from cvbatch.sources.reader import Reader, Wanted
 from cvbatch.sources.remote import DENIED, Ahead, is_remote
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
@@ -28,20 +29,9 @@ Fetch = Callable[[], bytes]
 """Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
 
 
-_Wanted = tuple[Span, int | None]
-"""Where an image lies, and its size if known."""
+_Key = tuple[bytes, type[Reader]]
 
-
-class _Reader(Protocol):
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[_Wanted]) -> None: ...
-
-    def read(self, at: int) -> bytes:
-        """Read what was asked for at a position; called once for each, by several threads, about in order."""
-
-
-_Key = tuple[bytes, type[_Reader]]
-
-_READERS: Final[dict[str, type[_Reader]]] = {
+_READERS: Final[dict[str, type[Reader]]] = {
     TAR: PlainTar,
     TAR_GZIP: PackedTar,
     TAR_ZSTD: PackedTar,
@@ -66,7 +56,7 @@ def fetches(rows: pa.Table, reach: Reach = DISK, changed: Changed = lambda at: N
         changed: Told of the positions of objects that are other versions than were planned.
     """
     ahead = Ahead(reach)
-    wanted, readers = dict[_Key, list[_Wanted]](), dict[_Key, _Reader]()
+    wanted, readers = dict[_Key, list[Wanted]](), dict[_Key, Reader]()
     found = list[Fetch]()
     etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
     lengths = rows["image_bytes"].to_pylist()
@@ -97,13 +87,13 @@ def check_access(rows: pa.Table, reach: Reach) -> None:
     Raises:
         SourceError: If all of them are refused.
     """
-    refused = [answer for answer in (attempt("fetch", read) for read in fetches(rows, reach))]
-    if refused and all(isinstance(answer, RowError) and answer.type == DENIED for answer in refused):
-        assert isinstance(refused[0], RowError), "see above"
-        raise SourceError(f"{refused[0].message}; none of {len(refused)} images tried may be read")
+    answers = [attempt("fetch", read) for read in fetches(rows, reach)]
+    denied = [answer for answer in answers if isinstance(answer, RowError) and answer.type == DENIED]
+    if denied and len(denied) == len(answers):
+        raise SourceError(f"{denied[0].message}; none of {len(denied)} images tried may be read")
 
 
-def _read(readers: Mapping[_Key, _Reader], key: _Key, at: int, max_bytes: int | None) -> bytes:
+def _read(readers: Mapping[_Key, Reader], key: _Key, at: int, max_bytes: int | None) -> bytes:
     data = readers[key].read(at)
     if max_bytes is not None and len(data) > max_bytes:
         raise too_large(len(data), max_bytes)

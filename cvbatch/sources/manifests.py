@@ -54,8 +54,7 @@ def is_manifest(path: str, uri_column: str = URI, image_column: str | None = Non
     if suffix not in _TABLES:
         return True
     try:
-        schema = _READERS[suffix](path).schema
-        return image_column is None and (uri_column in schema.names or find_image_column(schema, None) is None)
+        return _names_images(_READERS[suffix](path).schema, uri_column, image_column)
     except BrokenContainerError:
         return False
     except _UNREADABLE:
@@ -75,8 +74,12 @@ def is_remote_manifest(place: Place, uri_column: str = URI, image_column: str | 
         return True
     try:
         schema = open_table(open_blob(os.fsencode(place.uri), place.options)).schema
+        return _names_images(schema, uri_column, image_column)
     except BrokenContainerError:
         return False
+
+
+def _names_images(schema: pa.Schema, uri_column: str, image_column: str | None) -> bool:
     return image_column is None and (uri_column in schema.names or find_image_column(schema, None) is None)
 
 

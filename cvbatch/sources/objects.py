@@ -102,7 +102,7 @@ class ObjectSource:
 
     def _listed(self, container: Mapping[str, Any]) -> tuple[list[pa.Table], Listing]:
         listing = Listing()
-        modified = int(container["last_modified"].timestamp() * 1e9)
+        modified = nanoseconds(container["last_modified"])
         return list(self._containers.pieces(self._location(container["key"]), modified, listing)), listing
 
     def _decided(self) -> pa.Schema:

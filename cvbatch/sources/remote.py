@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 
 from cvbatch.errors import DeniedError, ImageError, TooLargeError
 from cvbatch.sources import http
+from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
 from cvbatch.sources.targets import is_http
 from cvbatch.storage.buckets import Bucket, Got, open_bucket
 from cvbatch.storage.options import StorageOptions
@@ -24,16 +25,15 @@ from cvbatch.storage.reach import Reach
 AT_ONCE: Final = 48
 """Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
 DENIED: Final = "PermissionDenied"
-MAX_BYTES: Final = 256 << 20
-"""Larger objects are no images."""
 MAX_HELD_BYTES: Final = 64 << 20
 """While a unit holds so many that were fetched and not taken yet, nothing more is begun: sizes may be unknown."""
+_STARTS: Final = tuple(f"{scheme}://".encode() for scheme in SCHEMES)
 _BLOCK: Final = 1 << 20
 
 
 def is_remote(location: bytes) -> bool:
     """Whether a location is an object of a bucket."""
-    return location.startswith(tuple(f"{scheme}://".encode() for scheme in SCHEMES))
+    return location.startswith(_STARTS)
 
 
 class RemoteBlob:
@@ -168,7 +168,7 @@ def _get(location: bytes, reach: Reach) -> Got:
     if is_http(location):
         return Got(http.get(location, reach.http, reach.max_bytes), None)
     bucket, key = _found(location, reach.storage)
-    return bucket.get(key, min(reach.max_bytes or MAX_BYTES, MAX_BYTES))
+    return bucket.get(key, min(reach.max_bytes or MAX_IMAGE_BYTES, MAX_IMAGE_BYTES))
 
 
 def _found(location: bytes, storage: StorageOptions) -> tuple[Bucket, str]:

@@ -77,6 +77,4 @@ def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig
 
 
 def _retries(wanted: bool) -> RetryConfig:
-    if not wanted:
-        return {"max_retries": 0}
-    return {"max_retries": _QUICK_RETRIES}
+    return {"max_retries": _QUICK_RETRIES if wanted else 0}

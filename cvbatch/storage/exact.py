@@ -5,16 +5,15 @@ They are rare, so botocore's slower client is good enough.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+from cvbatch.storage.places import CONTROL
 
 
 def is_plain(key: str) -> bool:
     """Whether obstore can name it."""
-    return not {"", ".", ".."} & set(key.split("/")) and not _CONTROL.search(key)
+    return not {"", ".", ".."} & set(key.split("/")) and not CONTROL.search(key)
 
 
 def look_exactly(client: Any, bucket: str, key: str) -> tuple[int, str, datetime]:

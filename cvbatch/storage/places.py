@@ -12,7 +12,7 @@ from cvbatch.locations import local_path
 from cvbatch.storage.options import StorageOptions
 
 SCHEMES: Final = ("s3", "gs", "az")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _USER: Final = re.compile(r"(?<=://)(?:[^/@\s]*|[^/@:\s]*:[^@\s]*)@")  # a secret may have slashes
 _SIGNED: Final = re.compile(
@@ -28,7 +28,7 @@ _SIGNED_QUERY: Final = re.compile(rf"{_SIGNED.pattern}\S*", re.I)
 
 def redacted(text: str) -> str:
     """A text in one line, without the credentials and signatures that a URI in it may carry."""
-    return _CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
+    return CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
 
 
 def has_secret(uri: str) -> bool:
@@ -46,7 +46,7 @@ def without_secret(uri: str) -> str:
         return redacted(uri)
     hidden = _HTTP_USER.sub("…@", rest, count=1)
     path = _QUERY.split(hidden, maxsplit=1)[0]
-    return _CONTROL.sub(_escaped, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
+    return CONTROL.sub(_escaped, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -84,6 +84,11 @@ class Place:
             raise JobError(f"{scheme}://… is not known: expected a local path, {', '.join(f'{s}://' for s in SCHEMES)}")
         _check(uri)
         return Place(uri, options or StorageOptions())
+
+    @staticmethod
+    def at(given: Place | str, options: StorageOptions | None = None) -> Place:
+        """The place that is given, or that of what a person wrote; see `of`."""
+        return given if isinstance(given, Place) else Place.of(given, options)
 
     @property
     def local(self) -> bool:

@@ -76,7 +76,7 @@ def open_store(output: Place | str) -> Store:
     Args:
         output: Where; a plain path or URI needs no options.
     """
-    place = Place.of(output) if isinstance(output, str) else output
+    place = Place.at(output)
     if place.local:
         return LocalStore(place.uri)
     from cvbatch.writing.object_store import ObjectStore  # a local disk needs no clients of object stores

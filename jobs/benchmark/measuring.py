@@ -27,8 +27,7 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     if isinstance(output, Path):
         fresh(output)
     began, began_at = time.monotonic(), time.time()
-    command = [sys.executable, "-m", "cvbatch", "run", "--source", photos, "--output", output, *arguments, "--json"]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    _command("run", photos, output, *arguments)
     seconds = time.monotonic() - began
     store = open_store(Place.of(str(output)))
     records = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
@@ -56,7 +55,12 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
 
 def tune(source: Path, output: Path, *arguments: str) -> Any:
     """Let `cvbatch plan` search for the best setting, which is kept for the runs that follow."""
-    command = [sys.executable, "-m", "cvbatch", "plan", "--source", source, "--output", output, *arguments, "--json"]
+    return _command("plan", source, output, *arguments)
+
+
+def _command(name: str, source: Path | str, output: Path | str, *arguments: str) -> Any:
+    """Run a command of cvbatch on a source; returns what it prints."""
+    command = [sys.executable, "-m", "cvbatch", name, "--source", source, "--output", output, *arguments, "--json"]
     done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 

@@ -24,9 +24,19 @@ IMAGES: dict[str, Content] = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.
 
 
 def tar(path: Path, members: Mapping[str, Content] | Iterable[tuple[str, Content]], **options: Any) -> Path:
-    """Write a tar; the suffix says how it is packed, a `TarInfo` stands for anything but a file."""
+    """Write a tar; the suffix says how it is packed."""
+    data = tarred(members, mode="w:gz" if path.name.endswith("gz") else "w", **options)
+    if path.name.endswith("zst"):
+        import zstandard
+
+        data = zstandard.compress(data)
+    path.write_bytes(data)
+    return path
+
+
+def tarred(members: Mapping[str, Content] | Iterable[tuple[str, Content]], *, mode: str = "w", **options: Any) -> bytes:
+    """The bytes of a tar; a `TarInfo` stands for anything but a file."""
     pairs = members.items() if isinstance(members, Mapping) else members
-    mode = "w:gz" if path.name.endswith("gz") else "w"
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=mode, **options) as archive:  # type: ignore[call-overload]  # of many
         for name, content in pairs:
@@ -37,13 +47,7 @@ def tar(path: Path, members: Mapping[str, Content] | Iterable[tuple[str, Content
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
-    data = stream.getvalue()
-    if path.name.endswith("zst"):
-        import zstandard
-
-        data = zstandard.compress(data)
-    path.write_bytes(data)
-    return path
+    return stream.getvalue()
 
 
 def special(kind: bytes, target: str = "") -> tarfile.TarInfo:

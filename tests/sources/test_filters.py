@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import io
 import os
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from cvbatch.errors import SourceError
 from cvbatch.sources import open_source
 from cvbatch.sources.filters import NO_FILTERS, Filters, nanoseconds
 from tests.rigs.objects import ObjectServer
+from tests.sources.shards import tarred
 
 OLD = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 SIZES = {"tiny.jpg": 5, "a/small.jpg": 100, "a/large.jpg": 2000, "thumbs/b.jpg": 100, "a/thumbs/deep/c.jpg": 100}
@@ -32,16 +31,6 @@ def listed(uri: str, **options: Any) -> tuple[list[str], dict[str, int]]:
         counts.append(dict(source.listing.skipped))
     assert counts[0] == counts[1]
     return sorted(uris), counts[0]
-
-
-def tar(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -62,7 +51,7 @@ def bucket(object_server: ObjectServer) -> Iterator[str]:
     content = {f"photos/{key}": b"x" * size for key, size in SIZES.items()}
     object_server.put(name, {**content, "photos/thumbs/note.txt": b"x"})
     object_server.put(
-        name, {"shards/s.tar": tar({"a/1.jpg": b"x" * 5, "a/2.jpg": b"x" * 50, "thumbs/3.jpg": b"x" * 50})}
+        name, {"shards/s.tar": tarred({"a/1.jpg": b"x" * 5, "a/2.jpg": b"x" * 50, "thumbs/3.jpg": b"x" * 50})}
     )
     yield f"s3://{name}/photos/"
     object_server.empty(name)
@@ -154,7 +143,7 @@ def test_what_is_not_known_is_no_reason(folder: str) -> None:
 
 def test_members_of_archives(tmp_path: Path) -> None:
     members = {"a/1.jpg": 5, "a/2.jpg": 50, "thumbs/3.jpg": 50, "b/4.jpg": 500}
-    (tmp_path / "s.tar").write_bytes(tar({name: b"x" * size for name, size in members.items()}))
+    (tmp_path / "s.tar").write_bytes(tarred({name: b"x" * size for name, size in members.items()}))
     shard = f"{tmp_path}/s.tar"
     assert listed(str(tmp_path), min_bytes=6, max_bytes=100, exclude=["thumbs/*"]) == (
         [f"{shard}#a/2.jpg"],
@@ -167,7 +156,7 @@ def test_members_of_archives(tmp_path: Path) -> None:
 
 def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        (tmp_path / f"{name}.tar").write_bytes(tar({"1.jpg": b"x", "2.jpg": b"x"}))
+        (tmp_path / f"{name}.tar").write_bytes(tarred({"1.jpg": b"x", "2.jpg": b"x"}))
     at = nanoseconds(OLD)
     os.utime(tmp_path / "old.tar", ns=(at, at))
     uris, skipped = listed(str(tmp_path), modified_since="2021-01-01")
@@ -180,7 +169,7 @@ def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
 def test_what_is_left_out_decides_nothing(tmp_path: Path) -> None:
     """The columns that come along are those of the first container that is not left out."""
     (tmp_path / "a.jpg").write_bytes(b"x")
-    (tmp_path / "b.tar").write_bytes(tar({"1.jpg": b"xx", "1.json": b'{"place": "here"}'}))
+    (tmp_path / "b.tar").write_bytes(tarred({"1.jpg": b"xx", "1.json": b'{"place": "here"}'}))
     source = open_source(SourceConfig(uri=str(tmp_path), min_bytes=2))
     assert source.carried == pa.schema([("place", pa.string())])
     assert pa.concat_tables(source.chunks())["place"].to_pylist() == ["here"]

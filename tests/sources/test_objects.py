@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.reach import Reach
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
+from tests.sources.shards import tarred
 
 OBJECTS = {
     "2019/a.jpg": b"a",
@@ -129,16 +129,6 @@ def test_a_storm_is_waited_out(object_server: ObjectServer, images: str, faults:
         assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
 
 
-def tar(members: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return data.getvalue()
-
-
 @pytest.mark.usefixtures("as_job")
 def test_tables_are_read_by_the_way_that_the_job_names(object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("images")
@@ -164,7 +154,7 @@ def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) ->
     object_server.put(
         bucket,
         {
-            "shards/0.tar": tar({"1.jpg": b"one", "1.json": json.dumps({"n": 1}).encode(), "2.jpg": b"two"}),
+            "shards/0.tar": tarred({"1.jpg": b"one", "1.json": json.dumps({"n": 1}).encode(), "2.jpg": b"two"}),
             "list.csv": "\n".join(lines).encode(),
             "photos/x.jpg": b"x",
             "photos/y.jpg": b"y",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.storage.probes import check_create, may_delete
 from tests.rigs.objects import ObjectServer
+from tests.rigs.racing import winners
 
 ODD = (
     "a b",
@@ -77,20 +77,8 @@ def test_what_is_not_there(bucket: Bucket) -> None:
 
 
 def test_of_many_that_create_one_wins(bucket: Bucket) -> None:
-    won: list[int] = []
-    start = threading.Barrier(8)
-
-    def create(number: int) -> None:
-        start.wait()
-        if bucket.create("one", str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [bucket.get("one").data] == [str(number).encode() for number in won]
+    won = winners(lambda data: bucket.create("one", data))
+    assert [bucket.get("one").data] == won
 
 
 @pytest.mark.parametrize("size", [0, 5, (16 << 20) + 1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from cvbatch.errors import CorruptionError, JobError, OutputError, RunError
 from cvbatch.writing import store as stores
 from cvbatch.writing.store import TEMPORARY, LocalStore, Store, create_surely, open_store
+from tests.rigs.racing import winners
 from tests.sources.test_fetch import as_nobody
 from tests.writing.failing import Failing
 
@@ -59,21 +59,8 @@ def test_put_replaces_the_whole(any_store: Store) -> None:
 
 
 def test_of_many_that_create_one_wins(any_store: Store) -> None:
-    store = any_store
-    won: list[int] = []
-    start = threading.Barrier(8)
-
-    def create(number: int) -> None:
-        start.wait()
-        if store.create("one", str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [store.read("one")] == [str(number).encode() for number in won]
+    won = winners(lambda data: any_store.create("one", data))
+    assert [any_store.read("one")] == won
 
 
 def test_added_files_appear_whole_or_not_at_all(store: LocalStore) -> None:

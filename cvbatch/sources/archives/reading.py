@@ -10,20 +10,11 @@ from cvbatch.sources.archives.streams import Forward
 from cvbatch.sources.archives.tars import HEADER, body
 from cvbatch.sources.archives.zips import read_member
 from cvbatch.sources.blobs import BrokenContainerError, OpenedOnce
-from cvbatch.sources.entries import Span
+from cvbatch.sources.reader import Reader, Wanted
 
 
-class PlainTar:
-    """Members at known places, read in any order.
-
-    Args:
-        blob: The tar.
-        wanted: Where each image lies, and its size.
-    """
-
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = blob
-        self._wanted = wanted
+class PlainTar(Reader):
+    """Members at known places, read in any order."""
 
     def read(self, at: int) -> bytes:
         """Read an image.
@@ -35,12 +26,8 @@ class PlainTar:
         return body(self._blob.get().read(offset - HEADER, HEADER + size), size)
 
 
-class Zip:
-    """Members at known places, read in any order; the arguments are those of `PlainTar`."""
-
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = blob
-        self._wanted = wanted
+class Zip(Reader):
+    """Members at known places, read in any order."""
 
     def read(self, at: int) -> bytes:
         """Read an image.
@@ -52,14 +39,14 @@ class Zip:
         return read_member(self._blob.get(), span, length or 0)
 
 
-class PackedTar:
+class PackedTar(Reader):
     """Members that can only be reached from the beginning: one pass, in the order of the archive.
 
-    What another thread asks for later is kept until then. The arguments are those of `PlainTar`.
+    What another thread asks for later is kept until then.
     """
 
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = blob
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[Wanted]) -> None:
+        super().__init__(blob, wanted)
         self._places = [span.place for span, _ in wanted]
         self._how = wanted[0][0].how
         self._left = sorted(range(len(wanted)), key=lambda at: self._places[at], reverse=True)

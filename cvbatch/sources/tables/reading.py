@@ -12,6 +12,7 @@ from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
 from cvbatch.sources.blobs import OpenedOnce, changed
 from cvbatch.sources.entries import Span
 from cvbatch.sources.fetch import read_local, too_large
+from cvbatch.sources.reader import Reader, Wanted
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import BYTES, PATH
 from cvbatch.sources.tables.listing import DAMAGE, first_line, open_table
@@ -21,17 +22,8 @@ _Group = tuple[str, int]
 """A column, and the row group or record batch of it that holds a row; −1 is none."""
 
 
-class Ranges:
-    """Images that are ranges of bytes of an Arrow file.
-
-    Args:
-        blob: The table.
-        wanted: Where each image lies, and its size.
-    """
-
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = blob
-        self._wanted = wanted
+class Ranges(Reader):
+    """Images that are ranges of bytes of an Arrow file."""
 
     def read(self, at: int) -> bytes:
         """Read an image.
@@ -48,16 +40,12 @@ class Ranges:
         return blob.read(offset, size)
 
 
-class Rows:
-    """Images that are read once with the row group or record batch around them.
+class Rows(Reader):
+    """Images that are read once with the row group or record batch around them."""
 
-    The arguments are those of `Ranges`.
-    """
-
-    def __init__(self, blob: OpenedOnce, wanted: Sequence[tuple[Span, int | None]]) -> None:
-        self._blob = blob
+    def __init__(self, blob: OpenedOnce, wanted: Sequence[Wanted]) -> None:
+        super().__init__(blob, wanted)
         self._folder = os.path.dirname(blob.location)
-        self._wanted = [span for span, _ in wanted]
         self._table: ParquetTable | ArrowTable | None = None
         self._groups: dict[_Group, set[int]] = {}
         self._values: dict[_Group, dict[int, Any] | ImageError] = {}
@@ -72,13 +60,13 @@ class Rows:
         """
         with self._lock:
             table = self._opened()
-            group = _group(table, self._wanted[at])
+            group = _group(table, self._wanted[at][0])
             if group not in self._values:
                 self._values[group] = self._load(table, group)
             values = self._values[group]
             if isinstance(values, ImageError):
                 raise ImageError(values.kind, str(values))
-            row = self._wanted[at].row
+            row = self._wanted[at][0].row
             if row not in values:
                 raise changed()
             value = values.pop(row)
@@ -90,7 +78,7 @@ class Rows:
                 self._table = open_table(self._blob.get())
             except DAMAGE as error:
                 raise _named(error) from error
-            for span in self._wanted:
+            for span, _ in self._wanted:
                 self._groups.setdefault(_group(self._table, span), set()).add(span.row or 0)
         return self._table
 
