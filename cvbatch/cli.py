@@ -11,6 +11,8 @@ from typing import NoReturn
 from cvbatch import commands
 from cvbatch.config import TASKS
 from cvbatch.errors import CvbatchError, UsageError
+from cvbatch.quantities import bytes_of
+from cvbatch.supervise import exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
     except CvbatchError as error:
         sys.stderr.write(f"cvbatch: {error}\n")
-        return error.exit_code
+        return exit_code_of(error)
     return code
 
 
@@ -43,13 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     run = commands_of.add_parser("run", help="label every image of a source, or go on with it")
     run.set_defaults(command=commands.run)
     _job_arguments(run)
-    run.add_argument("--update", action="store_true", help="list the source again; label what is new or changed")
-    holders = run.add_mutually_exclusive_group()
-    holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
-    holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
-    _manifest_only_argument(run)
-    run.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
-    run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    _run_arguments(run)
+    shown = run.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    shown.add_argument("--events", action="store_true", help="print a line of JSON for everything that happens")
 
     plan = commands_of.add_parser("plan", help="count, measure and say how fast a run would be, without running it")
     plan.set_defaults(command=commands.plan)
@@ -85,6 +84,27 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("task", nargs="?", choices=TASKS)
     models.add_argument("--json", action="store_true")
 
+    submit = commands_of.add_parser("submit", help="run a job on a Ray cluster that stands")
+    submit.set_defaults(command=commands.submit)
+    _job_arguments(submit)
+    _run_arguments(submit)
+    _address_arguments(submit)
+    submit.add_argument("--follow", action="store_true", help="show its progress, and end as it ends")
+    submit.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    submit.add_argument(
+        "--driver-cpus", type=float, default=0, metavar="N", help="CPUs to keep for the process that directs the run"
+    )
+    submit.add_argument("--driver-memory", type=_bytes, metavar="BYTES", help="the same for memory, such as 4GiB")
+
+    logs = commands_of.add_parser("logs", help="what a submitted job said")
+    logs.set_defaults(command=commands.logs)
+    _submitted_arguments(logs)
+    logs.add_argument("--follow", action="store_true", help="until it is over; end as it ends")
+
+    stop = commands_of.add_parser("stop", help="stop a submitted job; what is written is committed")
+    stop.set_defaults(command=commands.stop)
+    _submitted_arguments(stop)
+
     demo = commands_of.add_parser("demo", help="label a small archive of real photos with all four tasks")
     demo.set_defaults(command=commands.demo)
     demo.add_argument("--output", metavar="DIR", default="cvbatch-demo")
@@ -98,6 +118,35 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    parser.add_argument(
+        "--shared-filesystem",
+        action="store_true",
+        help="all machines of the cluster see the same files under the same paths",
+    )
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--update", action="store_true", help="list the source again; label what is new or changed")
+    holders = parser.add_mutually_exclusive_group()
+    holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
+    holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
+    _manifest_only_argument(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
+    parser.add_argument(
+        "--retries", type=_count, default=0, metavar="N", help="start again up to N times if the run dies or breaks off"
+    )
+
+
+def _address_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", required=True, metavar="URL", help="dashboard of the cluster")
+    parser.add_argument(
+        "--insecure", action="store_true", help="dangerous: give jobs to a cluster on the network without a token"
+    )
+
+
+def _submitted_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="what cvbatch submit called it, or the job file")
+    _address_arguments(parser)
 
 
 def _manifest_only_argument(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +164,19 @@ def _output_argument(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="how to reach an object store: endpoint_url, region, path_style, anonymous, profile; may be given again",
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

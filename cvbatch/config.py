@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cvbatch.complaints import explain
 from cvbatch.errors import JobError
 from cvbatch.locations import local_path
 from cvbatch.overrides import merge, put
-from cvbatch.quantities import Bytes, Duration, Moment
+from cvbatch.quantities import Bytes, Moment
+from cvbatch.sections import ComputeConfig, Count, Section
 from cvbatch.storage.hosts import HttpOptions
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 from cvbatch.storage.places import Place, is_object_uri, redacted
@@ -26,16 +27,9 @@ ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
 
 _Text = Annotated[str, Field(min_length=1)]
-_Count = Annotated[int, Field(gt=0, strict=True)]
 
 
-class _Section(BaseModel):
-    """A part of the job file: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
-
-
-class _StorageSection(_Section):
+class _StorageSection(Section):
     """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
 
     endpoint_url: str | None = None
@@ -73,9 +67,9 @@ class SourceConfig(_StorageSection):
     """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""
     uri_column: str = "uri"
     """Column of a manifest that names the images."""
-    limit: _Count | None = None
+    limit: Count | None = None
     """Take only the first so many images."""
-    max_pixels: _Count = 178_000_000
+    max_pixels: Count = 178_000_000
     """Images whose header promises more are error rows."""
     min_bytes: Bytes | None = None
     """Files, objects and members with fewer bytes are left out; `10kB` is 10,000, `10KiB` is 10,240."""
@@ -115,7 +109,7 @@ _LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "m
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """One model of the job, and what is taken from it."""
 
     model: _Text
@@ -134,7 +128,7 @@ class ModelConfig(_Section):
     """Expected hash of the weights file."""
     seed: Annotated[int, Field(strict=True)] = 0
     """Seed of random weights."""
-    top_k: _Count = 5
+    top_k: Count = 5
     """Classification: how many of the best classes are kept."""
     score_threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
     """Detection: boxes below are dropped; by default the model's own threshold."""
@@ -156,37 +150,6 @@ class ModelConfig(_Section):
     def _weights_have_one_origin(self) -> ModelConfig:
         if self.checkpoint and self.weights not in (None, DEFAULT_WEIGHTS):
             raise ValueError("give checkpoint: or weights:, not both")
-        return self
-
-
-class ComputeConfig(_Section):
-    """Where and how the models run; may change between starts, but for the precision."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    scaled_decode: Literal["auto", "off"] = "auto"
-    """Whether `precision: auto` may let JPEGs that are much larger than the models need be scaled down on decoding."""
-    batch_size: _Count | Literal["auto"] = "auto"
-    """Images in one forward pass."""
-    unit_rows: Annotated[int, Field(gt=0, le=4096, strict=True)] | Literal["auto"] = "auto"
-    """Images that move through the cluster together."""
-    num_actors: _Count | Literal["auto"] = "auto"
-    """Processes that hold the models."""
-    max_error_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
-    """Stop when more than this share of a start's rows, after the first 1,000, are errors."""
-    stop_after: Duration | None = None
-    """End in a clean commit after so long, such as `8h` or `90m`."""
-    max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
-    """End in a clean commit when a start has cost so much; needs `price_per_node_hour`."""
-    price_per_node_hour: Annotated[float, Field(gt=0, strict=True)] | None = None
-    """What one node costs in an hour, in any currency."""
-    stalled_after: Duration = 600.0
-    """Give up on units that have not moved for so long, and try them again in smaller pieces."""
-
-    @model_validator(mode="after")
-    def _cost_needs_a_price(self) -> ComputeConfig:
-        if self.max_cost is not None and self.price_per_node_hour is None:
-            raise ValueError("max_cost needs price_per_node_hour")
         return self
 
 
@@ -214,13 +177,20 @@ def _checked(uri: str, section: _StorageSection) -> None:
         raise ValueError(str(error)) from None
 
 
-class Job(_Section):
+class Job(Section):
     """A whole job file."""
 
     source: SourceConfig
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     compute: ComputeConfig = ComputeConfig()
     output: OutputConfig
+
+    def local_paths(self) -> list[str]:
+        """Everything on a disk that the job names; all machines that work on it have to see that."""
+        named = [self.source.uri, self.output.uri]
+        for model in self.models:
+            named += [place for place in (model.checkpoint, model.categories) if isinstance(place, str)]
+        return [path for path in map(local_path, named) if path is not None]
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for two starts to be the same run.

@@ -5,16 +5,31 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cvbatch.setting import Setting
 from cvbatch.writing.records import State
 
 _LINE_EVERY_SECONDS = 15.0
+_MOST_NODES = 8
+
+
+class Progress(NamedTuple):
+    """How far a run is, in rows."""
+
+    done: int
+    planned: int
+    errors: int
+
+    @staticmethod
+    def of(state: State) -> Progress:
+        """That which the log says."""
+        return Progress(len(state.accepted), state.planned, state.errors.total())
 
 
 class Terminal:
@@ -26,7 +41,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task = TaskID(0)
         self._first_commit: tuple[int, float] | None = None
         self._last_line = time.monotonic()
@@ -40,10 +55,17 @@ class Terminal:
 
     def planned(self, state: State) -> None:
         """Show how much there is to do."""
-        done = len(state.accepted)
-        self._last_line = time.monotonic()
+        self.begin(Progress.of(state))
+
+    def committed(self, state: State) -> None:
+        """Show what is done."""
+        self.advance(Progress.of(state))
+
+    def begin(self, now: Progress) -> None:
+        """See `planned`; a second call begins anew."""
+        self._last_line, self._first_commit = time.monotonic(), None
         if not self.console.is_terminal:
-            self.console.print(f"{state.planned:,} images planned, {done:,} done", highlight=False)
+            self.console.print(f"{now.planned:,} images planned, {now.done:,} done", highlight=False)
             return
         columns = (
             BarColumn(),
@@ -52,26 +74,28 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[errors]} errors"),
         )
-        self._bar = Progress(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task("", total=state.planned, completed=done, rate="…", errors=state.errors.total())
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = Bar(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task("", total=now.planned, completed=now.done, rate="…", errors=now.errors)
         self._bar.start()
 
-    def committed(self, state: State) -> None:
-        """Show what is done."""
-        done, now = len(state.accepted), time.monotonic()
+    def advance(self, now: Progress) -> None:
+        """See `committed`."""
+        at = time.monotonic()
         if self._first_commit is None:
-            self._first_commit = (done, now)
+            self._first_commit = (now.done, at)
         rows, since = self._first_commit
         # the first commit comes with the start of Ray and of the models, which says nothing of the rate
-        rate = (done - rows) / (now - since) if done > rows else None
+        rate = (now.done - rows) / (at - since) if now.done > rows else None
         if self._bar is not None:
             shown = "…" if rate is None else f"{rate:.1f}"
-            self._bar.update(self._task, completed=done, rate=shown, errors=state.errors.total())
-        elif rate is not None and now - self._last_line >= _LINE_EVERY_SECONDS and done < state.planned:
-            self._last_line = now
+            self._bar.update(self._task, completed=now.done, rate=shown, errors=now.errors)
+        elif rate is not None and at - self._last_line >= _LINE_EVERY_SECONDS and now.done < now.planned:
+            self._last_line = at
             self.console.print(
-                f"{done:,} of {state.planned:,} rows, {rate:.1f} images/s, "
-                f"{duration((state.planned - done) / rate)} left, {state.errors.total():,} errors",
+                f"{now.done:,} of {now.planned:,} rows, {rate:.1f} images/s, "
+                f"{duration((now.planned - now.done) / rate)} left, {now.errors:,} errors",
                 highlight=False,
             )
 
@@ -154,7 +178,23 @@ def status_table(status: Mapping[str, Any]) -> Table:
     if status["held"] and status["workers_planned"]:
         rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes lately"))
         rows += _held_back(status)
+    if status["held"]:
+        rows += [("nodes" if not number else "", _node(node)) for number, node in enumerate(_idlest(status["nodes"]))]
     return facts(rows, title=status["output"])
+
+
+def _idlest(nodes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that have least to do, if there are several."""
+    ordered = sorted(nodes, key=lambda node: (node["predicting"] > 0, -(node["idle_share"] or 0), node["host"]))
+    return ordered[:_MOST_NODES] if len(nodes) > 1 else []
+
+
+def _node(node: Mapping[str, Any]) -> str:
+    has = f"{node['cpus']:g} CPUs" + (f", {node['gpus']:g} GPUs" if node["gpus"] else "")
+    if not node["predicting"]:
+        return f"{node['host']} ({node['address']}): {has}, predicts nothing"
+    idle = "" if node["idle_share"] is None else f", idle {node['idle_share']:.0%}"
+    return f"{node['host']} ({node['address']}): {has}, {node['predicting']} predicting, {node['rows']:,} rows{idle}"
 
 
 def _held_back(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@
     │   └── OutputError       the output location belongs to something else
     └── RunError              the run did not finish                       exit code 1
         ├── FencedError       another start took the run over
+        ├── HaltError         somebody has to decide before it can go on
         ├── CorruptionError   what is stored contradicts the commit log
         └── StorageError      an object store does not do what it was asked for
             ├── DeniedError        no right to it                          exit code 2
@@ -68,6 +69,9 @@ class RunError(CvbatchError):
         details: What is known besides, for the run record.
     """
 
+    again = True
+    """Whether the same command may come further by itself."""
+
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
@@ -76,9 +80,19 @@ class RunError(CvbatchError):
 class FencedError(RunError):
     """Another start has taken this run over."""
 
+    again = False
+
+
+class HaltError(RunError):
+    """The run stopped where somebody has to decide how it goes on."""
+
+    again = False
+
 
 class CorruptionError(RunError):
     """What is stored contradicts the commit log."""
+
+    again = False
 
 
 class StorageError(RunError):

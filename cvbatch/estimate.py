@@ -8,8 +8,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, certified
-from cvbatch.compute.cluster import Cluster
 from cvbatch.compute.engine import Engine
+from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.config import Job
@@ -81,7 +81,7 @@ def _speed(
         rate = min(pools.num_actors * predict, cores * decode)
         bottleneck = "predict" if pools.num_actors * predict < cores * decode else "decode"
         cores_per_gpu = predict / decode
-    cost = None if price_per_node_hour is None else price_per_node_hour * cluster.nodes * 1e6 / rate / 3600
+    cost = None if price_per_node_hour is None else price_per_node_hour * len(cluster.nodes) * 1e6 / rate / 3600
     return {
         "rate": rate,
         "seconds": images / rate,

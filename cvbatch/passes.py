@@ -38,14 +38,18 @@ def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable
     """
     size = _FIRST_WAVE
     for smaller in _PASSES:
-        rows = max(1, engine.unit_rows // smaller)
-        units = cut(log.store, all_parts(plan, log.state), missing(), rows, first_rows=max(1, rows // _FIRST_UNIT))
-        while wave := list(itertools.islice(units, size)):
-            suspects = smaller > 1 and len(log.state.accepted) > 0
-            tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
-            yield from engine.label(wave, log.epoch, tolerated=tolerated)
-            size = _WAVE
-            if engine.time_is_up:
-                return
+        resized = True
+        while resized:
+            resized, rows = False, max(1, engine.unit_rows // smaller)
+            first = max(1, rows // _FIRST_UNIT)
+            units = cut(log.store, all_parts(plan, log.state), missing(), rows, first_rows=first)
+            while not resized and (wave := list(itertools.islice(units, size))):
+                suspects = smaller > 1 and len(log.state.accepted) > 0
+                tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
+                yield from engine.label(wave, log.epoch, tolerated=tolerated)
+                size = _WAVE
+                if engine.time_is_up:
+                    return
+                resized = engine.resize()  # then what is left of the wave is cut anew
     if alone := list(cut(log.store, all_parts(plan, log.state), missing(), 1)):
         yield from engine.label_alone(alone, log.epoch)

@@ -24,14 +24,21 @@ def _seconds(value: Any) -> Any:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-def _bytes(value: Any) -> Any:
-    """`20MB` as bytes, `20MiB` of 1024 × 1024 each; numbers are bytes already."""
-    if not isinstance(value, str):
-        return value
-    found = _SIZE.fullmatch(value.strip())
+def bytes_of(text: str) -> int:
+    """`20MB` as bytes, `20MiB` of 1024 × 1024 each.
+
+    Raises:
+        ValueError: If it is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
     if found is None or (found[3] and not found[2]):
-        raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {value!r}")
-    return round(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].lower()])
+        raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {text!r}")
+    unit: int = (1024 if found[3] else 1000) ** _POWERS[found[2].lower()]
+    return round(float(found[1]) * unit)
+
+
+def _bytes(value: Any) -> Any:
+    return bytes_of(value) if isinstance(value, str) else value  # numbers are bytes already
 
 
 def _moment(value: Any) -> Any:

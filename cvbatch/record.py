@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools
 from cvbatch.errors import CvbatchError
@@ -104,6 +104,13 @@ class Record:
         shares = (worker.idle_share for worker in list(self.workers.values()))
         return [share for share in shares if share is not None]
 
+    def by_host(self) -> dict[str, list[Worker]]:
+        """The predicting processes of each machine, by its name."""
+        found: dict[str, list[Worker]] = {}
+        for name, worker in list(self.workers.items()):
+            found.setdefault(json.loads(name).get("host", ""), []).append(worker)
+        return found
+
     def active_workers(self) -> int:
         """How many processes have delivered lately."""
         return sum(time.time() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
@@ -125,7 +132,7 @@ class Record:
             "versions": versions(),
             "host": platform.node(),
             "command": sys.argv,
-            "cluster": cluster and asdict(cluster),
+            "cluster": cluster and cluster.to_json(),
             "pools": pools and asdict(pools),
             "precision": pools and pools.setting.precision,
             "parity": certificate and certificate.to_json(),

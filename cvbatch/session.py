@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Final
 
 from cvbatch.compute.engine import Engine
-from cvbatch.config import ComputeConfig
-from cvbatch.errors import FencedError, RunError
+from cvbatch.errors import FencedError, HaltError
 from cvbatch.planning.plan import Plan
 from cvbatch.record import Record
+from cvbatch.sections import ComputeConfig
 from cvbatch.writing.files import Written
 from cvbatch.writing.holder import Heartbeat
 from cvbatch.writing.log import Log
@@ -63,7 +63,7 @@ class Session:
         """Take note of files that were written, and of those that count.
 
         Raises:
-            RunError: If too many of the rows of this start are errors.
+            HaltError: If too many of the rows of this start are errors.
         """
         self._record.add(written, sum(file.rows for file in accepted))
         self._failed += sum(sum(file.errors.values()) for file in accepted)
@@ -71,7 +71,7 @@ class Session:
         share = self._failed / max(1, rows)
         if rows >= _FIRST_ROWS and share > self._compute.max_error_share:
             (commonest, count), *_ = self._record.errors.most_common(1)
-            raise RunError(
+            raise HaltError(
                 f"{self._failed:,} of the last {rows:,} rows are errors, {count:,} of them {commonest}, and "
                 f"compute.max_error_share is {self._compute.max_error_share:g}; mend the source, or raise the share, "
                 "and the same command goes on"
@@ -81,11 +81,11 @@ class Session:
         """End a start whose time or money is used up.
 
         Raises:
-            RunError: If it is, and work is left.
+            HaltError: If it is, and work is left.
         """
         state = self.log.state
         if self.engine.time_is_up and state.left:
-            raise RunError(
+            raise HaltError(
                 f"stopped in time, as compute.stop_after or compute.max_cost asks: {len(state.accepted):,} of "
                 f"{state.planned:,} rows are committed; the same command goes on"
             )
@@ -97,4 +97,24 @@ class Session:
             "workers_planned": pools.num_actors if pools else 0,
             "busy_shares": self._record.busy_shares(pools) if pools else {},
             "idle_shares": self._record.idle_shares(),
+            "nodes": self._nodes(),
         }
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """What each node has and what became of it; several nodes of one machine share their processes."""
+        workers, found = self._record.by_host(), []
+        for node in self.engine.nodes():
+            here = workers.get(node.host, [])
+            idle = [share for worker in here if (share := worker.idle_share) is not None]
+            found.append(
+                {
+                    "host": node.host,
+                    "address": node.address,
+                    "cpus": node.cpus,
+                    "gpus": node.gpus,
+                    "predicting": len(here),
+                    "rows": sum(worker.rows for worker in here),
+                    "idle_share": sum(idle) / len(idle) if idle else None,
+                }
+            )
+        return found

@@ -95,6 +95,7 @@ def status(output: Place | str, log: Log) -> dict[str, Any]:
         "workers_planned": beat.get("workers_planned"),
         "busy_shares": beat.get("busy_shares", {}),
         "idle_shares": beat.get("idle_shares", []),
+        "nodes": beat.get("nodes", []),
         "rate": rate,
         "seconds_left": state.left / rate if rate else None,
     }

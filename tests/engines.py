@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from cvbatch.compute.engine import Engine
+from cvbatch.compute.nodes import Node
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
@@ -58,6 +59,8 @@ class FakeEngine(Engine):
         self.after_unit: Callable[[], object] = lambda: None
         """Called once the file of a unit is taken in."""
         self.over = False
+        self.grows_to: int | None = None
+        """Rows of a unit from the next look at the cluster on."""
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -77,6 +80,15 @@ class FakeEngine(Engine):
     def prepare(self, models: Sequence[ModelSpec], *_: Any, **__: Any) -> None:
         self._models = models
 
+    def resize(self) -> bool:
+        if self.grows_to is None:
+            return False
+        self.unit_rows, self.grows_to = self.grows_to, None
+        return True
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self.cluster.nodes if self.cluster else ()
+
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
         self.calls.append(Call([(unit.low, unit.high) for unit in units], tolerated))
         lost = 0
@@ -88,7 +100,7 @@ class FakeEngine(Engine):
                 continue
             yield [write_blocks(self._job(epoch), [self._rows(unit, epoch)])]
             self.after_unit()
-            if self.over:
+            if self.over or self.grows_to is not None:
                 return
 
     def label_alone(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:

@@ -31,11 +31,12 @@ LAYERS = (
         "machine",
         "caches",
         "setting",
+        "sections",
     ),
     ("decode", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
     ("record", "passes", "session", "replacing", "pipeline", "estimate"),
-    ("predictions", "summary", "console", "draw", "demo", "testing"),
+    ("predictions", "summary", "console", "draw", "demo", "testing", "submit", "supervise"),
     ("cli", "commands", "__main__", "__init__"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -96,7 +97,7 @@ def test_ray_and_torch_stay_where_they_belong(module: str) -> None:
     for imported, at_once in imports(MODULES[module]):
         if top(imported) == "ray":
             assert top(module) not in WITHOUT_RAY, f"{module} imports {imported}"
-            assert module.startswith("compute."), f"{module} imports {imported}"
+            assert module.startswith(("compute.", "submit.client")), f"{module} imports {imported}"
         if top(imported) in ("torch", "torchvision"):
             allowed = module in WITH_TORCH or (module in INSIDE_FUNCTIONS and not at_once)
             assert allowed, f"{module} imports {imported}"

@@ -10,6 +10,7 @@ import pytest
 
 from cvbatch import commands
 from cvbatch.cli import main
+from cvbatch.commands.common import flags_of, output_of
 from cvbatch.config import load_job
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
@@ -117,11 +118,13 @@ def test_wrong_requests(
 
 
 def test_options_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "job.yaml --source s --model a --model b --output o --limit 5 --set x.y=1 --set z=2 --strict --json"
+    line = (
+        "job.yaml --source s --model a --model b --output o --limit 5 --set x.y=1 --set z=2 --strict --json --retries 2"
+    )
     options = parsed(monkeypatch, "run", *line.split())
     assert (options.job, options.model, options.limit) == ("job.yaml", ["a", "b"], 5)
-    assert (options.set, options.strict, options.json) == (["x.y=1", "z=2"], True, True)
-    job = load_job(defaults=commands._flags(options))
+    assert (options.set, options.strict, options.json, options.retries) == (["x.y=1", "z=2"], True, True, 2)
+    job = load_job(defaults=flags_of(options))
     assert (job.source.uri, job.source.limit, job.output.uri) == ("s", 5, "o")
     assert [model.model for model in job.models] == ["a", "b"]
 
@@ -157,14 +160,14 @@ def test_watching_ends_when_the_run_is_finished(
         if len(naps) == 2:
             finish(log)
 
-    monkeypatch.setattr("cvbatch.commands.time.sleep", go_on)
+    monkeypatch.setattr("cvbatch.commands.looking.time.sleep", go_on)
     assert main(["status", store.root, "--watch"]) == 0
     assert len(naps) == 2
     assert "4 of 4, 0 to go" in capsys.readouterr().out
 
 
 def test_options_that_are_not_given_lie_over_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert commands._flags(parsed(monkeypatch, "run", "job.yaml")) == {}
+    assert flags_of(parsed(monkeypatch, "run", "job.yaml")) == {}
 
 
 def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +176,11 @@ def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed(monkeypatch, "status", "out", "--watch").watch is True
     for name in ("status", "verify", "retry"):
         given = parsed(monkeypatch, name, "s3://box/o", "--storage", "region=x", "--storage", "anonymous=true")
-        assert commands._output(given) == Place("s3://box/o", StorageOptions(region="x", anonymous=True))
+        assert output_of(given) == Place("s3://box/o", StorageOptions(region="x", anonymous=True))
     assert parsed(monkeypatch, "models").task is None
     assert parsed(monkeypatch, "models", "detection", "--json").task == "detection"
+    shared = flags_of(parsed(monkeypatch, "plan", "job.yaml", "--shared-filesystem"))
+    assert shared == {"compute": {"shared_filesystem": True}}
     assert parsed(monkeypatch, "demo").output == "cvbatch-demo"
 
 

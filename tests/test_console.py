@@ -47,6 +47,7 @@ STATUS = {
     "workers_planned": 4,
     "busy_shares": {"decode": 0.9, "predict": 0.25},
     "idle_shares": [0.7, 0.75, 0.8],
+    "nodes": [],
     "rate": 10.0,
     "seconds_left": 50.0,
 }
@@ -164,3 +165,18 @@ def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
         terminal.planned(log.state)
         terminal.committed(log.state)
     assert capsys.readouterr() == ("", "")
+
+
+def test_status_names_the_nodes_and_first_those_that_have_nothing_to_do() -> None:
+    about = {"address": "10.0.0.1", "cpus": 4.0, "gpus": 0.0, "predicting": 1, "rows": 1_200, "idle_share": 0.1}
+    nodes = [
+        {**about, "host": "busy"},
+        {**about, "host": "bored", "address": "10.0.0.2", "idle_share": 0.6, "gpus": 2.0},
+        {**about, "host": "unused", "address": "10.0.0.3", "predicting": 0, "rows": 0, "idle_share": None},
+    ]
+    text = shown(status_table({**STATUS, "nodes": nodes}), 120)
+    unused, bored, busy = (text.index(name) for name in ("unused (", "bored (", "busy ("))
+    assert unused < bored < busy
+    assert "unused (10.0.0.3): 4 CPUs, predicts nothing" in text
+    assert "bored (10.0.0.2): 4 CPUs, 2 GPUs, 1 predicting, 1,200 rows, idle 60%" in text
+    assert "nodes" not in shown(status_table({**STATUS, "nodes": nodes[:1]})), "of a single one there is nothing to say"

@@ -180,3 +180,14 @@ def test_what_seemed_lost_and_is_there_after_all_is_not_computed_again(run: Run)
     assert sorted(run.compute()) == [*range(20), *range(36, ROWS)]
     assert len(run.engine.calls) == 1
     assert len(run.log.state.accepted) == ROWS
+
+
+def test_a_cluster_that_has_grown_is_shared_out_anew_at_once(run: Run) -> None:
+    def grow() -> None:
+        if len(run.log.state.accepted) == 4 and len(run.engine.calls) == 1:
+            run.engine.grows_to = 20
+
+    run.engine.after_unit = grow
+    assert run.compute() == list(range(ROWS))
+    assert run.sizes == [[4, 16, 16, 16, 12], [5, 20, 20, 15]]
+    assert run.engine.calls[1].tolerated == 10, "what the larger cluster takes over is not suspected of anything"

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools
-from cvbatch.config import ComputeConfig
 from cvbatch.errors import RunError
 from cvbatch.record import Record, load_record
+from cvbatch.sections import ComputeConfig
 from cvbatch.versions import versions
 from cvbatch.writing.files import Written
 from cvbatch.writing.store import LocalStore
 from tests.samples import planned, spec, started, write
 
 CERTIFICATE = Certificate(REFERENCE, "because")
-CLUSTER = Cluster(cpus=4, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
+CLUSTER = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
 def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:

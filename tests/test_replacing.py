@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch import predictions, replacing
-from cvbatch.config import ComputeConfig
 from cvbatch.errors import CorruptionError, FencedError, RowError, RunError
 from cvbatch.replacing import failed_rows, recompute
 from cvbatch.schema import predictions_schema
+from cvbatch.sections import ComputeConfig
 from cvbatch.session import Session
 from cvbatch.writing.files import WriteJob, write_blocks
 from cvbatch.writing.log import FOLDER, Log

@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 
 from cvbatch import session as sessions
-from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools
-from cvbatch.config import ComputeConfig
 from cvbatch.errors import FencedError, OutputError, RunError
 from cvbatch.record import load_record
+from cvbatch.sections import ComputeConfig
 from cvbatch.session import Session
 from cvbatch.writing.files import Written
 from cvbatch.writing.holder import last_beat
@@ -25,7 +25,7 @@ from tests.engines import FakeEngine
 from tests.samples import commit, planned, spec, started, write
 
 ROWS: Final = 40
-CLUSTER: Final = Cluster(cpus=4, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
+CLUSTER: Final = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
 class Start:
@@ -186,3 +186,17 @@ def test_changed_images_are_work_left(start: Start) -> None:
         start.log.extend([], complete=True, changed=[{"path": "a", "ranges": [[1, 2]]}])
         with pytest.raises(RunError, match="stopped in time"):
             session.check_time()
+
+
+def test_the_heartbeat_tells_of_each_node(start: Start) -> None:
+    busy, idle = Node("10.0.0.1", 4, host="a"), Node("10.0.0.2", 8, 1, host="b")
+    start.engine.cluster = Cluster((busy, idle), local=False, object_store_bytes=1 << 30)
+    with start.session() as session:
+        files = write(start.log, 0, 10)
+        workers = {'{"host": "a", "pid": 1}': {"rows": 10, "seconds": 1.0}}
+        session.took([Written(files, {}, 0, workers)], start.log.commit(files))
+        found = session._facts()["nodes"]
+    assert [(node["host"], node["cpus"], node["gpus"], node["predicting"], node["rows"]) for node in found] == [
+        ("a", 4, 0, 1, 10),
+        ("b", 8, 1, 0, 0),
+    ]

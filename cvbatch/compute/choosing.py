@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cvbatch.compute import settings
-from cvbatch.compute.cluster import Cluster
 from cvbatch.compute.decode_stage import DecodeOptions
+from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import size_pools, uses_gpu
 from cvbatch.compute.trouble import plain
 from cvbatch.compute.tuning import Trial
-from cvbatch.config import ComputeConfig, Job
+from cvbatch.config import Job
 from cvbatch.models.packages import compilable, package
 from cvbatch.models.spec import ModelSpec
+from cvbatch.sections import ComputeConfig
 from cvbatch.setting import Setting
 from cvbatch.writing.store import Store
 

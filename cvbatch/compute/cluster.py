@@ -9,8 +9,8 @@ import secrets
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from cvbatch.compute.nodes import Cluster, look
 from cvbatch.errors import RunError, UsageError
 
 _QUIET = {
@@ -19,18 +19,6 @@ _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_task_oom_retries": "3",  # by default for ever
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What there is to work with."""
-
-    cpus: float
-    gpus: float
-    nodes: int
-    local: bool
-    """Whether this process started it, on this machine alone."""
-    object_store_bytes: int
 
 
 class Startup:
@@ -114,12 +102,4 @@ def _connect(pythonpath: str | None) -> Cluster:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": path}} if address and pythonpath else None,
         )
-    resources = ray.cluster_resources()
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return Cluster(
-        cpus=resources.get("CPU", 0),
-        gpus=resources.get("GPU", 0),
-        nodes=len(alive),
-        local=address is None,
-        object_store_bytes=int(resources.get("object_store_memory", 0)),
-    )
+    return look(local=address is None)

@@ -14,19 +14,21 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, setting_of_run
-from cvbatch.compute.cluster import Cluster, Startup
+from cvbatch.compute.cluster import Startup
 from cvbatch.compute.decode_stage import error_columns
+from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
-from cvbatch.config import ComputeConfig, Job
+from cvbatch.config import Job
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import Unit, read_sample, read_unit
 from cvbatch.schema import predictions_schema
+from cvbatch.sections import ComputeConfig
 from cvbatch.sources.fetching import check_access
 from cvbatch.storage.places import Place, is_object_uri
 from cvbatch.versions import versions
@@ -55,6 +57,7 @@ class Engine:
         self._started = time.monotonic()
         self._deadline: float | None = None
         self._compute = ComputeConfig()
+        self._growth: Growth | None = None
         self.cluster: Cluster | None = None
         self.pools: Pools | None = None
         self.certificate: Certificate | None = None
@@ -104,30 +107,55 @@ class Engine:
 
         Raises:
             SourceError: If no object of the source may be read.
+            UsageError: If the job cannot run on this cluster.
+            HaltError: If no node came that could work.
         """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster, self._compute = self._startup.ready(), job.compute
-        if (allowed := allowed_seconds(job.compute, self.cluster.nodes)) is not None:
+        self.cluster, self._compute = with_workers(self._startup.ready(), job.compute), job.compute
+        check_reach(self.cluster, job)
+        if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
             self._deadline = self._started + allowed
         asked, store = Asked.of(job, models), open_store(self._output)
         sample = partial(read_sample, store, all_parts(plan, state))
         if is_object_uri(job.source.uri):
             check_access(sample(_TRIED), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
-        self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
-        self._options = PredictOptions(
-            output=self._output,
-            decode=replace(asked.decode, scaled=self.pools.setting.scaled_decode),
-            device=self.pools.device,
-            setting=self.pools.setting,
-            batch_size=self.pools.batch_size,
-            threads=self.pools.threads,
-        )
+        self._growth = Growth(self.cluster)
+        self._asked, self._rows = asked, rows
+        self._share_out()
         fields = [column for model in models for column in model.fields()]
         schema = predictions_schema(fields, exif=job.source.exif, carried=plan.carried(store))
-        self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.pools))})
-        self.unit_rows = self.pools.unit_rows
+        self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
+
+    def resize(self) -> bool:
+        """Share the cluster out anew if it has grown; whether it has."""
+        assert self._growth is not None, "prepare comes first"
+        if not self._growth.worth_it:
+            return False
+        self.cluster = self._growth.latest
+        self._growth = Growth(self.cluster)
+        self._share_out()
+        return True
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes as they were last seen."""
+        return self._growth.latest.nodes if self._growth is not None else ()
+
+    def _share_out(self) -> None:
+        assert self.cluster is not None, "it is connected"
+        assert self.certificate is not None, "it is chosen"
+        asked = self._asked
+        pools = size_pools(self.cluster, asked.compute, asked.models, self._rows, self.certificate)
+        self._options = PredictOptions(
+            output=self._output,
+            decode=replace(asked.decode, scaled=pools.setting.scaled_decode),
+            device=pools.device,
+            setting=pools.setting,
+            batch_size=pools.batch_size,
+            threads=pools.threads,
+        )
+        self.pools, self.unit_rows = pools, pools.unit_rows
 
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
         """Decode, predict and write some units; yields files once they are written.
@@ -159,7 +187,7 @@ class Engine:
                     self._output, units, self._options, self.pools, tolerated=tolerated, stalled_after=stalled_after
                 )
                 writers = Writers(WriteJob(self._output, epoch, self._schema))
-                for written in written_files(predicted, writers, early=self._first, over=lambda: self.time_is_up):
+                for written in written_files(predicted, writers, early=self._first, over=self._ends_early):
                     self._first = False
                     yield written
         except ExecutionTimeoutError:
@@ -209,6 +237,9 @@ class Engine:
         """Copy the rows of committed files that stay; see `copy_rows`."""
         return copy_rows(WriteJob(self._output, epoch, self._schema), files, without)
 
+    def _ends_early(self) -> bool:
+        return self.time_is_up or (self._growth is not None and self._growth.worth_it)
+
     @property
     def time_is_up(self) -> bool:
         """Whether this start has worked for as long, or cost as much, as it may."""
@@ -228,10 +259,10 @@ def _lost_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
     return pa.table({name: (known | errors | absent)[name] for name in schema.names})
 
 
-def _about(models: Sequence[ModelSpec], pools: Pools) -> dict[str, Any]:
+def _about(models: Sequence[ModelSpec], certificate: Certificate) -> dict[str, Any]:
     """What the Parquet metadata says of the models and versions."""
     return {
         "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
-        "precision": pools.setting.precision,
+        "precision": certificate.setting.precision,
         "versions": versions(),
     }

@@ -38,7 +38,7 @@ def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
 
 def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
     """Measure settings in a worker like those that will predict."""
-    work = ray.remote(num_cpus=pools.actor_cpus, num_gpus=pools.actor_gpus, max_calls=1, max_retries=RETRIES)(measure)
+    work = _like_a_predictor(pools, retries=RETRIES)(measure)
     found: list[dict[str, Any]] = ray.get(work.remote(rows, trial))
     return found
 
@@ -85,9 +85,7 @@ def predict_alone(
     Yields:
         The predicted row, or why there is none.
     """
-    work = ray.remote(num_cpus=pools.actor_cpus, num_gpus=pools.actor_gpus, max_calls=1, max_retries=_LONELY_RETRIES)(
-        _predict_alone
-    )
+    work = _like_a_predictor(pools, retries=_LONELY_RETRIES)(_predict_alone)
     waiting, running = deque(units), dict[Any, tuple[Unit, float]]()
     while waiting or running:
         while waiting and len(running) < pools.num_actors:
@@ -98,6 +96,17 @@ def predict_alone(
         for reference in {*done, *late}:
             unit, _ = running.pop(reference)
             yield unit, _answer(reference, in_time=reference in done)
+
+
+def _like_a_predictor(pools: Pools, *, retries: int) -> Any:
+    """A task where the models may run, in a process of its own."""
+    return ray.remote(
+        num_cpus=pools.actor_cpus,
+        num_gpus=pools.actor_gpus,
+        max_calls=1,
+        max_retries=retries,
+        **pools.predict_where,
+    )
 
 
 def _answer(reference: Any, *, in_time: bool) -> pa.Table | RowError:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cvbatch.caches import kept_file, make_folder
-from cvbatch.config import ComputeConfig
 from cvbatch.machine import cpu_has_bf16, instructions, processor
 from cvbatch.models.spec import ModelSpec
+from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.versions import versions
 from cvbatch.views import enough

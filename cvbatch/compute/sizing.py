@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from cvbatch.compute.cluster import Cluster, local_cores
+from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
+from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import Certificate
-from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.sections import ComputeConfig, StageConfig
 from cvbatch.setting import Setting
 from cvbatch.views import View
 
@@ -20,6 +21,8 @@ _UNIT_SECONDS: Final = 4.0
 _UNITS_PER_ACTOR: Final = 4
 _MIN_UNIT, _MAX_UNIT = 4, 512
 _CPUS_PER_ACTOR: Final = 8
+_WORTH_AN_ACTOR: Final = 0.25
+"""A node with a smaller share of the CPUs that the largest has holds no models."""
 _GFLOPS_PER_THREAD: Final = 30.0
 """What one core does of a network's nominal work in a second; rough, it only sizes units."""
 _GFLOPS_PER_GPU: Final = 8000.0
@@ -46,6 +49,9 @@ class Pools:
     batch_size: int | None
     bytes_in_flight: int
     """Pixels that may be decoded or queued at once."""
+    decode_where: Mapping[str, Any] = field(default_factory=dict)
+    """What Ray is told of the nodes that may decode."""
+    predict_where: Mapping[str, Any] = field(default_factory=dict)
 
 
 def uses_gpu(cluster: Cluster, compute: ComputeConfig) -> bool:
@@ -76,20 +82,16 @@ def size_pools(
         certificate: Of the run's setting; its rates, if they were measured, size the units.
 
     Raises:
-        UsageError: If a GPU is asked for and the cluster has none, or the object store is too small.
+        UsageError: If a GPU is asked for and the cluster has none, no node may do a stage, or the object store is too
+            small.
     """
     on_gpu = uses_gpu(cluster, compute)
-    per_node = cluster.cpus / cluster.nodes
-    if on_gpu:
-        actors, cpus, threads = int(cluster.gpus), 1.0, 1
-    else:
-        actors = max(1, math.ceil(per_node / _CPUS_PER_ACTOR)) * cluster.nodes
-        # half of the logical CPUs stay with decoding; the threads use all, the system shares them out
-        cpus = max(1.0, (per_node * cluster.nodes / 2) // actors)
-        threads = max(1, int(per_node * cluster.nodes / actors))
+    decoding = _allowed(cluster, compute.decode, "decode")
+    predicting = _allowed(cluster, compute.predict, "predict")
+    actors, cpus, threads = _actors_on_gpus(predicting) if on_gpu else _actors_on_cpus(predicting)
     if compute.num_actors != "auto":
         threads = max(1, threads * actors // compute.num_actors)
-        cpus = max(1.0, cpus * actors // compute.num_actors)
+        cpus = cpus if on_gpu else max(1.0, cpus * actors // compute.num_actors)
         actors = compute.num_actors
     if cluster.local:
         threads = min(threads, local_cores())
@@ -100,7 +102,9 @@ def size_pools(
     by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     in_flight = max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
-    decode_tasks = max(1, int(cluster.cpus - actors * cpus) // THREADS)
+    shared = sum(node.cpus for node in decoding if node in predicting)
+    own = sum(node.cpus for node in decoding) - shared
+    decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
     # a row is what the views make of it, and no unit holds more than its budget
     row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
     queued = in_flight * actors + decode_tasks
@@ -123,8 +127,44 @@ def size_pools(
         units_in_flight=in_flight,
         decode_tasks=decode_tasks,
         bytes_in_flight=bytes_in_flight,
+        decode_where=_where(compute.decode),
+        predict_where=_where(compute.predict),
         batch_size=None if compute.batch_size == "auto" else compute.batch_size,
     )
+
+
+def _allowed(cluster: Cluster, stage: StageConfig, name: str) -> list[Node]:
+    """The nodes of a stage that have something to work with."""
+    found = [node for node in cluster.nodes if node.may(stage) and (node.cpus or node.gpus)]
+    if not found:
+        asked = {**stage.resources, **stage.selector()}
+        raise UsageError(f"compute.{name}: no node of the cluster has {asked or 'a CPU'}; it has {len(cluster.nodes)}")
+    return found
+
+
+def _where(stage: StageConfig) -> dict[str, Any]:
+    asked = {"resources": dict(stage.resources), "label_selector": stage.selector()}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _actors_on_gpus(nodes: Sequence[Node]) -> tuple[int, float, int]:
+    """One process for each GPU; it takes a CPU where every such node has enough of them."""
+    with_gpu = [node for node in nodes if node.gpus]
+    enough = all(node.cpus > node.gpus for node in with_gpu)
+    return max(1, int(sum(node.gpus for node in with_gpu))), 1.0 if enough else 0.0, 1
+
+
+def _actors_on_cpus(nodes: Sequence[Node]) -> tuple[int, float, int]:
+    """Equal processes of at most eight CPUs each, as many as fit each node; what is much smaller only decodes.
+
+    Half of the CPUs stay with decoding; the threads use all, the system shares them out.
+    """
+    largest = max(node.cpus for node in nodes)
+    worth_it = [node.cpus for node in nodes if node.cpus >= _WORTH_AN_ACTOR * largest]
+    smallest = min(worth_it)
+    each = smallest / max(1, math.ceil(smallest / _CPUS_PER_ACTOR))
+    actors = max(1, sum(int(cpus / each) for cpus in worth_it))
+    return actors, max(1.0, sum(worth_it) / 2 // actors), max(1, int(each))
 
 
 def allowed_seconds(compute: ComputeConfig, nodes: int) -> float | None:

@@ -80,7 +80,7 @@ def predicted_blocks(
         override_num_blocks=len(units),
         num_cpus=1,
         compute=decoders,
-        ray_remote_args={"max_retries": RETRIES},
+        ray_remote_args={"max_retries": RETRIES, **pools.decode_where},
     )
     dataset = dataset.map_batches(
         partial(fetch_and_decode, options=options.decode),
@@ -90,6 +90,7 @@ def predicted_blocks(
         num_cpus=1,
         compute=decoders,
         max_retries=RETRIES,
+        **pools.decode_where,
     )
     dataset = dataset.map_batches(
         Predict,
@@ -103,6 +104,7 @@ def predicted_blocks(
         ray_remote_args_fn=partial(dict, num_gpus=pools.actor_gpus) if pools.actor_gpus else None,
         max_restarts=_ACTOR_RESTARTS,
         max_task_retries=_ACTOR_RETRIES,
+        **pools.predict_where,
     )
     yield from dataset.iter_internal_ref_bundles()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from cvbatch.errors import FencedError, OutputError, RunError
+from cvbatch.errors import FencedError, HaltError, OutputError
 from cvbatch.writing.holder import describe
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import Range
@@ -85,12 +85,12 @@ def withdraw(store: Store, *, manifest_only: bool) -> None:
     """Take back the promise of `_SUCCESS`; the run must be open.
 
     Raises:
-        RunError: If it may not be deleted, unless only the manifest need be right: then it names none any more.
+        HaltError: If it may not be deleted, unless only the manifest need be right: then it names none any more.
     """
     if store.delete(SUCCESS) or success(store) is None:
         return
     if not manifest_only:
-        raise RunError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
+        raise HaltError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
     store.put(SUCCESS, json.dumps({"manifest": ""}).encode())
 
 
@@ -99,7 +99,7 @@ def finish(log: Log, *, manifest_only: bool = False) -> None:
 
     Raises:
         FencedError: If another start opened the run meanwhile; it is theirs to finish.
-        RunError: If something must go that may not be deleted.
+        HaltError: If something must go that may not be deleted.
     """
     log.finalise()
     if not finish_tail(log, manifest_only=manifest_only):
@@ -118,7 +118,7 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
         False if the log goes on after this `final`.
 
     Raises:
-        RunError: If something must go that may not be deleted: `_SUCCESS` is the promise that nothing else is there.
+        HaltError: If something must go that may not be deleted: `_SUCCESS` is the promise that nothing else is there.
     """
     store, state = log.store, log.state
     final = state.next_seq - 1
@@ -132,7 +132,7 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
         return True
     if left:
         some = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" * (len(left) > _MOST_NAMED))
-        raise RunError(
+        raise HaltError(
             f"{store.root}: every row is there, but {len(left)} files that no row is in must go, and this job may "
             f"not delete: remove {some} and give the same command again, or give it with --manifest-only "
             "(cvbatch verify lists them)",
@@ -144,7 +144,7 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
         if there is not None and there > name:
             return False
         if not store.delete(SUCCESS):
-            raise RunError(f"{store.root}/{SUCCESS} is of an older end of this run: remove it, this job may not")
+            raise HaltError(f"{store.root}/{SUCCESS} is of an older end of this run: remove it, this job may not")
     if log.read().next_seq - 1 != final:
         if success(store) == name:
             store.delete(SUCCESS)

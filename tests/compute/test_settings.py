@@ -22,8 +22,8 @@ from cvbatch.compute.settings import (
     unmeasured,
     worth_searching,
 )
-from cvbatch.config import ComputeConfig
 from cvbatch.models.spec import ModelSpec
+from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.views import View
 from cvbatch.writing.store import LocalStore

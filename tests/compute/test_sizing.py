@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cvbatch.compute import sizing
-from cvbatch.compute.cluster import Cluster
+from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
-from cvbatch.config import ComputeConfig
 from cvbatch.errors import UsageError
+from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE
 from cvbatch.views import View
 from tests.samples import spec
@@ -23,7 +23,8 @@ MILLION = 1_000_000
 def pools(
     cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **asked: Any
 ) -> Pools:
-    cluster = Cluster(cpus=cpus, gpus=gpus, nodes=nodes, local=True, object_store_bytes=1 << 30)
+    each = [Node(f"10.0.0.{number}", cpus / nodes, gpus / nodes) for number in range(nodes)]
+    cluster = Cluster(tuple(each), local=True, object_store_bytes=1 << 30)
     return size_pools(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows, Certificate(REFERENCE, ""))
 
 
@@ -48,7 +49,7 @@ def test_one_actor_for_each_gpu() -> None:
 
 def test_units_that_the_object_store_cannot_hold_are_refused() -> None:
     large = replace(spec(), view=View(resize=(512, 512)))
-    cluster = Cluster(cpus=64, gpus=0, nodes=1, local=True, object_store_bytes=1 << 30)
+    cluster = Cluster((Node("10.0.0.1", 64),), local=True, object_store_bytes=1 << 30)
 
     def shared(unit_rows: Any) -> Pools:
         compute = ComputeConfig(unit_rows=unit_rows)

@@ -1,0 +1,117 @@
+"""What commands have in common: their job, their run, how they are interrupted and how they answer."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cvbatch.config import Job, load_job
+from cvbatch.errors import RunError
+from cvbatch.planning.plan import open_run
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.places import Place
+from cvbatch.writing.log import Log
+
+
+def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
+    """The job that is asked for, and the folder that its `python:` models are imported from."""
+    job = load_job(options.job, overrides=options.set, defaults=flags_of(options))
+    folder = None
+    if any(model.model.startswith("python:") for model in job.models):
+        folder = os.path.dirname(os.path.abspath(options.job)) if options.job else os.getcwd()
+        sys.path.insert(0, folder)
+    return job, folder
+
+
+def output_of(options: argparse.Namespace) -> Place:
+    """Where the run is that a command is about."""
+    return Place.of(options.output, StorageOptions.parse(options.storage))
+
+
+def flags_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The common options as the nested values that they stand for."""
+    values: dict[str, Any] = {}
+    if options.source is not None:
+        values["source"] = {"uri": options.source}
+    if options.limit is not None:
+        values.setdefault("source", {})["limit"] = options.limit
+    if options.model:
+        values["models"] = [{"model": name} for name in options.model]
+    if options.output is not None:
+        values["output"] = {"uri": options.output}
+    if options.shared_filesystem:
+        values["compute"] = {"shared_filesystem": True}
+    return values
+
+
+def log_of(output: Place, *, whole: bool = False) -> Log:
+    """The commit log of a run, read to its end."""
+    store, plan = open_run(output)
+    return Log(store, plan.rows, whole=whole)
+
+
+@contextlib.contextmanager
+def interruptible(stopped: str | None = None) -> Iterator[None]:
+    """SIGTERM is treated like Ctrl-C; a second one of either ends the process at once.
+
+    Args:
+        stopped: What to say of it; None leaves the interruption as it is.
+
+    Raises:
+        RunError: With these words.
+    """
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stopped is None:
+            raise
+        raise RunError(stopped) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def native_output_aside() -> Iterator[None]:
+    """Keep what native libraries write to descriptor 2, and Ray to standard output, away from what we say.
+
+    Python's own standard error still reaches the terminal. The text lies in a temporary file, which only
+    a process that native code aborts leaves behind.
+    """
+    python_side, native_side = sys.stderr, os.dup(2)
+    path = os.path.join(tempfile.gettempdir(), f"cvbatch-{os.getpid()}.stderr")
+    with open(native_side, "w", buffering=1) as terminal, open(path, "w") as aside:
+        sys.stderr = terminal
+        os.dup2(aside.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(aside):
+                yield
+        finally:
+            os.dup2(native_side, 2)
+            sys.stderr = python_side
+            os.unlink(path)
+
+
+def same_command() -> str:
+    """What was typed, to be given again."""
+    return shlex.join(["cvbatch", *sys.argv[1:]])
+
+
+def write_json(content: Mapping[str, Any] | list[Any]) -> int:
+    """Print a result and nothing else; returns exit code 0."""
+    sys.stdout.write(json.dumps(content, default=str) + "\n")
+    return 0

@@ -1,0 +1,93 @@
+"""Commands that label, or measure what labelling would take."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from cvbatch.commands.common import interruptible, job_of, native_output_aside, output_of, same_command, write_json
+from cvbatch.console import Terminal, estimate_table, summary_table
+from cvbatch.planning.plan import open_run
+from cvbatch.storage.places import Place
+from cvbatch.submit.events import EventLines
+from cvbatch.supervise import end_with_watcher, supervise, watched_command
+from cvbatch.writing.records import State
+
+_STRICT_EXIT = 3
+
+
+def run(options: argparse.Namespace) -> int:
+    """`cvbatch run`."""
+    if options.retries:
+        return supervise(watched_command(), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n"))
+    from cvbatch.pipeline import run as label
+
+    end_with_watcher()
+    job, folder = job_of(options)
+    stopped = f"stopped; what is written is committed. Go on with: {same_command()}"
+    events = EventLines(sys.stdout) if options.events else None
+    with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+        state = label(
+            job,
+            events or terminal,
+            pythonpath=folder,
+            refresh=options.update,
+            wait=options.wait,
+            takeover=options.takeover,
+            manifest_only=options.manifest_only,
+        )
+    return _sum_up(job.output.place, state, options, events)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """`cvbatch plan`."""
+    from cvbatch.estimate import estimate
+
+    job, folder = job_of(options)
+    console = Console(file=sys.stdout)
+    with native_output_aside(), interruptible("stopped; nothing was planned"):
+        found = estimate(job, pythonpath=folder)
+    if options.json:
+        return write_json(found)
+    console.print(estimate_table(found))
+    return 0
+
+
+def retry(options: argparse.Namespace) -> int:
+    """`cvbatch retry`."""
+    from cvbatch.pipeline import retry as label_again
+
+    output = output_of(options)
+    folder = open_run(output)[1].pythonpath
+    if folder is not None:
+        sys.path.insert(0, folder)
+    stopped = f"stopped; what is replaced stays. Go on with: {same_command()}"
+    with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+        state = label_again(
+            output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only
+        )
+    return _sum_up(output, state, options, None)
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`cvbatch demo`."""
+    from cvbatch.demo import run_demo
+
+    console = Console(file=sys.stdout)
+    with native_output_aside(), interruptible():
+        return run_demo(options.output, console)
+
+
+def _sum_up(output: Place, state: State, options: argparse.Namespace, events: EventLines | None) -> int:
+    from cvbatch.summary import summarise
+
+    summary = summarise(output, state)
+    if events is not None:
+        events.finished(summary)
+    elif options.json:
+        write_json(summary)
+    else:
+        Console().print(summary_table(summary))
+    return _STRICT_EXIT if options.strict and summary["errors"] else 0

@@ -1,0 +1,53 @@
+"""The first thing that runs on a cluster: checks that it can run the package that came along, then runs it.
+
+It is copied out of the package and keeps to what Python 3.8 reads, so that it can say what is wrong with an older one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+OLDEST = (3, 11)
+EXIT_CODE = 2
+
+
+def missing(needed: list[str]) -> list[str]:
+    """Return the requirements that this Python does not meet, in words."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    found = []
+    for requirement in map(Requirement, needed):
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            found.append(f"{requirement.name}{requirement.specifier}")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{requirement.name}{requirement.specifier} (it has {version})")
+    return found
+
+
+def main() -> int:
+    """Become `cvbatch run job.yaml` with the arguments that are given, or say in one line why not."""
+    if sys.version_info[:2] < OLDEST:
+        return refuse(f"the cluster has Python {sys.version.split()[0]}: expected 3.11 or newer")
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "needs.txt")) as file:
+        lacking = missing(file.read().split("\n"))
+    if lacking:
+        return refuse(f"the cluster lacks {', '.join(lacking)}: expected the image of cluster/Dockerfile")
+    os.execv(sys.executable, [sys.executable, "-m", "cvbatch", "run", "job.yaml", *sys.argv[1:]])
+
+
+def refuse(why: str) -> int:
+    """Say why nothing is started."""
+    sys.stderr.write(f"cvbatch: {why}\n")
+    return EXIT_CODE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Ray's Job API: the only module here that imports ray."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cvbatch.errors import RunError
+from cvbatch.submit.address import Address
+
+_OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+"""Ray would take these instead of the address that it is given."""
+
+_TALKATIVE: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """What a cluster knows of a job."""
+
+    id: str
+    status: str
+    """`PENDING`, `RUNNING`, `STOPPED`, `SUCCEEDED` or `FAILED`."""
+    message: str
+    exit_code: int | None
+    metadata: Mapping[str, str]
+    start_time: float | None
+    end_time: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether it will not go on."""
+        return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
+
+
+class Client:
+    """Jobs of one cluster.
+
+    Args:
+        address: Probed.
+
+    Raises:
+        RunError: If the cluster does not do what it is asked for; of every method.
+    """
+
+    def __init__(self, address: Address) -> None:
+        for name in _OVERRIDES:
+            os.environ.pop(name, None)
+        os.environ.setdefault("RAY_AUTH_MODE", "token" if address.token else "disabled")
+        with _plain(address):
+            from ray.job_submission import JobSubmissionClient
+
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            for name in (
+                "dashboard.modules.dashboard_sdk",
+                "dashboard.modules.job.sdk",
+                "_private.runtime_env.packaging",
+            ):
+                logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
+
+            self._client: Any = JobSubmissionClient(address.url, headers=address.headers)
+        self._address = address
+
+    def jobs(self) -> list[JobInfo]:
+        """All jobs that were submitted to the cluster."""
+        with _plain(self._address):
+            return [_info(details) for details in self._client.list_jobs() if details.submission_id]
+
+    def job(self, job_id: str) -> JobInfo:
+        """What is known of a job."""
+        with _plain(self._address):
+            return _info(self._client.get_job_info(job_id))
+
+    def submit(
+        self, job_id: str, command: str, folder: Path, about: Mapping[str, str], *, cpus: float, memory: int | None
+    ) -> None:
+        """Upload a folder and start a command in it.
+
+        Args:
+            job_id: New on this cluster.
+            command: For a shell.
+            folder: Becomes the working directory of the command and of every worker.
+            about: Shown with the job.
+            cpus: Reserved for the command.
+            memory: The same, in bytes.
+        """
+        with _plain(self._address):
+            self._client.submit_job(
+                entrypoint=command,
+                submission_id=job_id,
+                runtime_env={"working_dir": str(folder)},
+                metadata=dict(about),
+                entrypoint_num_cpus=cpus or None,
+                entrypoint_memory=memory,
+            )
+
+    def stop(self, job_id: str) -> bool:
+        """Ask a job to stop; whether it was running."""
+        with _plain(self._address):
+            return bool(self._client.stop_job(job_id))
+
+    def log(self, job_id: str) -> str:
+        """All that a job has said until now."""
+        with _plain(self._address):
+            return str(self._client.get_job_logs(job_id))
+
+    def tail(self, job_id: str) -> Iterator[str]:
+        """What a job says, from its beginning until it is over or the connection breaks."""
+        import aiohttp
+
+        said = self._client.tail_job_logs(job_id)
+
+        async def piece() -> str:
+            return str(await anext(said))
+
+        with asyncio.Runner() as runner:
+            while True:
+                try:
+                    yield runner.run(piece())
+                except (StopAsyncIteration, RuntimeError, OSError, aiohttp.ClientError):
+                    return  # whoever reads asks whether the job is over
+
+
+@contextlib.contextmanager
+def _plain(address: Address) -> Iterator[None]:
+    """Turn what Ray raises into one line."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, RuntimeError, OSError, ValueError) as error:  # those of requests are of the system
+        raise RunError(f"{address.url}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _info(details: Any) -> JobInfo:
+    return JobInfo(
+        id=details.submission_id,
+        status=str(details.status.value),
+        message=" ".join((details.message or "").split()),
+        exit_code=details.driver_exit_code,
+        metadata=details.metadata or {},
+        start_time=details.start_time and details.start_time / 1000,
+        end_time=details.end_time and details.end_time / 1000,
+    )

@@ -1,0 +1,56 @@
+"""Lines in a job's log that a program can read: how a run goes on, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any, Final
+
+from cvbatch.console import Progress
+from cvbatch.writing.records import State
+
+_MARK: Final = "cvbatch"
+PLANNED, COMMITTED, FINISHED = "planned", "committed", "finished"
+
+
+class EventLines:
+    """A watcher that writes one line of JSON for each thing that happens.
+
+    Args:
+        out: Where to.
+    """
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def planned(self, state: State) -> None:
+        """Say how much there is to do."""
+        self._write(PLANNED, Progress.of(state)._asdict())
+
+    def committed(self, state: State) -> None:
+        """Say what is done."""
+        self._write(COMMITTED, Progress.of(state)._asdict())
+
+    def finished(self, summary: Mapping[str, Any]) -> None:
+        """Say what the run amounts to."""
+        self._write(FINISHED, {"summary": summary})
+
+    def _write(self, event: str, content: Mapping[str, Any]) -> None:
+        self._out.write(json.dumps({_MARK: event, **content}, default=str) + "\n")
+        self._out.flush()
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """The event that a line of a log is; None for any other line."""
+    if not line.startswith(f'{{"{_MARK}": '):
+        return None
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return event
+
+
+def name_of(event: Mapping[str, Any]) -> str:
+    """What happened."""
+    return str(event[_MARK])

@@ -1,0 +1,195 @@
+"""Submitting a job once, however often it is asked for, and following it to its end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cvbatch.config import Job
+from cvbatch.errors import RunError, UsageError
+from cvbatch.submit.address import Address
+from cvbatch.submit.client import Client, JobInfo
+from cvbatch.submit.probe import Head, probe
+from cvbatch.submit.workdir import pack
+
+_PREFIX: Final = "cvbatch-"
+_REQUEST: Final = "cvbatch_request"
+_POLL_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 60.0
+_SETTLE_SECONDS: Final = 10.0
+"""Ray tells that a job is over a moment after its log has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job together with how it is to be run."""
+
+    job: Job
+    modules: Path
+    """Where `python:` models are imported from."""
+    arguments: Sequence[str] = ()
+    """Of `cvbatch run`, besides the job file."""
+    retries: int = 0
+    driver_cpus: float = 0
+    driver_memory: int | None = None
+
+    @property
+    def request(self) -> str:
+        """The same for requests that ask for exactly the same."""
+        return _digest([self.job.model_dump(mode="json"), list(self.arguments)])
+
+
+def name_of(job: Job) -> str:
+    """What a cluster calls a job: the same for the same work at the same output."""
+    return _PREFIX + _digest([job.identity(), job.output.place.uri])
+
+
+def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobInfo, bool]:
+    """Hand a job to a cluster, unless it has it already.
+
+    Args:
+        order: What to run.
+        address: Checked.
+        anew: Start again even if the same request has succeeded before.
+
+    Returns:
+        The cluster, the job, and whether it was started now.
+
+    Raises:
+        UsageError: If the cluster cannot be used for it; nothing was sent.
+        RunError: If the cluster did not take it.
+    """
+    _check_reach(order.job, address, probe(address))
+    client, name = Client(address), name_of(order.job)
+    before = latest(client, name)
+    if before is not None:
+        finished = before.status == "SUCCEEDED" and before.metadata.get(_REQUEST) == order.request and not anew
+        if finished or not before.over:
+            return client, before, False
+    job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
+    command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
+    about = {_REQUEST: order.request, "output": str(order.job.output.place)}
+    with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
+        pack(order.job, Path(folder), order.modules)
+        try:
+            client.submit(job_id, command, Path(folder), about, cpus=order.driver_cpus, memory=order.driver_memory)
+        except RunError:
+            now = latest(client, name)
+            if now is None or now.id != job_id:
+                raise
+            return client, now, False  # somebody else was faster with the same
+    return client, client.job(job_id), True
+
+
+def latest(client: Client, name: str) -> JobInfo | None:
+    """The newest attempt at a job; None if the cluster has not seen it."""
+    found = [job for job in client.jobs() if job.id == name or job.id.rpartition("-")[0] == name]
+    return max(found, key=lambda job: _number(job.id), default=None)
+
+
+def find(client: Client, name: str) -> JobInfo:
+    """The newest attempt at a job, or the one that is named.
+
+    Raises:
+        UsageError: If the cluster knows no such job.
+    """
+    jobs = {job.id: job for job in client.jobs()}
+    found = latest(client, name) or jobs.get(name)
+    if found is None:
+        ours = ", ".join(sorted(job for job in jobs if job.startswith(_PREFIX))) or "no jobs of ours"
+        raise UsageError(f"{name} is no job of this cluster: it has {ours}")
+    return found
+
+
+def follow(client: Client, job: JobInfo, heard: Callable[[str], None]) -> JobInfo:
+    """Hear every line that a job says, once, until it is over.
+
+    Args:
+        client: Of the cluster.
+        job: To follow.
+        heard: Called with each line, without its end.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RunError: If the cluster cannot be asked any more.
+    """
+    known = 0
+    while True:
+        for number, line in enumerate(_lines(client.tail(job.id))):
+            if number >= known:  # after a broken connection it begins at the beginning
+                heard(line)
+                known = number + 1
+        now = _settled(client, job.id)
+        if now.over:
+            break
+    for line in client.log(job.id).splitlines()[known:]:
+        heard(line)
+    return now
+
+
+def stop(client: Client, job: JobInfo) -> JobInfo:
+    """Stop a job: what is written is committed.
+
+    Raises:
+        RunError: If it does not stop.
+    """
+    client.stop(job.id)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while not (now := client.job(job.id)).over:
+        if time.monotonic() > deadline:
+            raise RunError(f"{job.id} was asked to stop {_STOP_SECONDS:.0f} s ago and is still {now.status}")
+        time.sleep(_POLL_SECONDS)
+    return now
+
+
+def exit_code(job: JobInfo) -> int:
+    """That of `cvbatch run`; 1 where it did not come to one."""
+    if job.status == "SUCCEEDED":
+        return 0
+    return job.exit_code if job.exit_code in (1, 2, 3) else 1
+
+
+def _check_reach(job: Job, address: Address, head: Head) -> None:
+    paths = job.local_paths()
+    if not paths or job.compute.shared_filesystem:
+        return
+    if head.machines > 1 or not address.loopback:
+        where = f"{head.machines} machines" if head.machines > 1 else "another machine"
+        raise UsageError(
+            f"{paths[0]} is a path on this machine, and the cluster is {where}: use a bucket, or say "
+            "--shared-filesystem if all of them see the same files under this path"
+        )
+
+
+def _settled(client: Client, job_id: str) -> JobInfo:
+    """What is known of a job whose log has ended, or whose connection broke."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while not (now := client.job(job_id)).over and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return now
+
+
+def _lines(pieces: Iterator[str]) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        yield from whole
+    # a line without an end may be half of one: it is taken from the log, once the job is over
+
+
+def _number(job_id: str) -> int:
+    last = job_id.rpartition("-")[2]
+    return int(last) if job_id.count("-") > 1 and last.isdecimal() else 1
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

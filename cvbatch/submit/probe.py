@@ -1,0 +1,89 @@
+"""Asking a cluster who it is, before anything is sent to it: Ray's own answers to wrong addresses mislead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib import metadata
+from typing import Any, Final
+
+import requests
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+from cvbatch.errors import UsageError
+from cvbatch.submit.address import Address
+
+_PATIENCE: Final = 10.0
+"""Seconds for one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a cluster says of itself."""
+
+    ray_version: str
+    nodes: tuple[dict[str, Any], ...]
+    """Those that live, as Ray's state API describes them."""
+
+    @property
+    def machines(self) -> int:
+        """Machines; several nodes may share one."""
+        return len({node["node_ip"] for node in self.nodes})
+
+
+def probe(address: Address) -> Head:
+    """Ask a cluster for its version and its nodes.
+
+    Raises:
+        UsageError: If there is no cluster, the token is missing or wrong, or its Ray is too old for us.
+    """
+    about = _ask(address, "/api/version")
+    version = str(about.get("ray_version"))
+    wanted = ray_requirement()
+    if not _fits(version, wanted):
+        raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted.specifier}; update the cluster")
+    answer = _ask(address, "/api/v0/nodes?limit=10000")
+    nodes = answer.get("data", {}).get("result", {}).get("result", [])
+    return Head(version, tuple(node for node in nodes if node.get("state") == "ALIVE"))
+
+
+def ray_requirement() -> Requirement:
+    """Which Ray we need, as the package says it."""
+    needed = map(Requirement, metadata.requires("cvbatch") or [])
+    return next(each for each in needed if each.name == "ray")
+
+
+def _fits(version: str, wanted: Requirement) -> bool:
+    try:
+        return wanted.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _ask(address: Address, path: str) -> dict[str, Any]:
+    try:
+        # a redirect would take the token to somebody else
+        answer = requests.get(address.url + path, headers=address.headers, timeout=_PATIENCE, allow_redirects=False)
+        content = answer.json() if answer.ok else None
+    except requests.exceptions.JSONDecodeError:
+        content = None
+    except requests.exceptions.RequestException as error:
+        raise UsageError(
+            f"{address.url} does not answer ({type(error).__name__}): expected the dashboard of a Ray cluster; "
+            "is it up, and its port forwarded?"
+        ) from None
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise UsageError(_refusal(address))
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{address.url} answers {path} with status {answer.status_code} and not as Ray does: expected the "
+            "dashboard of a cluster, on port 8265 mostly"
+        )
+    return content
+
+
+def _refusal(address: Address) -> str:
+    if address.token is None:
+        return f"{address.url} asks for a token: set RAY_AUTH_TOKEN_PATH to the file that holds it"
+    return f"{address.url} refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds another"

@@ -1,0 +1,102 @@
+"""What travels to a cluster: our package, the job file and own modules; a megabyte, and never an image."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+import cvbatch
+from cvbatch.config import Job, ModelConfig
+from cvbatch.errors import ModelError
+from cvbatch.locations import local_path
+
+JOB_FILE: Final = "job.yaml"
+_START: Final = "start.py"
+_NEEDS: Final = "needs.txt"
+_PACKAGE: Final = Path(cvbatch.__file__).parent
+_PYTHON: Final = "python:"
+
+
+def pack(job: Job, folder: Path, modules: Path) -> None:
+    """Fill a folder with everything that a cluster needs for a job.
+
+    Args:
+        job: What to do.
+        folder: Empty.
+        modules: Where `python:` models are imported from.
+
+    Raises:
+        ModelError: If a module that the job names is not there, or cannot be read.
+    """
+    leave_out = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=leave_out)
+    shutil.copyfile(_PACKAGE / "submit" / "begin.py", folder / _START)
+    about = metadata.distribution("cvbatch")
+    # so that the versions in the run record are those of the package that came along
+    information = folder / f"cvbatch-{about.version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
+    (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
+    (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
+    for name in {_module_of(model) for model in job.models if model.model.startswith(_PYTHON)}:
+        if not any(_sources(modules, name)):
+            raise ModelError(f"{_PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
+        _copy_module(modules, name, folder)
+
+
+def _content(job: Job) -> dict[str, Any]:
+    """A job file that means the same in any folder."""
+    content = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for section, key in (
+        (content["source"], "uri"),
+        (content["output"], "uri"),
+        *((model, key) for model in content["models"] for key in ("checkpoint", "categories")),
+    ):
+        if isinstance(section.get(key), str):
+            section[key] = local_path(section[key]) or section[key]
+    return content
+
+
+def _needed(about: metadata.Distribution) -> Iterator[str]:
+    return (line for line in about.requires or [] if "extra ==" not in line)
+
+
+def _module_of(model: ModelConfig) -> str:
+    return model.model.removeprefix(_PYTHON).partition(":")[0].partition(".")[0]
+
+
+def _sources(modules: Path, name: str) -> Iterator[Path]:
+    return (path for path in (modules / f"{name}.py", modules / name) if path.exists())
+
+
+def _copy_module(modules: Path, name: str, folder: Path) -> None:
+    """Copy a module or package, and what it imports from beside it."""
+    for source in _sources(modules, name):
+        target = folder / source.name
+        if target.exists():
+            return
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copyfile(source, target)
+        for file in [source] if source.is_file() else source.rglob("*.py"):
+            for imported in _imports(file):
+                _copy_module(modules, imported, folder)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ModelError(f"{file} is not Python: {error}") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]

@@ -1,0 +1,96 @@
+"""Starting a run again after it has died: the commit log makes the second start go on where the first one was.
+
+A cluster runs the command of a job once. The process that watches is small and imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from cvbatch.errors import CvbatchError, RunError
+
+_WATCHED: Final = "CVBATCH_WATCHED"
+_RETRIES: Final = "--retries"
+_FINAL: Final = 4
+"""How a watched run ends that did not finish and shall not be started again; nobody else sees this code."""
+_PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
+"""Seconds before each further start; the last one holds from then on."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -> int:
+    """Run a command, and run it again after exit code 1 or a signal.
+
+    Args:
+        command: That of `cvbatch run`.
+        retries: How often at most.
+        say: Told of each further start, in one line.
+
+    Returns:
+        The exit code of the last start; 1 if a signal ended it.
+    """
+    stopped = False
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if child is not None:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for attempt in range(retries + 1):
+            child = subprocess.Popen(command, env={**os.environ, _WATCHED: "1"})
+            code = child.wait()
+            again = (code == RunError.exit_code or code < 0) and attempt < retries
+            if not again or stopped:
+                break
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "did not finish"
+            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            say(f"the run {how}; it goes on in {pause:.0f} s, start {attempt + 2} of at most {retries + 1}")
+            _sleep(pause, lambda: stopped)
+            if stopped:
+                break
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return RunError.exit_code if code == _FINAL or code < 0 else code
+
+
+def watched_command() -> list[str]:
+    """This command without its `--retries`, for a process of its own."""
+    given = iter(sys.argv[1:])
+    kept = []
+    for argument in given:
+        if argument == _RETRIES:
+            next(given)
+        elif not argument.startswith(f"{_RETRIES}="):
+            kept.append(argument)
+    return [sys.executable, "-m", "cvbatch", *kept]
+
+
+def exit_code_of(error: CvbatchError) -> int:
+    """The exit code for an error; one that only the process that watches understands, if there is one."""
+    if _WATCHED in os.environ and isinstance(error, RunError) and not error.again:
+        return _FINAL
+    return error.exit_code
+
+
+def end_with_watcher() -> None:
+    """If this process is watched, let it end cleanly when the one that watches is killed."""
+    if _WATCHED in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _sleep(seconds: float, over: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not over() and time.monotonic() < deadline:
+        time.sleep(0.1)

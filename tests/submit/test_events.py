@@ -1,0 +1,35 @@
+"""Lines of a log that a program reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from cvbatch.console import Progress
+from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, name_of, parse
+from tests.samples import commit, planned, started
+
+
+def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 10)
+    log, out = started(store, plan.rows), io.StringIO()
+    lines = EventLines(out)
+    lines.planned(log.state)
+    commit(log, 0, 6, failed=[1, 2])
+    lines.committed(log.state)
+    lines.finished({"rows": 10, "output": tmp_path})
+    events = [parse(line) for line in out.getvalue().splitlines()]
+    assert [event and name_of(event) for event in events] == [PLANNED, COMMITTED, FINISHED]
+    first, second, last = (event or {} for event in events)
+    assert Progress(first["done"], first["planned"], first["errors"]) == Progress(0, 10, 0)
+    assert Progress(second["done"], second["planned"], second["errors"]) == Progress(6, 10, 2)
+    assert last["summary"] == {"rows": 10, "output": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "cvbatch: no images", '{"cvbatch": "plann', '{"other": 1}', '  {"cvbatch": "planned"}']
+)
+def test_other_lines_are_none(line: str) -> None:
+    assert parse(line) is None

@@ -1,0 +1,165 @@
+"""What travels to a cluster."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cvbatch.config import Job, load_job
+from cvbatch.errors import ModelError
+from cvbatch.submit.begin import missing
+from cvbatch.submit.workdir import pack
+
+OWN = {"model": "python:mine.models:build", "task": "classification"}
+
+
+def job(*models: Any, source: str = "photos", output: str = "s3://box/out", **more: Any) -> Job:
+    sections = {"source": {"uri": source}, "output": {"uri": output}, **more}
+    return Job.model_validate({"models": models or [{"model": "resnet50"}], **sections})
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def packed(job: Job, tmp_path: Path, modules: Path) -> Path:
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    pack(job, folder, modules)
+    return folder
+
+
+def test_the_job_means_the_same_in_any_folder(tmp_path: Path, modules: Path) -> None:
+    own = {"model": "resnet50", "as": "mine", "checkpoint": "own.pth", "categories": "names.txt"}
+    given = job({"model": "resnet18"}, own, compute={"precision": "fp32", "stop_after": "8h"})
+    there = load_job(str(packed(given, tmp_path, modules) / "job.yaml"))
+    assert there.source.uri == str(modules / "photos")
+    assert there.output.uri == "s3://box/out"
+    assert (there.models[1].checkpoint, there.models[1].categories) == (
+        str(modules / "own.pth"),
+        str(modules / "names.txt"),
+    )
+    assert there.compute == given.compute
+    assert given.local_paths() == [str(modules / name) for name in ("photos", "own.pth", "names.txt")]
+
+
+def test_two_spellings_of_a_job_are_the_same_there(tmp_path: Path, modules: Path) -> None:
+    given = job()
+    there = load_job(str(packed(given, tmp_path, modules) / "job.yaml"))
+    assert there.identity() == given.identity()
+
+
+def test_the_package_runs_from_there_and_knows_its_version(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job(), tmp_path, modules)
+    code = "import cvbatch.cli; from importlib.metadata import distribution as d; "
+    code += "print(cvbatch.__file__, d('cvbatch').locate_file(''))"
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(folder / "cvbatch" / "__init__.py"), str(folder)]
+
+
+def test_it_is_small_and_holds_no_image(tmp_path: Path, modules: Path) -> None:
+    (modules / "photos").mkdir()
+    (modules / "photos" / "a.jpg").write_bytes(b"x" * 1_000_000)
+    files = [path for path in packed(job(), tmp_path, modules).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+    assert {path.suffix for path in files} <= {".py", ".json", ".yaml", ".txt", ".md", ".typed", ""}
+
+
+def test_the_same_job_is_the_same_package(tmp_path: Path, modules: Path) -> None:
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for folder in (first, second):
+        folder.mkdir()
+        pack(job(), folder, modules)
+    assert contents(first) == contents(second)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_own_modules_come_with_what_they_import_from_beside_them(tmp_path: Path, modules: Path) -> None:
+    (modules / "mine").mkdir()
+    (modules / "mine" / "__init__.py").write_text("")
+    (modules / "mine" / "models.py").write_text("import json\nfrom helpers import half\nfrom . import deep\n")
+    (modules / "mine" / "deep.py").write_text("import more.parts\n")
+    (modules / "helpers.py").write_text("import mine\nhalf = 0.5\n")
+    (modules / "more").mkdir()
+    (modules / "more" / "parts.py").write_text("")
+    (modules / "unrelated.py").write_text("")
+    (modules / "secrets.txt").write_text("")
+    folder = packed(job(OWN), tmp_path, modules)
+    for name in ("mine/__init__.py", "mine/models.py", "mine/deep.py", "helpers.py", "more/parts.py"):
+        assert (folder / name).read_bytes() == (modules / name).read_bytes()
+    assert not (folder / "unrelated.py").exists()
+    assert not (folder / "secrets.txt").exists()
+
+
+def test_own_modules_that_are_not_there(tmp_path: Path, modules: Path) -> None:
+    with pytest.raises(ModelError, match=rf"python:mine: expected mine\.py or mine/ in {modules}, beside the job file"):
+        packed(job(OWN), tmp_path, modules)
+
+
+def test_own_modules_that_are_no_python(tmp_path: Path, modules: Path) -> None:
+    (modules / "mine.py").write_text("def (:\n")
+    with pytest.raises(ModelError, match=r"mine\.py is not Python: invalid syntax"):
+        packed(job(OWN), tmp_path, modules)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "start.py", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_it_starts_the_run_with_its_arguments(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job({"model": "efficientnet_lite0"}, source="nowhere", output="out"), tmp_path, modules)
+    found = start(folder, "--strict")
+    assert found.returncode == 2
+    assert found.stderr.startswith("cvbatch: ")
+    assert "nowhere" in found.stderr
+    assert start(folder, "--unknown").stderr.startswith("cvbatch: unrecognized arguments: --unknown")
+
+
+def test_it_says_what_the_cluster_lacks(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job(), tmp_path, modules)
+    (folder / "needs.txt").write_text("numpy>=1\nnobody-has-this>=2\npillow>=99\nnor-this; python_version < '3'")
+    found = start(folder)
+    assert found.returncode == 2
+    assert found.stderr.startswith("cvbatch: the cluster lacks nobody-has-this>=2, pillow>=99 (it has ")
+    assert found.stderr.endswith("): expected the image of cluster/Dockerfile\n")
+
+
+def test_an_older_python_is_told_so(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job(), tmp_path, modules)
+    text = (folder / "start.py").read_text()
+    (folder / "start.py").write_text(text.replace("OLDEST = (3, 11)", "OLDEST = (4, 0)"))
+    assert start(folder).stderr == f"cvbatch: the cluster has Python {sys.version.split()[0]}: expected 3.11 or newer\n"
+    ast.parse(text, feature_version=(3, 8))
+
+
+def test_this_machine_lacks_nothing(tmp_path: Path, modules: Path) -> None:
+    needed = (packed(job(), tmp_path, modules) / "needs.txt").read_text().split("\n")
+    assert any(line.startswith("torch") for line in needed)
+    assert missing(needed) == []
+
+
+def test_only_what_was_asked_for_is_in_the_job_file(tmp_path: Path, modules: Path) -> None:
+    content = yaml.safe_load((packed(job(), tmp_path, modules) / "job.yaml").read_text())
+    assert content == {
+        "source": {"uri": str(modules / "photos")},
+        "models": [{"model": "resnet50"}],
+        "output": {"uri": "s3://box/out"},
+    }

@@ -1,0 +1,149 @@
+"""A run that dies is started again; one that must not go on by itself is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cvbatch import supervise as supervising
+from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
+from cvbatch.supervise import exit_code_of, supervise, watched_command
+
+COUNTS = """
+import pathlib, sys
+file = pathlib.Path(sys.argv[1])
+starts = len(file.read_text()) if file.exists() else 0
+file.write_text("x" * (starts + 1))
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "_PAUSES", (0.0, 0.0))
+
+
+class Watched:
+    """A command that counts its starts, under supervision."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "starts"
+        self.said: list[str] = []
+
+    def run(self, code: str, retries: int) -> int:
+        command = [sys.executable, "-c", COUNTS + code, str(self._file)]
+        return supervise(command, retries, self.said.append)
+
+    @property
+    def starts(self) -> int:
+        return len(self._file.read_text())
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_what_came_to_an_end_is_not_started_again(watched: Watched, code: int) -> None:
+    assert watched.run(f"sys.exit({code})", 3) == code
+    assert (watched.starts, watched.said) == (1, [])
+
+
+def test_what_broke_off_is_started_again_until_it_comes_to_an_end(watched: Watched) -> None:
+    assert watched.run("sys.exit(1 if starts < 2 else 0)", 3) == 0
+    assert watched.starts == 3
+    assert watched.said[0] == "the run did not finish; it goes on in 0 s, start 2 of at most 4"
+
+
+def test_what_was_killed_is_started_again(watched: Watched) -> None:
+    assert watched.run("import os; starts or os.kill(os.getpid(), 9); sys.exit(3)", 1) == 3
+    assert watched.said == ["the run was ended by SIGKILL; it goes on in 0 s, start 2 of at most 2"]
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(1)", "import os; os.kill(os.getpid(), 9)"])
+def test_it_gives_up_after_so_many_starts(watched: Watched, ending: str) -> None:
+    assert watched.run(ending, 2) == 1
+    assert watched.starts == 3
+
+
+def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
+    assert watched.run(f"sys.exit({supervising._FINAL})", 3) == 1, "nobody else sees that code"
+    assert watched.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "under_watch"),
+    [
+        (RunError("a process died"), 1, 1),
+        (FencedError("another start"), 1, 4),
+        (HaltError("time is up"), 1, 4),
+        (CorruptionError("a file is gone"), 1, 4),
+        (UsageError("no images"), 2, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_which_errors_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
+) -> None:
+    assert exit_code_of(error) == alone
+    monkeypatch.setenv(supervising._WATCHED, "1")
+    assert exit_code_of(error) == under_watch
+
+
+@pytest.mark.parametrize(
+    "given", [["run", "job.yaml", "--retries", "3", "--json"], ["run", "--retries=3", "job.yaml", "--json"]]
+)
+def test_the_watched_command_is_the_same_without_retries(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["cvbatch", *given])
+    assert watched_command() == [sys.executable, "-m", "cvbatch", "run", "job.yaml", "--json"]
+
+
+WATCHER = """
+import sys
+from cvbatch.supervise import end_with_watcher, supervise
+child = '''
+import pathlib, signal, sys, time
+from cvbatch.supervise import end_with_watcher
+end_with_watcher()
+folder = pathlib.Path(sys.argv[1])
+def end(number, _):
+    (folder / "ended").write_text(str(number))
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+with (folder / "starts").open("a") as file:
+    file.write("x")
+time.sleep(60)
+'''
+sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    watcher = subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path)])
+    try:
+        wait_for(tmp_path / "starts")
+        watcher.send_signal(number)
+        assert watcher.wait(timeout=30) == (1 if number == signal.SIGTERM else -number)
+        wait_for(tmp_path / "ended")
+    finally:
+        watcher.kill()
+        watcher.wait()
+    assert (tmp_path / "ended").read_text() == str(int(signal.SIGTERM)), (
+        "it commits what it has, and is not started anew"
+    )
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(600):
+        if file.exists() and os.path.getsize(file):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{file.name} did not come")
