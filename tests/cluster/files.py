@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +30,11 @@ class _Strict(yaml.CSafeLoader):
         if twice:
             raise yaml.YAMLError(f"{node.start_mark}: twice in one mapping: {', '.join(sorted(twice))}")
         return super().construct_mapping(node, deep)
+
+
+def tool(name: str) -> str | None:
+    """A program of the development extra, which lies beside Python even where that folder is not on the PATH."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 def documents(text: str) -> list[Json]:

@@ -17,14 +17,25 @@ import pytest
 from cvbatch.cli import main
 from cvbatch.config import load_job
 from cvbatch.locations import local_path
-from tests.cluster.files import IMAGE, KUBERAY, Json, cluster_spec, documents, load, manifest, manifests, pod_templates
+from tests.cluster.files import (
+    IMAGE,
+    KUBERAY,
+    Json,
+    cluster_spec,
+    documents,
+    load,
+    manifest,
+    manifests,
+    pod_templates,
+    tool,
+)
 from tests.cluster.operator_rules import RULES, Rule, broken
 from tests.cluster.schemas import errors
 
 RAY = ("RayJob", "RayCluster")
 SIZES = ("job", "standing", "small", "large")
 INSTANCE, COMPONENT, NAME = (f"app.kubernetes.io/{name}" for name in ("instance", "component", "name"))
-KUBECTL = shutil.which("kubectl")
+KUBECTL = tool("kubectl")
 needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed, which builds the overlays")
 
 
