@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from tests.cluster.files import Json
@@ -29,7 +29,7 @@ def errors(resource: Json) -> list[str]:
 
 @cache
 def _validator(kind: str) -> Draft202012Validator:
-    registry: Registry[Json] = Registry().with_resource("k8s", Resource(_definitions(), DRAFT202012))
+    registry: Registry[Json] = Registry().with_resource("k8s", DRAFT202012.create_resource(_definitions()))
     return Draft202012Validator(_schema(kind), registry=registry)
 
 

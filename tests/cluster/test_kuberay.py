@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cvbatch.cli import main
 from cvbatch.config import load_job
@@ -240,7 +241,8 @@ def test_patches_are_json6902_only() -> None:
     assert len(files) == 5
     for path in files:
         for patch in load(path).get("patches", ()):
-            (operations,) = documents(patch["patch"])
+            operations = yaml.safe_load(patch["patch"])
+            assert isinstance(operations, list), path
             assert all({"op", "path"} <= operation.keys() for operation in operations), path
 
 
