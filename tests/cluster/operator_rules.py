@@ -1,4 +1,4 @@
-"""What KubeRay 1.7 refuses although it fits the schema, and what it takes to our harm: a table of rules.
+"""What KubeRay 1.7 refuses although it fits the schema: a table of rules.
 
 The operator says so only once the resource is applied. Each rule looks at one RayJob or RayCluster.
 """
@@ -6,11 +6,10 @@ The operator says so only once the resource is applied. Each rule looks at one R
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from tests.cluster.files import Json, cluster_spec, pod_templates
+from tests.cluster.files import Json, cluster_spec
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LONGEST = 47
@@ -35,37 +34,36 @@ class Rule:
     holds: Callable[[Json], bool]
 
 
-def broken(resource: Json) -> list[str]:
-    """Names of the rules that a RayJob or RayCluster breaks."""
-    return [rule.name for rule in RULES if not rule.holds(resource)]
-
-
-def _groups(resource: Json) -> list[Json]:
+def groups(resource: Json) -> list[Json]:
+    """The groups of a Ray cluster, the head first."""
     cluster = cluster_spec(resource)
     return [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())] if cluster else []
 
 
-def _head(resource: Json) -> list[Json]:
+def head(resource: Json) -> list[Json]:
     """The group of the head, or none where another cluster is chosen."""
-    return _groups(resource)[:1]
+    return groups(resource)[:1]
 
 
-def _workers(resource: Json) -> list[Json]:
+def workers(resource: Json) -> list[Json]:
+    """The groups of workers."""
     return list(cluster_spec(resource).get("workerGroupSpecs", ()))
 
 
-def _start(group: Json) -> Json:
+def start(group: Json) -> Json:
+    """Parameters of `ray start`."""
     params: Json = group.get("rayStartParams", {})
     return params
 
 
-def _ray_container(template: Json) -> Json:
+def ray_container(template: Json) -> Json:
+    """The container that the operator takes for that of Ray."""
     container: Json = template["spec"]["containers"][0]
     return container
 
 
 def _environment(template: Json) -> set[str]:
-    return {each["name"] for each in _ray_container(template).get("env", ())}
+    return {each["name"] for each in ray_container(template).get("env", ())}
 
 
 def _mode(resource: Json) -> str:
@@ -80,7 +78,8 @@ def _scales(resource: Json) -> bool:
     return bool(cluster_spec(resource).get("enableInTreeAutoscaling"))
 
 
-def _has_token(resource: Json) -> bool:
+def has_token(resource: Json) -> bool:
+    """Whether Ray asks for a token."""
     return bool(cluster_spec(resource).get("authOptions", {}).get("mode") == "token")
 
 
@@ -89,55 +88,7 @@ def _version(resource: Json) -> tuple[int, ...]:
 
 
 def _restarts(resource: Json) -> set[str]:
-    groups = _groups(resource)
-    return {group["template"]["spec"].get("restartPolicy", "Never") for group in groups}
-
-
-def _requests_are_limits(group: Json) -> bool:
-    for container in group["template"]["spec"]["containers"]:
-        resources: dict[str, dict[str, Any]] = container.get("resources", {})
-        requests, limits = resources.get("requests", {}), resources.get("limits", {})
-        if any(requests.get(name, limits[name]) != limits[name] for name in limits):
-            return False
-    return True
-
-
-def _spills_to_a_disk(group: Json) -> bool:
-    spec = group["template"]["spec"]
-    disks = {
-        volume["name"]
-        for volume in spec.get("volumes", ())
-        if "sizeLimit" in volume.get("emptyDir", {}) and volume["emptyDir"].get("medium") != "Memory"
-    }
-    mounts = _ray_container(group["template"]).get("volumeMounts", ())
-    return any(mount["mountPath"] == "/tmp/ray" and mount["name"] in disks for mount in mounts)
-
-
-def _mount_paths(resource: Json) -> Iterator[str]:
-    for group in _groups(resource):
-        for container in group["template"]["spec"]["containers"]:
-            yield from (mount["mountPath"] for mount in container.get("volumeMounts", ()))
-
-
-def _gpus(group: Json) -> bool:
-    return "nvidia.com/gpu" in _ray_container(group["template"]).get("resources", {}).get("limits", {})
-
-
-def _tolerates_gpus(group: Json) -> bool:
-    return any(each.get("key") == "nvidia.com/gpu" for each in group["template"]["spec"].get("tolerations", ()))
-
-
-def _token_of_the_head(resource: Json) -> bool:
-    for name, template in pod_templates(resource):
-        mounted = template["spec"].get("automountServiceAccountToken", True)
-        if mounted != (name == "head"):
-            return False
-    return True
-
-
-def _waits_for_its_processes(group: Json) -> bool:
-    seconds: int = group["template"]["spec"].get("terminationGracePeriodSeconds", 30)
-    return 16 < seconds < 120
+    return {group["template"]["spec"].get("restartPolicy", "Never") for group in groups(resource)}
 
 
 RULES = (
@@ -184,7 +135,7 @@ RULES = (
         "SidecarMode with restartPolicy Never for the head",
         lambda it: (
             _mode(it) != "SidecarMode"
-            or all(group["template"]["spec"].get("restartPolicy", "Never") == "Never" for group in _head(it))
+            or all(group["template"]["spec"].get("restartPolicy", "Never") == "Never" for group in head(it))
         ),
     ),
     Rule(
@@ -205,12 +156,12 @@ RULES = (
     Rule(
         "autoscaler-by-option-only",
         "autoscalerOptions.version, not the environment variable RAY_enable_autoscaler_v2",
-        lambda it: all("RAY_enable_autoscaler_v2" not in _environment(group["template"]) for group in _groups(it)),
+        lambda it: all("RAY_enable_autoscaler_v2" not in _environment(group["template"]) for group in groups(it)),
     ),
     Rule(
         "token-needs-ray-2.52",
         "rayVersion 2.52 or later with authOptions.mode: token",
-        lambda it: not _has_token(it) or _version(it)[:2] >= _FIRST_WITH_TOKENS,
+        lambda it: not has_token(it) or _version(it)[:2] >= _FIRST_WITH_TOKENS,
     ),
     Rule(
         "job-has-no-kubernetes-tokens",
@@ -220,20 +171,20 @@ RULES = (
     Rule(
         "resources-once",
         "resources of a group in rayStartParams or in resources, not in both",
-        lambda it: not any(_START_RESOURCES & _start(group).keys() and group.get("resources") for group in _groups(it)),
+        lambda it: not any(_START_RESOURCES & start(group).keys() and group.get("resources") for group in groups(it)),
     ),
     Rule(
         "labels-of-the-group",
         "labels of a group in labels, not in rayStartParams",
-        lambda it: not any("labels" in _start(group) for group in _groups(it)),
+        lambda it: not any("labels" in start(group) for group in groups(it)),
     ),
     Rule(
         "redis-by-option-only",
         "Redis only by gcsFaultToleranceOptions",
         lambda it: (
             not any(
-                _REDIS & _environment(group["template"]) or {"redis-password", "redis-username"} & _start(group).keys()
-                for group in _groups(it)
+                _REDIS & _environment(group["template"]) or {"redis-password", "redis-username"} & start(group).keys()
+                for group in groups(it)
             )
         ),
     ),
@@ -245,73 +196,11 @@ RULES = (
     Rule(
         "workers-not-suspended-by-hand",
         "no suspend of a worker group with the autoscaler",
-        lambda it: not (_scales(it) and any(group.get("suspend") for group in _workers(it))),
+        lambda it: not (_scales(it) and any(group.get("suspend") for group in workers(it))),
     ),
     Rule(
         "ray-container-first",
         "the container with Ray before all others",
-        lambda it: all(_ray_container(group["template"])["name"].startswith("ray-") for group in _groups(it)),
-    ),
-    # from here on ours: the operator takes these, and one is sorry later
-    Rule(
-        "token",
-        "authOptions.mode: token",
-        _has_token,
-    ),
-    Rule(
-        "not-exposed",
-        "serviceType: ClusterIP",
-        lambda it: all(group.get("serviceType") == "ClusterIP" for group in _head(it)),
-    ),
-    Rule(
-        "no-second-cluster",
-        "backoffLimit: 0, because a retry is a new cluster and is made for wrong requests, too",
-        lambda it: it["kind"] != "RayJob" or it["spec"].get("backoffLimit", 0) == 0,
-    ),
-    Rule(
-        "time-limits",
-        "activeDeadlineSeconds and preRunningDeadlineSeconds",
-        lambda it: (
-            it["kind"] != "RayJob" or {"activeDeadlineSeconds", "preRunningDeadlineSeconds"} <= it["spec"].keys()
-        ),
-    ),
-    Rule(
-        "head-without-work",
-        'num-cpus: "0" for the head, and a real core',
-        lambda it: all(
-            _start(group).get("num-cpus") == "0"
-            and float(_ray_container(group["template"])["resources"]["limits"]["cpu"]) >= 2
-            for group in _head(it)
-        ),
-    ),
-    Rule(
-        "requests-are-limits",
-        "requests equal to limits: KubeRay tells Ray the limits",
-        lambda it: all(_requests_are_limits(group) for group in _groups(it)),
-    ),
-    Rule(
-        "spills-to-a-disk",
-        "a disk emptyDir with a sizeLimit on /tmp/ray",
-        lambda it: all(_spills_to_a_disk(group) for group in _groups(it)),
-    ),
-    Rule(
-        "no-own-shared-memory",
-        "no volume on /dev/shm: KubeRay mounts one",
-        lambda it: "/dev/shm" not in set(_mount_paths(it)),
-    ),
-    Rule(
-        "gpu-nodes-for-gpu-pods",
-        "the toleration for GPU nodes on GPU workers, and on nothing else",
-        lambda it: all(_gpus(group) == _tolerates_gpus(group) for group in _groups(it)),
-    ),
-    Rule(
-        "only-the-head-asks-kubernetes",
-        "automountServiceAccountToken: false but for the head",
-        _token_of_the_head,
-    ),
-    Rule(
-        "time-to-stop",
-        "terminationGracePeriodSeconds of workers between 16 (ray stop) and 120 (spot notice)",
-        lambda it: all(_waits_for_its_processes(group) for group in _workers(it)),
+        lambda it: all(ray_container(group["template"])["name"].startswith("ray-") for group in groups(it)),
     ),
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +26,11 @@ from tests.cluster.files import (
     manifest,
     manifests,
     pod_templates,
-    tool,
 )
-from tests.cluster.operator_rules import RULES, Rule, broken
+from tests.cluster.operator_rules import Rule
+from tests.cluster.overlays import KUBECTL, RAY, SIZES, built, needs_kubectl, of_ray
+from tests.cluster.own_rules import ALL_RULES, broken
 from tests.cluster.schemas import errors
-
-RAY = ("RayJob", "RayCluster")
-SIZES = ("job", "standing", "small", "large")
-INSTANCE, COMPONENT, NAME = (f"app.kubernetes.io/{name}" for name in ("instance", "component", "name"))
-KUBECTL = tool("kubectl")
-needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed, which builds the overlays")
-
-
-@cache
-def _built(size: str) -> tuple[Json, ...]:
-    assert KUBECTL is not None, "the tests that call this are skipped without"
-    done = subprocess.run([KUBECTL, "kustomize", str(KUBERAY / size)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return tuple(documents(done.stdout))
-
-
-def _of_ray(objects: tuple[Json, ...]) -> Json:
-    (found,) = [each for each in objects if each["kind"] in RAY]
-    return copy.deepcopy(found)
 
 
 def insecurities(spec: Json) -> Iterator[str]:
@@ -92,7 +72,7 @@ def test_manifests_fit_their_strict_schemas(resource: Json) -> None:
 
 
 @pytest.mark.parametrize("kind", RAY)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
 def test_the_operator_takes_them(kind: str, rule: Rule) -> None:
     assert rule.holds(manifest(kind)), rule.message
 
@@ -198,9 +178,9 @@ def test_accounts_of_the_pods_exist() -> None:
 @needs_kubectl
 @pytest.mark.parametrize("size", SIZES)
 def test_overlays_build_what_the_operator_takes(size: str) -> None:
-    objects = _built(size)
+    objects = built(size)
     assert [error for each in objects for error in errors(each)] == []
-    resource = _of_ray(objects)
+    resource = of_ray(objects)
     assert broken(resource) == []
     for _, template in pod_templates(resource):
         assert list(insecurities(template["spec"])) == []
@@ -210,7 +190,7 @@ def test_overlays_build_what_the_operator_takes(size: str) -> None:
 
 @needs_kubectl
 def test_the_small_size_needs_no_gpu() -> None:
-    job = _of_ray(_built("small"))
+    job = of_ray(built("small"))
     assert "nvidia" not in str(job)
     assert job["spec"]["entrypoint"].endswith("--set compute.device=cpu")
     assert [group["groupName"] for group in cluster_spec(job)["workerGroupSpecs"]] == ["cpu-spot"]
@@ -218,7 +198,7 @@ def test_the_small_size_needs_no_gpu() -> None:
 
 @needs_kubectl
 def test_the_large_size_has_nodes_that_only_decode() -> None:
-    gpu, cpu = cluster_spec(_of_ray(_built("large")))["workerGroupSpecs"]
+    gpu, cpu = cluster_spec(of_ray(built("large")))["workerGroupSpecs"]
     assert (gpu["groupName"], cpu["groupName"]) == ("gpu-spot", "cpu-spot")
     assert "nvidia" in str(gpu)
     assert "nvidia" not in str(cpu)
@@ -232,7 +212,7 @@ def test_one_line_renames_the_image_everywhere(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("newTag: 0.1.0-ray2.60.0", "newName: own.example.com/cv\n    newTag: '2'"))
     assert KUBECTL is not None
     done = subprocess.run([KUBECTL, "kustomize", str(path.parent)], capture_output=True, text=True, check=True)
-    images = {c["image"] for _, t in pod_templates(_of_ray(tuple(documents(done.stdout)))) for c in _all(t)}
+    images = {c["image"] for _, t in pod_templates(of_ray(tuple(documents(done.stdout)))) for c in _all(t)}
     assert images == {"own.example.com/cv:2"}
 
 
@@ -244,58 +224,3 @@ def test_patches_are_json6902_only() -> None:
             operations = yaml.safe_load(patch["patch"])
             assert isinstance(operations, list), path
             assert all({"op", "path"} <= operation.keys() for operation in operations), path
-
-
-@needs_kubectl
-@pytest.mark.parametrize("size", SIZES)
-def test_only_pods_of_the_same_cluster_are_let_in(size: str) -> None:
-    objects = _built(size)
-    labels = {name: t["metadata"]["labels"] for name, t in pod_templates(_of_ray(objects))}
-    policies = [each["spec"] for each in objects if each["kind"] == "NetworkPolicy"]
-    (instance,) = {it[INSTANCE] for name, it in labels.items() if name != "submitter"}
-    for name, own in labels.items():
-        let_in = [rule for policy in policies if _selects(policy["podSelector"], own) for rule in policy["ingress"]]
-        closed = [p for p in policies if _selects(p["podSelector"], own) and "Egress" in p["policyTypes"]]
-        assert closed, f"{name} may go anywhere"
-        for rule in let_in:
-            for peer in rule["from"]:
-                if peer == {"podSelector": {"matchLabels": {INSTANCE: instance}}}:
-                    continue
-                assert rule["ports"] == [{"protocol": "TCP", "port": 8265}], peer
-                assert own[COMPONENT] == "head"
-    if "submitter" in labels:
-        assert _reaches(policies, labels["submitter"], labels["head"], 8265)
-        assert not _reaches(policies, labels["submitter"], labels["head"], 6379)
-    workers = [it for name, it in labels.items() if name not in ("head", "submitter")]
-    assert all(_reaches(policies, worker, labels["head"], 6379) for worker in workers)
-    stranger = {INSTANCE: "another", COMPONENT: "head", NAME: "another"}
-    assert not any(_reaches(policies, stranger, labels["head"], port) for port in (6379, 8265, 10001))
-
-
-def _selects(selector: Json, labels: Json) -> bool:
-    return bool(selector.get("matchLabels", {}).items() <= labels.items())
-
-
-def _reaches(policies: list[Json], source: Json, target: Json, port: int) -> bool:
-    """Whether a pod may send to another one of its namespace: both sides must allow it."""
-    return _allows(policies, source, target, port, "Egress") and _allows(policies, target, source, port, "Ingress")
-
-
-def _allows(policies: list[Json], own: Json, other: Json, port: int, way: str) -> bool:
-    mine = [it for it in policies if _selects(it["podSelector"], own) and way in it["policyTypes"]]
-    key, side = ("egress", "to") if way == "Egress" else ("ingress", "from")
-    rules = [rule for it in mine for rule in it.get(key, ())]
-    return not mine or any(
-        any("namespaceSelector" not in peer and "podSelector" in peer and _selects(peer["podSelector"], other)
-            for peer in rule[side])
-        and ("ports" not in rule or any(each["port"] == port for each in rule["ports"]))
-        for rule in rules
-    )  # fmt: skip
-
-
-def test_what_leaves_the_cluster_is_names_and_tls_but_never_the_metadata_of_an_instance() -> None:
-    (policy,) = [it for it in manifests() if it["metadata"]["name"] == "cvbatch-nodes"]
-    outside = [rule for rule in policy["spec"]["egress"] if "podSelector" not in rule["to"][0]]
-    assert {each["port"] for rule in outside for each in rule["ports"]} == {53, 443}
-    (block,) = [peer["ipBlock"] for rule in outside for peer in rule["to"] if "ipBlock" in peer]
-    assert block == {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}
