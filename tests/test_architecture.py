@@ -145,4 +145,4 @@ def test_every_package_of_the_tests_mirrors_one_of_ours() -> None:
     tests = Path(__file__).parent
     ours = {path.parent.relative_to(ROOT) for path in MODULES.values()}
     mirrored = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
-    assert mirrored <= ours | {Path("integration"), Path("jobs")}
+    assert mirrored <= ours | {Path("integration"), Path("jobs"), Path("cluster")}
