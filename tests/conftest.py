@@ -59,13 +59,16 @@ def ray_head() -> Iterator[str]:
     options = ("--num-cpus=4", "--include-dashboard=false", "--object-store-memory=1000000000", "--block")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--node-ip-address=127.0.0.1"]
     head = subprocess.Popen(
-        [*command, f"--port={port}", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, f"--port={port}", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait_for_port(port, head)
         yield f"127.0.0.1:{port}"
     finally:
-        head.kill()  # its processes end with it; SIGTERM would take half a minute
+        os.killpg(head.pid, signal.SIGKILL)  # SIGTERM would take half a minute
         head.wait()
 
 

@@ -68,7 +68,7 @@ class Dashboard:
 
     def job(self, name: str, images: int) -> str:
         """A job file with a slow model of its own; returns its path."""
-        (self.folder / f"{name}-photos").mkdir()
+        (self.folder / f"{name}-photos").mkdir(exist_ok=True)
         for number in range(images):
             Image.new("RGB", (32, 24), (number, 0, 0)).save(self.folder / f"{name}-photos" / f"{number}.png")
         (self.folder / "slow.py").write_text(MODEL)
@@ -105,12 +105,14 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=4", "--min-worker-port=0"]
     command += ["--max-worker-port=0", "--object-store-memory=300000000", f"--dashboard-agent-listen-port={agent}"]
     command += [f"--ray-client-server-port={free_port()}"]
-    head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    head = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         wait_for(lambda: listens(port), head)
         yield Dashboard(f"http://127.0.0.1:{port}", environment, folder)
     finally:
-        head.kill()  # its processes end with it; SIGTERM would take half a minute
+        os.killpg(head.pid, signal.SIGKILL)  # SIGTERM would take half a minute
         head.wait()
 
 
