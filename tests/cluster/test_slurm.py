@@ -172,7 +172,7 @@ def test_a_job_runs_on_all_nodes_and_leaves_nothing(user: User) -> None:
     number = user.submit(
         {"codes": [0]}, "--strict", "--set", "models.0.as=two words", RAY_AUTH_TOKEN="of another cluster"
     )
-    assert user.end(number) == ("COMPLETED", "0:0")
+    assert user.end(number) == ("COMPLETED", "0:0"), user.log(number)
     told = user.told(number)
     assert told["arguments"] == ["run", "job.yaml", "--strict", "--set", "models.0.as=two words", "--shared-filesystem"]
     assert told["address"] == f"10.231.7.1:{20_000 + int(number)}"
@@ -186,25 +186,24 @@ def test_a_job_runs_on_all_nodes_and_leaves_nothing(user: User) -> None:
     assert all("--num-cpus=2" in arguments and "--block" in arguments for arguments in started.values())
 
 
-def test_a_node_alone_listens_on_loopback(user: User) -> None:
-    number = user.submit({"codes": [3]}, options=("--nodes=1",))
-    assert user.end(number) == ("FAILED", "3:0")
+def test_a_wrong_request_is_not_requeued_and_a_node_alone_listens_on_loopback(user: User) -> None:
+    number = user.submit({"codes": [2]}, options=("--nodes=1",))
+    assert user.end(number) == ("FAILED", "2:0"), user.log(number)
+    assert user.slurm.job(number)["Restarts"] == "0"
     assert user.told(number)["address"].startswith("127.0.0.1:")
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_wrong_request_is_not_requeued(user: User, stopped: bool) -> None:
-    number = user.submit({"codes": [None if stopped else 2], "stopped": 2})
+def test_a_wrong_request_is_not_requeued_at_the_time_limit_either(user: User) -> None:
+    number = user.submit({"codes": [None], "stopped": 2}, options=("--nodes=1",))
     user.told(number)
-    if stopped:
-        user.signal(number, "TERM")
-    assert user.end(number) == ("FAILED", "2:0")
+    user.signal(number, "TERM")
+    assert user.end(number) == ("FAILED", "2:0"), user.log(number)
     assert user.slurm.job(number)["Restarts"] == "0"
 
 
 def test_no_job_file_is_a_wrong_request(user: User) -> None:
     number = user.slurm.command("sbatch", "--parsable", str(SCRIPT), cwd=user.folder, more=user.environment).strip()
-    assert user.end(number) == ("FAILED", "2:0")
+    assert user.end(number) == ("FAILED", "2:0"), user.log(number)
     assert "expected a job file" in user.log(number)
 
 
@@ -215,8 +214,8 @@ def test_the_time_limit_requeues_and_the_job_completes(user: User) -> None:
     wait_until(lambda: user.slurm.job(number)["JobState"] == "PENDING", f"job {number} is requeued", 20)
     assert user.left() == []
     assert user.scratch() == []
-    user.slurm.command("scontrol", "update", f"JobId={number}", "StartTime=now")  # else it waits for two minutes
-    assert user.end(number) == ("COMPLETED", "0:0")
+    user.slurm.command("scontrol", "update", f"JobId={number}", "StartTime=now+3")  # else it waits for two minutes
+    assert user.end(number) == ("COMPLETED", "0:0"), user.log(number)
     assert user.told(number, 1) == first
     assert user.stops(number) == 1
     assert "requeued to go on" in user.log(number)
@@ -226,7 +225,7 @@ def test_restarts_have_an_end(user: User) -> None:
     number = user.submit({"codes": [None], "stopped": 1}, CVBATCH_MAX_RESTARTS="0")
     user.told(number)
     user.signal(number, "TERM")
-    assert user.end(number) == ("FAILED", "1:0")
+    assert user.end(number) == ("FAILED", "1:0"), user.log(number)
     assert "CVBATCH_MAX_RESTARTS" in user.log(number)
 
 
@@ -234,7 +233,7 @@ def test_int_stops_without_a_restart(user: User) -> None:
     number = user.submit({"codes": [None], "stopped": 1})
     user.told(number)
     user.signal(number, "INT")
-    assert user.end(number) == ("FAILED", "1:0")
+    assert user.end(number) == ("FAILED", "1:0"), user.log(number)
     assert user.slurm.job(number)["Restarts"] == "0"
 
 
@@ -251,7 +250,7 @@ def test_a_cancelled_job_stays_cancelled_and_is_told_once(user: User) -> None:
 @pytest.mark.parametrize("node", NODES)
 def test_a_node_without_ray_ends_the_job(user: User, node: str) -> None:
     number = user.submit({"codes": [0]}, BROKEN=node)
-    assert user.end(number) == ("FAILED", "1:0")
+    assert user.end(number) == ("FAILED", "1:0"), user.log(number)
     assert f"Ray did not start on {node}; see above" in user.log(number)
     assert "ray: this node is broken" in user.log(number)
     assert user.left() == []
@@ -259,5 +258,5 @@ def test_a_node_without_ray_ends_the_job(user: User, node: str) -> None:
 
 def test_a_node_that_never_comes_ends_the_job(user: User) -> None:
     number = user.submit({"codes": [0]}, SILENT="n2", CVBATCH_START_SECONDS="2")
-    assert user.end(number) == ("FAILED", "1:0")
+    assert user.end(number) == ("FAILED", "1:0"), user.log(number)
     assert "expected 2 Ray nodes within 2 s, got 1" in user.log(number)

@@ -73,6 +73,7 @@ class Machine:
     name: str
     keeper: subprocess.Popen[bytes]
     pid: int
+    daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def inside(self, *command: str) -> list[str]:
         """A command as it is started on this machine."""
@@ -81,7 +82,8 @@ class Machine:
     def stop(self) -> None:
         """As if its power was cut."""
         self.keeper.kill()
-        self.keeper.wait()
+        for process in (self.keeper, *self.daemons):
+            process.wait(timeout=30)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,10 @@ def _call(machine: Machine, *command: str) -> None:
 
 def _daemon(machine: Machine, folder: Path, *command: str) -> None:
     with (folder / f"{machine.name}-{command[0]}.out").open("wb") as out:
-        subprocess.Popen(machine.inside(*command), stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=_env())
+        running = subprocess.Popen(
+            machine.inside(*command), stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=_env()
+        )
+    machine.daemons.append(running)
 
 
 def _env() -> dict[str, str]:
