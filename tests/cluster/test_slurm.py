@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from tests.conftest import make_photo
 from tests.rigs.slurm import NODES, Slurm, running_slurm, wait_until, why_not
 
-FOLDER = Path(__file__).parents[2] / "cluster" / "slurm"
-SCRIPT = FOLDER / "cvbatch.sbatch"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cluster" / "slurm" / "cvbatch.sbatch"
 
 RAY_COMMAND = """#!{python}
 import os, pathlib, socket, signal, sys
@@ -158,14 +160,12 @@ def user(slurm: Slurm, tmp_path: Path) -> User:
         (programs / name).write_text(text.format(python=sys.executable))
         (programs / name).chmod(0o755)
     (modules / "ray" / "__init__.py").write_text(RAY_MODULE)
-    path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = {
-        "PATH": path,
-        "PYTHONPATH": str(modules),
-        "STAND_IN": str(tmp_path),
-        "SLURM_TMPDIR": str(slurm.local),
-    }
-    return User(slurm, tmp_path / "jobs", environment)
+    more = {"PYTHONPATH": str(modules), "STAND_IN": str(tmp_path), "SLURM_TMPDIR": str(slurm.local)}
+    return User(slurm, tmp_path / "jobs", {"PATH": _path(programs), **more})
+
+
+def _path(programs: Path) -> str:
+    return os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 def test_a_job_runs_on_all_nodes_and_leaves_nothing(user: User) -> None:
@@ -260,3 +260,51 @@ def test_a_node_that_never_comes_ends_the_job(user: User) -> None:
     number = user.submit({"codes": [0]}, SILENT="n2", CVBATCH_START_SECONDS="2")
     assert user.end(number) == ("FAILED", "1:0"), user.log(number)
     assert "expected 2 Ray nodes within 2 s, got 1" in user.log(number)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_does_not_end_the_job(user: User) -> None:
+    number = user.submit({"codes": [None], "stopped": 0})
+    user.told(number)
+    user.slurm.nodes["n2"].stop()
+    wait_until(
+        lambda: user.slurm.command("sinfo", "-h", "-n", "n2", "-o", "%t", "-p", "usual").startswith("down"),
+        "n2 is down",
+    )
+    assert user.slurm.job(number)["JobState"] == "RUNNING"
+    user.signal(number, "INT")
+    try:
+        assert user.end(number, 60) == ("COMPLETED", "0:0"), user.log(number)
+        assert user.left() == []
+    finally:
+        user.slurm.start_node("n2")
+        user.slurm.wait_for_nodes()
+
+
+CVBATCH = """#!{python}
+import sys
+from cvbatch.cli import main
+sys.exit(main([argument for argument in sys.argv[1:] if argument != "--shared-filesystem"]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_two_nodes_with_ray(slurm: Slurm, tmp_path: Path) -> None:
+    programs, folder = tmp_path / "bin", tmp_path / "jobs"
+    programs.mkdir()
+    (programs / "cvbatch").write_text(CVBATCH.format(python=sys.executable))
+    (programs / "cvbatch").chmod(0o755)
+    for number in range(8):
+        make_photo(folder / "photos" / f"{number}.jpg", seed=number)
+    environment = {"PATH": _path(programs), "PYTHONPATH": str(ROOT), "SLURM_TMPDIR": str(slurm.local)}
+    user = User(slurm, folder, environment)
+    job = {
+        "source": {"uri": "photos"},
+        "models": [{"model": "efficientnet_lite0"}],
+        "output": {"uri": "labels"},
+        "compute": {"precision": "fp32"},
+    }
+    number = user.submit(job, "--strict")
+    assert user.end(number, 500) == ("COMPLETED", "0:0"), user.log(number)
+    assert sorted(pd.read_parquet(folder / "labels" / "data")["row_id"]) == list(range(8))
+    assert (user.left(), user.scratch()) == ([], [])

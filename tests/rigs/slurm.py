@@ -120,6 +120,11 @@ class Slurm:
         """What Slurm says of a job."""
         return dict(re.findall(r"(\w+)=(\S*)", self.command("scontrol", "--oneliner", "show", "job", number)))
 
+    def wait_for_nodes(self) -> None:
+        """Wait until every node takes jobs."""
+        shown = ("sinfo", "-h", "-p", "usual", "-o", "%D %t")
+        wait_until(lambda: self.command(*shown).strip() == f"{len(NODES)} idle", "nodes are idle")
+
     def start_node(self, name: str) -> None:
         """Switch a machine on."""
         machine = _machine(name, self.folder)
@@ -168,9 +173,7 @@ def running_slurm(folder: Path) -> Iterator[Slurm]:
         _daemon(control, folder, "slurmctld", "-D", "-f", str(folder / "slurm.conf"))
         for name in NODES:
             slurm.start_node(name)
-        wait_until(
-            lambda: slurm.command("sinfo", "-h", "-p", "usual", "-o", "%D %t").strip() == "2 idle", "nodes are idle"
-        )
+        slurm.wait_for_nodes()
         yield slurm
 
 
