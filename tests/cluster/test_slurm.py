@@ -193,6 +193,7 @@ def test_a_wrong_request_is_not_requeued_and_a_node_alone_listens_on_loopback(us
     assert user.told(number)["address"].startswith("127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_a_wrong_request_is_not_requeued_at_the_time_limit_either(user: User) -> None:
     number = user.submit({"codes": [None], "stopped": 2}, options=("--nodes=1",))
     user.told(number)
@@ -214,7 +215,7 @@ def test_the_time_limit_requeues_and_the_job_completes(user: User) -> None:
     wait_until(lambda: user.slurm.job(number)["JobState"] == "PENDING", f"job {number} is requeued", 20)
     assert user.left() == []
     assert user.scratch() == []
-    user.slurm.command("scontrol", "update", f"JobId={number}", "StartTime=now+3")  # else it waits for two minutes
+    user.slurm.command("scontrol", "update", f"JobId={number}", "StartTime=now+2")  # else it waits for two minutes
     assert user.end(number) == ("COMPLETED", "0:0"), user.log(number)
     assert user.told(number, 1) == first
     assert user.stops(number) == 1
@@ -247,7 +248,7 @@ def test_a_cancelled_job_stays_cancelled_and_is_told_once(user: User) -> None:
     assert user.slurm.job(number)["Restarts"] == "0"
 
 
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", [pytest.param("n1", marks=pytest.mark.slow), "n2"])
 def test_a_node_without_ray_ends_the_job(user: User, node: str) -> None:
     number = user.submit({"codes": [0]}, BROKEN=node)
     assert user.end(number) == ("FAILED", "1:0"), user.log(number)
@@ -263,22 +264,19 @@ def test_a_node_that_never_comes_ends_the_job(user: User) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_that_is_lost_does_not_end_the_job(user: User) -> None:
-    number = user.submit({"codes": [None], "stopped": 0})
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_that_is_lost_requeues_the_job(user: User, node: str) -> None:
+    number = user.submit({"codes": [None, 0], "stopped": 1})
     user.told(number)
-    user.slurm.nodes["n2"].stop()
-    wait_until(
-        lambda: user.slurm.command("sinfo", "-h", "-n", "n2", "-o", "%t", "-p", "usual").startswith("down"),
-        "n2 is down",
-    )
-    assert user.slurm.job(number)["JobState"] == "RUNNING"
-    user.signal(number, "INT")
+    user.slurm.nodes[node].stop()
     try:
-        assert user.end(number, 60) == ("COMPLETED", "0:0"), user.log(number)
-        assert user.left() == []
+        wait_until(lambda: user.slurm.job(number)["Restarts"] == "1", f"job {number} is requeued", 60)
     finally:
-        user.slurm.start_node("n2")
-        user.slurm.wait_for_nodes()
+        user.slurm.start_node(node)
+    user.slurm.wait_for_nodes()
+    user.slurm.command("scontrol", "update", f"JobId={number}", "StartTime=now+2")
+    assert user.end(number, 60) == ("COMPLETED", "0:0"), user.log(number)
+    assert user.left() == []
 
 
 CVBATCH = """#!{python}
