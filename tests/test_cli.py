@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,11 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert caught.value.code == 0
         assert expected in capsys.readouterr().out
+
+
+def test_what_would_go_wrong_while_python_ends_does_not_change_the_exit_code() -> None:
+    code = "import atexit, os; atexit.register(os.abort); from cvbatch.__main__ import run; run()"
+    command = [sys.executable, "-c", code, "models", "detection", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert all("detection" in model["tasks"] for model in json.loads(done.stdout))

@@ -12,8 +12,6 @@ from tests.cluster.files import CLUSTER, ROOT, documents
 
 PAGES = sorted(CLUSTER.rglob("*.md"))
 YAMLS = sorted(path for folder in ("cluster", "jobs") for path in (ROOT / folder).rglob("*.yaml"))
-LATER = {"slurm"}
-"""Folders that come with other parts."""
 
 
 def _name(path: Path) -> str:
@@ -46,14 +44,14 @@ def test_pages_begin_with_the_commands_and_end_with_the_pitfalls(path: Path) -> 
 @pytest.mark.parametrize("path", PAGES, ids=_name)
 def test_links_lead_somewhere(path: Path) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^):]+)\)", path.read_text(encoding="utf-8"))]
-    assert [link for link in links if not (path.parent / link).exists() and link.strip("/") not in LATER] == []
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_name)
 def test_files_in_commands_are_there(path: Path) -> None:
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.S))
     named = set(re.findall(r"\b(?:cluster|jobs)/[\w./-]+", blocks))
-    assert [name for name in named if not (ROOT / name).exists() and name.split("/")[1] not in LATER] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_index_leads_to_every_page() -> None:

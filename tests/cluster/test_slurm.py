@@ -15,68 +15,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.cluster.stand_ins import CVBATCH_COMMAND, RAY_COMMAND, RAY_MODULE
 from tests.conftest import make_photo
 from tests.rigs.slurm import NODES, Slurm, running_slurm, wait_until, why_not
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm" / "cvbatch.sbatch"
-
-RAY_COMMAND = """#!{python}
-import os, pathlib, socket, signal, sys
-node = os.environ["SLURMD_NODENAME"]
-if node == os.environ.get("BROKEN"):
-    sys.exit("ray: this node is broken")
-while node == os.environ.get("SILENT"):
-    signal.pause()
-nodes = pathlib.Path(os.environ["STAND_IN"], os.environ["SLURM_JOB_ID"])
-nodes.mkdir(exist_ok=True)
-(nodes / node).write_text("\\n".join(sys.argv[1:]))
-if "--head" in sys.argv:
-    host, _, port = os.environ["RAY_ADDRESS"].rpartition(":")
-    listener = socket.create_server((host, int(port)))
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-while True:
-    signal.pause()
-"""
-
-RAY_MODULE = """
-import os
-def is_initialized(): return False
-def init(**options): pass
-def nodes(): return [{"Alive": True} for _ in os.listdir(os.environ["STAND_IN"] + "/" + os.environ["SLURM_JOB_ID"])]
-"""
-
-CVBATCH_COMMAND = """#!{python}
-import json, os, pathlib, signal, sys, time
-restart = os.environ.get("SLURM_RESTART_COUNT", "0")
-told = pathlib.Path(os.environ["STAND_IN"], "told-" + os.environ["SLURM_JOB_ID"] + "-" + restart)
-job = json.loads(pathlib.Path(sys.argv[2]).read_text())
-token = pathlib.Path(os.environ["RAY_AUTH_TOKEN_PATH"])
-def stop(*_):
-    with told.with_suffix(".stopped").open("a") as signals:
-        print("TERM", file=signals)
-    if not ended:
-        ended.append(time.monotonic() + 0.7)
-ended = []
-signal.signal(signal.SIGTERM, stop)
-about = {{
-    "arguments": sys.argv[1:],
-    "address": os.environ["RAY_ADDRESS"],
-    "token": str(token),
-    "token_length": len(token.read_text()),
-    "modes": [oct(path.stat().st_mode & 0o7777) for path in (token, token.parent)],
-    "umask": oct(os.umask(0)),
-}}
-told.with_suffix(".new").write_text(json.dumps(about))
-told.with_suffix(".new").rename(told)
-codes = job["codes"]
-code = codes[min(int(restart), len(codes) - 1)]
-while code is None:
-    time.sleep(0.1)
-    if ended and time.monotonic() > ended[0]:
-        code = job["stopped"]
-sys.exit(code)
-"""
 
 
 def test_shellcheck_has_nothing_to_say() -> None:
@@ -279,22 +223,16 @@ def test_a_node_that_is_lost_requeues_the_job(user: User, node: str) -> None:
     assert user.left() == []
 
 
-CVBATCH = """#!{python}
-import sys
-from cvbatch.cli import main
-sys.exit(main([argument for argument in sys.argv[1:] if argument != "--shared-filesystem"]))
-"""
-
-
 @pytest.mark.slow
 def test_a_run_on_two_nodes_with_ray(slurm: Slurm, tmp_path: Path) -> None:
-    programs, folder = tmp_path / "bin", tmp_path / "jobs"
-    programs.mkdir()
-    (programs / "cvbatch").write_text(CVBATCH.format(python=sys.executable))
-    (programs / "cvbatch").chmod(0o755)
+    folder = tmp_path / "jobs"
     for number in range(8):
         make_photo(folder / "photos" / f"{number}.jpg", seed=number)
-    environment = {"PATH": _path(programs), "PYTHONPATH": str(ROOT), "SLURM_TMPDIR": str(slurm.local)}
+    environment = {
+        "PATH": _path(Path(sys.executable).parent),
+        "PYTHONPATH": str(ROOT),
+        "SLURM_TMPDIR": str(slurm.local),
+    }
     user = User(slurm, folder, environment)
     job = {
         "source": {"uri": "photos"},
