@@ -145,7 +145,7 @@ def _address_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _submitted_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="what cvbatch submit called it, or the job file")
+    parser.add_argument("job", metavar="OUTPUT", help="of the job, or what cvbatch submit called it")
     _address_arguments(parser)
 
 

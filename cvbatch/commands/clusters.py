@@ -11,13 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from cvbatch.commands.common import interruptible, job_of, write_json
-from cvbatch.config import load_job
 from cvbatch.console import Progress, Terminal, summary_table
 from cvbatch.errors import RunError
 from cvbatch.submit import events
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import Order, exit_code, find, follow, name_of
+from cvbatch.submit.jobs import Order, exit_code, find, follow
 from cvbatch.submit.jobs import stop as stop_job
 from cvbatch.submit.jobs import submit as hand_over
 from cvbatch.submit.probe import probe
@@ -126,7 +125,6 @@ def _address(options: argparse.Namespace) -> Address:
 
 def _found(options: argparse.Namespace) -> tuple[Client, JobInfo, Address]:
     address = _address(options)
-    name = name_of(load_job(options.job)) if os.path.exists(options.job) else options.job
     probe(address)
     client = Client(address)
-    return client, find(client, name), address
+    return client, find(client, options.job), address

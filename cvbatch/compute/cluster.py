@@ -81,7 +81,9 @@ def _connect(pythonpath: str | None) -> Cluster:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if address is None:
-        # a head of our own is for this user alone: a token that only its child processes know
+        # a head of our own is for this user alone: on loopback, which Ray does where it knows of no clusters, and
+        # with a token that only its child processes know
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 import tempfile
 import time
@@ -14,13 +15,14 @@ from typing import Any, Final
 
 from cvbatch.config import Job
 from cvbatch.errors import RunError, UsageError
+from cvbatch.storage.places import Place
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
 from cvbatch.submit.probe import Head, probe
 from cvbatch.submit.workdir import pack
 
 _PREFIX: Final = "cvbatch-"
-_REQUEST: Final = "cvbatch_request"
+_REQUEST, _OUTPUT = "cvbatch_request", "cvbatch_output"
 _POLL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 10.0
@@ -75,7 +77,7 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
     command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
-    about = {_REQUEST: order.request, "output": str(order.job.output.place)}
+    about = {_REQUEST: order.request, _OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)
         try:
@@ -94,18 +96,25 @@ def latest(client: Client, name: str) -> JobInfo | None:
     return max(found, key=lambda job: _number(job.id), default=None)
 
 
-def find(client: Client, name: str) -> JobInfo:
-    """The newest attempt at a job, or the one that is named.
+def find(client: Client, wanted: str) -> JobInfo:
+    """The job of a name, or the newest one that writes to an output.
+
+    Args:
+        client: Of the cluster.
+        wanted: What `submit` called the job, or its output.
 
     Raises:
         UsageError: If the cluster knows no such job.
     """
-    jobs = {job.id: job for job in client.jobs()}
-    found = latest(client, name) or jobs.get(name)
-    if found is None:
-        ours = ", ".join(sorted(job for job in jobs if job.startswith(_PREFIX))) or "no jobs of ours"
-        raise UsageError(f"{name} is no job of this cluster: it has {ours}")
-    return found
+    ours = [job for job in client.jobs() if job.id.startswith(_PREFIX)]
+    if named := [job for job in ours if job.id == wanted]:
+        return named[0]
+    output = None if wanted.startswith(_PREFIX) else str(Place.of(wanted))
+    found = [job for job in ours if job.metadata.get(_OUTPUT) == output]
+    if not found:
+        there = ", ".join(sorted(job.id for job in ours)) or "no jobs of ours"
+        raise UsageError(f"{wanted} is neither a job of this cluster nor the output of one: it has {there}")
+    return max(found, key=lambda job: (job.start_time or math.inf, _number(job.id)))
 
 
 def follow(client: Client, job: JobInfo, heard: Callable[[str], None]) -> JobInfo:

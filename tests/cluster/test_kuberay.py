@@ -192,7 +192,7 @@ def test_overlays_build_what_the_operator_takes(size: str) -> None:
 def test_the_small_size_needs_no_gpu() -> None:
     job = of_ray(built("small"))
     assert "nvidia" not in str(job)
-    assert job["spec"]["entrypoint"].endswith("--set compute.device=cpu")
+    assert job["spec"]["entrypoint"].endswith("--set compute.device=cpu --set compute.num_actors=auto")
     assert [group["groupName"] for group in cluster_spec(job)["workerGroupSpecs"]] == ["cpu-spot"]
 
 

@@ -20,12 +20,15 @@ from tests.rigs.objects import REGION, ObjectServer
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BY_THE_TEST_RUN_ITSELF = {"make demo", "make test"}
+ON_A_CLUSTER = "--address"
+"""Commands that have it are run in `test_submit.py`."""
 
 
 def commands() -> list[str]:
     """The lines of all shell blocks that are not run by whoever runs these tests."""
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line not in BY_THE_TEST_RUN_ITSELF]
+    lines = [line for block in blocks for line in block.splitlines() if line not in BY_THE_TEST_RUN_ITSELF]
+    return [line for line in lines if ON_A_CLUSTER not in line]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -166,7 +167,7 @@ def test_a_job_with_its_own_model_is_followed_to_its_end_and_run_once(dashboard:
     assert "has it already" in again.err
     assert submission(again) == submission(first)
     assert "followed" in again.out, "the result is told again"
-    said = dashboard.cvbatch("logs", job)
+    said = dashboard.cvbatch("logs", "followed")
     assert (said.code, "30 images planned" in said.err) == (0, True)
     record = json.loads((dashboard.folder / "followed" / "_cvbatch" / "run.json").read_text())
     assert record["versions"]["cvbatch"]
@@ -195,11 +196,11 @@ def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(dashboard: Da
     assert (twice.json["job"], twice.json["new"]) == (first.json["job"], False)
     log = dashboard.folder / "stopped" / "_cvbatch" / "log"
     wait_for(lambda: len(list(log.glob("*.json"))) > 2)
-    stopped = dashboard.cvbatch("stop", first.json["job"])
+    stopped = dashboard.cvbatch("stop", "stopped")
     assert stopped.code == 0
     assert f"{first.json['job']} on {dashboard.url}: stopped; what is written is committed" in stopped.err
     assert not (dashboard.folder / "stopped" / "_SUCCESS").exists()
-    assert dashboard.cvbatch("logs", job, "--follow").code == 1, "it did not finish"
+    assert dashboard.cvbatch("logs", "stopped", "--follow").code == 1, "it did not finish"
     last = dashboard.cvbatch("submit", job, "--follow", "--json")
     assert last.code == 0, last.err
     assert submission(last) == f"{first.json['job']}-2"
@@ -233,4 +234,19 @@ def test_tokens_that_are_missing_or_wrong(dashboard: Dashboard, change: dict[str
 def test_a_job_that_nobody_knows(dashboard: Dashboard) -> None:
     unknown = dashboard.cvbatch("stop", "cvbatch-unknown")
     assert (unknown.code, unknown.err.count("\n")) == (2, 1)
-    assert "cvbatch-unknown is no job of this cluster: it has " in unknown.err
+    assert "cvbatch-unknown is neither a job of this cluster nor the output of one: it has " in unknown.err
+
+
+def test_the_commands_of_the_readme(dashboard: Dashboard) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("cvbatch ") and "--address" in line]
+    assert [line.split()[1] for line in lines] == ["submit", "logs", "stop"]
+    (dashboard.folder / "jobs").symlink_to(Path(__file__).parents[2] / "jobs")
+    dashboard.job("photos", 3)
+    (dashboard.folder / "photos-photos").rename(dashboard.folder / "photos")
+    for line in lines:
+        *words, _, address = shlex.split(line.replace(" --follow", ""))
+        assert address == "http://127.0.0.1:8265"
+        follow = ["--follow"] if words[1] == "submit" else []
+        done = dashboard.cvbatch(*words[1:], *follow)
+        assert done.code == 0, f"{line}\n{done.err}"

@@ -1,0 +1,57 @@
+"""Starting Ray for one run alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+STARTS = """
+import sys
+from cvbatch.compute.cluster import Startup
+startup = Startup()
+cluster = startup.ready()
+print(cluster.local, cluster.machines, cluster.nodes[0].address, flush=True)
+sys.stdin.read()
+startup.stop()
+"""
+
+
+def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
+    mark = secrets.token_hex(8)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    start = subprocess.Popen(
+        [sys.executable, "-c", STARTS],
+        env={**environment, "CVBATCH_TEST": mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert start.stdout is not None
+    try:
+        assert start.stdout.readline().split() == ["True", "1", "127.0.0.1"]
+        listening = set(addresses(mark))
+    finally:
+        start.communicate()
+    assert len(listening) > 5, "the head, its raylet and the workers listen"
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+def addresses(mark: str) -> Iterator[tuple[str, int]]:
+    """Where processes listen in whose environment a mark stands (proc(5), `net/tcp` and `net/tcp6`)."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"CVBATCH_TEST={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                sockets |= {os.readlink(descriptor) for descriptor in (process / "fd").iterdir()}
+        except OSError:
+            continue
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                host, _, port = fields[1].rpartition(":")
+                yield ".".join(str(byte) for byte in reversed(bytes.fromhex(host[-8:]))), int(port, 16)
