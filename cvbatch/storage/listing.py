@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
 from cvbatch.storage.patience import patiently
@@ -42,6 +43,8 @@ class Page:
 
     objects: pa.RecordBatch
     folders: list[str]
+    last: bool
+    """Whether the service said that nothing comes after it."""
 
 
 def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
@@ -57,10 +60,13 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
     if one_level:
         found = obstore.list_with_delimiter(client, folder)
         folders = [f"{each}/" for each in found["common_prefixes"]]
-        yield Page(_batch(found["objects"], prefix), [each for each in folders if each.startswith(prefix)])
+        objects = _batch(found["objects"], prefix)
+        if after is not None:
+            objects = objects.filter(pc.greater(objects["key"], after))
+        yield Page(objects, [each for each in folders if each.startswith(prefix)], last=True)
         return
     for chunk in obstore.list(client, folder, offset=after, chunk_size=PAGE):
-        yield Page(_batch(chunk, prefix), [])
+        yield Page(_batch(chunk, prefix), [], last=False)
 
 
 def prepare(client: Any) -> None:
@@ -114,7 +120,8 @@ def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
     times = pa.array([row.get("LastModified") for row in rows], pa.string()).cast(_TIME)
     sizes = pa.array([int(row["Size"]) for row in rows], pa.int64())
     etags = pa.array([row.get("ETag") for row in rows], pa.string())
-    return Page(pa.record_batch([pa.array(keys, pa.string()), sizes, etags, times], schema=SCHEMA), folders), token
+    objects = pa.record_batch([pa.array(keys, pa.string()), sizes, etags, times], schema=SCHEMA)
+    return Page(objects, folders, last=token is None), token
 
 
 def _tag(element: ElementTree.Element) -> str:

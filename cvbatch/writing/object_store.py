@@ -69,7 +69,7 @@ class ObjectStore:
 
     def sizes(self, folder: str) -> dict[str, int]:
         start = f"{self._prefix}{folder}/"
-        objects, _ = self._bucket.level(start)
+        objects = self._bucket.level(start)
         pairs = zip(objects["key"].to_pylist(), objects["size"].to_pylist(), strict=True)
         return {key.removeprefix(self._prefix): size for key, size in sorted(pairs) if key != start}
 

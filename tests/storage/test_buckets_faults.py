@@ -104,7 +104,7 @@ def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, r
 @pytest.mark.parametrize("kind", ["status", "unsent", "lost", "reset", "stall"])
 def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
     with faults.doing(Fault(kind, after=200, times=1)):  # type: ignore[arg-type] # a kind
-        assert [key for batch in bucket.list("") for key in batch["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
     with faults.doing(Fault("status", times=99)), pytest.raises(UnavailableError, match="503 SlowDown"):
         list(bucket.list(""))
 
@@ -119,7 +119,7 @@ def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy,
 )
 def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
     with faults.doing(Fault("answer", body=body, times=3)):
-        assert [key for batch in bucket.list("") for key in batch["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
     with faults.doing(Fault("answer", body=body, times=99)), pytest.raises(UnavailableError, match=words):
         list(bucket.list(""))
 
@@ -130,7 +130,8 @@ def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucke
     entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</ListBucketResult>'
     with faults.doing(Fault("answer", body=body.encode())):
-        (batch,) = bucket.list("")
+        (page,) = bucket.list("")
+    batch = page.objects
     assert batch["key"].to_pylist() == keys
     assert batch["etag"].null_count == batch["last_modified"].null_count == 5
     with faults.doing(Fault("answer", body=b"1", times=9)):
