@@ -169,19 +169,19 @@ class ObjectSource:
             keys = step.objects["key"].to_pylist()
             kinds = [self._containers.holds(os.fsencode(key)) for key in keys]
             for low, high in _runs(kinds):
-                taken = pa.array([self._takes(key) for key in keys[low:high]], pa.bool_())
+                taken = pa.array([self._takes(key, holds=kinds[low]) for key in keys[low:high]], pa.bool_())
                 position = step.behind if high == len(keys) else replace(step.within, after=keys[high - 1])
                 run = step.objects.slice(low, high - low).filter(taken)
                 yield pa.Table.from_batches([run]), kinds[low], position
 
-    def _takes(self, key: str) -> bool:
-        parts = key.removeprefix(self._prefix).split("/")
-        if key.endswith("/") or any(part.startswith(".") for part in parts):
+    def _takes(self, key: str, *, holds: bool) -> bool:
+        below = key.removeprefix(self._prefix)
+        if key.endswith("/") or below.startswith(".") or "/." in below:
             return False
-        if self._pattern is not None and not self._matches(parts):
+        if self._pattern is not None and not self._matches(below.split("/")):
             return False
         name = os.fsencode(key.rpartition("/")[2])
-        if not self._suffixes.take(name) and not self._containers.holds(name):
+        if not holds and not self._suffixes.take(name):
             self.listing.skipped[counted_as(name)] += 1
             return False
         if self._filters.exclude and self._filters.excludes(os.fsencode(key.removeprefix(self._top))):
