@@ -2,7 +2,7 @@
 
 S3 is listed with botocore's client, and its pages are read by ourselves. obstore cannot stand in: it gives up a whole
 listing for one key with `//`, `.` or a control character, and it renames `folder/` to `folder` and `/key` to `key`.
-With botocore's own reading a page of 1,000 keys costs 130 ms of CPU; parsing it here takes 5, and most of it is expat's.
+With botocore's own reading a page of 1,000 keys costs 130 ms of CPU; ours takes 5, of which expat needs 3.
 """
 
 from __future__ import annotations
