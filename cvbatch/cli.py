@@ -98,6 +98,7 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    _storage_argument(parser, "how to reach a job file in an object store")
 
 
 def _manifest_only_argument(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +109,16 @@ def _manifest_only_argument(parser: argparse.ArgumentParser) -> None:
 
 def _output_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT")
+    _storage_argument(parser, "how to reach an object store")
+
+
+def _storage_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--storage",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="how to reach an object store: endpoint_url, region, path_style, anonymous, profile; may be given again",
+        help=f"{what}: endpoint_url, region, path_style, anonymous, profile; may be given again",
     )
 
 

@@ -165,7 +165,9 @@ def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
     Raises:
         OutputError: Naming the differences.
     """
-    there, asked = ({model.alias: model.to_json() for model in some} for some in (plan.models, models))
+    there, asked = (
+        {model.alias: {**model.to_json(), "weights_storage": None} for model in some} for some in (plan.models, models)
+    )
     _refuse(store, there, asked)
 
 
