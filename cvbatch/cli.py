@@ -123,6 +123,7 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="all machines of the cluster see the same files under the same paths",
     )
+    _storage_argument(parser, "how to reach a job file in an object store")
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,12 +158,16 @@ def _manifest_only_argument(parser: argparse.ArgumentParser) -> None:
 
 def _output_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT")
+    _storage_argument(parser, "how to reach an object store")
+
+
+def _storage_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--storage",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="how to reach an object store: endpoint_url, region, path_style, anonymous, profile; may be given again",
+        help=f"{what}: endpoint_url, region, path_style, anonymous, profile; may be given again",
     )
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cvbatch.complaints import explain
-from cvbatch.errors import JobError
+from cvbatch.errors import JobError, TooLargeError
 from cvbatch.locations import local_path
 from cvbatch.overrides import merge, put
 from cvbatch.quantities import Bytes, Moment
@@ -25,6 +25,7 @@ Task = Literal["classification", "detection", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
 ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
+_MAX_JOB_BYTES = 1 << 20
 
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -109,8 +110,8 @@ _LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "m
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 
-class ModelConfig(Section):
-    """One model of the job, and what is taken from it."""
+class ModelConfig(_StorageSection):
+    """One model of the job, what is taken from it, and how to reach its files where they lie in an object store."""
 
     model: _Text
     """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`."""
@@ -121,9 +122,9 @@ class ModelConfig(Section):
     weights: str | None = DEFAULT_WEIGHTS
     """Name in the weights enum; null is random initialisation from `seed`."""
     checkpoint: str | None = None
-    """Path of own weights: a state dict or safetensors."""
+    """Own weights, a path or `s3://bucket/key`: a state dict or safetensors."""
     categories: tuple[str, ...] | str | None = None
-    """Names for own weights, as a list or a file with one name a line."""
+    """Names for own weights, as a list or a file, here or in a bucket, with one name a line."""
     sha256: str | None = None
     """Expected hash of the weights file."""
     seed: Annotated[int, Field(strict=True)] = 0
@@ -150,6 +151,9 @@ class ModelConfig(Section):
     def _weights_have_one_origin(self) -> ModelConfig:
         if self.checkpoint and self.weights not in (None, DEFAULT_WEIGHTS):
             raise ValueError("give checkpoint: or weights:, not both")
+        for file in (self.checkpoint, self.categories):
+            if isinstance(file, str) and is_object_uri(file):
+                _checked(file, self)
         return self
 
 
@@ -197,7 +201,7 @@ class Job(Section):
 
         Returns:
             Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
-            may be asked, the models, the precision as asked.
+            may be asked, the models without the way to their files, the precision as asked.
         """
         source = self.source.model_dump(mode="json", exclude={"limit", "http_hosts", "http_private", *OPTION_NAMES})
         source["uri"] = local_path(self.source.uri) or self.source.uri
@@ -206,28 +210,46 @@ class Job(Section):
                 del source[name]
         return {
             "source": source,
-            "models": [model.model_dump(mode="json") for model in self.models],
+            "models": [model.model_dump(mode="json", exclude=set(OPTION_NAMES)) for model in self.models],
             "precision": self.compute.precision,
         }
 
 
+def _text(path: str, storage: StorageOptions | None) -> str:
+    if not is_object_uri(path):
+        return Path(path).read_text(encoding="utf-8")
+    from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
+
+    place = Place.of(path, storage)
+    try:
+        return open_bucket(place).get(place.key, _MAX_JOB_BYTES).data.decode()
+    except TooLargeError as error:
+        raise JobError(f"{place} is no job file: {error}") from None
+
+
 def load_job(
-    path: str | None = None, *, overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+    path: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    storage: StorageOptions | None = None,
 ) -> Job:
     """Read a job file, lay options over it and check the whole.
 
     Args:
-        path: A YAML file, or None for a job made of options only.
+        path: A YAML file, here or in a bucket, or None for a job made of options only.
         overrides: `dotted.path=YAML value`, applied last and in order.
         defaults: Nested values of the flags, laid over the file.
+        storage: How to reach the file in its bucket.
 
     Raises:
         JobError: With everything that is wrong, in one message of one line.
+        StorageError: If the file lies in a bucket and cannot be had.
     """
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            data = yaml.safe_load(_text(path, storage))
         except OSError as error:
             raise JobError(f"cannot read the job file {path}: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -74,6 +74,12 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str
     assert expected in refused(capsys, *arguments)
 
 
+@pytest.mark.parametrize("job", [[], ["job.yaml"]])
+def test_a_job_that_lies_in_no_bucket_takes_no_storage(capsys: pytest.CaptureFixture[str], job: list[str]) -> None:
+    message = refused(capsys, "run", *job, "--storage", "region=x")
+    assert message == "cvbatch: --storage: says how to reach a job file in a bucket; for what a job names use --set"
+
+
 @pytest.mark.parametrize("command", ["status", "verify", "retry"])
 def test_options_of_storage_that_are_wrong(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert "expected one of endpoint_url, region" in refused(capsys, command, "s3://box/o", "--storage", "secret=x")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from cvbatch.config import Job, ModelConfig, load_job
-from cvbatch.errors import JobError
+from cvbatch.errors import DeniedError, JobError
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
+from tests.rigs.objects import ObjectServer
 
 GOOD = """
 source: {uri: photos}
@@ -65,6 +66,27 @@ def test_flags_lie_over_the_file_and_set_over_both(job_file: Any) -> None:
     assert (job.source.uri, job.source.limit, job.output.uri) == ("photos", 7, "x=y")
     assert (job.compute.precision, job.models[0].weights) == ("fp32", None)
     assert job.models[1].options == {"deep": {"er": [1, 2]}}
+
+
+@pytest.mark.usefixtures("as_job")
+def test_a_file_in_a_bucket(object_server: ObjectServer) -> None:
+    bucket = object_server.make_bucket("images")
+    object_server.put(bucket, {"job.yaml": GOOD.encode(), "large.yaml": b"#" * (1 << 20) + b"#", "odd.yaml": b"\xff"})
+    way = StorageOptions(endpoint_url=object_server.endpoint)
+    job = load_job(f"s3://{bucket}/job.yaml", storage=way, overrides=["output.uri=elsewhere"])
+    assert (job.source.uri, job.output.uri) == ("photos", "elsewhere")
+    for name, words in (
+        ("none", "cannot read the job file s3://.*/none.yaml: no such object"),
+        ("large", "large.yaml is no job file: expected at most 1048576 bytes, got 1048577"),
+        ("odd", "odd.yaml is not valid YAML"),
+    ):
+        with pytest.raises(JobError, match=words):
+            load_job(f"s3://{bucket}/{name}.yaml", storage=way)
+    with pytest.raises(JobError, match="without credentials") as caught:
+        load_job(f"s3://me:hush@{bucket}/job.yaml", storage=way)
+    assert "hush" not in str(caught.value)
+    with pytest.raises(DeniedError):
+        load_job("s3://another-bucket/job.yaml", storage=way)
 
 
 def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
@@ -292,10 +314,15 @@ def test_the_way_to_an_object_store_travels_and_is_no_part_of_the_identity() -> 
     }
     job = Job.model_validate(plain)
     other = Job.model_validate(
-        {**plain, "source": {**plain["source"], **STORAGE}, "output": {**plain["output"], **STORAGE}}
+        {
+            **plain,
+            "source": {**plain["source"], **STORAGE},
+            "models": [{"model": "resnet50", **STORAGE}],
+            "output": {**plain["output"], **STORAGE},
+        }
     )
     assert other.output.place == Place("s3://results/a", StorageOptions(**STORAGE))
-    assert other.source.storage == StorageOptions(**STORAGE)
+    assert other.source.storage == other.models[0].storage == StorageOptions(**STORAGE)
     assert job.output.place.options == StorageOptions()
     assert other.identity() == job.identity()
     assert Job.model_validate(other.model_dump(mode="json", by_alias=True)) == other

@@ -14,19 +14,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cvbatch.config import Job, load_job
-from cvbatch.errors import RunError
+from cvbatch.errors import JobError, RunError
 from cvbatch.planning.plan import open_run
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
+from cvbatch.storage.places import Place, is_object_uri
 from cvbatch.writing.log import Log
 
 
 def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
     """The job that is asked for, and the folder that its `python:` models are imported from."""
-    job = load_job(options.job, overrides=options.set, defaults=flags_of(options))
+    storage, remote = StorageOptions.parse(options.storage), options.job is not None and is_object_uri(options.job)
+    if options.storage and not remote:
+        raise JobError("--storage: says how to reach a job file in a bucket; for what a job names use --set")
+    job = load_job(options.job, overrides=options.set, defaults=flags_of(options), storage=storage)
     folder = None
     if any(model.model.startswith("python:") for model in job.models):
-        folder = os.path.dirname(os.path.abspath(options.job)) if options.job else os.getcwd()
+        folder = os.path.dirname(os.path.abspath(options.job)) if options.job and not remote else os.getcwd()
         sys.path.insert(0, folder)
     return job, folder
 

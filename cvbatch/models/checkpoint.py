@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvbatch.errors import ModelError
+from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
@@ -69,7 +70,7 @@ def fit_categories(spec: ModelSpec, shapes: Callable[[int], Shapes]) -> ModelSpe
     Raises:
         ModelError: The head has another number of outputs, or the file is of another network.
     """
-    found = {key: value.shape for key, value in read(str(spec.weights_path)).items()}
+    found = {key: value.shape for key, value in read(weights.here(spec)).items()}
     named = spec.categories and spec.categories[0] is _BACKGROUND
     candidates = [spec.categories]
     if not named:

@@ -14,7 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cvbatch.models import cam, checkpoint
+from cvbatch.models import cam, checkpoint, weights
 from cvbatch.models.network import Answers, Image, Size
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised, to_numpy
@@ -119,7 +119,7 @@ def load(spec: ModelSpec) -> nn.Module:
         ModelError: The file is not a state dict of it.
     """
     module = construct(len(spec.categories))
-    module.load_state_dict(checkpoint.read(str(spec.weights_path)))
+    module.load_state_dict(checkpoint.read(weights.here(spec)))
     return fuse(module.eval())
 
 

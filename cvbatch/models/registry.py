@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvbatch.config import DEFAULT_WEIGHTS, TASKS, ModelConfig, Task
-from cvbatch.errors import ModelError
+from cvbatch.errors import ModelError, TooLargeError
 from cvbatch.models import catalog, weights
 from cvbatch.models.catalog import Entry, Weights
 from cvbatch.models.spec import ModelSpec
+from cvbatch.storage.places import Place, is_object_uri, redacted
 from cvbatch.views import View
 
 PYTHON = "python:"
+_MAX_NAMES_BYTES = 4 << 20
 _BACKGROUND = frozenset({"__background__", "background"})
 _NOT_EMITTED = frozenset({"N/A"})
 _OPTION_TASKS: dict[str, Task] = {
@@ -135,6 +137,7 @@ def _resolve(model: ModelConfig, *, fetch: bool) -> ModelSpec:
         view=entry.view(row.name, task),
         weights=None if model.checkpoint or chosen is None else chosen.name,
         weights_path=path,
+        weights_storage=model.storage if path is not None and is_object_uri(path) else None,
         weights_sha256=sha256,
         seed=model.seed,
         categories=categories,
@@ -218,11 +221,15 @@ def _weights(model: ModelConfig, entry: Entry, suffix: str) -> Weights | None:
 
 
 def _file(model: ModelConfig, entry: Entry, chosen: Weights | None, *, fetch: bool) -> tuple[str | None, str | None]:
-    """Path and sha256 of the weights; both None for random ones."""
+    """Path or URI, and sha256, of the weights; both None for random ones."""
+    if model.checkpoint and is_object_uri(model.checkpoint):
+        place = Place.of(model.checkpoint, model.storage)
+        return place.uri, weights.check_hash(weights.own(place), model.sha256 or "", f"checkpoint: {place}")
     if model.checkpoint:
         path = Path(model.checkpoint).expanduser()
         if "://" in model.checkpoint:
-            raise ModelError(f"checkpoint: expected a file on this machine, got {model.checkpoint}: copy it here")
+            given = redacted(model.checkpoint)
+            raise ModelError(f"checkpoint: expected a file on this machine or in a bucket, got {given}: copy it there")
         if not path.is_file():
             raise ModelError(f"checkpoint: there is no file {model.checkpoint}")
     elif chosen is None:
@@ -247,8 +254,8 @@ def _own_categories(model: ModelConfig) -> tuple[str | None, ...]:
         raise ModelError(f"checkpoint: {model.model} needs categories: too, as a list or a file with one name a line")
     if isinstance(names, str):
         try:
-            names = tuple(Path(names).expanduser().read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
+            names = tuple(_text(names, model).splitlines())
+        except (OSError, UnicodeDecodeError, TooLargeError) as error:
             raise ModelError(f"categories: cannot read {model.categories}: {error}") from None
         while names and not names[-1].strip():
             names = names[:-1]
@@ -257,6 +264,15 @@ def _own_categories(model: ModelConfig) -> tuple[str | None, ...]:
         raise ModelError(f"categories: expected a name for every label id, got an empty one in {model.categories}")
     kept = (None if name in _NOT_EMITTED else name for name in names)
     return tuple(None if at == 0 and name in _BACKGROUND else name for at, name in enumerate(kept))
+
+
+def _text(file: str, model: ModelConfig) -> str:
+    if not is_object_uri(file):
+        return Path(file).expanduser().read_text(encoding="utf-8")
+    from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
+
+    place = Place.of(file, model.storage)
+    return open_bucket(place).get(place.key, _MAX_NAMES_BYTES).data.decode()
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cvbatch.config import Task
 from cvbatch.schema import task_fields
+from cvbatch.storage.options import StorageOptions
 from cvbatch.views import View
 
 
@@ -27,7 +28,9 @@ class ModelSpec:
     weights: str | None = None
     """Name in the weights enum; None for random or own weights."""
     weights_path: str | None = None
-    """File with the state dict; None for random weights and `python:` models."""
+    """File with the state dict, or the URI of an object; None for random weights and `python:` models."""
+    weights_storage: StorageOptions | None = None
+    """The way to that object."""
     weights_sha256: str | None = None
     seed: int = 0
     categories: tuple[str | None, ...] = ()
@@ -60,7 +63,10 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""
-        return {**asdict(self), "view": asdict(self.view)}
+        data = asdict(self)
+        if self.weights_storage is None:  # so that what was kept by earlier versions stays the same
+            del data["weights_storage"]
+        return data
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ModelSpec:
@@ -68,4 +74,6 @@ class ModelSpec:
         view: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data["view"].items()
         }
-        return ModelSpec(**{**data, "view": View(**view), "categories": tuple(data["categories"])})
+        way = data.get("weights_storage")
+        made = {"view": View(**view), "categories": tuple(data["categories"])}
+        return ModelSpec(**{**data, **made, "weights_storage": None if way is None else StorageOptions.of(way)})

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models as zoo
 
 from cvbatch.errors import ModelError
-from cvbatch.models import checkpoint
+from cvbatch.models import checkpoint, weights
 from cvbatch.models.spec import ModelSpec
 
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": False}
@@ -60,7 +60,7 @@ def load(spec: ModelSpec) -> nn.Module:
     arguments = _threshold(spec)
     if spec.weights is not None:
         member = zoo.get_model_weights(spec.name)[spec.weights]
-        with _states_from(str(spec.weights_path)):
+        with _states_from(weights.here(spec)):
             pretrained: nn.Module = zoo.get_model(spec.name, weights=member, progress=False, **arguments)
             return pretrained
     num_classes = len(spec.categories)
@@ -69,7 +69,7 @@ def load(spec: ModelSpec) -> nn.Module:
             torch.manual_seed(spec.seed)
             return construct(spec.name, num_classes=num_classes, **arguments)
     module = construct(spec.name, num_classes=num_classes, **arguments)
-    module.load_state_dict(checkpoint.without_auxiliary(checkpoint.read(spec.weights_path), module))
+    module.load_state_dict(checkpoint.without_auxiliary(checkpoint.read(weights.here(spec)), module))
     return module
 
 

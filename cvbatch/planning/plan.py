@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,23 +15,18 @@ import pyarrow.parquet as pq
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, SourceError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.planning.parts import Part, write_chunks
+from cvbatch.planning.progress import Progress
 from cvbatch.schema import ROW_ID, predictions_schema
-from cvbatch.sources.entries import ENTRY_FIELDS, LOCATION, SPAN, Source, known_as
+from cvbatch.sources.entries import ENTRY_FIELDS, Source
 from cvbatch.sources.filters import REASONS
 from cvbatch.storage.places import Place
 from cvbatch.writing.manifest import DATA
-from cvbatch.writing.ranges import Range
 from cvbatch.writing.records import State
 from cvbatch.writing.store import Store, create_surely, open_store
 
 PLAN = "_cvbatch/plan.json"
-_PARTS = "_cvbatch/plan"
 _FORMAT = 1
-_ROW_GROUP = 4096
-
-Part = Mapping[str, Any]
-"""`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
-that were planned before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,8 @@ def make_plan(
 ) -> Plan:
     """List the source and create the plan; if somebody else was faster, theirs is taken.
 
+    Where an earlier start was killed before it had a plan, its listing is gone on with.
+
     Raises:
         SourceError: If there is not a single image, or a column that comes along has the name of a model's.
         OutputError: If the output holds data without a plan.
@@ -118,7 +114,9 @@ def make_plan(
         [column for model in models for column in model.fields()], exif=job.source.exif, carried=source.carried
     )
     nonce = uuid.uuid4().hex
-    parts, complete = write_parts(store, source, first_row_id=0, limit=job.source.limit)
+    progress = Progress(store, job.source, source)
+    begun = progress.begun(job.source.limit)
+    parts, complete = write_chunks(store, progress.chunks(begun), job.source.limit, begun.parts, progress.save)
     if not parts:
         raise SourceError(f"{job.source.uri} holds no images{_skipped_note(source)}")
     data = {
@@ -137,87 +135,19 @@ def make_plan(
     }
     create_surely(store, PLAN, json.dumps(data).encode())
     plan = Plan.from_json(json.loads(store.read(PLAN)))
+    progress.drop()
     if plan.nonce != nonce:
+        theirs = {part["path"] for part in plan.parts}  # both may have gone on from the same listing
         for part in parts:
-            store.delete(part["path"])
+            if part["path"] not in theirs:
+                store.delete(part["path"])
         check_job(store, plan, job)
     return plan
-
-
-def write_parts(
-    store: Store,
-    source: Source,
-    *,
-    first_row_id: int,
-    limit: int | None,
-    known: frozenset[bytes] = frozenset(),
-) -> tuple[list[dict[str, Any]], bool]:
-    """List the source into plan parts.
-
-    Args:
-        store: The output.
-        source: What to list.
-        first_row_id: Row id of the first new image.
-        limit: End when so many rows are planned in all.
-        known: What the images that are planned already are known by.
-
-    Returns:
-        The parts, and whether the listing came to its end.
-    """
-    parts: list[dict[str, Any]] = []
-    row_id = first_row_id
-    position = 0
-    for chunk in source.chunks():
-        seen, position = position, position + chunk.num_rows
-        if source.numbered:
-            chunk = chunk.slice(max(0, first_row_id - seen))
-        elif known:
-            chunk = chunk.filter(pa.array([key not in known for key in known_as(chunk)]))
-        room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
-        if room:
-            parts.append(add_part(store, chunk.slice(0, room), row_id))
-            row_id += room
-        if room < chunk.num_rows:
-            return parts, False
-    return parts, True
-
-
-def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any]:
-    """Write new images as a part whose row ids begin with `first_row_id`."""
-    row_ids = pa.array(range(first_row_id, first_row_id + images.num_rows), pa.int64())
-    path = write_part(store, images.add_column(0, ROW_ID, row_ids))
-    return {"path": path, "first_row_id": first_row_id, "rows": images.num_rows}
-
-
-def write_part(store: Store, table: pa.Table) -> str:
-    """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
-    path = f"{_PARTS}/{uuid.uuid4().hex}.parquet"
-    store.add_file(path, partial(_write, table))
-    return path
-
-
-def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
-    """What every planned image is known by."""
-    columns = ["image_uri", LOCATION, SPAN]
-    return frozenset(key for part in parts for key in known_as(read_part(store, part, columns)))
 
 
 def all_parts(plan: Plan, state: State) -> list[Part]:
     """Every part of a plan; of those that tell of the same row, the newest comes first."""
     return [*reversed(state.changed), *plan.parts, *state.parts]
-
-
-def ranges_in(part: Part) -> list[Range]:
-    """The row ids of a part, in order."""
-    if "ranges" in part:
-        return [(low, high) for low, high in part["ranges"]]
-    return [(part["first_row_id"], part["first_row_id"] + part["rows"])]
-
-
-def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one part of the plan; columns that an earlier version did not write are left out."""
-    with store.open(part["path"]) as file:
-        return pq.ParquetFile(file).read(columns=columns)
 
 
 def check_job(store: Store, plan: Plan, job: Job) -> None:
@@ -235,7 +165,9 @@ def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
     Raises:
         OutputError: Naming the differences.
     """
-    there, asked = ({model.alias: model.to_json() for model in some} for some in (plan.models, models))
+    there, asked = (
+        {model.alias: {**model.to_json(), "weights_storage": None} for model in some} for some in (plan.models, models)
+    )
     _refuse(store, there, asked)
 
 
@@ -259,10 +191,6 @@ def _differences(path: str, there: Any, asked: Any) -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _write(table: pa.Table, local: str) -> None:
-    pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 def _skipped_note(source: Source) -> str:

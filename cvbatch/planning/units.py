@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.planning.plan import Part, ranges_in, read_part
+from cvbatch.planning.parts import Part, ranges_in, read_part
 from cvbatch.schema import ROW_ID
 from cvbatch.storage.places import Place
 from cvbatch.writing.ranges import Range, RowRanges

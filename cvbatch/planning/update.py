@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from cvbatch.config import Job
 from cvbatch.errors import RowError, SourceError, attempt
-from cvbatch.planning.plan import Part, Plan, add_part, all_parts, read_part, write_part
+from cvbatch.planning.parts import Part, add_part, read_part, write_part
+from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,6 +109,22 @@ class Source(Protocol):
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield tables of `ENTRY_FIELDS` and `carried`, in an order that does not change between starts."""
+
+
+Mark = Mapping[str, Any]
+"""How far a listing has come, as plain data."""
+
+
+@runtime_checkable
+class Resumable(Source, Protocol):
+    """A source whose listing can be gone on with by another process."""
+
+    def marked_chunks(self, mark: Mark | None = None) -> Iterator[tuple[pa.Table, Mark | None]]:
+        """Yield chunks, each with what a listing can go on from behind it; None where it cannot, or needs not.
+
+        Args:
+            mark: Go on behind that chunk.
+        """
 
 
 def readable(path: bytes) -> str:

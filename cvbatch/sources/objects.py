@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cvbatch.errors import SourceError, caught
+from cvbatch.errors import SourceError
 from cvbatch.sources.containers import Containers
-from cvbatch.sources.entries import CHUNK_ROWS, Listing, object_table, regrouped
+from cvbatch.sources.entries import CHUNK_ROWS, Listing, Mark, object_table
 from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters, nanoseconds
 from cvbatch.sources.patterns import Pattern
 from cvbatch.sources.suffixes import Suffixes, counted_as
+from cvbatch.sources.walking import Position, Step, walk
 from cvbatch.storage.buckets import open_bucket
-from cvbatch.storage.listing import SCHEMA
 from cvbatch.storage.places import Place
 
 _MAGIC: Final = frozenset("*?[")
 _AT_ONCE: Final = 16
-"""Prefixes that are listed at once."""
-_PAGES_AHEAD: Final = 4
+"""Containers that are listed at once."""
+_CHUNK_SECONDS: Final = 30.0
+"""A chunk ends after so long, too: what was listed for it need not be listed again after a kill."""
 
 
 class ObjectSource:
@@ -58,8 +58,38 @@ class ObjectSource:
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield the images, folder by folder in the order of their keys, objects before what lies below."""
+        return (chunk for chunk, _ in self.marked_chunks())
+
+    def marked_chunks(self, mark: Mark | None = None) -> Iterator[tuple[pa.Table, Mark | None]]:
+        """Yield the images, each chunk with what a later listing can go on from; None where it cannot, or needs not.
+
+        Args:
+            mark: Go on behind that chunk, which may have been another process's.
+        """
         self.listing.clear()
-        return regrouped(self._pieces(), CHUNK_ROWS)
+        start = Position(self._prefix)
+        if mark is not None:
+            self.listing.skipped.update(mark["skipped"])
+            self.listing.unreadable.update(mark["unreadable"])
+            start = Position.from_json(mark["position"])
+        waiting, rows, began = list[pa.Table](), 0, time.monotonic()
+        for piece, position in self._pieces(walk(self._place, start)):
+            waiting.append(piece)
+            rows += piece.num_rows
+            late = time.monotonic() - began > _CHUNK_SECONDS
+            if rows >= CHUNK_ROWS or (rows and position is not None and late):
+                yield pa.concat_tables(waiting).combine_chunks(), None if position is None else self._mark(position)
+                waiting, rows, began = [], 0, time.monotonic()
+        if rows:
+            yield pa.concat_tables(waiting).combine_chunks(), None
+
+    def _mark(self, position: Position) -> Mark:
+        listing = self.listing
+        return {
+            "position": position.to_json(),
+            "skipped": dict(listing.skipped),
+            "unreadable": dict(listing.unreadable),
+        }
 
     def _start(self, key: str) -> str:
         parts = key.split("/")
@@ -75,16 +105,22 @@ class ObjectSource:
             return f"{key}/"
         return key
 
-    def _pieces(self) -> Iterator[pa.Table]:
-        for page in self._wanted():
-            holds = pa.array([self._containers.holds(os.fsencode(key)) for key in page["key"].to_pylist()], pa.bool_())
-            plain = page.filter(pc.invert(holds))
-            if plain.num_rows:
-                chunk = self._filters.kept(object_table(self._root, plain), self.listing)
+    def _pieces(self, steps: Iterator[Step]) -> Iterator[tuple[pa.Table, Position | None]]:
+        """Images, and the position behind them; None in the middle of containers."""
+        for objects, holds, position in self._wanted(steps):
+            if not holds:
+                chunk = self._filters.kept(object_table(self._root, objects), self.listing)
                 for column in self.carried:
                     chunk = chunk.append_column(column, pa.nulls(chunk.num_rows, column.type))
-                yield chunk
-            yield from self._members([each for each in page.filter(holds).to_pylist() if self._is_new(each)])
+                yield chunk, position
+                continue
+            piece = None
+            for following in self._members([each for each in objects.to_pylist() if self._is_new(each)]):
+                if piece is not None:
+                    yield piece, None
+                piece = following
+            if piece is not None:
+                yield piece, position
 
     def _is_new(self, container: Mapping[str, Any]) -> bool:
         why = self._filters.refuse(None, nanoseconds(container["last_modified"]))
@@ -108,10 +144,10 @@ class ObjectSource:
     def _decided(self) -> pa.Schema:
         """The columns that come along: the first image decides, or the container that it lies in."""
         empty = True
-        for page in self._wanted() if self._containers.carried is None else ():
-            for found in page.to_pylist():
+        steps = walk(self._place, Position(self._prefix), ahead=False)
+        for objects, holds, _ in self._wanted(steps) if self._containers.carried is None else ():
+            for found in objects.to_pylist():
                 empty, key = False, found["key"]
-                holds = self._containers.holds(os.fsencode(key))
                 size = None if holds else found["size"]
                 if self._filters.refuse(size, nanoseconds(found["last_modified"])) is not None:
                     continue
@@ -127,20 +163,25 @@ class ObjectSource:
         assert self._containers.carried is not None, "plain images decide, too"
         return self._containers.carried
 
-    def _wanted(self) -> Iterator[pa.Table]:
-        for page in self._pages():
-            keys = page["key"].to_pylist()
-            taken = [self._takes(key) for key in keys]
-            yield pa.Table.from_batches([page]).filter(pa.array(taken, pa.bool_()))
+    def _wanted(self, steps: Iterator[Step]) -> Iterator[tuple[pa.Table, bool, Position]]:
+        """Objects that are to be used, whether they are all containers or all not, and the position behind them."""
+        for step in steps:
+            keys = step.objects["key"].to_pylist()
+            kinds = [self._containers.holds(os.fsencode(key)) for key in keys]
+            for low, high in _runs(kinds):
+                taken = pa.array([self._takes(key, holds=kinds[low]) for key in keys[low:high]], pa.bool_())
+                position = step.behind if high == len(keys) else replace(step.within, after=keys[high - 1])
+                run = step.objects.slice(low, high - low).filter(taken)
+                yield pa.Table.from_batches([run]), kinds[low], position
 
-    def _takes(self, key: str) -> bool:
-        parts = key.removeprefix(self._prefix).split("/")
-        if key.endswith("/") or any(part.startswith(".") for part in parts):
+    def _takes(self, key: str, *, holds: bool) -> bool:
+        below = key.removeprefix(self._prefix)
+        if key.endswith("/") or below.startswith(".") or "/." in below:
             return False
-        if self._pattern is not None and not self._matches(parts):
+        if self._pattern is not None and not self._matches(below.split("/")):
             return False
         name = os.fsencode(key.rpartition("/")[2])
-        if not self._suffixes.take(name) and not self._containers.holds(name):
+        if not holds and not self._suffixes.take(name):
             self.listing.skipped[counted_as(name)] += 1
             return False
         if self._filters.exclude and self._filters.excludes(os.fsencode(key.removeprefix(self._top))):
@@ -155,72 +196,14 @@ class ObjectSource:
             states = self._pattern.below(states, os.fsencode(folder))
         return self._pattern.takes(states, os.fsencode(parts[-1]))
 
-    def _pages(self) -> Iterator[pa.RecordBatch]:
-        """All objects below the prefix: its folders are listed at the same time, and yielded in their order."""
-        if self._prefix and not self._prefix.endswith("/"):
-            head = self._bucket.head(self._prefix)
-            yield pa.RecordBatch.from_pylist(
-                [{"key": self._prefix, "size": head.size, "etag": head.etag, "last_modified": head.last_modified}],
-                SCHEMA,
-            )
-            return
-        objects, folders = self._bucket.level(self._prefix)
-        while len(folders) == 1 and not objects.num_rows:
-            objects, folders = self._bucket.level(folders[0])
-        yield from objects.to_batches()
-        yield from _in_order([_Lister(self._place, folder) for folder in folders])
-
     def _location(self, key: str) -> bytes:
         return os.fsencode(self._root + key)
 
 
-class _Lister:
-    """One prefix, listed a few pages ahead.
-
-    Args:
-        place: Its bucket.
-        prefix: Ends with a slash.
-    """
-
-    def __init__(self, place: Place, prefix: str) -> None:
-        self._bucket, self._prefix = open_bucket(place), prefix
-        self._pages: queue.Queue[pa.RecordBatch | Exception | None] = queue.Queue(_PAGES_AHEAD)
-        self.given_up = threading.Event()
-
-    def run(self) -> None:
-        failed = caught(self._run)
-        self._put(failed)
-
-    def pages(self) -> Iterator[pa.RecordBatch]:
-        while (page := self._pages.get()) is not None:
-            if isinstance(page, Exception):
-                raise page
-            yield page
-
-    def _run(self) -> None:
-        for page in self._bucket.list(self._prefix):
-            self._put(page)
-            if self.given_up.is_set():
-                return
-
-    def _put(self, page: pa.RecordBatch | Exception | None) -> None:
-        while not self.given_up.is_set():
-            try:
-                self._pages.put(page, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-
-def _in_order(listers: Sequence[_Lister]) -> Iterator[pa.RecordBatch]:
-    """The pages of each in turn; those that come next are under way meanwhile."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
-        try:
-            # the pool begins them in this order, so the one that is waited for has always begun
-            for lister in listers:
-                pool.submit(lister.run)
-            for lister in listers:
-                yield from lister.pages()
-        finally:
-            for lister in listers:
-                lister.given_up.set()
+def _runs(kinds: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Where neighbours are of the same kind."""
+    low = 0
+    for high in range(1, len(kinds) + 1):
+        if high == len(kinds) or kinds[high] != kinds[low]:
+            yield low, high
+            low = high

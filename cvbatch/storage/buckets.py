@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -170,36 +170,29 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError):
             self._do(key, lambda: obstore.delete(self._client, key))
 
-    def list(self, prefix: str, after: str | None = None) -> Iterator[pa.RecordBatch]:
+    def list(self, prefix: str, *, after: str | None = None, one_level: bool = False) -> Iterator[Page]:
         """List what begins with a prefix, page by page, in the order of the service.
 
         Args:
             prefix: May end anywhere in a name.
             after: Go on after this key.
-
-        Yields:
-            Batches of `listing.SCHEMA`, never empty.
+            one_level: Only the objects up to the next slash, and the prefixes that lead further down.
         """
         with translated(self._uri(prefix)):
-            for page in self._pages(prefix, after=after, one_level=False):
-                if page.objects.num_rows:
-                    yield page.objects
+            yield from self._pages(prefix, after=after, one_level=one_level)
 
-    def level(self, prefix: str) -> tuple[pa.Table, Sequence[str]]:
-        """List one level: the objects up to the next slash, and the prefixes that lead further down.
+    def level(self, prefix: str, after: str | None = None) -> pa.Table:
+        """The objects of one level: those without a further slash.
 
         Args:
             prefix: As a rule it ends with a slash, or is empty.
+            after: Go on after this key.
 
         Returns:
-            A table of `listing.SCHEMA`, and prefixes that end with a slash.
+            A table of `listing.SCHEMA`.
         """
-        with translated(self._uri(prefix)):
-            pages = [*self._pages(prefix, one_level=True)]
-        return (
-            pa.Table.from_batches([page.objects for page in pages], SCHEMA),
-            [folder for page in pages for folder in page.folders],
-        )
+        pages = self.list(prefix, after=after, one_level=True)
+        return pa.Table.from_batches([page.objects for page in pages], SCHEMA)
 
     def _uri(self, key: str) -> str:
         return f"{self.uri}/{key}"

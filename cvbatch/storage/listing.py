@@ -2,7 +2,7 @@
 
 S3 is listed with botocore's client, and its pages are read by ourselves. obstore cannot stand in: it gives up a whole
 listing for one key with `//`, `.` or a control character, and it renames `folder/` to `folder` and `/key` to `key`.
-With botocore's own reading a page of 1,000 keys costs 130 ms of CPU, with ours 28 to 51 ms.
+With botocore's own reading a page of 1,000 keys costs 130 ms of CPU; ours takes 5, of which expat needs 3.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
 from cvbatch.storage.patience import patiently
@@ -34,6 +35,7 @@ SCHEMA: Final = pa.schema(
 """One row per object. Times are those that the service names."""
 PAGE: Final = 1000
 _TAKEN: Final = "cvbatch_page"
+_FIELDS: Final = ("Key", "Size", "ETag", "LastModified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Page:
 
     objects: pa.RecordBatch
     folders: list[str]
+    last: bool
+    """Whether the service said that nothing comes after it."""
 
 
 def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
@@ -57,15 +61,19 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
     if one_level:
         found = obstore.list_with_delimiter(client, folder)
         folders = [f"{each}/" for each in found["common_prefixes"]]
-        yield Page(_batch(found["objects"], prefix), [each for each in folders if each.startswith(prefix)])
+        objects = _batch(found["objects"], prefix)
+        if after is not None:
+            objects = objects.filter(pc.greater(objects["key"], after))
+        yield Page(objects, [each for each in folders if each.startswith(prefix)], last=True)
         return
     for chunk in obstore.list(client, folder, offset=after, chunk_size=PAGE):
-        yield Page(_batch(chunk, prefix), [])
+        yield Page(_batch(chunk, prefix), [], last=False)
 
 
 def prepare(client: Any) -> None:
     """Let a botocore client hand over the pages of listings unread."""
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_page)
+    # botocore looks for errors in whatever came with 200, at the cost of parsing it; by the first * we come before it
+    client.meta.events.register("before-parse.*.ListObjectsV2", _take_page)
 
 
 def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
@@ -94,31 +102,30 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
 
 def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
     """A page, and where the next one begins."""
+    where = f"s3://{bucket} cannot be listed"
     try:
         root = ElementTree.fromstring(body)
-    except ElementTree.ParseError:  # of what is not empty, botocore makes an error 500
-        raise UnavailableError(f"s3://{bucket} cannot be listed: an empty page came; try again") from None
-    encoded = root.find("{*}EncodingType") is not None
-    token, folders, rows = None, list[str](), list[dict[str, str]]()
-    for element in root:
-        match _tag(element):
-            case "Contents":
-                rows.append({_tag(child): child.text or "" for child in element})
-            case "CommonPrefixes":
-                folders.append(element.findtext("{*}Prefix") or "")
-            case "NextContinuationToken":
-                token = element.text
-    keys = [row["Key"] for row in rows]
-    if encoded:
-        keys, folders = ([unquote_plus(text) for text in texts] for texts in (keys, folders))
-    times = pa.array([row.get("LastModified") for row in rows], pa.string()).cast(_TIME)
-    sizes = pa.array([int(row["Size"]) for row in rows], pa.int64())
-    etags = pa.array([row.get("ETag") for row in rows], pa.string())
-    return Page(pa.record_batch([pa.array(keys, pa.string()), sizes, etags, times], schema=SCHEMA), folders), token
+    except ElementTree.ParseError:
+        raise UnavailableError(f"{where}: an empty or broken page came; try again") from None
+    space, brace, kind = root.tag.rpartition("}")
+    if kind == "Error":  # whatever the status said
+        raise UnavailableError(f"{where}: the service says {root.findtext('{*}Code')} after all tries; try again")
+    space += brace
+    contents = root.findall(f"{space}Contents")
+    keys, sizes, etags, times = (_texts(root, contents, space + name) for name in _FIELDS)
+    folders = [found.findtext(f"{space}Prefix") or "" for found in root.findall(f"{space}CommonPrefixes")]
+    if root.find(f"{space}EncodingType") is not None:
+        keys, folders = [unquote_plus(key or "") for key in keys], [unquote_plus(folder) for folder in folders]
+    token = root.findtext(f"{space}NextContinuationToken")
+    columns = [pa.array(texts, pa.string()) for texts in (keys, sizes, etags, times)]
+    objects = pa.record_batch([column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
+    return Page(objects, folders, last=token is None), token
 
 
-def _tag(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
+def _texts(root: ElementTree.Element, contents: Sequence[ElementTree.Element], tag: str) -> list[str | None]:
+    """One field of all objects."""
+    texts = [found.text for found in root.iter(tag)]  # at once: one by one takes twice as long
+    return texts if len(texts) == len(contents) else [found.findtext(tag) for found in contents]
 
 
 def _batch(objects: Sequence[ObjectMeta], prefix: str) -> pa.RecordBatch:

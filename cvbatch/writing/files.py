@@ -29,6 +29,10 @@ WORKER = "_worker"
 """Column with what the process that predicted a row says of itself, as JSON; never written either."""
 
 
+_newest: dict[Place, str] = {}
+"""By output, the newest record that this process has seen: a long log is not listed for each file."""
+
+
 @dataclass(frozen=True, slots=True)
 class WriteJob:
     """What every write task of a start has in common."""
@@ -135,6 +139,7 @@ def _write(job: WriteJob, table: pa.Table) -> DataFile:
 
 
 def _require_held(store: Store, job: WriteJob) -> None:
-    record = last_record(store)
-    if record is None or record["epoch"] != job.epoch or record["type"] == "final":
+    newest = last_record(store, _newest.get(job.output))
+    if newest is None or newest[1]["epoch"] != job.epoch or newest[1]["type"] == "final":
         raise FencedError(f"{job.output}: another start has taken over")
+    _newest[job.output] = newest[0]

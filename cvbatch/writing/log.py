@@ -29,15 +29,32 @@ def record_name(seq: int) -> str:
     return f"{FOLDER}/{seq:010d}.json"
 
 
-def newest_name(store: Store) -> str | None:
-    """Name of the newest record, or None if there is none."""
-    return max(store.sizes(FOLDER), default=None)
+def newest_name(store: Store, known: str | None = None) -> str | None:
+    """Name of the newest record, or None if there is none.
+
+    Args:
+        store: The output.
+        known: A record that is there; those before it are not listed.
+    """
+    return max(store.sizes(FOLDER, known or ""), default=known)
 
 
-def last_record(store: Store) -> Record | None:
-    """Return the newest record without reading the others."""
-    name = newest_name(store)
-    return None if name is None else json.loads(store.read(name))
+def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | None:
+    """Return the newest record with its name, without reading the others.
+
+    Args:
+        store: The output.
+        known: A record that was there; those before it are not listed.
+    """
+    name = newest_name(store, known)
+    if name is None:
+        return None
+    try:
+        return name, json.loads(store.read(name))
+    except FileNotFoundError:
+        if known is None:
+            raise
+        return last_record(store)  # the output was removed, and another run has begun there
 
 
 class Log:
@@ -66,7 +83,7 @@ class Log:
     def read(self) -> State:
         """Take in every record that is new, and return the state."""
         # a listing may miss what is created meanwhile, but whatever comes before its newest record is there
-        newest = newest_name(self.store) or ""
+        newest = newest_name(self.store, record_name(self.state.next_seq - 1) if self.state.next_seq else None) or ""
         while (name := record_name(self.state.next_seq)) <= newest:
             try:
                 self.state.apply(json.loads(self.store.read(name)))

@@ -67,9 +67,9 @@ class ObjectStore:
             where = tempfile.gettempdir()
             raise RunError(f"{where} cannot be written: {error.strerror or error}; TMPDIR names another") from error
 
-    def sizes(self, folder: str) -> dict[str, int]:
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
         start = f"{self._prefix}{folder}/"
-        objects, _ = self._bucket.level(start)
+        objects = self._bucket.level(start, after=self._prefix + after if after else None)
         pairs = zip(objects["key"].to_pylist(), objects["size"].to_pylist(), strict=True)
         return {key.removeprefix(self._prefix): size for key, size in sorted(pairs) if key != start}
 

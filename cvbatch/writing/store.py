@@ -57,8 +57,13 @@ class Store(Protocol):
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         """Let `write` fill a local path and publish it under a name never used before; returns its size."""
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Names in a folder (not below it) in order, with their sizes in bytes; empty if there is none."""
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        """Names in a folder (not below it) in order, with their sizes in bytes; empty if there is none.
+
+        Args:
+            folder: Its name.
+            after: Only names behind this one, which lies in it; what comes before is not even looked at.
+        """
 
     def delete(self, name: str) -> bool:
         """Remove an object; it is fine if there is none. False without the right to."""
@@ -152,9 +157,9 @@ class LocalStore:
                 raise CorruptionError(f"{self.root}/{name} is there already; names are never used twice")
             return os.path.getsize(temporary)
 
-    def sizes(self, folder: str) -> dict[str, int]:
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
         try:
-            names = sorted(os.listdir(self.path(folder)))
+            names = sorted(name for name in os.listdir(self.path(folder)) if f"{folder}/{name}" > after)
         except FileNotFoundError:
             return {}
         except NotADirectoryError:

@@ -20,7 +20,8 @@ from cvbatch.errors import DeviceLostError, ModelError
 from cvbatch.models.predictor import probe
 from cvbatch.models.protocol import Image, Size
 from cvbatch.models.spec import ModelSpec
-from cvbatch.planning.plan import make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import make_plan
 from cvbatch.setting import REFERENCE
 from cvbatch.sources import open_source
 from cvbatch.views import View

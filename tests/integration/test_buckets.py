@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from cvbatch import read
+from cvbatch.testing import seeded_checkpoint
 from tests.conftest import Cvbatch
 from tests.integration.faulty import RAISES
 from tests.integration.trials import Trial, failed, one_line, send
@@ -71,6 +74,26 @@ def test_a_driver_that_is_killed(trial: Trial, object_server: ObjectServer, imag
     }
     assert len(pd.read_parquet(f"{trial.output}/data", storage_options=options)) == rows
     _has_no_secret(trial, object_server, out)
+
+
+@pytest.mark.slow
+def test_the_job_file_and_the_weights_lie_in_a_bucket_too(
+    trial: Trial, object_server: ObjectServer, images: str, cvbatch: Cvbatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trial.folder / "cache"))
+    upload(trial, object_server, images, 6)
+    model = seeded_checkpoint("squeezenet1_1", trial.folder)
+    weights, names = Path(model["checkpoint"]), "".join(f"thing {number}\n" for number in range(1000))
+    model |= {"checkpoint": f"s3://{images}/w.pth", "categories": f"s3://{images}/names.txt"}
+    job = {"source": {"uri": f"s3://{images}/photos"}, "models": [model], "output": {"uri": trial.output}}
+    files = {"w.pth": weights.read_bytes(), "names.txt": names.encode(), "job.yaml": yaml.safe_dump(job).encode()}
+    object_server.put(images, files)
+    weights.unlink()
+    done = cvbatch("run", f"s3://{images}/job.yaml", "--storage", f"endpoint_url={object_server.endpoint}", "--json")
+    assert done.code == 0, done.err
+    labels = read(trial.output, columns=["classification_label"])["classification_label"]
+    assert len(labels) == 6
+    assert set(labels.str.startswith("thing ")) == {True}
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_detectors_tell_what_they_give(model: str, masks: bool, keypoints: bool)
         (RANDOM | {"top_k": 1001}, "expected top_k of at most its 1000 categories, got 1001"),
         ({"model": "efficientnet_lite0", "seed": 1}, "seed: belongs to `weights: null`"),
         ({"model": "resnet50", "checkpoint": "none.pth", "categories": ["a"]}, "there is no file none.pth"),
-        ({"model": "resnet50", "checkpoint": "s3://b/w.pth", "categories": ["a"]}, "expected a file on this machine"),
+        ({"model": "resnet50", "checkpoint": "ftp://b/w.pth", "categories": ["a"]}, "expected a file on this machine"),
         ({"model": "efficientnet_lite0", "sha256": "0" * 64}, "expected sha256 0000"),
         ({"model": "python:nofactory"}, "expected python:package.module:factory"),
         ({"model": "python:a:b", "weights": None}, "weights: does not apply to python:a:b"),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cvbatch.planning.extend import extend, wants_more
-from cvbatch.planning.plan import Plan, make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import Plan, make_plan
 from cvbatch.sources import files, open_source
 from cvbatch.writing.log import FOLDER, Log
 from cvbatch.writing.store import LocalStore

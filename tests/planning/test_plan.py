@@ -13,7 +13,8 @@ import pytest
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.planning import plan as plans
-from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
 from cvbatch.sources import files, open_source
 from cvbatch.writing import store as stores
 from cvbatch.writing.store import LocalStore, Store

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvbatch.planning import plan as plans
+from cvbatch.planning import parts as parts_of_plans
 from cvbatch.planning import units
-from cvbatch.planning.plan import Part, write_parts
+from cvbatch.planning.parts import Part, write_parts
 from cvbatch.planning.units import Unit, cut, read_unit
 from cvbatch.sources.entries import Listing, entry_table
 from cvbatch.writing.ranges import RowRanges
@@ -42,7 +42,7 @@ class Sized:
 def plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, list[Part]]:
     store = LocalStore(str(tmp_path_factory.mktemp("out")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plans, "_ROW_GROUP", 2)
+        patch.setattr(parts_of_plans, "_ROW_GROUP", 2)
         parts, _ = write_parts(store, Sized(), first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
     return store, list(parts)
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.errors import CorruptionError, RunError, SourceError
-from cvbatch.planning.plan import all_parts, make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import all_parts, make_plan
 from cvbatch.planning.units import cut
 from cvbatch.planning.update import check_source, update
 from cvbatch.schema import predictions_schema

@@ -14,7 +14,8 @@ import pytest
 
 from cvbatch.errors import RowError, attempt
 from cvbatch.planning.extend import extend
-from cvbatch.planning.plan import all_parts, make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import all_parts, make_plan
 from cvbatch.planning.units import cut
 from cvbatch.planning.update import update
 from cvbatch.schema import predictions_schema

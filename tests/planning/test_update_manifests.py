@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.planning.plan import Plan, all_parts, make_plan, read_part
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import Plan, all_parts, make_plan
 from cvbatch.planning.update import update
 from cvbatch.sources import open_source
 from cvbatch.writing.log import Log

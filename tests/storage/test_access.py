@@ -55,7 +55,7 @@ def test_the_environment_names_the_endpoint(
         monkeypatch.setenv(key, value)
     there = Bucket(Place.of(f"s3://{out}"))
     there.put("a", b"1")
-    assert [batch["key"].to_pylist() for batch in there.list("")] == [["a"]]
+    assert [page.objects["key"].to_pylist() for page in there.list("")] == [["a"]]
 
 
 def test_what_the_job_says_goes_before_the_environment(
@@ -65,7 +65,7 @@ def test_what_the_job_says_goes_before_the_environment(
         monkeypatch.setenv(key, value)
     place = Place.of(f"s3://{out}", StorageOptions(endpoint_url=as_job.endpoint))
     open_bucket(place).put("a", b"1")
-    assert [batch["key"].to_pylist() for batch in open_bucket(place).list("")] == [["a"]]
+    assert [page.objects["key"].to_pylist() for page in open_bucket(place).list("")] == [["a"]]
 
 
 def test_a_profile_that_is_not_there() -> None:

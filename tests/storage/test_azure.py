@@ -31,11 +31,13 @@ def test_a_container_is_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
         assert bucket.create(key, key.encode())
         assert not bucket.create(key, b"other")
         assert bucket.get(key).data == key.encode()
-    keys = [key for batch in bucket.list("a") for key in batch["key"].to_pylist()]
+    keys = [key for page in bucket.list("a") for key in page.objects["key"].to_pylist()]
     assert keys == ["a/1", "a/b c/2", "ab/3"]
-    assert [key for batch in bucket.list("", after="a/b c/2") for key in batch["key"].to_pylist()] == ["ab/3", "top"]
-    objects, folders = bucket.level("a/")
-    assert (objects["key"].to_pylist(), list(folders)) == (["a/1"], ["a/b c/"])
+    rest = [key for page in bucket.list("", after="a/b c/2") for key in page.objects["key"].to_pylist()]
+    assert rest == ["ab/3", "top"]
+    (page,) = bucket.list("a/", one_level=True)
+    assert (page.objects["key"].to_pylist(), page.folders) == (["a/1"], ["a/b c/"])
+    assert bucket.level("", after="top").num_rows == 0
     assert bucket.head("top").etag == bucket.get("top").etag
     (tmp_path / "large").write_bytes(b"x" * (17 << 20))
     bucket.upload("large", str(tmp_path / "large"))

@@ -51,9 +51,11 @@ def test_what_was_put_is_got(bucket: Bucket) -> None:
     assert bucket.get_range("a/b", 3, 100) == b"45"
     head = bucket.head("a/b")
     assert (head.size, head.etag) == (5, got.etag)
-    (batch,) = bucket.list("")
-    assert batch.schema == listing.SCHEMA
-    assert batch.to_pylist() == [{"key": "a/b", "size": 5, "etag": got.etag, "last_modified": head.last_modified}]
+    (page,) = bucket.list("")
+    assert page.objects.schema == listing.SCHEMA
+    assert page.objects.to_pylist() == [
+        {"key": "a/b", "size": 5, "etag": got.etag, "last_modified": head.last_modified}
+    ]
 
 
 def test_what_is_too_large_is_not_read(bucket: Bucket) -> None:
@@ -73,7 +75,8 @@ def test_what_is_not_there(bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError):
         bucket.get("odd//a")
     bucket.delete("a")
-    assert list(bucket.list("a")) == []
+    (page,) = bucket.list("a")
+    assert (page.objects.num_rows, page.folders, page.last) == (0, [], True)
 
 
 def test_of_many_that_create_one_wins(bucket: Bucket) -> None:
@@ -123,11 +126,11 @@ def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkey
     for number in range(30):
         bucket.put(f"x/{number:03d}", b"1")
     bucket.put("y", b"1")
-    pages = [batch["key"].to_pylist() for batch in bucket.list("x/")]
+    pages = [page.objects["key"].to_pylist() for page in bucket.list("x/")]
     keys = [key for page in pages for key in page]
     assert keys == [f"x/{number:03d}" for number in range(30)]
     assert [len(page) for page in pages] == [7, 7, 7, 7, 2]
-    rest = [key for batch in bucket.list("x/", after=keys[9]) for key in batch["key"].to_pylist()]
+    rest = [key for page in bucket.list("x/", after=keys[9]) for key in page.objects["key"].to_pylist()]
     assert rest == keys[10:]
 
 
@@ -135,25 +138,28 @@ def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "PAGE", 2)
     for key in ("top", "a/1", "a/2", "a/b/3", "a/c d/4", "a-b/5", "ab/6"):
         bucket.put(f"level/{key}", b"1")
-    objects, folders = bucket.level("level/a/")
-    assert sorted(objects["key"].to_pylist()) == ["level/a/1", "level/a/2"]
-    assert sorted(folders) == ["level/a/b/", "level/a/c d/"]
-    objects, folders = bucket.level("level/")
-    assert objects["key"].to_pylist() == ["level/top"]
+    assert bucket.level("level/a/")["key"].to_pylist() == ["level/a/1", "level/a/2"]
+    assert bucket.level("level/a/", after="level/a/1")["key"].to_pylist() == ["level/a/2"]
+    assert bucket.level("level/")["key"].to_pylist() == ["level/top"]
+    pages = list(bucket.list("level/", one_level=True))
+    folders = [folder for page in pages for folder in page.folders]
     assert sorted(folders) == ["level/a-b/", "level/a/", "level/ab/"]
+    assert [page.last for page in pages] == [False, True]
+    rest = bucket.list("level/a/", after="level/a/1", one_level=True)
+    assert sorted(folder for page in rest for folder in page.folders) == ["level/a/b/", "level/a/c d/"]
 
 
 def test_a_prefix_may_end_anywhere(bucket: Bucket) -> None:
     for key in ("ab/1", "abc", "b"):
         bucket.put(key, b"1")
-    assert sorted(key for batch in bucket.list("ab") for key in batch["key"].to_pylist()) == ["ab/1", "abc"]
+    assert sorted(key for page in bucket.list("ab") for key in page.objects["key"].to_pylist()) == ["ab/1", "abc"]
 
 
 def test_keys_are_listed_and_read_exactly(as_job: ObjectServer) -> None:
     name = as_job.make_bucket("images")
     as_job.put(name, {key: key.encode() for key in ODD})
     bucket = opened(as_job, name)
-    assert sorted(key for batch in bucket.list("") for key in batch["key"].to_pylist()) == sorted(ODD)
+    assert sorted(key for page in bucket.list("") for key in page.objects["key"].to_pylist()) == sorted(ODD)
     for key in ODD:
         assert bucket.get(key, 100).data == key.encode()
         assert bucket.get_range(key, 0, 1) == key.encode()[:1]
@@ -198,7 +204,7 @@ def test_the_condition_is_proven_again_and_again(bucket: Bucket) -> None:
     for _ in range(2):
         check_create(bucket, "out/_cvbatch/proof")
     assert may_delete(bucket, "out/")
-    assert [batch["key"].to_pylist() for batch in bucket.list("")] == [["out/_cvbatch/proof"]]
+    assert [page.objects["key"].to_pylist() for page in bucket.list("")] == [["out/_cvbatch/proof"]]
 
 
 def test_each_process_opens_a_bucket_once(as_job: ObjectServer) -> None:

@@ -104,7 +104,7 @@ def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, r
 @pytest.mark.parametrize("kind", ["status", "unsent", "lost", "reset", "stall"])
 def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
     with faults.doing(Fault(kind, after=200, times=1)):  # type: ignore[arg-type] # a kind
-        assert [key for batch in bucket.list("") for key in batch["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
     with faults.doing(Fault("status", times=99)), pytest.raises(UnavailableError, match="503 SlowDown"):
         list(bucket.list(""))
 
@@ -112,16 +112,27 @@ def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy,
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<ListBucketResult><Contents><Key>a</Key>", "the service says 500"),
-        (b"", "an empty page came"),
-        (b"<Error><Code>InternalError</Code></Error>", "the service says 500 InternalError"),
+        (b"<ListBucketResult><Contents><Key>a</Key>", "an empty or broken page came"),
+        (b"", "an empty or broken page came"),
+        (b"<Error><Code>InternalError</Code></Error>", "the service says InternalError after all tries"),
     ],
 )
 def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
     with faults.doing(Fault("answer", body=body, times=3)):
-        assert [key for batch in bucket.list("") for key in batch["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
     with faults.doing(Fault("answer", body=body, times=99)), pytest.raises(UnavailableError, match=words):
         list(bucket.list(""))
+
+
+def test_what_a_service_leaves_out_is_null_for_that_object_alone(bucket: Bucket, faults: FaultProxy) -> None:
+    facts = ("<ETag>&#34;1&#34;</ETag>", "", "<ETag>&#34;3&#34;</ETag><Owner><ID>me</ID></Owner>")
+    entries = "".join(f"<Contents><Key>{at}</Key><Size>{at}</Size>{fact}</Contents>" for at, fact in enumerate(facts))
+    body = f"<ListBucketResult>{entries}<CommonPrefixes><Prefix>x/</Prefix></CommonPrefixes></ListBucketResult>"
+    with faults.doing(Fault("answer", body=body.encode())):
+        (page,) = bucket.list("")
+    assert page.objects["etag"].to_pylist() == ['"1"', None, '"3"']
+    assert page.objects["size"].to_pylist() == [0, 1, 2]
+    assert (page.folders, page.last) == (["x/"], True)
 
 
 def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucket, faults: FaultProxy) -> None:
@@ -130,7 +141,8 @@ def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucke
     entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</ListBucketResult>'
     with faults.doing(Fault("answer", body=body.encode())):
-        (batch,) = bucket.list("")
+        (page,) = bucket.list("")
+    batch = page.objects
     assert batch["key"].to_pylist() == keys
     assert batch["etag"].null_count == batch["last_modified"].null_count == 5
     with faults.doing(Fault("answer", body=b"1", times=9)):

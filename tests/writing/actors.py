@@ -91,9 +91,10 @@ class Objects:
             raise CorruptionError(f"{name} is there already")
         return len(self.content[name])
 
-    def sizes(self, folder: str) -> dict[str, int]:
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
         start = len(folder) + 1
         inside = (name for name in self.content if name.startswith(f"{folder}/") and "/" not in name[start:])
+        inside = (name for name in inside if name > after)
         return {name: len(self.content[name]) for name in sorted(inside)}
 
     def delete(self, name: str) -> bool:
@@ -185,10 +186,10 @@ class Wire:
         write("")
         return self._request(lambda: self._objects.add(name), changes=True)
 
-    def sizes(self, folder: str) -> dict[str, int]:
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
         """A listing is not one moment: half of the names are as they were a little earlier."""
-        early = self._request(lambda: self._objects.sizes(folder))
-        found = self._request(lambda: self._objects.sizes(folder))
+        early = self._request(lambda: self._objects.sizes(folder, after))
+        found = self._request(lambda: self._objects.sizes(folder, after))
         halves = {name: size for name, size in early.items() if _first_half(name)}
         halves |= {name: size for name, size in found.items() if not _first_half(name)}
         return dict(sorted(halves.items()))

@@ -68,8 +68,16 @@ def test_names_sort_as_numbers(store: LocalStore) -> None:
     log = opened(store, 1000)
     for row in range(12):
         log.commit([file(log, row, row + 1)])
-    assert newest_name(store) == record_name(12)
+    for known in (None, *map(record_name, range(13))):
+        assert newest_name(store, known) == record_name(12)
+        found = last_record(store, known)
+        assert found == (record_name(12), records(store)[-1])
     assert len(Log(store, 1000).state.accepted) == 12
+
+
+def test_a_log_that_another_run_has_begun_anew(store: LocalStore) -> None:
+    opened(store, 10)
+    assert last_record(store, record_name(7)) == (record_name(0), records(store)[0])
 
 
 def test_files_are_accepted_one_by_one(store: LocalStore) -> None:
@@ -201,8 +209,8 @@ def test_a_record_that_appears_during_a_listing_makes_no_hole(tmp_path: Path) ->
     """A listing may show a new record and miss the one before; both are there."""
 
     class Patchy(LocalStore):
-        def sizes(self, folder: str) -> dict[str, int]:
-            found = super().sizes(folder)
+        def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+            found = super().sizes(folder, after)
             found.pop(record_name(1), None)
             return found
 

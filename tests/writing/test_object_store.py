@@ -13,6 +13,7 @@ import pytest
 
 from cvbatch.errors import DeniedError, FencedError, OutputError, RunError
 from cvbatch.predictions import read
+from cvbatch.storage import listing
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.writing import log as logs
@@ -142,6 +143,21 @@ def test_every_record_is_there_once_whatever_happens_to_requests(
     assert Log(object_store, ROWS, whole=True).state == log.state
 
 
+def test_a_long_log_is_not_listed_for_each_file(
+    faulty_store: ObjectStore, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", 2)
+    log = Log(faulty_store, ROWS)
+    log.open()
+    asked = []
+    for low in range(0, 16, 2):
+        with faults.doing() as requests:
+            commit(log, low, low + 2)
+        asked.append(sum("list-type=2" in each.path for each in requests))
+    assert asked == [1] * 8
+    assert Log(faulty_store, ROWS, whole=True).state == log.state
+
+
 def test_a_lost_answer_is_not_taken_for_the_success_of_another(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy
 ) -> None:
@@ -198,9 +214,9 @@ class Mirrored(Objects):
             super().put(name, data)
         return absent
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        found = self.remote.sizes(folder)
-        assert found == super().sizes(folder)
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        found = self.remote.sizes(folder, after)
+        assert found == super().sizes(folder, after)
         return found
 
     def delete(self, name: str) -> bool:

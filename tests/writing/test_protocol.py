@@ -75,6 +75,7 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        write_tasks._newest.clear()  # each example is a run of its own
         self.objects = self.new_objects()
         self.objects.create(FOREIGN, b"")
         self.auditor = Auditor(self.objects, PLANNED)

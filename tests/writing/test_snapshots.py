@@ -122,9 +122,9 @@ def test_a_snapshot_that_vanishes_after_the_listing_is_passed_over(store: LocalS
     committed(started(store, ROWS), 5)
 
     class Stale(LocalStore):
-        def sizes(self, folder: str) -> dict[str, int]:
+        def sizes(self, folder: str, after: str = "") -> dict[str, int]:
             gone = {f"{SNAPSHOTS}/0000000009.json": 1} if folder == SNAPSHOTS else {}
-            return super().sizes(folder) | gone
+            return super().sizes(folder, after) | gone
 
     stale = Stale(store.root)
     assert stale.sizes(SNAPSHOTS).keys() != store.sizes(SNAPSHOTS).keys()

@@ -86,7 +86,8 @@ def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None
     for name in ("data/b", "data/a", "data/below/c", "database/d"):
         any_store.create(name, name.encode())
     assert list(any_store.sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
-    assert any_store.sizes("nowhere") == {}
+    assert any_store.sizes("data", after="data/a") == {"data/b": 6}
+    assert any_store.sizes("data", after="data/b") == any_store.sizes("nowhere") == {}
 
 
 def test_a_file_that_vanishes_during_a_listing_takes_no_other_along(

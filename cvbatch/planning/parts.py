@@ -1,0 +1,131 @@
+"""Parts of the plan: Parquet files under names that nobody else has."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvbatch.schema import ROW_ID
+from cvbatch.sources.entries import LOCATION, SPAN, Mark, Source, known_as
+from cvbatch.writing.ranges import Range
+from cvbatch.writing.store import Store
+
+PARTS: Final = "_cvbatch/plan"
+_ROW_GROUP = 4096
+
+Part = Mapping[str, Any]
+"""`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
+that were planned before."""
+
+
+def write_parts(
+    store: Store,
+    source: Source,
+    *,
+    first_row_id: int,
+    limit: int | None,
+    known: frozenset[bytes] = frozenset(),
+) -> tuple[list[Part], bool]:
+    """List what is new of a source into plan parts.
+
+    Args:
+        store: The output.
+        source: What to list.
+        first_row_id: Row id of the first new image.
+        limit: End when so many rows are planned in all.
+        known: What the images that are planned already are known by.
+
+    Returns:
+        The parts, and whether the listing came to its end.
+    """
+    new = ((chunk, None) for chunk in _new(source, first_row_id, known))
+    return write_chunks(store, new, limit, first_row_id=first_row_id)
+
+
+def write_chunks(
+    store: Store,
+    chunks: Iterable[tuple[pa.Table, Mark | None]],
+    limit: int | None,
+    before: Sequence[Part] = (),
+    save: Callable[[Sequence[Part], Mark], None] | None = None,
+    *,
+    first_row_id: int = 0,
+) -> tuple[list[Part], bool]:
+    """Write chunks of a source as parts.
+
+    Args:
+        store: The output.
+        chunks: With their marks; see `Resumable`.
+        limit: End when so many rows are planned in all.
+        before: Parts that are there already.
+        save: Told of all parts so far and of the mark behind them, where there is one.
+        first_row_id: Row id of the first image, or that of `before`.
+
+    Returns:
+        `before` and the new parts, and whether the chunks came to their end.
+    """
+    parts, row_id = list(before), first_row_id + sum(part["rows"] for part in before)
+    for chunk, mark in chunks:
+        room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
+        if room:
+            parts.append(add_part(store, chunk.slice(0, room), row_id))
+            row_id += room
+        if room < chunk.num_rows:
+            return parts, False
+        if mark is not None and save is not None:
+            save(parts, mark)
+    return parts, True
+
+
+def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any]:
+    """Write new images as a part whose row ids begin with `first_row_id`."""
+    row_ids = pa.array(range(first_row_id, first_row_id + images.num_rows), pa.int64())
+    path = write_part(store, images.add_column(0, ROW_ID, row_ids))
+    return {"path": path, "first_row_id": first_row_id, "rows": images.num_rows}
+
+
+def write_part(store: Store, table: pa.Table) -> str:
+    """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
+    path = f"{PARTS}/{uuid.uuid4().hex}.parquet"
+    store.add_file(path, partial(_write, table))
+    return path
+
+
+def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
+    """What every planned image is known by."""
+    columns = ["image_uri", LOCATION, SPAN]
+    return frozenset(key for part in parts for key in known_as(read_part(store, part, columns)))
+
+
+def ranges_in(part: Part) -> list[Range]:
+    """The row ids of a part, in order."""
+    if "ranges" in part:
+        return [(low, high) for low, high in part["ranges"]]
+    return [(part["first_row_id"], part["first_row_id"] + part["rows"])]
+
+
+def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one part of the plan; columns that an earlier version did not write are left out."""
+    with store.open(part["path"]) as file:
+        return pq.ParquetFile(file).read(columns=columns)
+
+
+def _new(source: Source, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
+    position = 0
+    for chunk in source.chunks():
+        seen, position = position, position + chunk.num_rows
+        if source.numbered:
+            yield chunk.slice(max(0, first_row_id - seen))
+        elif known:
+            yield chunk.filter(pa.array([key not in known for key in known_as(chunk)]))
+        else:
+            yield chunk
+
+
+def _write(table: pa.Table, local: str) -> None:
+    pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)
