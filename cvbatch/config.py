@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,11 +190,12 @@ class Job(Section):
     output: OutputConfig
 
     def local_paths(self) -> list[str]:
-        """Everything on a disk that the job names; all machines that work on it have to see that."""
-        named = [self.source.uri, self.output.uri]
-        for model in self.models:
-            named += [place for place in (model.checkpoint, model.categories) if isinstance(place, str)]
-        return [path for path in map(local_path, named) if path is not None]
+        """Images and predictions that are on a disk: all machines that work on the job have to see them."""
+        return _local([self.source.uri, self.output.uri])
+
+    def local_files(self) -> list[str]:
+        """What else on a disk the job names: the machine that directs it has to see that."""
+        return _local([place for model in self.models for place in (model.checkpoint, model.categories)])
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for two starts to be the same run.
@@ -225,6 +226,10 @@ def _text(path: str, storage: StorageOptions | None) -> str:
         return open_bucket(place).get(place.key, _MAX_JOB_BYTES).data.decode()
     except TooLargeError as error:
         raise JobError(f"{place} is no job file: {error}") from None
+
+
+def _local(places: Iterable[object]) -> list[str]:
+    return [path for place in places if isinstance(place, str) and (path := local_path(place)) is not None]
 
 
 def load_job(

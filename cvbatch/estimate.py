@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, certified
 from cvbatch.compute.engine import Engine
+from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, size_pools
@@ -46,7 +47,13 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     with Engine(job.output.place, pythonpath) as engine:
         models = engine.probe(models)
         cluster = engine.connect()
-        certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=images, always=True)
+        certificate = certified(
+            Asked.of(job, models, WeightFiles.of(models, cluster)),
+            cluster,
+            partial(spread, rows),
+            rows=images,
+            always=True,
+        )
     pools = size_pools(cluster, job.compute, models, images, certificate)
     return {
         "images": images,

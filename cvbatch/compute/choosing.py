@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cvbatch.compute import settings
 from cvbatch.compute.decode_stage import DecodeOptions
+from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import size_pools, uses_gpu
@@ -32,14 +33,15 @@ class Asked:
     models: tuple[ModelSpec, ...]
     decode: DecodeOptions
     compute: ComputeConfig
+    files: WeightFiles = NO_FILES
 
     @staticmethod
-    def of(job: Job, models: Sequence[ModelSpec]) -> Asked:
+    def of(job: Job, models: Sequence[ModelSpec], files: WeightFiles = NO_FILES) -> Asked:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
         decode = DecodeOptions(views, source.max_pixels, source.exif, source.reach)
-        return Asked(tuple(models), decode, job.compute)
+        return Asked(tuple(models), decode, job.compute, files)
 
 
 def setting_of_run(store: Store, asked: Asked, cluster: Cluster, rows: int, sample: Sample) -> Certificate:
@@ -90,7 +92,16 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, alwa
             return known if _ready(known, asked, cluster, pays_below) else known.uncompiled()
         if not searching:
             return guess
-    trial = Trial(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, tuple(tried), pays_below)
+    trial = Trial(
+        asked.models,
+        asked.decode,
+        pools.device,
+        pools.threads,
+        pools.batch_size,
+        tuple(tried),
+        pays_below,
+        asked.files,
+    )
     try:
         measured = measure_settings(sample(settings.SAMPLE), trial, pools)
     except RayError as error:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Startup
 from cvbatch.compute.decode_stage import error_columns
+from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
@@ -79,13 +80,13 @@ class Engine:
         """
         if not any(map(needs_probe, models)):
             return tuple(models)
-        self._startup.ready()
+        cluster = self._startup.ready()
         from ray.exceptions import RayError
 
         from cvbatch.compute.remote import probe_models
 
         try:
-            probed = probe_models(models)
+            probed = probe_models(models, WeightFiles.of(models, cluster))
         except RayError as error:
             raise plain(error) from None
         check_aliases(probed)
@@ -116,7 +117,7 @@ class Engine:
         check_reach(self.cluster, job)
         if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
             self._deadline = self._started + allowed
-        asked, store = Asked.of(job, models), open_store(self._output)
+        asked, store = Asked.of(job, models, WeightFiles.of(models, self.cluster)), open_store(self._output)
         sample = partial(read_sample, store, all_parts(plan, state))
         if is_object_uri(job.source.uri):
             check_access(sample(_TRIED), job.source.reach)
@@ -154,6 +155,7 @@ class Engine:
             setting=pools.setting,
             batch_size=pools.batch_size,
             threads=pools.threads,
+            files=asked.files,
         )
         self.pools, self.unit_rows = pools, pools.unit_rows
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, error_columns
+from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
@@ -43,6 +44,7 @@ class PredictOptions:
     setting: Setting
     batch_size: int | None
     threads: int
+    files: WeightFiles = NO_FILES
 
 
 class Predict:
@@ -113,7 +115,9 @@ def _started_anew() -> bool:
 def _load(options: PredictOptions) -> Predictor:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    return load_predictor(plan.models, options.device, options.setting, options.batch_size, options.threads)
+    return load_predictor(
+        options.files.here(plan.models), options.device, options.setting, options.batch_size, options.threads
+    )
 
 
 def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:

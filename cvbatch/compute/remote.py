@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from cvbatch.compute.decode_stage import fetch_and_decode
+from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.sizing import Pools
 from cvbatch.compute.tuning import Trial, measure
@@ -30,10 +32,10 @@ RETRIES: Final = 3
 _LONELY_RETRIES: Final = 1
 
 
-def probe_models(models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+def probe_models(models: Sequence[ModelSpec], files: WeightFiles) -> tuple[ModelSpec, ...]:
     """Load the models that need it in a worker, so that the driver never imports torch."""
     probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
-    return tuple(ray.get([probe.remote(model) for model in models]))
+    return tuple(ray.get([probe.remote(model, files) for model in models]))
 
 
 def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
@@ -133,10 +135,13 @@ def _references(bundles: Iterable[Any]) -> list[Any]:
     return [reference for bundle in bundles for reference in bundle.block_refs]
 
 
-def _probe(model: ModelSpec) -> ModelSpec:
+def _probe(model: ModelSpec, files: WeightFiles) -> ModelSpec:
     from cvbatch.models.predictor import probe  # torch stays in the worker
 
-    return probe(model) if needs_probe(model) else model
+    if not needs_probe(model):
+        return model
+    (here,) = files.here([model])
+    return replace(probe(here), weights_path=model.weights_path)
 
 
 def _write(job: WriteJob, *blocks: pa.Table) -> Written:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from cvbatch.compute.agreement import agree
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS, DecodeOptions, fetch_and_decode
+from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
 from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest
 from cvbatch.errors import RowError, attempt
@@ -43,6 +44,7 @@ class Trial:
     """The reference, and others to compare with it."""
     compile_pays_below: float = 0.0
     """Networks are compiled only if the run is slower than so many images per second."""
+    files: WeightFiles = NO_FILES
 
     @property
     def has_answers(self) -> bool:
@@ -142,7 +144,7 @@ class _Answer:
 
 
 def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
-    predictor = load_predictor(trial.models, trial.device, setting, trial.batch_size, trial.threads)
+    predictor = load_predictor(trial.files.here(trial.models), trial.device, setting, trial.batch_size, trial.threads)
     options = replace(trial.decode, scaled=setting.scaled_decode)
     found, sizes, decoding, predicting = list[Mapping[str, pa.Array]](), list[tuple[int, int]](), 0.0, 0.0
     for table, seconds in _decoded(rows, options):

@@ -168,7 +168,7 @@ def exit_code(job: JobInfo) -> int:
 
 
 def _check_reach(job: Job, address: Address, head: Head) -> None:
-    paths = job.local_paths()
+    paths = [*job.local_paths(), *job.local_files()]
     if not paths or job.compute.shared_filesystem:
         return
     if head.machines > 1 or not address.loopback:

@@ -51,7 +51,8 @@ def test_the_job_means_the_same_in_any_folder(tmp_path: Path, modules: Path) -> 
         str(modules / "names.txt"),
     )
     assert there.compute == given.compute
-    assert given.local_paths() == [str(modules / name) for name in ("photos", "own.pth", "names.txt")]
+    assert given.local_paths() == [str(modules / "photos")]
+    assert given.local_files() == [str(modules / "own.pth"), str(modules / "names.txt")]
 
 
 def test_two_spellings_of_a_job_are_the_same_there(tmp_path: Path, modules: Path) -> None:
