@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = status.add_mutually_exclusive_group()
     shown.add_argument("--watch", action="store_true", help="show it until the run is finished")
     shown.add_argument("--json", action="store_true")
+    _address_arguments(status, required=False)
 
     retry = commands_of.add_parser("retry", help="label failed images again")
     retry.set_defaults(command=commands.retry)
@@ -138,8 +139,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _address_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", required=True, metavar="URL", help="dashboard of the cluster")
+def _address_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--address", required=required, metavar="URL", help="dashboard of the cluster that it runs on")
     parser.add_argument(
         "--insecure", action="store_true", help="dangerous: give jobs to a cluster on the network without a token"
     )

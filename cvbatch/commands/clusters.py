@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from cvbatch.commands.common import interruptible, job_of, write_json
-from cvbatch.console import Progress, Terminal, summary_table
+from cvbatch.console import Progress, Terminal, duration, facts, summary_table
 from cvbatch.errors import RunError
 from cvbatch.submit import events
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import Order, exit_code, find, follow
+from cvbatch.submit.jobs import OUTPUT, Order, exit_code, find, follow
 from cvbatch.submit.jobs import stop as stop_job
 from cvbatch.submit.jobs import submit as hand_over
 from cvbatch.submit.probe import probe
@@ -65,6 +67,31 @@ def stop(options: argparse.Namespace) -> int:
     if not info.over:
         info = stop_job(client, info)
     _say(f"{info.id} on {address.url}: {info.status.lower()}; what is written is committed")
+    return 0
+
+
+def job_status(options: argparse.Namespace) -> int:
+    """`cvbatch status` with an address: what the cluster knows of a job, also where its output cannot be read."""
+    address = _address(options)
+    head = probe(address)
+    info = find(Client(address), options.output)
+    found = {
+        **asdict(info),
+        "nodes": [{"address": node["node_ip"], **node["resources_total"]} for node in head.nodes],
+    }
+    if options.json:
+        return write_json(found)
+    since = info.end_time or time.time()
+    rows = [
+        ("job", info.id),
+        ("state", info.status.lower() + (f", exit code {info.exit_code}" if info.exit_code is not None else "")),
+        ("said last", info.message),
+    ]
+    if info.start_time is not None:
+        rows.append(("time", duration(since - info.start_time)))
+    cpus, gpus = (sum(node["resources_total"].get(kind, 0) for node in head.nodes) for kind in ("CPU", "GPU"))
+    rows.append(("cluster", f"{len(head.nodes)} nodes on {head.machines} machines, {cpus:g} CPUs, {gpus:g} GPUs"))
+    Console().print(facts(rows, title=info.metadata.get(OUTPUT)))
     return 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.live import Live
 
+from cvbatch.commands.clusters import job_status
 from cvbatch.commands.common import interruptible, log_of, output_of, write_json
 from cvbatch.config import TASKS
 from cvbatch.console import facts, models_table, status_table
@@ -20,6 +21,8 @@ def status(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
     from cvbatch.summary import status as status_of
 
+    if options.address is not None:
+        return job_status(options)
     output = output_of(options)
     log = log_of(output)
     if options.json:

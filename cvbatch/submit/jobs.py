@@ -22,7 +22,9 @@ from cvbatch.submit.probe import Head, probe
 from cvbatch.submit.workdir import pack
 
 _PREFIX: Final = "cvbatch-"
-_REQUEST, _OUTPUT = "cvbatch_request", "cvbatch_output"
+_REQUEST: Final = "cvbatch_request"
+OUTPUT: Final = "cvbatch_output"
+"""Key under which a cluster keeps where a job writes to."""
 _POLL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 10.0
@@ -77,7 +79,7 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
     command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
-    about = {_REQUEST: order.request, _OUTPUT: str(order.job.output.place)}
+    about = {_REQUEST: order.request, OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)
         try:
@@ -110,7 +112,7 @@ def find(client: Client, wanted: str) -> JobInfo:
     if named := [job for job in ours if job.id == wanted]:
         return named[0]
     output = None if wanted.startswith(_PREFIX) else str(Place.of(wanted))
-    found = [job for job in ours if job.metadata.get(_OUTPUT) == output]
+    found = [job for job in ours if job.metadata.get(OUTPUT) == output]
     if not found:
         there = ", ".join(sorted(job.id for job in ours)) or "no jobs of ours"
         raise UsageError(f"{wanted} is neither a job of this cluster nor the output of one: it has {there}")

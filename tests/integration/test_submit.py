@@ -169,6 +169,12 @@ def test_a_job_with_its_own_model_is_followed_to_its_end_and_run_once(dashboard:
     assert "followed" in again.out, "the result is told again"
     said = dashboard.cvbatch("logs", "followed")
     assert (said.code, "30 images planned" in said.err) == (0, True)
+    found = dashboard.cvbatch("status", "followed", "--json").json
+    assert (found["id"], found["status"], found["exit_code"]) == (submission(first), "SUCCEEDED", 0)
+    assert [node["CPU"] for node in found["nodes"]] == [4]
+    shown = dashboard.cvbatch("status", submission(first)).out
+    assert "succeeded, exit code 0" in shown
+    assert "1 nodes on 1 machines, 4 CPUs, 0 GPUs" in shown
     record = json.loads((dashboard.folder / "followed" / "_cvbatch" / "run.json").read_text())
     assert record["versions"]["cvbatch"]
     assert (record["cluster"]["local"], len(record["cluster"]["nodes"])) == (False, 1)
@@ -240,7 +246,7 @@ def test_a_job_that_nobody_knows(dashboard: Dashboard) -> None:
 def test_the_commands_of_the_readme(dashboard: Dashboard) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("cvbatch ") and "--address" in line]
-    assert [line.split()[1] for line in lines] == ["submit", "logs", "stop"]
+    assert [line.split()[1] for line in lines] == ["submit", "status", "logs", "stop"]
     (dashboard.folder / "jobs").symlink_to(Path(__file__).parents[2] / "jobs")
     dashboard.job("photos", 3)
     (dashboard.folder / "photos-photos").rename(dashboard.folder / "photos")
