@@ -37,7 +37,7 @@ from cvbatch.writing.store import open_store
 
 _ALONE_PER_FILE: Final = 64
 _TRIED: Final = 8
-"""Images that are fetched before anything is started: one of them at least must be allowed."""
+"""Images of a sample that are tried before anything is started, until one of them is allowed."""
 
 
 class Engine:
@@ -110,10 +110,11 @@ class Engine:
         self.cluster, self._compute = self._startup.ready(), job.compute
         if (allowed := allowed_seconds(job.compute, self.cluster.nodes)) is not None:
             self._deadline = self._started + allowed
-        asked, store = Asked.of(job, models), open_store(self._output)
-        sample = partial(read_sample, store, all_parts(plan, state))
-        if is_object_uri(job.source.uri):
-            check_access(sample(_TRIED), job.source.reach)
+        asked, store, parts = Asked.of(job, models), open_store(self._output), all_parts(plan, state)
+        sample = partial(read_sample, store, parts)
+        if is_object_uri(job.source.uri):  # one part and one image will do, as a rule
+            some = (parts[:1], parts) if len(parts) > 1 else (parts,)
+            check_access((read_sample(store, each, _TRIED) for each in some), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self.pools = size_pools(self.cluster, job.compute, models, rows, self.certificate)
         self._options = PredictOptions(
