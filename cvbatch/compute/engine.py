@@ -40,7 +40,7 @@ from cvbatch.writing.store import open_store
 
 _ALONE_PER_FILE: Final = 64
 _TRIED: Final = 8
-"""Images that are fetched before anything is started: one of them at least must be allowed."""
+"""Images of a sample that are tried before anything is started, until one of them is allowed."""
 
 
 class Engine:
@@ -117,10 +117,12 @@ class Engine:
         check_reach(self.cluster, job)
         if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
             self._deadline = self._started + allowed
-        asked, store = Asked.of(job, models, WeightFiles.of(models, self.cluster)), open_store(self._output)
-        sample = partial(read_sample, store, all_parts(plan, state))
-        if is_object_uri(job.source.uri):
-            check_access(sample(_TRIED), job.source.reach)
+        asked = Asked.of(job, models, WeightFiles.of(models, self.cluster))
+        store, parts = open_store(self._output), all_parts(plan, state)
+        sample = partial(read_sample, store, parts)
+        if is_object_uri(job.source.uri):  # one part and one image will do, as a rule
+            some = (parts[:1], parts) if len(parts) > 1 else (parts,)
+            check_access((read_sample(store, each, _TRIED) for each in some), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self._growth = Growth(self.cluster)
         self._asked, self._rows = asked, rows

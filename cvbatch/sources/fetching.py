@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -77,20 +77,26 @@ def fetches(rows: pa.Table, reach: Reach = DISK, changed: Changed = lambda at: N
     return found
 
 
-def check_access(rows: pa.Table, reach: Reach) -> None:
+def check_access(samples: Iterable[pa.Table], reach: Reach) -> None:
     """Refuse a source of which nothing may be read, before anything is started.
 
     Args:
-        rows: Some rows of the plan.
+        samples: Rows of the plan; the next ones are only taken if all before were refused.
         reach: How to get there.
 
     Raises:
         SourceError: If all of them are refused.
     """
-    answers = [attempt("fetch", read) for read in fetches(rows, reach)]
-    denied = [answer for answer in answers if isinstance(answer, RowError) and answer.type == DENIED]
-    if denied and len(denied) == len(answers):
-        raise SourceError(f"{denied[0].message}; none of {len(denied)} images tried may be read")
+    denied = list[str]()
+    for rows in samples:
+        for at in range(rows.num_rows):
+            (read,) = fetches(rows.slice(at, 1), reach)
+            answer = attempt("fetch", read)
+            if not isinstance(answer, RowError) or answer.type != DENIED:
+                return
+            denied.append(answer.message)
+    if denied:
+        raise SourceError(f"{denied[0]}; none of {len(denied)} images tried may be read")
 
 
 def _read(readers: Mapping[_Key, Reader], key: _Key, at: int, max_bytes: int | None) -> bytes:

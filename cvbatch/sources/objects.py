@@ -54,6 +54,7 @@ class ObjectSource:
         self._prefix = self._start(place.key)
         # what a single object is excluded by is its name
         self._top = self._prefix[: self._prefix.rfind("/") + 1]
+        self._first: Step | None = None
         self.carried = self._decided()
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -67,13 +68,13 @@ class ObjectSource:
             mark: Go on behind that chunk, which may have been another process's.
         """
         self.listing.clear()
-        start = Position(self._prefix)
+        steps = self._from_the_first()
         if mark is not None:
             self.listing.skipped.update(mark["skipped"])
             self.listing.unreadable.update(mark["unreadable"])
-            start = Position.from_json(mark["position"])
+            steps = walk(self._place, Position.from_json(mark["position"]))
         waiting, rows, began = list[pa.Table](), 0, time.monotonic()
-        for piece, position in self._pieces(walk(self._place, start)):
+        for piece, position in self._pieces(steps):
             waiting.append(piece)
             rows += piece.num_rows
             late = time.monotonic() - began > _CHUNK_SECONDS
@@ -82,6 +83,15 @@ class ObjectSource:
                 waiting, rows, began = [], 0, time.monotonic()
         if rows:
             yield pa.concat_tables(waiting).combine_chunks(), None
+
+    def _from_the_first(self) -> Iterator[Step]:
+        """All steps; what opening the source has listed is used once and not asked for again."""
+        first, self._first = self._first, None
+        if first is None:
+            yield from walk(self._place, Position(self._prefix))
+            return
+        yield first
+        yield from walk(self._place, first.behind)
 
     def _mark(self, position: Position) -> Mark:
         listing = self.listing
@@ -144,8 +154,7 @@ class ObjectSource:
     def _decided(self) -> pa.Schema:
         """The columns that come along: the first image decides, or the container that it lies in."""
         empty = True
-        steps = walk(self._place, Position(self._prefix), ahead=False)
-        for objects, holds, _ in self._wanted(steps) if self._containers.carried is None else ():
+        for objects, holds, _ in self._wanted(self._noted()) if self._containers.carried is None else ():
             for found in objects.to_pylist():
                 empty, key = False, found["key"]
                 size = None if holds else found["size"]
@@ -162,6 +171,12 @@ class ObjectSource:
         self.listing.clear()
         assert self._containers.carried is not None, "plain images decide, too"
         return self._containers.carried
+
+    def _noted(self) -> Iterator[Step]:
+        for step in walk(self._place, Position(self._prefix), ahead=False):
+            if self._first is None:
+                self._first = step
+            yield step
 
     def _wanted(self, steps: Iterator[Step]) -> Iterator[tuple[pa.Table, bool, Position]]:
         """Objects that are to be used, whether they are all containers or all not, and the position behind them."""

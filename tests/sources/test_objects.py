@@ -43,7 +43,7 @@ def images(object_server: ObjectServer) -> str:
 
 
 def source(server: ObjectServer, uri: str, **options: Any) -> Any:
-    return open_source(SourceConfig(uri=uri, endpoint_url=server.endpoint, **options))
+    return open_source(SourceConfig(**{"uri": uri, "endpoint_url": server.endpoint, **options}))
 
 
 def listed(opened: Any) -> pa.Table:
@@ -82,6 +82,21 @@ def test_globs_and_single_objects(object_server: ObjectServer, images: str, patt
 
 
 @pytest.mark.usefixtures("as_job")
+def test_what_was_listed_to_open_it_is_not_listed_again(
+    object_server: ObjectServer, images: str, faults: FaultProxy
+) -> None:
+    expected = listed(source(object_server, f"s3://{images}/2019/"))
+    with faults.doing() as requests:
+        opened = source(object_server, f"s3://{images}/2019/", endpoint_url=faults.endpoint)
+        assert len(requests) == 1, "the level, on which the first image lies"
+        assert listed(opened) == expected
+        assert len(requests) == 5, "the four folders"
+        assert opened.listing.skipped == {".txt": 1}
+        assert listed(opened) == expected
+        assert len(requests) == 10, "another time everything is new"
+
+
+@pytest.mark.usefixtures("as_job")
 def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
     with pytest.raises(SourceError, match=r"no such object, and nothing below it; check source\.uri"):
         source(object_server, f"s3://{images}/nowhere")
@@ -113,12 +128,21 @@ def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer
 
 
 @pytest.mark.usefixtures("as_job")
-def test_a_source_of_which_nothing_may_be_read_is_refused(object_server: ObjectServer, images: str) -> None:
+def test_a_source_of_which_nothing_may_be_read_is_refused(
+    object_server: ObjectServer, images: str, faults: FaultProxy
+) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
     reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
-    check_access(table, reach)
+    check_access([table], reach)
+    denied = Reach(StorageOptions(endpoint_url=faults.endpoint))
+    with faults.doing(Fault("status", status=403, path="a.jpg|b.JPG", times=99)) as requests:
+        check_access([table.slice(0, 2), table.slice(2)], denied)
+    assert [each.path.rpartition("/2019/")[2] for each in requests] == ["a.jpg", "b.JPG", "june/e.jpg"]
     with pytest.raises(SourceError, match="none of 5 images tried may be read"):
-        check_access(table, Reach(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)))
+        check_access(
+            [table.slice(0, 2), table.slice(2)],
+            Reach(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)),
+        )
 
 
 @pytest.mark.usefixtures("as_job")
