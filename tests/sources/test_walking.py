@@ -66,6 +66,20 @@ def test_it_goes_on_from_behind_every_single_object(place: Place) -> None:
     assert at == len(KEYS)
 
 
+def test_no_more_than_a_few_folders_are_under_way(
+    place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "_FOLDERS_AHEAD", 1)
+    monkeypatch.setattr(listing, "PAGE", 1000)
+    away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
+    # before the next test: the server keeps the folders of what that removes for a while
+    with faults.doing() as requests:
+        steps = walk(away, Position("top/"))
+        next(steps), next(steps)
+        assert len([each for each in requests if "prefix=top" in each.path]) == 2, "the level, and the first folder"
+        steps.close()  # type: ignore[attr-defined]  # it is a generator
+
+
 def test_what_is_new_meanwhile_takes_nothing_away(place: Place, object_server: ObjectServer, images: str) -> None:
     whole = keys(walk(place, Position("top/")))
     steps = [(len(step.objects), again(step.behind)) for step in walk(place, Position("top/"))]
@@ -101,16 +115,3 @@ def test_a_failure_ends_it(place: Place, faults: FaultProxy, monkeypatch: pytest
         steps = walk(away, Position("top/"))
         with pytest.raises(UnavailableError, match="503 SlowDown after all tries"):
             keys(steps)
-
-
-def test_no_more_than_a_few_folders_are_under_way(
-    place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(walking, "_FOLDERS_AHEAD", 1)
-    monkeypatch.setattr(listing, "PAGE", 1000)
-    away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
-    with faults.doing() as requests:
-        steps = walk(away, Position("top/"))
-        next(steps), next(steps)
-        assert len([each for each in requests if "prefix=top" in each.path]) == 2, "the level, and the first folder"
-        steps.close()  # type: ignore[attr-defined]  # it is a generator
