@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 3 done but with error rows under `--strict`, 2 wrong request, 1 not finished.
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given, argparse.Namespace(given=given))
     try:
         code: int = options.command(options)
     except CvbatchError as error:

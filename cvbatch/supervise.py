@@ -65,13 +65,12 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
     return RunError.exit_code if code == _FINAL or code < 0 else code
 
 
-def watched_command() -> list[str]:
-    """This command without its `--retries`, for a process of its own."""
-    given = iter(sys.argv[1:])
-    kept = []
-    for argument in given:
+def watched_command(given: Sequence[str]) -> list[str]:
+    """The arguments of a command as one for a process of its own, without its `--retries`."""
+    rest, kept = iter(given), []
+    for argument in rest:
         if argument == _RETRIES:
-            next(given)
+            next(rest)
         elif not argument.startswith(f"{_RETRIES}="):
             kept.append(argument)
     return [sys.executable, "-m", "cvbatch", *kept]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
 _PACKAGES = ("cvbatch", "ray", "torch", "torchvision", "pyarrow", "pillow", "numpy")
 
 
@@ -17,3 +20,25 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def requirement(package: str) -> Requirement:
+    """Which versions of a package we need, as our own metadata say."""
+    needed = map(Requirement, metadata.requires("cvbatch") or [])
+    return next(each for each in needed if each.name == package)
+
+
+def fits(package: str, version: str) -> bool:
+    """Whether we can use a version of a package."""
+    try:
+        return requirement(package).specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def unmet(package: str) -> str | None:
+    """What is wrong with the version of a package that is installed, in words; None if nothing is."""
+    version = metadata.version(package)
+    if fits(package, version):
+        return None
+    return f"expected {package}{requirement(package).specifier}, {version} is installed"

@@ -99,9 +99,8 @@ def test_which_errors_are_tried_again(
 @pytest.mark.parametrize(
     "given", [["run", "job.yaml", "--retries", "3", "--json"], ["run", "--retries=3", "job.yaml", "--json"]]
 )
-def test_the_watched_command_is_the_same_without_retries(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["cvbatch", *given])
-    assert watched_command() == [sys.executable, "-m", "cvbatch", "run", "job.yaml", "--json"]
+def test_the_watched_command_is_the_same_without_retries(given: list[str]) -> None:
+    assert watched_command(given) == [sys.executable, "-m", "cvbatch", "run", "job.yaml", "--json"]
 
 
 WATCHER = """

@@ -109,9 +109,9 @@ def native_output_aside() -> Iterator[None]:
             os.unlink(path)
 
 
-def same_command() -> str:
+def same_command(options: argparse.Namespace) -> str:
     """What was typed, to be given again."""
-    return shlex.join(["cvbatch", *sys.argv[1:]])
+    return shlex.join(["cvbatch", *options.given])
 
 
 def write_json(content: Mapping[str, Any] | list[Any]) -> int:

@@ -21,12 +21,14 @@ _STRICT_EXIT = 3
 def run(options: argparse.Namespace) -> int:
     """`cvbatch run`."""
     if options.retries:
-        return supervise(watched_command(), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n"))
+        return supervise(
+            watched_command(options.given), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n")
+        )
     from cvbatch.pipeline import run as label
 
     end_with_watcher()
     job, folder = job_of(options)
-    stopped = f"stopped; what is written is committed. Go on with: {same_command()}"
+    stopped = f"stopped; what is written is committed. Go on with: {same_command(options)}"
     events = EventLines(sys.stdout) if options.events else None
     with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label(
@@ -63,7 +65,7 @@ def retry(options: argparse.Namespace) -> int:
     folder = open_run(output)[1].pythonpath
     if folder is not None:
         sys.path.insert(0, folder)
-    stopped = f"stopped; what is replaced stays. Go on with: {same_command()}"
+    stopped = f"stopped; what is replaced stays. Go on with: {same_command(options)}"
     with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label_again(
             output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only

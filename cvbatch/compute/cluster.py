@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Iterator
 
 from cvbatch.compute.nodes import Cluster, look
-from cvbatch.errors import RunError, UsageError
+from cvbatch.errors import CvbatchError, RunError, UsageError
+from cvbatch.versions import unmet
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -37,9 +38,12 @@ class Startup:
         """Wait until Ray runs.
 
         Raises:
+            UsageError: If there is no Ray that we could use.
             RunError: If it does not start.
         """
         self._settled.wait()
+        if isinstance(self._failure, CvbatchError):
+            raise self._failure
         if self._cluster is None:
             raise RunError(f"Ray did not start: {' '.join(str(self._failure).split())[:300]}")
         return self._cluster
@@ -57,9 +61,10 @@ class Startup:
     def _start(self) -> None:
         try:
             self._cluster = _connect(self._pythonpath)
-        except (OSError, RuntimeError, ValueError, ConnectionError) as error:
+        except (CvbatchError, OSError, RuntimeError, ValueError) as error:
             self._failure = error
-        self._settled.set()
+        finally:
+            self._settled.set()
         # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
         self._over.wait()
 
@@ -77,6 +82,8 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _connect(pythonpath: str | None) -> Cluster:
+    if unmet("ray"):
+        raise UsageError(f"{unmet('ray')}: install it with pip")
     address = os.environ.get("RAY_ADDRESS")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

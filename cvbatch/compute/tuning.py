@@ -151,7 +151,9 @@ def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
         views, here = views_of(table, options), sizes_of(table)
         decoding += seconds
         if not found:
-            predictor.predict({view: images[:_WARM_UP] for view, images in views.items()}, here[:_WARM_UP])
+            # a compiled network folds its constants in each thread that calls it first, so all of them have to
+            some = None if setting.compiled else _WARM_UP
+            predictor.predict({view: images[:some] for view, images in views.items()}, here[:some])
         started = time.perf_counter()
         found.append(predictor.predict(views, here).columns)
         predicting += time.perf_counter() - started

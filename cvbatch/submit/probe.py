@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from importlib import metadata
 from typing import Any, Final
 
 import requests
-from packaging.requirements import Requirement
-from packaging.version import InvalidVersion, Version
 
 from cvbatch.errors import UsageError
 from cvbatch.submit.address import Address
+from cvbatch.versions import fits, requirement
 
 _PATIENCE: Final = 10.0
 """Seconds for one answer."""
@@ -40,25 +38,12 @@ def probe(address: Address) -> Head:
     """
     about = _ask(address, "/api/version")
     version = str(about.get("ray_version"))
-    wanted = ray_requirement()
-    if not _fits(version, wanted):
-        raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted.specifier}; update the cluster")
+    if not fits("ray", version):
+        wanted = requirement("ray").specifier
+        raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted}; update the cluster")
     answer = _ask(address, "/api/v0/nodes?limit=10000")
     nodes = answer.get("data", {}).get("result", {}).get("result", [])
     return Head(version, tuple(node for node in nodes if node.get("state") == "ALIVE"))
-
-
-def ray_requirement() -> Requirement:
-    """Which Ray we need, as the package says it."""
-    needed = map(Requirement, metadata.requires("cvbatch") or [])
-    return next(each for each in needed if each.name == "ray")
-
-
-def _fits(version: str, wanted: Requirement) -> bool:
-    try:
-        return wanted.specifier.contains(Version(version), prereleases=True)
-    except InvalidVersion:
-        return False
 
 
 def _ask(address: Address, path: str) -> dict[str, Any]:

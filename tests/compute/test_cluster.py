@@ -9,6 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from cvbatch.compute.cluster import Startup
+from cvbatch.errors import UsageError
+
 STARTS = """
 import sys
 from cvbatch.compute.cluster import Startup
@@ -38,6 +43,23 @@ def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
         start.communicate()
     assert len(listening) > 5, "the head, its raylet and the workers listen"
     assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://ray.example.org"])
+def test_a_dashboard_is_no_head(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    startup = Startup()
+    with pytest.raises(UsageError, match=f"RAY_ADDRESS={address}: expected host:port of a head, not its dashboard"):
+        startup.ready()
+    startup.stop()
+
+
+def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvbatch.versions.metadata.version", lambda _: "2.40.0")
+    startup = Startup()
+    with pytest.raises(UsageError, match=r"expected ray>=2\.\d+, 2\.40\.0 is installed: install it with pip"):
+        startup.ready()
+    startup.stop()
 
 
 def addresses(mark: str) -> Iterator[tuple[str, int]]:

@@ -12,7 +12,7 @@ import pytest
 
 from cvbatch.errors import UsageError
 from cvbatch.submit.address import Address
-from cvbatch.submit.probe import probe, ray_requirement
+from cvbatch.submit.probe import probe
 from tests.rigs.web import Web, answer
 
 ALIVE = {"node_ip": "10.0.0.1", "state": "ALIVE"}
@@ -46,7 +46,6 @@ def test_an_old_ray_is_refused(web: Web, version: Any) -> None:
     pages(web, version)
     with pytest.raises(UsageError, match=rf"runs Ray {version}: expected ray>=2\.\d+; update the cluster"):
         probe(at(web))
-    assert ray_requirement().specifier.contains("2.60.0")
 
 
 @pytest.mark.parametrize("status", [401, 403])
