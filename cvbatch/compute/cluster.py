@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 
 from cvbatch.compute.nodes import Cluster, look
-from cvbatch.errors import RunError, UsageError
+from cvbatch.errors import RunError, UsageError, caught
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,7 +25,7 @@ class Startup:
     """Ray, starting in the background while the plan is written."""
 
     def __init__(self, pythonpath: str | None = None) -> None:
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._cluster: Cluster | None = None
         self._pythonpath = pythonpath
         self._settled = threading.Event()
@@ -37,9 +37,12 @@ class Startup:
         """Wait until Ray runs.
 
         Raises:
+            UsageError: If `RAY_ADDRESS` is no address of a head.
             RunError: If it does not start.
         """
         self._settled.wait()
+        if isinstance(self._failure, UsageError):
+            raise self._failure
         if self._cluster is None:
             raise RunError(f"Ray did not start: {' '.join(str(self._failure).split())[:300]}")
         return self._cluster
@@ -55,10 +58,11 @@ class Startup:
         self._thread.join()
 
     def _start(self) -> None:
-        try:
-            self._cluster = _connect(self._pythonpath)
-        except (OSError, RuntimeError, ValueError, ConnectionError) as error:
-            self._failure = error
+        found = caught(lambda: _connect(self._pythonpath))
+        if isinstance(found, Cluster):
+            self._cluster = found
+        else:
+            self._failure = found  # whatever it is: `ready` waits
         self._settled.set()
         # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
         self._over.wait()
