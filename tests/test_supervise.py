@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cvbatch import supervise as supervising
 from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
-from cvbatch.supervise import exit_code_of, supervise, watched_command
+from cvbatch.supervise import exit_code_of, supervise
 
 COUNTS = """
 import pathlib, sys
@@ -92,17 +93,30 @@ def test_which_errors_are_tried_again(
     monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
 ) -> None:
     assert exit_code_of(error) == alone
-    monkeypatch.setenv(supervising._WATCHED, "1")
+    monkeypatch.setenv(supervising._WATCHED, str(os.getppid()))
     assert exit_code_of(error) == under_watch
+    monkeypatch.setenv(supervising._WATCHED, str(os.getpid()))
+    assert exit_code_of(error) == alone, "it was meant for the process that started this one"
 
 
-@pytest.mark.parametrize(
-    "given", [["run", "job.yaml", "--retries", "3", "--json"], ["run", "--retries=3", "job.yaml", "--json"]]
-)
-def test_the_watched_command_is_the_same_without_retries(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["cvbatch", *given])
-    assert watched_command() == [sys.executable, "-m", "cvbatch", "run", "job.yaml", "--json"]
+@pytest.mark.parametrize("given", [["--retries", "2"], ["--retries=2"], ["--retr", "2"]], ids=" ".join)
+def test_a_run_is_watched_by_one_process_however_it_is_asked_for(tmp_path: Path, given: list[str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOTES)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "cvbatch", "run", "--source", "nowhere", "--model", "resnet50", "--output", "out"]
+    done = subprocess.run([*command, *given], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=60)
+    assert done.returncode == 2
+    assert len((tmp_path / "started").read_text()) == 2, "the one that watches, and the run"
 
+
+NOTES = """
+import os, sys
+if "cvbatch" in sys.orig_argv:
+    with open("started", "a") as file:
+        file.write("x")
+    if os.path.getsize("started") > 5:
+        os._exit(9)
+"""
 
 WATCHER = """
 import sys
@@ -139,6 +153,20 @@ def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.
         "it commits what it has, and is not started anew"
     )
     assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_a_run_that_was_being_started_when_the_watcher_was_told_to_end_is_ended(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def told_meanwhile(*given: Any, **more: Any) -> Any:
+        child = start(*given, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    assert watched.run("import time; time.sleep(60); sys.exit(3)", 2) == 1
 
 
 def wait_for(file: Path) -> None:

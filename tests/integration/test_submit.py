@@ -146,7 +146,7 @@ def drivers() -> list[int]:
             line, environment = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if {b"cvbatch", b"run"} <= set(line) and b"CVBATCH_WATCHED=1" in environment:
+        if {b"cvbatch", b"run"} <= set(line) and any(each.startswith(b"CVBATCH_WATCHED=") for each in environment):
             found.append(int(process.name))
     return found
 
