@@ -155,6 +155,42 @@ def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.
     assert (tmp_path / "starts").read_text() == "x"
 
 
+TOLD_TWICE = """
+import sys
+from cvbatch.supervise import supervise
+child = '''
+import pathlib, sys, time
+from cvbatch.commands.common import interruptible
+from cvbatch.errors import RunError
+folder = pathlib.Path(sys.argv[1])
+try:
+    with interruptible("stopped"):
+        try:
+            (folder / "starts").write_text("x")
+            time.sleep(60)
+        finally:
+            time.sleep(0.5)
+            (folder / "committed").write_text("x")
+except RunError:
+    sys.exit(1)
+'''
+sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_told_by_its_watcher_and_with_its_group_commits(tmp_path: Path, number: signal.Signals) -> None:
+    watcher = subprocess.Popen([sys.executable, "-c", TOLD_TWICE, str(tmp_path)], start_new_session=True)
+    try:
+        wait_for(tmp_path / "starts")
+        os.killpg(watcher.pid, number)  # as a terminal and Ray's Job API do
+        assert watcher.wait(timeout=30) == 1
+    finally:
+        watcher.kill()
+        watcher.wait()
+    assert (tmp_path / "committed").exists()
+
+
 def test_a_run_that_was_being_started_when_the_watcher_was_told_to_end_is_ended(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
