@@ -77,7 +77,6 @@ def interruptible(stopped: str | None = None) -> Iterator[None]:
     Raises:
         RunError: With these words.
     """
-
     told: float | None = None
 
     def stop(number: int, _: object) -> None:

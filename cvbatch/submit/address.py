@@ -38,15 +38,15 @@ class Address:
         """
         try:
             parts = urlsplit(given)
-            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
         except ValueError:  # half an address of IPv6, or a port that is no number
-            known = False
-        if not known:
+            host = None
+        if not host:
             raise UsageError(f"--address: {_EXPECTED}, got {given.rpartition('@')[2]}")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"--address: {_EXPECTED} and nothing more; a token belongs in RAY_AUTH_TOKEN_PATH")
         token = find_token(environment)
-        if parts.scheme == "http" and not token and not insecure and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not token and not insecure and not _is_loopback(host):
             raise UsageError(
                 f"--address: {parts.netloc} is on a network and there is no token, so anybody there could run code on "
                 "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or say --insecure"
