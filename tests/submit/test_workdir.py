@@ -168,6 +168,16 @@ def test_it_says_what_the_cluster_lacks(tmp_path: Path, modules: Path) -> None:
     assert found.stderr.endswith("): expected the image of cluster/Dockerfile\n")
 
 
+def test_a_python_without_ray_is_told_so(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job(), tmp_path, modules)
+    found = subprocess.run(
+        [sys.executable, "-S", "start.py"], cwd=folder, env={}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith("cvbatch: the cluster lacks packaging, and so Ray: ")
+    assert found.stderr.count("\n") == 1
+
+
 def test_an_older_python_is_told_so(tmp_path: Path, modules: Path) -> None:
     folder = packed(job(), tmp_path, modules)
     text = (folder / "start.py").read_text()
