@@ -26,7 +26,8 @@ def run(options: argparse.Namespace) -> int:
     from cvbatch.pipeline import run as label
 
     job, folder = job_of(options)
-    stopped = f"stopped; what is written is committed. Go on with: {same_command()}"
+    same = "cvbatch submit, as before" if options.events else same_command()
+    stopped = f"stopped; what is written is committed. Go on with: {same}"
     events = EventLines(sys.stdout) if options.events else None
     with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label(

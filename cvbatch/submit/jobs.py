@@ -22,7 +22,8 @@ from cvbatch.submit.probe import Head, probe
 from cvbatch.submit.workdir import pack
 
 _PREFIX: Final = "cvbatch-"
-_REQUEST: Final = "cvbatch_request"
+REQUEST: Final = "cvbatch_request"
+"""Key under which a cluster keeps which request a job came from."""
 OUTPUT: Final = "cvbatch_output"
 """Key under which a cluster keeps where a job writes to."""
 _POLL_SECONDS: Final = 1.0
@@ -54,7 +55,7 @@ class Order:
 
 def name_of(job: Job) -> str:
     """What a cluster calls a job: the same for the same work at the same output."""
-    return _PREFIX + _digest([job.identity(), job.output.place.uri])
+    return _PREFIX + _digest([job.identity(), job.output.place.uri, job.output.endpoint_url])
 
 
 def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobInfo, bool]:
@@ -76,12 +77,12 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
     client, name = Client(address), name_of(order.job)
     before = latest(client, name)
     if before is not None:
-        finished = before.status == "SUCCEEDED" and before.metadata.get(_REQUEST) == order.request and not anew
+        finished = before.status == "SUCCEEDED" and before.metadata.get(REQUEST) == order.request and not anew
         if finished or not before.over:
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
     command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
-    about = {_REQUEST: order.request, OUTPUT: str(order.job.output.place)}
+    about = {REQUEST: order.request, OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)
         try:

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from cvbatch.config import Job
 from cvbatch.errors import RunError
 from cvbatch.submit import jobs
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import follow
+from cvbatch.submit.jobs import follow, name_of
 
 RUNNING = JobInfo("cvbatch-1", "RUNNING", "", None, {}, 0.0, None)
 OVER = replace(RUNNING, status="SUCCEEDED", exit_code=0)
@@ -41,6 +42,17 @@ class Scripted:
 
     def log(self, _: str) -> str:
         return self._log
+
+
+def at(uri: str = "s3://box/out", **more: Any) -> str:
+    source, models = {"uri": "s3://box/in"}, [{"model": "resnet50"}]
+    return name_of(Job.model_validate({"source": source, "models": models, "output": {"uri": uri, **more}}))
+
+
+def test_a_job_has_its_own_name_at_each_output() -> None:
+    names = [at(), at("s3://box/other"), at(endpoint_url="http://one:9000"), at(endpoint_url="http://two:9000")]
+    assert len(set(names)) == 4
+    assert at() == names[0]
 
 
 @pytest.fixture(autouse=True)
