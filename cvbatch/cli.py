@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -28,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CvbatchError as error:
         sys.stderr.write(f"cvbatch: {error}\n")
         return exit_code_of(error)
+    except KeyboardInterrupt:  # of commands that have nothing to tidy up
+        sys.stderr.write("cvbatch: stopped\n")
+        return CvbatchError.exit_code
     return code
 
 
@@ -94,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--follow", action="store_true", help="show its progress, and end as it ends")
     submit.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     submit.add_argument(
-        "--driver-cpus", type=float, default=0, metavar="N", help="CPUs to keep for the process that directs the run"
+        "--driver-cpus", type=_amount, default=0, metavar="N", help="CPUs to keep for the process that directs the run"
     )
     submit.add_argument("--driver-memory", type=_bytes, metavar="BYTES", help="the same for memory, such as 4GiB")
 
@@ -177,6 +182,13 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (amount := float(text)) < math.inf:
+            return amount
+    raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
 
 
 def _bytes(text: str) -> int:

@@ -45,8 +45,8 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     if not images:
         raise SourceError(f"{job.source.uri} holds no images")
     with Engine(job.output.place, pythonpath) as engine:
-        models = engine.probe(models)
-        cluster = engine.connect()
+        models = engine.probe(models, job.compute)
+        cluster = engine.connect(job.compute)
         certificate = certified(
             Asked.of(job, models, WeightFiles.of(models, cluster)),
             cluster,

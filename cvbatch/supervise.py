@@ -17,7 +17,7 @@ from typing import Any, Final
 from cvbatch.errors import CvbatchError, RunError
 
 _WATCHED: Final = "CVBATCH_WATCHED"
-_RETRIES: Final = "--retries"
+"""Holds the id of the process that watches, for its child alone: what that starts may inherit it."""
 _FINAL: Final = 4
 """How a watched run ends that did not finish and shall not be started again; nobody else sees this code."""
 _PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
@@ -48,7 +48,9 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for attempt in range(retries + 1):
-            child = subprocess.Popen(command, env={**os.environ, _WATCHED: "1"})
+            child = subprocess.Popen(command, env={**os.environ, _WATCHED: str(os.getpid())})
+            if stopped:  # while it was being started
+                child.terminate()
             code = child.wait()
             again = (code == RunError.exit_code or code < 0) and attempt < retries
             if not again or stopped:
@@ -66,26 +68,25 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
 
 
 def watched_command(given: Sequence[str]) -> list[str]:
-    """The arguments of a command as one for a process of its own, without its `--retries`."""
-    rest, kept = iter(given), []
-    for argument in rest:
-        if argument == _RETRIES:
-            next(rest)
-        elif not argument.startswith(f"{_RETRIES}="):
-            kept.append(argument)
-    return [sys.executable, "-m", "cvbatch", *kept]
+    """The arguments of a command as one for a process of its own, which sees that it is watched."""
+    return [sys.executable, "-m", "cvbatch", *given]
+
+
+def is_watched() -> bool:
+    """Whether another process starts this one again if need be."""
+    return os.environ.get(_WATCHED) == str(os.getppid())
 
 
 def exit_code_of(error: CvbatchError) -> int:
     """The exit code for an error; one that only the process that watches understands, if there is one."""
-    if _WATCHED in os.environ and isinstance(error, RunError) and not error.again:
+    if is_watched() and isinstance(error, RunError) and not error.again:
         return _FINAL
     return error.exit_code
 
 
 def end_with_watcher() -> None:
     """If this process is watched, let it end cleanly when the one that watches is killed."""
-    if _WATCHED in os.environ and sys.platform == "linux":
+    if is_watched() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

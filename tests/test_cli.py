@@ -55,6 +55,8 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "expected"),
     [
         ([], "COMMAND"),
+        (["submit", "--driver-cpus", "-1"], "argument --driver-cpus: expected a number from 0 on, got '-1'"),
+        (["submit", "--driver-cpus", "nan"], "argument --driver-cpus: expected a number from 0 on, got 'nan'"),
         (["sing"], "invalid choice: 'sing'"),
         (["run", "--limit", "0"], "argument --limit: expected a positive whole number, got '0'"),
         (["run", "--limit", "²"], "argument --limit: expected a positive whole number, got '²'"),
@@ -72,6 +74,21 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
     assert expected in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("given", [["--watch"], ["--storage", "region=eu-central-1"]], ids=" ".join)
+def test_a_cluster_is_asked_for_a_status_once(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
+    message = refused(capsys, "status", "out", "--address", "http://127.0.0.1:1", *given)
+    assert message.startswith("cvbatch: --address: asks the cluster once")
+
+
+def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "stop", interrupted)
+    assert main(["stop", "out", "--address", "http://127.0.0.1:1"]) == 1
+    assert capsys.readouterr() == ("", "cvbatch: stopped\n")
 
 
 @pytest.mark.parametrize("job", [[], ["job.yaml"]])

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cvbatch import supervise as supervising
 from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
-from cvbatch.supervise import exit_code_of, supervise, watched_command
+from cvbatch.supervise import exit_code_of, supervise
 
 COUNTS = """
 import pathlib, sys
@@ -92,16 +93,30 @@ def test_which_errors_are_tried_again(
     monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
 ) -> None:
     assert exit_code_of(error) == alone
-    monkeypatch.setenv(supervising._WATCHED, "1")
+    monkeypatch.setenv(supervising._WATCHED, str(os.getppid()))
     assert exit_code_of(error) == under_watch
+    monkeypatch.setenv(supervising._WATCHED, str(os.getpid()))
+    assert exit_code_of(error) == alone, "it was meant for the process that started this one"
 
 
-@pytest.mark.parametrize(
-    "given", [["run", "job.yaml", "--retries", "3", "--json"], ["run", "--retries=3", "job.yaml", "--json"]]
-)
-def test_the_watched_command_is_the_same_without_retries(given: list[str]) -> None:
-    assert watched_command(given) == [sys.executable, "-m", "cvbatch", "run", "job.yaml", "--json"]
+@pytest.mark.parametrize("given", [["--retries", "2"], ["--retries=2"], ["--retr", "2"]], ids=" ".join)
+def test_a_run_is_watched_by_one_process_however_it_is_asked_for(tmp_path: Path, given: list[str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOTES)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "cvbatch", "run", "--source", "nowhere", "--model", "resnet50", "--output", "out"]
+    done = subprocess.run([*command, *given], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=60)
+    assert done.returncode == 2
+    assert len((tmp_path / "started").read_text()) == 2, "the one that watches, and the run"
 
+
+NOTES = """
+import os, sys
+if "cvbatch" in sys.orig_argv:
+    with open("started", "a") as file:
+        file.write("x")
+    if os.path.getsize("started") > 5:
+        os._exit(9)
+"""
 
 WATCHER = """
 import sys
@@ -138,6 +153,56 @@ def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.
         "it commits what it has, and is not started anew"
     )
     assert (tmp_path / "starts").read_text() == "x"
+
+
+TOLD_TWICE = """
+import sys
+from cvbatch.supervise import supervise
+child = '''
+import pathlib, sys, time
+from cvbatch.commands.common import interruptible
+from cvbatch.errors import RunError
+folder = pathlib.Path(sys.argv[1])
+try:
+    with interruptible("stopped"):
+        try:
+            (folder / "starts").write_text("x")
+            time.sleep(60)
+        finally:
+            time.sleep(0.5)
+            (folder / "committed").write_text("x")
+except RunError:
+    sys.exit(1)
+'''
+sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_told_by_its_watcher_and_with_its_group_commits(tmp_path: Path, number: signal.Signals) -> None:
+    watcher = subprocess.Popen([sys.executable, "-c", TOLD_TWICE, str(tmp_path)], start_new_session=True)
+    try:
+        wait_for(tmp_path / "starts")
+        os.killpg(watcher.pid, number)  # as a terminal and Ray's Job API do
+        assert watcher.wait(timeout=30) == 1
+    finally:
+        watcher.kill()
+        watcher.wait()
+    assert (tmp_path / "committed").exists()
+
+
+def test_a_run_that_was_being_started_when_the_watcher_was_told_to_end_is_ended(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def told_meanwhile(*given: Any, **more: Any) -> Any:
+        child = start(*given, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    assert watched.run("import time; time.sleep(60); sys.exit(3)", 2) == 1
 
 
 def wait_for(file: Path) -> None:

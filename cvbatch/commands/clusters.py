@@ -18,7 +18,7 @@ from cvbatch.errors import RunError
 from cvbatch.submit import events
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import OUTPUT, Order, exit_code, find, follow
+from cvbatch.submit.jobs import OUTPUT, REQUEST, Order, exit_code, find, follow
 from cvbatch.submit.jobs import stop as stop_job
 from cvbatch.submit.jobs import submit as hand_over
 from cvbatch.submit.probe import probe
@@ -41,7 +41,10 @@ def submit(options: argparse.Namespace) -> int:
     address = _address(options)
     client, info, new = hand_over(order, address, anew=options.update)
     already = f"has it already, as {info.status.lower()} job" if not new else "took it as"
-    _say(f"{address.url} {already} {info.id}")
+    other = (
+        "" if info.metadata.get(REQUEST) == order.request else ", asked for with other options: stop it to use these"
+    )
+    _say(f"{address.url} {already} {info.id}{other}")
     if options.follow:
         return _follow(client, info, address, json=options.json)
     if options.json:

@@ -10,8 +10,9 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from cvbatch.config import Job, load_job
 from cvbatch.errors import JobError, RunError
@@ -19,6 +20,9 @@ from cvbatch.planning.plan import open_run
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place, is_object_uri
 from cvbatch.writing.log import Log
+
+_ONE_MOMENT: Final = 1.0
+"""Seconds within which a second signal is the first one again."""
 
 
 def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
@@ -63,7 +67,9 @@ def log_of(output: Place, *, whole: bool = False) -> Log:
 
 @contextlib.contextmanager
 def interruptible(stopped: str | None = None) -> Iterator[None]:
-    """SIGTERM is treated like Ctrl-C; a second one of either ends the process at once.
+    """SIGTERM is treated like Ctrl-C; one of either that comes later ends the process at once.
+
+    One that follows in a moment is the same: a terminal and Ray tell the whole group, and a watcher tells it again.
 
     Args:
         stopped: What to say of it; None leaves the interruption as it is.
@@ -71,10 +77,16 @@ def interruptible(stopped: str | None = None) -> Iterator[None]:
     Raises:
         RunError: With these words.
     """
+    told: float | None = None
 
     def stop(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        nonlocal told
+        if told is None:
+            told = time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - told > _ONE_MOMENT:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -14,6 +14,7 @@ from cvbatch.commands.clusters import job_status
 from cvbatch.commands.common import interruptible, log_of, output_of, write_json
 from cvbatch.config import TASKS
 from cvbatch.console import facts, models_table, status_table
+from cvbatch.errors import UsageError
 from cvbatch.writing.holder import BEAT_SECONDS
 
 
@@ -22,6 +23,8 @@ def status(options: argparse.Namespace) -> int:
     from cvbatch.summary import status as status_of
 
     if options.address is not None:
+        if options.watch or options.storage:
+            raise UsageError("--address: asks the cluster once, so --watch and --storage are not for it; leave one out")
         return job_status(options)
     output = output_of(options)
     log = log_of(output)

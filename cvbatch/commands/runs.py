@@ -12,7 +12,7 @@ from cvbatch.console import Terminal, estimate_table, summary_table
 from cvbatch.planning.plan import open_run
 from cvbatch.storage.places import Place
 from cvbatch.submit.events import EventLines
-from cvbatch.supervise import end_with_watcher, supervise, watched_command
+from cvbatch.supervise import end_with_watcher, is_watched, supervise, watched_command
 from cvbatch.writing.records import State
 
 _STRICT_EXIT = 3
@@ -20,15 +20,16 @@ _STRICT_EXIT = 3
 
 def run(options: argparse.Namespace) -> int:
     """`cvbatch run`."""
-    if options.retries:
+    if options.retries and not is_watched():
         return supervise(
             watched_command(options.given), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n")
         )
+    end_with_watcher()
     from cvbatch.pipeline import run as label
 
-    end_with_watcher()
     job, folder = job_of(options)
-    stopped = f"stopped; what is written is committed. Go on with: {same_command(options)}"
+    same = "cvbatch submit, as before" if options.events else same_command(options)
+    stopped = f"stopped; what is written is committed. Go on with: {same}"
     events = EventLines(sys.stdout) if options.events else None
     with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label(

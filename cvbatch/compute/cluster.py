@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 
 from cvbatch.compute.nodes import Cluster, look
-from cvbatch.errors import CvbatchError, RunError, UsageError
+from cvbatch.errors import CvbatchError, RunError, UsageError, caught
 from cvbatch.versions import unmet
 
 _QUIET = {
@@ -26,7 +26,7 @@ class Startup:
     """Ray, starting in the background while the plan is written."""
 
     def __init__(self, pythonpath: str | None = None) -> None:
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._cluster: Cluster | None = None
         self._pythonpath = pythonpath
         self._settled = threading.Event()
@@ -59,12 +59,12 @@ class Startup:
         self._thread.join()
 
     def _start(self) -> None:
-        try:
-            self._cluster = _connect(self._pythonpath)
-        except (CvbatchError, OSError, RuntimeError, ValueError) as error:
-            self._failure = error
-        finally:
-            self._settled.set()
+        found = caught(lambda: _connect(self._pythonpath))
+        if isinstance(found, Cluster):
+            self._cluster = found
+        else:
+            self._failure = found  # whatever it is: `ready` waits
+        self._settled.set()
         # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
         self._over.wait()
 

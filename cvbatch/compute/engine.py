@@ -72,15 +72,16 @@ class Engine:
     ) -> None:
         self._startup.stop()
 
-    def probe(self, models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """Load the models that only loading can describe, in a worker, and fill in what they say.
 
         Raises:
             ModelError: If one cannot be loaded or does not fit its categories.
+            HaltError: If no node came that could work.
         """
         if not any(map(needs_probe, models)):
             return tuple(models)
-        cluster = self._startup.ready()
+        cluster = self.connect(compute)
         from ray.exceptions import RayError
 
         from cvbatch.compute.remote import probe_models
@@ -92,9 +93,13 @@ class Engine:
         check_aliases(probed)
         return probed
 
-    def connect(self) -> Cluster:
-        """Wait for Ray; returns what there is to work with."""
-        return self._startup.ready()
+    def connect(self, compute: ComputeConfig) -> Cluster:
+        """Wait for Ray, and for a node that can work; returns what there is to work with.
+
+        Raises:
+            HaltError: If none came.
+        """
+        return with_workers(self._startup.ready(), compute)
 
     def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> None:
         """Wait for Ray, choose the setting and share the cluster out.
@@ -113,7 +118,7 @@ class Engine:
         """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster, self._compute = with_workers(self._startup.ready(), job.compute), job.compute
+        self.cluster, self._compute = self.connect(job.compute), job.compute
         check_reach(self.cluster, job)
         if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
             self._deadline = self._started + allowed

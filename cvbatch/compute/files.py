@@ -28,10 +28,10 @@ class WeightFiles:
 
     @staticmethod
     def of(models: Iterable[ModelSpec], cluster: Cluster) -> WeightFiles:
-        """Put the files of some models into the store, if there is another machine that may lack them."""
+        """Put the files of some models into the store, if another machine may come or be there that lacks them."""
         import ray
 
-        if cluster.machines < 2:
+        if cluster.local:
             return WeightFiles()
         paths = {model.weights_sha256: model.weights_path for model in models if _is_local(model)}
         return WeightFiles({str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()})
@@ -57,7 +57,7 @@ class WeightFiles:
 
 
 NO_FILES: Final = WeightFiles()
-"""There is one machine."""
+"""There is one machine, and will be no other."""
 
 
 def _is_local(model: ModelSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import stat
@@ -35,13 +36,17 @@ class Address:
         Raises:
             UsageError: If it is no such address, or anybody on its network could give it orders.
         """
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(given)
+            host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+        except ValueError:  # half an address of IPv6, or a port that is no number
+            host = None
+        if not host:
             raise UsageError(f"--address: {_EXPECTED}, got {given.rpartition('@')[2]}")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"--address: {_EXPECTED} and nothing more; a token belongs in RAY_AUTH_TOKEN_PATH")
         token = find_token(environment)
-        if parts.scheme == "http" and not token and not insecure and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not token and not insecure and not _is_loopback(host):
             raise UsageError(
                 f"--address: {parts.netloc} is on a network and there is no token, so anybody there could run code on "
                 "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or say --insecure"
@@ -66,20 +71,24 @@ def find_token(environment: Mapping[str, str]) -> str | None:
         environment: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, or else `HOME` with `.ray/auth_token`.
 
     Raises:
-        UsageError: If the file that is named cannot be read.
+        UsageError: If the file that is named cannot be read, or holds something else.
     """
     if token := environment.get("RAY_AUTH_TOKEN", "").strip():
         return token
     named = environment.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path(environment.get("HOME", "~")).expanduser() / ".ray" / "auth_token"
     try:
-        token = path.read_text(encoding="utf-8").strip()
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) and path.stat().st_uid == os.getuid():
-            path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # Ray itself makes it readable for everybody
+        token = path.read_text(encoding="ascii").strip()
     except OSError as error:
         if named:
             raise UsageError(f"RAY_AUTH_TOKEN_PATH={named}: cannot be read: {error.strerror}") from None
         return None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: expected a token, a line of letters and digits, got something else") from None
+    with contextlib.suppress(OSError):  # where that cannot be changed, as on a mounted secret, it is as it shall be
+        found = path.stat()
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and found.st_uid == os.getuid():
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # Ray itself makes it readable for everybody
     return token or None
 
 

@@ -16,7 +16,10 @@ def missing(needed: list[str]) -> list[str]:
     """Return the requirements that this Python does not meet, in words."""
     from importlib import metadata
 
-    from packaging.requirements import Requirement
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return ["packaging, and so Ray: " + sys.executable + " is not the Python that Ray runs with"]
 
     found = []
     for requirement in map(Requirement, needed):

@@ -17,6 +17,9 @@ from cvbatch.submit.address import Address
 _OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray would take these instead of the address that it is given."""
 
+_QUIET_SECONDS: Final = 60.0
+"""A connection on which nothing has come for so long is made anew: a broken one may be quiet for ever."""
+
 _TALKATIVE: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 
 
@@ -57,11 +60,7 @@ class Client:
             from ray.job_submission import JobSubmissionClient
 
             logging.getLogger("ray").setLevel(logging.ERROR)
-            for name in (
-                "dashboard.modules.dashboard_sdk",
-                "dashboard.modules.job.sdk",
-                "_private.runtime_env.packaging",
-            ):
+            for name in _TALKATIVE:
                 logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
 
             self._client: Any = JobSubmissionClient(address.url, headers=address.headers)
@@ -111,13 +110,13 @@ class Client:
             return str(self._client.get_job_logs(job_id))
 
     def tail(self, job_id: str) -> Iterator[str]:
-        """What a job says, from its beginning until it is over or the connection breaks."""
+        """What a job says, from its beginning until it is over, or the connection breaks or is quiet for long."""
         import aiohttp
 
         said = self._client.tail_job_logs(job_id)
 
         async def piece() -> str:
-            return str(await anext(said))
+            return str(await asyncio.wait_for(anext(said), _QUIET_SECONDS))
 
         with asyncio.Runner() as runner:
             while True:

@@ -8,7 +8,7 @@ import math
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +22,16 @@ from cvbatch.submit.probe import Head, probe
 from cvbatch.submit.workdir import pack
 
 _PREFIX: Final = "cvbatch-"
-_REQUEST: Final = "cvbatch_request"
+REQUEST: Final = "cvbatch_request"
+"""Key under which a cluster keeps which request a job came from."""
 OUTPUT: Final = "cvbatch_output"
 """Key under which a cluster keeps where a job writes to."""
 _POLL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 10.0
 """Ray tells that a job is over a moment after its log has ended."""
+_BROKEN_SECONDS: Final = 60.0
+"""How long a job is followed that nobody can be asked about: tunnels and heads come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Order:
 
 def name_of(job: Job) -> str:
     """What a cluster calls a job: the same for the same work at the same output."""
-    return _PREFIX + _digest([job.identity(), job.output.place.uri])
+    return _PREFIX + _digest([job.identity(), job.output.place.uri, job.output.endpoint_url])
 
 
 def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobInfo, bool]:
@@ -74,12 +77,12 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
     client, name = Client(address), name_of(order.job)
     before = latest(client, name)
     if before is not None:
-        finished = before.status == "SUCCEEDED" and before.metadata.get(_REQUEST) == order.request and not anew
+        finished = before.status == "SUCCEEDED" and before.metadata.get(REQUEST) == order.request and not anew
         if finished or not before.over:
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
     command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
-    about = {_REQUEST: order.request, OUTPUT: str(order.job.output.place)}
+    about = {REQUEST: order.request, OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)
         try:
@@ -134,17 +137,21 @@ def follow(client: Client, job: JobInfo, heard: Callable[[str], None]) -> JobInf
         RunError: If the cluster cannot be asked any more.
     """
     known = 0
-    while True:
-        for number, line in enumerate(_lines(client.tail(job.id))):
-            if number >= known:  # after a broken connection it begins at the beginning
+
+    def hear(lines: Iterable[str]) -> None:
+        nonlocal known
+        for number, line in enumerate(lines):
+            if number >= known:  # each time it begins at the beginning
                 heard(line)
                 known = number + 1
+
+    while True:
+        hear(_lines(client.tail(job.id)))
         now = _settled(client, job.id)
+        log = client.log(job.id)  # all there is, where nothing can be tailed
+        hear(_lines([log, "\n" if now.over and not log.endswith("\n") else ""]))
         if now.over:
-            break
-    for line in client.log(job.id).splitlines()[known:]:
-        heard(line)
-    return now
+            return now
 
 
 def stop(client: Client, job: JobInfo) -> JobInfo:
@@ -183,18 +190,25 @@ def _check_reach(job: Job, address: Address, head: Head) -> None:
 
 def _settled(client: Client, job_id: str) -> JobInfo:
     """What is known of a job whose log has ended, or whose connection broke."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while not (now := client.job(job_id)).over and time.monotonic() < deadline:
+    began = time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        try:
+            now = client.job(job_id)
+            if now.over or waited >= _SETTLE_SECONDS:
+                return now
+        except RunError:
+            if waited >= _BROKEN_SECONDS:
+                raise
         time.sleep(_POLL_SECONDS)
-    return now
 
 
-def _lines(pieces: Iterator[str]) -> Iterator[str]:
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
     rest = ""
     for piece in pieces:
         *whole, rest = (rest + piece).split("\n")
         yield from whole
-    # a line without an end may be half of one: it is taken from the log, once the job is over
+    # a line without an end may be half of one: it is taken once the job is over
 
 
 def _number(job_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,15 @@ import cvbatch
 from cvbatch.config import Job, ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.locations import local_path
+from cvbatch.sources.suffixes import IMAGE_SUFFIXES
 
 JOB_FILE: Final = "job.yaml"
 _START: Final = "start.py"
 _NEEDS: Final = "needs.txt"
 _PACKAGE: Final = Path(cvbatch.__file__).parent
 _PYTHON: Final = "python:"
+_STAY_HERE: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
+"""Endings of files that do not travel."""
 
 
 def pack(job: Job, folder: Path, modules: Path) -> None:
@@ -34,8 +37,7 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     Raises:
         ModelError: If a module that the job names is not there, or cannot be read.
     """
-    leave_out = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=leave_out)
+    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_left_out)
     shutil.copyfile(_PACKAGE / "submit" / "begin.py", folder / _START)
     about = metadata.distribution("cvbatch")
     # so that the versions in the run record are those of the package that came along
@@ -45,9 +47,12 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
     (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
     for name in {_module_of(model) for model in job.models if model.model.startswith(_PYTHON)}:
-        if not any(_sources(modules, name)):
+        if not name.isidentifier() or not any(_sources(modules, name)):
             raise ModelError(f"{_PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
-        _copy_module(modules, name, folder)
+        try:
+            _copy_module(modules, name, folder)
+        except OSError as error:  # links in a circle, too
+            raise ModelError(f"{_PYTHON}{name}: cannot be copied: {str(error)[:200]}") from None
 
 
 def _content(job: Job) -> dict[str, Any]:
@@ -72,7 +77,21 @@ def _module_of(model: ModelConfig) -> str:
 
 
 def _sources(modules: Path, name: str) -> Iterator[Path]:
-    return (path for path in (modules / f"{name}.py", modules / name) if path.exists())
+    """A module, and a package; a folder without Python in it only happens to have the name of something installed."""
+    module, package = modules / f"{name}.py", modules / name
+    if module.is_file():
+        yield module
+    if package.is_dir() and any(package.rglob("*.py")):
+        yield package
+
+
+def _left_out(folder: str, names: Sequence[str]) -> set[str]:
+    """Names in a folder that stay here: images, and what is hidden, such as `.env` and `.git`."""
+    return {
+        name
+        for name in names
+        if name.startswith(".") or name == "__pycache__" or Path(name).suffix.lower() in _STAY_HERE
+    }
 
 
 def _copy_module(modules: Path, name: str, folder: Path) -> None:
@@ -82,7 +101,7 @@ def _copy_module(modules: Path, name: str, folder: Path) -> None:
         if target.exists():
             return
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+            shutil.copytree(source, target, ignore=_left_out)
         else:
             shutil.copyfile(source, target)
         for file in [source] if source.is_file() else source.rglob("*.py"):

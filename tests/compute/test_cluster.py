@@ -45,21 +45,50 @@ def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
     assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://ray.example.org"])
-def test_a_dashboard_is_no_head(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    startup = Startup()
-    with pytest.raises(UsageError, match=f"RAY_ADDRESS={address}: expected host:port of a head, not its dashboard"):
-        startup.ready()
-    startup.stop()
-
-
 def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvbatch.versions.metadata.version", lambda _: "2.40.0")
     startup = Startup()
     with pytest.raises(UsageError, match=r"expected ray>=2\.\d+, 2\.40\.0 is installed: install it with pip"):
         startup.ready()
     startup.stop()
+
+
+FAILS = """
+import sys
+from cvbatch.compute.cluster import Startup
+from cvbatch.errors import CvbatchError
+startup = Startup()
+try:
+    startup.ready()
+except CvbatchError as error:
+    print(error.exit_code, error)
+startup.stop()
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RAY_ADDRESS": "http://127.0.0.1:8265"}, "2 RAY_ADDRESS=http://127.0.0.1:8265: expected host:port of a head"),
+        (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": "/nonexistent"},
+            "1 Ray did not start: ",
+        ),
+    ],
+    ids=["a dashboard", "a token that is not there"],
+)
+def test_a_start_that_fails_says_so_and_does_not_hang(environment: dict[str, str], said: str) -> None:
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS],
+        env={**given, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith(said)
+    assert "Traceback" not in done.stderr
 
 
 def addresses(mark: str) -> Iterator[tuple[str, int]]:

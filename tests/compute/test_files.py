@@ -15,9 +15,9 @@ from cvbatch.models.spec import ModelSpec
 from tests.samples import spec
 
 CONTENT = b"weights" * 1_000
-ALONE, TWO = (
-    Cluster(tuple(Node(f"10.0.0.{number}", 4) for number in range(machines)), local=False, object_store_bytes=1 << 30)
-    for machines in (1, 2)
+ALONE, ONE, TWO = (
+    Cluster(tuple(Node(f"10.0.0.{number}", 4) for number in range(machines)), local=local, object_store_bytes=1 << 30)
+    for machines, local in ((1, True), (1, False), (2, False))
 )
 
 
@@ -56,8 +56,11 @@ def test_a_machine_that_has_the_file_takes_it(model: ModelSpec, cache: Path) -> 
 
 @pytest.mark.usefixtures("attached")
 @pytest.mark.parametrize("there", [None, b"others"], ids=["nothing", "another file"])
-def test_a_machine_that_lacks_the_file_gets_it_once(model: ModelSpec, cache: Path, there: bytes | None) -> None:
-    files, path = WeightFiles.of([model, model], TWO), Path(str(model.weights_path))
+@pytest.mark.parametrize("cluster", [ONE, TWO], ids=["came late", "was there"])
+def test_a_machine_that_lacks_the_file_gets_it_once(
+    model: ModelSpec, cache: Path, cluster: Cluster, there: bytes | None
+) -> None:
+    files, path = WeightFiles.of([model, model], cluster), Path(str(model.weights_path))
     assert len(files.references) == 1
     path.unlink() if there is None else path.write_bytes(there)
     (here,) = files.here([model])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from cvbatch.compute import nodes
+from cvbatch.compute.cluster import Startup
+from cvbatch.compute.engine import Engine
 from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
 from cvbatch.config import Job
 from cvbatch.errors import HaltError, UsageError
 from cvbatch.sections import ComputeConfig, StageConfig
+from tests.samples import spec
 
 A, B, GPU = Node("10.0.0.1", 4), Node("10.0.0.2", 4), Node("10.0.0.3", 4, 1)
 HEAD = Node("10.0.0.9", 0)
@@ -94,6 +98,18 @@ def test_no_node_comes(seen: Callable[..., list[Any]]) -> None:
     with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has come in 0 s; .* raise comp"):
         with_workers(cluster(HEAD, A), compute)
     assert wishes[-1] == []
+
+
+def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callable[..., list[Any]]) -> None:
+    class Connected:
+        def ready(self) -> Cluster:
+            return cluster(HEAD)
+
+    seen(cluster(HEAD))
+    engine = Engine.__new__(Engine)
+    engine._startup = cast(Startup, Connected())
+    with pytest.raises(HaltError, match="none has come in"):
+        engine.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
 
 
 class TestGrowth:

@@ -146,7 +146,7 @@ def drivers() -> list[int]:
             line, environment = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if {b"cvbatch", b"run"} <= set(line) and b"CVBATCH_WATCHED=1" in environment:
+        if {b"cvbatch", b"run"} <= set(line) and any(each.startswith(b"CVBATCH_WATCHED=") for each in environment):
             found.append(int(process.name))
     return found
 
@@ -200,11 +200,19 @@ def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(dashboard: Da
     assert (first.code, first.json["new"]) == (0, True)
     twice = dashboard.cvbatch("submit", job, "--json")
     assert (twice.json["job"], twice.json["new"]) == (first.json["job"], False)
+    assert "other options" not in twice.err
+    other = dashboard.cvbatch("submit", job, "--limit", "5", "--json")
+    assert (other.json["job"], other.json["new"]) == (first.json["job"], False)
+    assert f"{first.json['job']}, asked for with other options: stop it to use these" in other.err
     log = dashboard.folder / "stopped" / "_cvbatch" / "log"
     wait_for(lambda: len(list(log.glob("*.json"))) > 2)
     stopped = dashboard.cvbatch("stop", "stopped")
     assert stopped.code == 0
     assert f"{first.json['job']} on {dashboard.url}: stopped; what is written is committed" in stopped.err
+    assert (
+        "what is written is committed. Go on with: cvbatch submit, as before"
+        in dashboard.cvbatch("logs", "stopped").err
+    )
     assert not (dashboard.folder / "stopped" / "_SUCCESS").exists()
     assert dashboard.cvbatch("logs", "stopped", "--follow").code == 1, "it did not finish"
     last = dashboard.cvbatch("submit", job, "--follow", "--json")

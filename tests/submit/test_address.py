@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -38,7 +40,19 @@ def test_whoever_is_on_the_network_needs_a_token_or_consent(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "auto", "http://", "ftp://host", "", "http:///jobs"]
+    "given",
+    [
+        "127.0.0.1:8265",
+        "ray://127.0.0.1:10001",
+        "auto",
+        "http://",
+        "ftp://host",
+        "",
+        "http:///jobs",
+        "http://[::1",
+        "http://host:port",
+        "http://host:99999",
+    ],
 )
 def test_what_is_no_dashboard(given: str) -> None:
     with pytest.raises(UsageError, match=r"expected the dashboard of a cluster, such as http://127\.0\.0\.1:8265"):
@@ -84,3 +98,22 @@ def test_a_token_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     gone = str(tmp_path / "gone")
     with pytest.raises(UsageError, match=re.escape(f"RAY_AUTH_TOKEN_PATH={gone}: cannot be read: No such file")):
         find_token({"RAY_AUTH_TOKEN_PATH": gone})
+
+
+def test_a_token_file_that_cannot_be_closed_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret")
+    file.chmod(0o644)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "chmod", read_only)
+    assert find_token({"RAY_AUTH_TOKEN_PATH": str(file)}) == "secret"
+
+
+def test_a_file_that_is_no_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\x89PNG\xff")
+    with pytest.raises(UsageError, match=re.escape(f"{file}: expected a token")):
+        find_token({"RAY_AUTH_TOKEN_PATH": str(file)})

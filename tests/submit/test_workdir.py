@@ -108,6 +108,31 @@ def test_own_modules_come_with_what_they_import_from_beside_them(tmp_path: Path,
     assert not (folder / "secrets.txt").exists()
 
 
+def test_images_and_what_is_hidden_stay_here_even_in_an_own_package(tmp_path: Path, modules: Path) -> None:
+    for name in ("mine/__init__.py", "mine/names.txt", "mine/.env", "mine/.git/config", "mine/a/b.JPG", "photos/c.png"):
+        (modules / name).parent.mkdir(parents=True, exist_ok=True)
+        (modules / name).write_text("import photos\nimport photos.deep\n" if name.endswith(".py") else "x")
+    (modules / "mine" / "linked").symlink_to(modules / "photos")
+    folder = packed(job(OWN), tmp_path, modules)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {name for name in files if name.startswith(("mine", "photos"))} == {"mine/__init__.py", "mine/names.txt"}
+
+
+def test_links_in_a_circle(tmp_path: Path, modules: Path) -> None:
+    (modules / "mine").mkdir()
+    (modules / "mine" / "__init__.py").write_text("")
+    (modules / "mine" / "self").symlink_to(".")
+    with pytest.raises(ModelError, match="python:mine: cannot be copied: "):
+        packed(job(OWN), tmp_path, modules)
+
+
+@pytest.mark.parametrize("name", ["python:.mine:build", "python::build", "python:../mine:build"])
+def test_what_is_no_name_of_a_module_takes_nothing_along(tmp_path: Path, modules: Path, name: str) -> None:
+    (modules / "mine.py").write_text("")
+    with pytest.raises(ModelError, match="beside the job file"):
+        packed(job({**OWN, "model": name}), tmp_path, modules)
+
+
 def test_own_modules_that_are_not_there(tmp_path: Path, modules: Path) -> None:
     with pytest.raises(ModelError, match=rf"python:mine: expected mine\.py or mine/ in {modules}, beside the job file"):
         packed(job(OWN), tmp_path, modules)
@@ -141,6 +166,16 @@ def test_it_says_what_the_cluster_lacks(tmp_path: Path, modules: Path) -> None:
     assert found.returncode == 2
     assert found.stderr.startswith("cvbatch: the cluster lacks nobody-has-this>=2, pillow>=99 (it has ")
     assert found.stderr.endswith("): expected the image of cluster/Dockerfile\n")
+
+
+def test_a_python_without_ray_is_told_so(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job(), tmp_path, modules)
+    found = subprocess.run(
+        [sys.executable, "-S", "start.py"], cwd=folder, env={}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith("cvbatch: the cluster lacks packaging, and so Ray: ")
+    assert found.stderr.count("\n") == 1
 
 
 def test_an_older_python_is_told_so(tmp_path: Path, modules: Path) -> None:

@@ -1,0 +1,100 @@
+"""Following a job whose log breaks off, over a connection that does; real clusters are asked in `tests/integration`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from cvbatch.config import Job
+from cvbatch.errors import RunError
+from cvbatch.submit import jobs
+from cvbatch.submit.client import Client, JobInfo
+from cvbatch.submit.jobs import follow, name_of
+
+RUNNING = JobInfo("cvbatch-1", "RUNNING", "", None, {}, 0.0, None)
+OVER = replace(RUNNING, status="SUCCEEDED", exit_code=0)
+BROKEN = RunError("nobody answers")
+
+
+class Scripted:
+    """A cluster that answers as a test wants: what each connection to the log gives, and what the job is in between.
+
+    Args:
+        tails: What each connection gives.
+        answers: To each question for the job; the last one holds from then on.
+        log: All that the job says.
+    """
+
+    def __init__(self, tails: list[list[str]], answers: list[JobInfo | RunError], log: str) -> None:
+        self._tails, self._answers, self._log = tails, answers, log
+
+    def tail(self, _: str) -> Iterator[str]:
+        yield from self._tails.pop(0) if self._tails else []
+
+    def job(self, _: str) -> JobInfo:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, RunError):
+            raise answer
+        return answer
+
+    def log(self, _: str) -> str:
+        return self._log
+
+
+def at(uri: str = "s3://box/out", **more: Any) -> str:
+    source, models = {"uri": "s3://box/in"}, [{"model": "resnet50"}]
+    return name_of(Job.model_validate({"source": source, "models": models, "output": {"uri": uri, **more}}))
+
+
+def test_a_job_has_its_own_name_at_each_output() -> None:
+    names = [at(), at("s3://box/other"), at(endpoint_url="http://one:9000"), at(endpoint_url="http://two:9000")]
+    assert len(set(names)) == 4
+    assert at() == names[0]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_POLL_SECONDS", "_SETTLE_SECONDS"):
+        monkeypatch.setattr(jobs, name, 0.0)
+
+
+def heard(*script: Any) -> list[str]:
+    lines = list[str]()
+    assert follow(cast(Client, Scripted(*script)), RUNNING, lines.append) == OVER
+    return lines
+
+
+@pytest.mark.parametrize(
+    "tails",
+    [
+        [["one\n", "two\nthr", "ee\n"]],
+        [["one\ntw"], ["one\n", "two\n"]],
+        [["one\n"], [], ["one\ntwo\nthree\n"]],
+        [],
+    ],
+    ids=["whole", "broken in a line", "broken twice", "nothing can be tailed"],
+)
+@pytest.mark.parametrize("end", ["", "\n"], ids=["no end", "an end"])
+def test_each_line_is_heard_once_whatever_breaks(tails: list[list[str]], end: str) -> None:
+    answers = [RUNNING] * (len(tails) - 1) + [OVER]
+    assert heard([*tails], answers, f"one\ntwo\nthree{end}") == ["one", "two", "three"]
+
+
+def test_what_else_ends_lines_does_not_make_some_be_heard_twice() -> None:
+    log = "a\x0cb\x85c\u2028d\ne\n"
+    assert heard([[log]], [OVER], log) == ["a\x0cb\x85c\u2028d", "e"]
+
+
+def test_a_job_is_heard_before_it_is_over_where_its_log_cannot_be_tailed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_BROKEN_SECONDS", 0.0)
+    scripted, lines = cast(Client, Scripted([], [RUNNING, BROKEN], "one\ntwo")), list[str]()
+    with pytest.raises(RunError, match="nobody answers"):
+        follow(scripted, RUNNING, lines.append)
+    assert lines == ["one"]
+
+
+def test_a_cluster_that_cannot_be_asked_for_a_moment_is_asked_again() -> None:
+    assert heard([["one\n"]], [BROKEN, BROKEN, OVER], "one\n") == ["one"]
