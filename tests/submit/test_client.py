@@ -52,9 +52,8 @@ def silent() -> Iterator[str]:
     loop.close()
 
 
-@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray's own
-@pytest.mark.filterwarnings("ignore:Exception ignored in")  # Ray does not close the connection
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated", "ignore:Unclosed connection")  # Ray's own
 def test_a_connection_that_has_become_silent_is_given_up(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_QUIET_SECONDS", 0.5)
     assert list(Client(Address(silent)).tail("cvbatch-1")) == ["one\n"]
-    gc.collect()  # or it is said of another test
+    gc.collect()  # what Ray leaves behind shall not trouble the tests that follow
