@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ class Machine:
         """Run a command to its end."""
         subprocess.run(self.inside(*command), env=environment(), check=True)
 
-    def daemon(self, out: Path, *command: str, more: dict[str, str] | None = None) -> None:
+    def daemon(self, out: Path, *command: str, given: Mapping[str, str] | None = None) -> None:
         """Start a program that runs until the machine stops; it writes to a file."""
         with out.open("wb") as file:
             running = subprocess.Popen(
@@ -76,7 +76,7 @@ class Machine:
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
-                env={**environment(), **(more or {})},
+                env=given or environment(),
             )
         self.daemons.append(running)
 
@@ -96,17 +96,17 @@ class Network:
     Args:
         local: A folder that is another one on each machine; all else is the same on all.
         switch: The machine with the bridge.
-        machines: The others, by their names.
+        machines: All others that were ever there.
     """
 
     local: Path
     switch: Machine
-    machines: dict[str, Machine] = field(default_factory=dict)
+    machines: list[Machine] = field(default_factory=list)
 
-    def add(self, name: str, number: int) -> Machine:
-        """Switch a machine on; the number is the last part of its address."""
-        machine = _machine(name, f"10.231.7.{number}")
-        self.machines[name] = machine
+    def add(self, name: str, number: int | None = None) -> Machine:
+        """Switch a machine on; the number is the last part of its address, a new one where nothing is said."""
+        machine = _machine(name, f"10.231.7.{number or len(self.machines) + 1}")
+        self.machines.append(machine)
         self._ip("link", "add", _port(machine), "type", "veth", "peer", "name", "eth0", "netns", str(machine.pid))
         self._ip("link", "set", _port(machine), "master", "br0", "up")
         machine.call("mount", "-t", "tmpfs", "tmpfs", str(self.local))
@@ -122,6 +122,11 @@ class Network:
     def heal(self, machine: Machine) -> None:
         """Let everything through again."""
         self._ip("link", "set", _port(machine), "up")
+
+    def stop(self) -> None:
+        """Switch all machines off but the one with the bridge."""
+        for machine in self.machines:
+            machine.stop()
 
     def _ip(self, *command: str) -> None:
         # not with the machine's own view of processes: `netns` names one by the number that we know
@@ -139,7 +144,7 @@ def running_network(folder: Path) -> Iterator[Network]:
         switch = _machine("switch", BRIDGE)
         running.callback(switch.stop)
         network = Network(local, switch)
-        running.callback(lambda: [machine.stop() for machine in network.machines.values()])
+        running.callback(network.stop)
         switch.call("ip", "link", "add", "br0", "type", "bridge")
         switch.call("ip", "addr", "add", f"{BRIDGE}/24", "dev", "br0")
         switch.call("ip", "link", "set", "br0", "up")

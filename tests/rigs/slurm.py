@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -65,16 +65,13 @@ class Slurm:
 
     folder: Path
     network: Network
+    nodes: dict[str, Machine] = field(default_factory=dict)
+    """Where jobs run."""
 
     @property
     def local(self) -> Path:
         """A folder that is another one on each machine."""
         return self.network.local
-
-    @property
-    def nodes(self) -> dict[str, Machine]:
-        """Where jobs run."""
-        return self.network.machines
 
     def command(self, *command: str, cwd: Path | None = None, more: dict[str, str] | None = None) -> str:
         """Run a client of Slurm on the control machine; what it wrote."""
@@ -100,8 +97,8 @@ class Slurm:
 
     def start_node(self, name: str) -> None:
         """Switch a machine on."""
-        machine = self.network.add(name, NODES.index(name) + 1)
-        _start(machine, self.folder, "slurmd", "-D", "-N", name, "-f", str(self.folder / "slurm.conf"))
+        self.nodes[name] = self.network.add(name, NODES.index(name) + 1)
+        _start(self.nodes[name], self.folder, "slurmd", "-D", "-N", name, "-f", str(self.folder / "slurm.conf"))
 
 
 @contextlib.contextmanager

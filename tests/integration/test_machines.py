@@ -1,0 +1,81 @@
+"""A cluster of several machines, each with an address of its own: what is lost, late, pinned or not to be reached."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Answer
+from tests.integration.trials import Trial
+from tests.rigs.clusters import RayCluster, running_cluster
+from tests.rigs.machines import why_not
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    """A head without machines that work; those that a test adds stay for the next one."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    # a short path: Ray's sockets lie below it
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, running_cluster(Path(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def pair(cluster: RayCluster) -> RayCluster:
+    """The cluster with two machines that work."""
+    for name in {"one", "two"} - set(cluster.workers):
+        cluster.add(name)
+    cluster.wait_for_nodes()
+    return cluster
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return Trial(tmp_path, None)
+
+
+def submit(cluster: RayCluster, trial: Trial, *arguments: str) -> Answer:
+    """Hand a job to the cluster and follow it to its end."""
+    return cluster.cvbatch(
+        "submit", "job.yaml", "--address", cluster.url, "--follow", "--json", *arguments, cwd=trial.folder
+    )
+
+
+def record(trial: Trial) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(trial.output, "_cvbatch", "run.json").read_text())
+    return content
+
+
+def hosts(trial: Trial) -> set[str]:
+    """The machines that predicted."""
+    return {worker["host"] for worker in record(trial)["workers"]}
+
+
+def test_a_job_runs_across_machines(pair: RayCluster, trial: Trial) -> None:
+    trial.photos(120)
+    trial.job(compute={"unit_rows": 4}, seconds=0.05)
+    answer = submit(pair, trial, "--shared-filesystem")
+    assert answer.code == 0, answer.err
+    nodes = {node["address"]: node["host"] for node in record(trial)["cluster"]["nodes"]}
+    assert nodes == {machine.address: machine.name for machine in (pair.head, *pair.workers.values())}
+    assert hosts(trial) == {"one", "two"}
+    assert (trial.proven(120)["status"] == "ok").all()
+
+
+def test_paths_that_not_all_machines_may_see_are_refused(pair: RayCluster, trial: Trial) -> None:
+    trial.photos(1)
+    trial.job()
+    refused = (
+        submit(pair, trial),
+        pair.cvbatch("run", "job.yaml", "--json", cwd=trial.folder, RAY_ADDRESS=pair.address),
+    )
+    for answer in refused:
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1), answer.err
+        assert "3 machines: use a bucket, or say --shared-filesystem" in answer.err
+    assert not Path(trial.output, "data").exists()
