@@ -16,7 +16,7 @@ import pyarrow as pa
 from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Startup
 from cvbatch.compute.decode_stage import error_columns
-from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
+from cvbatch.compute.nodes import Changes, Cluster, Node, check_reach, with_workers
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
@@ -57,7 +57,7 @@ class Engine:
         self._started = time.monotonic()
         self._deadline: float | None = None
         self._compute = ComputeConfig()
-        self._growth: Growth | None = None
+        self._changes: Changes | None = None
         self.cluster: Cluster | None = None
         self.pools: Pools | None = None
         self.certificate: Certificate | None = None
@@ -112,7 +112,11 @@ class Engine:
         """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster, self._compute = with_workers(self._startup.ready(), job.compute), job.compute
+        waits = job.compute.wait_for_nodes is not None
+        self.cluster = with_workers(
+            self._startup.ready(), job.compute, gpu=waits and job.compute.device == "cuda", everywhere=waits
+        )
+        self._compute = job.compute
         check_reach(self.cluster, job)
         if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
             self._deadline = self._started + allowed
@@ -121,7 +125,6 @@ class Engine:
         if is_object_uri(job.source.uri):
             check_access(sample(_TRIED), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
-        self._growth = Growth(self.cluster)
         self._asked, self._rows = asked, rows
         self._share_out()
         fields = [column for model in models for column in model.fields()]
@@ -129,18 +132,23 @@ class Engine:
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
 
     def resize(self) -> bool:
-        """Share the cluster out anew if it has grown; whether it has."""
-        assert self._growth is not None, "prepare comes first"
-        if not self._growth.worth_it:
+        """Share the cluster out anew if it has changed; whether it has.
+
+        Raises:
+            HaltError: If there is no node left that could work, and none came.
+        """
+        assert self._changes is not None, "prepare comes first"
+        assert self.pools is not None, "prepare comes first"
+        if not self._changes.worth_it:
             return False
-        self.cluster = self._growth.latest
-        self._growth = Growth(self.cluster)
+        on_gpu = self.pools.device == "cuda"
+        self.cluster = with_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True)
         self._share_out()
         return True
 
     def nodes(self) -> tuple[Node, ...]:
         """The nodes as they were last seen."""
-        return self._growth.latest.nodes if self._growth is not None else ()
+        return self._changes.latest.nodes if self._changes is not None else ()
 
     def _share_out(self) -> None:
         assert self.cluster is not None, "it is connected"
@@ -156,6 +164,7 @@ class Engine:
             threads=pools.threads,
         )
         self.pools, self.unit_rows = pools, pools.unit_rows
+        self._changes = Changes(self.cluster, self._compute)
 
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
         """Decode, predict and write some units; yields files once they are written.
@@ -184,10 +193,16 @@ class Engine:
         try:
             with complaints.heard():
                 predicted = predicted_blocks(
-                    self._output, units, self._options, self.pools, tolerated=tolerated, stalled_after=stalled_after
+                    self._output,
+                    units,
+                    self._options,
+                    self.pools,
+                    tolerated=tolerated,
+                    stalled_after=stalled_after,
+                    over=self._ends_early,
                 )
                 writers = Writers(WriteJob(self._output, epoch, self._schema))
-                for written in written_files(predicted, writers, early=self._first, over=self._ends_early):
+                for written in written_files(predicted, writers, early=self._first):
                     self._first = False
                     yield written
         except ExecutionTimeoutError:
@@ -238,7 +253,8 @@ class Engine:
         return copy_rows(WriteJob(self._output, epoch, self._schema), files, without)
 
     def _ends_early(self) -> bool:
-        return self.time_is_up or (self._growth is not None and self._growth.worth_it)
+        time_is_up = self.time_is_up and not self._first  # a start that gets nowhere would do so again
+        return time_is_up or (self._changes is not None and self._changes.worth_it)
 
     @property
     def time_is_up(self) -> bool:

@@ -27,6 +27,8 @@ _GFLOPS_PER_THREAD: Final = 30.0
 """What one core does of a network's nominal work in a second; rough, it only sizes units."""
 _GFLOPS_PER_GPU: Final = 8000.0
 _UNKNOWN_GFLOPS: Final = 2.0
+_PARTS: Final = 10_000
+"""Of a CPU, as Ray counts them."""
 _STORE_SHARE: Final = 0.5
 """Of the object store, for pixels that are decoded or queued."""
 _QUEUED_SECONDS: Final = 0.25
@@ -91,7 +93,7 @@ def size_pools(
     actors, cpus, threads = _actors_on_gpus(predicting) if on_gpu else _actors_on_cpus(predicting)
     if compute.num_actors != "auto":
         threads = max(1, threads * actors // compute.num_actors)
-        cpus = cpus if on_gpu else max(1.0, cpus * actors // compute.num_actors)
+        cpus = cpus if on_gpu else _whole(cpus * actors / compute.num_actors)
         actors = compute.num_actors
     if cluster.local:
         threads = min(threads, local_cores())
@@ -165,6 +167,11 @@ def _actors_on_cpus(nodes: Sequence[Node]) -> tuple[int, float, int]:
     each = smallest / max(1, math.ceil(smallest / _CPUS_PER_ACTOR))
     actors = max(1, sum(int(cpus / each) for cpus in worth_it))
     return actors, max(1.0, sum(worth_it) / 2 // actors), max(1, int(each))
+
+
+def _whole(cpus: float) -> float:
+    """Whole CPUs; a part of one where there are so few that whole ones would leave decoding none."""
+    return math.floor(cpus) if cpus >= 1 else math.floor(cpus * _PARTS) / _PARTS
 
 
 def allowed_seconds(compute: ComputeConfig, nodes: int) -> float | None:

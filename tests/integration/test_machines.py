@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,13 @@ from tests.conftest import Answer
 from tests.integration.trials import Trial
 from tests.rigs.clusters import RayCluster, running_cluster
 from tests.rigs.machines import why_not
+
+DRIVER = """
+from cvbatch.compute import nodes
+nodes.LOOK_SECONDS, nodes.SETTLED_SECONDS = 0.5, 3.0
+from cvbatch.__main__ import run
+run()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +54,12 @@ def submit(cluster: RayCluster, trial: Trial, *arguments: str) -> Answer:
     return cluster.cvbatch(
         "submit", "job.yaml", "--address", cluster.url, "--follow", "--json", *arguments, cwd=trial.folder
     )
+
+
+def begin(cluster: RayCluster, trial: Trial) -> subprocess.Popen[str]:
+    """Start a job with a driver that attaches to the cluster, and soon notices who comes and goes."""
+    command = (sys.executable, "-c", DRIVER, "run", "job.yaml", "--json")
+    return cluster.begin(*command, cwd=trial.folder, RAY_ADDRESS=cluster.address)
 
 
 def record(trial: Trial) -> dict[str, Any]:
@@ -79,3 +94,15 @@ def test_paths_that_not_all_machines_may_see_are_refused(pair: RayCluster, trial
         assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1), answer.err
         assert "3 machines: use a bucket, or say --shared-filesystem" in answer.err
     assert not Path(trial.output, "data").exists()
+
+
+def test_a_machine_that_is_cut_off_costs_no_row(pair: RayCluster, trial: Trial) -> None:
+    trial.photos(400)
+    trial.job(compute={"unit_rows": 4, "stalled_after": "60s", "shared_filesystem": True}, seconds=0.05)
+    started = begin(pair, trial)
+    trial.wait_for_commits(2)
+    pair.cut_off("two")
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == 0, err
+    assert hosts(trial) == {"one", "two"}
+    assert (trial.proven(400)["status"] == "ok").all()
