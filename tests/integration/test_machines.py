@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Answer
 from tests.integration.trials import Trial
 from tests.rigs.clusters import RayCluster, running_cluster
-from tests.rigs.machines import why_not
+from tests.rigs.machines import wait_until, why_not
 
 DRIVER = """
 from cvbatch.compute import nodes
@@ -37,9 +37,11 @@ def cluster() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def pair(cluster: RayCluster) -> RayCluster:
-    """The cluster with two machines that work."""
-    for name in {"one", "two"} - set(cluster.workers):
-        cluster.add(name)
+    """The cluster with two machines that work, each of which can be told from the other."""
+    if "one" not in cluster.workers:
+        cluster.add("one", labels={"part": "models"})
+    if "two" not in cluster.workers:
+        cluster.add("two", resources={"decoder": 1})
     cluster.wait_for_nodes()
     return cluster
 
@@ -60,6 +62,12 @@ def begin(cluster: RayCluster, trial: Trial) -> subprocess.Popen[str]:
     """Start a job with a driver that attaches to the cluster, and soon notices who comes and goes."""
     command = (sys.executable, "-c", DRIVER, "run", "job.yaml", "--json")
     return cluster.begin(*command, cwd=trial.folder, RAY_ADDRESS=cluster.address)
+
+
+def end(started: subprocess.Popen[str]) -> None:
+    """Wait for the end of a start, which must be a good one."""
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == 0, err
 
 
 def record(trial: Trial) -> dict[str, Any]:
@@ -96,13 +104,73 @@ def test_paths_that_not_all_machines_may_see_are_refused(pair: RayCluster, trial
     assert not Path(trial.output, "data").exists()
 
 
-def test_a_machine_that_is_cut_off_costs_no_row(pair: RayCluster, trial: Trial) -> None:
+@pytest.mark.parametrize("lost", ["cut off", pytest.param("killed", marks=pytest.mark.slow)])
+def test_a_machine_that_is_lost_costs_no_row(pair: RayCluster, trial: Trial, lost: str) -> None:
+    """What is left has two processes that predict, and no CPU for decoding, until it is shared out anew."""
+    hurry = trial.folder / "hurry"
     trial.photos(400)
-    trial.job(compute={"unit_rows": 4, "stalled_after": "60s", "shared_filesystem": True}, seconds=0.05)
+    trial.job(compute={"unit_rows": 4, "shared_filesystem": True}, seconds=0.05, hurry=str(hurry))
     started = begin(pair, trial)
     trial.wait_for_commits(2)
-    pair.cut_off("two")
-    _, err = started.communicate(timeout=300)
-    assert started.returncode == 0, err
-    assert hosts(trial) == {"one", "two"}
+    if lost == "killed":
+        pair.kill("two")
+        pair.wait_for_nodes()
+    else:
+        machine = pair.cut_off("two")
+        pair.wait_for_nodes()
+        pair.network.heal(machine)  # what still runs there must not harm
+    hurry.touch()
+    end(started)
+    assert record(trial)["pools"]["num_actors"] == 1, "it was shared out anew"
     assert (trial.proven(400)["status"] == "ok").all()
+
+
+def test_stages_run_where_they_are_pinned_to(pair: RayCluster, trial: Trial) -> None:
+    """The images are on the head, which plans, and on the machine that decodes."""
+    trial.photos(24)
+    images = pair.network.local / "images"
+    for machine in (pair.head, pair.workers["two"]):
+        machine.call("cp", "-rT", str(trial.folder / "photos"), str(images))
+    stages = {"decode": {"resources": {"decoder": 0.01}}, "predict": {"labels": {"part": "models"}}}
+    trial.job(source=str(images), compute={"unit_rows": 4, "shared_filesystem": True, **stages})
+    end(begin(pair, trial))
+    assert (trial.proven(24)["status"] == "ok").all()
+    assert hosts(trial) == {"one"}
+
+
+def test_a_run_waits_for_the_first_machine_that_works(cluster: RayCluster, trial: Trial) -> None:
+    for name in list(cluster.workers):
+        cluster.kill(name)
+    cluster.wait_for_nodes()
+    trial.photos(8)
+    trial.job(compute={"shared_filesystem": True})
+    started = begin(cluster, trial)
+    cluster.wait_for_driver()
+    assert not Path(trial.output, "data").exists()
+    cluster.add("one", labels={"part": "models"})
+    end(started)
+    assert (trial.proven(8)["status"] == "ok").all()
+    assert hosts(trial) == {"one"}
+
+
+@pytest.mark.slow
+def test_a_machine_that_joins_gets_work_and_is_seen(pair: RayCluster, trial: Trial) -> None:
+    hurry = trial.folder / "hurry"
+    trial.photos(2_000)
+    trial.job(compute={"unit_rows": 4, "shared_filesystem": True}, seconds=0.1, hurry=str(hurry))
+    started = begin(pair, trial)
+    trial.wait_for_commits(2)
+    pair.add("three")
+
+    def predicts() -> bool:
+        answer = pair.cvbatch("status", trial.output, "--json", cwd=trial.folder)
+        return any(node["host"] == "three" and node["predicting"] for node in answer.json["nodes"])
+
+    try:
+        wait_until(predicts, "the new machine predicts", 120)
+        hurry.touch()
+        end(started)
+    finally:
+        pair.kill("three")
+    assert hosts(trial) == {"one", "two", "three"}
+    assert (trial.proven(2_000)["status"] == "ok").all()

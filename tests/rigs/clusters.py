@@ -24,19 +24,29 @@ _NOTICED: Final = {
     "RAY_health_check_failure_threshold": "3",
 }
 """A machine that does not answer is given up after some 6 s instead of a minute."""
-_WAIT: Final = """
+_ASK: Final = """
 import sys, time
+import requests
 from cvbatch.errors import UsageError
 from cvbatch.submit.address import Address
 from cvbatch.submit.probe import probe
 
-url, expected = sys.argv[1], set(sys.argv[2:])
+address, expected = Address.of(sys.argv[1]), set(sys.argv[2:])
+"""
+_WAIT_FOR_NODES: Final = f"""{_ASK}
 while True:
     try:
-        if {node["node_ip"] for node in probe(Address.of(url)).nodes} == expected:
+        if {{node["node_ip"] for node in probe(address).nodes}} == expected:
             break
     except UsageError:  # it does not answer yet
         pass
+    time.sleep(0.3)
+"""
+_WAIT_FOR_DRIVER: Final = f"""{_ASK}
+while True:
+    jobs = requests.get(f"{{address.url}}/api/jobs/", headers=address.headers, timeout=10).json()
+    if "RUNNING" in (job["status"] for job in jobs):
+        break
     time.sleep(0.3)
 """
 _PATIENCE: Final = 120.0
@@ -84,7 +94,9 @@ class RayCluster:
         out, err = started.communicate(timeout=timeout)
         return Answer(started.returncode, out, err)
 
-    def add(self, name: str, *, cpus: int = 2, resources: Mapping[str, float] = {}, **labels: str) -> Machine:
+    def add(
+        self, name: str, *, cpus: int = 2, resources: Mapping[str, float] = {}, labels: Mapping[str, str] = {}
+    ) -> Machine:
         """Switch a machine on and let it join; it is there a few seconds later."""
         machine = self.network.add(name)
         about = [f"--num-cpus={cpus}", f"--resources={json.dumps(dict(resources))}"]
@@ -109,9 +121,19 @@ class RayCluster:
         Raises:
             subprocess.TimeoutExpired: If that takes too long.
         """
-        expected = [machine.address for machine in (self.head, *self.workers.values())]
-        waiting = self.head.inside(sys.executable, "-c", _WAIT, self.url, *expected)
-        subprocess.run(waiting, env=self.environment, check=True, timeout=_PATIENCE)
+        self._ask(_WAIT_FOR_NODES, *(machine.address for machine in (self.head, *self.workers.values())))
+
+    def wait_for_driver(self) -> None:
+        """Wait until a driver is attached.
+
+        Raises:
+            subprocess.TimeoutExpired: If none comes.
+        """
+        self._ask(_WAIT_FOR_DRIVER)
+
+    def _ask(self, script: str, *arguments: str) -> None:
+        asking = self.head.inside(sys.executable, "-c", script, self.url, *arguments)
+        subprocess.run(asking, env=self.environment, check=True, timeout=_PATIENCE)
 
 
 @contextlib.contextmanager
