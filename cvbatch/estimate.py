@@ -44,7 +44,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     if not images:
         raise SourceError(f"{job.source.uri} holds no images")
     with Engine(job.output.place, pythonpath) as engine:
-        models = engine.probe(models)
+        models = engine.probe(models, job.compute)
         cluster = engine.connect()
         certificate = certified(Asked.of(job, models), cluster, partial(spread, rows), rows=images, always=True)
     pools = size_pools(cluster, job.compute, models, images, certificate)

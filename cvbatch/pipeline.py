@@ -77,7 +77,7 @@ def run(
             return log.state
         check_reopening(store, replaces=refresh, manifest_only=manifest_only)
     with Engine(job.output.place, pythonpath) as engine:
-        models = engine.probe(models)
+        models = engine.probe(models, job.compute)
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
         log = Log(store, plan.rows)
@@ -133,7 +133,7 @@ def retry(
         return log.state
     check_reopening(store, replaces=True, manifest_only=manifest_only)
     with Engine(place, plan.pythonpath) as engine:
-        models = engine.probe(models)
+        models = engine.probe(models, job.compute)
         check_models(store, plan, models)
         engine.prepare(models, plan, log.state, job, rows=len(failed))
         # that many of these rows are errors is no news

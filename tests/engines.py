@@ -74,7 +74,7 @@ class FakeEngine(Engine):
         """Every row that was asked for, as often as it was."""
         return [row for call in self.calls for row in call.rows]
 
-    def probe(self, models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def probe(self, models: Sequence[ModelSpec], *_: Any) -> tuple[ModelSpec, ...]:
         return tuple(spec() if needs_probe(model) else model for model in models)
 
     def prepare(self, models: Sequence[ModelSpec], *_: Any, **__: Any) -> None:

@@ -71,15 +71,20 @@ class Engine:
     ) -> None:
         self._startup.stop()
 
-    def probe(self, models: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """Load the models that only loading can describe, in a worker, and fill in what they say.
+
+        Args:
+            models: Of the job.
+            compute: How long to wait for a node that can do it.
 
         Raises:
             ModelError: If one cannot be loaded or does not fit its categories.
+            HaltError: If no node came that could work.
         """
         if not any(map(needs_probe, models)):
             return tuple(models)
-        self._startup.ready()
+        with_workers(self._startup.ready(), compute, gpu=False, everywhere=False)
         from ray.exceptions import RayError
 
         from cvbatch.compute.remote import probe_models

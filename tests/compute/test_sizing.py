@@ -69,6 +69,7 @@ def test_what_is_asked_for_is_taken() -> None:
     shared = pools(cpus=16, unit_rows=7, num_actors=3, batch_size=5)
     assert (shared.unit_rows, shared.num_actors, shared.batch_size) == (7, 3, 5)
     assert shared.num_actors * shared.actor_cpus <= 16
+    assert pools(cpus=2, num_actors=3).actor_cpus * 3 <= 1, "whole CPUs would leave decoding none"
     assert pools().batch_size is None
 
 
