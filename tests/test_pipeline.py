@@ -264,7 +264,7 @@ def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkey
 @pytest.mark.parametrize("command", ["run", "retry"])
 def test_other_weights_are_refused_before_anything_is_touched(output: Output, command: str) -> None:
     failed_run(output, 3)
-    output.next["probe"] = lambda models: [spec(weights_sha256="other")]
+    output.next["probe"] = lambda models, _: [spec(weights_sha256="other")]
     start = {
         "run": lambda: run(output.job(), Seen(), refresh=True),
         "retry": lambda: retry(output.store.root, "all", Seen()),
@@ -283,7 +283,7 @@ def test_another_job_is_refused_before_anything_is_started(output: Output) -> No
 
 
 def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    def probe(models: Any) -> list[Any]:
+    def probe(models: Any, _: Any) -> list[Any]:
         """Meanwhile another start plans the same, and opens the log."""
         asked = output.job()
         make_plan(output.store, asked, [spec()], open_source(asked.source))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,10 +16,11 @@ from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Startup
 from cvbatch.compute.decode_stage import error_columns
 from cvbatch.compute.files import WeightFiles
-from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
+from cvbatch.compute.limits import Limits
+from cvbatch.compute.nodes import Changes, Cluster, Node, with_workers, within_reach
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
-from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
+from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
 from cvbatch.config import Job
 from cvbatch.errors import RowError, RunError
@@ -55,10 +55,10 @@ class Engine:
         self._output = output
         self._startup = Startup(pythonpath)
         self._first = True
-        self._started = time.monotonic()
-        self._deadline: float | None = None
+        self._limits = Limits()
+        self._ended_early = False
         self._compute = ComputeConfig()
-        self._growth: Growth | None = None
+        self._changes: Changes | None = None
         self.cluster: Cluster | None = None
         self.pools: Pools | None = None
         self.certificate: Certificate | None = None
@@ -74,6 +74,10 @@ class Engine:
 
     def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """Load the models that only loading can describe, in a worker, and fill in what they say.
+
+        Args:
+            models: Of the job.
+            compute: How long to wait for a node that can do it.
 
         Raises:
             ModelError: If one cannot be loaded or does not fit its categories.
@@ -99,7 +103,9 @@ class Engine:
         Raises:
             HaltError: If none came.
         """
-        return with_workers(self._startup.ready(), compute)
+        waits = compute.wait_for_nodes is not None
+        gpu = waits and compute.device == "cuda"
+        return with_workers(self._startup.ready(), compute, gpu=gpu, everywhere=waits)
 
     def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> None:
         """Wait for Ray, choose the setting and share the cluster out.
@@ -118,10 +124,10 @@ class Engine:
         """
         import cvbatch.compute.stages  # noqa: F401 - takes a second, in which Ray starts
 
-        self.cluster, self._compute = self.connect(job.compute), job.compute
-        check_reach(self.cluster, job)
-        if (allowed := allowed_seconds(job.compute, len(self.cluster.nodes))) is not None:
-            self._deadline = self._started + allowed
+        self.cluster = self.connect(job.compute)
+        job = within_reach(self.cluster, job)
+        self._compute = job.compute
+        self._limits.go_on(self._compute, len(self.cluster.nodes))
         asked = Asked.of(job, models, WeightFiles.of(models, self.cluster))
         store, parts = open_store(self._output), all_parts(plan, state)
         sample = partial(read_sample, store, parts)
@@ -129,7 +135,6 @@ class Engine:
             some = (parts[:1], parts) if len(parts) > 1 else (parts,)
             check_access((read_sample(store, each, _TRIED) for each in some), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
-        self._growth = Growth(self.cluster)
         self._asked, self._rows = asked, rows
         self._share_out()
         fields = [column for model in models for column in model.fields()]
@@ -137,18 +142,24 @@ class Engine:
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
 
     def resize(self) -> bool:
-        """Share the cluster out anew if it has grown; whether it has."""
-        assert self._growth is not None, "prepare comes first"
-        if not self._growth.worth_it:
+        """Share the cluster out anew if it has changed; whether it has.
+
+        Raises:
+            HaltError: If there is no node left that could work, and none came.
+        """
+        assert self._changes is not None, "prepare comes first"
+        assert self.pools is not None, "prepare comes first"
+        if not (self._ended_early or self._changes.worth_it):
             return False
-        self.cluster = self._growth.latest
-        self._growth = Growth(self.cluster)
+        self._ended_early, on_gpu = False, self.pools.device == "cuda"
+        self.cluster = with_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True)
+        self._limits.go_on(self._compute, len(self.cluster.nodes))
         self._share_out()
         return True
 
     def nodes(self) -> tuple[Node, ...]:
         """The nodes as they were last seen."""
-        return self._growth.latest.nodes if self._growth is not None else ()
+        return self._changes.latest.nodes if self._changes is not None else ()
 
     def _share_out(self) -> None:
         assert self.cluster is not None, "it is connected"
@@ -165,6 +176,7 @@ class Engine:
             files=asked.files,
         )
         self.pools, self.unit_rows = pools, pools.unit_rows
+        self._changes = Changes(self.cluster, self._compute)
 
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
         """Decode, predict and write some units; yields files once they are written.
@@ -193,10 +205,16 @@ class Engine:
         try:
             with complaints.heard():
                 predicted = predicted_blocks(
-                    self._output, units, self._options, self.pools, tolerated=tolerated, stalled_after=stalled_after
+                    self._output,
+                    units,
+                    self._options,
+                    self.pools,
+                    tolerated=tolerated,
+                    stalled_after=stalled_after,
+                    over=self._ends_early,
                 )
-                writers = Writers(WriteJob(self._output, epoch, self._schema))
-                for written in written_files(predicted, writers, early=self._first, over=self._ends_early):
+                writers = Writers(WriteJob(self._output, epoch, self._schema), self.pools)
+                for written in written_files(predicted, writers, early=self._first):
                     self._first = False
                     yield written
         except ExecutionTimeoutError:
@@ -247,12 +265,15 @@ class Engine:
         return copy_rows(WriteJob(self._output, epoch, self._schema), files, without)
 
     def _ends_early(self) -> bool:
-        return self.time_is_up or (self._growth is not None and self._growth.worth_it)
+        time_is_up = self.time_is_up and not self._first  # a start that gets nowhere would do so again
+        # kept, because a further change might make waiting the better choice again, and the wave has ended by then
+        self._ended_early = self._changes is not None and self._changes.worth_it
+        return time_is_up or self._ended_early
 
     @property
     def time_is_up(self) -> bool:
         """Whether this start has worked for as long, or cost as much, as it may."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._limits.reached
 
 
 def _let_go() -> None:

@@ -14,7 +14,14 @@ from cvbatch.sections import ComputeConfig, StageConfig
 _POLL_SECONDS: Final = 1.0
 _PATIENCE: Final = 600.0
 """Seconds to wait for a first node that can work, where nothing else is asked for."""
-_GROWN: Final = 1.25
+LOOK_SECONDS = 15.0
+"""Between two looks at which nodes there are."""
+SETTLED_SECONDS = 60.0
+"""For which nothing may have changed before a cluster is shared out anew: nodes seldom come or go alone."""
+_CHANGED: Final = 1.25
+_MACHINE: Final = "node:"
+"""Ray gives each machine a resource of this name with its address."""
+_A_LITTLE: Final = 0.001
 _NODE_RESOURCES: Final = ("memory", "object_store_memory")
 
 
@@ -62,6 +69,10 @@ class Cluster:
         """Machines, by their addresses."""
         return len({node.address for node in self.nodes})
 
+    def may(self, stage: StageConfig) -> bool:
+        """Whether a stage may run somewhere."""
+        return any(node.may(stage) and (node.cpus or node.gpus) for node in self.nodes)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for the run record."""
         return {**asdict(self), "cpus": self.cpus, "gpus": self.gpus}
@@ -79,12 +90,14 @@ def look(*, local: bool) -> Cluster:
     )
 
 
-def with_workers(cluster: Cluster, compute: ComputeConfig) -> Cluster:
+def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywhere: bool) -> Cluster:
     """Wait until there is a node that can work: an autoscaler begins with none, and is told here what is wanted.
 
     Args:
         cluster: As it is.
-        compute: `wait_for_nodes` says for how long, and that a GPU is worth it.
+        compute: `wait_for_nodes` says for how long.
+        gpu: Whether a GPU is waited for, too.
+        everywhere: Whether each stage must have a node where it may run.
 
     Returns:
         The cluster as it is then.
@@ -92,10 +105,10 @@ def with_workers(cluster: Cluster, compute: ComputeConfig) -> Cluster:
     Raises:
         HaltError: If none came in time.
     """
-    wants_gpu = compute.device == "cuda" and compute.wait_for_nodes is not None
+    stages = (compute.decode, compute.predict) if everywhere else ()
 
     def ready(now: Cluster) -> bool:
-        return now.cpus > 0 and (now.gpus > 0 or not wants_gpu)
+        return now.cpus > 0 and (now.gpus > 0 or not gpu) and all(map(now.may, stages))
 
     if cluster.local or ready(cluster):
         return cluster
@@ -104,11 +117,11 @@ def with_workers(cluster: Cluster, compute: ComputeConfig) -> Cluster:
     patience = compute.wait_for_nodes or _PATIENCE
     deadline = time.monotonic() + patience
     count = 1 if compute.num_actors == "auto" else compute.num_actors
-    request_resources(bundles=[{"GPU": 1} if wants_gpu else {"CPU": 1}] * count)
+    request_resources(bundles=[{"GPU": 1} if gpu else {"CPU": 1}] * count)
     try:
         while not ready(cluster := look(local=False)):
             if time.monotonic() > deadline:
-                missing = "GPU" if wants_gpu and cluster.cpus else "CPU for us"
+                missing = "GPU" if gpu and cluster.cpus and not cluster.gpus else "CPU for us"
                 raise HaltError(
                     f"the cluster has {len(cluster.nodes)} node(s) and no {missing}, and none has come in "
                     f"{patience:.0f} s; look at its autoscaler, or raise compute.wait_for_nodes"
@@ -119,48 +132,75 @@ def with_workers(cluster: Cluster, compute: ComputeConfig) -> Cluster:
     return cluster
 
 
-class Growth:
-    """Watches whether a cluster has become so much larger that sharing it out anew is worth a pause.
+class Changes:
+    """Watches whether a cluster has become so much larger or smaller that sharing it out anew is worth a pause.
 
     Args:
         cluster: As it was shared out.
-        every: Seconds between two looks.
-        settled: Seconds for which nothing may have changed: nodes seldom come alone.
+        compute: Which of its nodes each stage may use.
     """
 
-    def __init__(self, cluster: Cluster, *, every: float = 15.0, settled: float = 60.0) -> None:
+    def __init__(self, cluster: Cluster, compute: ComputeConfig) -> None:
         self.latest = cluster
-        self._sized = cluster
-        self._every, self._settled = every, settled
+        self._sized, self._compute = cluster, compute
         self._looked = self._changed = time.monotonic()
 
     @property
     def worth_it(self) -> bool:
-        """Whether there is a quarter more of GPUs or CPUs than before, and has been for a while."""
+        """Whether there is a quarter more than before, or a fifth less, and has been for a while.
+
+        What is lost starves the stages: processes that hold models start again on the nodes that are left, and take
+        the CPUs that decoding had there.
+        """
         now = time.monotonic()
-        if not self._sized.local and now - self._looked >= self._every:
+        if not self._sized.local and now - self._looked >= LOOK_SECONDS:
             self._looked = now
             latest = look(local=False)
             if latest != self.latest:
                 self.latest, self._changed = latest, now
-        grown = self.latest.gpus >= _GROWN * self._sized.gpus > 0 or (
-            self.latest.gpus >= self._sized.gpus and self.latest.cpus >= _GROWN * self._sized.cpus
-        )
-        return grown and now - self._changed >= self._settled
+        return now - self._changed >= SETTLED_SECONDS and (self._grown() or self._shrunk())
+
+    def _grown(self) -> bool:
+        latest, before = self.latest, self._sized
+        (_, *cpus), (_, *cpus_before) = self._shares(latest), self._shares(before)
+        more = any(there >= _CHANGED * then for there, then in zip(cpus, cpus_before, strict=True))
+        return latest.gpus >= _CHANGED * before.gpus > 0 or (latest.gpus >= before.gpus and more)
+
+    def _shrunk(self) -> bool:
+        latest, before = self._shares(self.latest), self._shares(self._sized)
+        return any(there > 0 and left * _CHANGED <= there for left, there in zip(latest, before, strict=True))
+
+    def _shares(self, cluster: Cluster) -> tuple[float, ...]:
+        """What would hurt if it were gone."""
+        stages = (self._compute.decode, self._compute.predict)
+        return cluster.gpus, *(sum(node.cpus for node in cluster.nodes if node.may(stage)) for stage in stages)
 
 
-def check_reach(cluster: Cluster, job: Job) -> None:
-    """Refuse paths on a disk that not all machines see.
+def within_reach(cluster: Cluster, job: Job) -> Job:
+    """The same job, where only the one machine works on it that sees its paths on a disk; others may still join.
 
     Raises:
-        UsageError: Naming the first such path.
+        UsageError: If there are several machines already; naming the first such path.
     """
     paths = job.local_paths()
-    if paths and cluster.machines > 1 and not job.compute.shared_filesystem:
+    if not paths or cluster.local or job.compute.shared_filesystem:
+        return job
+    if cluster.machines > 1:
         raise UsageError(
             f"{paths[0]} is a path on a disk, and the cluster has {cluster.machines} machines: use a bucket, or say "
             "--shared-filesystem if all of them see the same files under this path"
         )
+    here = {f"{_MACHINE}{cluster.nodes[0].address}": _A_LITTLE}
+    pinned = {
+        name: stage.model_copy(update={"resources": {**stage.resources, **here}})
+        for name, stage in (("decode", job.compute.decode), ("predict", job.compute.predict))
+    }
+    return job.model_copy(update={"compute": job.compute.model_copy(update=pinned)})
+
+
+def of_a_machine(stage: StageConfig) -> dict[str, float]:
+    """Of the resources that a stage takes, that which ties it to a machine."""
+    return {name: amount for name, amount in stage.resources.items() if name.startswith(_MACHINE)}
 
 
 def _node(found: Mapping[str, Any]) -> Node:
@@ -168,7 +208,7 @@ def _node(found: Mapping[str, Any]) -> Node:
     custom = {
         name: amount
         for name, amount in resources.items()
-        if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith(("node:", "accelerator_type:"))
+        if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith("accelerator_type:")
     }
     return Node(
         address=found["NodeManagerAddress"],

@@ -48,12 +48,12 @@ def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[st
 class Writers:
     """Write tasks that are under way."""
 
-    def __init__(self, job: WriteJob) -> None:
+    def __init__(self, job: WriteJob, pools: Pools) -> None:
         self._here = job
         self._job = ray.put(job)
         self._pending: list[ray.ObjectRef[Written]] = []
         # no CPU of their own: they are short, and must not queue behind decoding
-        self._write = ray.remote(num_cpus=0, max_retries=RETRIES)(_write)
+        self._write = ray.remote(num_cpus=0, max_retries=RETRIES, **pools.write_where)(_write)
 
     def submit(self, bundles: Iterable[Any]) -> None:
         """Start writing the blocks of some bundles into one file."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
-from cvbatch.compute.nodes import Cluster, Node
+from cvbatch.compute.nodes import Cluster, Node, of_a_machine
 from cvbatch.compute.settings import Certificate
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
@@ -27,6 +27,8 @@ _GFLOPS_PER_THREAD: Final = 30.0
 """What one core does of a network's nominal work in a second; rough, it only sizes units."""
 _GFLOPS_PER_GPU: Final = 8000.0
 _UNKNOWN_GFLOPS: Final = 2.0
+_PARTS: Final = 10_000
+"""Of a CPU, as Ray counts them."""
 _STORE_SHARE: Final = 0.5
 """Of the object store, for pixels that are decoded or queued."""
 _QUEUED_SECONDS: Final = 0.25
@@ -52,6 +54,7 @@ class Pools:
     decode_where: Mapping[str, Any] = field(default_factory=dict)
     """What Ray is told of the nodes that may decode."""
     predict_where: Mapping[str, Any] = field(default_factory=dict)
+    write_where: Mapping[str, Any] = field(default_factory=dict)
 
 
 def uses_gpu(cluster: Cluster, compute: ComputeConfig) -> bool:
@@ -91,7 +94,7 @@ def size_pools(
     actors, cpus, threads = _actors_on_gpus(predicting) if on_gpu else _actors_on_cpus(predicting)
     if compute.num_actors != "auto":
         threads = max(1, threads * actors // compute.num_actors)
-        cpus = cpus if on_gpu else max(1.0, cpus * actors // compute.num_actors)
+        cpus = cpus if on_gpu else _whole(cpus * actors / compute.num_actors)
         actors = compute.num_actors
     if cluster.local:
         threads = min(threads, local_cores())
@@ -129,6 +132,7 @@ def size_pools(
         bytes_in_flight=bytes_in_flight,
         decode_where=_where(compute.decode),
         predict_where=_where(compute.predict),
+        write_where={"resources": tied} if (tied := of_a_machine(compute.decode)) else {},
         batch_size=None if compute.batch_size == "auto" else compute.batch_size,
     )
 
@@ -167,12 +171,9 @@ def _actors_on_cpus(nodes: Sequence[Node]) -> tuple[int, float, int]:
     return actors, max(1.0, sum(worth_it) / 2 // actors), max(1, int(each))
 
 
-def allowed_seconds(compute: ComputeConfig, nodes: int) -> float | None:
-    """How long a start may take, by the clock and by what the nodes cost; None for ever."""
-    limits = [compute.stop_after]
-    if compute.max_cost is not None and compute.price_per_node_hour is not None:
-        limits.append(3600 * compute.max_cost / (compute.price_per_node_hour * nodes))
-    return min((limit for limit in limits if limit is not None), default=None)
+def _whole(cpus: float) -> float:
+    """Whole CPUs; a part of one where there are so few that whole ones would leave decoding none."""
+    return math.floor(cpus) if cpus >= 1 else math.floor(cpus * _PARTS) / _PARTS
 
 
 def _typical_bytes(view: View) -> float:

@@ -6,14 +6,16 @@ fusing, dropping or endlessly retrying what must stay one unit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
+from ray.data.exceptions import ExecutionTimeoutError
 
 from cvbatch.compute.decode_stage import fetch_and_decode
 from cvbatch.compute.predict_stage import Predict, PredictOptions
@@ -52,13 +54,40 @@ class UnitSource(Datasource):
         ]
 
 
+class WaveOver(ExecutionTimeoutError):
+    """A wave was ended before its units were done; Ray logs errors of this kind in one line."""
+
+
+class Interruption(ExecutionCallback):
+    """Ends a wave from within, as nobody else is asked while nothing moves."""
+
+    over: ClassVar[Callable[[], bool]]
+    """Not of an instance: Ray makes those itself, and sends the class to the workers by its name."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Look; some ten times a second.
+
+        Raises:
+            WaveOver: If it is time.
+        """
+        if type(self).over():
+            raise WaveOver
+
+
 _ACTOR_RESTARTS: Final = 100
 """Every image that takes its process along costs a few; Ray's own default is for ever."""
 _ACTOR_RETRIES: Final = 1
 
 
 def predicted_blocks(
-    output: Place, units: Sequence[Unit], options: PredictOptions, pools: Pools, *, tolerated: int, stalled_after: float
+    output: Place,
+    units: Sequence[Unit],
+    options: PredictOptions,
+    pools: Pools,
+    *,
+    tolerated: int,
+    stalled_after: float,
+    over: Callable[[], bool],
 ) -> Generator[Any]:
     """Stream units through decoding and prediction.
 
@@ -69,11 +98,16 @@ def predicted_blocks(
         pools: The stages' shares of the cluster.
         tolerated: So many units may be lost with their processes before the stream ends with an error.
         stalled_after: It ends with an error, too, when nothing has moved for so many seconds.
+        over: Whether to end it now.
 
     Yields:
         Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
+
+    Raises:
+        WaveOver: If it was ended.
     """
     _configure(pools, tolerated, stalled_after)
+    Interruption.over = over
     decoders = TaskPoolStrategy(size=pools.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
@@ -124,3 +158,4 @@ def _configure(pools: Pools, tolerated: int, stalled_after: float) -> None:
     context.actor_task_retry_on_errors = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [Interruption]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from cvbatch.compute.remote import Writers
+from cvbatch.compute.stages import WaveOver
 from cvbatch.writing.files import Written
 
 _MAX_ROWS: Final = 65_536
@@ -20,9 +21,7 @@ _SHARE_OF_ELAPSED: Final = 1 / 8
 _LAST_CALL_SECONDS: Final = 1.0
 
 
-def written_files(
-    bundles: Generator[Any], writers: Writers, *, early: bool, over: Callable[[], bool]
-) -> Iterator[list[Written]]:
+def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> Iterator[list[Written]]:
     """Gather predicted units into files and hand out each file once it is written.
 
     A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
@@ -32,7 +31,6 @@ def written_files(
         bundles: Predicted units, as references.
         writers: Where to write.
         early: Make a file of the first unit at once, so that something is committed soon.
-        over: Whether the time is up; what is predicted by then is still written.
     """
     gathered: list[Any] = []
     started = since = time.monotonic()
@@ -52,8 +50,8 @@ def written_files(
                 gathered, since = [], now
             if finished := writers.finished():
                 yield finished
-            if over():
-                break
+    except WaveOver:
+        pass  # what is predicted by then is still written
     except KeyboardInterrupt:
         if gathered:
             writers.submit(gathered)

@@ -17,7 +17,8 @@ import pytest
 
 from tests.cluster.stand_ins import CVBATCH_COMMAND, RAY_COMMAND, RAY_MODULE
 from tests.conftest import make_photo
-from tests.rigs.slurm import NODES, Slurm, running_slurm, wait_until, why_not
+from tests.rigs.machines import wait_until
+from tests.rigs.slurm import NODES, Slurm, running_slurm, why_not
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm" / "cvbatch.sbatch"

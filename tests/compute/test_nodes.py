@@ -11,7 +11,7 @@ import pytest
 from cvbatch.compute import nodes
 from cvbatch.compute.cluster import Startup
 from cvbatch.compute.engine import Engine
-from cvbatch.compute.nodes import Cluster, Growth, Node, check_reach, with_workers
+from cvbatch.compute.nodes import Changes, Cluster, Node, of_a_machine, with_workers, within_reach
 from cvbatch.config import Job
 from cvbatch.errors import HaltError, UsageError
 from cvbatch.sections import ComputeConfig, StageConfig
@@ -67,6 +67,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     return changes
 
 
+def waits(there: Cluster, compute: ComputeConfig) -> Cluster:
+    waiting = compute.wait_for_nodes is not None
+    return with_workers(there, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
+
+
 def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]]) -> None:
     wishes = seen()
     for ready, compute in (
@@ -75,20 +80,20 @@ def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]
         (cluster(HEAD, GPU), ComputeConfig(device="cuda", wait_for_nodes="1h")),
         (cluster(HEAD, local=True), ComputeConfig()),
     ):
-        assert with_workers(ready, compute) is ready
+        assert waits(ready, compute) is ready
     assert wishes == []
 
 
 def test_the_first_node_is_asked_for_and_waited_for(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD), cluster(HEAD), cluster(HEAD, A))
-    assert with_workers(cluster(HEAD), ComputeConfig()) == cluster(HEAD, A)
+    assert waits(cluster(HEAD), ComputeConfig()) == cluster(HEAD, A)
     assert wishes == [[{"CPU": 1}], []], "the wish is taken back, or the node would never go"
 
 
 def test_as_many_gpus_are_asked_for_as_there_may_be(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD, A), cluster(HEAD, A, GPU))
     compute = ComputeConfig(device="cuda", num_actors=3, wait_for_nodes="10m")
-    assert with_workers(cluster(HEAD, A), compute) == cluster(HEAD, A, GPU)
+    assert waits(cluster(HEAD, A), compute) == cluster(HEAD, A, GPU)
     assert wishes == [[{"GPU": 1}] * 3, []]
 
 
@@ -96,7 +101,7 @@ def test_no_node_comes(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD, A))
     compute = ComputeConfig(device="cuda", wait_for_nodes="0.01s")
     with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has come in 0 s; .* raise comp"):
-        with_workers(cluster(HEAD, A), compute)
+        waits(cluster(HEAD, A), compute)
     assert wishes[-1] == []
 
 
@@ -112,49 +117,43 @@ def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callabl
         engine.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
 
 
-class TestGrowth:
-    @pytest.fixture(autouse=True)
-    def clock(self, monkeypatch: pytest.MonkeyPatch, seen: Callable[..., list[Any]]) -> None:
-        self.now = 0.0
-        self.seen = seen
-        monkeypatch.setattr(nodes.time, "monotonic", lambda: self.now)
+CPU = Node("10.0.0.2", 4, resources={"decoder": 1.0})
+PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
 
-    def worth_it(self, growth: Growth, *at: float) -> list[bool]:
-        found = []
-        for self.now in at:
-            found.append(growth.worth_it)
-        return found
 
-    def test_what_does_not_change_is_not_shared_out_anew(self) -> None:
-        self.seen(cluster(A))
-        assert not any(self.worth_it(Growth(cluster(A)), 10, 100, 1_000))
+@pytest.mark.parametrize(
+    ("before", "after", "compute", "worth_it"),
+    [
+        pytest.param([CPU] * 4, [CPU] * 4, ComputeConfig(), False, id="nothing"),
+        pytest.param([CPU] * 4, [CPU] * 5, ComputeConfig(), True, id="a quarter more"),
+        pytest.param([CPU] * 5, [CPU] * 6, ComputeConfig(), False, id="a fifth more"),
+        pytest.param([CPU] * 5, [CPU] * 4, ComputeConfig(), True, id="a fifth less"),
+        pytest.param([CPU] * 6, [CPU] * 5, ComputeConfig(), False, id="a sixth less"),
+        pytest.param([CPU], [], ComputeConfig(), True, id="all gone"),
+        pytest.param([CPU] * 20, [CPU] * 20 + [GPU], ComputeConfig(), False, id="a first GPU"),
+        pytest.param([CPU] * 20 + [GPU], [CPU] * 20 + [GPU] * 2, ComputeConfig(), True, id="a second GPU"),
+        pytest.param([CPU] * 20 + [GPU], [CPU] * 20, ComputeConfig(), True, id="the only GPU"),
+        pytest.param([GPU] * 20 + [CPU], [GPU] * 20, ComputeConfig(), False, id="a node among many"),
+        pytest.param([GPU] * 20 + [CPU], [GPU] * 20, PINNED, True, id="the only node of a stage"),
+    ],
+)
+def test_what_is_worth_a_pause(
+    before: list[Node], after: list[Node], compute: ComputeConfig, worth_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "look", lambda *, local: cluster(HEAD, *after))
+    monkeypatch.setattr(nodes, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 0.0)
+    changes = Changes(cluster(HEAD, *before), compute)
+    assert changes.worth_it is worth_it
+    assert changes.latest == cluster(HEAD, *after)
+    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 60.0)
+    assert not changes.worth_it, "more may come"
 
-    def test_it_has_to_stay_for_a_while(self) -> None:
-        self.seen(cluster(A, B))
-        growth = Growth(cluster(A))
-        assert self.worth_it(growth, 10, 20, 70, 81) == [False, False, False, True]
-        assert growth.latest == cluster(A, B)
 
-    def test_each_further_node_is_waited_for_anew(self) -> None:
-        self.seen(cluster(A, B), cluster(A, B, GPU))
-        assert self.worth_it(Growth(cluster(A)), 20, 75, 81, 136) == [False, False, False, True]
-
-    def test_a_little_more_is_not_worth_a_pause(self) -> None:
-        big = cluster(*[A] * 8)
-        self.seen(cluster(*[A] * 9))
-        assert not any(self.worth_it(Growth(big), 20, 100, 1_000))
-
-    def test_one_more_gpu_is(self) -> None:
-        self.seen(cluster(GPU, GPU))
-        assert self.worth_it(Growth(cluster(GPU, *[A] * 20)), 20, 100) == [False, True]
-
-    def test_a_cluster_that_shrinks_is_left_to_ray(self) -> None:
-        self.seen(cluster(A))
-        assert not any(self.worth_it(Growth(cluster(A, B)), 20, 100, 1_000))
-
-    def test_a_run_alone_does_not_look(self) -> None:
-        self.seen(cluster(A, B))
-        assert not any(self.worth_it(Growth(cluster(A, local=True)), 20, 100))
+def test_a_node_may_do_what_it_is_not_barred_from() -> None:
+    assert cluster(HEAD, CPU, GPU).may(PINNED.decode)
+    assert not cluster(HEAD, GPU).may(PINNED.decode)
+    assert not cluster(HEAD).may(PINNED.predict), "the head has nothing to work with"
 
 
 def job(source: str, output: str, **compute: Any) -> Job:
@@ -169,7 +168,19 @@ def test_paths_on_a_disk_are_for_one_machine_or_a_shared_file_system() -> None:
         with pytest.raises(
             UsageError, match=rf"{wrong} is a path on a disk, and the cluster has 2 machines: .*--shared"
         ):
-            check_reach(two, job(source, output))
-        check_reach(two, job(source, output, shared_filesystem=True))
-        check_reach(cluster(A, A), job(source, output))
-    check_reach(two, job(remote, remote))
+            within_reach(two, job(source, output))
+        shared = job(source, output, shared_filesystem=True)
+        assert within_reach(two, shared) is shared
+    for there, asked in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
+        assert within_reach(there, asked) is asked
+
+
+def test_the_one_machine_that_sees_the_paths_stays_the_only_one_that_works() -> None:
+    asked = job("/photos", "s3://box/x", decode={"resources": {"decoder": 1}})
+    pinned = within_reach(cluster(A, A), asked).compute
+    assert pinned.decode.resources == {"decoder": 1, "node:10.0.0.1": 0.001}
+    assert pinned.predict.resources == {"node:10.0.0.1": 0.001}
+    assert of_a_machine(pinned.decode) == {"node:10.0.0.1": 0.001}
+    here, other = (Node(f"10.0.0.{at}", 4, resources={f"node:10.0.0.{at}": 1}) for at in (1, 2))
+    assert here.may(pinned.predict)
+    assert not other.may(pinned.predict)

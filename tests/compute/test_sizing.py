@@ -10,7 +10,7 @@ import pytest
 from cvbatch.compute import sizing
 from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import Certificate
-from cvbatch.compute.sizing import Pools, allowed_seconds, size_pools
+from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.errors import UsageError
 from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE
@@ -69,6 +69,7 @@ def test_what_is_asked_for_is_taken() -> None:
     shared = pools(cpus=16, unit_rows=7, num_actors=3, batch_size=5)
     assert (shared.unit_rows, shared.num_actors, shared.batch_size) == (7, 3, 5)
     assert shared.num_actors * shared.actor_cpus <= 16
+    assert pools(cpus=2, num_actors=3).actor_cpus * 3 <= 1, "whole CPUs would leave decoding none"
     assert pools().batch_size is None
 
 
@@ -84,19 +85,3 @@ def test_units_are_of_bounded_size(gflops: float | None, rows: int, gpus: float)
 def test_slow_models_and_short_runs_get_smaller_units() -> None:
     assert pools(gflops=130).unit_rows < pools(gflops=4).unit_rows
     assert pools(gflops=0.3, rows=100).unit_rows < pools(gflops=0.3).unit_rows
-
-
-@pytest.mark.parametrize(
-    ("asked", "nodes", "seconds"),
-    [
-        ({}, 4, None),
-        ({"price_per_node_hour": 2.0}, 4, None),
-        ({"stop_after": 60}, 4, 60),
-        ({"max_cost": 10, "price_per_node_hour": 2.5}, 1, 4 * 3600),
-        ({"max_cost": 10, "price_per_node_hour": 2.5}, 8, 1800),
-        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "20m"}, 8, 1200),
-        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "40m"}, 8, 1800),
-    ],
-)
-def test_time_is_what_the_clock_and_the_money_leave(asked: dict[str, Any], nodes: int, seconds: float | None) -> None:
-    assert allowed_seconds(ComputeConfig(**asked), nodes) == seconds

@@ -39,6 +39,7 @@ class Faulty:
 
     Args:
         seconds: What an image takes.
+        hurry: A file; once it is there, images take no time any more.
         once: A file; the first deed creates it, and there is no other.
         mended: A file; once it is there, images do no deeds any more.
         diary: A file that gets a line with time and number of each image that is looked at.
@@ -58,7 +59,9 @@ class Faulty:
         diary: str = "",
         starts: str = "",
         broken_starts: Sequence[int] = (),
+        hurry: str = "",
     ) -> None:
+        self._hurry = hurry
         self._seconds, self._once, self._mended, self._diary = seconds, once, mended, diary
         if starts and _append(starts, f"{os.getpid()}") in broken_starts:
             raise RuntimeError("the weights did not come")
@@ -73,7 +76,8 @@ class Faulty:
             deed = size[0] % 100
             if deed != PLAIN and self._is_to_happen():
                 _do(deed)
-            time.sleep(self._seconds)
+            if not (self._hurry and Path(self._hurry).exists()):
+                time.sleep(self._seconds)
         light = np.array([image.mean() / 255 for image in images])
         return np.stack([1 - light, light], axis=1).astype(np.float32)
 
