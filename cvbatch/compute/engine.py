@@ -54,6 +54,7 @@ class Engine:
         self._output = output
         self._startup = Startup(pythonpath)
         self._first = True
+        self._again = False
         self._started = time.monotonic()
         self._deadline: float | None = None
         self._compute = ComputeConfig()
@@ -137,15 +138,16 @@ class Engine:
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
 
     def resize(self) -> bool:
-        """Share the cluster out anew if it has changed; whether it has.
+        """Share the cluster out anew if it has changed; whether to cut what is left anew.
 
         Raises:
             HaltError: If there is no node left that could work, and none came.
         """
         assert self._changes is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
+        again, self._again = self._again, False
         if not self._changes.worth_it:
-            return False
+            return again
         on_gpu = self.pools.device == "cuda"
         self.cluster = with_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True)
         self._share_out()
@@ -186,7 +188,7 @@ class Engine:
             RunError: If the stages cannot go on.
         """
         from ray.data.exceptions import ExecutionTimeoutError
-        from ray.exceptions import RayError
+        from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError, RayError
 
         from cvbatch.compute.remote import Writers
         from cvbatch.compute.stages import predicted_blocks
@@ -194,7 +196,7 @@ class Engine:
 
         assert self.pools is not None, "prepare comes first"
         _let_go()
-        complaints, stalled_after = Complaints(), self._compute.stalled_after
+        complaints, stalled_after, moved = Complaints(), self._compute.stalled_after, False
         try:
             with complaints.heard():
                 predicted = predicted_blocks(
@@ -208,7 +210,7 @@ class Engine:
                 )
                 writers = Writers(WriteJob(self._output, epoch, self._schema))
                 for written in written_files(predicted, writers, early=self._first):
-                    self._first = False
+                    self._first, moved = False, moved or bool(written)
                     yield written
         except ExecutionTimeoutError:
             if self._first:
@@ -216,6 +218,11 @@ class Engine:
                     f"nothing was predicted within {stalled_after:.0f} s; look at the cluster, or raise "
                     "compute.stalled_after"
                 ) from None
+        except (ActorUnavailableError, NodeDiedError, ObjectLostError) as error:
+            # a node went, and what was sent to it before that was known failed at once: it is not the images
+            if not moved:
+                raise plain(error) from None
+            self._again = True
         except (RayError, OSError) as error:
             raise plain(error) from None
         if complaints.last is not None and not is_system_failure(complaints.last):
