@@ -181,3 +181,18 @@ def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
         "error_message": [error and error.message for error in errors],
         "error_transient": [None if error is None else error.transient for error in errors],
     }
+
+
+def error_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
+    """The predictions of rows of the plan that all have one error.
+
+    Args:
+        rows: Of the plan.
+        schema: Of the predictions.
+        error: Why there are none.
+    """
+    facts = {column.name: column.type for column in schema}
+    known = {name: rows[name] for name in rows.column_names if name in facts}
+    errors = {name: pa.array(values, facts[name]) for name, values in error_columns([error] * rows.num_rows).items()}
+    absent = {name: pa.nulls(rows.num_rows, kind) for name, kind in facts.items() if name not in known | errors}
+    return pa.table({name: (known | errors | absent)[name] for name in schema.names})

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Startup
-from cvbatch.compute.decode_stage import error_columns
+from cvbatch.compute.decode_stage import error_rows
 from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.limits import Limits
 from cvbatch.compute.nodes import Changes, Cluster, Node, with_workers, within_reach
@@ -56,7 +56,7 @@ class Engine:
         self._startup = Startup(pythonpath)
         self._first = True
         self._limits = Limits()
-        self._ended_early = False
+        self._ended_early = self._again = False
         self._compute = ComputeConfig()
         self._changes: Changes | None = None
         self.cluster: Cluster | None = None
@@ -142,16 +142,18 @@ class Engine:
         self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
 
     def resize(self) -> bool:
-        """Share the cluster out anew if it has changed; whether it has.
+        """Share the cluster out anew if it has changed; whether to cut what is left anew.
 
         Raises:
             HaltError: If there is no node left that could work, and none came.
         """
         assert self._changes is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
-        if not (self._ended_early or self._changes.worth_it):
-            return False
-        self._ended_early, on_gpu = False, self.pools.device == "cuda"
+        due, again = self._ended_early or self._changes.worth_it, self._again
+        self._ended_early = self._again = False
+        if not due:
+            return again
+        on_gpu = self.pools.device == "cuda"
         self.cluster = with_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True)
         self._limits.go_on(self._compute, len(self.cluster.nodes))
         self._share_out()
@@ -193,7 +195,7 @@ class Engine:
             RunError: If the stages cannot go on.
         """
         from ray.data.exceptions import ExecutionTimeoutError
-        from ray.exceptions import RayError
+        from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError, RayError
 
         from cvbatch.compute.remote import Writers
         from cvbatch.compute.stages import predicted_blocks
@@ -201,7 +203,7 @@ class Engine:
 
         assert self.pools is not None, "prepare comes first"
         _let_go()
-        complaints, stalled_after = Complaints(), self._compute.stalled_after
+        complaints, stalled_after, moved = Complaints(), self._compute.stalled_after, False
         try:
             with complaints.heard():
                 predicted = predicted_blocks(
@@ -215,7 +217,7 @@ class Engine:
                 )
                 writers = Writers(WriteJob(self._output, epoch, self._schema), self.pools)
                 for written in written_files(predicted, writers, early=self._first):
-                    self._first = False
+                    self._first, moved = False, moved or bool(written)
                     yield written
         except ExecutionTimeoutError:
             if self._first:
@@ -223,6 +225,11 @@ class Engine:
                     f"nothing was predicted within {stalled_after:.0f} s; look at the cluster, or raise "
                     "compute.stalled_after"
                 ) from None
+        except (ActorUnavailableError, NodeDiedError, ObjectLostError) as error:
+            # a node went, and what was sent to it before that was known failed at once: it is not the images
+            if not moved:
+                raise plain(error) from None
+            self._again = True
         except (RayError, OSError) as error:
             raise plain(error) from None
         if complaints.last is not None and not is_system_failure(complaints.last):
@@ -249,7 +256,7 @@ class Engine:
         try:
             for unit, answer in answers:
                 failed = isinstance(answer, RowError)
-                blocks.append(_lost_rows(read_unit(self._output, unit), self._schema, answer) if failed else answer)
+                blocks.append(error_rows(read_unit(self._output, unit), self._schema, answer) if failed else answer)
                 if len(blocks) == _ALONE_PER_FILE or self.time_is_up:
                     yield [write_blocks(job, blocks)]
                     blocks = []
@@ -279,14 +286,6 @@ class Engine:
 def _let_go() -> None:
     """Give up the actors of the last pass: the traceback of a failure may hold them, and their share of the cluster."""
     gc.collect()
-
-
-def _lost_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
-    facts = {column.name: column.type for column in schema}
-    known = {name: rows[name] for name in rows.column_names if name in facts}
-    errors = {name: pa.array(values, facts[name]) for name, values in error_columns([error] * rows.num_rows).items()}
-    absent = {name: pa.nulls(rows.num_rows, kind) for name, kind in facts.items() if name not in known | errors}
-    return pa.table({name: (known | errors | absent)[name] for name in schema.names})
 
 
 def _about(models: Sequence[ModelSpec], certificate: Certificate) -> dict[str, Any]:
