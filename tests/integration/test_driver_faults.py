@@ -65,7 +65,8 @@ def test_a_hundred_kills(trial: Trial) -> None:
     kill_and_go_on(trial, kills=100, rows=12_000, seed=3)
 
 
-@pytest.mark.parametrize("arguments", [("--takeover",), pytest.param((), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--takeover",), ()])
 def test_a_driver_that_slept_through_its_replacement_commits_nothing_more(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_driver_that_slept_through_its_replacement_commits_nothing_more(
     assert Counter(kind for kind, _ in kinds)["open"] == 2
 
 
+@pytest.mark.slow
 def test_of_two_starts_one_works_and_the_other_says_who(trial: Trial) -> None:
     trial.photos(200)
     trial.job(compute={"unit_rows": 8}, seconds=0.03)

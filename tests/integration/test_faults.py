@@ -40,6 +40,7 @@ def test_a_process_that_dies_once_costs_no_row(trial: Trial) -> None:
     assert failed(trial.proven(48)) == {}
 
 
+@pytest.mark.slow
 def test_an_image_on_which_the_model_raises_fails_alone(trial: Trial) -> None:
     trial.photos(48, {17: RAISES, 18: RAISES})
     trial.job(compute={"unit_rows": 16})

@@ -80,6 +80,7 @@ def hosts(trial: Trial) -> set[str]:
     return {worker["host"] for worker in record(trial)["workers"]}
 
 
+@pytest.mark.slow
 def test_a_job_runs_across_machines(pair: RayCluster, trial: Trial) -> None:
     trial.photos(120)
     trial.job(compute={"unit_rows": 4}, seconds=0.05)
@@ -125,6 +126,7 @@ def test_a_machine_that_is_lost_costs_no_row(pair: RayCluster, trial: Trial, los
     assert (trial.proven(400)["status"] == "ok").all()
 
 
+@pytest.mark.slow
 def test_stages_run_where_they_are_pinned_to(pair: RayCluster, trial: Trial) -> None:
     """The images are on the head, which plans, and on the machine that decodes."""
     trial.photos(24)
@@ -138,6 +140,7 @@ def test_stages_run_where_they_are_pinned_to(pair: RayCluster, trial: Trial) -> 
     assert hosts(trial) == {"one"}
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_the_first_machine_that_works(cluster: RayCluster, trial: Trial) -> None:
     for name in list(cluster.workers):
         cluster.kill(name)

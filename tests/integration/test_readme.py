@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import make_photo
 from tests.rigs.objects import REGION, ObjectServer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BY_THE_TEST_RUN_ITSELF = {"make demo", "make test"}

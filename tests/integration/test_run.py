@@ -164,7 +164,9 @@ def test_a_model_that_raises_costs_one_row(job: Path, photos: Path, tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("stop_by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "stop_by", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_goes_on(
     job: Path, tmp_path: Path, cvbatch_on_head: Cvbatch, ray_head: str, stop_by: signal.Signals
 ) -> None:

@@ -54,6 +54,7 @@ def _free(folder: Path) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
+@pytest.mark.slow
 def test_too_many_errors_end_the_run_and_the_commonest_is_named(trial: Trial) -> None:
     trial.photos(1_400)
     for number in range(0, 1_400, 2):
@@ -89,7 +90,8 @@ def test_a_start_ends_in_time_and_the_next_goes_on(trial: Trial, limits: dict[st
     trial.proven(500)
 
 
-@pytest.mark.parametrize("gpus", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", [0, 1])
 def test_a_node_that_is_gone_costs_no_row(tmp_path: Path, gpus: int) -> None:
     """With logical GPUs the third actor finds no place any more, and its units are given up and done by the others."""
     from ray.cluster_utils import Cluster

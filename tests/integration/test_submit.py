@@ -194,6 +194,7 @@ def test_whoever_kills_the_driver_does_not_stop_the_job(dashboard: Dashboard) ->
     assert dashboard.rows("killed") == 200
 
 
+@pytest.mark.slow
 def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(dashboard: Dashboard) -> None:
     job = dashboard.job("stopped", 200)
     first = dashboard.cvbatch("submit", job, "--retries", "2", "--json")
@@ -251,6 +252,7 @@ def test_a_job_that_nobody_knows(dashboard: Dashboard) -> None:
     assert "cvbatch-unknown is neither a job of this cluster nor the output of one: it has " in unknown.err
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme(dashboard: Dashboard) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("cvbatch ") and "--address" in line]
