@@ -51,6 +51,7 @@ def kill_and_go_on(trial: Trial, kills: int, rows: int, seed: int) -> None:
         assert not later_starts, f"row {number} was computed again by a start that knew of it"
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_again_and_again(trial: Trial) -> None:
     kill_and_go_on(trial, kills=3, rows=400, seed=1)
 

@@ -29,6 +29,7 @@ def test_a_poison_image_ends_as_one_error_row(trial: Trial, deed: int) -> None:
     assert frame.loc[frame["status"] == "ok", "classification_score"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_once_costs_no_row(trial: Trial) -> None:
     trial.photos(48, {17: DIES})
     trial.job(compute={"unit_rows": 16}, once=str(trial.folder / "died"))

@@ -33,6 +33,7 @@ def test_a_plan_counts_measures_and_calculates(cvbatch_on_head: Cvbatch, asked: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_person(cvbatch_on_head: Cvbatch, asked: list[object]) -> None:
     done = cvbatch_on_head(*asked, "--limit", "5")
     assert done.code == 0, done.err

@@ -178,6 +178,7 @@ def test_an_update_of_a_source_that_is_not_there_changes_nothing(archive: Archiv
     pd.testing.assert_frame_equal(archive.frame(), before)
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_printed_when_a_process_dies(archive: Archive, cvbatch: Cvbatch) -> None:
     """On a head of its own, whose processes could write to the same terminal."""
     archive.photos(*[PLAIN] * 5, DEADLY, PLAIN, PLAIN)

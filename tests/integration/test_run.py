@@ -165,7 +165,8 @@ def test_a_model_that_raises_costs_one_row(job: Path, photos: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "stop_by", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "stop_by",
+    [signal.SIGKILL, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (signal.SIGTERM, signal.SIGINT))],
 )
 def test_an_interrupted_run_goes_on(
     job: Path, tmp_path: Path, cvbatch_on_head: Cvbatch, ray_head: str, stop_by: signal.Signals
@@ -211,7 +212,8 @@ def _wait_for_rows(output: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_second_start_is_told_who_holds_the_run(job: Path, tmp_path: Path, cvbatch: Cvbatch, ray_head: str) -> None:
-    options = ["--set", "models.0.options.seconds=0.5", "--set", "compute.unit_rows=1"]
+    # slow enough to be at work still when the second has started
+    options = ["--set", "models.0.options.seconds=5", "--set", "compute.unit_rows=1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "cvbatch", "run", str(job), *options],
         cwd=tmp_path,

@@ -32,6 +32,7 @@ def small_disk(trial: Trial) -> Iterator[Path]:
     subprocess.run(["umount", "-l", output], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(trial: Trial, small_disk: Path) -> None:
     trial.photos(600)
     trial.job(compute={"unit_rows": 4}, seconds=0.02)
@@ -70,11 +71,12 @@ def test_too_many_errors_end_the_run_and_the_commonest_is_named(trial: Trial) ->
     assert trial.proven(1_400)["status"].value_counts().to_dict() == {"ok": 700, "error": 700}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits",
     [
         pytest.param({"stop_after": "9s"}, id="time"),
-        pytest.param({"max_cost": 0.01, "price_per_node_hour": 4}, id="money", marks=pytest.mark.slow),
+        pytest.param({"max_cost": 0.01, "price_per_node_hour": 4}, id="money"),
     ],
 )
 def test_a_start_ends_in_time_and_the_next_goes_on(trial: Trial, limits: dict[str, object]) -> None:

@@ -180,6 +180,7 @@ def test_a_job_with_its_own_model_is_followed_to_its_end_and_run_once(dashboard:
     assert (record["cluster"]["local"], len(record["cluster"]["nodes"])) == (False, 1)
 
 
+@pytest.mark.slow
 def test_whoever_kills_the_driver_does_not_stop_the_job(dashboard: Dashboard) -> None:
     started = dashboard.begin("submit", dashboard.job("killed", 200), "--follow", "--json", "--retries", "2")
     log = dashboard.folder / "killed" / "_cvbatch" / "log"

@@ -105,7 +105,15 @@ def test_two_thresholds_are_two_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v3_small", "vit_b_32", "ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
+    "name",
+    [
+        "mobilenet_v3_small",
+        "vit_b_32",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)  # half a minute each where the processor lacks bfloat16
+            for name in ("ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
+        ),
+    ],
 )
 def test_every_kind_of_network_runs_at_lower_precision(name: str) -> None:
     (spec,) = registry.resolve([ModelConfig(model=name, weights=None)])
@@ -113,7 +121,7 @@ def test_every_kind_of_network_runs_at_lower_precision(name: str) -> None:
     assert Predictor([spec], setting=Setting("bf16")).predict(views, [(64, 64)]).errors == [None]
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
 def test_lower_precision_answers_nearly_the_same(precision: str) -> None:
     (spec,) = registry.resolve([ModelConfig(model="efficientnet_lite0")])
     views = {spec.view: [apply(spec.view, image) for image in generate_images([(64, 64)])]}
