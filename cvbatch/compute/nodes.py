@@ -69,9 +69,13 @@ class Cluster:
         """Machines, by their addresses."""
         return len({node.address for node in self.nodes})
 
+    def nodes_of(self, stage: StageConfig) -> list[Node]:
+        """The nodes where a stage may run, and that have something to work with."""
+        return [node for node in self.nodes if node.may(stage) and (node.cpus or node.gpus)]
+
     def may(self, stage: StageConfig) -> bool:
         """Whether a stage may run somewhere."""
-        return any(node.may(stage) and (node.cpus or node.gpus) for node in self.nodes)
+        return bool(self.nodes_of(stage))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the run record."""
@@ -163,7 +167,7 @@ class Changes:
     def _grown(self) -> bool:
         latest, before = self.latest, self._sized
         (_, *cpus), (_, *cpus_before) = self._shares(latest), self._shares(before)
-        more = any(there >= _CHANGED * then for there, then in zip(cpus, cpus_before, strict=True))
+        more = any(there > then and there >= _CHANGED * then for there, then in zip(cpus, cpus_before, strict=True))
         return latest.gpus >= _CHANGED * before.gpus > 0 or (latest.gpus >= before.gpus and more)
 
     def _shrunk(self) -> bool:
@@ -173,7 +177,7 @@ class Changes:
     def _shares(self, cluster: Cluster) -> tuple[float, ...]:
         """What would hurt if it were gone."""
         stages = (self._compute.decode, self._compute.predict)
-        return cluster.gpus, *(sum(node.cpus for node in cluster.nodes if node.may(stage)) for stage in stages)
+        return cluster.gpus, *(sum(node.cpus for node in cluster.nodes_of(stage)) for stage in stages)
 
 
 def within_reach(cluster: Cluster, job: Job) -> Job:

@@ -138,8 +138,8 @@ def size_pools(
 
 
 def _allowed(cluster: Cluster, stage: StageConfig, name: str) -> list[Node]:
-    """The nodes of a stage that have something to work with."""
-    found = [node for node in cluster.nodes if node.may(stage) and (node.cpus or node.gpus)]
+    """The nodes of a stage; it must have some."""
+    found = cluster.nodes_of(stage)
     if not found:
         asked = {**stage.resources, **stage.selector()}
         raise UsageError(f"compute.{name}: no node of the cluster has {asked or 'a CPU'}; it has {len(cluster.nodes)}")

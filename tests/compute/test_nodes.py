@@ -118,6 +118,8 @@ def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callabl
 
 
 CPU = Node("10.0.0.2", 4, resources={"decoder": 1.0})
+BARE = Node("10.0.0.4", 0, 1, resources={"models": 1.0})
+ON_BARE = ComputeConfig(predict=StageConfig(resources={"models": 0.01}))
 PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
 
 
@@ -125,6 +127,7 @@ PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
     ("before", "after", "compute", "worth_it"),
     [
         pytest.param([CPU] * 4, [CPU] * 4, ComputeConfig(), False, id="nothing"),
+        pytest.param([CPU, BARE], [CPU, BARE], ON_BARE, False, id="nothing, where a stage has no CPU"),
         pytest.param([CPU] * 4, [CPU] * 5, ComputeConfig(), True, id="a quarter more"),
         pytest.param([CPU] * 5, [CPU] * 6, ComputeConfig(), False, id="a fifth more"),
         pytest.param([CPU] * 5, [CPU] * 4, ComputeConfig(), True, id="a fifth less"),
