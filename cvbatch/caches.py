@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 
 def kept_file(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
@@ -21,6 +24,18 @@ def kept_file(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return home / "cvbatch" / folder / f"{digest}{suffix}"
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a file that is to be kept, and its folder is made: one process at a time, those that wait may find it.
+
+    Raises:
+        OSError: If nothing can be kept there.
+    """
+    make_folder(file)
+    with FileLock(f"{file}.lock"):
+        yield
 
 
 def make_folder(file: Path) -> None:

@@ -25,6 +25,8 @@ Task = Literal["classification", "detection", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
 ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
+PYTHON = "python:"
+"""What the name of an own model begins with."""
 _MAX_JOB_BYTES = 1 << 20
 
 _Text = Annotated[str, Field(min_length=1)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvbatch.config import load_job
-from cvbatch.models.registry import PYTHON, resolve
+from cvbatch.config import PYTHON, load_job
+from cvbatch.models.registry import resolve
 from cvbatch.sources import open_source
 
 JOBS = Path(__file__).parents[1] / "jobs"

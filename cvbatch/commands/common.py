@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from cvbatch.config import Job, load_job
+from cvbatch.config import PYTHON, Job, load_job
 from cvbatch.errors import JobError, RunError
 from cvbatch.planning.plan import open_run
 from cvbatch.storage.options import StorageOptions
@@ -32,7 +32,7 @@ def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
         raise JobError("--storage: says how to reach a job file in a bucket; for what a job names use --set")
     job = load_job(options.job, overrides=options.set, defaults=flags_of(options), storage=storage)
     folder = None
-    if any(model.model.startswith("python:") for model in job.models):
+    if any(model.model.startswith(PYTHON) for model in job.models):
         folder = os.path.dirname(os.path.abspath(options.job)) if options.job and not remote else os.getcwd()
         sys.path.insert(0, folder)
     return job, folder

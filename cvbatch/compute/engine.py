@@ -91,7 +91,7 @@ class Engine:
         from cvbatch.compute.remote import probe_models
 
         try:
-            probed = probe_models(models, WeightFiles.of(models, cluster))
+            probed = probe_models(models, WeightFiles.of(filter(needs_probe, models), cluster))
         except RayError as error:
             raise plain(error) from None
         check_aliases(probed)

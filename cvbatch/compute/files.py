@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock
 
-from cvbatch.caches import kept_file, make_folder
+from cvbatch.caches import kept_file, locked
 from cvbatch.compute.nodes import Cluster
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
@@ -45,8 +44,7 @@ class WeightFiles:
         if reference is None or _is_the_file(Path(str(model.weights_path)), model):
             return model
         kept = kept_file(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
-        make_folder(kept)
-        with FileLock(f"{kept}.lock"):
+        with locked(kept):
             if not _is_the_file(kept, model):
                 import ray
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
-from cvbatch.caches import make_folder
+from cvbatch.caches import locked
 from cvbatch.models.packages import package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import DTYPES
@@ -43,8 +42,7 @@ class Compiled:
         self._module, self._size = module, spec.view.crop
         self._device_type = torch.device(device).type
         path = package(spec, setting, torch.cuda.get_device_name(device) if self._device_type == "cuda" else "")
-        make_folder(path)
-        with FileLock(f"{path}.lock"):
+        with locked(path):
             if not path.exists():
                 self._build(path, device, setting)
         from torch._inductor.package.package import load_package

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvbatch.config import DEFAULT_WEIGHTS, TASKS, ModelConfig, Task
+from cvbatch.config import DEFAULT_WEIGHTS, PYTHON, TASKS, ModelConfig, Task
 from cvbatch.errors import ModelError, TooLargeError
 from cvbatch.models import catalog, weights
 from cvbatch.models.catalog import Entry, Weights
@@ -16,7 +16,6 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.places import Place, is_object_uri, redacted
 from cvbatch.views import View
 
-PYTHON = "python:"
 _MAX_NAMES_BYTES = 4 << 20
 _BACKGROUND = frozenset({"__background__", "background"})
 _NOT_EMITTED = frozenset({"N/A"})

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
-
-from cvbatch.caches import kept_file, make_folder
+from cvbatch.caches import kept_file, locked
 from cvbatch.errors import CorruptionError, RunError, TooLargeError
 from cvbatch.storage.buckets import Head, open_bucket
 from cvbatch.storage.places import Place
@@ -90,8 +88,7 @@ def _file(place: Place, sha256: str) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     """One process of this machine at a time; those that wait find the file."""
     try:
-        make_folder(path)
-        with FileLock(f"{path}.lock"):
+        with locked(path):
             yield
     except FileNotFoundError:
         raise

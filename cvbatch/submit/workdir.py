@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 import cvbatch
-from cvbatch.config import Job, ModelConfig
+from cvbatch.config import PYTHON, Job, ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.locations import local_path
 from cvbatch.sources.suffixes import IMAGE_SUFFIXES
@@ -21,7 +21,6 @@ JOB_FILE: Final = "job.yaml"
 _START: Final = "start.py"
 _NEEDS: Final = "needs.txt"
 _PACKAGE: Final = Path(cvbatch.__file__).parent
-_PYTHON: Final = "python:"
 _STAY_HERE: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
 """Endings of files that do not travel."""
 
@@ -46,13 +45,13 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     (information / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
     (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
     (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
-    for name in {_module_of(model) for model in job.models if model.model.startswith(_PYTHON)}:
+    for name in {_module_of(model) for model in job.models if model.model.startswith(PYTHON)}:
         if not name.isidentifier() or not any(_sources(modules, name)):
-            raise ModelError(f"{_PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
+            raise ModelError(f"{PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
         try:
             _copy_module(modules, name, folder)
         except OSError as error:  # links in a circle, too
-            raise ModelError(f"{_PYTHON}{name}: cannot be copied: {str(error)[:200]}") from None
+            raise ModelError(f"{PYTHON}{name}: cannot be copied: {str(error)[:200]}") from None
 
 
 def _content(job: Job) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def _needed(about: metadata.Distribution) -> Iterator[str]:
 
 
 def _module_of(model: ModelConfig) -> str:
-    return model.model.removeprefix(_PYTHON).partition(":")[0].partition(".")[0]
+    return model.model.removeprefix(PYTHON).partition(":")[0].partition(".")[0]
 
 
 def _sources(modules: Path, name: str) -> Iterator[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import signal
 import socket
@@ -21,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Answer
+from tests.rigs.clusters import with_token
 
 MODEL = """
 import time
@@ -90,17 +90,7 @@ class Dashboard:
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     folder = tmp_path_factory.mktemp("submit")
-    token = folder / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
-    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {
-        **given,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    environment = with_token(folder)
     gcs, port, agent = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=4", "--min-worker-port=0"]

@@ -136,20 +136,25 @@ class RayCluster:
         subprocess.run(asking, env=self.environment, check=True, timeout=_PATIENCE)
 
 
-@contextlib.contextmanager
-def running_cluster(folder: Path) -> Iterator[RayCluster]:
-    """Start a head in a folder with a short path, and end it and whatever joined it with the context."""
+def with_token(folder: Path) -> dict[str, str]:
+    """The environment of a head, and of whoever may give it orders; the token lies in the folder."""
     token = folder / "token"
     token.touch(0o600)
     token.write_text(secrets.token_hex(32))
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {
+    return {
         **given,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+@contextlib.contextmanager
+def running_cluster(folder: Path) -> Iterator[RayCluster]:
+    """Start a head in a folder with a short path, and end it and whatever joined it with the context."""
+    environment = with_token(folder)
     with running_network(folder) as network:
         head = network.add("head")
         options = ["--head", f"--port={_GCS}", "--dashboard-host=127.0.0.1", f"--dashboard-port={_DASHBOARD}"]
