@@ -23,6 +23,8 @@ REGION = "us-east-1"
 _RIGHTS = ("Read:images*", "List:images*", "Read:out*", "List:out*", "Write:out*")
 _HIGHEST_PORT = 55_535
 """The server takes each of its ports plus 10,000, too."""
+_VOLUMES = 2_000
+"""Files of data that it may have: each bucket needs its own, and left alone it counts by the room on the disk."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def running_server(folder: Path) -> Iterator[ObjectServer]:
         "-ip.bind=127.0.0.1",
     ]
     command += [f"-s3.config={config}", *(f"-{name}.port={port}" for name, port in ports.items())]
+    command += ["-master.volumeSizeLimitMB=64", f"-volume.max={_VOLUMES}"]
     command += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     server = ObjectServer(f"http://127.0.0.1:{ports['s3']}", admin, job)
     with (folder / "log").open("wb") as log:
