@@ -1,7 +1,8 @@
 """What a bucket costs: fetching alone, listing, and whole runs, against the same files on disk.
 
-Usage: `python jobs/benchmark/buckets.py FOLDER PHOTOS KEYS`, with a folder for the server and the outputs, photos to
-upload, and how many keys to list. The server is the one of the tests, on loopback, on the same cores.
+Usage: `python jobs/benchmark/buckets.py FOLDER PHOTOS KEYS TIMES`, with a folder for the server and the outputs, photos
+to upload, how many keys to list, and how often to run. The server is the one of the tests, on loopback, on the same
+cores.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
 
 def main() -> None:
     """Measure and print JSON."""
-    folder, photos, keys = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    folder, photos, keys, times = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     files = sorted(photos.glob("*.jpg"))
     with running_server(Path(tempfile.mkdtemp(dir=fresh_folder(folder)))) as server:
         os.environ |= {**server.job.environment, "AWS_ENDPOINT_URL": server.endpoint}
@@ -154,9 +155,10 @@ def main() -> None:
         table = pa.concat_tables(open_source(config).chunks())
         found: dict[str, Any] = {"images": len(files), "fetching": fetching(server, table), "keys": keys}
         found["keys_per_second"] = listing(server, images, keys)
-        found["disk"] = cvbatch(photos, folder / "out", *_LITE)
-        found["bucket"] = cvbatch(f"s3://{images}/photos", f"s3://{out}/run", *_LITE)
-        found["disk_again"] = cvbatch(photos, folder / "out", *_LITE)
+        found["disk"], found["bucket"] = [cvbatch(photos, folder / "out", *_LITE)], []
+        for number in range(times):
+            found["bucket"].append(cvbatch(f"s3://{images}/photos", f"s3://{out}/run{number}", *_LITE))
+            found["disk"].append(cvbatch(photos, folder / "out", *_LITE))
         found["fetching"]["ray_read_images"] = ray_read_images(server, images, len(files))
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
+_EVERY, _NOISE = 10, 512
 _PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -38,6 +39,24 @@ def make_images(folder: Path, count: int, *, size: tuple[int, int] = (500, 375),
         grain = np.random.default_rng(number).normal(0, 6, (target[1], target[0], 1))
         pixels = np.clip(np.asarray(crop, dtype=np.float32) + grain, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(path, quality=88)
+
+
+def make_mixed(folder: Path, good: Path) -> None:
+    """Copy photos, and break every tenth: cut off, empty, no image at all, or without its header.
+
+    Args:
+        folder: Where to.
+        good: The photos.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(sorted(good.glob("*.jpg"))):
+        data = path.read_bytes()
+        if number % _EVERY == 0:
+            middle = len(data) // 2
+            noise = np.random.default_rng(number).bytes(_NOISE)
+            ways = (data[:middle], b"", b"not an image", noise + data[_NOISE:])
+            data = ways[number // _EVERY % len(ways)]
+        (folder / path.name).write_bytes(data)
 
 
 if __name__ == "__main__":

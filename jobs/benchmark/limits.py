@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 from cvbatch.config import ModelConfig
 from cvbatch.decode import decode
 from cvbatch.models.predictor import Predictor
@@ -25,6 +27,7 @@ from cvbatch.views import apply, enough
 _IMAGES = 256
 _WARM_UP = 32
 _REPEATS = 3
+ON_GPU = torch.cuda.is_available()
 
 
 def decode_rate(paths: list[Path], spec: ModelSpec, setting: Setting) -> float:
@@ -40,25 +43,27 @@ def decode_rate(paths: list[Path], spec: ModelSpec, setting: Setting) -> float:
 
 
 def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
-    """Images per second that the model alone does with all cores, on pixels that lie ready."""
+    """Images per second that the model alone does, with the GPU or all cores, on pixels that lie ready."""
     with ThreadPoolExecutor(cores) as pool:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
     images = [apply(spec.view, one.image) for one in decoded]
     sizes = [(one.width, one.height) for one in decoded]
-    predictor = Predictor([spec], setting=setting, threads=cores)
+    predictor = Predictor([spec], device="cuda" if ON_GPU else "cpu", setting=setting, threads=cores)
     few = min(len(paths), _WARM_UP)
     predictor.predict({spec.view: images[:few]}, sizes[:few])
     return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
 
 
 def limit(decode: float, predict: float, *, cores: int) -> float:
-    """The best rate of a pipeline that shares its cores between both: times per image add up.
+    """The best rate of a pipeline: where both share the cores, times per image add up; a GPU works beside them.
 
     Args:
         decode: Images per second and core.
-        predict: Images per second with all cores.
+        predict: Images per second with the GPU or all cores.
         cores: How many there are.
     """
+    if ON_GPU:
+        return min(predict, decode * cores)
     return 1 / (1 / predict + 1 / (decode * cores))
 
 

@@ -7,15 +7,68 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from cvbatch.storage.places import Place
 from cvbatch.writing.store import open_store
 
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3
+_SAMPLE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A process that has ended."""
+
+    output: str
+    seconds: float
+    megabytes: float
+    """The most that it and all it started held at once; what several share is counted once."""
+
+
+def timed(command: Sequence[object], environment: Mapping[str, str] | None = None) -> Timed:
+    """Run a command to its end.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    began, most, over = time.monotonic(), [0.0], threading.Event()
+    words = [str(part) for part in command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        watcher = threading.Thread(target=_watch, args=(process.pid, most, over))
+        watcher.start()
+        output, errors = process.communicate()
+        seconds = time.monotonic() - began
+        over.set()
+        watcher.join()
+    if process.returncode:
+        sys.stderr.write(errors)
+        raise subprocess.CalledProcessError(process.returncode, words, output, errors)
+    return Timed(output, seconds, most[0])
+
+
+def _watch(pid: int, most: list[float], over: threading.Event) -> None:
+    while not over.wait(_SAMPLE_SECONDS):
+        try:
+            processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        most[0] = max(most[0], sum(map(_megabytes, processes)))
+
+
+def _megabytes(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss) / 1e6
+    except psutil.Error:
+        return 0.0
 
 
 def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str, Any]:
@@ -26,9 +79,8 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     """
     if isinstance(output, Path):
         fresh(output)
-    began, began_at = time.monotonic(), time.time()
-    _command("run", photos, output, *arguments)
-    seconds = time.monotonic() - began
+    began_at = time.time()
+    done = _command("run", photos, output, *arguments)
     store = open_store(Place.of(str(output)))
     records = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
     commits = [
@@ -41,8 +93,9 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) >= _STEADY_COMMITS else None
     run = json.loads(store.read("_cvbatch/run.json"))
     return {
-        "seconds": seconds,
-        "rate": sum(rows for _, rows in commits) / seconds,
+        "seconds": done.seconds,
+        "megabytes": done.megabytes,
+        "rate": sum(rows for _, rows in commits) / done.seconds,
         "seconds_to_first_commit": first - began_at,
         "steady_rate": steady,
         "setting": run["pools"]["setting"],
@@ -55,26 +108,28 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
 
 def tune(source: Path, output: Path, *arguments: str) -> Any:
     """Let `cvbatch plan` search for the best setting, which is kept for the runs that follow."""
-    return _command("plan", source, output, *arguments)
+    return json.loads(_command("plan", source, output, *arguments).output)
 
 
-def _command(name: str, source: Path | str, output: Path | str, *arguments: str) -> Any:
-    """Run a command of cvbatch on a source; returns what it prints."""
-    command = [sys.executable, "-m", "cvbatch", name, "--source", source, "--output", output, *arguments, "--json"]
-    done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+def _command(name: str, source: Path | str, output: Path | str, *arguments: str) -> Timed:
+    """Run a command of cvbatch on a source."""
+    return timed([sys.executable, "-m", "cvbatch", name, "--source", source, "--output", output, *arguments, "--json"])
 
 
 def script(name: str, *arguments: object) -> Any:
-    """Run one of the scripts beside this one; returns the JSON that it prints, or None."""
+    """Run one of the scripts beside this one; returns the JSON that it prints."""
+    return json.loads(timed_script(name, *arguments).output.strip().rpartition("\n")[2])
+
+
+def timed_script(name: str, *arguments: object) -> Timed:
+    """Run one of the scripts beside this one."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, str(_HERE / name), *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    last = done.stdout.strip().rpartition("\n")[2]
-    return json.loads(last) if last.startswith("{") else None
+    return timed([sys.executable, _HERE / name, *arguments], environment)
 
 
-def limits_around(photos: Path, model: str, setting: Any, count: int, work: Any) -> tuple[dict[str, Any], Any]:
+def limits_around(
+    photos: Path, model: str, setting: Any, count: int, work: Callable[[], dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure the limits before and after some work.
 
     The machine may be shared, so what it can do is taken from both sides of what is held against it.

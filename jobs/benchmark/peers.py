@@ -5,6 +5,7 @@ Usage: `python jobs/benchmark/peers.py ray_recipe|daft|loader_fp32|loader_best I
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from cvbatch.machine import cpu_has_bf16
+
+_BATCH_SIZE = {"cpu": 16, "cuda": 128}
 
 
 def ray_recipe(images: Path, output: Path) -> None:
@@ -30,18 +33,21 @@ def ray_recipe(images: Path, output: Path) -> None:
 
     class Model:
         def __init__(self) -> None:
-            self.model = resnet50().eval()
+            self.device = _device()
+            self.model = resnet50().eval().to(self.device)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             with torch.inference_mode():
-                scores = self.model(torch.from_numpy(np.stack(batch["image"])))
+                scores = self.model(torch.from_numpy(np.stack(batch["image"])).to(self.device))
             names = [weights.meta["categories"][index] for index in scores.argmax(dim=1).tolist()]
             return {"original": batch["original"], "label": names}
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     dataset = ray.data.read_images(str(images), mode="RGB", include_paths=True)
     dataset = dataset.map(preprocess)
-    dataset = dataset.map_batches(Model, batch_size=16, compute=ray.data.ActorPoolStrategy(size=1))
+    gpus = {"num_gpus": 1} if _device() == "cuda" else {}
+    size = _BATCH_SIZE[_device()]
+    dataset = dataset.map_batches(Model, batch_size=size, compute=ray.data.ActorPoolStrategy(size=1), **gpus)
     dataset.write_parquet(str(output))
 
 
@@ -60,12 +66,12 @@ def daft(images: Path, output: Path) -> None:
     @daft.cls(max_concurrency=1)
     class Model:
         def __init__(self) -> None:
-            self.model = resnet50().eval()
+            self.model = resnet50().eval().to(_device())
 
-        @daft.method.batch(return_dtype=DataType.string(), batch_size=16)
+        @daft.method.batch(return_dtype=DataType.string(), batch_size=_BATCH_SIZE[_device()])
         def classify(self, column: daft.Series) -> list[str]:
             with torch.inference_mode():
-                scores = self.model(torch.from_numpy(np.array(column.to_pylist())))
+                scores = self.model(torch.from_numpy(np.array(column.to_pylist())).to(_device()))
             return [weights.meta["categories"][index] for index in scores.argmax(dim=1).tolist()]
 
     frame = daft.from_glob_path(f"{images}/*.jpg")
@@ -73,6 +79,12 @@ def daft(images: Path, output: Path) -> None:
     shape = DataType.tensor(DataType.float32(), shape=(3, 224, 224))
     frame = frame.with_column("image", col("image").apply(lambda image: transform(image).numpy(), return_dtype=shape))
     frame.with_column("label", Model().classify(col("image"))).select("path", "label").write_parquet(str(output))
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def loader_fp32(images: Path, output: Path) -> None:
@@ -105,14 +117,21 @@ def _loader(images: Path, output: Path, *, best: bool) -> None:
             with Image.open(paths[index]) as image:
                 return self.transform(image.convert("RGB"))
 
-    model = resnet50().eval()
+    device = _device()
+    model = resnet50().eval().to(device)
     if best:
         model = model.to(memory_format=torch.channels_last)
     labels: list[str] = []
-    loader = torch.utils.data.DataLoader(Photos(), batch_size=32 if best else 16, num_workers=1, prefetch_factor=4)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=best and cpu_has_bf16()):
+    size, workers = _BATCH_SIZE[device] * (2 if best else 1), 1 if device == "cpu" else len(os.sched_getaffinity(0))
+    loader = torch.utils.data.DataLoader(
+        Photos(), batch_size=size, num_workers=workers, prefetch_factor=4, pin_memory=best and device == "cuda"
+    )
+    low = best and (device == "cuda" or cpu_has_bf16())
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=low):
         for batch in loader:
-            pixels = batch.to(memory_format=torch.channels_last) if best else batch
+            pixels = batch.to(device, non_blocking=True)
+            if best:
+                pixels = pixels.to(memory_format=torch.channels_last)
             labels += [weights.meta["categories"][index] for index in model(pixels).argmax(dim=1).tolist()]
     output.mkdir(parents=True)
     pq.write_table(pa.table({"path": [str(path) for path in paths], "label": labels}), output / "labels.parquet")

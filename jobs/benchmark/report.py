@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +15,8 @@ def page(report: dict[str, Any]) -> str:
     """Markdown of all sections that were measured."""
     about = report["about"]
     processor = f"{about['cores']} cores {about['processor']}{' with AVX512-BF16' if about['bf16'] else ''}"
+    if about.get("gpu"):
+        processor += f", {about['gpu']}"
     lines = [
         f"# Benchmark of {about['date']}",
         "",
@@ -24,26 +28,25 @@ def page(report: dict[str, Any]) -> str:
     for name, section in _SECTIONS.items():
         if name in report:
             lines += [*section(report[name]), ""]
+    for note in report.get("notes", ()):
+        lines += [note, ""]
     return "\n".join(lines)
 
 
 def _classification(found: dict[str, Any]) -> Iterable[str]:
     runs, limits = found["cvbatch"], found["limits"]
-    rate, steady = _median(runs, "rate"), _median(runs, "steady_rate")
-    limit = _median(limits, "limit")
-    ratios = [run["steady_rate"] / each["limit"] for run, each in zip(runs, limits, strict=True)]
     yield f"## {found['images']:,} JPEGs of about 500×375, ResNet-50 with random weights; medians of {len(runs)}"
-    yield from ("", "| whole process, from the shell | images/s | cvbatch ÷ it |", "|---|---|---|")
-    yield f"| cvbatch ({Setting(**runs[0]['setting'])}) | {rate:.1f} | |"
-    for peer, rates in found["peers"].items():
-        ratio = statistics.median(run["rate"] / each for run, each in zip(runs, rates, strict=True))
-        yield f"| {peer} | {statistics.median(rates):.1f} | {ratio:.1f} |"
+    yield from ("", "| whole process, from the shell | images/s | cvbatch ÷ it | memory, MB |", "|---|---|---|---|")
+    yield f"| cvbatch ({_setting(runs)}) | {_median(runs, 'rate'):.1f} | | {_median(runs, 'megabytes'):,.0f} |"
+    for peer, others in found["peers"].items():
+        ratio = statistics.median(run["rate"] / each["rate"] for run, each in zip(runs, others, strict=True))
+        yield f"| {peer} | {_median(others, 'rate'):.1f} | {ratio:.1f} | {_median(others, 'megabytes'):,.0f} |"
     yield from ("", "| limit and steady rate | images/s |", "|---|---|")
     yield f"| decode alone, one core | {_median(limits, 'decode_per_core'):.0f} |"
     yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['setting']} | {_median(limits, 'predict'):.1f} |"
-    yield f"| limit: both share the cores | {limit:.1f} |"
-    yield f"| cvbatch after its first commit | {steady:.1f} |"
-    yield f"| ratio | {statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)}) |"
+    yield f"| limit | {_median(limits, 'limit'):.1f} |"
+    yield f"| cvbatch after its first commit | {_median(runs, 'steady_rate'):.1f} |"
+    yield f"| ratio | {_of_limits(runs, limits)} |"
     yield f"| from the shell to the first commit | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
     plan = found["plan"]
     yield from ("", f"Tried by `cvbatch plan` in {plan['tuning_seconds']:.0f} s; {plan['parity']['reason']}.", "")
@@ -54,47 +57,58 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
 
 
 def _models(found: dict[str, Any]) -> Iterable[str]:
-    yield from ("## Other networks, images/s", "")
+    times = len(next(iter(found.values()))["cvbatch"])
+    yield from (f"## Other networks, images/s, medians of {times}", "")
     yield "| model | images | setting | decode, one core | alone | limit | cvbatch steady | ÷ limit | whole process |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for model, each in found.items():
-        ours, limits = each["cvbatch"], each["limits"]
-        steady = ours["steady_rate"]
-        ratio = f"{steady:.2f} | {steady / limits['limit']:.2f}" if steady else "too few commits | "
+        runs, limits = each["cvbatch"], each["limits"]
         yield (
-            f"| {model} | {each['images']:,} | {Setting(**ours['setting'])} | {limits['decode_per_core']:.0f} "
-            f"| {limits['predict']:.2f} | {limits['limit']:.2f} | {ratio} | {ours['rate']:.2f} |"
+            f"| {model} | {each['images']:,} | {_setting(runs)} | {_median(limits, 'decode_per_core'):.0f} "
+            f"| {_median(limits, 'predict'):.2f} | {_median(limits, 'limit'):.2f} | {_median(runs, 'steady_rate'):.2f} "
+            f"| {_of_limits(runs, limits)} | {_median(runs, 'rate'):.2f} |"
         )
 
 
 def _large(found: dict[str, Any]) -> Iterable[str]:
-    scaled, full = found["scaled"], found["full"]
     yield f"## {found['images']:,} photos of 12 megapixels, ResNet-50 with random weights, images/s"
-    yield from ("", "| | whole process | steady |", "|---|---|---|")
-    for name, each in (("scaled while decoding", scaled), ("decoded in full", full)):
-        yield f"| {name} | {each['rate']:.1f} | {each['steady_rate'] or 0:.1f} |"
-    yield f"| ratio | {scaled['rate'] / full['rate']:.1f} | {(scaled['steady_rate'] or 0) / full['steady_rate']:.1f} |"
+    yield from _compared(found, {"scaled": "scaled while decoding", "full": "decoded in full"})
+
+
+def _mixed(found: dict[str, Any]) -> Iterable[str]:
+    yield f"## {found['images']:,} photos of which a tenth is broken, efficientnet_lite0, rows/s"
+    yield from _compared(found, {"mixed": "a tenth broken", "good": "none broken"})
+
+
+def _compared(found: dict[str, Any], names: dict[str, str]) -> Iterable[str]:
+    """Two kinds of runs, and the first by the second."""
+    yield from ("", "| | whole process | steady | memory, MB |", "|---|---|---|---|")
+    for name, words in names.items():
+        runs = found[name]
+        rates = f"{_median(runs, 'rate'):.1f} | {_median(runs, 'steady_rate'):.1f}"
+        yield f"| {words} | {rates} | {_median(runs, 'megabytes'):,.0f} |"
+    ratios = [f"{_ratio(*(found[name] for name in names), rate):.2f}" for rate in ("rate", "steady_rate")]
+    yield f"| ratio | {' | '.join(ratios)} | |"
 
 
 def _four_tasks(found: dict[str, Any]) -> Iterable[str]:
-    alone, together = found["alone"], found["together"]
-    yield f"## Four tasks of efficientnet_lite0 on {found['images']:,} photos"
+    together = found["together"]
+    alone = {name: runs for name, runs in found.items() if name not in ("images", "together")}
+    yield f"## Four tasks of efficientnet_lite0 on {found['images']:,} photos, medians of {len(together)}"
     yield from ("", "| | whole process | steady |", "|---|---|---|")
-    for task, each in alone.items():
-        yield f"| {task} alone | {each['seconds']:.1f} s | {each['steady_rate'] or 0:.1f} images/s |"
-    whole = sum(each["seconds"] for each in alone.values())
-    steady = [each["steady_rate"] for each in alone.values()]
-    summed = 1 / sum(1 / rate for rate in steady) if all(steady) else 0
-    yield f"| one after the other | {whole:.1f} s | {summed:.1f} images/s |"
-    yield f"| in one pass | {together['seconds']:.1f} s | {together['steady_rate'] or 0:.1f} images/s |"
-    ratio = f"{together['steady_rate'] / summed:.1f}" if summed and together["steady_rate"] else ""
-    yield f"| ratio | {whole / together['seconds']:.1f} | {ratio} |"
+    for task, runs in alone.items():
+        yield f"| {task} alone | {_median(runs, 'seconds'):.1f} s | {_median(runs, 'steady_rate'):.1f} images/s |"
+    whole = [sum(run["seconds"] for run in runs) for runs in zip(*alone.values(), strict=True)]
+    steady = 1 / sum(1 / _median(runs, "steady_rate") for runs in alone.values())
+    yield f"| one after the other | {statistics.median(whole):.1f} s | {steady:.1f} images/s |"
+    seconds, rate = _median(together, "seconds"), _median(together, "steady_rate")
+    yield f"| in one pass | {seconds:.1f} s | {rate:.1f} images/s |"
+    ratio = statistics.median(each / run["seconds"] for each, run in zip(whole, together, strict=True))
+    yield f"| ratio | {ratio:.1f} | {rate / steady:.1f} |"
 
 
 def _growth(found: dict[str, Any]) -> Iterable[str]:
     hundred, first_block, listing = found["hundred_photos"], found["first_block"], found["listing"]
-    memory = {int(rows): size for rows, size in found["memory"]["driver_megabytes_by_rows"].items()}
-    early = min(memory, key=lambda rows: abs(rows - 20_000))
     yield from ("## Start-up and growth", "", "| | |", "|---|---|")
     yield f"| 100 photos, efficientnet_lite0: whole process | {hundred['seconds']:.1f} s |"
     yield f"| the same: from the shell to the first commit | {hundred['seconds_to_first_commit']:.1f} s |"
@@ -102,23 +116,41 @@ def _growth(found: dict[str, Any]) -> Iterable[str]:
     yield f"| its first block committed after another | {first_block['seconds_from_plan_to_first_commit']:.1f} s |"
     yield f"| {listing['rows']:,} local files listed and planned in | {listing['seconds']:.1f} s |"
     yield f"| with at most | {listing['megabytes_at_most']:.0f} MB |"
-    yield f"| memory of the driver after {early:,} rows | {memory[early]:.0f} MB |"
-    yield f"| after {max(memory):,} rows | {memory[max(memory)]:.0f} MB |"
-    yield f"| those rows, with a model that costs nothing | {max(memory) / found['memory']['seconds']:.0f} images/s |"
+    yield from ("", "With a model that costs nothing:", "")
+    yield from (
+        "| rows | seconds | rows/s | of them after the first commit | memory of the driver, MB |",
+        "|---|---|---|---|---|",
+    )
+    for run in found["rows"]:
+        memory = list(run["driver_megabytes_by_rows"].values())
+        rest = run["seconds"] - run["seconds_to_plan"] - run["seconds_from_plan_to_first_commit"]
+        first = int(next(iter(run["driver_megabytes_by_rows"])))
+        yield (
+            f"| {run['rows']:,} | {run['seconds']:.1f} | {run['rows'] / run['seconds']:.0f} "
+            f"| {(run['rows'] - first) / rest:.0f} | {memory[0]:.0f}, at the end {memory[-1]:.0f} |"
+        )
 
 
 def _buckets(found: dict[str, Any]) -> Iterable[str]:
-    fetching, disk = found["fetching"], [found["disk"], found["disk_again"]]
+    fetching, disk, bucket, keys = (found[name] for name in ("fetching", "disk", "bucket", "keys_per_second"))
     yield f"## A bucket on the same two cores, {found['images']:,} photos"
     yield from ("", "| fetching alone | images/s | cvbatch ÷ it |", "|---|---|---|")
     for name, each in fetching.items():
         yield f"| {name.replace('_', ' ')} | {each:.0f} | {fetching['cvbatch'] / each:.1f} |"
-    yield from ("", "| whole runs, efficientnet_lite0 | whole process | steady |", "|---|---|---|")
-    for name, each in (("disk", disk[0]), ("bucket", found["bucket"]), ("disk again", disk[1])):
-        yield f"| {name} | {each['rate']:.1f} | {each['steady_rate'] or 0:.1f} |"
-    ratio = 2 * found["bucket"]["rate"] / sum(each["rate"] for each in disk)
-    yield f"| bucket ÷ disk | {ratio:.2f} | |"
-    yield from ("", f"{found['keys']:,} keys in 50 prefixes are listed at {found['keys_per_second']:,.0f} a second.")
+    yield from (
+        "",
+        f"Whole runs of efficientnet_lite0, each from a bucket between two from the disk, medians of {len(bucket)}:",
+        "",
+    )
+    yield from ("| | whole process | steady | to the first commit |", "|---|---|---|---|")
+    for name, runs in (("disk", disk), ("bucket", bucket)):
+        rates = f"{_median(runs, 'rate'):.1f} | {_median(runs, 'steady_rate'):.1f}"
+        yield f"| {name} | {rates} | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
+    around = [{rate: _median(pair, rate) for rate in ("rate", "steady_rate")} for pair in itertools.pairwise(disk)]
+    yield f"| ratio | {_ratio(bucket, around, 'rate'):.2f} | {_ratio(bucket, around, 'steady_rate'):.2f} | |"
+    serial, parallel = keys["server_alone_one_request"], keys["server_alone_16_requests"]
+    yield from ("", f"{found['keys']:,} keys in 50 prefixes are listed at {keys['cvbatch']:,.0f} a second. To somebody")
+    yield f"who reads no page the server gives {serial:,.0f}, one by one, and {parallel:,.0f} to 16 requests at once."
 
 
 def _nodes(found: dict[str, Any]) -> Iterable[str]:
@@ -132,6 +164,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "classification": _classification,
     "models": _models,
     "large": _large,
+    "mixed": _mixed,
     "four_tasks": _four_tasks,
     "growth": _growth,
     "buckets": _buckets,
@@ -139,5 +172,25 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
 }
 
 
+def _setting(runs: list[dict[str, Any]]) -> Setting:
+    return Setting(**runs[0]["setting"])
+
+
 def _median(runs: Iterable[dict[str, Any]], name: str) -> float:
-    return statistics.median(run[name] for run in runs)
+    """Of those that have it: very short runs have no steady rate."""
+    return statistics.median([run[name] for run in runs if run[name] is not None] or [math.nan])
+
+
+def _ratio(runs: list[dict[str, Any]], others: list[dict[str, Any]], name: str) -> float:
+    pairs = [(run[name], other[name]) for run, other in zip(runs, others, strict=True)]
+    return statistics.median([one / other for one, other in pairs if one and other] or [math.nan])
+
+
+def _of_limits(runs: list[dict[str, Any]], limits: list[dict[str, Any]]) -> str:
+    """The median of steady rates by the limits around them, and each of them."""
+    ratios = [
+        run["steady_rate"] / limit["limit"] for run, limit in zip(runs, limits, strict=True) if run["steady_rate"]
+    ]
+    if not ratios:
+        return "too few commits"
+    return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"

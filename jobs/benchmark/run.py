@@ -10,6 +10,8 @@ import argparse
 import datetime
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +32,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="sections")
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--plan-rows", type=int, default=1_000_000)
-    parser.add_argument("--memory-rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=100_000, help="of the longest run with a model that costs nothing")
     parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench")
@@ -40,7 +42,7 @@ def main() -> None:
         folder=options.folder.resolve(),
         images=options.images,
         plan_rows=options.plan_rows,
-        memory_rows=options.memory_rows,
+        rows=options.rows,
         peers=tuple(options.peers),
         repeats=options.repeats,
     )
@@ -63,10 +65,19 @@ def _about() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "bf16": cpu_has_bf16(),
+        "gpu": _gpu(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
         "command": "python jobs/benchmark/run.py " + " ".join(sys.argv[1:]),
     }
+
+
+def _gpu() -> str | None:
+    """Name, driver and memory of the GPUs, as their driver tells them."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().replace("\n", "; ")
 
 
 if __name__ == "__main__":

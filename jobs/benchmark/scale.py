@@ -1,6 +1,6 @@
 """What grows with the number of rows: listing, time to the first block of a large plan, memory of the driver.
 
-Usage: `python jobs/benchmark/scale.py listing|first_block|memory FOLDER ROWS`.
+Usage: `python jobs/benchmark/scale.py listing|first_block|rows FOLDER ROWS`.
 """
 
 from __future__ import annotations

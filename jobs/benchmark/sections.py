@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from images import make_images
-from measuring import cvbatch, fresh, limits_around, script, tune
+from images import make_images, make_mixed
+from measuring import cvbatch, fresh, limits_around, script, timed_script, tune
 from peers import PEERS
 
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
@@ -25,6 +25,8 @@ _MODELS = {
 _LONG_RUN = 200_000
 _LARGE = (4000, 3000)
 _LARGE_IMAGES = 200
+_MIXED_IMAGES = 1_000
+_ROWS = (1_000, 10_000)
 _TASKS = ("classification", "embedding", "detection", "segmentation")
 _TASK_IMAGES = 500
 _BUCKET_IMAGES = 1_000
@@ -38,7 +40,7 @@ class Sizes:
     folder: Path
     images: int
     plan_rows: int
-    memory_rows: int
+    rows: int
     peers: tuple[str, ...]
     repeats: int
 
@@ -49,19 +51,17 @@ def classification(sizes: Sizes) -> dict[str, Any]:
     began = time.monotonic()
     plan = tune(_repeated(photos), sizes.folder / "out", *RESNET)
     plan["tuning_seconds"] = time.monotonic() - began
-    setting = plan["parity"]["setting"]
-    ours, rates = [], dict[str, list[float]]()
-    limits = []
+    ours, limits, peers = [], [], dict[str, list[dict[str, float]]]()
     for _ in range(sizes.repeats):
         run = partial(cvbatch, photos, sizes.folder / "out", *RESNET)
-        limit, done = limits_around(photos, "resnet50", setting, 256, run)
+        limit, done = limits_around(photos, "resnet50", plan["parity"]["setting"], 256, run)
         limits.append(limit)
         ours.append(done)
         for peer in sizes.peers:
-            began = time.monotonic()
-            script("peers.py", peer, photos, fresh(sizes.folder / peer))
-            rates.setdefault(peer, []).append(sizes.images / (time.monotonic() - began))
-    return {"images": sizes.images, "plan": plan, "limits": limits, "cvbatch": ours, "peers": rates}
+            other = timed_script("peers.py", peer, photos, fresh(sizes.folder / peer))
+            measured = {"rate": sizes.images / other.seconds, "megabytes": other.megabytes}
+            peers.setdefault(peer, []).append(measured)
+    return {"images": sizes.images, "plan": plan, "limits": limits, "cvbatch": ours, "peers": peers}
 
 
 def models(sizes: Sizes) -> dict[str, Any]:
@@ -72,8 +72,12 @@ def models(sizes: Sizes) -> dict[str, Any]:
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
         setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
         run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
-        limit, done = limits_around(photos, model, setting, few, run)
-        found[model] = {"images": count, "limits": limit, "cvbatch": done}
+        pairs = [limits_around(photos, model, setting, few, run) for _ in range(sizes.repeats)]
+        found[model] = {
+            "images": count,
+            "limits": [limit for limit, _ in pairs],
+            "cvbatch": [done for _, done in pairs],
+        }
     return found
 
 
@@ -82,11 +86,15 @@ def large(sizes: Sizes) -> dict[str, Any]:
     photos = sizes.folder / "photos-12-megapixels"
     make_images(photos, _LARGE_IMAGES, size=_LARGE)
     off = (*RESNET, "--set", "compute.scaled_decode=off")
-    return {
-        "images": _LARGE_IMAGES,
-        "scaled": cvbatch(photos, sizes.folder / "out", *RESNET),
-        "full": cvbatch(photos, sizes.folder / "out", *off),
-    }
+    return {"images": _LARGE_IMAGES, **_in_turns(sizes, {"scaled": (photos, RESNET), "full": (photos, off)})}
+
+
+def mixed(sizes: Sizes) -> dict[str, Any]:
+    """A folder of which a tenth is broken in several ways, against one without."""
+    good, bad = _photos(sizes, _MIXED_IMAGES), sizes.folder / f"mixed-{_MIXED_IMAGES}"
+    make_mixed(bad, good)
+    lite = ("--model", "efficientnet_lite0")
+    return {"images": _MIXED_IMAGES, **_in_turns(sizes, {"good": (good, lite), "mixed": (bad, lite)})}
 
 
 def four_tasks(sizes: Sizes) -> dict[str, Any]:
@@ -95,33 +103,37 @@ def four_tasks(sizes: Sizes) -> dict[str, Any]:
     chosen = [("--model", "efficientnet_lite0", "--set", f"models.0.task={task}") for task in _TASKS]
     every = [word for task in _TASKS for word in ("--model", "efficientnet_lite0")]
     named = [word for at, task in enumerate(_TASKS) for word in ("--set", f"models.{at}.task={task}")]
-    return {
-        "images": _TASK_IMAGES,
-        "together": cvbatch(photos, sizes.folder / "out", *every, *named),
-        "alone": {
-            task: cvbatch(photos, sizes.folder / "out", *words) for task, words in zip(_TASKS, chosen, strict=True)
-        },
-    }
+    alone = {task: (photos, words) for task, words in zip(_TASKS, chosen, strict=True)}
+    return {"images": _TASK_IMAGES, **_in_turns(sizes, {**alone, "together": (photos, (*every, *named))})}
 
 
 def growth(sizes: Sizes) -> dict[str, Any]:
-    """Start-up, large plans and the memory of the driver."""
+    """Start-up, large plans, and what a row costs in runs of different lengths with a model that costs nothing."""
     return {
         "hundred_photos": cvbatch(_photos(sizes, 100), sizes.folder / "hundred", "--model", "efficientnet_lite0"),
         "first_block": script("scale.py", "first_block", sizes.folder, sizes.plan_rows),
         "listing": script("scale.py", "listing", sizes.folder, sizes.plan_rows),
-        "memory": script("scale.py", "memory", sizes.folder, sizes.memory_rows),
+        "rows": [script("scale.py", "rows", sizes.folder, rows) for rows in (*_ROWS, sizes.rows)],
     }
 
 
 def buckets(sizes: Sizes) -> dict[str, Any]:
     """A bucket on the same machine as source and output, against the disk."""
-    return dict(script("buckets.py", sizes.folder, _photos(sizes, _BUCKET_IMAGES), _BUCKET_KEYS))
+    return dict(script("buckets.py", sizes.folder, _photos(sizes, _BUCKET_IMAGES), _BUCKET_KEYS, sizes.repeats))
 
 
 def nodes(sizes: Sizes) -> dict[str, Any]:
     """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
+
+
+def _in_turns(sizes: Sizes, runs: dict[str, tuple[Path, tuple[str, ...]]]) -> dict[str, list[dict[str, Any]]]:
+    """Run each of some jobs, then each again: what else happens on the machine then meets all of them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(sizes.repeats):
+        for name, (photos, arguments) in runs.items():
+            found.setdefault(name, []).append(cvbatch(photos, sizes.folder / "out", *arguments))
+    return found
 
 
 def _repeated(photos: Path) -> Path:
@@ -143,6 +155,7 @@ SECTIONS: dict[str, Callable[[Sizes], dict[str, Any]]] = {
     "classification": classification,
     "models": models,
     "large": large,
+    "mixed": mixed,
     "four_tasks": four_tasks,
     "growth": growth,
     "buckets": buckets,

@@ -13,7 +13,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cvbatch.testing import seeded_checkpoint
 from tests.conftest import make_photo
 from tests.rigs.objects import REGION, ObjectServer
 
@@ -47,6 +49,11 @@ def buckets(object_server: ObjectServer, tmp_path_factory: pytest.TempPathFactor
             client.create_bucket(Bucket=name)
     photo = make_photo(folder / "a.jpg").read_bytes()
     object_server.put("archive", {f"2019/{number}.jpg": photo for number in range(3)})
+    model = seeded_checkpoint("squeezenet1_1", folder)
+    weights = Path(model["checkpoint"]).read_bytes()
+    model["checkpoint"] = "s3://results/jobs/birds.pth"
+    job = {"source": {"uri": "photos"}, "models": [model], "output": {"uri": "birds"}}
+    object_server.put("results", {"jobs/birds.pth": weights, "jobs/birds.yaml": yaml.safe_dump(job).encode()})
     files = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
     return {name: str(folder / file) for name, file in files.items()}
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -90,7 +92,9 @@ class Dashboard:
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     folder = tmp_path_factory.mktemp("submit")
-    environment = with_token(folder)
+    ray_folder = tempfile.mkdtemp(prefix="cvbatch-head-")
+    # a short path, as it holds sockets; and of its own, or drivers are sent to the newest head of the machine
+    environment = {**with_token(folder), "RAY_TMPDIR": ray_folder}
     gcs, port, agent = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=4", "--min-worker-port=0"]
@@ -105,6 +109,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     finally:
         os.killpg(head.pid, signal.SIGKILL)  # SIGTERM would take half a minute
         head.wait()
+        shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def free_port() -> int:
