@@ -1,4 +1,9 @@
-"""Every wanted row is computed: in waves of units, what that leaves undone in smaller units, in the end alone."""
+"""Every wanted row is computed: in waves of units, what that leaves undone in smaller units, in the end alone.
+
+Where an image hangs, the units behind it wait in vain, too. So after a stall among the smaller units, those that are
+left come once more from the last to the first: what lies before and behind that image is done, and only the units
+that hung are taken apart, which costs a process for each image.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,10 @@ from cvbatch.writing.ranges import Range
 _FIRST_WAVE: Final = 1_000
 _WAVE: Final = 50_000
 """Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
-_PASSES: Final = (1, 8)
-"""What a pass leaves undone runs again in units this many times smaller."""
+_SMALLER: Final = 8
+"""What the first pass leaves undone runs again in units this many times smaller."""
+_PASSES: Final = ((1, False), (_SMALLER, False), (_SMALLER, True))
+"""How much smaller the units are, and whether they come backwards."""
 _FIRST_UNIT: Final = 4
 """The first unit of a pass is so many times smaller: it shows early that all goes well."""
 _TOLERATED, _TOLERATED_SHARE = 10, 1 / 20
@@ -37,12 +44,16 @@ def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable
         RunError: If the stages cannot go on.
     """
     size = _FIRST_WAVE
-    for smaller in _PASSES:
+    for smaller, backwards in _PASSES:
+        if backwards and not engine.stalled:
+            continue
         resized = True
         while resized:
             resized, rows = False, max(1, engine.unit_rows // smaller)
             first = max(1, rows // _FIRST_UNIT)
             units = cut(log.store, all_parts(plan, log.state), missing(), rows, first_rows=first)
+            if backwards:
+                units = iter(list(units)[::-1])
             while not resized and (wave := list(itertools.islice(units, size))):
                 suspects = smaller > 1 and len(log.state.accepted) > 0
                 tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))

@@ -56,6 +56,9 @@ class FakeEngine(Engine):
         self.error = FAILED
         self.deadly: set[int] = set()
         """Rows that take the process along that works on them."""
+        self.hanging: set[int] = set()
+        """Rows of which no answer comes; the units behind the first one are not begun."""
+        self.stalled = False
         self.after_unit: Callable[[], object] = lambda: None
         """Called once the file of a unit is taken in."""
         self.over = False
@@ -91,8 +94,11 @@ class FakeEngine(Engine):
 
     def label(self, units: Sequence[Unit], epoch: int, *, tolerated: int) -> Iterator[list[Written]]:
         self.calls.append(Call([(unit.low, unit.high) for unit in units], tolerated))
-        lost = 0
+        lost, self.stalled = 0, False
         for unit in units:
+            if self.hanging & set(range(unit.low, unit.high)):
+                self.stalled = True
+                return
             if self.deadly & set(range(unit.low, unit.high)):
                 lost += 1
                 if lost > tolerated:
@@ -117,9 +123,9 @@ class FakeEngine(Engine):
 
     def _rows(self, unit: Unit, epoch: int) -> pa.Table:
         ids = range(unit.low, unit.high)
-        labels = [None if row in self.failed | self.deadly else f"epoch {epoch}" for row in ids]
+        labels = [None if row in self.failed | self.deadly | self.hanging else f"epoch {epoch}" for row in ids]
         failed, error = self.failed, self.error
-        if dead := self.deadly & set(ids):
+        if dead := (self.deadly | self.hanging) & set(ids):
             failed, error = dead, DIED
         rows = block(unit.low, unit.high, *self._models, failed=failed, error=error, classification_label=labels)
         return rows.append_column(WORKER, pa.repeat(pa.scalar('{"pid": 1}'), rows.num_rows))

@@ -26,4 +26,4 @@ def report() -> ModuleType:
 def test_the_page_is_made_from_the_figures(report: ModuleType) -> None:
     figures = json.loads(NEWEST.read_text())
     assert report.page(figures) == NEWEST.with_suffix(".md").read_text()
-    assert figures["about"]["command"]
+    assert figures["about"]["commands"]

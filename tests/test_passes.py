@@ -91,6 +91,17 @@ def test_units_that_were_lost_come_again_smaller_and_then_alone(run: Run) -> Non
     assert run.log.state.errors == {"ProcessDied": 2}
 
 
+def test_only_what_lies_beside_an_image_that_hangs_is_taken_apart(run: Run) -> None:
+    run.engine.hanging = {9}
+    assert sorted(run.compute()) == list(range(ROWS))
+    whole, smaller, backwards, alone = run.engine.calls
+    assert (whole.rows, smaller.rows) == (list(range(ROWS)), list(range(4, ROWS)))
+    assert backwards.units == sorted(backwards.units, reverse=True)
+    assert (backwards.units[0], backwards.units[-1]) == ((62, 64), (9, 10)), "what lay before it is done"
+    assert alone.rows == [9], "and now what lay behind it"
+    assert run.log.state.errors == {"ProcessDied": 1}
+
+
 def test_an_image_that_is_deadly_only_in_company_is_a_good_row(run: Run) -> None:
     run.engine.deadly = {21}
     run.engine.after_unit = lambda: run.engine.deadly.clear() if len(run.engine.calls) == 2 else None

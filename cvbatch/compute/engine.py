@@ -56,7 +56,7 @@ class Engine:
         self._startup = Startup(pythonpath)
         self._first = True
         self._limits = Limits()
-        self._ended_early = self._again = False
+        self._ended_early = self._again = self.stalled = False
         self._compute = ComputeConfig()
         self._changes: Changes | None = None
         self.cluster: Cluster | None = None
@@ -204,6 +204,7 @@ class Engine:
         assert self.pools is not None, "prepare comes first"
         _let_go()
         complaints, stalled_after, moved = Complaints(), self._compute.stalled_after, False
+        self.stalled = False
         try:
             with complaints.heard():
                 predicted = predicted_blocks(
@@ -220,6 +221,7 @@ class Engine:
                     self._first, moved = False, moved or bool(written)
                     yield written
         except ExecutionTimeoutError:
+            self.stalled = True
             if self._first:
                 raise RunError(
                     f"nothing was predicted within {stalled_after:.0f} s; look at the cluster, or raise "

@@ -27,7 +27,9 @@ def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
     if device == "cpu":
         keep_memory()
     network = (_embedded if spec.kind == "embedded" else _torchvision)(spec, device, setting)
-    return Guarded(network, device=device, precision=setting.precision)
+    # torch 2.14 keeps Python's lock while a compiled network computes: two threads would take turns
+    in_turns = setting.compiled and compilable(spec) and device == "cpu"
+    return Guarded(network, device=device, precision=setting.precision, parallel=not in_turns)
 
 
 def fit_categories(spec: ModelSpec) -> ModelSpec:

@@ -21,7 +21,8 @@ from cvbatch.writing.store import open_store
 
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3
-_SAMPLE_SECONDS = 2.0
+_SAMPLE_SECONDS = 10.0
+"""Each look at a dozen processes costs a tenth of a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def page(report: dict[str, Any]) -> str:
         "",
         f"{processor}; " + ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
         "",
-        f"    {about['command']}",
+        *(f"    {command}" for command in about["commands"]),
         "",
     ]
     for name, section in _SECTIONS.items():

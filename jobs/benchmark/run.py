@@ -52,7 +52,8 @@ def main() -> None:
     report: dict[str, Any] = {}
     if place.with_suffix(".json").exists():
         report = json.loads(place.with_suffix(".json").read_text())
-    report["about"] = about
+    commands = [*report.get("about", {}).get("commands", ()), f"python jobs/benchmark/run.py {' '.join(sys.argv[1:])}"]
+    report["about"] = {**about, "commands": list(dict.fromkeys(commands))}
     for name in options.only:
         report[name] = SECTIONS[name](sizes)
         place.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
@@ -68,7 +69,6 @@ def _about() -> dict[str, Any]:
         "gpu": _gpu(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
-        "command": "python jobs/benchmark/run.py " + " ".join(sys.argv[1:]),
     }
 
 

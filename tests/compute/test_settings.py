@@ -16,6 +16,7 @@ from cvbatch.compute.settings import (
     candidates,
     choose,
     compile_pays_below,
+    fastest,
     fixed,
     keep,
     kept,
@@ -117,6 +118,12 @@ def test_the_fastest_that_agrees_is_chosen() -> None:
 
 def test_a_gain_that_may_be_chance_is_none() -> None:
     assert choose([trial(REFERENCE, 10), trial(Setting("bf16"), 10.2)], has_answers=True).setting == REFERENCE
+
+
+def test_what_is_tried_next_begins_from_the_first_of_equals() -> None:
+    first, second, third = trial(REFERENCE, 10), trial(Setting(channels_last=False), 10.2), trial(Setting("bf16"), 10.4)
+    assert fastest([first, second]) is first
+    assert fastest([first, second, third]) is third, "each is held against the best so far"
 
 
 def test_few_images_prove_nothing() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cvbatch.config import ModelConfig
+from cvbatch.models import loading
 from cvbatch.models.packages import compilable, package
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.registry import resolve
@@ -47,6 +48,8 @@ def test_it_answers_alike_for_every_batch_size_and_is_built_once(cache: Path) ->
     before = built.stat().st_mtime_ns
     Predictor(models, setting=COMPILED)
     assert built.stat().st_mtime_ns == before
+    assert not loading.load(models[0], device="cpu", setting=COMPILED).parallel, "its threads would take turns"
+    assert loading.load(models[0], device="cpu", setting=REFERENCE).parallel
     assert built.stat().st_mode & 0o077 == 0 or cache.stat().st_mode & 0o077 == 0
 
 
