@@ -24,7 +24,7 @@ SAMPLE: Final = 320
 _SEARCH_SHARE: Final = 0.03
 """A search may cost this share of the expected run."""
 SOME: Final = 96
-"""Images on which a setting must be faster before it is measured on all."""
+"""Images on which a setting must be faster than the best so far, which takes turns with it."""
 _COMPILE_SECONDS: Final = 60.0
 """What compiling one network takes on two cores."""
 NOT_APPLICABLE: Final = "parity: not applicable, random weights"
@@ -107,7 +107,7 @@ def worth_searching(rows: int, settings: Sequence[Setting], models: Sequence[Mod
     """Whether there is something to find, and a search costs little against the run itself."""
     if len(settings) == 1 and decide_themselves(models):
         return False
-    return (SAMPLE + SOME) * len(settings) <= _SEARCH_SHARE * rows
+    return (SAMPLE + 2 * SOME) * len(settings) <= _SEARCH_SHARE * rows
 
 
 def compile_pays_below(rows: int) -> float:

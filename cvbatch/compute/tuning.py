@@ -1,14 +1,16 @@
 """Measure settings on images of the run, in the kind of process that will predict.
 
-First everything that changes answers a lot (precision, scaled decoding); then, one after another, what else may be
-faster than the best of those: a setting is measured on all images only if it is faster on some.
+First everything that changes answers a lot (precision, scaled decoding), each on all images; then, one after another,
+what else may be faster than the best of those. That is less than what other work on the machine changes from one minute
+to the next, so these are measured on some images in turns with the best, and only their ratio counts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -61,7 +63,8 @@ def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
 
     Returns:
         For each setting `{setting, images, rates, agreement, passed}`; the first is the reference. Rates are images
-        per second: `decode_per_core`, `predict` with all threads, and `together`, where both share the cores.
+        per second: `decode_per_core`, `predict` with all threads, and `together`, where both share the cores; of
+        settings that were measured in turns with another, the rates of that one times how much faster they were.
         Settings that scale while decoding are left out where no image is large enough for that. One that cannot be
         built has no rates, did not pass, and tells of its `error`.
     """
@@ -76,19 +79,26 @@ def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
             measured.append(_judged(setting, _answer(rows, trial, setting), reference, trial))
     for step in _STEPS:
         for setting in step(fastest(measured), trial):
-            measured.append(_if_faster(rows, setting, reference, trial, fastest(measured)["rates"]["together"]))
+            measured.append(_against(fastest(measured), rows, setting, reference, trial))
     return measured
 
 
-def _if_faster(rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial, rate: float) -> dict[str, Any]:
-    """Measure a setting on some images, and on all if it is faster than the best so far."""
-    found = attempt("predict", lambda: _answer(rows.slice(0, SOME), trial, setting))  # a compiler may fail in any way
+def _against(
+    best: Mapping[str, Any], rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial
+) -> dict[str, Any]:
+    """Measure a setting in turns with the best so far, which decodes alike; if it is faster, look at its answers."""
+    both = (Setting(**best["setting"]), setting)
+    found = attempt("predict", lambda: _in_turns(rows.slice(0, SOME), trial, both))  # a compiler may fail in any way
     if isinstance(found, RowError):
         return _entry(setting, 0, {}) | {"error": f"{found.type}: {found.message}"}
-    rates = _rates(found, trial)
-    if rates["together"] > WORTH_IT * rate:
-        return _judged(setting, _answer(rows, trial, setting), reference, trial)
-    return _entry(setting, len(found.sizes), rates)
+    before, now = found
+    gain = (before.predict_seconds or 1e-9) / (now.predict_seconds or 1e-9)
+    rates = _together(best["rates"]["decode_per_core"], gain * best["rates"]["predict"], trial)
+    if rates["together"] <= WORTH_IT * best["rates"]["together"]:
+        return _entry(setting, len(now.sizes), rates)
+    if trial.has_answers:
+        now = _answer(rows, trial, setting)
+    return _judged(setting, now, reference, trial) | {"rates": rates}
 
 
 def _judged(setting: Setting, answer: _Answer, reference: _Answer, trial: Trial) -> dict[str, Any]:
@@ -148,22 +158,34 @@ class _Answer:
 
 
 def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
-    predictor = load_predictor(trial.files.here(trial.models), trial.device, setting, trial.batch_size, trial.threads)
-    options = replace(trial.decode, scaled=setting.scaled_decode)
-    found, sizes, decoding, predicting = list[Mapping[str, pa.Array]](), list[tuple[int, int]](), 0.0, 0.0
-    for table, seconds in _decoded(rows, options):
+    return _in_turns(rows, trial, (setting,))[0]
+
+
+def _in_turns(rows: pa.Table, trial: Trial, settings: Sequence[Setting]) -> list[_Answer]:
+    """Answer with each of some settings, which take turns every few images; all decode like the first."""
+    models, sizes, decoding = trial.files.here(trial.models), list[tuple[int, int]](), 0.0
+    load = partial(load_predictor, models, trial.device, batch_size=trial.batch_size, threads=trial.threads)
+    predictors = [load(setting=setting) for setting in settings]
+    found: list[list[Mapping[str, pa.Array]]] = [[] for _ in settings]
+    predicting = [0.0] * len(settings)
+    options = replace(trial.decode, scaled=settings[0].scaled_decode)
+    for number, (table, seconds) in enumerate(_decoded(rows, options)):
         views, here = views_of(table, options), sizes_of(table)
         decoding += seconds
-        if not found:
-            # a compiled network folds its constants in each thread that calls it first, so all of them have to
-            some = None if setting.compiled else _WARM_UP
-            predictor.predict({view: images[:some] for view, images in views.items()}, here[:some])
-        started = time.perf_counter()
-        found.append(predictor.predict(views, here).columns)
-        predicting += time.perf_counter() - started
         sizes += here
-    columns = {name: pa.concat_arrays([each[name] for each in found]) for name in (found[0] if found else ())}
-    return _Answer(columns, sizes, decoding, predicting)
+        for at in sorted(range(len(settings)), reverse=number % 2 == 1):
+            if number == 0:
+                # a compiled network folds its constants in each thread that calls it first, so all of them have to
+                some = None if settings[at].compiled else _WARM_UP
+                predictors[at].predict({view: images[:some] for view, images in views.items()}, here[:some])
+            started = time.perf_counter()
+            found[at].append(predictors[at].predict(views, here).columns)
+            predicting[at] += time.perf_counter() - started
+    return [_Answer(_joined(columns), sizes, decoding, spent) for columns, spent in zip(found, predicting, strict=True)]
+
+
+def _joined(found: Sequence[Mapping[str, pa.Array]]) -> dict[str, pa.Array]:
+    return {name: pa.concat_arrays([each[name] for each in found]) for name in (found[0] if found else ())}
 
 
 def _decoded(rows: pa.Table, options: DecodeOptions) -> Iterator[tuple[pa.Table, float]]:
@@ -182,7 +204,11 @@ def _decoded(rows: pa.Table, options: DecodeOptions) -> Iterator[tuple[pa.Table,
 def _rates(answer: _Answer, trial: Trial) -> dict[str, float]:
     images = max(1, len(answer.sizes))
     decode = images / max(1e-9, answer.decode_seconds * min(THREADS, local_cores()))
-    predict = images / max(1e-9, answer.predict_seconds)
+    return _together(decode, images / max(1e-9, answer.predict_seconds), trial)
+
+
+def _together(decode: float, predict: float, trial: Trial) -> dict[str, float]:
+    """Both rates, and that of a run where both share the cores, or a GPU works beside them."""
     if trial.device == "cpu":
         together = 1 / (1 / predict + 1 / (decode * local_cores()))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cvbatch.compute import tuning
 from cvbatch.compute.decode_stage import DecodeOptions
 from cvbatch.compute.settings import fastest
 from cvbatch.compute.tuning import Trial, measure
 from cvbatch.config import ModelConfig
+from cvbatch.models.predictor import Predictions
 from cvbatch.models.registry import resolve
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.sources.files import FileSource
@@ -21,8 +24,13 @@ from tests.conftest import make_photo
 SCALED = Setting("fp32", scaled_decode=True)
 
 
-def measured(folder: Path, *tried: Setting, compile_pays_below: float = 0) -> list[dict[str, Any]]:
-    specs = resolve([ModelConfig(model="efficientnet_lite0")])
+LITE = ModelConfig(model="efficientnet_lite0")
+
+
+def measured(
+    folder: Path, *tried: Setting, compile_pays_below: float = 0, model: ModelConfig = LITE
+) -> list[dict[str, Any]]:
+    specs = resolve([model])
     rows = pa.concat_tables(FileSource(str(folder)).chunks())
     rows = rows.add_column(0, "row_id", pa.array(range(rows.num_rows), pa.int64()))
     decode = DecodeOptions(tuple(spec.view for spec in specs), 178_000_000)
@@ -64,6 +72,25 @@ def test_what_cannot_be_built_is_told_and_not_chosen(folder: Path, monkeypatch: 
     monkeypatch.setattr("cvbatch.models.compiled.Compiled", fail)
     found = [each for each in measured(folder, REFERENCE, compile_pays_below=1e9) if each["setting"]["compiled"]]
     assert [(each["passed"], each["error"]) for each in found] == [(False, "RuntimeError: no compiler")]
+
+
+def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = iter(range(1, 1000))
+
+    class Predictor:
+        def __init__(self, *_: Any, setting: Setting, **__: Any) -> None:
+            self.share = 0.5 if setting.batch_factor == 2 else 1.0
+
+        def predict(self, *_: Any) -> Any:
+            time.sleep(0.002 * next(pace) * self.share)
+            return Predictions(columns={}, errors=[], seconds={})
+
+    monkeypatch.setattr(tuning, "load_predictor", Predictor)
+    monkeypatch.setattr(tuning, "_ROWS_AT_ONCE", 1)
+    found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
+    assert Setting(**fastest(found)["setting"]) == Setting(batch_factor=2.0)
+    slower = [each["rates"]["predict"] for each in found if each["setting"]["batch_factor"] != 2]
+    assert max(slower) < 1.5 * min(slower), "they are equally fast, though each was tried later than the one before"
 
 
 def test_scaling_is_not_tried_where_no_image_is_large(tmp_path: Path) -> None:
