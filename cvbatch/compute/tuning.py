@@ -117,11 +117,9 @@ def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[st
 
 
 def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    pays = best["rates"]["together"] < trial.compile_pays_below
-    setting = Setting(**best["setting"])
-    # its layout is the compiler's
-    pays = pays and any(map(compilable, trial.models))
-    return [replace(setting, compiled=True, channels_last=True)] if pays else []
+    pays = best["rates"]["together"] < trial.compile_pays_below and any(map(compilable, trial.models))
+    # the compiler chooses the layout itself
+    return [replace(Setting(**best["setting"]), compiled=True, channels_last=True)] if pays else []
 
 
 def _channels_first(best: Mapping[str, Any], trial: Trial) -> list[Setting]:

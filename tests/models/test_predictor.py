@@ -121,7 +121,8 @@ def test_every_kind_of_network_runs_at_lower_precision(name: str) -> None:
     assert Predictor([spec], setting=Setting("bf16")).predict(views, [(64, 64)]).errors == [None]
 
 
-@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_answers_nearly_the_same(precision: str) -> None:
     (spec,) = registry.resolve([ModelConfig(model="efficientnet_lite0")])
     views = {spec.view: [apply(spec.view, image) for image in generate_images([(64, 64)])]}
