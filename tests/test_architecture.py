@@ -56,6 +56,7 @@ WITH_TORCH = {
         "tensors",
         "torch_loading",
         "torchvision_network",
+        "unlocked",
     )
 }
 """Modules that only an actor, or a tool of ours, imports."""

@@ -14,10 +14,11 @@ from cvbatch.caches import locked
 from cvbatch.models.packages import package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import DTYPES
+from cvbatch.models.unlocked import UnlockedPackage
 from cvbatch.setting import Setting
 
 RUNNERS: Final = 8
-"""Threads that may run one network at once."""
+"""Threads that may run one network at once; on CPUs at least one for each core."""
 _EXAMPLES: Final = 4
 _MAX_BATCH: Final = 1024
 _OPTIONS: Final = {
@@ -45,9 +46,7 @@ class Compiled:
         with locked(path):
             if not path.exists():
                 self._build(path, device, setting)
-        from torch._inductor.package.package import load_package
-
-        self._package: Any = load_package(os.fspath(path), num_runners=RUNNERS)
+            self._package: Any = self._load(path)
 
     def __call__(self, batch: Tensor) -> Any:
         """Run a batch: float32, (batch, 3, height, width)."""
@@ -55,6 +54,13 @@ class Compiled:
             return self._module(batch)
         with torch.autocast(self._device_type, enabled=False):  # it is compiled in
             return self._package(batch)
+
+    def _load(self, path: Path) -> Any:
+        if self._device_type == "cpu":
+            return UnlockedPackage(path, max(RUNNERS, len(os.sched_getaffinity(0))))
+        from torch._inductor.package.package import load_package
+
+        return load_package(os.fspath(path), num_runners=RUNNERS)
 
     def _build(self, path: Path, device: str, setting: Setting) -> None:
         from torch._inductor import aoti_compile_and_package

@@ -44,7 +44,7 @@ class Network(Forward, Protocol):
     """A network on its device, ready to answer."""
 
     parallel: bool
-    """Whether several threads may run it at once, and gain from it."""
+    """Whether several threads may run it at once."""
 
     def use_threads(self, count: int) -> None:
         """Let each `run` from here on use so many cores of a CPU."""

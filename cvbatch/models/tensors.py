@@ -30,17 +30,16 @@ class Guarded:
         network: With its module placed by `place`.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
-        parallel: Whether several threads may gain from running it at once.
     """
 
-    def __init__(self, network: Forward, *, device: str, precision: str, parallel: bool = True) -> None:
+    def __init__(self, network: Forward, *, device: str, precision: str) -> None:
         self._network = network
         self._device_type = torch.device(device).type
         self._dtype = DTYPES[precision]
         self._threads: int | None = None
         self._device = device
         self._own = threading.local()
-        self.parallel = parallel
+        self.parallel = True
 
     def use_threads(self, count: int) -> None:
         """See `Network.use_threads`."""

@@ -27,9 +27,7 @@ def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
     if device == "cpu":
         keep_memory()
     network = (_embedded if spec.kind == "embedded" else _torchvision)(spec, device, setting)
-    # torch 2.14 keeps Python's lock while a compiled network computes: two threads would take turns
-    in_turns = setting.compiled and compilable(spec) and device == "cpu"
-    return Guarded(network, device=device, precision=setting.precision, parallel=not in_turns)
+    return Guarded(network, device=device, precision=setting.precision)
 
 
 def fit_categories(spec: ModelSpec) -> ModelSpec:

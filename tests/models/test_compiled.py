@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cvbatch.config import ModelConfig
-from cvbatch.models import loading
 from cvbatch.models.packages import compilable, package
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.registry import resolve
 from cvbatch.models.spec import ModelSpec
+from cvbatch.models.unlocked import UnlockedPackage
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.testing import generate_images
 from cvbatch.views import apply
@@ -48,9 +51,32 @@ def test_it_answers_alike_for_every_batch_size_and_is_built_once(cache: Path) ->
     before = built.stat().st_mtime_ns
     Predictor(models, setting=COMPILED)
     assert built.stat().st_mtime_ns == before
-    assert not loading.load(models[0], device="cpu", setting=COMPILED).parallel, "its threads would take turns"
-    assert loading.load(models[0], device="cpu", setting=REFERENCE).parallel
     assert built.stat().st_mode & 0o077 == 0 or cache.stat().st_mode & 0o077 == 0
+
+
+def test_other_threads_go_on_while_it_computes(cache: Path) -> None:
+    (spec, _) = specs()
+    Predictor([spec], setting=COMPILED)
+    network = UnlockedPackage(package(spec, COMPILED), 2)
+    batch = torch.zeros(64, 3, 224, 224).to(memory_format=torch.channels_last)
+    network(batch)
+    under_way, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        under_way.set()
+        for _ in range(3):
+            network(batch)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    under_way.wait()
+    ticks = 0
+    while not done.is_set():
+        time.sleep(0.001)
+        ticks += 1
+    thread.join()
+    assert ticks > 10, "with Python's lock kept it would be one for each batch"
 
 
 def test_only_networks_whose_views_have_one_size_are_compiled() -> None:
