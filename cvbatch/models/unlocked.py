@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ class UnlockedPackage:
         create = _function(library, "AOTInductorModelContainerCreateWithDevice", *_CREATE)
         count = _function(library, "AOTInductorModelContainerGetNumOutputs", *_COUNT)
         self._run = _function(library, "AOTInductorModelContainerRun", *_RUN)
-        self._container = ctypes.c_void_p()  # lives as long as the process, like the library
+        self._container = ctypes.c_void_p()
         _check(create(ctypes.byref(self._container), runners, b"cpu", None))
+        delete = _function(library, "AOTInductorModelContainerDelete", ctypes.c_void_p)
+        weakref.finalize(self, delete, self._container).atexit = False  # at the end of the process it goes anyway
         outputs = ctypes.c_size_t()
         _check(count(self._container, ctypes.byref(outputs)))
         self._outputs = outputs.value

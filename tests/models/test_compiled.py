@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_other_threads_go_on_while_it_computes(cache: Path) -> None:
         ticks += 1
     thread.join()
     assert ticks > 10, "with Python's lock kept it would be one for each batch"
+
+
+def test_its_weights_go_with_it(cache: Path) -> None:
+    (spec, _) = specs()
+    Predictor([spec], setting=COMPILED)
+    batch = torch.zeros(1, 3, 224, 224).to(memory_format=torch.channels_last)
+
+    def megabytes_after_some() -> float:
+        for _ in range(10):
+            UnlockedPackage(package(spec, COMPILED), 2)(batch)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6
+
+    before = megabytes_after_some()  # with what the allocator keeps
+    assert megabytes_after_some() < before + 30, "ten copies of the weights are 70 MB"
 
 
 def test_only_networks_whose_views_have_one_size_are_compiled() -> None:
