@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,13 @@ def specs() -> tuple[ModelSpec, ...]:
     return resolve([whole, whole.model_copy(update={"task": "embedding"})])
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "cvbatch" / "compiled"
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled networks are kept; compiling takes half a minute, so these tests share what is there."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "cvbatch" / "compiled"
 
 
 def test_it_answers_alike_for_every_batch_size_and_is_built_once(cache: Path) -> None:
