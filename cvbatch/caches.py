@@ -38,6 +38,17 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Where to write what shall be kept: it gets its name when it is whole, and is removed if that fails."""
+    part = file.with_name(f"{file.stem}.{os.getpid()}{file.suffix}")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def make_folder(file: Path) -> None:
     """Make the folder of a file that is to be kept, for this user alone: compiled networks are executed."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

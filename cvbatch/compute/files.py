@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvbatch.caches import kept_file, locked
+from cvbatch.caches import kept_file, locked, replacing
 from cvbatch.compute.nodes import Cluster
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
@@ -48,9 +48,8 @@ class WeightFiles:
             if not _is_the_file(kept, model):
                 import ray
 
-                part = kept.with_name(f"{kept.name}.part")
-                ray.get(reference).tofile(part)
-                part.replace(kept)
+                with replacing(kept) as part:
+                    ray.get(reference).tofile(part)
         return replace(model, weights_path=str(kept))
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from cvbatch.caches import kept_file, make_folder
+from cvbatch.caches import kept_file, make_folder, replacing
 from cvbatch.machine import cpu_has_bf16, instructions, processor
 from cvbatch.models.spec import ModelSpec
 from cvbatch.sections import ComputeConfig
@@ -185,9 +184,8 @@ class Cache:
     def save(self, certificate: Certificate) -> None:
         """Keep a certificate for the next run."""
         make_folder(self._path)
-        temporary = self._path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(certificate.to_json()))
-        temporary.replace(self._path)
+        with replacing(self._path) as part:
+            part.write_text(json.dumps(certificate.to_json()))
 
 
 def _may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:

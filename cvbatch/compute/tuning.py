@@ -73,10 +73,11 @@ def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
     reference = _answer(rows, trial, trial.settings[0])
     smallest = enough(trial.decode.views)
     large = smallest is not None and any(min(size) >= 2 * smallest for size in reference.sizes)
-    measured = [_judged(trial.settings[0], reference, reference, trial)]
+    measured = [_judged(trial.settings[0], reference, reference, trial, _rates(reference, trial))]
     for setting in trial.settings[1:]:
         if large or not setting.scaled_decode:
-            measured.append(_judged(setting, _answer(rows, trial, setting), reference, trial))
+            answer = _answer(rows, trial, setting)
+            measured.append(_judged(setting, answer, reference, trial, _rates(answer, trial)))
     for step in _STEPS:
         for setting in step(fastest(measured), trial):
             measured.append(_against(fastest(measured), rows, setting, reference, trial))
@@ -98,17 +99,19 @@ def _against(
         return _entry(setting, len(now.sizes), rates)
     if trial.has_answers:
         now = _answer(rows, trial, setting)
-    return _judged(setting, now, reference, trial) | {"rates": rates}
+    return _judged(setting, now, reference, trial, rates)
 
 
-def _judged(setting: Setting, answer: _Answer, reference: _Answer, trial: Trial) -> dict[str, Any]:
+def _judged(
+    setting: Setting, answer: _Answer, reference: _Answer, trial: Trial, rates: Mapping[str, float]
+) -> dict[str, Any]:
     agreement = {}
     if setting != REFERENCE and trial.has_answers:
         agreement = {
             spec.alias: agree(spec, reference.columns, answer.columns, reference.sizes) for spec in trial.models
         }
     passed = all(each["passed"] for each in agreement.values())
-    return _entry(setting, len(answer.sizes), _rates(answer, trial)) | {"agreement": agreement, "passed": passed}
+    return _entry(setting, len(answer.sizes), rates) | {"agreement": agreement, "passed": passed}
 
 
 def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[str, Any]:
@@ -206,9 +209,19 @@ def _rates(answer: _Answer, trial: Trial) -> dict[str, float]:
 
 
 def _together(decode: float, predict: float, trial: Trial) -> dict[str, float]:
-    """Both rates, and that of a run where both share the cores, or a GPU works beside them."""
-    if trial.device == "cpu":
-        together = 1 / (1 / predict + 1 / (decode * local_cores()))
-    else:
-        together = min(predict, decode * local_cores())
+    together = rate_together(decode, predict, cores=local_cores(), on_gpu=trial.device != "cpu")
     return {"decode_per_core": decode, "predict": predict, "together": together}
+
+
+def rate_together(decode: float, predict: float, *, cores: int, on_gpu: bool) -> float:
+    """Images per second of a run that decodes and predicts at once.
+
+    Where both share the cores, times per image add up; a GPU works beside them.
+
+    Args:
+        decode: Images per second and core.
+        predict: Images per second with the GPU or all cores.
+        cores: How many there are.
+        on_gpu: Whether a GPU predicts.
+    """
+    return min(predict, decode * cores) if on_gpu else 1 / (1 / predict + 1 / (decode * cores))

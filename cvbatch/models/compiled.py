@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from cvbatch.caches import locked
+from cvbatch.caches import locked, replacing
 from cvbatch.models.packages import package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import DTYPES
@@ -67,13 +67,11 @@ class Compiled:
 
         example = torch.zeros(_EXAMPLES, 3, *self._size, device=device).to(memory_format=torch.channels_last)
         batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
-        temporary = path.with_suffix(f".{os.getpid()}.pt2")
-        with torch.no_grad(), warnings.catch_warnings():
+        with replacing(path) as part, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, about itself
             whole = _AtPrecision(self._module, self._device_type, setting.precision)
             exported = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
-            aoti_compile_and_package(exported, package_path=os.fspath(temporary), inductor_configs=dict(_OPTIONS))
-        temporary.replace(path)
+            aoti_compile_and_package(exported, package_path=os.fspath(part), inductor_configs=dict(_OPTIONS))
 
 
 class _AtPrecision(nn.Module):

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvbatch.caches import replacing
+
 _CREATE = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p)
 _COUNT = (ctypes.c_void_p, ctypes.c_void_p)
 _RUN = (*(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t), *2 * (ctypes.c_void_p,))
@@ -64,11 +66,9 @@ def _library(package: Path) -> Path:
     """The library of a package, taken out once."""
     library = package.with_suffix(".so")
     if not library.exists():
-        temporary = library.with_suffix(f".{os.getpid()}.tmp")
-        with zipfile.ZipFile(package) as archive:
+        with replacing(library) as part, zipfile.ZipFile(package) as archive:
             (name,) = (each for each in archive.namelist() if each.endswith(".so"))
-            temporary.write_bytes(archive.read(name))
-        temporary.replace(library)
+            part.write_bytes(archive.read(name))
     return library
 
 

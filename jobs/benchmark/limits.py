@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from cvbatch.compute.tuning import rate_together
 from cvbatch.config import ModelConfig
 from cvbatch.decode import decode
 from cvbatch.models.predictor import Predictor
@@ -54,19 +55,6 @@ def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores:
     return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
 
 
-def limit(decode: float, predict: float, *, cores: int) -> float:
-    """The best rate of a pipeline: where both share the cores, times per image add up; a GPU works beside them.
-
-    Args:
-        decode: Images per second and core.
-        predict: Images per second with the GPU or all cores.
-        cores: How many there are.
-    """
-    if ON_GPU:
-        return min(predict, decode * cores)
-    return 1 / (1 / predict + 1 / (decode * cores))
-
-
 def _median_seconds(work: Callable[[], object]) -> float:
     seconds = []
     for _ in range(_REPEATS):
@@ -86,7 +74,11 @@ def main() -> None:
     paths = sorted(Path(folder).glob("*.jpg"))[: int(count[0]) if count else _IMAGES]
     decoded = decode_rate(paths, spec, setting)
     predicted = predict_rate(paths, spec, setting, cores=cores)
-    rates = {"decode_per_core": decoded, "predict": predicted, "limit": limit(decoded, predicted, cores=cores)}
+    rates = {
+        "decode_per_core": decoded,
+        "predict": predicted,
+        "limit": rate_together(decoded, predicted, cores=cores, on_gpu=ON_GPU),
+    }
     sys.stdout.write(json.dumps({**rates, "cores": cores, "images": len(paths), "setting": str(setting)}) + "\n")
 
 

@@ -59,7 +59,8 @@ def timed(command: Sequence[object], environment: Mapping[str, str] | None = Non
 def _watch(pid: int, most: list[float], over: threading.Event) -> None:
     while not over.wait(_SAMPLE_SECONDS):
         try:
-            processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            root = psutil.Process(pid)
+            processes = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return
         most[0] = max(most[0], sum(map(_megabytes, processes)))

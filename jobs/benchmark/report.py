@@ -39,7 +39,7 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
     yield from ("", "| whole process, from the shell | images/s | cvbatch ÷ it | memory, MB |", "|---|---|---|---|")
     yield f"| cvbatch ({_setting(runs)}) | {_median(runs, 'rate'):.1f} | | {_median(runs, 'megabytes'):,.0f} |"
     for peer, others in found["peers"].items():
-        ratio = statistics.median(run["rate"] / each["rate"] for run, each in zip(runs, others, strict=True))
+        ratio = _ratio(runs, others, "rate")
         yield f"| {peer} | {_median(others, 'rate'):.1f} | {ratio:.1f} | {_median(others, 'megabytes'):,.0f} |"
     yield from ("", "| limit and steady rate | images/s |", "|---|---|")
     yield f"| decode alone, one core | {_median(limits, 'decode_per_core'):.0f} |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -77,14 +76,23 @@ def test_what_cannot_be_built_is_told_and_not_chosen(folder: Path, monkeypatch: 
 def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pace = iter(range(1, 1000))
 
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    clock = Clock()
+
     class Predictor:
         def __init__(self, *_: Any, setting: Setting, **__: Any) -> None:
             self.share = 0.5 if setting.batch_factor == 2 else 1.0
 
         def predict(self, *_: Any) -> Any:
-            time.sleep(0.002 * next(pace) * self.share)
+            clock.now += next(pace) * self.share
             return Predictions(columns={}, errors=[], seconds={})
 
+    monkeypatch.setattr(tuning, "time", clock)
     monkeypatch.setattr(tuning, "load_predictor", Predictor)
     monkeypatch.setattr(tuning, "_ROWS_AT_ONCE", 1)
     found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
