@@ -15,7 +15,7 @@ from cvbatch.errors import JobError, TooLargeError
 from cvbatch.locations import local_path
 from cvbatch.overrides import merge, put
 from cvbatch.quantities import Bytes, Moment
-from cvbatch.sections import ComputeConfig, Count, Section
+from cvbatch.sections import AutoOrOff, ComputeConfig, Count, Section
 from cvbatch.storage.hosts import HttpOptions
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 from cvbatch.storage.places import Place, is_object_uri, redacted
@@ -64,7 +64,7 @@ class SourceConfig(_StorageSection):
     """Add capture time, camera and position as columns."""
     rename: Mapping[str, str] = Field(default_factory=dict)
     """New names for columns that come along, old name to new name."""
-    metadata: Literal["auto", "off"] = "auto"
+    metadata: AutoOrOff = "auto"
     """Whether the other columns of tables, and `.json`, `.cls` and `.txt` beside images in archives, come along."""
     image_column: str | None = None
     """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cvbatch.quantities import Duration
 
 Count = Annotated[int, Field(gt=0, strict=True)]
+AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off" if given is False else given)]
+"""YAML reads a plain `off` as false."""
 
 
 class Section(BaseModel):
@@ -39,7 +41,7 @@ class ComputeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    scaled_decode: Literal["auto", "off"] = "auto"
+    scaled_decode: AutoOrOff = "auto"
     """Whether `precision: auto` may let JPEGs that are much larger than the models need be scaled down on decoding."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images in one forward pass."""

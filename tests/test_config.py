@@ -89,6 +89,16 @@ def test_a_file_in_a_bucket(object_server: ObjectServer) -> None:
         load_job("s3://another-bucket/job.yaml", storage=way)
 
 
+def test_off_is_a_word_whatever_yaml_makes_of_it(job_file: Any) -> None:
+    text = GOOD.replace("source: {", "source: {metadata: off, ") + "compute: {scaled_decode: off}\n"
+    for job in (
+        load_job(job_file(text)),
+        load_job(job_file(GOOD), overrides=["source.metadata=off", "compute.scaled_decode=off"]),
+    ):
+        assert (job.source.metadata, job.compute.scaled_decode) == ("off", "off")
+    assert "source.metadata: expected 'auto' or 'off', got True" in wrong(job_file(GOOD), "source.metadata=on")
+
+
 def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
     assert load_job(job_file(GOOD + "compute:\n")).compute.device == "auto"
     assert load_job(job_file(GOOD + "compute:\n"), overrides=["compute.device=cpu"]).compute.device == "cpu"
