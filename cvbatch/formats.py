@@ -169,8 +169,11 @@ def _short_boxes(data: bytes, header: int) -> bool:
     return at != len(data)
 
 
+JPEG: Final = Format(
+    "jpeg", _begins(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, _no_marker(b"\xff\xd9"), must_end=True
+)
 FORMATS: Final = (
-    Format("jpeg", _begins(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, _no_marker(b"\xff\xd9"), must_end=True),
+    JPEG,
     Format(
         "png", _begins(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, _no_marker(b"IEND\xaeB`\x82"), must_end=True
     ),

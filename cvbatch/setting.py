@@ -14,6 +14,8 @@ class Setting:
     """`fp32`, `bf16` or `fp16`."""
     scaled_decode: bool = False
     """Let JPEGs that are much larger than the models need be scaled down while they are decoded."""
+    device_decode: bool = False
+    """Decode and resize plain JPEGs on the GPU."""
     channels_last: bool = True
     """Keep the channels of a pixel together in memory."""
     compiled: bool = False
@@ -29,6 +31,7 @@ class Setting:
         """What differs from the reference, in words."""
         words = {
             "large JPEGs scaled while decoding": self.scaled_decode,
+            "JPEGs decoded on the device": self.device_decode,
             "channels first": not self.channels_last,
             "compiled": self.compiled,
             "detection batches padded": self.padded,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,34 @@ def apply(view: View, image: Image.Image, original_size: tuple[int, int] | None 
         left, top = _crop_offset(view.crop, resized)
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
+
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+SMOOTH: Final = ("bilinear", "bicubic")
+"""Interpolations that can be done on a GPU, too; see `cvbatch.models.resampling`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a view of an image lies, each as (horizontal, vertical)."""
+
+    resized: Size
+    """What the image is resized to."""
+    offset: tuple[int, int]
+    """Of the crop in that; negative where it is padded with black."""
+    size: Size
+    """Of the crop."""
+
+
+def placed(view: View, original_size: Size) -> Placed:
+    """Where the view of an image of some size lies."""
+    resized = _resized(view, original_size)
+    if view.crop is None:
+        return Placed(resized, (0, 0), resized)
+    return Placed(resized, _crop_offset(view.crop, resized), (view.crop[1], view.crop[0]))
 
 
 def enough(views: Iterable[View]) -> int | None:

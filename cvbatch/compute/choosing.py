@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from cvbatch.compute import settings
+from cvbatch.compute.answering import Work
 from cvbatch.compute.decode_stage import DecodeOptions
 from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.nodes import Cluster
@@ -86,22 +87,14 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, alwa
     tried = settings.candidates(asked.compute, asked.models, on_gpu=on_gpu)
     pays_below = settings.compile_pays_below(rows)
     if not always:
-        known = _known(cache, tried)
-        searching = settings.worth_searching(rows, tried, asked.models)
-        if known is not None and (not searching or _thorough(known, asked, pays_below)):
+        known = _known(cache, tried, asked.models)
+        searching = settings.worth_searching(rows, tried, asked.models, on_gpu=on_gpu)
+        if known is not None and (not searching or _thorough(known, asked, pays_below, sample)):
             return known if _ready(known, asked, cluster, pays_below) else known.uncompiled()
         if not searching:
             return guess
-    trial = Trial(
-        asked.models,
-        asked.decode,
-        pools.device,
-        pools.threads,
-        pools.batch_size,
-        tuple(tried),
-        pays_below,
-        asked.files,
-    )
+    work = Work(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, asked.files)
+    trial = Trial(work, tuple(tried), pays_below)
     try:
         measured = measure_settings(sample(settings.SAMPLE), trial, pools)
     except RayError as error:
@@ -112,11 +105,15 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, alwa
     return found
 
 
-def _known(cache: settings.Cache, tried: Sequence[Setting]) -> Certificate | None:
+def _known(cache: settings.Cache, tried: Sequence[Setting], models: Sequence[ModelSpec]) -> Certificate | None:
     """What was measured before, if the job still allows it."""
     known = cache.load()
     if known is None or Setting(known.setting.precision, scaled_decode=known.setting.scaled_decode) not in tried:
         return None
+    scaling = any(each.scaled_decode for each in tried) and not known.setting.device_decode
+    if scaling and not known.tried_scaling and all(model.random for model in models):
+        # it was measured on small images, and where there are no answers to protect it only ever saves time
+        return replace(known, setting=replace(known.setting, scaled_decode=True))
     return known
 
 
@@ -126,8 +123,11 @@ def _pays(known: Certificate, pays_below: float) -> bool:
     return rates is not None and rates["together"] < pays_below
 
 
-def _thorough(known: Certificate, asked: Asked, pays_below: float) -> bool:
+def _thorough(known: Certificate, asked: Asked, pays_below: float, sample: Sample) -> bool:
     """Whether a longer search would find nothing more for this run."""
+    scaling = settings.may_scale(asked.compute, asked.models) and not all(model.random for model in asked.models)
+    if scaling and not known.tried_scaling and settings.look_large(sample(settings.SAMPLE)):
+        return False
     return known.tried_compiling or not (_pays(known, pays_below) and any(map(compilable, asked.models)))
 
 

@@ -7,16 +7,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Final
 
 import pyarrow as pa
 
-from cvbatch.decode import Decoded, decode
+from cvbatch.decode import Decoded, Header, decode, plain_jpeg
 from cvbatch.errors import RowError, attempt
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
+from cvbatch.setting import Setting
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetching import fetches
 from cvbatch.storage.reach import DISK, Reach
@@ -26,6 +27,8 @@ from cvbatch.writing.files import CHANGED, MEASURES
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
 """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 ENCODED: Final = "_encoded"
+TURN: Final = "_turn"
+"""How the pixels of rows have to be turned that are left to the GPU, as Exif counts; null for all others."""
 THREADS: Final = 2
 _CHANGED: Final = f"{MEASURES}{CHANGED}"
 _NICENESS: Final = 10
@@ -43,6 +46,12 @@ class DecodeOptions:
     """How images are got."""
     scaled: bool = False
     """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
+    on_device: bool = False
+    """Leave plain JPEGs encoded for the GPU."""
+
+    def at(self, setting: Setting) -> DecodeOptions:
+        """The same as a setting wants it."""
+        return replace(self, scaled=setting.scaled_decode, on_device=setting.device_decode)
 
 
 def pixels_column(index: int) -> str:
@@ -57,6 +66,7 @@ class _Row:
     data: bytes | None = None
     sha256: str | None = None
     decoded: Decoded | None = None
+    header: Header | None = None
     images: tuple[Image, ...] = ()
     error: RowError | None = None
 
@@ -119,6 +129,10 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
     row = fetch()
     if row.data is None or budget.used_up:
         return row
+    if options.on_device:
+        header = plain_jpeg(row.data, max_pixels=options.max_pixels, exif=options.exif)
+        if header is not None:
+            return _Row(data=row.data, sha256=row.sha256, header=header)
     result = attempt("decode", lambda: _decode(row.data or b"", options))
     if isinstance(result, RowError):
         return _Row(data=row.data, sha256=row.sha256, error=result)
@@ -149,18 +163,19 @@ class _Budget:
 
 
 def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds: float) -> pa.Table:
+    known = [row.decoded or row.header for row in done]
     facts: dict[str, list[Any]] = {
         "image_bytes": [None if row.data is None else len(row.data) for row in done],
-        "width": [row.decoded.width if row.decoded else None for row in done],
-        "height": [row.decoded.height if row.decoded else None for row in done],
-        "format": [row.decoded.format if row.decoded else None for row in done],
+        "width": [each and each.width for each in known],
+        "height": [each and each.height for each in known],
+        "format": [each and each.format for each in known],
         "content_sha256": [row.sha256 for row in done],
         **error_columns([row.error for row in done]),
     }
     if options.exif:
         for column in EXIF_FIELDS:
             name = column.name.removeprefix("exif_")
-            facts[column.name] = [getattr(row.decoded.exif, name) if row.decoded else None for row in done]
+            facts[column.name] = [getattr(each.exif, name) if each else None for each in known]
     types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS)}
     table = rows.drop_columns(["image_bytes"]) if "image_bytes" in rows.column_names else rows
     for name, values in facts.items():
@@ -169,6 +184,7 @@ def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds
         images = [row.images[index] if row.images else None for row in done]
         table = table.append_column(pixels_column(index), pack(images))
     table = table.append_column(ENCODED, pa.array([row.encoded for row in done], pa.large_binary()))
+    table = table.append_column(TURN, pa.array([row.header and row.header.turn for row in done], pa.int8()))
     return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(done), pa.float64()))
 
 

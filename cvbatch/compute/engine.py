@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -170,7 +169,7 @@ class Engine:
         pools = size_pools(self.cluster, asked.compute, asked.models, self._rows, self.certificate)
         self._options = PredictOptions(
             output=self._output,
-            decode=replace(asked.decode, scaled=pools.setting.scaled_decode),
+            decode=asked.decode.at(pools.setting),
             device=pools.device,
             setting=pools.setting,
             batch_size=pools.batch_size,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.compute.cluster import local_cores
-from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.models.slim_torchvision import import_torchvision
 from cvbatch.models.spec import ModelSpec
 from cvbatch.pixels import unpack
 from cvbatch.setting import Setting
-from cvbatch.views import View
+from cvbatch.views import Size, View
 
 if TYPE_CHECKING:
+    import_torchvision()
+    from cvbatch.models.device_decode import DeviceDecoder
     from cvbatch.models.predictor import Predictor
 
 
@@ -30,23 +36,66 @@ def load_predictor(
     return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
 
 
-def pieces(unit: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
-    """Split a unit of the decode stage into tables without encoded rows; those are decoded here."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a unit as a predictor takes them."""
+
+    table: pa.Table
+    views: Mapping[View, Sequence[Any]]
+    """The pixels of each row, null where it has none; on the host or on the device."""
+    sizes: Sequence[Size]
+    """(width, height) of each oriented original."""
+
+
+def load_decoder(options: DecodeOptions, device: str) -> DeviceDecoder | None:
+    """What decodes on the device, if that is wanted."""
+    if not options.on_device:
+        return None
+    from cvbatch.models.device_decode import DeviceDecoder
+
+    return DeviceDecoder(options.views, device)
+
+
+def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None = None) -> Iterator[Piece]:
+    """Split a unit of the decode stage; what was left encoded is decoded here."""
     encoded = pc.is_valid(unit[ENCODED])
-    yield unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit
+    if not pc.all(encoded).as_py():
+        yield _piece(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
     rest = unit.filter(encoded)
+    if decoder is not None and rest.num_rows:
+        plain = pc.is_valid(rest[TURN])
+        there, failed = _on_device(rest.filter(plain), options, decoder)
+        yield there
+        rest = pa.concat_tables([rest.filter(pc.invert(plain)), failed])
     while rest.num_rows:
         decoded = decode_encoded(rest, options)
         left = pc.is_valid(decoded[ENCODED])
-        yield decoded.filter(pc.invert(left))
+        yield _piece(decoded.filter(pc.invert(left)), options)
         rest = decoded.filter(left)
 
 
-def views_of(table: pa.Table, options: DecodeOptions) -> dict[View, list[Any]]:
-    """The pixels of each view."""
-    return {view: unpack(table[pixels_column(index)]) for index, view in enumerate(options.views)}
+def _piece(table: pa.Table, options: DecodeOptions) -> Piece:
+    views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(options.views)}
+    return Piece(table, views, _sizes(table))
 
 
-def sizes_of(table: pa.Table) -> list[tuple[int, int]]:
+def _on_device(table: pa.Table, options: DecodeOptions, decoder: DeviceDecoder) -> tuple[Piece, pa.Table]:
+    """What the device decoded, and rows that it could not."""
+    sizes = _sizes(table)
+    found = decoder(_bytes_of(table[ENCODED]), table[TURN].to_pylist(), sizes)
+    good = pa.array([images is not None for images in found], pa.bool_())
+    views = {
+        view: [images[index] for images in found if images is not None] for index, view in enumerate(options.views)
+    }
+    decoded = table.filter(good)
+    return Piece(decoded, views, _sizes(decoded)), table.filter(pc.invert(good))
+
+
+def _bytes_of(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
+    """The encoded files, without a copy."""
+    return [np.frombuffer(file.as_buffer(), np.uint8) for file in column]
+
+
+def _sizes(table: pa.Table) -> list[Size]:
     """(width, height) of each oriented original; 0 where it is not known."""
     return list(zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True))

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cvbatch.caches import kept_file, make_folder, replacing
 from cvbatch.machine import cpu_has_bf16, instructions, processor
 from cvbatch.models.spec import ModelSpec
 from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.versions import versions
-from cvbatch.views import enough
+from cvbatch.views import SMOOTH, enough
 from cvbatch.writing.store import Store, create_surely
 
 NEEDED: Final = 256
@@ -24,8 +27,12 @@ _SEARCH_SHARE: Final = 0.03
 """A search may cost this share of the expected run."""
 SOME: Final = 96
 """Images on which a setting must be faster than the best so far, which takes turns with it."""
+_WHILE_LOADING: Final = 8_000
+"""Images that a GPU would be through with while models are loaded for one setting."""
 _COMPILE_SECONDS: Final = 60.0
 """What compiling one network takes on two cores."""
+_LARGE_BYTES: Final = 300_000
+"""What a JPEG of a megapixel and a half has."""
 NOT_APPLICABLE: Final = "parity: not applicable, random weights"
 WORTH_IT: Final = 1.03
 """A setting must be so much faster than one that was tried before; less may be chance."""
@@ -60,6 +67,11 @@ class Certificate:
         """Whether a compiled network is among the candidates."""
         return any(each["setting"].get("compiled") for each in self.candidates)
 
+    @property
+    def tried_scaling(self) -> bool:
+        """Whether there were images large enough to be scaled while they were decoded."""
+        return any(each["setting"]["scaled_decode"] for each in self.candidates)
+
     def uncompiled(self) -> Certificate:
         """The same, if nothing may be compiled."""
         if not self.setting.compiled:
@@ -71,7 +83,10 @@ class Certificate:
 
     def rates(self) -> Mapping[str, float] | None:
         """Measured `decode_per_core` and `predict` images per second of the setting, if it was measured."""
-        return next((each["rates"] for each in self.candidates if each["setting"] == asdict(self.setting)), None)
+        wanted = asdict(self.setting)
+        if not self.tried_scaling:
+            wanted["scaled_decode"] = False  # it makes no difference to images as small as those that were measured
+        return next((each["rates"] for each in self.candidates if each["setting"] == wanted), None)
 
 
 def fixed(compute: ComputeConfig) -> Certificate | None:
@@ -83,7 +98,7 @@ def unmeasured(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: b
     """What a run takes for which measuring does not pay."""
     if all(model.random for model in models):
         precision = "bf16" if on_gpu or cpu_has_bf16() else "fp32"
-        setting = Setting(precision, scaled_decode=_may_scale(compute, models))
+        setting = Setting(precision, scaled_decode=may_scale(compute, models))
         return Certificate(setting, f"a guess; {NOT_APPLICABLE}")
     return Certificate(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
 
@@ -98,20 +113,38 @@ def candidates(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: b
     precisions = ["fp32"]
     if not decide_themselves(models):
         precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if cpu_has_bf16() else []
-    scaled = [False, True] if _may_scale(compute, models) else [False]
-    return [Setting(precision, scaled_decode=each) for precision in precisions for each in scaled]
+    decoding = [{"scaled_decode": False}]
+    if may_scale(compute, models):
+        decoding.append({"scaled_decode": True})
+    if on_gpu and _may_decode(models):
+        decoding.append({"device_decode": True})
+    return [Setting(precision, **each) for precision in precisions for each in decoding]
 
 
-def worth_searching(rows: int, settings: Sequence[Setting], models: Sequence[ModelSpec]) -> bool:
+def worth_searching(
+    rows: int, settings: Sequence[Setting], models: Sequence[ModelSpec], *, on_gpu: bool = False
+) -> bool:
     """Whether there is something to find, and a search costs little against the run itself."""
     if len(settings) == 1 and decide_themselves(models):
         return False
-    return (SAMPLE + 2 * SOME) * len(settings) <= _SEARCH_SHARE * rows
+    each = SAMPLE + 2 * SOME + (_WHILE_LOADING if on_gpu else 0)
+    return each * len(settings) <= _SEARCH_SHARE * rows
 
 
 def compile_pays_below(rows: int) -> float:
     """A run slower than so many images per second is worth the time that compiling takes."""
     return _SEARCH_SHARE * rows / _COMPILE_SECONDS
+
+
+def _may_decode(models: Sequence[ModelSpec]) -> bool:
+    """Whether a GPU can make what the models want to see: those of somebody else want arrays."""
+    return all(model.kind != "python" and model.view.interpolation in SMOOTH for model in models)
+
+
+def look_large(rows: pa.Table) -> bool:
+    """Whether most images are so large that scaling them while they are decoded may be worth it."""
+    middle = pc.approximate_median(rows["image_bytes"]).as_py()
+    return middle is not None and middle > _LARGE_BYTES
 
 
 def fastest(measured: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -177,7 +210,7 @@ class Cache:
         """The certificate of an earlier run on this machine."""
         try:
             found = Certificate.from_json(json.loads(self._path.read_text()))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return Certificate(found.setting, f"{found.reason}, as measured before", found.candidates)
 
@@ -188,5 +221,6 @@ class Cache:
             part.write_text(json.dumps(certificate.to_json()))
 
 
-def _may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:
+def may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:
+    """Whether large JPEGs may be scaled while they are decoded."""
     return compute.scaled_decode != "off" and enough(model.view for model in models) is not None

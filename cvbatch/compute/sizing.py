@@ -10,6 +10,7 @@ from typing import Any, Final
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
 from cvbatch.compute.nodes import Cluster, Node, of_a_machine
+from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.settings import Certificate
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
@@ -104,7 +105,8 @@ def size_pools(
         rate = measured["predict"]
     by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
-    in_flight = max(2, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
+    device = "cuda" if on_gpu else "cpu"
+    in_flight = max(2, UNITS_AT_ONCE[device], math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
     shared = sum(node.cpus for node in decoding if node in predicting)
     own = sum(node.cpus for node in decoding) - shared
     decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
@@ -120,7 +122,7 @@ def size_pools(
             f"store has {cluster.object_store_bytes >> 20} MB; lower compute.unit_rows, or give Ray more memory"
         )
     return Pools(
-        device="cuda" if on_gpu else "cpu",
+        device=device,
         setting=certificate.setting,
         num_actors=actors,
         actor_cpus=cpus,

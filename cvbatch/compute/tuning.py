@@ -7,51 +7,48 @@ to the next, so these are measured on some images in turns with the best, and on
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvbatch.compute.agreement import agree
+from cvbatch.compute.answering import Answer, Work, answers, decoded
 from cvbatch.compute.cluster import local_cores
-from cvbatch.compute.decode_stage import THREADS, DecodeOptions, fetch_and_decode
-from cvbatch.compute.files import NO_FILES, WeightFiles
-from cvbatch.compute.pieces import load_predictor, pieces, sizes_of, views_of
+from cvbatch.compute.decode_stage import THREADS
 from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest
 from cvbatch.errors import RowError, attempt
 from cvbatch.models.packages import compilable
 from cvbatch.models.spec import ModelSpec
-from cvbatch.schema import OK, STATUS
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.views import enough
-
-_ROWS_AT_ONCE: Final = 32
-_WARM_UP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What is measured."""
 
-    models: tuple[ModelSpec, ...]
-    decode: DecodeOptions
-    device: str
-    threads: int
-    batch_size: int | None
+    work: Work
     settings: tuple[Setting, ...]
     """The reference, and others to compare with it."""
     compile_pays_below: float = 0.0
     """Networks are compiled only if the run is slower than so many images per second."""
-    files: WeightFiles = NO_FILES
 
     @property
     def has_answers(self) -> bool:
         """Whether there are answers to protect: random weights have none."""
         return not all(model.random for model in self.models)
+
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """What answers."""
+        return self.work.models
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU predicts."""
+        return self.work.device != "cpu"
 
 
 def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
@@ -68,42 +65,67 @@ def measure(rows: pa.Table, trial: Trial) -> list[dict[str, Any]]:
         Settings that scale while decoding are left out where no image is large enough for that. One that cannot be
         built has no rates, did not pass, and tells of its `error`.
     """
-    for _ in _decoded(rows, trial.decode):
+    for _ in decoded(rows, trial.work.decode, trial.work.device):
         pass  # what comes first from a cold disk would seem slow
-    reference = _answer(rows, trial, trial.settings[0])
-    smallest = enough(trial.decode.views)
+    (reference,) = answers(rows, trial.work, trial.settings[:1])
+    smallest = enough(trial.work.decode.views)
     large = smallest is not None and any(min(size) >= 2 * smallest for size in reference.sizes)
     measured = [_judged(trial.settings[0], reference, reference, trial, _rates(reference, trial))]
     for setting in trial.settings[1:]:
         if large or not setting.scaled_decode:
-            answer = _answer(rows, trial, setting)
-            measured.append(_judged(setting, answer, reference, trial, _rates(answer, trial)))
+            measured.append(_alone(rows, setting, reference, trial))
+    measured = _as_fast_at_decoding(measured, trial)
     for step in _STEPS:
         for setting in step(fastest(measured), trial):
             measured.append(_against(fastest(measured), rows, setting, reference, trial))
     return measured
 
 
+def _alone(rows: pa.Table, setting: Setting, reference: Answer, trial: Trial) -> dict[str, Any]:
+    """Measure a setting that changes much, also how images are decoded."""
+    found = attempt("predict", lambda: answers(rows, trial.work, (setting,)))  # this torchvision may have no decoder
+    if isinstance(found, RowError):
+        return _failed(setting, found)
+    return _judged(setting, found[0], reference, trial, _rates(found[0], trial))
+
+
+def _as_fast_at_decoding(measured: Sequence[dict[str, Any]], trial: Trial) -> list[dict[str, Any]]:
+    """Give settings that decode alike the best of their rates of decoding: a slower one is chance."""
+    best: dict[tuple[bool, bool], float] = {}
+    for each in measured:
+        if each["rates"]:
+            best[_decoding(each)] = max(best.get(_decoding(each), 0.0), each["rates"]["decode_per_core"])
+    return [
+        each | {"rates": _together(best[_decoding(each)], each["rates"]["predict"], trial) if each["rates"] else {}}
+        for each in measured
+    ]
+
+
+def _decoding(entry: Mapping[str, Any]) -> tuple[bool, bool]:
+    return entry["setting"]["scaled_decode"], entry["setting"]["device_decode"]
+
+
 def _against(
-    best: Mapping[str, Any], rows: pa.Table, setting: Setting, reference: _Answer, trial: Trial
+    best: Mapping[str, Any], rows: pa.Table, setting: Setting, reference: Answer, trial: Trial
 ) -> dict[str, Any]:
     """Measure a setting in turns with the best so far, which decodes alike; if it is faster, look at its answers."""
     both = (Setting(**best["setting"]), setting)
-    found = attempt("predict", lambda: _in_turns(rows.slice(0, SOME), trial, both))  # a compiler may fail in any way
+    some = rows if trial.on_gpu else rows.slice(0, SOME)
+    found = attempt("predict", lambda: answers(some, trial.work, both))  # a compiler may fail in any way
     if isinstance(found, RowError):
-        return _entry(setting, 0, {}) | {"error": f"{found.type}: {found.message}"}
+        return _failed(setting, found)
     before, now = found
     gain = (before.predict_seconds or 1e-9) / (now.predict_seconds or 1e-9)
     rates = _together(best["rates"]["decode_per_core"], gain * best["rates"]["predict"], trial)
     if rates["together"] <= WORTH_IT * best["rates"]["together"]:
         return _entry(setting, len(now.sizes), rates)
-    if trial.has_answers:
-        now = _answer(rows, trial, setting)
+    if trial.has_answers and len(some) < len(rows):
+        (now,) = answers(rows, trial.work, (setting,))
     return _judged(setting, now, reference, trial, rates)
 
 
 def _judged(
-    setting: Setting, answer: _Answer, reference: _Answer, trial: Trial, rates: Mapping[str, float]
+    setting: Setting, answer: Answer, reference: Answer, trial: Trial, rates: Mapping[str, float]
 ) -> dict[str, Any]:
     agreement = {}
     if setting != REFERENCE and trial.has_answers:
@@ -119,7 +141,15 @@ def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[st
     return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": False}
 
 
+def _failed(setting: Setting, error: RowError) -> dict[str, Any]:
+    return _entry(setting, 0, {}) | {"error": f"{error.type}: {error.message}"}
+
+
 def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
+    if trial.on_gpu:
+        # measured on an H100 with torch 2.11: loading what was compiled crashes the process, and a captured graph,
+        # which launches as fast as can be, is 5 % faster than ResNet-50 as it is
+        return []
     pays = best["rates"]["together"] < trial.compile_pays_below and any(map(compilable, trial.models))
     # the compiler chooses the layout itself
     return [replace(Setting(**best["setting"]), compiled=True, channels_last=True)] if pays else []
@@ -131,18 +161,18 @@ def _channels_first(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
 
 
 def _one_lane(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    more = trial.threads > 1 or trial.device != "cpu"
+    more = trial.work.threads > 1 or trial.on_gpu
     return [replace(Setting(**best["setting"]), lanes=1)] if more and not decide_themselves(trial.models) else []
 
 
 def _padded(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    batches = trial.device != "cpu" or (trial.batch_size or 1) > 1
+    batches = trial.on_gpu or (trial.work.batch_size or 1) > 1
     detects = any(model.task == "detection" and model.kind == "torchvision" for model in trial.models)
     return [replace(Setting(**best["setting"]), padded=True)] if batches and detects else []
 
 
 def _batch_sizes(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    if trial.batch_size is not None or decide_themselves(trial.models):
+    if trial.work.batch_size is not None or decide_themselves(trial.models):
         return []
     return [replace(Setting(**best["setting"]), batch_factor=factor) for factor in (0.5, 2.0)]
 
@@ -150,66 +180,14 @@ def _batch_sizes(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
 _STEPS: Final = (_channels_first, _one_lane, _compiled, _padded, _batch_sizes)
 
 
-@dataclass(slots=True)
-class _Answer:
-    columns: Mapping[str, pa.Array]
-    sizes: list[tuple[int, int]]
-    decode_seconds: float
-    predict_seconds: float
-
-
-def _answer(rows: pa.Table, trial: Trial, setting: Setting) -> _Answer:
-    return _in_turns(rows, trial, (setting,))[0]
-
-
-def _in_turns(rows: pa.Table, trial: Trial, settings: Sequence[Setting]) -> list[_Answer]:
-    """Answer with each of some settings, which take turns every few images; all decode like the first."""
-    models, sizes, decoding = trial.files.here(trial.models), list[tuple[int, int]](), 0.0
-    load = partial(load_predictor, models, trial.device, batch_size=trial.batch_size, threads=trial.threads)
-    predictors = [load(setting=setting) for setting in settings]
-    found: list[list[Mapping[str, pa.Array]]] = [[] for _ in settings]
-    predicting = [0.0] * len(settings)
-    options = replace(trial.decode, scaled=settings[0].scaled_decode)
-    for number, (table, seconds) in enumerate(_decoded(rows, options)):
-        views, here = views_of(table, options), sizes_of(table)
-        decoding += seconds
-        sizes += here
-        for at in sorted(range(len(settings)), reverse=number % 2 == 1):
-            if number == 0:
-                # a compiled network folds its constants in each thread that calls it first, so all of them have to
-                some = None if settings[at].compiled else _WARM_UP
-                predictors[at].predict({view: images[:some] for view, images in views.items()}, here[:some])
-            started = time.perf_counter()
-            found[at].append(predictors[at].predict(views, here).columns)
-            predicting[at] += time.perf_counter() - started
-    return [_Answer(_joined(columns), sizes, decoding, spent) for columns, spent in zip(found, predicting, strict=True)]
-
-
-def _joined(found: Sequence[Mapping[str, pa.Array]]) -> dict[str, pa.Array]:
-    return {name: pa.concat_arrays([each[name] for each in found]) for name in (found[0] if found else ())}
-
-
-def _decoded(rows: pa.Table, options: DecodeOptions) -> Iterator[tuple[pa.Table, float]]:
-    """Images that can be decoded, some at a time, and how long that took."""
-    for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
-        started = time.perf_counter()
-        unit = fetch_and_decode(rows.slice(start, _ROWS_AT_ONCE), options)
-        for piece in pieces(unit, options):
-            seconds = time.perf_counter() - started
-            good = piece.filter(pc.equal(piece[STATUS], OK))
-            if good.num_rows:
-                yield good, seconds
-            started = time.perf_counter()
-
-
-def _rates(answer: _Answer, trial: Trial) -> dict[str, float]:
+def _rates(answer: Answer, trial: Trial) -> dict[str, float]:
     images = max(1, len(answer.sizes))
     decode = images / max(1e-9, answer.decode_seconds * min(THREADS, local_cores()))
     return _together(decode, images / max(1e-9, answer.predict_seconds), trial)
 
 
 def _together(decode: float, predict: float, trial: Trial) -> dict[str, float]:
-    together = rate_together(decode, predict, cores=local_cores(), on_gpu=trial.device != "cpu")
+    together = rate_together(decode, predict, cores=local_cores(), on_gpu=trial.on_gpu)
     return {"decode_per_core": decode, "predict": predict, "together": together}
 
 

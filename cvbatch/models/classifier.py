@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -32,12 +34,13 @@ class Classifier:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        logits, features = self._forward(self._batch(images))
-        answers = {
-            "classification": to_numpy(torch.softmax(logits.float(), dim=1)),
-            "embedding": to_numpy(features),
-        }
-        return {spec.alias: list(answers[spec.task]) for spec in specs}
+        logits, features = (found[: len(images)] for found in self._forward(self._batch(images)))
+        answers = dict[str, Sequence[npt.NDArray[np.float32]]]()
+        if any(spec.task == "classification" for spec in specs):
+            answers["classification"] = list(to_numpy(torch.softmax(logits.float(), dim=1)))
+        if any(spec.task == "embedding" for spec in specs):
+            answers["embedding"] = list(to_numpy(features))
+        return {spec.alias: answers[spec.task] for spec in specs}
 
 
 class WithFeatures(nn.Module):

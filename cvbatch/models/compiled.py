@@ -1,4 +1,4 @@
-"""Networks compiled ahead of time for this machine: built once, loaded in a fifth of a second from then on."""
+"""Networks compiled ahead of time for this machine's cores: built once, loaded in a fifth of a second from then on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cvbatch.models.tensors import DTYPES
 from cvbatch.models.unlocked import UnlockedPackage
 from cvbatch.setting import Setting
 
-RUNNERS: Final = 8
-"""Threads that may run one network at once; on CPUs at least one for each core."""
+_RUNNERS: Final = 8
+"""Threads that may run one network at once; at least one for each core."""
 _EXAMPLES: Final = 4
 _MAX_BATCH: Final = 1024
 _OPTIONS: Final = {
@@ -32,44 +32,35 @@ class Compiled:
     """A network that is compiled for inputs of one size, and runs as it is for any other.
 
     Args:
-        module: Placed on its device.
+        module: Placed on the CPU.
         spec: Whose network it is.
-        device: `cpu`, `cuda` or `cuda:N`.
         setting: What it is compiled for.
     """
 
-    def __init__(self, module: nn.Module, spec: ModelSpec, device: str, setting: Setting) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec, setting: Setting) -> None:
         assert spec.view.crop is not None, "see compilable"
         self._module, self._size = module, spec.view.crop
-        self._device_type = torch.device(device).type
-        path = package(spec, setting, torch.cuda.get_device_name(device) if self._device_type == "cuda" else "")
+        path = package(spec, setting)
         with locked(path):
             if not path.exists():
-                self._build(path, device, setting)
-            self._package: Any = self._load(path)
+                self._build(path, setting)
+            self._package = UnlockedPackage(path, max(_RUNNERS, len(os.sched_getaffinity(0))))
 
     def __call__(self, batch: Tensor) -> Any:
         """Run a batch: float32, (batch, 3, height, width)."""
         if batch.shape[2:] != self._size:
             return self._module(batch)
-        with torch.autocast(self._device_type, enabled=False):  # it is compiled in
+        with torch.autocast("cpu", enabled=False):  # it is compiled in
             return self._package(batch)
 
-    def _load(self, path: Path) -> Any:
-        if self._device_type == "cpu":
-            return UnlockedPackage(path, max(RUNNERS, len(os.sched_getaffinity(0))))
-        from torch._inductor.package.package import load_package
-
-        return load_package(os.fspath(path), num_runners=RUNNERS)
-
-    def _build(self, path: Path, device: str, setting: Setting) -> None:
+    def _build(self, path: Path, setting: Setting) -> None:
         from torch._inductor import aoti_compile_and_package
 
-        example = torch.zeros(_EXAMPLES, 3, *self._size, device=device).to(memory_format=torch.channels_last)
+        example = torch.zeros(_EXAMPLES, 3, *self._size).to(memory_format=torch.channels_last)
         batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
         with replacing(path) as part, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, about itself
-            whole = _AtPrecision(self._module, self._device_type, setting.precision)
+            whole = _AtPrecision(self._module, setting.precision)
             exported = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
             aoti_compile_and_package(exported, package_path=os.fspath(part), inductor_configs=dict(_OPTIONS))
 
@@ -77,12 +68,12 @@ class Compiled:
 class _AtPrecision(nn.Module):
     """Autocast as a part of the network."""
 
-    def __init__(self, module: nn.Module, device_type: str, precision: str) -> None:
+    def __init__(self, module: nn.Module, precision: str) -> None:
         super().__init__()
-        self.module, self._device_type, self._dtype = module, device_type, DTYPES[precision]
+        self.module, self._dtype = module, DTYPES[precision]
 
     def forward(self, batch: Tensor) -> Any:
         if self._dtype == torch.float32:
             return self.module(batch)
-        with torch.autocast(self._device_type, self._dtype):
+        with torch.autocast("cpu", self._dtype):
             return self.module(batch)

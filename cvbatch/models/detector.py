@@ -56,7 +56,7 @@ class Detector:
         }
 
     def _tensor(self, image: Image) -> Tensor:
-        pixels = to_device(np.array(image), self._device).permute(2, 0, 1)
+        pixels = to_device([image], self._device)[0].permute(2, 0, 1)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 

@@ -52,7 +52,7 @@ class Lite0:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        features = self._features(self._batch(images))
+        features = self._features(self._batch(images))[: len(images)]
         by_threshold: dict[float, list[list[cam.Region]]] = {}
         answers: dict[str, Sequence[Any]] = {}
         for spec in specs:

@@ -17,13 +17,12 @@ def compilable(spec: ModelSpec) -> bool:
     return whole and spec.kind != "python" and spec.view.crop is not None
 
 
-def package(spec: ModelSpec, setting: Setting, accelerator: str = "") -> Path:
+def package(spec: ModelSpec, setting: Setting) -> Path:
     """Where the compiled network of a spec lies, or would lie.
 
     Args:
         spec: Whose network it is.
         setting: What it is compiled for.
-        accelerator: Name of the GPU; none is the processor of this machine.
     """
     key = {
         "network": [
@@ -35,7 +34,7 @@ def package(spec: ModelSpec, setting: Setting, accelerator: str = "") -> Path:
             spec.categories,
             spec.view.crop,
         ],
-        "machine": [processor(), instructions(), accelerator],
+        "machine": [processor(), instructions()],
         "precision": setting.precision,
         "versions": versions(),
     }

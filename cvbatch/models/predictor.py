@@ -110,8 +110,10 @@ class Predictor:
             shared[key, spec.view].append(spec)
         self._threads = threads or len(os.sched_getaffinity(0))
         kind = device.partition(":")[0]
+        self._even = kind == "cpu"  # a GPU wants full batches, and other units fill its lanes
         self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        self._single = ThreadPoolExecutor(1, thread_name_prefix="single-lane")
         defaults, factor = _BATCH_SIZES[kind], setting.batch_factor
         if kind == "cpu" and setting.precision != "fp32":
             factor *= _LOW_PRECISION_FACTOR
@@ -131,7 +133,7 @@ class Predictor:
         return {step.aliases: step.batch_size for step in self._passes if step.reduced}
 
     def predict(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> Predictions:
-        """Answer for one unit.
+        """Answer for one unit; several threads may ask at once, and share the lanes: none idles while another has work.
 
         Args:
             views: For each view of the specs one uint8 RGB array (height, width, 3) per image; None is skipped.
@@ -157,15 +159,11 @@ class Predictor:
         answers: dict[str, list[Any]],
         errors: list[RowError | None],
     ) -> None:
-        lanes = self._lanes if step.network.parallel else 1
-        batches = _batches(step, images, lanes)
+        lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
+        batches = _batches(step, images, lanes if self._even else 1)
+        step.network.use_threads(max(1, self._threads // max(1, min(lanes, len(batches)))))
         work = partial(_answer, step, images=images, sizes=sizes, answers=answers, errors=errors)
-        if min(lanes, len(batches)) < 2:
-            step.network.use_threads(self._threads)
-            list(map(work, batches))
-        else:
-            step.network.use_threads(max(1, self._threads // min(lanes, len(batches))))
-            list(self._pool.map(work, batches))
+        list(pool.map(work, batches))
 
 
 def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:

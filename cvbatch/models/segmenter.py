@@ -38,7 +38,7 @@ class Segmenter:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        logits = self._module(self._batch(images))["out"]
+        logits = self._module(self._batch(images))["out"][: len(images)]
         maps = [label_map(image.float(), size) for image, size in zip(logits, sizes, strict=True)]
         return {spec.alias: [segments(labels, emitted(spec)) for labels in maps] for spec in specs}
 

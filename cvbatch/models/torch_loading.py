@@ -13,6 +13,7 @@ from cvbatch.models.checkpoint import Shapes
 from cvbatch.models.memory import keep_memory
 from cvbatch.models.network import Forward, Network
 from cvbatch.models.packages import compilable
+from cvbatch.models.slim_torchvision import import_torchvision
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Guarded, Normalised, place
 from cvbatch.setting import Setting
@@ -34,6 +35,7 @@ def fit_categories(spec: ModelSpec) -> ModelSpec:
     """Decide whether the categories of own weights count the background; see `checkpoint.fit_categories`."""
     if spec.kind == "embedded":
         return checkpoint.fit_categories(spec, lite0.shapes)
+    import_torchvision()
     from cvbatch.models import torchvision_network
 
     shapes: Callable[[int], Shapes] = partial(torchvision_network.shapes, spec.name)
@@ -47,14 +49,15 @@ def _embedded(spec: ModelSpec, device: str, setting: Setting) -> Forward:
 
 
 def _compiled(module: nn.Module, spec: ModelSpec, device: str, setting: Setting) -> Callable[..., Any]:
-    if not (setting.compiled and compilable(spec)):
+    if not (setting.compiled and device == "cpu" and compilable(spec)):
         return module
     from cvbatch.models.compiled import Compiled
 
-    return Compiled(module, spec, device, setting)
+    return Compiled(module, spec, setting)
 
 
 def _torchvision(spec: ModelSpec, device: str, setting: Setting) -> Forward:
+    import_torchvision()
     from torchvision import models as zoo  # a job of the embedded model alone starts 1 s sooner without it
 
     from cvbatch.models import torchvision_network

@@ -1,4 +1,4 @@
-"""The two rates that limit a run, measured alone on this machine: decode and predict.
+"""The rates that limit a run, measured alone on this machine: decode and predict.
 
 Usage: `python jobs/benchmark/limits.py IMAGES MODEL SETTING [COUNT]`; the setting is JSON, as in `run.json`.
 """
@@ -6,19 +6,24 @@ Usage: `python jobs/benchmark/limits.py IMAGES MODEL SETTING [COUNT]`; the setti
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.tuning import rate_together
 from cvbatch.config import ModelConfig
 from cvbatch.decode import decode
+from cvbatch.models.device_decode import DeviceDecoder
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.registry import resolve
 from cvbatch.models.spec import ModelSpec
@@ -26,9 +31,14 @@ from cvbatch.setting import Setting
 from cvbatch.views import apply, enough
 
 _IMAGES = 256
+_GPU_IMAGES = 512
 _WARM_UP = 32
 _REPEATS = 3
-ON_GPU = torch.cuda.is_available()
+_UNITS = 12
+"""Of all images, on a GPU."""
+ON_GPU = shutil.which("nvidia-smi") is not None
+"""Torch is not asked, because what it starts does not survive a fork."""
+_DEVICE = "cuda" if ON_GPU else "cpu"
 
 
 def decode_rate(paths: list[Path], spec: ModelSpec, setting: Setting) -> float:
@@ -44,15 +54,38 @@ def decode_rate(paths: list[Path], spec: ModelSpec, setting: Setting) -> float:
 
 
 def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
-    """Images per second that the model alone does, with the GPU or all cores, on pixels that lie ready."""
+    """Images per second that the model alone does, with the GPU or all cores, on pixels that lie ready.
+
+    Where the GPU decodes, that is a part of it, and encoded bytes lie ready.
+    """
     with ThreadPoolExecutor(cores) as pool:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
     images = [apply(spec.view, one.image) for one in decoded]
     sizes = [(one.width, one.height) for one in decoded]
-    predictor = Predictor([spec], device="cuda" if ON_GPU else "cpu", setting=setting, threads=cores)
+    predictor = Predictor([spec], device=_DEVICE, setting=setting, threads=cores)
     few = min(len(paths), _WARM_UP)
-    predictor.predict({spec.view: images[:few]}, sizes[:few])
-    return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
+    if not ON_GPU:
+        predictor.predict({spec.view: images[:few]}, sizes[:few])
+        return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
+    decoder = DeviceDecoder((spec.view,), _DEVICE)
+    files = [np.fromfile(path, np.uint8) for path in paths]
+
+    def unit(_: int) -> None:
+        pixels = images
+        if setting.device_decode:
+            pixels = [found[0] for found in decoder(files, [1] * len(files), sizes) if found]
+        predictor.predict({spec.view: pixels}, sizes)
+
+    at_once = UNITS_AT_ONCE[_DEVICE]
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(unit, range(2 * at_once)))
+        return len(paths) * _UNITS / _median_seconds(lambda: list(pool.map(unit, range(_UNITS))))
+
+
+def decode_everywhere(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
+    """Images per second that all cores decode together, in a process each."""
+    with multiprocessing.get_context("fork").Pool(cores) as pool:
+        return sum(pool.starmap(partial(decode_rate, paths, spec, setting), [()] * cores, chunksize=1))
 
 
 def _median_seconds(work: Callable[[], object]) -> float:
@@ -64,6 +97,12 @@ def _median_seconds(work: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
+def _limit(decoded: float, predicted: float, setting: Setting) -> float:
+    if setting.device_decode:
+        return predicted
+    return rate_together(decoded, predicted, cores=1, on_gpu=ON_GPU)
+
+
 def main() -> None:
     """Measure and print JSON."""
     folder, model, chosen, *count = sys.argv[1:]
@@ -71,13 +110,16 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     weights = {} if model == "efficientnet_lite0" else {"weights": None}
     (spec,) = resolve([ModelConfig(model=model, **weights)])
-    paths = sorted(Path(folder).glob("*.jpg"))[: int(count[0]) if count else _IMAGES]
+    few = max(int(count[0]) if count else _IMAGES, _GPU_IMAGES if ON_GPU else 0)
+    paths = sorted(Path(folder).glob("*.jpg"))[:few]
     decoded = decode_rate(paths, spec, setting)
+    everywhere = decode_everywhere(paths, spec, setting, cores=cores)
     predicted = predict_rate(paths, spec, setting, cores=cores)
     rates = {
         "decode_per_core": decoded,
         "predict": predicted,
-        "limit": rate_together(decoded, predicted, cores=cores, on_gpu=ON_GPU),
+        "decode": everywhere,
+        "limit": _limit(everywhere, predicted, setting),
     }
     sys.stdout.write(json.dumps({**rates, "cores": cores, "images": len(paths), "setting": str(setting)}) + "\n")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from gpus import Utilization
 
 from cvbatch.storage.places import Place
 from cvbatch.writing.store import open_store
@@ -82,7 +83,8 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     if isinstance(output, Path):
         fresh(output)
     began_at = time.time()
-    done = _command("run", photos, output, *arguments)
+    with Utilization() as utilization:
+        done = _command("run", photos, output, *arguments)
     store = open_store(Place.of(str(output)))
     records = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
     commits = [
@@ -100,6 +102,7 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
         "rate": sum(rows for _, rows in commits) / done.seconds,
         "seconds_to_first_commit": first - began_at,
         "steady_rate": steady,
+        "gpu_busy": utilization.mean(first, inner[-1][0]) if inner else None,
         "setting": run["pools"]["setting"],
         "parity": run["parity"],
         "pools": run["pools"],
@@ -139,7 +142,7 @@ def limits_around(
     before = script("limits.py", photos, model, json.dumps(setting), count)
     done = work()
     after = script("limits.py", photos, model, json.dumps(setting), count)
-    means = {name: (before[name] + after[name]) / 2 for name in ("decode_per_core", "predict", "limit")}
+    means = {name: (before[name] + after[name]) / 2 for name in ("decode_per_core", "decode", "predict", "limit")}
     return {**after, **means, "measured": [before, after]}, done
 
 

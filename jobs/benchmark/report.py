@@ -43,17 +43,34 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
         yield f"| {peer} | {_median(others, 'rate'):.1f} | {ratio:.1f} | {_median(others, 'megabytes'):,.0f} |"
     yield from ("", "| limit and steady rate | images/s |", "|---|---|")
     yield f"| decode alone, one core | {_median(limits, 'decode_per_core'):.0f} |"
+    if "decode" in limits[0]:
+        yield f"| decode alone, {limits[0]['cores']} cores | {_median(limits, 'decode'):.0f} |"
     yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['setting']} | {_median(limits, 'predict'):.1f} |"
     yield f"| limit | {_median(limits, 'limit'):.1f} |"
     yield f"| cvbatch after its first commit | {_median(runs, 'steady_rate'):.1f} |"
     yield f"| ratio | {_of_limits(runs, limits)} |"
     yield f"| from the shell to the first commit | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
+    if any(run.get("gpu_busy") for run in runs):
+        yield f"| share of the time in which the GPU computed | {_median(runs, 'gpu_busy'):.0%} |"
     plan = found["plan"]
     yield from ("", f"Tried by `cvbatch plan` in {plan['tuning_seconds']:.0f} s; {plan['parity']['reason']}.", "")
     yield from ("| setting | images | decode, one core | alone | together |", "|---|---|---|---|---|")
     for each in plan["parity"]["candidates"]:
         rates = [f"{each['rates'].get(name, 0):.1f}" for name in ("decode_per_core", "predict", "together")]
         yield f"| {Setting(**each['setting'])} | {each['images']} | {' | '.join(rates)} |"
+
+
+def _gpu_bound(found: dict[str, Any]) -> Iterable[str]:
+    if not found:
+        return
+    runs, limits = found["cvbatch"], found["limits"]
+    yield f"## The GPU as the bottleneck: {found['model']}, {found['images']:,} images, medians of {len(runs)}"
+    yield from ("", "| | images/s |", "|---|---|")
+    yield f"| decode alone, {limits[0]['cores']} cores | {_median(limits, 'decode'):.0f} |"
+    yield f"| model alone, {limits[0]['setting']} | {_median(limits, 'predict'):.0f} |"
+    yield f"| cvbatch after its first commit | {_median(runs, 'steady_rate'):.0f} |"
+    yield f"| ratio to the lower limit | {_of_limits(runs, limits)} |"
+    yield f"| share of the time in which the GPU computed | {_median(runs, 'gpu_busy'):.0%} |"
 
 
 def _models(found: dict[str, Any]) -> Iterable[str]:
@@ -162,6 +179,7 @@ def _nodes(found: dict[str, Any]) -> Iterable[str]:
 
 _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "classification": _classification,
+    "gpu_bound": _gpu_bound,
     "models": _models,
     "large": _large,
     "mixed": _mixed,

@@ -10,13 +10,12 @@ import argparse
 import datetime
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import gpus
 from report import page
 from sections import ALL_PEERS, SECTIONS, Sizes
 
@@ -48,7 +47,7 @@ def main() -> None:
     )
     about = _about()
     options.results.mkdir(exist_ok=True)
-    place = options.results / f"{about['date']}-{about['cores']}-cores"
+    place = options.results / f"{about['date']}-{about['cores']}-cores{'-gpu' if about['gpu'] else ''}"
     report: dict[str, Any] = {}
     if place.with_suffix(".json").exists():
         report = json.loads(place.with_suffix(".json").read_text())
@@ -66,18 +65,10 @@ def _about() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "bf16": cpu_has_bf16(),
-        "gpu": _gpu(),
+        "gpu": gpus.names(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
     }
-
-
-def _gpu() -> str | None:
-    """Name, driver and memory of the GPUs, as their driver tells them."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().replace("\n", "; ")
 
 
 if __name__ == "__main__":

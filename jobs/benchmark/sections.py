@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gpus
 from images import make_images, make_mixed
 from measuring import cvbatch, fresh, limits_around, script, timed_script, tune
 from peers import PEERS
@@ -22,6 +23,9 @@ _MODELS = {
     "deeplabv3_resnet50": (12, 2),
 }
 """Images for each, and for its limit, so that it takes some minutes on two cores."""
+_GPU_BOUND = "convnext_large"
+"""A network so large that a GPU is the bottleneck, not the cores that decode for it."""
+_GPU_IMAGES = 20_480
 _LONG_RUN = 200_000
 _LARGE = (4000, 3000)
 _LARGE_IMAGES = 200
@@ -79,6 +83,23 @@ def models(sizes: Sizes) -> dict[str, Any]:
             "cvbatch": [done for _, done in pairs],
         }
     return found
+
+
+def gpu_bound(sizes: Sizes) -> dict[str, Any]:
+    """A large network: how busy the GPU is that holds the run back. Nothing is measured without a GPU."""
+    if gpus.names() is None:
+        return {}
+    photos = _photos(sizes, _GPU_IMAGES)
+    words = ("--model", _GPU_BOUND, "--set", "models.0.weights=null", "--set", "compute.precision=fp16")
+    run = partial(cvbatch, photos, sizes.folder / "out", *words)
+    setting = {"precision": "fp16"}
+    pairs = [limits_around(photos, _GPU_BOUND, setting, 0, run) for _ in range(sizes.repeats)]
+    return {
+        "model": _GPU_BOUND,
+        "images": _GPU_IMAGES,
+        "limits": [limit for limit, _ in pairs],
+        "cvbatch": [done for _, done in pairs],
+    }
 
 
 def large(sizes: Sizes) -> dict[str, Any]:
@@ -153,6 +174,7 @@ def _photos(sizes: Sizes, count: int) -> Path:
 
 SECTIONS: dict[str, Callable[[Sizes], dict[str, Any]]] = {
     "classification": classification,
+    "gpu_bound": gpu_bound,
     "models": models,
     "large": large,
     "mixed": mixed,

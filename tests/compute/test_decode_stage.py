@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cvbatch.compute import decode_stage
-from cvbatch.compute.decode_stage import ENCODED, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
+from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
 from cvbatch.pixels import unpack
 from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS
 from cvbatch.sources.entries import INTERNAL, entry_table
@@ -180,3 +181,18 @@ def assert_same(found: pa.Table, expected: pa.Table) -> None:
         for one, other in pairs:
             assert (one is None) == (other is None)
             assert one is None or np.array_equal(one, other)
+
+
+def test_plain_jpegs_are_left_to_the_device(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    photo(3).save(stream, "JPEG")
+    jpeg = stream.getvalue()
+    table = fetch_and_decode(unit(tmp_path, [encoded(0), jpeg, jpeg[:100], None]), replace(OPTIONS, on_device=True))
+    assert table["status"].to_pylist() == ["ok", "ok", "error", "error"]
+    assert table[TURN].to_pylist() == [None, 1, None, None]
+    assert [data is not None for data in table[ENCODED].to_pylist()] == [False, True, False, False]
+    assert table[ENCODED][1].as_py() == jpeg
+    assert table["width"].to_pylist() == [WIDTH, WIDTH, None, None]
+    assert table["format"].to_pylist() == ["png", "jpeg", None, None]
+    assert table[pixels_column(0)].is_valid().to_pylist() == [True, False, False, False]
+    assert fetch_and_decode(unit(tmp_path, [jpeg]), OPTIONS)[TURN].to_pylist() == [None]

@@ -195,3 +195,14 @@ def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
 
 def test_outside_of_an_actor_nothing_is_started_anew() -> None:
     assert predict_stage._started_anew() is False
+
+
+def test_time_in_which_two_units_overlap_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(predict_stage.time, "perf_counter", lambda: now[0])
+    clock = predict_stage._Clock()
+    assert clock.new_since(8.0) == 2
+    now[0] = 13.0
+    assert clock.new_since(9.0) == 3, "a second of it was counted before"
+    now[0] = 20.0
+    assert clock.new_since(19.0) == 1, "nobody worked from 13 to 19"

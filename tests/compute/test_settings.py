@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cvbatch.compute import settings
@@ -20,6 +21,7 @@ from cvbatch.compute.settings import (
     fixed,
     keep,
     kept,
+    look_large,
     unmeasured,
     worth_searching,
 )
@@ -185,3 +187,31 @@ def test_a_broken_certificate_is_measured_again(tmp_path: Path, monkeypatch: pyt
     (path,) = (tmp_path / "cvbatch" / "settings").iterdir()
     path.write_text("{")
     assert cache.load() is None
+
+
+def test_a_gpu_may_decode_and_a_search_on_it_costs_loading() -> None:
+    tried = candidates(AUTO, [network()], on_gpu=True)
+    assert [each.precision for each in tried if each.device_decode] == ["fp32", "bf16", "fp16"]
+    assert not any(each.device_decode and each.scaled_decode for each in tried)
+    assert not any(each.device_decode for each in candidates(AUTO, [network()], on_gpu=False))
+    assert not any(each.device_decode for each in candidates(AUTO, [network(), spec()], on_gpu=True))
+    assert worth_searching(1_000_000, tried, [network()])
+    assert not worth_searching(1_000_000, tried, [network()], on_gpu=True)
+    assert worth_searching(10_000_000, tried, [network()], on_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "large"), [([80_000, 4_000_000, 5_000_000], True), ([80_000] * 3, False), ([None], False)]
+)
+def test_large_files_are_known_by_their_bytes(sizes: list[int | None], large: bool) -> None:
+    assert look_large(pa.table({"image_bytes": pa.array(sizes, pa.int64())})) == large
+
+
+def test_small_images_say_nothing_of_scaling_but_their_rates_stand() -> None:
+    small = choose([trial(REFERENCE, 10), trial(Setting("bf16"), 20)], has_answers=True)
+    assert not small.tried_scaling
+    scaled = replace(small, setting=replace(small.setting, scaled_decode=True))
+    assert scaled.rates() == small.rates()
+    both = choose([trial(REFERENCE, 10), trial(Setting(scaled_decode=True), 9)], has_answers=True)
+    assert both.tried_scaling
+    assert replace(both, setting=Setting("bf16", scaled_decode=True)).rates() is None

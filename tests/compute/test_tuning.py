@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cvbatch.compute import tuning
+from cvbatch.compute import answering
+from cvbatch.compute.answering import Work
 from cvbatch.compute.decode_stage import DecodeOptions
 from cvbatch.compute.settings import fastest
 from cvbatch.compute.tuning import Trial, measure
@@ -33,7 +34,7 @@ def measured(
     rows = pa.concat_tables(FileSource(str(folder)).chunks())
     rows = rows.add_column(0, "row_id", pa.array(range(rows.num_rows), pa.int64()))
     decode = DecodeOptions(tuple(spec.view for spec in specs), 178_000_000)
-    return measure(rows, Trial(specs, decode, "cpu", 2, None, tried, compile_pays_below))
+    return measure(rows, Trial(Work(specs, decode, "cpu", 2, None), tried, compile_pays_below))
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +93,9 @@ def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pyte
             clock.now += next(pace) * self.share
             return Predictions(columns={}, errors=[], seconds={})
 
-    monkeypatch.setattr(tuning, "time", clock)
-    monkeypatch.setattr(tuning, "load_predictor", Predictor)
-    monkeypatch.setattr(tuning, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "time", clock)
+    monkeypatch.setattr(answering, "load_predictor", Predictor)
+    monkeypatch.setattr(answering, "_ROWS_AT_ONCE", {"cpu": 1})
     found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
     assert Setting(**fastest(found)["setting"]) == Setting(batch_factor=2.0)
     slower = [each["rates"]["predict"] for each in found if each["setting"]["batch_factor"] != 2]

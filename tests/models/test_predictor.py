@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,16 +135,21 @@ def test_lower_precision_answers_nearly_the_same(precision: str) -> None:
     assert not np.array_equal(scores[0], scores[1])
 
 
-def test_threads_are_set_where_the_work_is_done() -> None:
+def test_threads_are_set_where_the_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    before = torch.get_num_threads()
+    found, stack = [], np.stack
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        found.append((threading.current_thread().name.rpartition("_")[0], torch.get_num_threads()))
+        return stack(*arguments, **named)
+
     (spec,) = registry.resolve([ModelConfig(model="mobilenet_v3_small", weights=None)])
     predictor = Predictor([spec], threads=1)
     pixels = [apply(spec.view, image) for image in generate_images([(64, 64)])]
+    monkeypatch.setattr("cvbatch.models.tensors.np.stack", noting)
     predictor.predict({spec.view: pixels}, [(64, 64)])
-    assert torch.get_num_threads() == 1
-    torch.set_num_threads(before)
+    assert ("lane", 1) in found
 
 
 def test_read_only_pixels_are_fine() -> None:

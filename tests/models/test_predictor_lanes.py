@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -161,3 +162,36 @@ def test_other_errors_leave_the_batch_size_alone(monkeypatch: pytest.MonkeyPatch
     whole = predictor(Light(at_most(4, RuntimeError("shapes do not match"))), monkeypatch, batch_size=16)
     assert scores(whole, *VALUES) == answers(*VALUES)
     assert whole.reduced_batch_sizes == {}
+
+
+def test_two_units_at_once_share_the_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many batches are under way as there are lanes, and no more, however many ask."""
+    most, now, lock = [0], [0], threading.Lock()
+    both = threading.Barrier(2, timeout=30)
+
+    def watch(_: Sequence[Image]) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with lock:
+            now[0] -= 1
+
+    shared = predictor(Light(watch, parallel=True), monkeypatch, batch_size=2, threads=2)
+
+    def ask(value: int) -> list[Any]:
+        both.wait()
+        return scores(shared, *[value] * 8)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, (10, 20))) == [answers(*[10] * 8), answers(*[20] * 8)]
+    assert most[0] == 2
+
+
+def test_what_must_be_alone_is_alone_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set[str]()
+    network = Light(lambda _: threads.add(threading.current_thread().name), parallel=False)
+    shared = predictor(network, monkeypatch, batch_size=1, threads=4)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda value: scores(shared, *[value] * 4), range(3)))
+    assert len(threads) == 1

@@ -36,3 +36,15 @@ def test_what_has_no_name_is_never_emitted() -> None:
     assert label == ["c", "b"]
     assert top_labels == [["c", "b"], ["b", "c"]]
     assert top_ids == [[2, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("count", [1, 5, 40, 100])
+def test_the_best_are_those_of_a_stable_sort(count: int) -> None:
+    scores = np.random.default_rng(0).random((50, 40)).astype(np.float32)
+    scores[3] = 0.5
+    scores[4, 10:] = 0
+    scores[5, :7] = 2
+    scores[6, 11] = np.nan
+    scores[7] = np.nan
+    wanted = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(classification.best_of(scores, count), wanted)

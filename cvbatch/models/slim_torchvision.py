@@ -1,0 +1,40 @@
+"""Importing torchvision without torch's compiler.
+
+torchvision 0.26 to 0.29 import it for one function that `roi_align` asks when deterministic algorithms are wanted. That
+is 2.2 of the 2.4 s that the import takes, at each start of each process that predicts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+_PACKAGE: Final = "torch._dynamo"
+_UTILS: Final = f"{_PACKAGE}.utils"
+
+
+def import_torchvision() -> None:
+    """Import torchvision; what it takes of the compiler is imported when it is called."""
+    if "torchvision" in sys.modules or _PACKAGE in sys.modules:
+        return
+    package, utils = types.ModuleType(_PACKAGE), types.ModuleType(_UTILS)
+    vars(utils)["__getattr__"] = _later
+    vars(package)["utils"] = utils
+    sys.modules |= {_PACKAGE: package, _UTILS: utils}
+    try:
+        importlib.import_module("torchvision")
+    finally:
+        del sys.modules[_PACKAGE], sys.modules[_UTILS]
+
+
+def _later(name: str) -> Callable[..., Any]:
+    if name.startswith("__"):
+        raise AttributeError(name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(importlib.import_module(_UTILS), name)(*arguments, **named)
+
+    return call

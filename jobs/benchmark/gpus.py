@@ -1,0 +1,57 @@
+"""What the GPUs of this machine are, and how busy."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from types import TracebackType
+
+_PRESENT = shutil.which("nvidia-smi")
+_EVERY_MILLISECONDS = 200
+
+
+def names() -> str | None:
+    """Name, driver and memory of the GPUs, as their driver tells them."""
+    if _PRESENT is None:
+        return None
+    command = [_PRESENT, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().replace("\n", "; ")
+
+
+class Utilization:
+    """Watches how busy the GPUs are while something is done; says nothing where there are none.
+
+    It is the driver's own figure: in which share of the time any kernel ran.
+    """
+
+    def __enter__(self) -> Utilization:
+        self._seen: list[tuple[float, float]] = []
+        if _PRESENT is not None:
+            command = [_PRESENT, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+            self._watch = subprocess.Popen(
+                [*command, f"--loop-ms={_EVERY_MILLISECONDS}"], stdout=subprocess.PIPE, text=True
+            )
+            self._reader = threading.Thread(target=self._read)
+            self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _PRESENT is not None:
+            self._watch.terminate()
+            self._reader.join()
+            self._watch.wait()
+
+    def mean(self, since: float, until: float) -> float | None:
+        """Between two moments, 0 to 1; None where nothing was seen."""
+        shares = [share for at, share in self._seen if since <= at <= until]
+        return statistics.mean(shares) if shares else None
+
+    def _read(self) -> None:
+        assert self._watch.stdout is not None, "it is a pipe"
+        for line in self._watch.stdout:
+            self._seen.append((time.time(), float(line) / 100))

@@ -1,0 +1,64 @@
+"""What a unit becomes on its way into a predictor: pixels on the host, or from a decoder beside the networks."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from cvbatch.compute.decode_stage import DecodeOptions, fetch_and_decode
+from cvbatch.compute.pieces import load_decoder, pieces
+from cvbatch.sources.entries import entry_table
+from cvbatch.testing import generate_images
+from cvbatch.views import View
+
+VIEW, WHOLE = View(resize=32, crop=(32, 32)), View()
+ON_HOST = DecodeOptions((VIEW, WHOLE), 1_000_000)
+ON_DEVICE = replace(ON_HOST, on_device=True)
+
+
+def unit(folder: Path, options: DecodeOptions) -> pa.Table:
+    """A PNG, two photos of which one lies on its side, one whose middle is noise, and one that is cut off."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    first, second, third, fourth = generate_images([(80, 60)] * 4)
+    first.save(folder / "0.png")
+    second.save(folder / "1.jpg")
+    third.save(folder / "2.jpg", exif=exif)
+    stream = io.BytesIO()
+    fourth.save(stream, "jpeg")
+    whole = stream.getvalue()
+    (folder / "3.jpg").write_bytes(whole[: len(whole) // 2])
+    # a table of Huffman codes that promises more than there is
+    (folder / "4.jpg").write_bytes(whole.replace(b"\xff\xc4", b"\xff\xc4\xff\xff", 1))
+    paths = sorted(folder.iterdir())
+    rows = entry_table([str(path).encode() for path in paths], [None] * len(paths), [7] * len(paths))
+    return fetch_and_decode(rows.add_column(0, "row_id", pa.array(range(len(paths)))), options)
+
+
+def by_row(folder: Path, options: DecodeOptions) -> dict[int, tuple[str, Any, list[Any]]]:
+    """Status, size and pixels of each row."""
+    found = {}
+    for piece in pieces(unit(folder, options), options, load_decoder(options, "cpu")):
+        for at, (row, status) in enumerate(
+            zip(*(piece.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
+        ):
+            found[row] = (status, piece.sizes[at], [images[at] for images in piece.views.values()])
+    return found
+
+
+def test_the_device_gives_what_the_host_gives(tmp_path: Path) -> None:
+    host, device = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE)
+    assert sorted(device) == sorted(host) == [0, 1, 2, 3, 4]
+    assert [host[row][:2] for row in range(5)] == [device[row][:2] for row in range(5)]
+    assert [host[row][0] for row in range(5)] == ["ok", "ok", "ok", "error", "error"]
+    assert device[2][1] == (60, 80)
+    for row in range(3):
+        for theirs, ours in zip(host[row][2], device[row][2], strict=True):
+            assert theirs.shape == tuple(ours.shape)
+            assert np.abs(np.asarray(ours).astype(int) - theirs).max() <= 2

@@ -1,0 +1,72 @@
+"""JPEGs to views where the networks are; the device of these tests is the CPU, and torchvision's decoder real."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from cvbatch.decode import decode, plain_jpeg
+from cvbatch.models import device_decode
+from cvbatch.models.device_decode import DeviceDecoder
+from cvbatch.testing import generate_images
+from cvbatch.views import View, apply
+
+VIEWS = (View(resize=64, crop=(56, 56)), View())
+SIZES = [(90, 70), (70, 90), (120, 60)]
+
+
+def jpeg(image: Image.Image, turn: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stream = io.BytesIO()
+    image.save(stream, "jpeg", exif=exif)
+    return stream.getvalue()
+
+
+def encoded(files: list[bytes]) -> list[npt.NDArray[np.uint8]]:
+    return [np.frombuffer(file, np.uint8) for file in files]
+
+
+def test_views_are_those_of_the_host() -> None:
+    files = [jpeg(image, turn) for turn in range(1, 9) for image in generate_images(SIZES)]
+    headers = [plain_jpeg(file, max_pixels=10_000) for file in files]
+    turns = [header.turn for header in headers if header]
+    sizes = [(header.width, header.height) for header in headers if header]
+    assert turns == [turn for turn in range(1, 9) for _ in SIZES]
+    found = DeviceDecoder(VIEWS, "cpu")(encoded(files), turns, sizes)
+    for file, size, images in zip(files, sizes, found, strict=True):
+        host = decode(file, max_pixels=10_000)
+        assert (host.width, host.height) == size
+        assert images is not None
+        for view, image in zip(VIEWS, images, strict=True):
+            difference = np.abs(image.numpy().astype(int) - apply(view, host.image))
+            assert difference.max() <= 2
+
+
+def test_what_cannot_be_decoded_is_left_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_decode, "_AT_ONCE", 1)
+    good, other = (jpeg(image) for image in generate_images(SIZES[:2]))
+    found = DeviceDecoder(VIEWS, "cpu")(encoded([good, b"\xff\xd8\xff no", other]), [1, 1, 1], [SIZES[0]] * 3)
+    assert [images is not None for images in found] == [True, False, True]
+
+
+def test_pieces_are_bounded_by_number_and_by_pixels() -> None:
+    assert list(device_decode._pieces([])) == []
+    assert list(device_decode._pieces([(10, 10)] * 130)) == [slice(0, 64), slice(64, 128), slice(128, 130)]
+    large = [(8000, 5000), (10, 10), (8000, 5000), (20_000, 5000)]
+    assert list(device_decode._pieces(large)) == [slice(0, 2), slice(2, 3), slice(3, 4)]
+
+
+def test_nothing_is_decoded_of_nothing() -> None:
+    assert DeviceDecoder(VIEWS, "cpu")([], [], []) == []
+
+
+def test_turning_moves_pixels_only() -> None:
+    image = torch.arange(3 * 2 * 4).view(3, 2, 4)
+    assert device_decode.turned_by(image, 1) is image
+    assert device_decode.turned_by(image, 6).shape == (3, 4, 2)
