@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 
 from cvbatch.errors import ImageError
 from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags
-from cvbatch.formats import JPEG, MALFORMED, Format, identify
+from cvbatch.formats import MALFORMED, Format, identify
 from cvbatch.guards import pillow_limit, quiet_pillow
 
 
@@ -60,50 +60,6 @@ def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | No
         if turn in _SIDEWAYS:
             width, height = height, width
     return Decoded(rgb, width, height, kind.name, facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What is known of a JPEG before it is decoded."""
-
-    width: int
-    """Of the oriented original, in pixels."""
-    height: int
-    """Of the oriented original, in pixels."""
-    format: str
-    """As in `Decoded`."""
-    turn: int
-    """How the pixels have to be turned, 1 (not at all) to 8, as Exif counts."""
-    exif: ExifFacts | None = None
-    """None unless asked for."""
-
-
-def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | None:
-    """Read the header of a JPEG that any decoder takes: whole, baseline, three channels of YCbCr.
-
-    Args:
-        data: The whole file.
-        max_pixels: Images whose header promises more are none.
-        exif: Also read capture time, camera and position.
-
-    Returns:
-        None for every other file; `decode` says what is wrong with it, if anything is.
-    """
-    if not JPEG.accepts(data):
-        return None
-    stream = io.BytesIO(data)
-    with quiet_pillow:
-        try:
-            image = JPEG.open(stream)
-        except (*MALFORMED, Image.DecompressionBombError):
-            return None
-        unusual = image.mode != "RGB" or "progressive" in image.info or image.info.get("adobe_transform") == 0
-        if unusual or image.width * image.height > max_pixels or JPEG.lacks_end(data, stream.tell()):
-            return None
-        tags = read_tags(image)
-        turn = orientation(tags)
-        width, height = image.size[::-1] if _TURNS.get(turn) in _SIDEWAYS else image.size
-        return Header(width, height, JPEG.name, turn, read_facts(tags) if exif else None)
 
 
 _TURNS: Final = {

@@ -33,7 +33,7 @@ LAYERS = (
         "setting",
         "sections",
     ),
-    ("decode", "models", "tasks", "sources", "pixels"),
+    ("decode", "jpeg", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
     ("record", "passes", "session", "replacing", "pipeline", "estimate"),
     ("predictions", "summary", "console", "draw", "demo", "testing", "submit", "supervise"),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from cvbatch.decode import Decoded, decode, plain_jpeg, to_rgb
+from cvbatch.decode import Decoded, decode, to_rgb
 from cvbatch.errors import ImageError
 from tests.conftest import make_photo
 
@@ -291,39 +291,3 @@ def test_scaling_knows_which_side_is_up(tmp_path: Path) -> None:
 def test_other_formats_are_never_scaled(tmp_path: Path, suffix: str) -> None:
     data = make_photo(tmp_path / f"large.{suffix}", size=(800, 600)).read_bytes()
     assert decode(data, max_pixels=LIMIT, enough=50).image.size == (800, 600)
-
-
-def jpeg(image: Image.Image, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", **options)
-    return stream.getvalue()
-
-
-def test_the_header_of_a_plain_jpeg_tells_what_decoding_would() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x010F] = "Maker"
-    data = jpeg(PHOTO, exif=exif)
-    header, decoded = plain_jpeg(data, max_pixels=LIMIT, exif=True), decode(data, max_pixels=LIMIT, exif=True)
-    assert header is not None
-    assert (header.width, header.height, header.format) == (decoded.width, decoded.height, decoded.format)
-    assert header.exif == decoded.exif
-    assert header.turn == 6
-    assert (header.width, header.height) == (PHOTO.height, PHOTO.width)
-
-
-def test_what_only_some_decoders_take_is_not_plain() -> None:
-    good = jpeg(PHOTO)
-    assert plain_jpeg(good, max_pixels=LIMIT) is not None
-    others = {
-        "progressive": jpeg(PHOTO, progressive=True),
-        "grey": jpeg(PHOTO.convert("L")),
-        "four inks": jpeg(PHOTO.convert("CMYK")),
-        "colours that are not YCbCr": jpeg(PHOTO, keep_rgb=True),
-        "cut": good[: len(good) // 2],
-        "no header": good[:20],
-        "another format": encode(PHOTO, "PNG"),
-        "nothing": b"",
-    }
-    assert {name: plain_jpeg(data, max_pixels=LIMIT) for name, data in others.items()} == dict.fromkeys(others)
-    assert plain_jpeg(good, max_pixels=PHOTO.width * PHOTO.height - 1) is None

@@ -47,8 +47,12 @@ class Answer:
 
     columns: Mapping[str, pa.Array]
     """One value for each image that could be decoded, in the order of their rows."""
+    row_ids: Sequence[int]
+    """Of these images; what one way of decoding takes another may refuse."""
     sizes: Sequence[tuple[int, int]]
     """(width, height) of each oriented original."""
+    mean_bytes: float
+    """Of the encoded files."""
     decode_seconds: float
     predict_seconds: float
     """With all threads, or as many units at once as a GPU gets; with decoding where the device does that."""
@@ -67,15 +71,19 @@ def answers(rows: pa.Table, work: Work, settings: Sequence[Setting]) -> list[Ans
     predictors = [load(setting=setting) for setting in settings]
     found: list[list[_Found]] = [[] for _ in settings]
     predicting, decoding = [0.0] * len(settings), 0.0
-    for number, (unit, seconds) in enumerate(decoded(rows, work.decode.at(settings[0]), work.device)):
-        decoding += seconds
-        for at in sorted(range(len(settings)), reverse=number % 2 == 1):
-            if number == 0:
-                # a compiled network folds its constants in each thread that calls it first, so all of them have to
-                _predict(unit, predictors[at], None if settings[at].compiled else _WARM_UP)
-            each, seconds = _timed(partial(_predict, unit, predictors[at]), work.device)
-            found[at] += each
-            predicting[at] += seconds
+    with ThreadPoolExecutor(UNITS_AT_ONCE[work.device]) as callers:
+        for number, (unit, seconds) in enumerate(decoded(rows, work.decode.at(settings[0]), work.device)):
+            decoding += seconds
+            for at in sorted(range(len(settings)), reverse=number % 2 == 1):
+                predict = partial(_predict, unit, predictors[at])
+                if number == 0 and work.device == "cpu":
+                    # a compiled network folds its constants in each thread that calls it first, so all of them have to
+                    predict(None if settings[at].compiled else _WARM_UP)
+                elif number == 0:
+                    _timed(predict, callers, _TIMES[work.device])  # cuDNN plans for each thread and size of batch
+                each, seconds = _timed(predict, callers, _TIMES[work.device])
+                found[at] += each
+                predicting[at] += seconds
     return [_joined(each, decoding, seconds) for each, seconds in zip(found, predicting, strict=True)]
 
 
@@ -104,6 +112,7 @@ class _Found:
     columns: Mapping[str, pa.Array]
     sizes: Sequence[tuple[int, int]]
     row_ids: Sequence[int]
+    image_bytes: Sequence[int]
 
 
 def _predict(unit: Callable[[], Iterable[Piece]], predictor: Predictor, some: int | None = None) -> list[_Found]:
@@ -115,22 +124,23 @@ def _predict(unit: Callable[[], Iterable[Piece]], predictor: Predictor, some: in
         views = {view: [images[at] for at in good] for view, images in piece.views.items()}
         sizes = [piece.sizes[at] for at in good]
         columns = predictor.predict(views, sizes).columns
-        found.append(_Found(columns, sizes, piece.table[ROW_ID].take(pa.array(good)).to_pylist()))
+        kept = piece.table.take(pa.array(good))
+        found.append(_Found(columns, sizes, kept[ROW_ID].to_pylist(), kept["image_bytes"].to_pylist()))
     return found
 
 
-def _timed(work: Callable[[], list[_Found]], device: str) -> tuple[list[_Found], float]:
-    started, times = time.perf_counter(), _TIMES[device]
-    if times == 1:
-        return work(), time.perf_counter() - started
-    with ThreadPoolExecutor(UNITS_AT_ONCE[device]) as pool:
-        found = list(pool.map(lambda _: work(), range(times)))
+def _timed(work: Callable[[], list[_Found]], callers: ThreadPoolExecutor, times: int) -> tuple[list[_Found], float]:
+    started = time.perf_counter()
+    found = list(callers.map(lambda _: work(), range(times)))
     return found[0], (time.perf_counter() - started) / times
 
 
 def _joined(found: Sequence[_Found], decoding: float, predicting: float) -> Answer:
-    order = np.argsort([row_id for each in found for row_id in each.row_ids], kind="stable")
+    row_ids = [row_id for each in found for row_id in each.row_ids]
+    order = np.argsort(row_ids, kind="stable")
+    mean_bytes = float(np.mean([size for each in found for size in each.image_bytes] or [0]))
     sizes = [size for each in found for size in each.sizes]
     names = found[0].columns if found else ()
     columns = {name: pa.concat_arrays([each.columns[name] for each in found]).take(pa.array(order)) for name in names}
-    return Answer(columns, [sizes[at] for at in order], decoding, predicting)
+    in_order = [row_ids[at] for at in order], [sizes[at] for at in order]
+    return Answer(columns, *in_order, mean_bytes, decoding, predicting)

@@ -95,11 +95,13 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, alwa
             return guess
     work = Work(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, asked.files)
     trial = Trial(work, tuple(tried), pays_below)
+    some = sample(settings.SAMPLE)
     try:
-        measured = measure_settings(sample(settings.SAMPLE), trial, pools)
+        measured = measure_settings(some, trial, pools)
     except RayError as error:
         raise plain(error) from None
     found = settings.choose(measured, has_answers=trial.has_answers)
+    found = replace(found, large_files=settings.look_large(some))
     if found.measured_enough:
         cache.save(found)
     return found
@@ -126,7 +128,8 @@ def _pays(known: Certificate, pays_below: float) -> bool:
 def _thorough(known: Certificate, asked: Asked, pays_below: float, sample: Sample) -> bool:
     """Whether a longer search would find nothing more for this run."""
     scaling = settings.may_scale(asked.compute, asked.models) and not all(model.random for model in asked.models)
-    if scaling and not known.tried_scaling and settings.look_large(sample(settings.SAMPLE)):
+    searched = known.tried_scaling or known.large_files
+    if scaling and not searched and settings.look_large(sample(settings.SAMPLE)):
         return False
     return known.tried_compiling or not (_pays(known, pays_below) and any(map(compilable, asked.models)))
 

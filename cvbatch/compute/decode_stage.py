@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from cvbatch.decode import Decoded, Header, decode, plain_jpeg
+from cvbatch.decode import Decoded, decode
 from cvbatch.errors import RowError, attempt
+from cvbatch.jpeg import Header, plain_jpeg
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
 from cvbatch.setting import Setting
@@ -84,7 +85,7 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
 
     Returns:
         One row per row, with the columns of the schema, the pixels of each view and, where the pixel budget
-        was used up, the encoded bytes.
+        was used up or the device decodes, the encoded bytes.
     """
     _give_way()
     carried = [name for name in rows.column_names if name not in INTERNAL]

@@ -253,7 +253,7 @@ class Engine:
         assert self.pools is not None, "prepare comes first"
         _let_go()
         job, blocks = WriteJob(self._output, epoch, self._schema), list[pa.Table]()
-        answers = predict_alone(self._output, units, self._options, self.pools, self._compute.stalled_after)
+        answers = predict_alone(self._output, units, self._options.on_host(), self.pools, self._compute.stalled_after)
         try:
             for unit, answer in answers:
                 failed = isinstance(answer, RowError)

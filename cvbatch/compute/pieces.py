@@ -1,9 +1,10 @@
-"""The predictor of a process, and a decoded unit as it takes it: pieces whose pixels fit the budget, views, sizes."""
+"""What works in a predicting process, and a unit as it takes it: pieces whose pixels fit the budget, views, sizes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvbatch.compute import decode_stage
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
 from cvbatch.models.slim_torchvision import import_torchvision
 from cvbatch.models.spec import ModelSpec
 from cvbatch.pixels import unpack
 from cvbatch.setting import Setting
-from cvbatch.views import Size, View
+from cvbatch.views import Size, View, size_of
 
 if TYPE_CHECKING:
-    import_torchvision()
     from cvbatch.models.device_decode import DeviceDecoder
     from cvbatch.models.predictor import Predictor
 
@@ -51,6 +52,7 @@ def load_decoder(options: DecodeOptions, device: str) -> DeviceDecoder | None:
     """What decodes on the device, if that is wanted."""
     if not options.on_device:
         return None
+    import_torchvision()
     from cvbatch.models.device_decode import DeviceDecoder
 
     return DeviceDecoder(options.views, device)
@@ -64,11 +66,16 @@ def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None
     rest = unit.filter(encoded)
     if decoder is not None and rest.num_rows:
         plain = pc.is_valid(rest[TURN])
-        there, failed = _on_device(rest.filter(plain), options, decoder)
-        yield there
-        rest = pa.concat_tables([rest.filter(pc.invert(plain)), failed])
+        for_host = [rest.filter(pc.invert(plain))]
+        for some in _within_budget(rest.filter(plain), options.views):
+            there, failed = _on_device(some, options, decoder)
+            for_host.append(failed)
+            if there.table.num_rows:
+                yield there
+        rest = pa.concat_tables(for_host)
+    on_host = replace(options, on_device=False)
     while rest.num_rows:
-        decoded = decode_encoded(rest, options)
+        decoded = decode_encoded(rest, on_host)
         left = pc.is_valid(decoded[ENCODED])
         yield _piece(decoded.filter(pc.invert(left)), options)
         rest = decoded.filter(left)
@@ -77,6 +84,18 @@ def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None
 def _piece(table: pa.Table, options: DecodeOptions) -> Piece:
     views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(options.views)}
     return Piece(table, views, _sizes(table))
+
+
+def _within_budget(table: pa.Table, views: Sequence[View]) -> Iterator[pa.Table]:
+    """Split rows where their pixels would be more than a unit may hold."""
+    start = held = 0
+    for at, size in enumerate(_sizes(table)):
+        if held > decode_stage.MAX_UNIT_PIXEL_BYTES:
+            yield table.slice(start, at - start)
+            start, held = at, 0
+        held += sum(3 * math.prod(size_of(view, size)) for view in views)
+    if table.num_rows:
+        yield table.slice(start)
 
 
 def _on_device(table: pa.Table, options: DecodeOptions, decoder: DeviceDecoder) -> tuple[Piece, pa.Table]:

@@ -7,8 +7,9 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
 
 if TYPE_CHECKING:
+    from cvbatch.models.device_decode import DeviceDecoder
     from cvbatch.models.predictor import Predictor
 
 _PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
@@ -52,14 +54,17 @@ class PredictOptions:
     threads: int
     files: WeightFiles = NO_FILES
 
+    def on_host(self) -> PredictOptions:
+        """The same without decoding on the device, which may be what takes processes along."""
+        return replace(self, decode=replace(self.decode, on_device=False))
+
 
 class Predict:
     """All models of a job on one device; one call is one unit, and calls may overlap."""
 
     def __init__(self, options: PredictOptions) -> None:
         self._options = options
-        self._predictor = _load_patiently(options)
-        self._decoder = load_decoder(options.decode, options.device)
+        self._predictor, self._decoder = _load_patiently(options)
         self._clock = _Clock()
 
     def __call__(self, unit: pa.Table) -> pa.Table:
@@ -71,23 +76,21 @@ class Predict:
         Returns:
             The same rows without pixels, with the columns of every model.
         """
-        started, done = time.perf_counter(), list[pa.Table]()
-        for piece in pieces(unit, self._options.decode, self._decoder):
-            done.append(self._predict(piece, started))
-            started = time.perf_counter()
-        return pa.concat_tables(done)
-
-    def _predict(self, piece: Piece, started: float) -> pa.Table:
-        table = piece.table
         try:
-            predictions = self._predictor.predict(piece.views, piece.sizes)
+            with self._clock.running():
+                some = pieces(unit, self._options.decode, self._decoder)
+                return pa.concat_tables([self._predict(piece) for piece in some])
         except DeviceLostError:
             os._exit(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
+
+    def _predict(self, piece: Piece) -> pa.Table:
+        table = piece.table
+        predictions = self._predictor.predict(piece.views, piece.sizes)
         kept = table.select([name for name in table.column_names if not name.startswith(_NOT_KEPT)])
         kept = _with_errors(kept, predictions.errors)
         for name, column in predictions.columns.items():
             kept = kept.append_column(name, column)
-        seconds = self._clock.new_since(started) / max(1, table.num_rows)
+        seconds = self._clock.take() / max(1, table.num_rows)
         kept = kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
         return kept.append_column(WORKER, pa.repeat(pa.scalar(self._about()), table.num_rows))
 
@@ -102,18 +105,36 @@ class _Clock:
     """Counts the time in which anything was done once, however many did something in it."""
 
     def __init__(self) -> None:
-        self._counted_to = 0.0
         self._lock = threading.Lock()
+        self._running = 0
+        self._since = self._counted = 0.0
 
-    def new_since(self, started: float) -> float:
-        """Seconds from then until now that were not counted yet; `time.perf_counter`."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Something is done."""
         with self._lock:
-            now = time.perf_counter()
-            since, self._counted_to = max(started, self._counted_to), now
-        return now - since
+            self._count(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count(-1)
+
+    def take(self) -> float:
+        """Seconds that nobody has taken yet."""
+        with self._lock:
+            self._count(0)
+            taken, self._counted = self._counted, 0.0
+        return taken
+
+    def _count(self, change: int) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self._counted += now - self._since
+        self._since, self._running = now, self._running + change
 
 
-def _load_patiently(options: PredictOptions) -> Predictor:
+def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
     """Load the models; where that fails in a process that was started anew, try again for a while.
 
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
@@ -138,12 +159,12 @@ def _started_anew() -> bool:
     return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
-def _load(options: PredictOptions) -> Predictor:
+def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    return load_predictor(
-        options.files.here(plan.models), options.device, options.setting, options.batch_size, options.threads
-    )
+    models = options.files.here(plan.models)
+    predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
+    return predictor, load_decoder(options.decode, options.device)
 
 
 def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:

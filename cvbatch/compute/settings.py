@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -47,6 +47,8 @@ class Certificate:
     reason: str
     candidates: tuple[Mapping[str, Any], ...] = ()
     """Each setting that was tried: its rates and its agreement with the reference, by alias."""
+    large_files: bool = False
+    """Whether the files that were measured looked large."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the run record."""
@@ -55,7 +57,8 @@ class Certificate:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Certificate:
         """The inverse of `to_json`."""
-        return Certificate(Setting(**data["setting"]), data["reason"], tuple(data["candidates"]))
+        setting, large = Setting(**data["setting"]), data.get("large_files", False)
+        return Certificate(setting, data["reason"], tuple(data["candidates"]), large)
 
     @property
     def measured_enough(self) -> bool:
@@ -68,6 +71,11 @@ class Certificate:
         return any(each["setting"].get("compiled") for each in self.candidates)
 
     @property
+    def mean_bytes(self) -> float | None:
+        """Of the encoded files that were measured."""
+        return self.candidates[0].get("mean_bytes") if self.candidates else None
+
+    @property
     def tried_scaling(self) -> bool:
         """Whether there were images large enough to be scaled while they were decoded."""
         return any(each["setting"]["scaled_decode"] for each in self.candidates)
@@ -77,16 +85,18 @@ class Certificate:
         if not self.setting.compiled:
             return self
         best = fastest(each for each in self.candidates if not each["setting"].get("compiled"))
-        return Certificate(
-            Setting(**best["setting"]), f"{self.reason}; compiling would not pay for this run", self.candidates
-        )
+        setting = Setting(**best["setting"])
+        if not self.tried_scaling:
+            setting = replace(setting, scaled_decode=self.setting.scaled_decode)
+        return replace(self, setting=setting, reason=f"{self.reason}; compiling would not pay for this run")
 
     def rates(self) -> Mapping[str, float] | None:
         """Measured `decode_per_core` and `predict` images per second of the setting, if it was measured."""
-        wanted = asdict(self.setting)
+        wanted = self.setting
         if not self.tried_scaling:
-            wanted["scaled_decode"] = False  # it makes no difference to images as small as those that were measured
-        return next((each["rates"] for each in self.candidates if each["setting"] == wanted), None)
+            # it makes no difference to images as small as those that were measured
+            wanted = replace(wanted, scaled_decode=False)
+        return next((each["rates"] for each in self.candidates if Setting(**each["setting"]) == wanted), None)
 
 
 def fixed(compute: ComputeConfig) -> Certificate | None:
@@ -212,7 +222,7 @@ class Cache:
             found = Certificate.from_json(json.loads(self._path.read_text()))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Certificate(found.setting, f"{found.reason}, as measured before", found.candidates)
+        return replace(found, reason=f"{found.reason}, as measured before")
 
     def save(self, certificate: Certificate) -> None:
         """Keep a certificate for the next run."""

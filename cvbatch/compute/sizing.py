@@ -110,8 +110,10 @@ def size_pools(
     shared = sum(node.cpus for node in decoding if node in predicting)
     own = sum(node.cpus for node in decoding) - shared
     decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
-    # a row is what the views make of it, and no unit holds more than its budget
+    # a row is what the views make of it, and no unit holds more pixels than its budget
     row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
+    if certificate.setting.device_decode and certificate.mean_bytes:
+        row_bytes = certificate.mean_bytes  # files travel as they are
     queued = in_flight * actors + decode_tasks
     if compute.unit_rows == "auto":
         unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))

@@ -16,12 +16,12 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from cvbatch.models.network import Size
 from cvbatch.models.resampling import resample
-from cvbatch.models.tensors import Streams
+from cvbatch.models.tensors import Streams, device_errors, is_sticky
 from cvbatch.views import View
 
 _AT_ONCE = 64
 _PIXELS_AT_ONCE = 64_000_000
-"""Of one piece; they are held once as bytes and twice as floats."""
+"""Of one piece, whose images are filled up to the largest of them: 768 MB as floats, and about as much again."""
 
 
 class DeviceDecoder:
@@ -49,32 +49,46 @@ class DeviceDecoder:
 
         Returns:
             For each image one uint8 tensor (height, width, 3) per view, on the device and ready for any stream; None
-            where the device could not decode it or one beside it.
+            where the device could not decode it.
+
+        Raises:
+            DeviceLostError: The device gives no answers any more.
         """
         found: list[tuple[Tensor, ...] | None] = []
-        with torch.inference_mode(), self._streams.here():
+        with torch.inference_mode(), self._streams.here(), device_errors():
             for piece in _pieces(sizes):
                 found += self._decode(files[piece], turns[piece])
             self._streams.wait()
         return found
 
     def _decode(self, files: Sequence[npt.NDArray[np.uint8]], turns: Sequence[int]) -> list[tuple[Tensor, ...] | None]:
+        """Decode some files; if that fails, their halves, so that only what the device does not like is left."""
+        # torchvision decodes on a stream of its own, which knows nothing of what still reads the memory that it gets
+        self._streams.wait()
         try:
             encoded = [torch.from_numpy(file.copy()) for file in files]  # torch wants what it could write to
             images = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self._device)
             turned = [turned_by(image, turn) for image, turn in zip(images, turns, strict=True)]
             return list(zip(*(resample(turned, view) for view in self._views), strict=True))
-        except RuntimeError:  # of what it does not like, or too little memory; the host decodes these
-            return [None] * len(files)
+        except RuntimeError as error:
+            if is_sticky(error):
+                raise
+        if len(files) == 1:
+            return [None]
+        middle = len(files) // 2
+        return self._decode(files[:middle], turns[:middle]) + self._decode(files[middle:], turns[middle:])
 
 
 def _pieces(sizes: Sequence[Size]) -> Iterator[slice]:
-    start = pixels = 0
-    for at, (width, height) in enumerate(sizes):
-        if at > start and (at - start == _AT_ONCE or pixels + width * height > _PIXELS_AT_ONCE):
+    """Cut where there would be too many pixels: each image counts as much as the largest sides of its piece."""
+    start, largest = 0, (0, 0)
+    for at, size in enumerate(sizes):
+        larger = (max(largest[0], size[0]), max(largest[1], size[1]))
+        count = at - start
+        if count and (count == _AT_ONCE or (count + 1) * larger[0] * larger[1] > _PIXELS_AT_ONCE):
             yield slice(start, at)
-            start, pixels = at, 0
-        pixels += width * height
+            start, larger = at, size
+        largest = larger
     if sizes:
         yield slice(start, len(sizes))
 

@@ -26,8 +26,12 @@ def import_torchvision() -> None:
     sys.modules |= {_PACKAGE: package, _UTILS: utils}
     try:
         importlib.import_module("torchvision")
+    except (ImportError, AttributeError):  # another version may take more of it
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
     finally:
         del sys.modules[_PACKAGE], sys.modules[_UTILS]
+    importlib.import_module("torchvision")
 
 
 def _later(name: str) -> Callable[..., Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,26 @@ from cvbatch.setting import Setting
 _STICKY = "CUDA error"
 """Such errors, as of an illegal address, stay with a process: every later call fails, too."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def is_sticky(error: RuntimeError) -> bool:
+    """Whether a device gives no answers any more until its process is started anew."""
+    return _STICKY in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Tell a lost device from what an image may be the cause of.
+
+    Raises:
+        DeviceLostError: Instead of such a `RuntimeError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_sticky(error):
+            raise DeviceLostError(str(error)) from error
+        raise
 
 
 class Streams:
@@ -79,15 +100,8 @@ class Guarded:
         if self._threads is not None and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
-        try:
-            with torch.inference_mode(), autocast, self._streams.here():
-                return self._network.run(images, sizes, specs)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if _STICKY in str(error):
-                raise DeviceLostError(str(error)) from error
-            raise
+        with device_errors(), torch.inference_mode(), autocast, self._streams.here():
+            return self._network.run(images, sizes, specs)
 
 
 class Normalised:
@@ -130,7 +144,7 @@ def to_device(images: Sequence[Image | Tensor], device: str) -> Tensor:
     """
     first = images[0]
     if isinstance(first, Tensor):
-        return torch.stack([image for image in images if isinstance(image, Tensor)])
+        return torch.stack(cast(list[Tensor], list(images)))  # all are, or none
     on_gpu = device != "cpu"
     stacked = torch.empty((len(images), *first.shape), dtype=torch.uint8, pin_memory=on_gpu)
     np.stack([np.asarray(image) for image in images], out=stacked.numpy())

@@ -47,7 +47,8 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
         yield f"| decode alone, {limits[0]['cores']} cores | {_median(limits, 'decode'):.0f} |"
     yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['setting']} | {_median(limits, 'predict'):.1f} |"
     yield f"| limit | {_median(limits, 'limit'):.1f} |"
-    yield f"| cvbatch after its first commit | {_median(runs, 'steady_rate'):.1f} |"
+    if not math.isnan(steady := _median(runs, "steady_rate")):
+        yield f"| cvbatch after its first commit | {steady:.1f} |"
     yield f"| ratio | {_of_limits(runs, limits)} |"
     yield f"| from the shell to the first commit | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
     if any(run.get("gpu_busy") for run in runs):

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
+import torch
 from PIL import Image
 
+from cvbatch.compute import decode_stage
 from cvbatch.compute.decode_stage import DecodeOptions, fetch_and_decode
 from cvbatch.compute.pieces import load_decoder, pieces
 from cvbatch.sources.entries import entry_table
@@ -23,7 +26,7 @@ ON_DEVICE = replace(ON_HOST, on_device=True)
 
 
 def unit(folder: Path, options: DecodeOptions) -> pa.Table:
-    """A PNG, two photos of which one lies on its side, one whose middle is noise, and one that is cut off."""
+    """A PNG, two photos of which one lies on its side, one that is cut off, and one without a header."""
     exif = Image.Exif()
     exif[0x0112] = 8
     first, second, third, fourth = generate_images([(80, 60)] * 4)
@@ -34,17 +37,29 @@ def unit(folder: Path, options: DecodeOptions) -> pa.Table:
     fourth.save(stream, "jpeg")
     whole = stream.getvalue()
     (folder / "3.jpg").write_bytes(whole[: len(whole) // 2])
-    # a table of Huffman codes that promises more than there is
-    (folder / "4.jpg").write_bytes(whole.replace(b"\xff\xc4", b"\xff\xc4\xff\xff", 1))
+    (folder / "4.jpg").write_bytes(whole[:30])
     paths = sorted(folder.iterdir())
     rows = entry_table([str(path).encode() for path in paths], [None] * len(paths), [7] * len(paths))
     return fetch_and_decode(rows.add_column(0, "row_id", pa.array(range(len(paths)))), options)
 
 
-def by_row(folder: Path, options: DecodeOptions) -> dict[int, tuple[str, Any, list[Any]]]:
+class Choosy:
+    """Decodes on the CPU, but not every second image."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def __call__(self, files: Any, turns: Any, sizes: Any) -> Any:
+        found = self._decoder(files, turns, sizes)
+        return [None if at % 2 else images for at, images in enumerate(found)]
+
+
+def by_row(
+    folder: Path, options: DecodeOptions, wrap: Any = lambda decoder: decoder
+) -> dict[int, tuple[str, Any, list[Any]]]:
     """Status, size and pixels of each row."""
     found = {}
-    for piece in pieces(unit(folder, options), options, load_decoder(options, "cpu")):
+    for piece in pieces(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
         for at, (row, status) in enumerate(
             zip(*(piece.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
         ):
@@ -62,3 +77,21 @@ def test_the_device_gives_what_the_host_gives(tmp_path: Path) -> None:
         for theirs, ours in zip(host[row][2], device[row][2], strict=True):
             assert theirs.shape == tuple(ours.shape)
             assert np.abs(np.asarray(ours).astype(int) - theirs).max() <= 2
+
+
+def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
+    host, mixed = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE, Choosy)
+    assert [mixed[row][:2] for row in range(5)] == [host[row][:2] for row in range(5)]
+    assert isinstance(mixed[2][2][0], np.ndarray)
+    none = by_row(tmp_path, ON_DEVICE, lambda _: lambda files, *_: [None] * len(files))
+    assert [none[row][:2] for row in range(5)] == [host[row][:2] for row in range(5)]
+
+
+@pytest.mark.parametrize("budget", [1, 15_000])
+def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", budget)
+    decoder = load_decoder(ON_DEVICE, "cpu")
+    found = list(pieces(unit(tmp_path, ON_DEVICE), ON_DEVICE, decoder))
+    assert sorted(row for piece in found for row in piece.table["row_id"].to_pylist()) == [0, 1, 2, 3, 4]
+    on_device = [piece.table.num_rows for piece in found if any(map(torch.is_tensor, piece.views[VIEW]))]
+    assert on_device in ([1, 1], [])

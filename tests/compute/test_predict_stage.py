@@ -201,8 +201,14 @@ def test_time_in_which_two_units_overlap_counts_once(monkeypatch: pytest.MonkeyP
     now = [10.0]
     monkeypatch.setattr(predict_stage.time, "perf_counter", lambda: now[0])
     clock = predict_stage._Clock()
-    assert clock.new_since(8.0) == 2
-    now[0] = 13.0
-    assert clock.new_since(9.0) == 3, "a second of it was counted before"
-    now[0] = 20.0
-    assert clock.new_since(19.0) == 1, "nobody worked from 13 to 19"
+    with clock.running():
+        now[0] = 12.0
+        with clock.running():
+            now[0] = 13.0
+            assert clock.take() == 3
+        now[0] = 20.0
+        assert clock.take() == 7, "what was taken is gone, and nothing is counted twice"
+    now[0] = 30.0
+    with clock.running():
+        now[0] = 31.0
+        assert clock.take() == 1, "nobody worked from 20 to 30"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cvbatch.decode import decode, plain_jpeg
+from cvbatch.decode import decode
+from cvbatch.errors import DeviceLostError
+from cvbatch.jpeg import plain_jpeg
 from cvbatch.models import device_decode
 from cvbatch.models.device_decode import DeviceDecoder
 from cvbatch.testing import generate_images
@@ -48,18 +51,30 @@ def test_views_are_those_of_the_host() -> None:
             assert difference.max() <= 2
 
 
-def test_what_cannot_be_decoded_is_left_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_decode, "_AT_ONCE", 1)
-    good, other = (jpeg(image) for image in generate_images(SIZES[:2]))
-    found = DeviceDecoder(VIEWS, "cpu")(encoded([good, b"\xff\xd8\xff no", other]), [1, 1, 1], [SIZES[0]] * 3)
-    assert [images is not None for images in found] == [True, False, True]
+def test_only_what_cannot_be_decoded_is_left_to_the_host() -> None:
+    good = [jpeg(image) for image in generate_images([SIZES[0]] * 4)]
+    files = [*good[:3], b"\xff\xd8\xff no", good[3]]
+    found = DeviceDecoder(VIEWS, "cpu")(encoded(files), [1] * 5, [SIZES[0]] * 5)
+    assert [images is not None for images in found] == [True, True, True, False, True]
+
+
+def test_a_lost_device_is_told_from_a_bad_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(device_decode, "decode_jpeg", fail)
+    (image,) = generate_images(SIZES[:1])
+    with pytest.raises(DeviceLostError):
+        DeviceDecoder(VIEWS, "cpu")(encoded([jpeg(image)]), [1], SIZES[:1])
 
 
 def test_pieces_are_bounded_by_number_and_by_pixels() -> None:
     assert list(device_decode._pieces([])) == []
     assert list(device_decode._pieces([(10, 10)] * 130)) == [slice(0, 64), slice(64, 128), slice(128, 130)]
-    large = [(8000, 5000), (10, 10), (8000, 5000), (20_000, 5000)]
-    assert list(device_decode._pieces(large)) == [slice(0, 2), slice(2, 3), slice(3, 4)]
+    assert list(device_decode._pieces([(8000, 5000), (10, 10)])) == [slice(0, 1), slice(1, 2)], (
+        "filled up to the largest"
+    )
+    assert list(device_decode._pieces([(20_000, 5000), (8000, 100), (100, 4000)])) == [slice(0, 1), slice(1, 3)]
 
 
 def test_nothing_is_decoded_of_nothing() -> None:

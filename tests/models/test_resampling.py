@@ -38,4 +38,5 @@ def test_pixels_are_those_of_pillow(view: View) -> None:
         assert tuple(ours.shape) == theirs.shape
         difference = np.abs(ours.numpy().astype(int) - theirs)
         assert difference.max() <= 2
-        assert difference.mean() < 0.25, "where many values are exact halves, they may go either way"
+        # where lengths are as 5 to 4, many values are exact halves, and those may go either way
+        assert difference.mean() < (0.25 if view.resize == (320, 300) else 0.02)
