@@ -12,6 +12,7 @@ from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.errors import UsageError
+from cvbatch.models.spec import ModelSpec
 from cvbatch.sections import ComputeConfig
 from cvbatch.setting import REFERENCE
 from cvbatch.views import View
@@ -85,3 +86,25 @@ def test_units_are_of_bounded_size(gflops: float | None, rows: int, gpus: float)
 def test_slow_models_and_short_runs_get_smaller_units() -> None:
     assert pools(gflops=130).unit_rows < pools(gflops=4).unit_rows
     assert pools(gflops=0.3, rows=100).unit_rows < pools(gflops=0.3).unit_rows
+
+
+def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
+    cluster = Cluster((Node("10.0.0.1", 32),), local=False, object_store_bytes=64 << 30)
+
+    def shared(*models: ModelSpec, rows: int = MILLION, **asked: Any) -> Pools:
+        return size_pools(cluster, ComputeConfig(**asked), models, rows, Certificate(REFERENCE, ""))
+
+    labels, boxes = replace(spec(), kind="torchvision"), replace(spec("boxes", "detection"), kind="torchvision")
+    assert (shared(labels).num_actors, shared(labels).threads) == (4, 8)
+    both = shared(labels, boxes)
+    assert (both.num_actors, both.threads) == (16, 2)
+    assert both.num_actors * both.actor_cpus <= 16, "half of the CPUs stay with decoding"
+    assert shared(boxes, rows=900).num_actors == 4, "loading the models more often would not pay"
+    assert shared(spec("boxes", "detection")).num_actors == 4, "somebody else's model answers in its own way"
+    assert shared(boxes, num_actors=2).num_actors == 2
+
+
+def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "local_cores", lambda: 4)
+    assert pools(cpus=8, num_actors=2).threads == 2
+    assert pools(cpus=8, num_actors=1).threads == 4
