@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from cvbatch.errors import ImageError
-from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags
+from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags, sideways
 from cvbatch.formats import MALFORMED, Format, identify
 from cvbatch.guards import pillow_limit, quiet_pillow
 
@@ -53,12 +53,12 @@ def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | No
         image, (width, height) = _pixels(kind, data, max_pixels, enough)
         tags = read_tags(image)
         facts = read_facts(tags) if exif else None
-        turn = _TURNS.get(orientation(tags))
+        turn = orientation(tags)
         rgb = to_rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-        if turn in _SIDEWAYS:
-            width, height = height, width
+    if turn in _TURNS:
+        rgb = rgb.transpose(_TURNS[turn])
+    if sideways(turn):
+        width, height = height, width
     return Decoded(rgb, width, height, kind.name, facts)
 
 
@@ -71,9 +71,6 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-_SIDEWAYS: Final = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -47,6 +47,11 @@ def orientation(tags: Image.Exif | None) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def sideways(turn: int) -> bool:
+    """Whether an orientation makes height and width change places."""
+    return turn >= 5
+
+
 def read_facts(tags: Image.Exif | None) -> ExifFacts:
     """Take the facts out of an Exif block, each by itself."""
     position = _directory(tags, ExifTags.IFD.GPSInfo)

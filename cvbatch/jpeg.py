@@ -8,15 +8,13 @@ from typing import Final
 
 from PIL import Image, ImageFile
 
-from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags
+from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags, sideways
 from cvbatch.formats import JPEG, MALFORMED
 from cvbatch.guards import quiet_pillow
 
 _BASELINE: Final = 0xC0
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers that tell how a JPEG is coded (ITU-T T.81, table B.1)."""
-_SIDEWAYS: Final = 5
-"""From this orientation on, height and width change places (Exif 3.0, 4.6.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | 
             return None
         tags = read_tags(image)
         turn = orientation(tags)
-        width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
+        width, height = image.size[::-1] if sideways(turn) else image.size
         return Header(width, height, JPEG.name, turn, read_facts(tags) if exif else None)
 
 

@@ -46,12 +46,11 @@ def apply(view: View, image: Image.Image, original_size: tuple[int, int] | None 
     Returns:
         uint8, (height, width, 3), C-contiguous; read-only, because it shares its memory with a `bytes`.
     """
-    resized = _resized(view, original_size or image.size)
-    if image.size != resized:
-        image = image.resize(resized, _RESAMPLING[view.interpolation])
+    place = placed(view, original_size or image.size)
+    if image.size != place.resized:
+        image = image.resize(place.resized, _RESAMPLING[view.interpolation])
     if view.crop is not None:
-        height, width = view.crop
-        left, top = _crop_offset(view.crop, resized)
+        (left, top), (width, height) = place.offset, place.size
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
 
@@ -108,10 +107,7 @@ def size_of(view: View, original_size: tuple[int, int]) -> tuple[int, int]:
     Returns:
         (width, height) in pixels.
     """
-    if view.crop is not None:
-        height, width = view.crop
-        return width, height
-    return _resized(view, original_size)
+    return placed(view, original_size).size
 
 
 def to_original(
@@ -127,10 +123,9 @@ def to_original(
     Returns:
         The same in pixels of the original, clipped to it; same shape and dtype.
     """
-    resized = _resized(view, original_size)
-    left, top = (0, 0) if view.crop is None else _crop_offset(view.crop, resized)
-    scale = np.tile(np.divide(original_size, resized), 2)
-    moved = np.add(boxes, (left, top, left, top), dtype=np.float64) * scale
+    place = placed(view, original_size)
+    scale = np.tile(np.divide(original_size, place.resized), 2)
+    moved = np.add(boxes, np.tile(place.offset, 2), dtype=np.float64) * scale
     back: npt.NDArray[np.floating[Any]] = np.clip(moved, 0, np.tile(original_size, 2)).astype(boxes.dtype)
     return back
 

@@ -113,7 +113,7 @@ def _known(cache: settings.Cache, tried: Sequence[Setting], models: Sequence[Mod
     if known is None or Setting(known.setting.precision, scaled_decode=known.setting.scaled_decode) not in tried:
         return None
     scaling = any(each.scaled_decode for each in tried) and not known.setting.device_decode
-    if scaling and not known.tried_scaling and all(model.random for model in models):
+    if scaling and not known.tried_scaling and not settings.have_answers(models):
         # it was measured on small images, and where there are no answers to protect it only ever saves time
         return replace(known, setting=replace(known.setting, scaled_decode=True))
     return known
@@ -127,7 +127,7 @@ def _pays(known: Certificate, pays_below: float) -> bool:
 
 def _thorough(known: Certificate, asked: Asked, pays_below: float, sample: Sample) -> bool:
     """Whether a longer search would find nothing more for this run."""
-    scaling = settings.may_scale(asked.compute, asked.models) and not all(model.random for model in asked.models)
+    scaling = settings.may_scale(asked.compute, asked.models) and settings.have_answers(asked.models)
     searched = known.tried_scaling or known.large_files
     if scaling and not searched and settings.look_large(sample(settings.SAMPLE)):
         return False

@@ -106,11 +106,16 @@ def fixed(compute: ComputeConfig) -> Certificate | None:
 
 def unmeasured(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> Certificate:
     """What a run takes for which measuring does not pay."""
-    if all(model.random for model in models):
+    if not have_answers(models):
         precision = "bf16" if on_gpu or cpu_has_bf16() else "fp32"
         setting = Setting(precision, scaled_decode=may_scale(compute, models))
         return Certificate(setting, f"a guess; {NOT_APPLICABLE}")
     return Certificate(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
+
+
+def have_answers(models: Sequence[ModelSpec]) -> bool:
+    """Whether there are answers to protect: random weights have none."""
+    return not all(model.random for model in models)
 
 
 def decide_themselves(models: Sequence[ModelSpec]) -> bool:

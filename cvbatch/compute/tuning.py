@@ -7,7 +7,7 @@ one minute to the next, so these are measured on some images in turns with the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from cvbatch.compute.agreement import agree
 from cvbatch.compute.answering import Answer, Work, answers, decoded
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS
-from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest
+from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest, have_answers
 from cvbatch.errors import RowError, attempt
 from cvbatch.models.packages import compilable
 from cvbatch.models.spec import ModelSpec
@@ -41,7 +41,7 @@ class Trial:
     @property
     def has_answers(self) -> bool:
         """Whether there are answers to protect: random weights have none."""
-        return not all(model.random for model in self.models)
+        return have_answers(self.models)
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -132,8 +132,8 @@ def _judged(
 ) -> dict[str, Any]:
     agreement, passed = {}, True
     if setting != REFERENCE and trial.has_answers:
-        both = sorted({*answer.row_ids} & {*reference.row_ids})
-        sizes = [size for row_id, size in zip(reference.row_ids, reference.sizes, strict=True) if row_id in set(both)]
+        both = {*answer.row_ids} & {*reference.row_ids}
+        sizes = [size for row_id, size in zip(reference.row_ids, reference.sizes, strict=True) if row_id in both]
         theirs, ours = _only(reference, both), _only(answer, both)
         agreement = {spec.alias: agree(spec, theirs, ours, sizes) for spec in trial.models}
         passed = len(both) >= _NEARLY_ALL * max(len(answer.row_ids), len(reference.row_ids))
@@ -142,11 +142,10 @@ def _judged(
     return _entry(setting, len(answer.sizes), rates) | more
 
 
-def _only(answer: Answer, row_ids: Sequence[int]) -> dict[str, pa.Array]:
-    """Columns for some of the images, in their order."""
-    places = {row_id: at for at, row_id in enumerate(answer.row_ids)}
-    take = pa.array([places[row_id] for row_id in row_ids], pa.int64())
-    return {name: column.take(take) for name, column in answer.columns.items()}
+def _only(answer: Answer, row_ids: Container[int]) -> dict[str, pa.Array]:
+    """Columns for some of the images, in the order of their rows."""
+    wanted = pa.array([row_id in row_ids for row_id in answer.row_ids], pa.bool_())
+    return {name: column.filter(wanted) for name, column in answer.columns.items()}
 
 
 def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[str, Any]:

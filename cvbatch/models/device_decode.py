@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from cvbatch.exif import sideways
 from cvbatch.models.network import Size
 from cvbatch.models.resampling import resample
 from cvbatch.models.tensors import Streams, device_errors, is_sticky
@@ -95,7 +96,7 @@ def _pieces(sizes: Sequence[Size]) -> Iterator[slice]:
 
 def turned_by(image: Tensor, turn: int) -> Tensor:
     """Turn an image, (3, height, width), as Exif's orientation says: 2 to 4 keep its sides, 5 to 8 swap them."""
-    if turn >= 5:
+    if sideways(turn):
         image = image.transpose(1, 2)
     flipped = [axis for axis, turns in ((1, (3, 4, 7, 8)), (2, (2, 3, 6, 7))) if turn in turns]
     return image.flip(flipped) if flipped else image

@@ -9,15 +9,15 @@ import threading
 import time
 from types import TracebackType
 
-_PRESENT = shutil.which("nvidia-smi")
+PRESENT = shutil.which("nvidia-smi")
 _EVERY_MILLISECONDS = 200
 
 
 def names() -> str | None:
     """Name, driver and memory of the GPUs, as their driver tells them."""
-    if _PRESENT is None:
+    if PRESENT is None:
         return None
-    command = [_PRESENT, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    command = [PRESENT, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().replace("\n", "; ")
 
 
@@ -29,8 +29,8 @@ class Utilization:
 
     def __enter__(self) -> Utilization:
         self._seen: list[tuple[float, float]] = []
-        if _PRESENT is not None:
-            command = [_PRESENT, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        if PRESENT is not None:
+            command = [PRESENT, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
             self._watch = subprocess.Popen(
                 [*command, f"--loop-ms={_EVERY_MILLISECONDS}"], stdout=subprocess.PIPE, text=True
             )
@@ -41,7 +41,7 @@ class Utilization:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if _PRESENT is not None:
+        if PRESENT is not None:
             self._watch.terminate()
             self._reader.join()
             self._watch.wait()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import gpus
 import numpy as np
 
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE
@@ -36,7 +36,7 @@ _WARM_UP = 32
 _REPEATS = 3
 _UNITS = 12
 """Of all images, on a GPU."""
-ON_GPU = shutil.which("nvidia-smi") is not None
+ON_GPU = gpus.PRESENT is not None
 """Torch is not asked, because what it starts does not survive a fork."""
 _DEVICE = "cuda" if ON_GPU else "cpu"
 

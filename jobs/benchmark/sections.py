@@ -87,7 +87,7 @@ def models(sizes: Sizes) -> dict[str, Any]:
 
 def gpu_bound(sizes: Sizes) -> dict[str, Any]:
     """A large network: how busy the GPU is that holds the run back. Nothing is measured without a GPU."""
-    if gpus.names() is None:
+    if gpus.PRESENT is None:
         return {}
     photos = _photos(sizes, _GPU_IMAGES)
     words = ("--model", _GPU_BOUND, "--set", "models.0.weights=null", "--set", "compute.precision=fp16")
