@@ -113,10 +113,15 @@ def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
 def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:
     budget = _Budget()
     started = time.perf_counter()
-    with ThreadPoolExecutor(THREADS) as pool:
-        done = list(pool.map(lambda fetch: _work(fetch, options, budget), fetches))
+    done = list(_pool(os.getpid(), THREADS).map(lambda fetch: _work(fetch, options, budget), fetches))
     seconds = (time.perf_counter() - started) / max(1, len(done))
     return _table(rows, done, options, seconds)
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: glibc would keep what those of each unit had held, gigabytes in the end."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
 def _fetch(read: Callable[[], bytes]) -> _Row:

@@ -38,6 +38,8 @@ _PARTS: Final = 10_000
 """Of a CPU, as Ray counts them."""
 _STORE_SHARE: Final = 0.5
 """Of the object store, for pixels that are decoded or queued."""
+READY: Final = 1.0
+"""Decoded units that may lie ready for each one that is with an actor; decoding waits once there are more."""
 _QUEUED_SECONDS: Final = 0.25
 """Work to keep queued at an actor, because the scheduler ticks at 100 ms."""
 
@@ -121,7 +123,7 @@ def size_pools(
     row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
     if certificate.setting.device_decode and certificate.mean_bytes:
         row_bytes = certificate.mean_bytes  # files travel as they are
-    queued = in_flight * actors + decode_tasks
+    queued = int((1 + READY) * in_flight * actors) + decode_tasks
     if compute.unit_rows == "auto":
         unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))
     bytes_in_flight = int(queued * min(MAX_UNIT_PIXEL_BYTES, row_bytes * unit_rows))

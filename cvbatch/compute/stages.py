@@ -20,7 +20,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from cvbatch.compute.decode_stage import fetch_and_decode
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE, Predict, PredictOptions
 from cvbatch.compute.remote import RETRIES
-from cvbatch.compute.sizing import Pools
+from cvbatch.compute.sizing import READY, Pools
 from cvbatch.planning.units import Unit, read_unit
 from cvbatch.storage.places import Place
 
@@ -155,6 +155,7 @@ def _read(output: Place, unit: Unit) -> list[pa.Table]:
 def _configure(pools: Pools, tolerated: int, stalled_after: float) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = None
+    context.downstream_capacity_backpressure_ratio = READY
     context.max_errored_blocks = tolerated
     context.actor_init_retry_on_errors = True
     context.actor_init_max_retries = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,12 @@ def test_plain_jpegs_are_left_to_the_device(tmp_path: Path) -> None:
     assert table["format"].to_pylist() == ["png", "jpeg", None, None]
     assert table[pixels_column(0)].is_valid().to_pylist() == [True, False, False, False]
     assert fetch_and_decode(unit(tmp_path, [jpeg]), OPTIONS)[TURN].to_pylist() == [None]
+
+
+def test_units_share_their_threads(tmp_path: Path) -> None:
+    def threads() -> set[threading.Thread]:
+        fetch_and_decode(unit(tmp_path, [encoded(0), encoded(1), encoded(2)]), OPTIONS)
+        return {thread for thread in threading.enumerate() if thread.name.startswith("decode")}
+
+    first = threads()
+    assert set() < threads() <= first, "the allocator keeps what new ones take"
