@@ -12,10 +12,10 @@ import pyarrow as pa
 from cvbatch.config import Task
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.masks import decode_mask
+from cvbatch.views import Size
 
 Columns = Mapping[str, pa.Array]
 """Columns of the predictions, by name; one row per image, null where it failed."""
-Size = tuple[int, int]
 
 SAME_LABEL: Final = 0.99
 SCORE_DIFFERENCE: Final = 0.01

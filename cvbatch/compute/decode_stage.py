@@ -26,7 +26,6 @@ from cvbatch.views import View, apply, enough
 from cvbatch.writing.files import CHANGED, MEASURES
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
-"""Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 ENCODED: Final = "_encoded"
 TURN: Final = "_turn"
 """How the pixels of rows have to be turned that are left to the GPU, as Exif counts; null for all others."""
@@ -49,6 +48,8 @@ class DecodeOptions:
     """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
     on_device: bool = False
     """Leave plain JPEGs encoded for the GPU."""
+    max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
+    """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 
     def at(self, setting: Setting) -> DecodeOptions:
         """The same as a setting wants it."""
@@ -111,7 +112,7 @@ def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
 
 
 def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:
-    budget = _Budget()
+    budget = _Budget(options.max_unit_bytes)
     started = time.perf_counter()
     done = list(_pool(os.getpid(), THREADS).map(lambda fetch: _work(fetch, options, budget), fetches))
     seconds = (time.perf_counter() - started) / max(1, len(done))
@@ -157,8 +158,8 @@ def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, 
 class _Budget:
     """Bytes of pixels that a unit may still hold; overshoot by one image per thread does no harm."""
 
-    def __init__(self) -> None:
-        self._left = MAX_UNIT_PIXEL_BYTES
+    def __init__(self, count: int) -> None:
+        self._left = count
 
     @property
     def used_up(self) -> bool:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.compute import decode_stage
 from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
 from cvbatch.models.slim_torchvision import import_torchvision
@@ -67,7 +66,7 @@ def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None
     if decoder is not None and rest.num_rows:
         plain = pc.is_valid(rest[TURN])
         for_host = [rest.filter(pc.invert(plain))]
-        for some in _within_budget(rest.filter(plain), options.views):
+        for some in _within_budget(rest.filter(plain), options):
             there, failed = _on_device(some, options, decoder)
             for_host.append(failed)
             if there.table.num_rows:
@@ -86,14 +85,14 @@ def _piece(table: pa.Table, options: DecodeOptions) -> Piece:
     return Piece(table, views, _sizes(table))
 
 
-def _within_budget(table: pa.Table, views: Sequence[View]) -> Iterator[pa.Table]:
+def _within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
     """Split rows where their pixels would be more than a unit may hold."""
     start = held = 0
     for at, size in enumerate(_sizes(table)):
-        if held > decode_stage.MAX_UNIT_PIXEL_BYTES:
+        if held > options.max_unit_bytes:
             yield table.slice(start, at - start)
             start, held = at, 0
-        held += sum(3 * math.prod(size_of(view, size)) for view in views)
+        held += sum(3 * math.prod(size_of(view, size)) for view in options.views)
     if table.num_rows:
         yield table.slice(start)
 

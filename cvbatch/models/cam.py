@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cvbatch.models.network import Size
 from cvbatch.models.segmenter import label_map
 from cvbatch.tasks.detection import Boxes
 from cvbatch.tasks.segmentation import Segments
 from cvbatch.tasks.segmentation import segments as summarise
+from cvbatch.views import Size
 
 THRESHOLD = 0.2
 """Probability from which a class is seen in a window."""

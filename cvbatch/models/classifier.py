@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised, to_numpy
 from cvbatch.models.torchvision_network import embedding_head
+from cvbatch.views import Size
 
 
 class Classifier:

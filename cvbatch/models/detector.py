@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import to_device, to_numpy
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
+from cvbatch.views import Size
 
 _INSIDE = 0.5
 """Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""

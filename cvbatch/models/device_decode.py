@@ -15,10 +15,9 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from cvbatch.exif import sideways
-from cvbatch.models.network import Size
 from cvbatch.models.resampling import resample
 from cvbatch.models.tensors import Streams, device_errors, is_sticky
-from cvbatch.views import View
+from cvbatch.views import Size, View
 
 _AT_ONCE = 64
 _PIXELS_AT_ONCE = 64_000_000

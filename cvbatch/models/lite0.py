@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvbatch.models import cam, checkpoint, weights
-from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised, to_numpy
 from cvbatch.tasks.segmentation import emitted
+from cvbatch.views import Size
 
 MEAN = (0.498, 0.498, 0.498)
 STD = (0.502, 0.502, 0.502)

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.models.spec import ModelSpec
+from cvbatch.views import Size
 
 Image = npt.NDArray[np.uint8]
 """RGB, (height, width, 3)."""
-Size = tuple[int, int]
-"""(width, height) of an oriented original, in pixels."""
 Answers = Mapping[str, Sequence[Any]]
 """One answer per image, by alias.
 

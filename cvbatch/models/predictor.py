@@ -19,11 +19,11 @@ from cvbatch.config import Task
 from cvbatch.errors import RowError, attempt
 from cvbatch.models import loading
 from cvbatch.models.loading import probe
-from cvbatch.models.network import Image, Network, Size
+from cvbatch.models.network import Image, Network
 from cvbatch.models.spec import ModelSpec
 from cvbatch.setting import REFERENCE, Setting
 from cvbatch.tasks import classification, detection, embedding, segmentation
-from cvbatch.views import View
+from cvbatch.views import Size, View
 
 __all__ = ["Predictions", "Predictor", "probe"]
 

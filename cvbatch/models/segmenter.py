@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised
 from cvbatch.tasks.segmentation import emitted, segments
+from cvbatch.views import Size
 
 _BAND_PIXELS = 1 << 20
 _MARGIN = 1e-3

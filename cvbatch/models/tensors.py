@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cvbatch.errors import DeviceLostError
-from cvbatch.models.network import Answers, Forward, Image, Size
+from cvbatch.models.network import Answers, Forward, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.setting import Setting
+from cvbatch.views import Size
 
 _STICKY = "CUDA error"
 """Such errors, as of an illegal address, stay with a process: every later call fails, too."""

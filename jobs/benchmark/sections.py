@@ -75,13 +75,7 @@ def models(sizes: Sizes) -> dict[str, Any]:
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
         setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
-        run = partial(cvbatch, photos, sizes.folder / "out", *arguments)
-        pairs = [limits_around(photos, model, setting, few, run) for _ in range(sizes.repeats)]
-        found[model] = {
-            "images": count,
-            "limits": [limit for limit, _ in pairs],
-            "cvbatch": [done for _, done in pairs],
-        }
+        found[model] = {"images": count, **_between_limits(sizes, photos, model, setting, few, arguments)}
     return found
 
 
@@ -91,15 +85,8 @@ def gpu_bound(sizes: Sizes) -> dict[str, Any]:
         return {}
     photos = _photos(sizes, _GPU_IMAGES)
     words = ("--model", _GPU_BOUND, "--set", "models.0.weights=null", "--set", "compute.precision=fp16")
-    run = partial(cvbatch, photos, sizes.folder / "out", *words)
-    setting = {"precision": "fp16"}
-    pairs = [limits_around(photos, _GPU_BOUND, setting, 0, run) for _ in range(sizes.repeats)]
-    return {
-        "model": _GPU_BOUND,
-        "images": _GPU_IMAGES,
-        "limits": [limit for limit, _ in pairs],
-        "cvbatch": [done for _, done in pairs],
-    }
+    pairs = _between_limits(sizes, photos, _GPU_BOUND, {"precision": "fp16"}, 0, words)
+    return {"model": _GPU_BOUND, "images": _GPU_IMAGES, **pairs}
 
 
 def large(sizes: Sizes) -> dict[str, Any]:
@@ -146,6 +133,15 @@ def buckets(sizes: Sizes) -> dict[str, Any]:
 def nodes(sizes: Sizes) -> dict[str, Any]:
     """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
+
+
+def _between_limits(
+    sizes: Sizes, photos: Path, model: str, setting: Any, few: int, words: tuple[str, ...]
+) -> dict[str, list[dict[str, Any]]]:
+    """Run a job some times, each between two measurements of what limits it."""
+    run = partial(cvbatch, photos, sizes.folder / "out", *words)
+    pairs = [limits_around(photos, model, setting, few, run) for _ in range(sizes.repeats)]
+    return {"limits": [limit for limit, _ in pairs], "cvbatch": [done for _, done in pairs]}
 
 
 def _in_turns(sizes: Sizes, runs: dict[str, tuple[Path, tuple[str, ...]]]) -> dict[str, list[dict[str, Any]]]:

@@ -145,10 +145,10 @@ def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_images: int
 ) -> None:
     per_image = (HEIGHT * WIDTH + 16) * 3
-    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", budget_images * per_image)
+    options = replace(OPTIONS, max_unit_bytes=budget_images * per_image)
     monkeypatch.setattr(decode_stage, "THREADS", 1)
     contents = [encoded(0), None, *(encoded(number) for number in range(2, 8)), b"text"]
-    whole = fetch_and_decode(unit(tmp_path, contents), OPTIONS)
+    whole = fetch_and_decode(unit(tmp_path, contents), options)
     waiting = pc.is_valid(whole[ENCODED])
     assert pc.sum(pc.invert(waiting)).as_py() == budget_images + 1, "the missing file waits for nothing"
     held = whole.filter(waiting)
@@ -161,12 +161,11 @@ def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
         (tmp_path / f"{number}.png").unlink(missing_ok=True)  # nothing is fetched twice
     done, rounds = [whole.filter(pc.invert(waiting))], 0
     while held.num_rows:
-        decoded = decode_encoded(held, OPTIONS)
+        decoded = decode_encoded(held, options)
         assert decoded.schema == whole.schema
         waiting, rounds = pc.is_valid(decoded[ENCODED]), rounds + 1
         done.append(decoded.filter(pc.invert(waiting)))
         held = decoded.filter(waiting)
-    monkeypatch.undo()
     assert rounds == -(-7 // budget_images) - 1 + (budget_images == 1)
     (tmp_path / "again").mkdir()
     expected = fetch_and_decode(unit(tmp_path / "again", contents), OPTIONS)

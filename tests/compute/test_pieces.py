@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cvbatch.compute import decode_stage
 from cvbatch.compute.decode_stage import DecodeOptions, fetch_and_decode
 from cvbatch.compute.pieces import Piece, load_decoder, pieces
 from cvbatch.sources.entries import entry_table
@@ -88,19 +87,18 @@ def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 15_000])
-def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    whole = unit(tmp_path, ON_DEVICE)
-    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", budget)
-    found = list(pieces(whole, ON_DEVICE, load_decoder(ON_DEVICE, "cpu")))
+def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, budget: int) -> None:
+    whole, options = unit(tmp_path, ON_DEVICE), replace(ON_DEVICE, max_unit_bytes=budget)
+    found = list(pieces(whole, options, load_decoder(options, "cpu")))
     assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
     on_device = [piece.table.num_rows for piece in found if any(map(torch.is_tensor, piece.views[VIEW]))]
     assert on_device == [1, 1]
 
 
-def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", 1)
+def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path) -> None:
+    options = replace(ON_DEVICE, max_unit_bytes=1)
     # how many photos are seen before the PNG has used the room up, the threads decide
-    found = list(pieces(unit(tmp_path, ON_DEVICE), ON_DEVICE, load_decoder(ON_DEVICE, "cpu")))
+    found = list(pieces(unit(tmp_path, options), options, load_decoder(options, "cpu")))
     assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cvbatch.compute import decode_stage, predict_stage
+from cvbatch.compute import predict_stage
 from cvbatch.compute.decode_stage import DecodeOptions, fetch_and_decode
 from cvbatch.compute.predict_stage import Predict, PredictOptions
 from cvbatch.errors import DeviceLostError, ModelError
@@ -142,10 +143,8 @@ def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit:
         assert json.loads(rows[WORKER][0].as_py())["batch_sizes"] == {"classification": 1}
 
 
-def test_pieces_of_a_large_unit_come_out_as_one(
-    options: PredictOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decode_stage, "MAX_UNIT_PIXEL_BYTES", 1)
+def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_path: Path) -> None:
+    options = replace(options, decode=replace(options.decode, max_unit_bytes=1))
     store = LocalStore(options.output)
     plan = json.loads(store.read("_cvbatch/plan.json"))
     unit = fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cvbatch.models import loading
-from cvbatch.models.network import Answers, Image, Size
+from cvbatch.models.network import Answers, Image
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.spec import ModelSpec
-from cvbatch.views import View
+from cvbatch.views import Size, View
 
 VIEW = View(resize=(8, 8))
 SPEC = ModelSpec(
