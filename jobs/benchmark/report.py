@@ -1,11 +1,18 @@
-"""The report as a page: medians, ratios, and the figures that were asked for."""
+"""The report as a page: medians, ratios, and the figures that were asked for.
+
+What is to be said in words stands as `notes` in the JSON; `python jobs/benchmark/report.py results/X.json` writes the
+page anew from it.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from cvbatch.setting import Setting
@@ -213,3 +220,8 @@ def _of_limits(runs: list[dict[str, Any]], limits: list[dict[str, Any]]) -> str:
     if not ratios:
         return "too few commits"
     return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+
+
+if __name__ == "__main__":
+    figures = Path(sys.argv[1])
+    figures.with_suffix(".md").write_text(page(json.loads(figures.read_text())))
