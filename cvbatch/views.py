@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -35,7 +38,7 @@ _RESAMPLING = {
 }
 
 
-def apply(view: View, image: Image.Image, original_size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+def apply(view: View, image: Image.Image, original_size: Size | None = None) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, bit for bit as torchvision's functional transforms do on a PIL image.
 
     Args:
@@ -53,10 +56,6 @@ def apply(view: View, image: Image.Image, original_size: tuple[int, int] | None 
         (left, top), (width, height) = place.offset, place.size
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
-
-
-Size = tuple[int, int]
-"""(width, height) in pixels."""
 
 
 SMOOTH: Final = ("bilinear", "bicubic")
@@ -97,7 +96,7 @@ def enough(views: Iterable[View]) -> int | None:
     return _SPARE * max(sides, default=0) or None
 
 
-def size_of(view: View, original_size: tuple[int, int]) -> tuple[int, int]:
+def size_of(view: View, original_size: Size) -> Size:
     """Size of what `apply` returns.
 
     Args:
@@ -110,9 +109,7 @@ def size_of(view: View, original_size: tuple[int, int]) -> tuple[int, int]:
     return placed(view, original_size).size
 
 
-def to_original(
-    view: View, original_size: tuple[int, int], boxes: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.floating[Any]]:
+def to_original(view: View, original_size: Size, boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """Bring boxes from the pixels of a view back to those of the oriented original.
 
     Args:
@@ -130,7 +127,7 @@ def to_original(
     return back
 
 
-def _resized(view: View, size: tuple[int, int]) -> tuple[int, int]:
+def _resized(view: View, size: Size) -> Size:
     """(width, height) after resizing; torchvision cuts the longer side to whole pixels, it does not round."""
     if view.resize is None:
         return size
@@ -143,7 +140,7 @@ def _resized(view: View, size: tuple[int, int]) -> tuple[int, int]:
     return int(view.resize * width / height), view.resize
 
 
-def _crop_offset(crop: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+def _crop_offset(crop: tuple[int, int], size: Size) -> tuple[int, int]:
     """(left, top) of the centre crop; negative where an image is padded, and Pillow crops black there."""
     height, width = crop
     return _centre(size[0], width), _centre(size[1], height)

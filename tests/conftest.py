@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ from PIL import Image
 
 from tests.rigs.faults import FaultProxy
 from tests.rigs.objects import ObjectServer, running_server
+from tests.rigs.web import Web
 
 # before anything imports ray, which reads it once
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -49,6 +51,13 @@ class Answer:
 
 
 Cvbatch = Callable[..., Answer]
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A plain server."""
+    with contextlib.closing(Web()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

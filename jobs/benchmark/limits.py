@@ -19,12 +19,12 @@ from pathlib import Path
 import gpus
 import numpy as np
 
+from cvbatch.compute.pieces import load_predictor
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.tuning import rate_together
 from cvbatch.config import ModelConfig
 from cvbatch.decode import decode
 from cvbatch.models.device_decode import DeviceDecoder
-from cvbatch.models.predictor import Predictor
 from cvbatch.models.registry import resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.setting import Setting
@@ -62,7 +62,7 @@ def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
     images = [apply(spec.view, one.image) for one in decoded]
     sizes = [(one.width, one.height) for one in decoded]
-    predictor = Predictor([spec], device=_DEVICE, setting=setting, threads=cores)
+    predictor = load_predictor([spec], _DEVICE, setting, None, cores)
     few = min(len(paths), _WARM_UP)
     if not ON_GPU:
         predictor.predict({spec.view: images[:few]}, sizes[:few])

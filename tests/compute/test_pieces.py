@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,27 @@ from cvbatch.views import View
 VIEW, WHOLE = View(resize=32, crop=(32, 32)), View()
 ON_HOST = DecodeOptions((VIEW, WHOLE), 1_000_000)
 ON_DEVICE = replace(ON_HOST, on_device=True)
+
+
+LARGE_TENSOR = """
+from cvbatch.compute.pieces import load_predictor
+from cvbatch.setting import REFERENCE
+
+load_predictor([], "cpu", REFERENCE, None, 1)
+
+import torch
+
+tensor = torch.empty(64 << 20, dtype=torch.uint8)
+middle = tensor.data_ptr() + (32 << 20)
+here = False
+for line in open("/proc/self/smaps"):
+    first, *rest = line.split()
+    if not first.endswith(":"):
+        low, high = (int(end, 16) for end in first.split("-"))
+        here = low <= middle < high
+    elif here and first == "VmFlags:":
+        print(*rest)
+"""
 
 
 def unit(folder: Path, options: DecodeOptions) -> pa.Table:
@@ -104,3 +127,9 @@ def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path) -> 
 
 def rows_of(found: list[Piece]) -> list[int]:
     return [row for piece in found for row in piece.table["row_id"].to_pylist()]
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
+def test_a_predicting_process_asks_for_huge_pages() -> None:
+    flags = subprocess.run([sys.executable, "-c", LARGE_TENSOR], capture_output=True, text=True, check=True).stdout
+    assert "hg" in flags.split()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.conftest import Cvbatch, make_photo
 from tests.rigs.web import Say, Web, answer
@@ -39,13 +36,6 @@ class Slow:
             self.begun.with_suffix(".over").touch()
         return np.zeros((len(images), 2))
 '''
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    server = Web()
-    yield server
-    server.close()
 
 
 def test_decoding_runs_ahead_as_far_as_was_planned(tmp_path: Path, web: Web, cvbatch_on_head: Cvbatch) -> None:

@@ -1,4 +1,4 @@
-"""A web server, and what names mean."""
+"""A web server that is left, and what names mean."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
-    """A plain server."""
-    server = Web()
-    yield server
+def web(web: Web) -> Iterator[Web]:
+    """A plain server to which no connection is left open."""
+    yield web
     connections._kept.cache_clear()
-    server.close()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +14,6 @@ from cvbatch.submit.probe import probe
 from tests.rigs.web import Web, answer
 
 ALIVE = {"node_ip": "10.0.0.1", "state": "ALIVE"}
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with contextlib.closing(Web()) as server:
-        yield server
 
 
 def at(web: Web, token: str | None = None) -> Address:
