@@ -40,6 +40,11 @@ def page(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def write_page(figures: Path) -> None:
+    """Write the page beside the JSON that it is made from."""
+    figures.with_suffix(".md").write_text(page(json.loads(figures.read_text())))
+
+
 def _classification(found: dict[str, Any]) -> Iterable[str]:
     runs, limits = found["cvbatch"], found["limits"]
     yield f"## {found['images']:,} JPEGs of about 500×375, ResNet-50 with random weights; medians of {len(runs)}"
@@ -223,5 +228,4 @@ def _of_limits(runs: list[dict[str, Any]], limits: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    figures = Path(sys.argv[1])
-    figures.with_suffix(".md").write_text(page(json.loads(figures.read_text())))
+    write_page(Path(sys.argv[1]))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gpus
-from report import page
+from report import page, write_page
 from sections import ALL_PEERS, SECTIONS, Sizes
 
 from cvbatch.machine import cpu_has_bf16, processor
@@ -47,16 +47,16 @@ def main() -> None:
     )
     about = _about()
     options.results.mkdir(exist_ok=True)
-    place = options.results / f"{about['date']}-{about['cores']}-cores{'-gpu' if about['gpu'] else ''}"
+    figures = options.results / f"{about['date']}-{about['cores']}-cores{'-gpu' if about['gpu'] else ''}.json"
     report: dict[str, Any] = {}
-    if place.with_suffix(".json").exists():
-        report = json.loads(place.with_suffix(".json").read_text())
+    if figures.exists():
+        report = json.loads(figures.read_text())
     commands = [*report.get("about", {}).get("commands", ()), f"python jobs/benchmark/run.py {' '.join(sys.argv[1:])}"]
     report["about"] = {**about, "commands": list(dict.fromkeys(commands))}
     for name in options.only:
         report[name] = SECTIONS[name](sizes)
-        place.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-        place.with_suffix(".md").write_text(page(report))
+        figures.write_text(json.dumps(report, indent=1) + "\n")
+        write_page(figures)
     sys.stdout.write(page(report))
 
 
