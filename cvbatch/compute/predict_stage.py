@@ -35,7 +35,7 @@ _PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds between attempts to load the models again."""
 UNITS_AT_ONCE: Final = {"cpu": 1, "cuda": 3}
 """Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
-no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7)."""
+no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
 _NOT_KEPT: Final = ("_pixels", ENCODED, TURN)
 """Beginnings of the names of columns that end here."""
 _DEVICE_LOST, _NOT_LOADED = 70, 71

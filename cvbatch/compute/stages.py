@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError
 
 from cvbatch.compute.decode_stage import fetch_and_decode
-from cvbatch.compute.predict_stage import UNITS_AT_ONCE, Predict, PredictOptions
+from cvbatch.compute.predict_stage import Predict, PredictOptions
 from cvbatch.compute.remote import RETRIES
 from cvbatch.compute.sizing import READY, Pools
 from cvbatch.planning.units import Unit, read_unit
@@ -135,8 +135,8 @@ def predicted_blocks(
         compute=ActorPoolStrategy(
             size=pools.num_actors,
             max_tasks_in_flight_per_actor=pools.units_in_flight,
-            max_concurrent_calls_per_actor=UNITS_AT_ONCE[pools.device],
-            enable_true_multi_threading=UNITS_AT_ONCE[pools.device] > 1,
+            max_concurrent_calls_per_actor=pools.units_at_once,
+            enable_true_multi_threading=pools.units_at_once > 1,
         ),
         num_cpus=pools.actor_cpus,
         # asked for in this way, because Ray Data refuses num_gpus without a batch size, which would merge units

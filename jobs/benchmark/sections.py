@@ -18,9 +18,9 @@ RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 _MODELS = {
     "efficientnet_lite0": (4_000, 256),
     "ssdlite320_mobilenet_v3_large": (1_000, 64),
-    "fasterrcnn_resnet50_fpn": (48, 4),
+    "fasterrcnn_resnet50_fpn": (48, 8),
     "lraspp_mobilenet_v3_large": (1_000, 32),
-    "deeplabv3_resnet50": (36, 2),
+    "deeplabv3_resnet50": (36, 8),
 }
 """Images for each, and for its limit: some minutes on two cores, and units enough for a steady rate."""
 _GPU_BOUND = "convnext_large"

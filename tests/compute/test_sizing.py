@@ -88,6 +88,12 @@ def test_slow_models_and_short_runs_get_smaller_units() -> None:
     assert pools(gflops=0.3, rows=100).unit_rows < pools(gflops=0.3).unit_rows
 
 
+def test_small_units_overlap_on_cpus() -> None:
+    assert pools(gflops=130).units_at_once == 2
+    assert pools(gflops=0.3).units_at_once == 1
+    assert pools(gflops=0.3, unit_rows=1).units_at_once == 2
+
+
 def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
     cluster = Cluster((Node("10.0.0.1", 32),), local=False, object_store_bytes=64 << 30)
 
