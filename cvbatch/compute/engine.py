@@ -174,6 +174,7 @@ class Engine:
             setting=pools.setting,
             batch_size=pools.batch_size,
             threads=pools.threads,
+            stalled_after=asked.compute.stalled_after,
             files=asked.files,
         )
         self.pools, self.unit_rows = pools, pools.unit_rows

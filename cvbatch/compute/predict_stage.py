@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, error_columns
 from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.pieces import Piece, load_decoder, load_predictor, pieces
+from cvbatch.compute.watchdog import Watchdog
 from cvbatch.errors import DeviceLostError, RowError, attempt
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
@@ -52,6 +53,8 @@ class PredictOptions:
     setting: Setting
     batch_size: int | None
     threads: int
+    stalled_after: float
+    """Seconds after which a unit counts as hung."""
     files: WeightFiles = NO_FILES
 
     def on_host(self) -> PredictOptions:
@@ -65,7 +68,7 @@ class Predict:
     def __init__(self, options: PredictOptions) -> None:
         self._options = options
         self._predictor, self._decoder = _load_patiently(options)
-        self._clock = _Clock()
+        self._clock, self._watchdog = _Clock(), Watchdog(options.stalled_after)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         """Predict one unit.
@@ -77,7 +80,7 @@ class Predict:
             The same rows without pixels, with the columns of every model.
         """
         try:
-            with self._clock.running():
+            with self._clock.running(), self._watchdog.over():
                 some = pieces(unit, self._options.decode, self._decoder)
                 return pa.concat_tables([self._predict(piece) for piece in some])
         except DeviceLostError:

@@ -95,7 +95,15 @@ def options(tmp_path: Path, spec: ModelSpec) -> PredictOptions:
     make_plan(store, asked, [spec], open_source(asked.source))
     Moody.loaded = 0
     decode = DecodeOptions(views=(VIEW,), max_pixels=10_000)
-    return PredictOptions(output=store.root, decode=decode, device="cpu", setting=REFERENCE, batch_size=None, threads=1)
+    return PredictOptions(
+        output=store.root,
+        decode=decode,
+        device="cpu",
+        setting=REFERENCE,
+        batch_size=None,
+        threads=1,
+        stalled_after=600,
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.faulty import DIES, HANGS, HANGS_IN_C, RAISES, SEGFAULTS
-from tests.integration.trials import Trial, failed
+from tests.integration.trials import Trial, failed, wait_until
 
 
 @pytest.fixture
@@ -75,9 +75,13 @@ def test_a_model_that_does_not_load_at_a_restart_comes_back(trial: Trial) -> Non
 @pytest.mark.parametrize("deed", [HANGS, HANGS_IN_C])
 def test_an_image_that_hangs_ends_as_one_error_row(trial: Trial, deed: int) -> None:
     trial.photos(48, {17: deed})
-    trial.job(compute={"unit_rows": 16, "stalled_after": "10s"})
+    starts = trial.folder / "starts"
+    trial.job(compute={"unit_rows": 16, "stalled_after": "10s"}, starts=str(starts))
 
     start = trial.run()
 
     assert start.code == 0, start.err
     assert failed(trial.proven(48)) == {17: "TimedOut"}
+    pids = [int(line) for line in starts.read_text().splitlines()]
+    assert len(pids) < 16, "a process for each pass, and for the images of the unit that hung"
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "what hung is gone")

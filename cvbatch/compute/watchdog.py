@@ -1,0 +1,53 @@
+"""A process that hangs ends itself: Ray does not end one that gives no answer any more."""
+
+from __future__ import annotations
+
+import faulthandler
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_SHARE: Final = 1.25
+"""A little later than the driver gives the wave up, so that Ray does not give the same unit to the process anew."""
+_LEAST_SECONDS: Final = 0.001
+_STDERR: Final = 2
+
+
+class Watchdog:
+    """Ends this process once a piece of work has been under way in it for too long.
+
+    Ray 2.60 asks an actor to end, even when it is killed, and one that hangs does not hear it: it would keep its share
+    of the cluster and its GPU. The timer of `faulthandler` is a thread in C, which needs no interpreter; it leaves in
+    Ray's log file of the process where each thread stood.
+
+    Args:
+        stalled_after: Seconds without any progress after which the driver gives a wave up.
+    """
+
+    def __init__(self, stalled_after: float) -> None:
+        self._seconds = _SHARE * stalled_after
+        self._lock = threading.Lock()
+        self._began: dict[object, float] = {}
+
+    @contextmanager
+    def over(self) -> Iterator[None]:
+        """A piece of work; several may be under way at once."""
+        piece = object()
+        with self._lock:
+            self._began[piece] = time.monotonic()
+            self._arm()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._began[piece]
+                self._arm()
+
+    def _arm(self) -> None:
+        if not self._began:
+            faulthandler.cancel_dump_traceback_later()
+            return
+        left = min(self._began.values()) + self._seconds - time.monotonic()
+        faulthandler.dump_traceback_later(max(left, _LEAST_SECONDS), exit=True, file=_STDERR)
