@@ -1,7 +1,7 @@
 """Measure cvbatch against its limits and its peers in one run, and write a dated report.
 
 `make bench` does everything; `python jobs/benchmark/run.py --only classification --images 300 --repeats 1` is a quick
-look. Sections that are measured again replace those of the same day.
+look. What is measured again replaces what was measured before on the same day.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import gpus
 from report import page, write_page
-from sections import ALL_PEERS, SECTIONS, Sizes
+from sections import ALL_PEERS, MODELS, SECTIONS, Sizes
 
 from cvbatch.machine import cpu_has_bf16, processor
 from cvbatch.versions import versions
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--plan-rows", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=100_000, help="of the longest run with a model that costs nothing")
     parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="other networks")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench")
     parser.add_argument("--results", type=Path, default=_RESULTS)
@@ -43,6 +44,7 @@ def main() -> None:
         plan_rows=options.plan_rows,
         rows=options.rows,
         peers=tuple(options.peers),
+        models=tuple(options.models),
         repeats=options.repeats,
     )
     about = _about()
@@ -54,7 +56,7 @@ def main() -> None:
     commands = [*report.get("about", {}).get("commands", ()), f"python jobs/benchmark/run.py {' '.join(sys.argv[1:])}"]
     report["about"] = {**about, "commands": list(dict.fromkeys(commands))}
     for name in options.only:
-        report[name] = SECTIONS[name](sizes)
+        report[name] = report.get(name, {}) | SECTIONS[name](sizes)
         figures.write_text(json.dumps(report, indent=1) + "\n")
         write_page(figures)
     sys.stdout.write(page(report))

@@ -15,7 +15,7 @@ from measuring import cvbatch, fresh, limits_around, script, timed_script, tune
 from peers import PEERS
 
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
-_MODELS = {
+MODELS = {
     "efficientnet_lite0": (4_000, 256),
     "ssdlite320_mobilenet_v3_large": (1_000, 64),
     "fasterrcnn_resnet50_fpn": (48, 8),
@@ -46,6 +46,7 @@ class Sizes:
     plan_rows: int
     rows: int
     peers: tuple[str, ...]
+    models: tuple[str, ...]
     repeats: int
 
 
@@ -71,7 +72,8 @@ def classification(sizes: Sizes) -> dict[str, Any]:
 def models(sizes: Sizes) -> dict[str, Any]:
     """Other networks against their limits."""
     found = {}
-    for model, (count, few) in _MODELS.items():
+    for model in sizes.models:
+        count, few = MODELS[model]
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
         setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
