@@ -70,7 +70,6 @@ def ray_head() -> Iterator[str]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--node-ip-address=127.0.0.1"]
     head = subprocess.Popen(
         [*command, f"--port={port}", *options],
-        env={**os.environ, "RAY_actor_graceful_shutdown_timeout_ms": "5000"},  # what hangs gets 30 s by default
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -93,7 +93,6 @@ def _connect(pythonpath: str | None) -> Cluster:
         # with a token that only its child processes know
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
-        os.environ.setdefault("RAY_actor_graceful_shutdown_timeout_ms", "5000")  # what hangs keeps its cores so long
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif address.startswith(("http://", "https://")):

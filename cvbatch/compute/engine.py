@@ -21,6 +21,7 @@ from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
+from cvbatch.compute.watchdog import OUTLIVES
 from cvbatch.config import Job
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import check_aliases, needs_probe
@@ -53,8 +54,7 @@ class Engine:
     def __init__(self, output: Place, pythonpath: str | None = None) -> None:
         self._output = output
         self._startup = Startup(pythonpath)
-        self._first = True
-        self._limits = Limits()
+        self._limits, self._first = Limits(), True
         self._ended_early = self._again = self.stalled = False
         self._compute = ComputeConfig()
         self._changes: Changes | None = None
@@ -203,8 +203,8 @@ class Engine:
 
         assert self.pools is not None, "prepare comes first"
         _let_go()
-        complaints, stalled_after, moved = Complaints(), self._compute.stalled_after, False
-        self.stalled = False
+        complaints, moved = Complaints(), False
+        stalled_after, self.stalled = self._compute.stalled_after * (OUTLIVES if self.stalled else 1.0), False
         try:
             with complaints.heard():
                 predicted = predicted_blocks(

@@ -120,10 +120,7 @@ def size_pools(
     by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     device = "cuda" if on_gpu else "cpu"
-    at_once = UNITS_AT_ONCE[device]
-    if not on_gpu and unit_rows < _SMALL_UNIT * threads:
-        at_once = 2
-    in_flight = max(2, at_once, math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
+    in_flight = max(2, UNITS_AT_ONCE[device], math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
     shared = sum(node.cpus for node in decoding if node in predicting)
     own = sum(node.cpus for node in decoding) - shared
     decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
@@ -134,6 +131,7 @@ def size_pools(
     queued = int((1 + READY) * in_flight * actors) + decode_tasks
     if compute.unit_rows == "auto":
         unit_rows = _power_of_two(min(unit_rows, cluster.object_store_bytes * _STORE_SHARE / (row_bytes * queued)))
+    overlaps = not on_gpu and unit_rows < _SMALL_UNIT * threads
     bytes_in_flight = int(queued * min(MAX_UNIT_PIXEL_BYTES, row_bytes * unit_rows))
     if compute.unit_rows != "auto" and bytes_in_flight > cluster.object_store_bytes:
         raise UsageError(
@@ -149,7 +147,7 @@ def size_pools(
         threads=threads,
         unit_rows=unit_rows,
         units_in_flight=in_flight,
-        units_at_once=at_once,
+        units_at_once=2 if overlaps else UNITS_AT_ONCE[device],
         decode_tasks=decode_tasks,
         bytes_in_flight=bytes_in_flight,
         decode_where=_where(compute.decode),

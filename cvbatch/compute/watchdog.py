@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from typing import Final
 
 _SHARE: Final = 1.25
-"""A little later than the driver gives the wave up, so that Ray does not give the same unit to the process anew."""
-_LEAST_SECONDS: Final = 0.001
+"""A little later than the driver gives the wave up, where nothing else moved; where something did, Ray starts the process
+anew, and gives it the same unit once more."""
+OUTLIVES: Final = 1.5
+"""What hangs may outlive the wave that was given up because of it, and holds what the next one needs: times
+`stalled_after`, the next wave's patience."""
+_LEAST_SECONDS, _MOST_SECONDS = 0.001, 1e9
+"""What the timer takes."""
 _STDERR: Final = 2
 
 
 class Watchdog:
-    """Ends this process once a piece of work has been under way in it for too long.
+    """Ends this process once a piece of work takes too long in it; that it waits for earlier ones does not count.
 
     Ray 2.60 asks an actor to end, even when it is killed, and one that hangs does not hear it: it would keep its share
     of the cluster and its GPU. The timer of `faulthandler` is a thread in C, which needs no interpreter; it leaves in
@@ -33,7 +38,7 @@ class Watchdog:
 
     @contextmanager
     def over(self) -> Iterator[None]:
-        """A piece of work; several may be under way at once."""
+        """A piece of work; several may be under way at once, and wait for each other in their order."""
         piece = object()
         with self._lock:
             self._began[piece] = time.monotonic()
@@ -42,12 +47,19 @@ class Watchdog:
             yield
         finally:
             with self._lock:
-                del self._began[piece]
+                self._end(piece)
                 self._arm()
+
+    def _end(self, piece: object) -> None:
+        pieces = list(self._began)
+        for later in pieces[pieces.index(piece) + 1 :]:
+            self._began[later] = time.monotonic()
+        del self._began[piece]
 
     def _arm(self) -> None:
         if not self._began:
             faulthandler.cancel_dump_traceback_later()
             return
         left = min(self._began.values()) + self._seconds - time.monotonic()
-        faulthandler.dump_traceback_later(max(left, _LEAST_SECONDS), exit=True, file=_STDERR)
+        left = min(max(left, _LEAST_SECONDS), _MOST_SECONDS)
+        faulthandler.dump_traceback_later(left, exit=True, file=_STDERR)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -112,6 +114,7 @@ class Predictor:
         kind = device.partition(":")[0]
         self._even = kind == "cpu"  # a GPU wants full batches, and other units fill its lanes
         self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)
+        self._lock, self._under_way = threading.Lock(), 0
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self._single = ThreadPoolExecutor(1, thread_name_prefix="single-lane")
         defaults, factor = _BATCH_SIZES[kind], setting.batch_factor
@@ -161,9 +164,22 @@ class Predictor:
     ) -> None:
         lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
         batches = _batches(step, images, lanes if self._even else 1)
-        step.network.use_threads(max(1, self._threads // max(1, min(lanes, len(batches)))))
         work = partial(_answer, step, images=images, sizes=sizes, answers=answers, errors=errors)
-        list(pool.map(work, batches))
+        with self._sharing(len(batches)) as under_way:
+            step.network.use_threads(max(1, self._threads // max(1, min(lanes, under_way))))
+            list(pool.map(work, batches))
+
+    @contextmanager
+    def _sharing(self, batches: int) -> Iterator[int]:
+        """How many batches share the cores: these, and those of the units that are under way."""
+        with self._lock:
+            self._under_way += batches
+            under_way = self._under_way
+        try:
+            yield under_way
+        finally:
+            with self._lock:
+                self._under_way -= batches
 
 
 def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:

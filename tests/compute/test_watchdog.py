@@ -28,6 +28,7 @@ def test_work_that_keeps_the_interpreter_to_itself_ends_the_process() -> None:
             hang()
     """)
     assert end.returncode == 1
+    assert "Timeout (" in end.stderr
     assert "in hang" in end.stderr, "an operator sees where it was"
 
 
@@ -43,6 +44,32 @@ def test_other_work_does_not_hide_what_hangs() -> None:
             threading.Event().wait(3600)
     """)
     assert end.returncode == 1
+    assert "Timeout (" in end.stderr
+
+
+def test_waiting_for_its_turn_is_not_hanging() -> None:
+    end = ended("""
+        turn = threading.Lock()
+
+        def work():
+            with dog.over(), turn:
+                time.sleep(0.3)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    """)
+    assert (end.returncode, end.stderr) == (0, "")
+
+
+def test_patience_may_have_no_end() -> None:
+    end = ended("""
+        with Watchdog(float("inf")).over():
+            pass
+    """)
+    assert (end.returncode, end.stderr) == (0, "")
 
 
 def test_work_that_ends_is_left_alone() -> None:

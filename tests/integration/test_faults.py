@@ -78,10 +78,15 @@ def test_an_image_that_hangs_ends_as_one_error_row(trial: Trial, deed: int) -> N
     starts = trial.folder / "starts"
     trial.job(compute={"unit_rows": 16, "stalled_after": "10s"}, starts=str(starts))
 
-    start = trial.run()
+    def pids() -> list[str]:
+        return starts.read_text().splitlines() if starts.exists() else []
+
+    with trial.started() as start:
+        wait_until(lambda: len(pids()) >= 2, "the look at what the model is, and the first actor")
+        wait_until(lambda: not Path("/proc", pids()[1]).exists(), "the actor that hangs ends")
+        assert start.process.poll() is None, "before the run does, as others need its CPUs"
+        start.ended()
 
     assert start.code == 0, start.err
     assert failed(trial.proven(48)) == {17: "TimedOut"}
-    pids = [int(line) for line in starts.read_text().splitlines()]
-    assert len(pids) < 16, "a process for each pass, and for the images of the unit that hung"
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "what hung is gone")
+    assert len(pids()) < 16, "a process for each pass, and for the images of the unit that hung"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,24 @@ def test_threads_are_set_where_the_work_is_done(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("cvbatch.models.tensors.np.stack", noting)
     predictor.predict({spec.view: pixels}, [(64, 64)])
     assert ("lane", 1) in found
+
+
+def test_units_at_once_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = registry.resolve([ModelConfig(model="mobilenet_v3_small", weights=None)])
+    predictor = Predictor([spec], threads=4)
+    network, counts, both = predictor._passes[0].network, list[int](), threading.Barrier(2)
+    run = network.run
+
+    def together(*arguments: Any) -> Any:
+        both.wait(timeout=60)
+        return run(*arguments)
+
+    monkeypatch.setattr(network, "use_threads", counts.append)
+    monkeypatch.setattr(network, "run", together)
+    pixels = [apply(spec.view, image) for image in generate_images([(64, 64)])]
+    with ThreadPoolExecutor(2) as callers:
+        list(callers.map(lambda _: predictor.predict({spec.view: pixels}, [(64, 64)]), range(2)))
+    assert sorted(counts) == [2, 4]
 
 
 def test_read_only_pixels_are_fine() -> None:
