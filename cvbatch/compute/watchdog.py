@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Final
 
 _SHARE: Final = 1.25
-"""A little later than the driver gives the wave up, where nothing else moved; where something did, Ray starts the process
-anew, and gives it the same unit once more."""
+"""Where nothing else moves, the driver gives the wave up first. Where something does, Ray starts the process anew, and
+gives it the same unit once more."""
 OUTLIVES: Final = 1.5
 """What hangs may outlive the wave that was given up because of it, and holds what the next one needs: times
 `stalled_after`, the next wave's patience."""
