@@ -84,16 +84,10 @@ def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores:
         return len(paths) * _UNITS / _median_seconds(lambda: list(pool.map(unit, range(_UNITS))))
 
 
-def decode_everywhere(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
-    """Images per second that all cores decode together, in a process each."""
-    with multiprocessing.get_context("fork").Pool(cores) as pool:
-        return sum(pool.starmap(partial(decode_rate, paths, spec, setting), [()] * cores, chunksize=1))
-
-
-def predict_everywhere(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
-    """Images per second that the model alone does in a process for each core, as jobs with boxes or masks have them."""
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        return sum(pool.starmap(partial(predict_rate, paths, spec, setting, cores=1), [()] * cores, chunksize=1))
+def everywhere(rate: Callable[[], float], start_method: str, *, cores: int) -> float:
+    """Images per second of a process for each core together; each measures its own rate."""
+    with multiprocessing.get_context(start_method).Pool(cores) as pool:
+        return sum(pool.starmap(rate, [()] * cores, chunksize=1))
 
 
 def _median_seconds(work: Callable[[], object]) -> float:
@@ -122,15 +116,17 @@ def main() -> None:
     paths = sorted(Path(folder).glob("*.jpg"))
     paths = random.Random(_SEED).sample(paths, min(few, len(paths)))  # the first few may be quicker than most
     decoded = decode_rate(paths, spec, setting)
-    everywhere = decode_everywhere(paths, spec, setting, cores=cores)
+    decoded_everywhere = everywhere(partial(decode_rate, paths, spec, setting), "fork", cores=cores)
     predicted = predict_rate(paths, spec, setting, cores=cores)
     if not ON_GPU and spec.task in ("detection", "segmentation"):
-        predicted = max(predicted, predict_everywhere(paths, spec, setting, cores=cores))
+        # jobs with boxes or masks get a process for each core; torch, which has started by now, does not survive a fork
+        alone = partial(predict_rate, paths, spec, setting, cores=1)
+        predicted = max(predicted, everywhere(alone, "spawn", cores=cores))
     rates = {
         "decode_per_core": decoded,
         "predict": predicted,
-        "decode": everywhere,
-        "limit": _limit(everywhere, predicted, setting),
+        "decode": decoded_everywhere,
+        "limit": _limit(decoded_everywhere, predicted, setting),
     }
     sys.stdout.write(json.dumps({**rates, "cores": cores, "images": len(paths), "setting": str(setting)}) + "\n")
 
