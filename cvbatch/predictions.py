@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
+from cvbatch.models.spec import rows_schema
 from cvbatch.planning.plan import Plan, open_run
-from cvbatch.schema import ROW_ID, SOURCE_REMOVED, predictions_schema
+from cvbatch.schema import ROW_ID, SOURCE_REMOVED
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.tasks.masks import decode_mask as decode_mask
@@ -173,8 +174,7 @@ def _place(output: Output, storage: Storage) -> Place:
 
 
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
-    fields = [column for model in plan.models for column in model.fields()]
-    schema = predictions_schema(fields, exif=plan.job["source"]["exif"], carried=plan.carried(store))
+    schema = rows_schema(plan.models, exif=plan.job["source"]["exif"], carried=plan.carried(store))
     return open_files(store, files, schema)
 
 

@@ -12,9 +12,8 @@ from cvbatch.compute.engine import Engine
 from cvbatch.compute.nodes import Node
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import needs_probe
-from cvbatch.models.spec import ModelSpec
+from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.planning.units import Unit
-from cvbatch.schema import predictions_schema
 from cvbatch.writing.files import WORKER, WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.records import DataFile
@@ -118,8 +117,7 @@ class FakeEngine(Engine):
         return copy_rows(self._job(epoch), files, without)
 
     def _job(self, epoch: int) -> WriteJob:
-        fields = [field for model in self._models for field in model.fields()]
-        return WriteJob(self._output, epoch, predictions_schema(fields))
+        return WriteJob(self._output, epoch, rows_schema(self._models))
 
     def _rows(self, unit: Unit, epoch: int) -> pa.Table:
         ids = range(unit.low, unit.high)

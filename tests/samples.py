@@ -11,9 +11,8 @@ import pyarrow as pa
 from cvbatch.compute.decode_stage import error_columns
 from cvbatch.config import Job
 from cvbatch.errors import RowError
-from cvbatch.models.spec import ModelSpec
+from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.planning.plan import Plan, make_plan
-from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
 from cvbatch.views import View
 from cvbatch.writing.files import MEASURES, WriteJob, write_blocks
@@ -73,7 +72,7 @@ def block(
 ) -> pa.Table:
     """What the predict stage hands on for some rows; columns that are not given are null."""
     ids = range(low, high)
-    schema = predictions_schema([column for model in models or [spec()] for column in model.fields()])
+    schema = rows_schema(models or [spec()])
     values: dict[str, Any] = {
         "row_id": list(ids),
         "image_uri": [f"/photos/{row}.jpg" for row in ids],
@@ -88,7 +87,7 @@ def block(
 def write(log: Log, low: int, high: int, failed: Collection[int] = ()) -> tuple[DataFile, ...]:
     """Write some rows under the epoch of the log."""
     rows = block(low, high, failed=failed)
-    schema = predictions_schema(spec().fields())
+    schema = rows_schema([spec()])
     place = getattr(log.store, "place", log.store.root)
     return write_blocks(WriteJob(place, log.epoch, schema), [rows]).files
 

@@ -14,6 +14,7 @@ import pytest
 
 from cvbatch import predictions
 from cvbatch.errors import CorruptionError, OutputError
+from cvbatch.models.spec import rows_schema
 from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
@@ -187,7 +188,7 @@ def test_no_run(tmp_path: Path, output: str) -> None:
 def committed(tmp_path: Path, models: list[Any], rows: int, **columns: Any) -> str:
     store, plan = planned(tmp_path, rows, *models)
     log = started(store, plan.rows)
-    schema = predictions_schema([field for model in models for field in model.fields()])
+    schema = rows_schema(models)
     failed = [row for row in range(rows) if all(values[row] is None for values in columns.values())]
     table = block(0, rows, *models, failed=failed, **columns)
     log.commit(write_blocks(WriteJob(store.root, log.epoch, schema), [table]).files)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -25,14 +24,12 @@ from cvbatch.compute.watchdog import OUTLIVES
 from cvbatch.config import Job
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import check_aliases, needs_probe
-from cvbatch.models.spec import ModelSpec
+from cvbatch.models.spec import ModelSpec, described, rows_schema
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import Unit, read_sample, read_unit
-from cvbatch.schema import predictions_schema
 from cvbatch.sections import ComputeConfig
 from cvbatch.sources.fetching import check_access
 from cvbatch.storage.places import Place, is_object_uri
-from cvbatch.versions import versions
 from cvbatch.writing.files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import RowRanges
 from cvbatch.writing.records import DataFile, State
@@ -54,7 +51,8 @@ class Engine:
     def __init__(self, output: Place, pythonpath: str | None = None) -> None:
         self._output = output
         self._startup = Startup(pythonpath)
-        self._limits, self._first = Limits(), True
+        self._limits = Limits()
+        self._first = True
         self._ended_early = self._again = self.stalled = False
         self._compute = ComputeConfig()
         self._changes: Changes | None = None
@@ -136,9 +134,8 @@ class Engine:
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self._asked, self._rows = asked, rows
         self._share_out()
-        fields = [column for model in models for column in model.fields()]
-        schema = predictions_schema(fields, exif=job.source.exif, carried=plan.carried(store))
-        self._schema = schema.with_metadata({"cvbatch": json.dumps(_about(models, self.certificate))})
+        schema = rows_schema(models, exif=job.source.exif, carried=plan.carried(store))
+        self._schema = described(schema, models, self.certificate.setting.precision)
 
     def resize(self) -> bool:
         """Share the cluster out anew if it has changed; whether to cut what is left anew.
@@ -288,12 +285,3 @@ class Engine:
 def _let_go() -> None:
     """Give up the actors of the last pass: the traceback of a failure may hold them, and their share of the cluster."""
     gc.collect()
-
-
-def _about(models: Sequence[ModelSpec], certificate: Certificate) -> dict[str, Any]:
-    """What the Parquet metadata says of the models and versions."""
-    return {
-        "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
-        "precision": certificate.setting.precision,
-        "versions": versions(),
-    }

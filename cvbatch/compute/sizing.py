@@ -19,6 +19,7 @@ from cvbatch.setting import Setting
 from cvbatch.views import View
 
 _UNIT_SECONDS: Final = 4.0
+"""That a unit takes in the slower of its stages: what a crash costs, and the first commit waits for."""
 _UNITS_PER_ACTOR: Final = 4
 _MIN_UNIT, _MAX_UNIT = 4, 512
 _CPUS_PER_ACTOR: Final = 8
@@ -115,9 +116,12 @@ def size_pools(
         threads = min(threads, max(1, local_cores() // actors))
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
     rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
+    slowest = rate
     if (measured := certificate.rates()) is not None:
-        rate = measured["predict"]
-    by_time, by_share = rate * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
+        slowest = rate = measured["predict"]
+        if not certificate.setting.device_decode:  # large photos: one task decodes fewer than an actor predicts
+            slowest = min(rate, THREADS * measured["decode_per_core"])
+    by_time, by_share = slowest * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     device = "cuda" if on_gpu else "cpu"
     in_flight = max(2, UNITS_AT_ONCE[device], math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from cvbatch.config import Task
-from cvbatch.schema import task_fields
+from cvbatch.schema import predictions_schema, task_fields
 from cvbatch.storage.options import StorageOptions
+from cvbatch.versions import versions
 from cvbatch.views import View
 
 
@@ -77,3 +79,22 @@ class ModelSpec:
         way = data.get("weights_storage")
         made = {"view": View(**view), "categories": tuple(data["categories"])}
         return ModelSpec(**{**data, **made, "weights_storage": None if way is None else StorageOptions.of(way)})
+
+
+def rows_schema(models: Sequence[ModelSpec], *, exif: bool = False, carried: Iterable[pa.Field] = ()) -> pa.Schema:
+    """The schema of the rows that some models answer with; the other arguments are those of `predictions_schema`.
+
+    Raises:
+        SourceError: If a carried column has the name of a model's column.
+    """
+    return predictions_schema([column for model in models for column in model.fields()], exif=exif, carried=carried)
+
+
+def described(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:
+    """A schema with what a reader of one file alone would miss: its models, their precision, and the versions."""
+    about = {
+        "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
+        "precision": precision,
+        "versions": versions(),
+    }
+    return schema.with_metadata({"cvbatch": json.dumps(about)})

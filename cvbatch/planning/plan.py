@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, SourceError
-from cvbatch.models.spec import ModelSpec
+from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.planning.parts import Part, write_chunks
 from cvbatch.planning.progress import Progress
-from cvbatch.schema import ROW_ID, predictions_schema
+from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import ENTRY_FIELDS, Source
 from cvbatch.sources.filters import REASONS
 from cvbatch.storage.places import Place
@@ -110,9 +110,7 @@ def make_plan(
     if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
     store.check()
-    predictions_schema(
-        [column for model in models for column in model.fields()], exif=job.source.exif, carried=source.carried
-    )
+    rows_schema(models, exif=job.source.exif, carried=source.carried)
     nonce = uuid.uuid4().hex
     progress = Progress(store, job.source, source)
     begun = progress.begun(job.source.limit)

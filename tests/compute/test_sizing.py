@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -86,6 +86,19 @@ def test_units_are_of_bounded_size(gflops: float | None, rows: int, gpus: float)
 def test_slow_models_and_short_runs_get_smaller_units() -> None:
     assert pools(gflops=130).unit_rows < pools(gflops=4).unit_rows
     assert pools(gflops=0.3, rows=100).unit_rows < pools(gflops=0.3).unit_rows
+
+
+@pytest.mark.parametrize(
+    ("decode", "predict", "device_decode", "rows"),
+    [(200.0, 60.0, False, 256), (200.0, 8.0, False, 32), (10.0, 60.0, False, 64), (10.0, 60.0, True, 256)],
+    ids=["four seconds of predicting", "a slow network", "large photos", "decoded where they are predicted"],
+)
+def test_what_was_measured_sizes_the_units(decode: float, predict: float, device_decode: bool, rows: int) -> None:
+    setting = replace(REFERENCE, device_decode=device_decode)
+    tried = {"setting": asdict(setting), "rates": {"decode_per_core": decode, "predict": predict}}
+    cluster = Cluster((Node("10.0.0.1", 8),), local=False, object_store_bytes=8 << 30)
+    certificate = Certificate(setting, "", (tried,))
+    assert size_pools(cluster, ComputeConfig(), [spec()], MILLION, certificate).unit_rows == rows
 
 
 def test_small_units_overlap_on_cpus() -> None:

@@ -18,14 +18,14 @@ def trial(tmp_path: Path, ray_head: str) -> Trial:
 
 @pytest.mark.parametrize("deed", [DIES, pytest.param(SEGFAULTS, marks=pytest.mark.slow)])
 def test_a_poison_image_ends_as_one_error_row(trial: Trial, deed: int) -> None:
-    trial.photos(48, {17: deed})
-    trial.job(compute={"unit_rows": 16})
+    trial.photos(12, {5: deed})
+    trial.job(compute={"unit_rows": 4})
 
     start = trial.run()
 
     assert start.code == 0, start.err
-    frame = trial.proven(48)
-    assert failed(frame) == {17: "ProcessDied"}
+    frame = trial.proven(12)
+    assert failed(frame) == {5: "ProcessDied"}
     assert frame.loc[frame["status"] == "ok", "classification_score"].notna().all()
 
 
