@@ -257,6 +257,10 @@ def load_job(
     if path is not None:
         try:
             data = yaml.safe_load(_text(path, storage))
+        except IsADirectoryError:
+            raise JobError(
+                f"expected a job file, but {path} is a directory; images are given with --source {path}"
+            ) from None
         except OSError as error:
             raise JobError(f"cannot read the job file {path}: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -29,8 +29,8 @@ from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, spec
 
-_MANY = 5_200
-_PAGE = 100
+_MANY = 2_600
+_PAGE = 50
 _PLANNING = f"""
 import sys
 from cvbatch.config import Job
