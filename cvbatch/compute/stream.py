@@ -19,6 +19,9 @@ _MIN_SECONDS, _MAX_SECONDS = 2.0, 30.0
 _SHARE_OF_ELAPSED: Final = 1 / 8
 """Files of a young run close sooner, so that a short run is committed in several steps too."""
 _LAST_CALL_SECONDS: Final = 1.0
+_WAITS_FOR_FILE, _WAITS_AT_MOST = 1 / 4, 2.0
+"""Of the time that the last unit took to come, and seconds: so long a file that is being written is waited for before
+the next unit is asked for. It would lie there until that came, which a slow model takes half a minute for."""
 
 
 def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> Iterator[list[Written]]:
@@ -33,12 +36,13 @@ def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> 
         early: Make a file of the first unit at once, so that something is committed soon.
     """
     gathered: list[Any] = []
-    started = since = time.monotonic()
+    started = since = came = time.monotonic()
     try:
         for bundle in bundles:
             if early:
                 yield [writers.write_here([bundle])]
                 early, since = False, time.monotonic()
+                came = since
                 continue
             gathered.append(bundle)
             full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
@@ -48,8 +52,9 @@ def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> 
             if full or large or old:
                 writers.submit(gathered)
                 gathered, since = [], now
-            if finished := writers.finished():
+            if finished := writers.finished(timeout=min(_WAITS_AT_MOST, (now - came) * _WAITS_FOR_FILE)):
                 yield finished
+            came = now
     except WaveOver:
         pass  # what is predicted by then is still written
     except KeyboardInterrupt:
