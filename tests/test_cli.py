@@ -62,7 +62,6 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "--limit", "²"], "argument --limit: expected a positive whole number, got '²'"),
         (["run", "--speed", "9"], "unrecognized arguments: --speed"),
         (["run", "nowhere.yaml"], "cannot read the job file nowhere.yaml: No such file or directory"),
-        (["run", "/"], "expected a job file, but / is a directory; images are given with --source /"),
         (["run", "--set", "compute.device"], "expected KEY=VALUE"),
         (["status"], "the following arguments are required: OUTPUT"),
         (["models", "poetry"], "argument task: invalid choice: 'poetry'"),

@@ -185,7 +185,7 @@ def test_files_that_are_no_job(job_file: Any, text: str, expected: str) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "No such file" in wrong(str(tmp_path / "no.yaml"))
-    assert "Is a directory" in wrong(str(tmp_path))
+    assert f"{tmp_path} is a directory; images are given with --source {tmp_path}" in wrong(str(tmp_path))
     (tmp_path / "latin.yaml").write_bytes(b"source: caf\xe9")
     assert "is not valid YAML" in wrong(str(tmp_path / "latin.yaml"))
 

@@ -105,7 +105,8 @@ def test_paths_that_not_all_machines_may_see_are_refused(pair: RayCluster, trial
     assert not Path(trial.output, "data").exists()
 
 
-@pytest.mark.parametrize("lost", ["killed", pytest.param("cut off", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["killed", "cut off"])
 def test_a_machine_that_is_lost_costs_no_row(pair: RayCluster, trial: Trial, lost: str) -> None:
     """What is left has two processes that predict, and no CPU for decoding, until it is shared out anew."""
     hurry = trial.folder / "hurry"
