@@ -116,12 +116,12 @@ def size_pools(
         threads = min(threads, max(1, local_cores() // actors))
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
     rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
-    slowest = rate
+    slower = rate
     if (measured := certificate.rates()) is not None:
-        slowest = rate = measured["predict"]
+        slower = rate = measured["predict"]
         if not certificate.setting.device_decode:  # large photos: one task decodes fewer than an actor predicts
-            slowest = min(rate, THREADS * measured["decode_per_core"])
-    by_time, by_share = slowest * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
+            slower = min(rate, THREADS * measured["decode_per_core"])
+    by_time, by_share = slower * _UNIT_SECONDS, rows / (_UNITS_PER_ACTOR * actors)
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     device = "cuda" if on_gpu else "cpu"
     in_flight = max(2, UNITS_AT_ONCE[device], math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)

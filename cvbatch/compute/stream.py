@@ -41,8 +41,8 @@ def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> 
         for bundle in bundles:
             if early:
                 yield [writers.write_here([bundle])]
-                early, since = False, time.monotonic()
-                came = since
+                early = False
+                since = came = time.monotonic()
                 continue
             gathered.append(bundle)
             full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
