@@ -115,9 +115,9 @@ def _compared(found: dict[str, Any], names: dict[str, str]) -> Iterable[str]:
     yield from ("", "| | whole process | steady | memory, MB |", "|---|---|---|---|")
     for name, words in names.items():
         runs = found[name]
-        rates = f"{_median(runs, 'rate'):.1f} | {_median(runs, 'steady_rate'):.1f}"
+        rates = f"{_median(runs, 'rate'):.1f} | {_told(_median(runs, 'steady_rate'))}"
         yield f"| {words} | {rates} | {_median(runs, 'megabytes'):,.0f} |"
-    ratios = [f"{_ratio(*(found[name] for name in names), rate):.2f}" for rate in ("rate", "steady_rate")]
+    ratios = [_told(_ratio(*(found[name] for name in names), rate), 2) for rate in ("rate", "steady_rate")]
     yield f"| ratio | {' | '.join(ratios)} | |"
 
 
@@ -125,16 +125,16 @@ def _four_tasks(found: dict[str, Any]) -> Iterable[str]:
     together = found["together"]
     alone = {name: runs for name, runs in found.items() if name not in ("images", "together")}
     yield f"## Four tasks of efficientnet_lite0 on {found['images']:,} photos, medians of {len(together)}"
-    yield from ("", "| | whole process | steady |", "|---|---|---|")
+    yield from ("", "| | whole process | steady, images/s |", "|---|---|---|")
     for task, runs in alone.items():
-        yield f"| {task} alone | {_median(runs, 'seconds'):.1f} s | {_median(runs, 'steady_rate'):.1f} images/s |"
+        yield f"| {task} alone | {_median(runs, 'seconds'):.1f} s | {_told(_median(runs, 'steady_rate'))} |"
     whole = [sum(run["seconds"] for run in runs) for runs in zip(*alone.values(), strict=True)]
     steady = 1 / sum(1 / _median(runs, "steady_rate") for runs in alone.values())
-    yield f"| one after the other | {statistics.median(whole):.1f} s | {steady:.1f} images/s |"
+    yield f"| one after the other | {statistics.median(whole):.1f} s | {_told(steady)} |"
     seconds, rate = _median(together, "seconds"), _median(together, "steady_rate")
-    yield f"| in one pass | {seconds:.1f} s | {rate:.1f} images/s |"
+    yield f"| in one pass | {seconds:.1f} s | {_told(rate)} |"
     ratio = statistics.median(each / run["seconds"] for each, run in zip(whole, together, strict=True))
-    yield f"| ratio | {ratio:.1f} | {rate / steady:.1f} |"
+    yield f"| ratio | {ratio:.1f} | {_told(rate / steady)} |"
 
 
 def _growth(found: dict[str, Any]) -> Iterable[str]:
@@ -174,7 +174,7 @@ def _buckets(found: dict[str, Any]) -> Iterable[str]:
     )
     yield from ("| | whole process | steady | to the first commit |", "|---|---|---|---|")
     for name, runs in (("disk", disk), ("bucket", bucket)):
-        rates = f"{_median(runs, 'rate'):.1f} | {_median(runs, 'steady_rate'):.1f}"
+        rates = f"{_median(runs, 'rate'):.1f} | {_told(_median(runs, 'steady_rate'))}"
         yield f"| {name} | {rates} | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
     around = [{rate: _median(pair, rate) for rate in ("rate", "steady_rate")} for pair in itertools.pairwise(disk)]
     yield f"| ratio | {_ratio(bucket, around, 'rate'):.2f} | {_ratio(bucket, around, 'steady_rate'):.2f} | |"
@@ -210,6 +210,11 @@ def _setting(runs: list[dict[str, Any]]) -> Setting:
 def _median(runs: Iterable[dict[str, Any]], name: str) -> float:
     """Of those that have it: very short runs have no steady rate."""
     return statistics.median([run[name] for run in runs if run[name] is not None] or [math.nan])
+
+
+def _told(rate: float, digits: int = 1) -> str:
+    """A rate or ratio in words; see `_median`."""
+    return "too short a run" if math.isnan(rate) else f"{rate:.{digits}f}"
 
 
 def _ratio(runs: list[dict[str, Any]], others: list[dict[str, Any]], name: str) -> float:

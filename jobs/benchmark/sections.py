@@ -17,12 +17,14 @@ from peers import PEERS
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 MODELS = {
     "efficientnet_lite0": (4_000, 256),
-    "ssdlite320_mobilenet_v3_large": (1_000, 64),
+    "ssdlite320_mobilenet_v3_large": (3_000, 64),
     "fasterrcnn_resnet50_fpn": (48, 8),
-    "lraspp_mobilenet_v3_large": (1_000, 32),
+    "lraspp_mobilenet_v3_large": (2_000, 32),
     "deeplabv3_resnet50": (36, 8),
 }
-"""Images for each, and for its limit: some minutes on two cores, and units enough for a steady rate."""
+"""Images for each, and for its limit: some minutes on two cores, and units enough for a steady rate. Those that have a
+process for each core get more: when the first unit is committed the others have hardly begun, when the last one that
+counts is, they are half done, and of 1,000 images that is a twentieth."""
 _GPU_BOUND = "convnext_large"
 """A network so large that a GPU is the bottleneck, not the cores that decode for it."""
 _GPU_IMAGES = 20_480
