@@ -59,8 +59,7 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
         yield f"| decode alone, {limits[0]['cores']} cores | {_median(limits, 'decode'):.0f} |"
     yield f"| model alone, {limits[0]['cores']} cores, {limits[0]['setting']} | {_median(limits, 'predict'):.1f} |"
     yield f"| limit | {_median(limits, 'limit'):.1f} |"
-    if not math.isnan(steady := _median(runs, "steady_rate")):
-        yield f"| cvbatch after its first commit | {steady:.1f} |"
+    yield f"| cvbatch after its first commit | {_told(_median(runs, 'steady_rate'))} |"
     yield f"| ratio | {_of_limits(runs, limits)} |"
     yield f"| from the shell to the first commit | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
     if any(run.get("gpu_busy") for run in runs):
@@ -81,7 +80,7 @@ def _gpu_bound(found: dict[str, Any]) -> Iterable[str]:
     yield from ("", "| | images/s |", "|---|---|")
     yield f"| decode alone, {limits[0]['cores']} cores | {_median(limits, 'decode'):.0f} |"
     yield f"| model alone, {limits[0]['setting']} | {_median(limits, 'predict'):.0f} |"
-    yield f"| cvbatch after its first commit | {_median(runs, 'steady_rate'):.0f} |"
+    yield f"| cvbatch after its first commit | {_told(_median(runs, 'steady_rate'), 0)} |"
     yield f"| ratio to the lower limit | {_of_limits(runs, limits)} |"
     yield f"| share of the time in which the GPU computed | {_median(runs, 'gpu_busy'):.0%} |"
 
@@ -95,8 +94,8 @@ def _models(found: dict[str, Any]) -> Iterable[str]:
         runs, limits = each["cvbatch"], each["limits"]
         yield (
             f"| {model} | {each['images']:,} | {_setting(runs)} | {_median(limits, 'decode_per_core'):.0f} "
-            f"| {_median(limits, 'predict'):.2f} | {_median(limits, 'limit'):.2f} | {_median(runs, 'steady_rate'):.2f} "
-            f"| {_of_limits(runs, limits)} | {_median(runs, 'rate'):.2f} |"
+            f"| {_median(limits, 'predict'):.2f} | {_median(limits, 'limit'):.2f} "
+            f"| {_told(_median(runs, 'steady_rate'), 2)} | {_of_limits(runs, limits)} | {_median(runs, 'rate'):.2f} |"
         )
 
 
@@ -177,7 +176,8 @@ def _buckets(found: dict[str, Any]) -> Iterable[str]:
         rates = f"{_median(runs, 'rate'):.1f} | {_told(_median(runs, 'steady_rate'))}"
         yield f"| {name} | {rates} | {_median(runs, 'seconds_to_first_commit'):.1f} s |"
     around = [{rate: _median(pair, rate) for rate in ("rate", "steady_rate")} for pair in itertools.pairwise(disk)]
-    yield f"| ratio | {_ratio(bucket, around, 'rate'):.2f} | {_ratio(bucket, around, 'steady_rate'):.2f} | |"
+    ratios = [_told(_ratio(bucket, around, rate), 2) for rate in ("rate", "steady_rate")]
+    yield f"| ratio | {' | '.join(ratios)} | |"
     serial, parallel = keys["server_alone_one_request"], keys["server_alone_16_requests"]
     yield from ("", f"{found['keys']:,} keys in 50 prefixes are listed at {keys['cvbatch']:,.0f} a second. To somebody")
     yield f"who reads no page the server gives {serial:,.0f}, one by one, and {parallel:,.0f} to 16 requests at once."
@@ -203,6 +203,9 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
 }
 
 
+_NO_RATE = "too few commits"
+
+
 def _setting(runs: list[dict[str, Any]]) -> Setting:
     return Setting(**runs[0]["setting"])
 
@@ -214,7 +217,7 @@ def _median(runs: Iterable[dict[str, Any]], name: str) -> float:
 
 def _told(rate: float, digits: int = 1) -> str:
     """A rate or ratio in words; see `_median`."""
-    return "too short a run" if math.isnan(rate) else f"{rate:.{digits}f}"
+    return _NO_RATE if math.isnan(rate) else f"{rate:.{digits}f}"
 
 
 def _ratio(runs: list[dict[str, Any]], others: list[dict[str, Any]], name: str) -> float:
@@ -228,7 +231,7 @@ def _of_limits(runs: list[dict[str, Any]], limits: list[dict[str, Any]]) -> str:
         run["steady_rate"] / limit["limit"] for run, limit in zip(runs, limits, strict=True) if run["steady_rate"]
     ]
     if not ratios:
-        return "too few commits"
+        return _NO_RATE
     return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
 
 
