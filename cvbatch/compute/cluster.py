@@ -89,10 +89,12 @@ def _connect(pythonpath: str | None) -> Cluster:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if address is None:
-        # a head of our own is for this user alone: on loopback, which Ray does where it knows of no clusters, and
-        # with a token that only its child processes know
+        # a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, with a
+        # token that only its child processes know, and without the figures about itself that nobody could ask for
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif address.startswith(("http://", "https://")):

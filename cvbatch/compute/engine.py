@@ -198,6 +198,7 @@ class Engine:
         from cvbatch.compute.stages import predicted_blocks
         from cvbatch.compute.stream import written_files
 
+        assert self.cluster is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
         _let_go()
         complaints, moved = Complaints(), False
@@ -213,7 +214,7 @@ class Engine:
                     stalled_after=stalled_after,
                     over=self._ends_early,
                 )
-                writers = Writers(WriteJob(self._output, epoch, self._schema), self.pools)
+                writers = Writers(WriteJob(self._output, epoch, self._schema), self.pools, local=self.cluster.local)
                 for written in written_files(predicted, writers, early=self._first):
                     self._first, moved = False, moved or bool(written)
                     yield written

@@ -1,4 +1,4 @@
-"""Write tasks: predicted blocks become one Parquet file of good rows and one of error rows."""
+"""Predicted blocks become one Parquet file of good rows and one of error rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _newest: dict[Place, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class WriteJob:
-    """What every write task of a start has in common."""
+    """What all files of a start have in common."""
 
     output: Place
     epoch: int
@@ -44,7 +44,7 @@ class WriteJob:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The tiny answer of a write task."""
+    """What the driver learns of a file."""
 
     files: tuple[DataFile, ...]
     measures: dict[str, float]
