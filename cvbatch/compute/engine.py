@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from types import TracebackType
 from typing import Final
@@ -214,10 +215,11 @@ class Engine:
                     stalled_after=stalled_after,
                     over=self._ends_early,
                 )
-                writers = Writers(WriteJob(self._output, epoch, self._schema), self.pools, local=self.cluster.local)
-                for written in written_files(predicted, writers, early=self._first):
-                    self._first, moved = False, moved or bool(written)
-                    yield written
+                job, local = WriteJob(self._output, epoch, self._schema), self.cluster.local
+                with closing(Writers(job, self.pools, local=local)) as writers:
+                    for written in written_files(predicted, writers, early=self._first):
+                        self._first, moved = False, moved or bool(written)
+                        yield written
         except ExecutionTimeoutError:
             self.stalled = True
             if self._first:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, Final
@@ -61,16 +61,23 @@ class Writers:
     """
 
     def __init__(self, job: WriteJob, pools: Pools, *, local: bool) -> None:
-        self._job = job
+        self._job, self._shared_job = job, ray.put(job)
         self._pending: set[Future[Written]] = set()
-        self._start = self._in_threads() if local else self._in_tasks(pools)
+        self._threads = ThreadPoolExecutor(_WRITE_THREADS, "write") if local else None
+        # no CPU of their own: they are short, and must not queue behind decoding
+        self._task = ray.remote(num_cpus=0, max_retries=RETRIES, **pools.write_where)(_write)
 
     def submit(self, bundles: Sequence[Any]) -> None:
         """Start writing the blocks of some bundles into one file."""
-        self._pending.add(self._start(bundles))
+        references = _references(bundles)
+        if self._threads is not None:
+            # fetched here: a thread that is late would ask when Ray has gone, and Ray would start once more for it
+            self._pending.add(self._threads.submit(write_blocks, self._job, ray.get(references)))
+        else:
+            self._pending.add(self._task.remote(self._shared_job, *references).future())
 
     def write_here(self, bundles: Sequence[Any]) -> Written:
-        """Write a few blocks in this process."""
+        """Write a few blocks in this process, now."""
         return write_blocks(self._job, ray.get(_references(bundles)))
 
     def finished(self, timeout: float | None = 0) -> list[Written]:
@@ -78,15 +85,10 @@ class Writers:
         done, self._pending = wait(self._pending, timeout)
         return [file.result() for file in done]
 
-    def _in_threads(self) -> Callable[[Sequence[Any]], Future[Written]]:
-        threads = ThreadPoolExecutor(_WRITE_THREADS, "write")
-        return lambda bundles: threads.submit(self.write_here, bundles)
-
-    def _in_tasks(self, pools: Pools) -> Callable[[Sequence[Any]], Future[Written]]:
-        # no CPU of their own: they are short, and must not queue behind decoding
-        task = ray.remote(num_cpus=0, max_retries=RETRIES, **pools.write_where)(_write)
-        job = ray.put(self._job)
-        return lambda bundles: task.remote(job, *_references(bundles)).future()
+    def close(self) -> None:
+        """Begin no further file; what is being written meanwhile does not count."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def predict_alone(

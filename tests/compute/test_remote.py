@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,3 +97,18 @@ def test_what_is_not_written_yet_is_not_waited_for(start: Start) -> None:
     writers.submit([Bundle.of(0, 12)])
     found = [*writers.finished(timeout=0), *writers.finished(timeout=None)]
     assert [written.files[0].ranges for written in found] == [((0, 12),)]
+
+
+@pytest.mark.parametrize("local", [True], indirect=True)
+def test_no_file_is_begun_after_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = list[int](), threading.Event()
+    monkeypatch.setattr(remote, "write_blocks", lambda _, blocks: began.append(len(blocks)) or go_on.wait())
+    writers = start()
+    for low in range(12):
+        writers.submit([Bundle.of(low, low + 1)])
+    writers.close()
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("write"):
+            thread.join()
+    assert 0 < len(began) < 12
