@@ -29,10 +29,11 @@ class Startup:
     def __init__(self, pythonpath: str | None = None) -> None:
         self._failure: Exception | None = None
         self._cluster: Cluster | None = None
-        self._pythonpath = pythonpath
         self._settled = threading.Event()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
+        # before anybody imports ray, which reads it once; this thread may do so while the other is still on its way
+        path = _set_environment(pythonpath)
+        self._thread = threading.Thread(target=self._start, args=(path,), name="ray-start", daemon=True)
         self._thread.start()
 
     def ready(self) -> Cluster:
@@ -59,8 +60,8 @@ class Startup:
         self._over.set()
         self._thread.join()
 
-    def _start(self) -> None:
-        found = caught(lambda: _connect(self._pythonpath))
+    def _start(self, pythonpath: str) -> None:
+        found = caught(lambda: _connect(pythonpath))
         if isinstance(found, Cluster):
             self._cluster = found
         else:
@@ -82,27 +83,33 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _connect(pythonpath: str | None) -> Cluster:
+def _set_environment(pythonpath: str | None) -> str:
+    """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
+    if "RAY_ADDRESS" in os.environ:
+        return path if pythonpath else ""
+    # a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, with a
+    # token that only its child processes know, and without the figures about itself that nobody could ask for
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if path:
+        # inherited by the workers that Ray starts beforehand; a runtime environment would need others
+        os.environ["PYTHONPATH"] = path
+    return ""
+
+
+def _connect(pythonpath: str) -> Cluster:
     if unmet("ray"):
         raise UsageError(f"{unmet('ray')}: install it with pip")
     address = os.environ.get("RAY_ADDRESS")
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if address is None:
-        # a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, with a
-        # token that only its child processes know, and without the figures about itself that nobody could ask for
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")
-        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    elif address.startswith(("http://", "https://")):
+    if address is not None and address.startswith(("http://", "https://")):
         raise UsageError(f"RAY_ADDRESS={address}: expected host:port of a head, not its dashboard")
-    path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
-    if address is None and path:
-        # inherited by the workers that Ray starts beforehand; a runtime environment would need others
-        os.environ["PYTHONPATH"] = path
     with _no_warnings():
         import ray
 
@@ -112,6 +119,6 @@ def _connect(pythonpath: str | None) -> Cluster:
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": path}} if address and pythonpath else None,
+            runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
         )
     return look(local=address is None)

@@ -45,6 +45,24 @@ def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
     assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
+LATE = """
+import time
+from cvbatch.compute import cluster
+unmet = cluster.unmet
+cluster.unmet = lambda package: time.sleep(2) or unmet(package)
+startup = cluster.Startup()
+import cvbatch.compute.stages
+print(startup.ready().local)
+startup.stop()
+"""
+
+
+def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    start = subprocess.run([sys.executable, "-c", LATE], env=environment, capture_output=True, text=True, check=False)
+    assert start.stdout.strip() == "True", start.stderr
+
+
 def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvbatch.versions.metadata.version", lambda _: "2.40.0")
     startup = Startup()
