@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
+
 from cvbatch.errors import RunError
 from cvbatch.submit.address import Address
 
@@ -19,6 +21,10 @@ _OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 _QUIET_SECONDS: Final = 60.0
 """A connection on which nothing has come for so long is made anew: a broken one may be quiet for ever."""
+
+_NO_AGENT: Final = ".*No available agent.*"
+"""What a head answers in its first seconds, until its own agent has come up; the job was not taken then."""
+_AGENT_SECONDS: Final = 60.0
 
 _TALKATIVE: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 
@@ -89,8 +95,15 @@ class Client:
             cpus: Reserved for the command.
             memory: The same, in bytes.
         """
+        patiently = Retrying(
+            retry=retry_if_exception_message(match=_NO_AGENT),
+            stop=stop_after_delay(_AGENT_SECONDS),
+            wait=wait_fixed(1),
+            reraise=True,
+        )
         with _plain(self._address):
-            self._client.submit_job(
+            patiently(
+                self._client.submit_job,
                 entrypoint=command,
                 submission_id=job_id,
                 runtime_env={"working_dir": str(folder)},
