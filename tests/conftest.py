@@ -78,6 +78,8 @@ def ray_head() -> Iterator[str]:
         _wait_for_port(port, head)
         yield f"127.0.0.1:{port}"
     finally:
+        if ray := sys.modules.get("ray"):
+            ray.shutdown()  # tests may have attached this process, and Ray ends it a minute after its head
         os.killpg(head.pid, signal.SIGKILL)  # SIGTERM would take half a minute
         head.wait()
 
