@@ -84,6 +84,14 @@ def ray_head() -> Iterator[str]:
         head.wait()
 
 
+@pytest.fixture
+def attached(ray_head: str) -> None:
+    """This process is a driver of the head."""
+    import ray
+
+    ray.init(ray_head, ignore_reinit_error=True, log_to_driver=False)
+
+
 def _wait_for_port(port: int, head: subprocess.Popen[bytes]) -> None:
     for _ in range(300):
         assert head.poll() is None, f"ray start ended with {head.returncode}"

@@ -21,6 +21,15 @@ _QUIET = {
     "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",  # `sizing.READY` holds from the start
     "RAY_task_oom_retries": "3",  # by default for ever
 }
+# a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, and without the
+# figures about itself that nobody could ask for, as only child processes know its token
+_OURS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",  # by default 15, which leaves decoding nothing to give way to
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_AUTH_MODE": "token",
+}
 
 
 class Startup:
@@ -90,14 +99,8 @@ def _set_environment(pythonpath: str | None) -> str:
     path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
     if "RAY_ADDRESS" in os.environ:
         return path if pythonpath else ""
-    # a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, with a
-    # token that only its child processes know, and without the figures about itself that nobody could ask for
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15, which leaves decoding nothing to give way to
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for name, value in {**_OURS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        os.environ.setdefault(name, value)
     if path:
         # inherited by the workers that Ray starts beforehand; a runtime environment would need others
         os.environ["PYTHONPATH"] = path

@@ -61,7 +61,7 @@ class Writers:
     """
 
     def __init__(self, job: WriteJob, pools: Pools, *, local: bool) -> None:
-        self._job, self._shared_job = job, ray.put(job)
+        self._job = job
         self._pending: set[Future[Written]] = set()
         self._threads = ThreadPoolExecutor(_WRITE_THREADS, "write") if local else None
         # no CPU of their own: they are short, and must not queue behind decoding
@@ -74,7 +74,7 @@ class Writers:
             # fetched here: a thread that is late would ask when Ray has gone, and Ray would start once more for it
             self._pending.add(self._threads.submit(write_blocks, self._job, ray.get(references)))
         else:
-            self._pending.add(self._task.remote(self._shared_job, *references).future())
+            self._pending.add(self._task.remote(self._job, *references).future())
 
     def write_here(self, bundles: Sequence[Any]) -> Written:
         """Write a few blocks in this process, now."""

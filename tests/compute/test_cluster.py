@@ -26,12 +26,16 @@ startup.stop()
 """
 
 
+def untold() -> dict[str, str]:
+    """An environment in which Ray is told nothing yet."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
 def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
     mark = secrets.token_hex(8)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     start = subprocess.Popen(
         [sys.executable, "-c", STARTS],
-        env={**environment, "CVBATCH_TEST": mark},
+        env={**untold(), "CVBATCH_TEST": mark},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -59,8 +63,7 @@ startup.stop()
 
 
 def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    start = subprocess.run([sys.executable, "-c", LATE], env=environment, capture_output=True, text=True, check=False)
+    start = subprocess.run([sys.executable, "-c", LATE], env=untold(), capture_output=True, text=True, check=False)
     assert start.stdout.strip() == "True", start.stderr
 
 
@@ -98,10 +101,9 @@ startup.stop()
     ids=["a dashboard", "a token that is not there"],
 )
 def test_a_start_that_fails_says_so_and_does_not_hang(environment: dict[str, str], said: str) -> None:
-    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", FAILS],
-        env={**given, **environment},
+        env={**untold(), **environment},
         capture_output=True,
         text=True,
         timeout=120,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 
 from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.nodes import Cluster, Node
@@ -32,11 +31,6 @@ def model(tmp_path: Path) -> ModelSpec:
     file = tmp_path / "own.pth"
     file.write_bytes(CONTENT)
     return replace(spec(), weights_path=str(file), weights_sha256=hashlib.sha256(CONTENT).hexdigest())
-
-
-@pytest.fixture
-def attached(ray_head: str) -> None:
-    ray.init(ray_head, ignore_reinit_error=True, log_to_driver=False)
 
 
 def kept(cache: Path) -> list[bytes]:

@@ -43,8 +43,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture(params=[True, False], ids=["threads", "tasks"])
-def local(request: pytest.FixtureRequest, ray_head: str) -> bool:
-    ray.init(ray_head, ignore_reinit_error=True, log_to_driver=False)
+def local(request: pytest.FixtureRequest, attached: None) -> bool:
     return bool(request.param)
 
 
