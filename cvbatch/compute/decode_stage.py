@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from cvbatch.decode import Decoded, decode
 from cvbatch.errors import RowError, attempt
-from cvbatch.jpeg import Header, plain_jpeg
+from cvbatch.images.decode import Decoded, decode
+from cvbatch.images.jpeg_header import Header, plain_jpeg
 from cvbatch.pixels import Image, pack
 from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
 from cvbatch.setting import Setting

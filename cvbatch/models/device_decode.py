@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cvbatch.exif import sideways
+from cvbatch.images.exif import sideways
 from cvbatch.models.resampling import resample
 from cvbatch.models.tensors import Streams, device_errors, is_sticky
 from cvbatch.views import Size, View

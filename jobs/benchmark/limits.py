@@ -24,7 +24,7 @@ from cvbatch.compute.pieces import load_predictor
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.tuning import rate_together
 from cvbatch.config import ModelConfig
-from cvbatch.decode import decode
+from cvbatch.images.decode import decode
 from cvbatch.models.device_decode import DeviceDecoder
 from cvbatch.models.registry import resolve
 from cvbatch.models.spec import ModelSpec

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cvbatch.decode import decode
 from cvbatch.errors import DeviceLostError
-from cvbatch.jpeg import plain_jpeg
+from cvbatch.images.decode import decode
+from cvbatch.images.jpeg_header import plain_jpeg
 from cvbatch.models import device_decode
 from cvbatch.models.device_decode import DeviceDecoder
 from cvbatch.testing import generate_images

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cvbatch.config import ModelConfig
-from cvbatch.decode import decode
+from cvbatch.images.decode import decode
 from cvbatch.models.device_decode import DeviceDecoder
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.registry import resolve

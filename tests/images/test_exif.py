@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags
+from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags
 
 GPS = ExifTags.GPS
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from cvbatch.formats import MALFORMED
+from cvbatch.images.formats import MALFORMED
 
 _TIME = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 

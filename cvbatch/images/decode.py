@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from cvbatch.errors import ImageError
-from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags, sideways
-from cvbatch.formats import MALFORMED, Format, identify
-from cvbatch.guards import pillow_limit, quiet_pillow
+from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags, sideways
+from cvbatch.images.formats import MALFORMED, Format, identify
+from cvbatch.images.pillow_guards import pillow_limit, quiet_pillow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Decoded:
     height: int
     """Of the oriented original, in pixels."""
     format: str
-    """What the content is, such as `jpeg`; see `cvbatch.formats.FORMATS`."""
+    """What the content is, such as `jpeg`; see `cvbatch.images.formats.FORMATS`."""
     exif: ExifFacts | None = None
     """None unless asked for."""
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from cvbatch.decode import Decoded, decode, to_rgb
 from cvbatch.errors import ImageError
+from cvbatch.images.decode import Decoded, decode, to_rgb
 from tests.conftest import make_photo
 
 WIDTH, HEIGHT = 56, 40

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from cvbatch.decode import decode
-from cvbatch.jpeg import plain_jpeg
+from cvbatch.images.decode import decode
+from cvbatch.images.jpeg_header import plain_jpeg
 from cvbatch.testing import generate_images
 
 LIMIT = 1_000_000

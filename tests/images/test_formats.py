@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from cvbatch.decode import Decoded, decode
 from cvbatch.errors import ImageError
+from cvbatch.images.decode import Decoded, decode
 
 WIDTH, HEIGHT = 56, 40
 PHOTO = Image.fromarray(np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))

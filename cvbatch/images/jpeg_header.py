@@ -8,9 +8,9 @@ from typing import Final
 
 from PIL import Image, ImageFile
 
-from cvbatch.exif import ExifFacts, orientation, read_facts, read_tags, sideways
-from cvbatch.formats import JPEG, MALFORMED
-from cvbatch.guards import quiet_pillow
+from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags, sideways
+from cvbatch.images.formats import JPEG, MALFORMED
+from cvbatch.images.pillow_guards import quiet_pillow
 
 _BASELINE: Final = 0xC0
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -26,7 +26,7 @@ class Header:
     height: int
     """Of the oriented original, in pixels."""
     format: str
-    """As in `cvbatch.decode.Decoded`."""
+    """As in `cvbatch.images.decode.Decoded`."""
     turn: int
     """How the pixels have to be turned, 1 (not at all) to 8, as Exif counts."""
     exif: ExifFacts | None = None
@@ -42,7 +42,7 @@ def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | 
         exif: Also read capture time, camera and position.
 
     Returns:
-        None for every other file; `cvbatch.decode.decode` says what is wrong with it, if anything is.
+        None for every other file; `cvbatch.images.decode.decode` says what is wrong with it, if anything is.
     """
     if not JPEG.accepts(data):
         return None

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from cvbatch.decode import decode
-from cvbatch.guards import pillow_limit, quiet_pillow
+from cvbatch.images.decode import decode
+from cvbatch.images.pillow_guards import pillow_limit, quiet_pillow
 
 
 def noisy() -> bytes:

@@ -1,0 +1,1 @@
+"""Bytes of an image file to oriented RGB pixels."""
