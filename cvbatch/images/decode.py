@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags, sideways
+from cvbatch.images.exif import ExifFacts, sideways
 from cvbatch.images.formats import MALFORMED, Format, identify
-from cvbatch.images.pillow_guards import pillow_limit, quiet_pillow
+from cvbatch.images.pillow_guards import quiet_pillow
+from cvbatch.images.pillow_reader import read_by_pillow
+from cvbatch.images.reading import Picture, Reader, ReadOptions
+
+_READERS: Final[Mapping[str, Reader]] = {}
+"""By the name of the format; the others go to Pillow as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Decoded:
     """What the content is, such as `jpeg`; see `cvbatch.images.formats.FORMATS`."""
     exif: ExifFacts | None = None
     """None unless asked for."""
+    warning: str | None = None
+    """What is wrong with a picture that is given all the same; None if nothing is."""
 
 
 def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | None = None) -> Decoded:
@@ -50,16 +55,13 @@ def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | No
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
     kind = identify(data)
     with quiet_pillow:
-        image, (width, height) = _pixels(kind, data, max_pixels, enough)
-        tags = read_tags(image)
-        facts = read_facts(tags) if exif else None
-        turn = orientation(tags)
-        rgb = to_rgb(image)
-    if turn in _TURNS:
-        rgb = rgb.transpose(_TURNS[turn])
-    if sideways(turn):
+        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough))
+    rgb, (width, height) = picture.image, picture.size
+    if picture.orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[picture.orientation])
+    if sideways(picture.orientation):
         width, height = height, width
-    return Decoded(rgb, width, height, kind.name, facts)
+    return Decoded(rgb, width, height, kind.name, picture.exif, picture.warning)
 
 
 _TURNS: Final = {
@@ -73,108 +75,12 @@ _TURNS: Final = {
 }
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Bring a loaded image of any mode to 8-bit RGB, by the table below.
-
-    Raises:
-        ImageError: `UnsupportedPixels`, where no meaning of the numbers as colours is agreed on.
-    """
-    convert = _TO_RGB.get(image.mode, _refuse)
-    if image.has_transparency_data and convert in (_keep, _by_pillow):
-        convert = _over_white
-    return convert(image)
-
-
-def _keep(image: Image.Image) -> Image.Image:
-    return image
-
-
-def _by_pillow(image: Image.Image) -> Image.Image:
-    return image.convert("RGB")
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(rgba, mask=rgba)
-    return canvas
-
-
-def _grey16(image: Image.Image) -> Image.Image:
-    if image.mode == "I" and getattr(image, "format", None) != "PNG":
-        return _refuse(image)
-    grey = np.asarray(image).astype(np.uint16)
-    # Rounded to the nearest without ever leaving 16 bits.
-    quotient, rest = np.divmod(grey, np.uint16(257))
-    small = (quotient + (rest > 128)).astype(np.uint8)
-    if "transparency" in image.info:
-        small[grey == image.info["transparency"]] = 255
-    return Image.fromarray(small).convert("RGB")
-
-
-def _refuse(image: Image.Image) -> Image.Image:
-    name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"mode {image.mode}")
-    raise ImageError("UnsupportedPixels", f"expected pixels of 8 bits or 16-bit grey, got {name}")
-
-
-_TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
-    "RGB": _keep,
-    "L": _by_pillow,
-    "1": _by_pillow,
-    "P": _by_pillow,
-    "RGBX": _by_pillow,
-    "CMYK": _by_pillow,
-    "YCbCr": _by_pillow,
-    "LAB": _by_pillow,
-    "HSV": _by_pillow,
-    "LA": _over_white,
-    "PA": _over_white,
-    "RGBA": _over_white,
-    "RGBa": _over_white,
-    "I;16": _grey16,
-    "I;16L": _grey16,
-    "I;16B": _grey16,
-    "I;16N": _grey16,
-    "I": _grey16,
-}
-"""Pillow's mode of a file and what becomes of it; `_keep` and `_by_pillow` go over white where a colour or a
-palette entry is transparent. Anything else, floating point above all, is refused."""
-
-
-_Loaded = tuple[ImageFile.ImageFile, tuple[int, int]]
-"""An image and the (width, height) that its header tells."""
-
-
-def _pixels(kind: Format, data: bytes, max_pixels: int, enough: int | None) -> _Loaded:
+def _read(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     try:
-        try:
-            return _load(kind, data, max_pixels, enough)
-        except Image.DecompressionBombError:
-            with pillow_limit(max_pixels):
-                return _load(kind, data, max_pixels, enough)
-    except Image.DecompressionBombError:
-        raise ImageError("TooManyPixels", f"the header promises more than {max_pixels} pixels; {_RAISE}") from None
+        return _READERS.get(kind.name, read_by_pillow)(kind, data, options)
     except MALFORMED as error:
         cut = kind.lacks_end(data, 0) or "truncated" in str(error).lower()
         raise ImageError(
             "TruncatedImage" if cut else "CorruptImage",
             f"{kind.name} {'stops early' if cut else 'cannot be decoded'}: {error or type(error).__name__}",
         ) from error
-
-
-def _load(kind: Format, data: bytes, max_pixels: int, enough: int | None) -> _Loaded:
-    stream = io.BytesIO(data)
-    image = kind.open(stream)
-    if image.width * image.height > max_pixels:
-        promise = f"{image.width} x {image.height} = {image.width * image.height} pixels"
-        raise ImageError("TooManyPixels", f"the header promises {promise}, more than {max_pixels}; {_RAISE}")
-    if kind.must_end and kind.lacks_end(data, stream.tell()):
-        raise ImageError("TruncatedImage", f"{kind.name} stops early: its end marker is missing")
-    size = image.size
-    if enough is not None:
-        image.draft(image.mode, (enough, enough))  # libjpeg keeps both sides at least as long; others ignore it
-    image.load()
-    return image, size
-
-
-_RAISE: Final = "raise source.max_pixels to take it"

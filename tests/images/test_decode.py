@@ -14,7 +14,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from cvbatch.errors import ImageError
-from cvbatch.images.decode import Decoded, decode, to_rgb
+from cvbatch.images.colours import to_rgb
+from cvbatch.images.decode import Decoded, decode
 from tests.conftest import make_photo
 
 WIDTH, HEIGHT = 56, 40

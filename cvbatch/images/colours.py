@@ -1,0 +1,79 @@
+"""Loaded images of any mode to 8-bit RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from cvbatch.errors import ImageError
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Bring a loaded image of any mode to 8-bit RGB, by the table below.
+
+    Raises:
+        ImageError: `UnsupportedPixels`, where no meaning of the numbers as colours is agreed on.
+    """
+    convert = _TO_RGB.get(image.mode, _refuse)
+    if image.has_transparency_data and convert in (_keep, _by_pillow):
+        convert = _over_white
+    return convert(image)
+
+
+def _keep(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _by_pillow(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(rgba, mask=rgba)
+    return canvas
+
+
+def _grey16(image: Image.Image) -> Image.Image:
+    if image.mode == "I" and getattr(image, "format", None) != "PNG":
+        return _refuse(image)
+    grey = np.asarray(image).astype(np.uint16)
+    # Rounded to the nearest without ever leaving 16 bits.
+    quotient, rest = np.divmod(grey, np.uint16(257))
+    small = (quotient + (rest > 128)).astype(np.uint8)
+    if "transparency" in image.info:
+        small[grey == image.info["transparency"]] = 255
+    return Image.fromarray(small).convert("RGB")
+
+
+def _refuse(image: Image.Image) -> Image.Image:
+    name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"mode {image.mode}")
+    raise ImageError("UnsupportedPixels", f"expected pixels of 8 bits or 16-bit grey, got {name}")
+
+
+_TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
+    "RGB": _keep,
+    "L": _by_pillow,
+    "1": _by_pillow,
+    "P": _by_pillow,
+    "RGBX": _by_pillow,
+    "CMYK": _by_pillow,
+    "YCbCr": _by_pillow,
+    "LAB": _by_pillow,
+    "HSV": _by_pillow,
+    "LA": _over_white,
+    "PA": _over_white,
+    "RGBA": _over_white,
+    "RGBa": _over_white,
+    "I;16": _grey16,
+    "I;16L": _grey16,
+    "I;16B": _grey16,
+    "I;16N": _grey16,
+    "I": _grey16,
+}
+"""Pillow's mode of a file and what becomes of it; `_keep` and `_by_pillow` go over white where a colour or a
+palette entry is transparent. Anything else, floating point above all, is refused."""
