@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from cvbatch.compute.engine import Engine
 from cvbatch.errors import FencedError, HaltError
-from cvbatch.planning.plan import Plan
+from cvbatch.planning.parts import delete_orphan_parts, part_paths
+from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.record import Record
 from cvbatch.sections import ComputeConfig
 from cvbatch.writing.files import Written
@@ -44,7 +45,9 @@ class Session:
         self._failed = 0
 
     def __enter__(self) -> Session:
+        written_before = part_paths(self.log.store)
         self.log.open()
+        delete_orphan_parts(self.log.store, written_before, all_parts(self.plan, self.log.state))
         withdraw(self.log.store, manifest_only=self._manifest_only)
         self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._facts))
         return self

@@ -14,7 +14,9 @@ from cvbatch.compute.nodes import Cluster, Node
 from cvbatch.compute.settings import REFERENCE, Certificate
 from cvbatch.compute.sizing import size_pools
 from cvbatch.errors import FencedError, OutputError, RunError
+from cvbatch.planning.parts import add_part, part_paths, read_part
 from cvbatch.record import load_record
+from cvbatch.schema import ROW_ID
 from cvbatch.sections import ComputeConfig
 from cvbatch.session import Session
 from cvbatch.writing.files import Written
@@ -61,6 +63,36 @@ def test_a_session_opens_the_log_and_takes_the_mark_away(start: Start) -> None:
         assert not start.store.path(SUCCESS).exists()
         assert last_beat(start.store, start.log.state)["epoch"] == 2
     assert last_beat(start.store, start.log.state)["released"] is True
+
+
+def test_parts_that_nobody_named_are_collected(start: Start) -> None:
+    (part,) = start.plan.parts
+    images = read_part(start.store, part).drop_columns([ROW_ID])
+    add_part(start.store, images, 0)  # of a start that died before it had a plan
+    extended, changed = add_part(start.store, images, ROWS), add_part(start.store, images, 0)
+    log = started(start.store, ROWS)
+    log.extend([extended], complete=True, changed=[{"path": changed["path"], "ranges": [[0, ROWS]]}])
+    start.log.read()
+    with start.session():
+        late = add_part(start.store, images, 2 * ROWS)
+    assert part_paths(start.store) == {each["path"] for each in (part, extended, changed, late)}
+
+
+def test_parts_of_a_start_that_opened_the_log_later_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    (part,) = start.plan.parts
+    images = read_part(start.store, part).drop_columns([ROW_ID])
+    newer, collect = Log(start.store, ROWS), sessions.delete_orphan_parts
+    theirs = set[str]()
+
+    def overtaken(*arguments: Any) -> None:
+        newer.read()
+        newer.open()
+        theirs.add(add_part(start.store, images, ROWS)["path"])
+        collect(*arguments)
+
+    monkeypatch.setattr(sessions, "delete_orphan_parts", overtaken)
+    with start.session():
+        assert part_paths(start.store) == {part["path"], *theirs}
 
 
 def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) -> None:

@@ -96,6 +96,24 @@ def write_part(store: Store, table: pa.Table) -> str:
     return path
 
 
+def part_paths(store: Store) -> frozenset[str]:
+    """Paths of all plan parts that an output holds, whether or not a plan or a log record names them."""
+    return frozenset(store.sizes(PARTS))
+
+
+def delete_orphan_parts(store: Store, written_before: frozenset[str], named: Iterable[Part]) -> None:
+    """Delete parts that a start wrote and never named, because it died or lost to another start.
+
+    Args:
+        store: The output.
+        written_before: `part_paths` from before the log was opened. Whoever wrote those can no longer name them, while
+            a later part may belong to a start that has opened the log since.
+        named: All parts of the plan and of the log as it was opened.
+    """
+    for path in written_before - {part["path"] for part in named}:
+        store.delete(path)
+
+
 def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
     """What every planned image is known by."""
     columns = ["image_uri", LOCATION, SPAN]
