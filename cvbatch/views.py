@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -9,6 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from cvbatch.errors import ImageError
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -36,10 +39,20 @@ _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+_REACH = {"nearest": 0, "bilinear": 1, "bicubic": 2}
+"""Pixels that a filter takes in on each side, at the size of the original or larger."""
+_MAX_RESIZED = 1 << 22
+"""Pixels that may come out of resizing: networks need 0.25 to 0.9 kB of memory for each. A shorter side of 384 allows
+28 : 1, one of 520 15 : 1."""
+_SHAPES = 4
+"""A model that asks for much larger images gets them, up to so many times as long as wide."""
 
 
 def apply(view: View, image: Image.Image, original_size: Size | None = None) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, bit for bit as torchvision's functional transforms do on a PIL image.
+
+    Of images so thin that resizing would make too many pixels, only what the crop keeps is resized: that may differ
+    by single steps of rounding.
 
     Args:
         view: What the network wants to see.
@@ -48,14 +61,91 @@ def apply(view: View, image: Image.Image, original_size: Size | None = None) -> 
 
     Returns:
         uint8, (height, width, 3), C-contiguous; read-only, because it shares its memory with a `bytes`.
+
+    Raises:
+        ImageError: `TooManyPixels`, see `check`.
     """
-    place = placed(view, original_size or image.size)
-    if image.size != place.resized:
-        image = image.resize(place.resized, _RESAMPLING[view.interpolation])
+    original_size = original_size or image.size
+    check(view, original_size)
+    place = placed(view, original_size)
+    (left, top), (width, height) = place.offset, place.size
+    if not fits(view, original_size):
+        image = _kept(view, image, place)
+        left, top = min(left, 0), min(top, 0)
+    elif image.size != place.resized:
+        image = _resize(image, place.resized, _RESAMPLING[view.interpolation])
     if view.crop is not None:
-        (left, top), (width, height) = place.offset, place.size
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
+
+
+def check(view: View, original_size: Size) -> None:
+    """Refuse images that are so thin that resizing their shorter side would make too many pixels.
+
+    Args:
+        view: What the network wants to see.
+        original_size: (width, height) of the oriented original.
+
+    Raises:
+        ImageError: `TooManyPixels`.
+    """
+    width, height = _resized(view, original_size)
+    if isinstance(view.resize, int) and view.crop is None and width * height > _allowed(view):
+        raise ImageError(
+            "TooManyPixels",
+            f"{original_size[0]} x {original_size[1]} is so thin that a model which wants the shorter side at "
+            f"{view.resize} would get {width} x {height} = {width * height} pixels, more than {_allowed(view)}; cut "
+            "such images into parts, or label them without this model",
+        )
+
+
+def fits(view: View, original_size: Size) -> bool:
+    """Whether resizing makes no more pixels of an image than are allowed, even without regard to the crop."""
+    return view.resize is None or _area(_resized(view, original_size)) <= _allowed(view)
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _allowed(view: View) -> int:
+    """Pixels that resizing may make: what a model asks for by both sides is never too much."""
+    if isinstance(view.resize, int):
+        return max(_MAX_RESIZED, _SHAPES * view.resize**2)
+    return max(_MAX_RESIZED, _area(view.resize or (0, 0)))
+
+
+def _kept(view: View, image: Image.Image, place: Placed) -> Image.Image:
+    """What a crop keeps of a resized image, without resizing the rest.
+
+    Pillow keeps the corners of a box in single precision, so the pixels around it are cut out first.
+    """
+    boxes, lengths = [], []
+    for axis in (0, 1):
+        first = max(0, place.offset[axis])
+        end = min(place.resized[axis], place.offset[axis] + place.size[axis])
+        scale = image.size[axis] / place.resized[axis]
+        reach = _REACH[view.interpolation] * max(scale, 1) + 1
+        low = max(0, math.floor(first * scale - reach))
+        high = min(image.size[axis], math.ceil(end * scale + reach))
+        boxes.append((low, high, first * scale - low, min(end * scale, image.size[axis]) - low))
+        lengths.append(end - first)
+    (left, right, *across), (top, bottom, *down) = boxes
+    # in the order that Pillow takes with the whole image: bicubic values are cut off in between
+    columns_first = image.width < image.height > place.resized[1]
+    image = image.crop((left, top, right, bottom))
+    for columns in (columns_first, not columns_first):
+        size = (image.width, lengths[1]) if columns else (lengths[0], image.height)
+        box = (0, down[0], image.width, down[1]) if columns else (across[0], 0, across[1], image.height)
+        image = image.resize(size, _RESAMPLING[view.interpolation], box=box)
+    return image
+
+
+def _resize(image: Image.Image, size: Size, how: Image.Resampling) -> Image.Image:
+    # before its version 13 Pillow does the rows first, which makes too much of an image that is very high
+    if size[0] * image.height > max(_MAX_RESIZED, _area(image.size), _area(size)):
+        image = image.resize((image.width, size[1]), how)
+    return image.resize(size, how)
 
 
 SMOOTH: Final = ("bilinear", "bicubic")

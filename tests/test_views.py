@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from PIL import Image
 from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
-from cvbatch.views import View, apply, enough, size_of, to_original
+from cvbatch import views
+from cvbatch.errors import ImageError
+from cvbatch.views import View, apply, check, enough, fits, size_of, to_original
 
 SIZES = [(1, 1), (7, 7), (40, 30), (30, 40), (64, 33), (33, 64), (50, 49), (200, 3), (48, 32), (31, 31)]
 VIEWS = [
@@ -97,3 +101,60 @@ def test_an_image_that_was_scaled_before_ends_at_the_same_size() -> None:
     view = View(resize=32)
     whole, scaled = noise(401, 300), noise(101, 75)
     assert apply(view, scaled, whole.size).shape == apply(view, whole).shape == (32, 42, 3)
+
+
+CROPPED = [
+    View(resize=32, crop=(28, 28), interpolation="bicubic"),
+    View(resize=33, crop=(28, 28)),
+    View(resize=15, crop=(22, 35)),
+    View(resize=40, crop=(7, 300), interpolation="bicubic"),
+    View(resize=40, crop=(31, 12), interpolation="nearest"),
+]
+
+
+@pytest.mark.parametrize("view", CROPPED, ids=str)
+@pytest.mark.parametrize("size", [(3, 255), (255, 3), (700, 2), (1, 500), (61, 900), (900, 61), (40, 200)], ids=str)
+def test_only_what_the_crop_keeps_of_a_thin_image_is_resized(
+    view: View, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = noise(*size)
+    monkeypatch.setattr(views, "_MAX_RESIZED", 0)
+    monkeypatch.setattr(views, "_SHAPES", 0)
+    assert not fits(view, size)
+    kept, expected = apply(view, image).astype(int), torchvision_view(view, image).astype(int)
+    if view.interpolation == "nearest":  # where a position is rounded the other way, the neighbour is taken
+        assert (kept != expected).mean() < 0.4
+    else:
+        assert np.abs(kept - expected).max() <= 1
+    assert kept.shape == expected.shape
+
+
+def test_what_resizing_would_make_of_a_thin_image_is_bounded() -> None:
+    view = View(resize=520)
+    check(view, (7000, 480))
+    check(View(resize=(3000, 6000)), (60_000, 1))
+    check(View(resize=4096), (4000, 3000))
+    check(View(), (60_000, 1))
+    for size in [(60_000, 1), (1, 60_000), (10_000, 10), (30_000, 2)]:
+        check(View(resize=256, crop=(224, 224)), size)
+        with pytest.raises(ImageError, match="so thin that") as caught:
+            check(view, size)
+        assert caught.value.kind == "TooManyPixels"
+
+
+def test_a_thin_image_takes_little_memory() -> None:
+    # whatever allocates more ends the process with a MemoryError, and takes no machine along
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+from PIL import Image
+from cvbatch.views import View, apply
+for size in [(60_000, 1), (1, 60_000), (10_000, 10), (2, 30_000), (1, 2_000_000), (2_000_000, 1)]:
+    image = Image.new("RGB", size, (10, 20, 30))
+    for view in (View(resize=256, crop=(224, 224)), View(resize=(320, 320)), View(resize=33, crop=(41, 41))):
+        pixels = apply(view, image)
+        height, width = view.crop or view.resize
+        assert pixels.shape == (height, width, 3) and pixels[height // 2, width // 2].tolist() == [10, 20, 30]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

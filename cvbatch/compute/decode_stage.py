@@ -22,7 +22,7 @@ from cvbatch.setting import Setting
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetching import fetches
 from cvbatch.storage.reach import DISK, Reach
-from cvbatch.views import View, apply, enough
+from cvbatch.views import View, apply, enough, fits
 from cvbatch.writing.files import CHANGED, MEASURES
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
@@ -138,7 +138,7 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
         return row
     if options.on_device:
         header = plain_jpeg(row.data, max_pixels=options.max_pixels, exif=options.exif)
-        if header is not None:
+        if header is not None and all(fits(view, (header.width, header.height)) for view in options.views):
             return _Row(data=row.data, sha256=row.sha256, header=header)
     result = attempt("decode", lambda: _decode(row.data or b"", options))
     if isinstance(result, RowError):

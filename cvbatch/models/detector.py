@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -112,8 +113,18 @@ class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvisio
             return self.fixed_size[1], self.fixed_size[0]
         scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
         step = self.size_divisible
-        resized = (math.floor(height * scale), math.floor(width * scale))
+        resized = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)))
         return (math.ceil(resized[0] / step) * step, math.ceil(resized[1] / step) * step)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Scale an image; one so thin that nothing would be left of its shorter side keeps one pixel of it."""
+        height, width = image.shape[-2:]
+        if self.fixed_size is None and min(height, width) * self.max_size < max(height, width):
+            size = (1, self.max_size) if width > height else (self.max_size, 1)
+            image = functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+            return image, target
+        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
+        return resized
 
     @property
     def similar(self) -> int:

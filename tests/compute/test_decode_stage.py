@@ -95,6 +95,15 @@ def test_the_limit_of_pixels(tmp_path: Path) -> None:
     assert "pixel" in kind.lower()
 
 
+def test_an_image_too_thin_for_a_view_is_an_error_of_its_row_alone(tmp_path: Path) -> None:
+    options = DecodeOptions(views=(View(resize=256, crop=(224, 224)), View(resize=384)), max_pixels=10**6)
+    stream = io.BytesIO()
+    Image.new("RGB", (10_000, 10)).save(stream, "PNG")
+    table = fetch_and_decode(unit(tmp_path, [encoded(0), stream.getvalue()]), options)
+    assert table["error_type"].to_pylist() == [None, "TooManyPixels"]
+    assert "384000 x 384" in table["error_message"].to_pylist()[1]
+
+
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     with open(path, "wb") as file:

@@ -62,7 +62,7 @@ def test_masks_and_keypoints_are_those_of_torchvision(kind: str) -> None:
 
 def test_images_share_a_batch_when_the_padded_size_is_equal() -> None:
     detector = Detector(construct("fasterrcnn_resnet50_fpn", num_classes=2), "cpu")
-    sizes = [(375, 500), (376, 500), (500, 375), (333, 500), (4000, 3000), (100, 3000)]
+    sizes = [(375, 500), (376, 500), (500, 375), (333, 500), (4000, 3000), (100, 3000), (1, 3000), (3000, 1)]
     for height, width in sizes:
         image = np.zeros((height, width, 3), np.uint8)
         with torch.inference_mode():
@@ -70,3 +70,13 @@ def test_images_share_a_batch_when_the_padded_size_is_equal() -> None:
         assert detector.batch_key(image) == tuple(batch.tensors.shape[2:])
     fixed = Detector(construct("ssdlite320_mobilenet_v3_large", num_classes=2), "cpu")
     assert fixed.batch_key(np.zeros((9, 99, 3), np.uint8)) == (320, 320)
+
+
+def test_an_image_so_thin_that_nothing_would_be_left_of_a_side_keeps_one_pixel_of_it() -> None:
+    network = construct("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=4)
+    detector = Detector(network.eval(), "cpu")
+    spec = replace(SPEC, masks=False)
+    for height, width in [(1, 60_000), (60_000, 1), (2, 30_000)]:
+        with torch.inference_mode():
+            [found] = detector.run([np.zeros((height, width, 3), np.uint8)], [(width, height)], [spec])["a"]
+        assert (found.boxes <= [width, height, width, height]).all()
