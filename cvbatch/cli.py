@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import NoReturn
 
 from cvbatch import commands
+from cvbatch.commands.globs import check_globs
 from cvbatch.config import TASKS
 from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.quantities import bytes_of
@@ -24,8 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 3 done but with error rows under `--strict`, 2 wrong request, 1 not finished.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given, argparse.Namespace(given=given))
+    parser = _parser()
+    options, more = parser.parse_known_args(given, argparse.Namespace(given=given))
     try:
+        if more:
+            check_globs(getattr(options, "job", None), more, getattr(options, "source", []))
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
         code: int = options.command(options)
     except CvbatchError as error:
         sys.stderr.write(f"cvbatch: {error}\n")
@@ -120,7 +125,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; not needed if the options say it all")
-    parser.add_argument("--source", metavar="URI", help="directory, glob, image or manifest")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="directory, quoted glob, image, archive or manifest; may be given again",
+    )
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")

@@ -55,9 +55,9 @@ class _StorageSection(Section):
 class SourceConfig(_StorageSection):
     """Where the images come from."""
 
-    uri: _Text
+    uri: _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
     """A directory, a glob or one file: images, archives, tables with images; or a manifest (`.csv`, `.jsonl`,
-    `.parquet`, `.arrow`)."""
+    `.parquet`, `.arrow`). A list of several is one run, in this order."""
     extensions: Literal["any"] | tuple[str, ...] | None = None
     """Suffixes that count as images; `any` takes every file; by default the known ones."""
     exif: bool = False
@@ -88,9 +88,19 @@ class SourceConfig(_StorageSection):
     """Dangerous: these hosts may be in private networks, or this machine; whoever writes the manifest looks there."""
 
     @property
+    def uris(self) -> tuple[str, ...]:
+        """The locations, of which there is one as a rule."""
+        return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+    @property
     def reach(self) -> Reach:
         """How its images are got."""
         return Reach(self.storage, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
+
+    @field_validator("uri")
+    @classmethod
+    def _a_list_of_one_is_that_one(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return value[0] if len(value) == 1 and not isinstance(value, str) else value
 
     @field_validator("http_hosts")
     @classmethod
@@ -101,10 +111,11 @@ class SourceConfig(_StorageSection):
     def _is_possible(self) -> SourceConfig:
         if self.min_bytes and self.max_bytes and self.min_bytes > self.max_bytes:
             raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
-        if is_object_uri(self.uri):
-            _checked(self.uri, self)
-        elif redacted(self.uri) != self.uri and local_path(self.uri) is None:
-            raise ValueError("expected a location without credentials")
+        for uri in self.uris:
+            if is_object_uri(uri):
+                _checked(uri, self)
+            elif redacted(uri) != uri and local_path(uri) is None:
+                raise ValueError("expected a location without credentials")
         return self
 
 
@@ -193,7 +204,7 @@ class Job(Section):
 
     def local_paths(self) -> list[str]:
         """Images and predictions that are on a disk: all machines that work on the job have to see them."""
-        return _local([self.source.uri, self.output.uri])
+        return _local([*self.source.uris, self.output.uri])
 
     def local_files(self) -> list[str]:
         """What else on a disk the job names: the machine that directs it has to see that."""
@@ -207,7 +218,8 @@ class Job(Section):
             may be asked, the models without the way to their files, the precision as asked.
         """
         source = self.source.model_dump(mode="json", exclude={"limit", "http_hosts", "http_private", *OPTION_NAMES})
-        source["uri"] = local_path(self.source.uri) or self.source.uri
+        where = [local_path(uri) or uri for uri in self.source.uris]
+        source["uri"] = where if len(where) > 1 else where[0]
         for name in _LATER:
             if getattr(self.source, name) == SourceConfig.model_fields[name].default:
                 del source[name]

@@ -43,7 +43,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     models, source = resolve(job.models), open_source(job.source)
     images, size, rows = _listed(source, job.source.limit)
     if not images:
-        raise SourceError(f"{job.source.uri} holds no images")
+        raise SourceError(f"{', '.join(job.source.uris)} holds no images")
     with Engine(job.output.place, pythonpath) as engine:
         models = engine.probe(models, job.compute)
         cluster = engine.connect(job.compute)

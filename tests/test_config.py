@@ -280,6 +280,23 @@ def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytes
     assert job("s3://bucket/a").identity()["source"]["uri"] == "s3://bucket/a"
 
 
+def test_several_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_file: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert job(["photos"]) == job("photos"), "a list of one is that one"  # type: ignore[arg-type]  # as in YAML
+    asked = load_job(job_file(GOOD), overrides=["source.uri=[a, 's3://bucket/b']"])
+    assert asked.source.uris == ("a", "s3://bucket/b")
+    assert asked.identity()["source"]["uri"] == [f"{tmp_path}/a", "s3://bucket/b"]
+    assert asked.local_paths()[0] == f"{tmp_path}/a"
+    assert Job.model_validate(asked.model_dump(mode="json", by_alias=True)) == asked
+    for given, message in (
+        ("[]", "source.uri: expected"),
+        ("3", "source.uri: expected text or a list, got 3"),
+        ("[a, 3]", "source.uri.1: expected text, got 3"),
+        ("[a, 's3://k:hush@bucket/x']", "source: s3://…: expected s3://bucket/key without credentials"),
+    ):
+        assert wrong(job_file(GOOD), f"source.uri={given}").startswith(message)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

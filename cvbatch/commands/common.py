@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cvbatch.commands.globs import check_globs
 from cvbatch.config import PYTHON, Job, load_job
 from cvbatch.errors import JobError, RunError
 from cvbatch.planning.plan import open_run
@@ -30,6 +31,7 @@ def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
     storage, remote = StorageOptions.parse(options.storage), options.job is not None and is_object_uri(options.job)
     if options.storage and not remote:
         raise JobError("--storage: says how to reach a job file in a bucket; for what a job names use --set")
+    check_globs(options.job, [], options.source)
     job = load_job(options.job, overrides=options.set, defaults=flags_of(options), storage=storage)
     folder = None
     if any(model.model.startswith(PYTHON) for model in job.models):
@@ -46,7 +48,7 @@ def output_of(options: argparse.Namespace) -> Place:
 def flags_of(options: argparse.Namespace) -> dict[str, Any]:
     """The common options as the nested values that they stand for."""
     values: dict[str, Any] = {}
-    if options.source is not None:
+    if options.source:
         values["source"] = {"uri": options.source}
     if options.limit is not None:
         values.setdefault("source", {})["limit"] = options.limit

@@ -129,7 +129,7 @@ class Engine:
         asked = Asked.of(job, models, WeightFiles.of(models, self.cluster))
         store, parts = open_store(self._output), all_parts(plan, state)
         sample = partial(read_sample, store, parts)
-        if is_object_uri(job.source.uri):  # one part and one image will do, as a rule
+        if any(map(is_object_uri, job.source.uris)):  # one part and one image will do, as a rule
             some = (parts[:1], parts) if len(parts) > 1 else (parts,)
             check_access((read_sample(store, each, _TRIED) for each in some), job.source.reach)
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)

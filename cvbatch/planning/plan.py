@@ -116,7 +116,7 @@ def make_plan(
     begun = progress.begun(job.source.limit)
     parts, complete = write_chunks(store, progress.chunks(begun), job.source.limit, begun.parts, progress.save)
     if not parts:
-        raise SourceError(f"{job.source.uri} holds no images{_skipped_note(source)}")
+        raise SourceError(f"{', '.join(job.source.uris)} holds no images{_skipped_note(source)}")
     data = {
         "format": _FORMAT,
         "nonce": nonce,

@@ -21,6 +21,7 @@ from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
 from cvbatch.sources.fetching import Fetch, fetches
+from cvbatch.sources.several import SeveralSources
 from cvbatch.storage.reach import DISK, Reach
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
@@ -82,10 +83,11 @@ def check_source(job: Job, source: Source, carried: Sequence[pa.Field]) -> None:
         SourceError: If it holds nothing at all, which does not mean that all images are gone, or if a manifest has
             other columns than it had.
     """
-    chunk = next(source.chunks(), None)
-    if chunk is None:
-        raise SourceError(f"{job.source.uri} holds no images any more: expected some; is it mounted?")
-    _cast(chunk, pa.schema([*ENTRY_FIELDS, *carried]))
+    each = source.sources if isinstance(source, SeveralSources) else [source]
+    for uri, one in zip(job.source.uris, each, strict=True):
+        if next(one.chunks(), None) is None:
+            raise SourceError(f"{uri} holds no images any more: expected some; is it mounted?")
+    _cast(next(source.chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
 
 
 def _planned(log: Log, plan: Plan) -> pa.Table:

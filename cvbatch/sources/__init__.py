@@ -19,6 +19,7 @@ from cvbatch.sources.filters import Filters
 from cvbatch.sources.manifests import ManifestSource, is_manifest, is_remote_manifest
 from cvbatch.sources.objects import ObjectSource
 from cvbatch.sources.remote import download
+from cvbatch.sources.several import SeveralSources
 from cvbatch.sources.suffixes import Suffixes
 from cvbatch.storage.places import Place, is_object_uri
 
@@ -33,6 +34,21 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
     Raises:
         SourceError: If it is not there or of a kind that is not known.
     """
+    if len(config.uris) > 1:
+        return _several(config, carried)
+    assert isinstance(config.uri, str), "there is one"
+    return _open(config, config.uri, carried)
+
+
+def _several(config: SourceConfig, carried: pa.Schema | None) -> Source:
+    sources = list[Source]()
+    for uri in config.uris:
+        sources.append(_open(config, uri, carried))
+        carried = sources[0].carried
+    return SeveralSources(config.uris, sources)
+
+
+def _open(config: SourceConfig, uri: str, carried: pa.Schema | None) -> Source:
     suffixes, filters = Suffixes(config.extensions), Filters.of(config)
     containers = Containers(
         suffixes,
@@ -43,11 +59,11 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
         storage=config.storage,
         filters=filters,
     )
-    path = local_path(config.uri)
-    if path is None and is_object_uri(config.uri):
-        return _in_bucket(config, suffixes, containers, filters)
+    path = local_path(uri)
+    if path is None and is_object_uri(uri):
+        return _in_bucket(config, Place.of(uri, config.storage), suffixes, containers, filters)
     if path is None:
-        scheme = config.uri.partition("://")[0]
+        scheme = uri.partition("://")[0]
         raise SourceError(
             f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest, or one of a bucket"
         )
@@ -56,8 +72,9 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
     return FileSource(path, suffixes, containers, filters)
 
 
-def _in_bucket(config: SourceConfig, suffixes: Suffixes, containers: Containers, filters: Filters) -> Source:
-    place = Place.of(config.uri, config.storage)
+def _in_bucket(
+    config: SourceConfig, place: Place, suffixes: Suffixes, containers: Containers, filters: Filters
+) -> Source:
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
         return _copied(place, config) if manifest else ObjectSource(place, suffixes, containers, filters)

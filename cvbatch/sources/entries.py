@@ -103,9 +103,12 @@ class Source(Protocol):
 
     carried: pa.Schema
     """Columns that come along from a manifest, a table or an archive, under their own names."""
-    listing: Listing
     numbered: bool
     """Whether an image is known by its position (a manifest) rather than by its URI."""
+
+    @property
+    def listing(self) -> Listing:
+        """What was met so far."""
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield tables of `ENTRY_FIELDS` and `carried`, in an order that does not change between starts."""

@@ -261,3 +261,5 @@ _READERS: dict[str, type[_Csv] | type[_JsonLines] | type[_Parquet] | type[_Arrow
     ".jsonl": _JsonLines,
     **_TABLES,
 }
+MANIFEST_SUFFIXES = frozenset(_READERS)
+"""Endings of files that may be manifests."""

@@ -64,6 +64,8 @@ def _content(job: Job) -> dict[str, Any]:
     ):
         if isinstance(section.get(key), str):
             section[key] = local_path(section[key]) or section[key]
+    if isinstance(uris := content["source"]["uri"], list):
+        content["source"]["uri"] = [local_path(uri) or uri for uri in uris]
     return content
 
 
