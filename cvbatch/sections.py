@@ -65,6 +65,8 @@ class ComputeConfig(Section):
     """How long to wait for a first node of a cluster that begins with none; given, also for one with a GPU."""
     shared_filesystem: bool = False
     """Whether all machines of a cluster see the same files under the same paths, so that they may be local ones."""
+    ray_start_timeout: Duration = 60.0
+    """Give up when Ray, or the cluster that `RAY_ADDRESS` names, is not there after so long."""
     stalled_after: Duration = 600.0
     """Give up on units that have not moved for so long, and try them again in smaller pieces."""
 

@@ -26,6 +26,7 @@ LAYERS = (
         "versions",
         "views",
         "machine",
+        "container",
         "caches",
         "setting",
         "sections",

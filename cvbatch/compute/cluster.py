@@ -6,11 +6,17 @@ import contextlib
 import logging
 import os
 import secrets
+import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
+from typing import Final
 
+from cvbatch.compute.address import ON_THIS_MACHINE, cluster_address, nobody, wait_for_head
+from cvbatch.compute.host import check_machine, ray_folder
 from cvbatch.compute.nodes import Cluster, look
+from cvbatch.container import usable_cores
 from cvbatch.errors import CvbatchError, RunError, UsageError, caught
 from cvbatch.versions import unmet
 
@@ -31,58 +37,99 @@ _OURS = {
     "RAY_AUTH_MODE": "token",
 }
 
+START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+"""Seconds to wait for Ray to end; what is left of it then ends with this process."""
+_OTHER_VERSION: Final = "Version mismatch"
+"""How Ray begins where a cluster runs another Ray or Python."""
+_LONGEST_SAID: Final = 300
+
 
 class Startup:
-    """Ray, starting in the background while the plan is written."""
+    """Ray, starting in the background while the plan is written.
 
-    def __init__(self, pythonpath: str | None = None) -> None:
+    Args:
+        pythonpath: Folder that the workers can import from, besides what is installed.
+        timeout: Seconds after which it counts as failed.
+
+    Raises:
+        UsageError: If there is no Ray that we could use, or it could not start here.
+    """
+
+    def __init__(self, pythonpath: str | None = None, timeout: float = START_SECONDS) -> None:
         self._failure: Exception | None = None
         self._cluster: Cluster | None = None
         self._settled = threading.Event()
         self._over = threading.Event()
+        if unmet("ray"):
+            raise UsageError(f"{unmet('ray')}: install it with pip")
+        self._address = cluster_address()
+        if self._address is None:
+            check_machine()
+        self._timeout, self._began = timeout, time.monotonic()
         # before anybody imports ray, which reads it once; this thread may do so while the other is still on its way
-        path = _set_environment(pythonpath)
+        path = _set_environment(self._address, pythonpath)
         self._thread = threading.Thread(target=self._start, args=(path,), name="ray-start", daemon=True)
         self._thread.start()
 
     def ready(self) -> Cluster:
-        """Wait until Ray runs.
+        """Wait until Ray runs; a signal is heard meanwhile.
 
         Raises:
-            UsageError: If there is no Ray that we could use.
-            RunError: If it does not start.
+            UsageError: If it cannot run here.
+            RunError: If it does not start, or not in time.
         """
-        self._settled.wait()
+        if not self._settled.wait(max(0.0, self._began + self._timeout - time.monotonic())):
+            raise RunError(_too_late(self._address, self._timeout))
         if isinstance(self._failure, CvbatchError):
             raise self._failure
         if self._cluster is None:
-            raise RunError(f"Ray did not start: {' '.join(str(self._failure).split())[:300]}")
+            raise _in_our_words(self._failure, self._address)
         return self._cluster
 
     def stop(self) -> None:
-        """Stop Ray, or detach from the cluster."""
-        self._settled.wait()
-        if self._cluster is not None:
-            import ray
-
-            ray.shutdown()
+        """Stop Ray, or detach from the cluster; one that is still starting is left behind, and ends with us."""
         self._over.set()
-        self._thread.join()
+        if self._settled.is_set():
+            self._thread.join(_STOP_SECONDS)
 
     def _start(self, pythonpath: str) -> None:
-        found = caught(lambda: _connect(pythonpath))
-        if isinstance(found, Cluster):
-            self._cluster = found
+        with contextlib.ExitStack() as stack:
+            found = caught(lambda: self._connect(pythonpath, stack))
+            if isinstance(found, Cluster):
+                self._cluster = found
+            else:
+                self._failure = found  # whatever it is: `ready` waits
+            self._settled.set()
+            # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
+            self._over.wait()
+
+    def _connect(self, pythonpath: str, stack: contextlib.ExitStack) -> Cluster:
+        folder = None
+        if self._address is None:
+            folder = stack.enter_context(ray_folder())
         else:
-            self._failure = found  # whatever it is: `ready` waits
-        self._settled.set()
-        # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
-        self._over.wait()
+            wait_for_head(self._address, self._timeout)
+        with _no_warnings():
+            import ray
+
+            stack.callback(ray.shutdown)
+            ray.init(
+                address=self._address or "local",
+                num_cpus=None if self._address else max(4, 2 * usable_cores()),
+                include_dashboard=None if self._address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
+                _temp_dir=folder,
+            )
+            if self._address is None:
+                ray.get(ray.remote(num_cpus=0)(_nothing).remote())  # a head that gets no workers would wait for ever
+        return look(local=self._address is None)
 
 
-def local_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def _nothing() -> None:
+    """What the first worker does: it has started, and found our package."""
 
 
 @contextlib.contextmanager
@@ -92,12 +139,12 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _set_environment(pythonpath: str | None) -> str:
+def _set_environment(address: str | None, pythonpath: str | None) -> str:
     """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
-    if "RAY_ADDRESS" in os.environ:
+    if address is not None:
         return path if pythonpath else ""
     for name, value in {**_OURS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         os.environ.setdefault(name, value)
@@ -107,21 +154,22 @@ def _set_environment(pythonpath: str | None) -> str:
     return ""
 
 
-def _connect(pythonpath: str) -> Cluster:
-    if unmet("ray"):
-        raise UsageError(f"{unmet('ray')}: install it with pip")
-    address = os.environ.get("RAY_ADDRESS")
-    if address is not None and address.startswith(("http://", "https://")):
-        raise UsageError(f"RAY_ADDRESS={address}: expected host:port of a head, not its dashboard")
-    with _no_warnings():
-        import ray
+def _too_late(address: str | None, timeout: float) -> str:
+    """Why Ray has not started in time, as far as that is known, and what to do."""
+    longer = "compute.ray_start_timeout waits longer"
+    if address is not None:
+        return f"{nobody(address, f'Ray was not to be had within {timeout:.0f} s')}; {longer}"
+    return (
+        f"Ray did not start on this machine within {timeout:.0f} s; is it very busy, or short of memory? Its log files "
+        f"are below {os.path.join(tempfile.gettempdir(), 'ray', 'session_latest', 'logs')}, and {longer}"
+    )
 
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else max(4, 2 * local_cores()),
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
-        )
-    return look(local=address is None)
+
+def _in_our_words(failure: Exception | None, address: str | None) -> CvbatchError:
+    """What Ray says, in one line."""
+    said = " ".join(str(failure).split())[:_LONGEST_SAID]
+    if said.startswith(_OTHER_VERSION):
+        return UsageError(f"{said}; use the versions of the cluster here, or cvbatch submit")
+    if address is not None and isinstance(failure, ConnectionError):
+        return RunError(nobody(address, "none was found" if address == ON_THIS_MACHINE else said))
+    return RunError(f"Ray did not start: {said}")

@@ -46,12 +46,13 @@ class Engine:
 
     Args:
         output: Where the run is.
+        compute: How long Ray may take to start.
         pythonpath: Folder that the workers can import from, besides what is installed.
     """
 
-    def __init__(self, output: Place, pythonpath: str | None = None) -> None:
+    def __init__(self, output: Place, compute: ComputeConfig, pythonpath: str | None = None) -> None:
         self._output = output
-        self._startup = Startup(pythonpath)
+        self._startup = Startup(pythonpath, compute.ray_start_timeout)
         self._limits = Limits()
         self._first = True
         self._ended_early = self._again = self.stalled = False

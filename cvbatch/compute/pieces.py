@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.container import usable_cores
 from cvbatch.models.slim_torchvision import import_torchvision
 from cvbatch.models.spec import ModelSpec
 from cvbatch.pixels import unpack
@@ -39,7 +39,7 @@ def load_predictor(
     from cvbatch.models.predictor import Predictor  # torch is loaded here and nowhere else
 
     # logical CPUs of the cluster may be more than this machine has cores
-    threads = min(threads, local_cores())
+    threads = min(threads, usable_cores())
     return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
 from cvbatch.compute.nodes import Cluster, Node, of_a_machine
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.settings import Certificate
+from cvbatch.container import usable_cores
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.sections import ComputeConfig, StageConfig
@@ -113,7 +113,7 @@ def size_pools(
         cpus = cpus if on_gpu else _whole(cpus * actors / compute.num_actors)
         actors = compute.num_actors
     if cluster.local:
-        threads = min(threads, max(1, local_cores() // actors))
+        threads = min(threads, max(1, usable_cores() // actors))
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
     rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
     slower = rate

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from cvbatch.compute.agreement import agree
 from cvbatch.compute.answering import Answer, Work, answers, decoded
-from cvbatch.compute.cluster import local_cores
 from cvbatch.compute.decode_stage import THREADS
 from cvbatch.compute.settings import SOME, WORTH_IT, decide_themselves, fastest, have_answers
+from cvbatch.container import usable_cores
 from cvbatch.errors import RowError, attempt
 from cvbatch.models.packages import compilable
 from cvbatch.models.spec import ModelSpec
@@ -194,12 +194,12 @@ _STEPS: Final = (_channels_first, _one_lane, _compiled, _padded, _batch_sizes)
 
 def _rates(answer: Answer, trial: Trial) -> dict[str, float]:
     images = max(1, len(answer.sizes))
-    decode = images / max(1e-9, answer.decode_seconds * min(THREADS, local_cores()))
+    decode = images / max(1e-9, answer.decode_seconds * min(THREADS, usable_cores()))
     return _together(decode, images / max(1e-9, answer.predict_seconds), trial)
 
 
 def _together(decode: float, predict: float, trial: Trial) -> dict[str, float]:
-    together = rate_together(decode, predict, cores=local_cores(), on_gpu=trial.on_gpu)
+    together = rate_together(decode, predict, cores=usable_cores(), on_gpu=trial.on_gpu)
     return {"decode_per_core": decode, "predict": predict, "together": together}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvbatch.caches import locked, replacing
+from cvbatch.container import usable_cores
 from cvbatch.models.packages import package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import DTYPES
@@ -44,7 +45,7 @@ class Compiled:
         with locked(path):
             if not path.exists():
                 self._build(path, setting)
-            self._package = UnlockedPackage(path, max(_RUNNERS, len(os.sched_getaffinity(0))))
+            self._package = UnlockedPackage(path, max(_RUNNERS, usable_cores()))
 
     def __call__(self, batch: Tensor) -> Any:
         """Run a batch: float32, (batch, 3, height, width)."""

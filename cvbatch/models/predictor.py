@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvbatch.config import Task
+from cvbatch.container import usable_cores
 from cvbatch.errors import RowError, attempt
 from cvbatch.models import loading
 from cvbatch.models.loading import probe
@@ -110,7 +110,7 @@ class Predictor:
             if key not in networks:
                 networks[key] = loading.load(spec, device=device, setting=setting)
             shared[key, spec.view].append(spec)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         kind = device.partition(":")[0]
         self._even = kind == "cpu"  # a GPU wants full batches, and other units fill its lanes
         self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)

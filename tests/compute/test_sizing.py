@@ -124,6 +124,6 @@ def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
 
 
 def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "local_cores", lambda: 4)
+    monkeypatch.setattr(sizing, "usable_cores", lambda: 4)
     assert pools(cpus=8, num_actors=2).threads == 2
     assert pools(cpus=8, num_actors=1).threads == 4

@@ -1,0 +1,117 @@
+"""What a control group, such as a container, leaves this process: memory, processors, and what was killed in it.
+
+Written after the kernel's admin guide: `cgroup-v2.rst`, and `cgroup-v1/memory.rst`. Where nothing is limited, or the
+files cannot be read, there is no limit that we know of.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path("/")
+_NO_LIMIT: Final = 1 << 60
+"""Version 1 says "no limit" by a number just below 2^63."""
+_MOUNT: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
+"""Root, mount point, kind and options of a line of `mountinfo` (proc(5))."""
+
+
+def memory_limit(root: Path = _ROOT) -> int | None:
+    """The bytes that all processes of this control group may use together, swap aside; None if that is all there is.
+
+    Args:
+        root: Where the files of the system are.
+    """
+    found = [
+        limit
+        for folder, name in _folders(root, "memory", "memory.max", "memory.limit_in_bytes")
+        if (limit := _number(folder / name)) is not None and limit < _NO_LIMIT
+    ]
+    smallest = min(found, default=None)
+    return smallest if smallest is not None and smallest < _machine_memory(root) else None
+
+
+def cpu_quota(root: Path = _ROOT) -> float | None:
+    """Processors' worth of time that this control group gets; None if that is not limited."""
+    found = []
+    for folder, name in _folders(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
+        if name == "cpu.max":
+            quota, _, period = _text(folder / name).partition(" ")
+        else:
+            quota, period = _text(folder / name), _text(folder / "cpu.cfs_period_us")
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def memory_kills(root: Path = _ROOT) -> int:
+    """How many processes the kernel has ended for want of memory, in this control group or else on this machine."""
+    if memory_limit(root) is not None:
+        for folder, name in _folders(root, "memory", "memory.events", "memory.oom_control"):
+            if (killed := re.search(r"^oom_kill (\d+)", _text(folder / name), re.M)) is not None:
+                return int(killed[1])
+    killed = re.search(r"^oom_kill (\d+)", _text(root / "proc/vmstat"), re.M)
+    return int(killed[1]) if killed else 0
+
+
+def address_space() -> int | None:
+    """The bytes that each process may map (`ulimit -v`); None if that is not limited."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those that it may run on, and no more than its share of time is worth."""
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _folders(root: Path, controller: str, second: str, first: str) -> Iterator[tuple[Path, str]]:
+    """The folders of this process's control groups, from its own to the outermost that can be seen.
+
+    Args:
+        root: Where the files of the system are.
+        controller: What is asked about.
+        second: The file with the answer in version 2.
+        first: The same in version 1.
+    """
+    groups = [line.split(":", 2) for line in _text(root / "proc/self/cgroup").splitlines() if line.count(":") > 1]
+    for line in _text(root / "proc/self/mountinfo").splitlines():
+        if (mount := _MOUNT.match(line)) is None:
+            continue
+        top, point, kind, options = mount.groups()
+        if kind == "cgroup" and controller not in options.split(","):
+            continue
+        name = second if kind == "cgroup2" else first
+        wanted = "" if kind == "cgroup2" else controller
+        for _, controllers, path in groups:
+            if wanted not in controllers.split(","):
+                continue
+            # a container may see its own group as the top, under the name that it has outside
+            inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
+            mounted = root / point.lstrip("/")
+            for folder in (mounted / inside, *(mounted / inside).parents):
+                if folder.is_relative_to(mounted) and (folder / name).exists():
+                    yield folder, name
+
+
+def _machine_memory(root: Path) -> int:
+    total = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.M)
+    return int(total[1]) * 1024 if total else _NO_LIMIT
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text.isdecimal() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
