@@ -13,10 +13,13 @@ from cvbatch.errors import SourceError
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable, regrouped
 from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters
+from cvbatch.sources.outputs import OUTPUT, OWN, STATE, advice, is_output, output_around
 from cvbatch.sources.patterns import ANY_DEPTH, Pattern, States
 from cvbatch.sources.suffixes import Suffixes, counted_as
 
 _MAGIC = frozenset(b"*?[")
+_STATE = STATE.encode()
+_OWN = frozenset(map(str.encode, OWN))
 _EVERYTHING = Pattern([ANY_DEPTH])
 
 
@@ -44,12 +47,15 @@ class FileSource:
     ) -> None:
         self.path = os.fsencode(path)
         self._top = _top(self.path)
+        self._named = (self.path, self._top.rstrip(b"/") or b"/")
+        """Folders that are meant whatever else they are."""
         self._filters = filters
         self.listing = Listing()
         self._suffixes = suffixes or Suffixes()
         self._containers = containers or Containers(self._suffixes)
         self._seen: set[tuple[int, int, States]] = set()
         self._pattern = _EVERYTHING
+        self._refuse_outputs()
         self._starts = [self.path] if os.path.lexists(self.path) else self._matches(path)
         self.carried = self._decided()
 
@@ -108,8 +114,20 @@ class FileSource:
     def _files(self) -> Iterator[bytes]:
         self.listing.clear()
         self._seen.clear()
+        outputs = set[bytes]()
         for path in self._starts:
-            yield from self._walk(path)
+            output = None if path in self._named else _output_of(path, self._top)
+            if output is None:
+                yield from self._walk(path)
+            elif output not in outputs:
+                outputs.add(output)
+                self.listing.skipped[OUTPUT] += 1
+
+    def _refuse_outputs(self) -> None:
+        parts = os.fsdecode(self._top).split("/")
+        output = output_around(parts, lambda some: is_output(os.fsencode("/".join([*some, ""]))))
+        if output is not None:
+            raise SourceError(advice(readable(self.path), readable(os.fsencode("/".join(output)))))
 
     def _matches(self, path: str) -> list[bytes]:
         parts = self.path.split(b"/")
@@ -149,6 +167,12 @@ class FileSource:
                 raise SourceError(f"{readable(folder)} cannot be listed: {error.strerror}") from None
             self.listing.unreadable[readable(folder)] = error.strerror or str(error)
             return [], []
+        if any(entry.name == _STATE and _is_folder(entry) for entry in entries):
+            self.listing.skipped[OUTPUT] += 1
+            if folder not in self._named:
+                return [], []
+            # whoever names an output as the source may have images beside it
+            entries = [entry for entry in entries if entry.name not in _OWN]
         for entry in entries:
             if _is_folder(entry):
                 if below := self._pattern.below(states, entry.name):
@@ -186,6 +210,15 @@ def _top(path: bytes) -> bytes:
     folders = path.split(b"/")[:-1]
     magic = next((at for at, part in enumerate(folders) if _MAGIC & set(part)), len(folders))
     return b"/".join([*folders[:magic], b""])
+
+
+def _output_of(path: bytes, top: bytes) -> bytes | None:
+    """The output that a match of a glob belongs to, if it does."""
+    parts = path.removeprefix(top).split(b"/")
+    if parts[0] in _OWN and is_output(top):
+        return top
+    below = (top + b"/".join(parts[: at + 1]) for at in range(len(parts)))
+    return next((folder for folder in below if is_output(folder)), None)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:

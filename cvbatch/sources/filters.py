@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from cvbatch.config import SourceConfig
 from cvbatch.sources.entries import MODIFIED, Listing, readable
+from cvbatch.sources.outputs import OUTPUT
 from cvbatch.sources.patterns import Pattern
 
 TOO_SMALL: Final = "below min_bytes"
 TOO_LARGE: Final = "above max_bytes"
 TOO_OLD: Final = "before modified_since"
 EXCLUDED: Final = "excluded"
-REASONS: Final = (TOO_SMALL, TOO_LARGE, TOO_OLD, EXCLUDED)
+REASONS: Final = (TOO_SMALL, TOO_LARGE, TOO_OLD, EXCLUDED, OUTPUT)
 """What is left out is counted under these words."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

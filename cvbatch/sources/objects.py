@@ -15,6 +15,7 @@ from cvbatch.errors import SourceError
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, Mark, object_table
 from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters, nanoseconds
+from cvbatch.sources.outputs import OUTPUT, STATE, advice, output_around
 from cvbatch.sources.patterns import Pattern
 from cvbatch.sources.suffixes import Suffixes, counted_as
 from cvbatch.sources.walking import Position, Step, walk
@@ -51,7 +52,12 @@ class ObjectSource:
         self._bucket = open_bucket(place)
         self._root = f"{place.scheme}://{place.bucket}/"
         self._pattern: Pattern | None = None
+        self._outputs = dict[str, bool]()
+        """Folders that could be outputs, and whether they are."""
+        self._counted = set[str]()
         self._prefix = self._start(place.key)
+        if (output := self._output_of(self._prefix)) is not None:
+            raise SourceError(advice(str(place), f"{self._root}{output}"))
         # what a single object is excluded by is its name
         self._top = self._prefix[: self._prefix.rfind("/") + 1]
         self._first: Step | None = None
@@ -68,8 +74,10 @@ class ObjectSource:
             mark: Go on behind that chunk, which may have been another process's.
         """
         self.listing.clear()
+        self._counted.clear()
         steps = self._from_the_first()
         if mark is not None:
+            self._counted.update(mark.get("outputs", ()))
             self.listing.skipped.update(mark["skipped"])
             self.listing.unreadable.update(mark["unreadable"])
             steps = walk(self._place, Position.from_json(mark["position"]))
@@ -98,6 +106,7 @@ class ObjectSource:
         return {
             "position": position.to_json(),
             "skipped": dict(listing.skipped),
+            "outputs": sorted(self._counted),
             "unreadable": dict(listing.unreadable),
         }
 
@@ -195,6 +204,11 @@ class ObjectSource:
             return False
         if self._pattern is not None and not self._matches(below.split("/")):
             return False
+        if (holds or f"/{STATE}/" in f"/{below}") and (output := self._output_of(key)) is not None:
+            if output not in self._counted:
+                self._counted.add(output)
+                self.listing.skipped[OUTPUT] += 1
+            return False
         name = os.fsencode(key.rpartition("/")[2])
         if not holds and not self._suffixes.take(name):
             self.listing.skipped[counted_as(name)] += 1
@@ -203,6 +217,18 @@ class ObjectSource:
             self.listing.skipped[EXCLUDED] += 1
             return False
         return True
+
+    def _output_of(self, key: str) -> str | None:
+        """The output that an object was written to by a run, if it was."""
+        output = output_around(key.split("/")[:-1], self._is_output)
+        return None if output is None else "".join(f"{part}/" for part in output)
+
+    def _is_output(self, parts: Sequence[str]) -> bool:
+        folder = "".join(f"{part}/" for part in parts)
+        if folder not in self._outputs:
+            first = next(iter(self._bucket.list(f"{folder}{STATE}/")), None)
+            self._outputs[folder] = first is not None and first.objects.num_rows > 0
+        return self._outputs[folder]
 
     def _matches(self, parts: Sequence[str]) -> bool:
         assert self._pattern is not None, "only asked where there is one"
