@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
@@ -55,14 +56,19 @@ def read(
         storage: How to reach an object store: `endpoint_url`, `region`, `path_style`, `anonymous`, `profile`.
 
     Returns:
-        One row per image that is committed, in the order of the plan.
+        One row per image that is committed, in the order of the plan. Integer columns with missing values, such as
+        `width` where an image could not be decoded, have pandas' nullable types.
 
     Raises:
         OutputError: If there is no run.
         CorruptionError: If a committed file is missing.
     """
-    store, plan = open_run(_place(output, storage))
+    return _frame(_table(_place(output, storage), columns, filter))
 
+
+def _table(output: Place, columns: Sequence[str] | None, filter: pads.Expression | None = None) -> pa.Table:
+    """What `read` gives, as Arrow."""
+    store, plan = open_run(output)
     wanted = None if columns is None else [name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED]
 
     def load(now: Current) -> pa.Table:
@@ -71,7 +77,18 @@ def read(
         return table.append_column(SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains(table[ROW_ID].to_numpy())))
 
     table = _steadily(store, plan, load)
-    frame: pd.DataFrame = (table if columns is None else table.select(list(columns))).to_pandas()
+    return table if columns is None else table.select(list(columns))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """As pandas would make it, but integers stay integers where some are missing."""
+    import pandas as pd
+
+    frame: pd.DataFrame = table.to_pandas()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and pa.types.is_integer(column.type):
+            nullable = pd.api.types.pandas_dtype(str(column.type).replace("int", "Int").replace("uI", "UI"))
+            frame[name] = column.to_pandas(types_mapper={column.type: nullable}.get)
     return frame
 
 
@@ -200,11 +217,12 @@ def _rows_of(output: Place, alias: str, task: str, names: Sequence[str], facts: 
         raise OutputError(f"{output} has no {task} model {alias!r}; it has {', '.join(known) or 'none'}")
     present = {column.name for column in model.fields()}
     columns = [f"{alias}_{name}" for name in names if f"{alias}_{name}" in present]
-    return read(output, columns=[ROW_ID, "image_uri", *facts, *columns])
+    table = _table(output, [ROW_ID, "image_uri", *facts, *columns])
+    # rows of failed images are left out before pandas sees them, and with them all integers that are missing
+    return _frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))
 
 
 def _exploded(table: pd.DataFrame, alias: str, renames: dict[str, str]) -> pd.DataFrame:
     lists = [name for name in table.columns if name.startswith(f"{alias}_")]
-    filled = table[table[lists[0]].str.len() > 0]
-    frame = filled.explode(lists, ignore_index=True)
-    return frame.rename(columns={f"{alias}_{old}": new for old, new in renames.items()}).infer_objects()
+    frame = table.explode(lists, ignore_index=True).rename(columns={f"{alias}_{old}": renames[old] for old in renames})
+    return frame.astype({new: "int32" for new in renames.values() if new == "label_id"}).infer_objects()

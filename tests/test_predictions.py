@@ -62,7 +62,7 @@ def test_a_finished_run_is_read_by_its_manifest_and_by_pandas(run: tuple[LocalSt
     frame = predictions.read(store.root)
     by_pandas = pd.read_parquet(store.root).sort_values("row_id", ignore_index=True)
     assert not frame.pop("source_removed").any()
-    pd.testing.assert_frame_equal(frame, by_pandas[frame.columns])
+    pd.testing.assert_frame_equal(frame, by_pandas[frame.columns].astype(frame.dtypes))
 
 
 def test_columns_and_filter(run: tuple[LocalStore, Log]) -> None:

@@ -16,6 +16,8 @@ from cvbatch.writing.ranges import Range
 from cvbatch.writing.store import Store
 
 PARTS: Final = "_cvbatch/plan"
+_SUFFIX: Final = ".plan"
+"""Not `.parquet`, which readers that go through all folders would take for predictions; earlier versions wrote that."""
 _ROW_GROUP = 4096
 
 Part = Mapping[str, Any]
@@ -91,7 +93,7 @@ def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any
 
 def write_part(store: Store, table: pa.Table) -> str:
     """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
-    path = f"{PARTS}/{uuid.uuid4().hex}.parquet"
+    path = f"{PARTS}/{uuid.uuid4().hex}{_SUFFIX}"
     store.add_file(path, partial(_write, table))
     return path
 

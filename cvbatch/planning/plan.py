@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,8 @@ from cvbatch.writing.records import State
 from cvbatch.writing.store import Store, create_surely, open_store
 
 PLAN = "_cvbatch/plan.json"
+_DATA_FILES: Final = ".huggingface.yaml"
+"""Tells `datasets.load_dataset(OUTPUT)` where the rows are; by itself it would read whatever lies in the folder."""
 _FORMAT = 1
 
 
@@ -134,6 +136,7 @@ def make_plan(
     create_surely(store, PLAN, json.dumps(data).encode())
     plan = Plan.from_json(json.loads(store.read(PLAN)))
     progress.drop()
+    store.put(_DATA_FILES, f'configs:\n- config_name: default\n  data_files: "{DATA}/*.parquet"\n'.encode())
     if plan.nonce != nonce:
         theirs = {part["path"] for part in plan.parts}  # both may have gone on from the same listing
         for part in parts:
