@@ -70,6 +70,8 @@ class SourceConfig(_StorageSection):
     """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""
     uri_column: str = "uri"
     """Column of a manifest that names the images."""
+    icc: Literal["ignore", "convert"] = "ignore"
+    """Whether the colour profile in a file brings its colours to sRGB; `ignore` is what torchvision's users get."""
     limit: Count | None = None
     """Take only the first so many images."""
     max_pixels: Count = 178_000_000
@@ -119,7 +121,7 @@ class SourceConfig(_StorageSection):
         return self
 
 
-_LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "modified_since", "exclude")
+_LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "modified_since", "exclude", "icc")
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 

@@ -41,7 +41,7 @@ class Asked:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
-        decode = DecodeOptions(views, source.max_pixels, source.exif, source.reach)
+        decode = DecodeOptions(views, source.max_pixels, source.exif, source.icc == "convert", source.reach)
         return Asked(tuple(models), decode, job.compute, files)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import RowError, attempt
+from cvbatch.images.colour_profiles import may_have_profile
 from cvbatch.images.decode import Decoded, decode
 from cvbatch.images.jpeg_header import Header, plain_jpeg
 from cvbatch.pixels import Image, pack
@@ -42,6 +43,8 @@ class DecodeOptions:
     """The distinct preprocessings of the job; one array each."""
     max_pixels: int
     exif: bool = False
+    icc: bool = False
+    """Bring colours to sRGB by the profiles in the files."""
     reach: Reach = DISK
     """How images are got."""
     scaled: bool = False
@@ -136,7 +139,7 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
     row = fetch()
     if row.data is None or budget.used_up:
         return row
-    if options.on_device:
+    if options.on_device and not (options.icc and may_have_profile(row.data)):
         header = plain_jpeg(row.data, max_pixels=options.max_pixels, exif=options.exif)
         if header is not None and all(fits(view, (header.width, header.height)) for view in options.views):
             return _Row(data=row.data, sha256=row.sha256, header=header)
@@ -150,7 +153,7 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
 
 def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, ...]]:
     smallest = enough(options.views) if options.scaled else None
-    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif, enough=smallest)
+    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif, enough=smallest, icc=options.icc)
     size = (decoded.width, decoded.height)
     return decoded, tuple(apply(view, decoded.image, size) for view in options.views)
 

@@ -9,14 +9,21 @@ import numpy as np
 from PIL import Image
 
 from cvbatch.errors import ImageError
+from cvbatch.images.colour_profiles import to_srgb
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
     """Bring a loaded image of any mode to 8-bit RGB, by the table below.
+
+    Args:
+        image: With what its file says of transparency.
+        profile: The ICC profile that its colours are brought to sRGB by; None leaves them.
 
     Raises:
         ImageError: `UnsupportedPixels`, where no meaning of the numbers as colours is agreed on.
     """
+    if isinstance(profile, bytes) and profile:
+        image = to_srgb(image, profile)
     convert = _TO_RGB.get(image.mode, _refuse)
     if image.has_transparency_data and convert in (_keep, _by_pillow):
         convert = _over_white

@@ -12,10 +12,10 @@ from cvbatch.errors import ImageError
 from cvbatch.images.exif import ExifFacts, sideways
 from cvbatch.images.formats import MALFORMED, Format, identify
 from cvbatch.images.pillow_guards import quiet_pillow
-from cvbatch.images.pillow_reader import read_by_pillow
+from cvbatch.images.pillow_reader import read_by_pillow, read_jpeg2000
 from cvbatch.images.reading import Picture, Reader, ReadOptions
 
-_READERS: Final[Mapping[str, Reader]] = {}
+_READERS: Final[Mapping[str, Reader]] = {"jpeg2000": read_jpeg2000}
 """By the name of the format; the others go to Pillow as they are."""
 
 
@@ -37,7 +37,9 @@ class Decoded:
     """What is wrong with a picture that is given all the same; None if nothing is."""
 
 
-def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | None = None) -> Decoded:
+def decode(
+    data: bytes, *, max_pixels: int, exif: bool = False, enough: int | None = None, icc: bool = False
+) -> Decoded:
     """Decode one image file; several threads may do so at once.
 
     Args:
@@ -46,6 +48,7 @@ def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | No
         exif: Also read capture time, camera and position.
         enough: Shorter side in pixels that suffices. A much larger JPEG is then scaled down while it is decoded, to no
             less than that, which takes a fifth of the time for 12 megapixels.
+        icc: Bring colours to sRGB by the profile that lies in the file; by default profiles are not looked at.
 
     Raises:
         ImageError: `EmptyFile`, `UnknownFormat`, `MissingExtra`, `TooManyPixels`, `TruncatedImage`, `CorruptImage`
@@ -55,7 +58,7 @@ def decode(data: bytes, *, max_pixels: int, exif: bool = False, enough: int | No
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
     kind = identify(data)
     with quiet_pillow:
-        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough))
+        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough, icc))
     rgb, (width, height) = picture.image, picture.size
     if picture.orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[picture.orientation])

@@ -41,10 +41,45 @@ def read_tags(image: Image.Image) -> Image.Exif | None:
         return None
 
 
-def orientation(tags: Image.Exif | None) -> int:
-    """How the picture has to be turned, 1 (not at all) to 8."""
+def tags_of(block: bytes) -> Image.Exif | None:
+    """Tags of an Exif block, which begins as a TIFF does or with `Exif`; None if it cannot be read at all."""
+    tags = Image.Exif()
+    try:
+        tags.load(block)
+    except MALFORMED:
+        return None
+    return tags
+
+
+def orientation(tags: Image.Exif | None, xmp: object = None) -> int:
+    """How the picture has to be turned: by Exif, or where that does not say, by XMP; the same for all formats.
+
+    Args:
+        tags: Of the Exif block; None if there is none.
+        xmp: The XMP packet, text or bytes, or None.
+
+    Returns:
+        1 (not at all) to 8.
+    """
     value = _tag(tags, ExifTags.Base.Orientation)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    if isinstance(value, int) and 1 <= value <= 8:
+        return value
+    return _orientation_by_xmp(xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b"")
+
+
+_XMP_LIMIT = 1 << 20
+_TIFF_NAMESPACE = re.compile(rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']""")
+
+
+def _orientation_by_xmp(packet: bytes) -> int:
+    """Orientation by an XMP packet (ISO 16684-1), as an attribute or as an element, under any prefix; 1 if none is."""
+    packet = packet[:_XMP_LIMIT].replace(b"\0", b"")  # UTF-16 of these letters
+    for prefix in {b"tiff", *_TIFF_NAMESPACE.findall(packet)}:
+        name = re.escape(prefix) + rb":Orientation"
+        found = re.search(name + rb"""(?:\s*=\s*["']|\s*>)\s*([1-8])\s*["'<]""", packet)
+        if found:
+            return int(found[1])
+    return 1
 
 
 def sideways(turn: int) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import Final
 
 from PIL import Image, ImageFile
 
 from cvbatch.errors import ImageError
 from cvbatch.images.colours import to_rgb
-from cvbatch.images.exif import orientation, read_facts, read_tags
+from cvbatch.images.exif import orientation, read_facts, read_tags, tags_of
 from cvbatch.images.formats import Format
+from cvbatch.images.jp2_boxes import beside
 from cvbatch.images.pillow_guards import pillow_limit
 from cvbatch.images.reading import Picture, ReadOptions, check_pixels, too_many_pixels
 
@@ -21,9 +23,37 @@ def read_by_pillow(kind: Format, data: bytes, options: ReadOptions) -> Picture:
         ImageError: `TooManyPixels`, `TruncatedImage`, `MissingExtra` or `UnsupportedPixels`.
     """
     image, size = _loaded(kind, data, options)
+    profile = image.info.get("icc_profile") if options.icc else None
+    if kind.name in _TURNED_BY_BOXES:
+        image.info.pop("xmp", None)
+    xmp = _xmp_of_gif(data) if kind.name == "gif" else image.info.get("xmp")
     tags = read_tags(image)
     facts = read_facts(tags) if options.exif else None
-    return Picture(to_rgb(image), size, orientation(tags), facts)
+    return Picture(to_rgb(image, profile), size, orientation(tags, xmp), facts)
+
+
+_TURNED_BY_BOXES: Final = ("avif", "heif")
+"""Their boxes say how to turn the picture, whatever XMP says (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+
+
+def _xmp_of_gif(data: bytes) -> bytes | None:
+    """The packet of an application extension, which ends where its trailer of all bytes begins (XMP part 3, 1.1.2)."""
+    start = data.find(b"\x21\xff\x0bXMP DataXMP")
+    end = data.find(b"\x01\xff\xfe\xfd", start)
+    return data[start:end] if 0 <= start < end else None
+
+
+def read_jpeg2000(kind: Format, data: bytes, options: ReadOptions) -> Picture:
+    """Read a JPEG 2000 picture by Pillow, which does not look at the boxes beside it; a `Reader`.
+
+    Raises:
+        ImageError: As `read_by_pillow` does.
+    """
+    image, size = _loaded(kind, data, options)
+    found = beside(data)
+    tags = None if found.exif is None else tags_of(found.exif)
+    facts = read_facts(tags) if options.exif else None
+    return Picture(to_rgb(image, found.profile if options.icc else None), size, orientation(tags, found.xmp), facts)
 
 
 def _loaded(kind: Format, data: bytes, options: ReadOptions) -> tuple[ImageFile.ImageFile, tuple[int, int]]:

@@ -22,6 +22,8 @@ class ReadOptions:
     max_pixels: int
     exif: bool = False
     enough: int | None = None
+    icc: bool = False
+    """Bring colours to sRGB by the profile that lies in the file."""
 
 
 @dataclass(frozen=True, slots=True)

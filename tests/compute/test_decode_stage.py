@@ -22,6 +22,7 @@ from cvbatch.pixels import unpack
 from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS
 from cvbatch.sources.entries import INTERNAL, entry_table
 from cvbatch.views import View, apply
+from tests.images.profiles import DISPLAY_P3, rgb_profile
 from tests.sources import shards
 
 WHOLE, SMALL = View(), View(resize=(4, 4))
@@ -102,6 +103,17 @@ def test_an_image_too_thin_for_a_view_is_an_error_of_its_row_alone(tmp_path: Pat
     table = fetch_and_decode(unit(tmp_path, [encoded(0), stream.getvalue()]), options)
     assert table["error_type"].to_pylist() == [None, "TooManyPixels"]
     assert "384000 x 384" in table["error_message"].to_pylist()[1]
+
+
+def test_a_jpeg_whose_colours_are_converted_is_not_left_to_the_device(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    photo(0).save(stream, "JPEG", icc_profile=rgb_profile(DISPLAY_P3, 2.2))
+    options = replace(OPTIONS, on_device=True)
+    left = [
+        fetch_and_decode(unit(tmp_path, [stream.getvalue()]), replace(options, icc=icc))[ENCODED].null_count == 0
+        for icc in (False, True)
+    ]
+    assert left == [True, False]
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
