@@ -20,7 +20,7 @@ def to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
         profile: The ICC profile that its colours are brought to sRGB by; None leaves them.
 
     Raises:
-        ImageError: `UnsupportedPixels`, where no meaning of the numbers as colours is agreed on.
+        ImageError: `UnsupportedImage`, where no meaning of the numbers as colours is agreed on.
     """
     if isinstance(profile, bytes) and profile:
         image = to_srgb(image, profile)
@@ -58,8 +58,9 @@ def _grey16(image: Image.Image) -> Image.Image:
 
 
 def _refuse(image: Image.Image) -> Image.Image:
-    name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"mode {image.mode}")
-    raise ImageError("UnsupportedPixels", f"expected pixels of 8 bits or 16-bit grey, got {name}")
+    name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"samples of kind {image.mode}")
+    reason = "nothing says which of them is black and which white"
+    raise ImageError("UnsupportedImage", f"cannot read an image of {name}: {reason}; save it with 8 or 16 bits")
 
 
 _TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {

@@ -14,8 +14,9 @@ from cvbatch.images.formats import MALFORMED, Format, identify
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow, read_jpeg2000
 from cvbatch.images.reading import Picture, Reader, ReadOptions
+from cvbatch.images.tiff.reader import read_tiff
 
-_READERS: Final[Mapping[str, Reader]] = {"jpeg2000": read_jpeg2000}
+_READERS: Final[Mapping[str, Reader]] = {"jpeg2000": read_jpeg2000, "tiff": read_tiff}
 """By the name of the format; the others go to Pillow as they are."""
 
 
@@ -52,7 +53,7 @@ def decode(
 
     Raises:
         ImageError: `EmptyFile`, `UnknownFormat`, `MissingExtra`, `TooManyPixels`, `TruncatedImage`, `CorruptImage`
-            or `UnsupportedPixels`.
+            or `UnsupportedImage`.
     """
     if not data:
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")

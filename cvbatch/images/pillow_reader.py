@@ -20,7 +20,7 @@ def read_by_pillow(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     """Read a picture by the part of Pillow that `kind.open` names; a `cvbatch.images.reading.Reader`.
 
     Raises:
-        ImageError: `TooManyPixels`, `TruncatedImage`, `MissingExtra` or `UnsupportedPixels`.
+        ImageError: `TooManyPixels`, `TruncatedImage`, `MissingExtra` or `UnsupportedImage`.
     """
     image, size = _loaded(kind, data, options)
     profile = image.info.get("icc_profile") if options.icc else None

@@ -1,0 +1,128 @@
+"""Packed parts of a TIFF to the bytes that its writer packed; all of them, or an error."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Final
+
+from cvbatch.errors import ImageError
+
+Unpack = Callable[[ModuleType, bytes, int], bytes]
+
+
+def unpack(compression: int, packed: bytes, size: int) -> bytes:
+    """Undo one of the compressions that know nothing of pictures.
+
+    Args:
+        compression: The tag's value; one of `BYTE_CODECS`.
+        packed: One strip or tile.
+        size: Bytes that are wanted; what comes after them is left.
+
+    Raises:
+        ImageError: `CorruptImage`, where they are fewer.
+    """
+    import imagecodecs  # some 20 ms, which only TIFFs should cost
+
+    try:
+        plain = BYTE_CODECS[compression](imagecodecs, packed, size)
+    except (RuntimeError, ValueError, zlib.error) as error:
+        raise ImageError("CorruptImage", "tiff cannot be decoded: its compressed pixels are damaged") from error
+    if len(plain) < size:
+        raise ImageError("CorruptImage", "tiff cannot be decoded: its compressed pixels end too early")
+    return plain
+
+
+def _lzw(library: ModuleType, packed: bytes, size: int) -> bytes:
+    if packed[:1] == b"\0" and len(packed) > 1 and packed[1] & 1:
+        raise ImageError("UnsupportedImage", "cannot read LZW compression as it was before TIFF 6.0; save it anew")
+    return bytes(library.lzw_decode(packed, out=size))
+
+
+def _deflate(library: ModuleType, packed: bytes, size: int) -> bytes:
+    try:
+        return bytes(library.deflate_decode(packed, out=size))
+    except RuntimeError:
+        # It takes no more bytes than were wanted, which some writers pack.
+        unpacker = zlib.decompressobj()
+        return unpacker.decompress(packed, size)
+
+
+def _zstd(library: ModuleType, packed: bytes, size: int) -> bytes:
+    return bytes(library.zstd_decode(packed, out=size))
+
+
+def _lzma(library: ModuleType, packed: bytes, size: int) -> bytes:
+    return bytes(library.lzma_decode(packed, out=size))
+
+
+def _packbits(library: ModuleType, packed: bytes, size: int) -> bytes:
+    # Two bytes make 128 at most, so the whole is bounded; a writer may have padded the end.
+    return bytes(library.packbits_decode(packed, out=max(size, len(packed) * 64)))
+
+
+def _none(library: ModuleType, packed: bytes, size: int) -> bytes:
+    return packed
+
+
+BYTE_CODECS: Final[Mapping[int, Unpack]] = {
+    1: _none,
+    5: _lzw,
+    8: _deflate,
+    32946: _deflate,
+    32773: _packbits,
+    34925: _lzma,
+    34926: _zstd,
+    50000: _zstd,
+}
+"""By the value of the tag Compression."""
+
+_REVERSED: Final = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+
+
+def reverse_bits(packed: bytes) -> bytes:
+    """Each byte with its first bit last, as FillOrder 2 stores it."""
+    return packed.translate(_REVERSED)
+
+
+NAMES: Final[Mapping[int, str]] = {
+    2: "fax",
+    3: "fax (group 3)",
+    4: "fax (group 4)",
+    6: "JPEG (as before 1995)",
+    7: "JPEG",
+    9: "JBIG",
+    10: "JBIG",
+    32766: "NeXT 2-bit",
+    32771: "fax",
+    32809: "ThunderScan",
+    32867: "Kodak KDC",
+    32895: "Pixar film",
+    32908: "Pixar film",
+    32909: "Pixar log",
+    33003: "JPEG 2000 (Aperio, luma and chroma)",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34676: "SGI log",
+    34677: "SGI log",
+    34712: "JPEG 2000",
+    34713: "Nikon raw",
+    34887: "LERC",
+    34892: "lossy JPEG of raw photos",
+    34927: "WebP",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL of raw photos",
+    65000: "EER",
+    65535: "Pentax raw",
+}
+"""What people call a compression; see `name_of`."""
+
+
+def name_of(compression: int) -> str:
+    """A compression in words, for a message."""
+    return NAMES.get(compression, f"number {compression}") + " compression"

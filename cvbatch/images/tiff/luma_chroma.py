@@ -1,0 +1,84 @@
+"""Luma and chroma that are not in a JPEG: TIFF 6.0, section 21."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cvbatch.errors import ImageError
+from cvbatch.images.tiff.directory import Directory, Tag
+
+_SHARES: Final = (0.299, 0.587, 0.114)
+"""Of red, green and blue in luma: ITU-R BT.601."""
+_FULL_RANGE: Final = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LumaChroma:
+    """How luma and chroma of 8 bits are stored: in blocks of `across` x `down` luma, then one of each chroma."""
+
+    across: int
+    down: int
+    shares: tuple[float, float, float]
+    reference: tuple[float, ...]
+    """Codes for black and white of luma, and for none and most of both chromas."""
+
+    @classmethod
+    def of(cls, directory: Directory) -> LumaChroma:
+        """Read it from the tags.
+
+        Raises:
+            ImageError: `CorruptImage`, where they cannot be.
+        """
+        across, down = (*directory.numbers(Tag.YCBCR_SUBSAMPLING), 2, 2)[:2]
+        if Tag.YCBCR_SUBSAMPLING in directory and len(directory.numbers(Tag.YCBCR_SUBSAMPLING)) < 2:
+            down = across
+        red, green, blue = (directory.fractions(Tag.YCBCR_COEFFICIENTS) or _SHARES)[:3]
+        reference = directory.fractions(Tag.REFERENCE_BLACK_WHITE) or _FULL_RANGE
+        spans = [white - black for black, white in zip(reference[::2], reference[1::2], strict=False)]
+        if len(spans) != 3 or not all(map(math.isfinite, (red, blue, *spans))) or not all((*spans, green)):
+            raise ImageError("CorruptImage", "tiff cannot be decoded: its luma and chroma have no range")
+        if {across, down} - {1, 2, 4}:
+            raise ImageError("CorruptImage", "tiff cannot be decoded: its chroma is cut up as no TIFF's can be")
+        return cls(across, down, (red, green, blue), reference)
+
+    def stored_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of so many rows."""
+        return -(-rows // self.down) * -(-columns // self.across) * (self.across * self.down + 2)
+
+    def to_rgb(self, plain: bytes, rows: int, columns: int) -> npt.NDArray[np.uint8]:
+        """Blocks to RGB, each chroma for all of its block, as libtiff does it; (rows, columns, 3)."""
+        high, wide = -(-rows // self.down), -(-columns // self.across)
+        luma_count = self.across * self.down
+        blocks = np.frombuffer(plain, np.uint8, high * wide * (luma_count + 2)).reshape(high, wide, luma_count + 2)
+        luma = blocks[..., :luma_count].reshape(high, wide, self.down, self.across)
+        luma = luma.transpose(0, 2, 1, 3).reshape(high * self.down, wide * self.across)[:rows, :columns]
+        blue, red = (
+            blocks[..., luma_count + which].repeat(self.down, 0).repeat(self.across, 1)[:rows, :columns]
+            for which in (0, 1)
+        )
+        return self._rgb(luma, blue, red)
+
+    def _rgb(
+        self, luma: npt.NDArray[np.uint8], blue: npt.NDArray[np.uint8], red: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        codes = np.arange(256, dtype=np.float32)
+        black, white, zero_blue, most_blue, zero_red, most_red = self.reference
+        full = ((codes - black) * np.float32(255 / (white - black)))[luma]
+        chroma_blue = (codes - zero_blue) * np.float32(127 / (most_blue - zero_blue))
+        chroma_red = (codes - zero_red) * np.float32(127 / (most_red - zero_red))
+        share_red, share_green, share_blue = self.shares
+        rgb = np.empty((*luma.shape, 3), np.uint8)
+        to_red = (chroma_red * np.float32(2 - 2 * share_red))[red]
+        to_blue = (chroma_blue * np.float32(2 - 2 * share_blue))[blue]
+        for place, plane in (
+            (0, full + to_red),
+            (1, full - (to_red * np.float32(share_red) + to_blue * np.float32(share_blue)) / np.float32(share_green)),
+            (2, full + to_blue),
+        ):
+            rgb[..., place] = np.clip(np.rint(plane), 0, 255)
+        return rgb

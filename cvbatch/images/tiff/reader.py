@@ -1,0 +1,62 @@
+"""TIFFs to pictures: the reader of the format."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from cvbatch.images.exif import ExifFacts, orientation, read_facts
+from cvbatch.images.formats import JPEG, MALFORMED, Format
+from cvbatch.images.pillow_reader import read_by_pillow
+from cvbatch.images.reading import Picture, ReadOptions
+from cvbatch.images.tiff.compose import compose
+from cvbatch.images.tiff.directory import Directory, Tag, first_directory
+from cvbatch.images.tiff.layout import layout_of
+from cvbatch.images.tiff.meaning import meaning_of
+from cvbatch.images.tiff.pages import Page, jpeg_of, main_page
+from cvbatch.images.tiff.samples import read_samples
+
+
+def read_tiff(kind: Format, data: bytes, options: ReadOptions) -> Picture:
+    """Read the first full picture of a TIFF; a `cvbatch.images.reading.Reader`.
+
+    Raises:
+        ImageError: `TooManyPixels`, `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
+    """
+    first = first_directory(data)
+    page = main_page(first)
+    facts = _facts(first) if options.exif else None
+    image, size = _picture(page.directory, options)
+    return Picture(image, size, _orientation(page), facts)
+
+
+def _picture(directory: Directory, options: ReadOptions) -> tuple[Image.Image, tuple[int, int]]:
+    whole = jpeg_of(directory)
+    if whole is not None:
+        picture = read_by_pillow(JPEG, whole, ReadOptions(options.max_pixels, enough=options.enough, icc=options.icc))
+        return picture.image, picture.size
+    meaning = meaning_of(directory)
+    layout = layout_of(directory, meaning.samples, options.max_pixels)
+    samples = read_samples(directory, meaning, layout, options.max_pixels)
+    profile = directory.raw(Tag.ICC_PROFILE) if options.icc else None
+    return compose(samples, meaning, directory, profile), (layout.width, layout.height)
+
+
+def _orientation(page: Page) -> int:
+    for directory in (page.directory, page.upright):
+        said = directory.number(Tag.ORIENTATION)
+        if 1 <= said <= 8:
+            return said
+    return orientation(None, page.directory.raw(Tag.XMP) or page.upright.raw(Tag.XMP))
+
+
+def _facts(first: Directory) -> ExifFacts:
+    tags = Image.Exif()
+    tags.endian = first.order
+    tags.bigtiff = first.is_big
+    try:
+        tags.load_from_fp(io.BytesIO(first.data), first.at)
+    except MALFORMED:
+        return read_facts(None)
+    return read_facts(tags)
