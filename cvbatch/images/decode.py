@@ -13,10 +13,11 @@ from cvbatch.images.exif import ExifFacts, sideways
 from cvbatch.images.formats import MALFORMED, Format, identify
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow, read_jpeg2000
+from cvbatch.images.png import read_png
 from cvbatch.images.reading import Picture, Reader, ReadOptions
 from cvbatch.images.tiff.reader import read_tiff
 
-_READERS: Final[Mapping[str, Reader]] = {"jpeg2000": read_jpeg2000, "tiff": read_tiff}
+_READERS: Final[Mapping[str, Reader]] = {"png": read_png, "tiff": read_tiff, "jpeg2000": read_jpeg2000}
 """By the name of the format; the others go to Pillow as they are."""
 
 
