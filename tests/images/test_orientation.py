@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from cvbatch.images.decode import decode
 from cvbatch.images.exif import orientation
@@ -62,6 +62,17 @@ def png(exif: bytes | None, xmp: bytes | None) -> bytes:
     return saved("PNG", pnginfo=info, **({} if exif is None else {"exif": exif}))
 
 
+def tiff(exif: bytes | None, xmp: bytes | None) -> bytes:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if xmp is not None:
+        tags[700] = xmp
+    if exif is not None:
+        block = Image.Exif()
+        block.load(exif)
+        tags[ExifTags.Base.Orientation] = block[ExifTags.Base.Orientation]
+    return saved("TIFF", tiffinfo=tags)
+
+
 def gif(exif: bytes | None, xmp: bytes | None) -> bytes:
     data = saved("GIF")
     after = 13 + 3 * 2 ** (1 + (data[10] & 7))
@@ -82,6 +93,7 @@ FORMATS = {
     "jpeg": plain("JPEG", quality=95),
     "png": png,
     "webp": plain("WEBP", lossless=True),
+    "tiff": tiff,
     "jpeg2000": jp2,
     "gif": gif,
 }
@@ -111,8 +123,8 @@ def test_exif_before_xmp(kind: str, exif: int | None, xmp: bytes | None, turn: i
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_exif_block_that_cannot_be_read_leaves_it_to_xmp(kind: str) -> None:
-    if kind == "gif":
-        pytest.skip("a GIF has no Exif")
+    if kind in ("gif", "tiff"):
+        pytest.skip("it has no such block")
     assert seen(FORMATS[kind](b"Exif\0\0garbage that is no TIFF", AS_ATTRIBUTE)) == CORNERS[6]
 
 
