@@ -50,13 +50,21 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
 
 
 def memory_kills(root: Path = _ROOT) -> int:
-    """How many processes the kernel has ended for want of memory, in this control group or else on this machine."""
-    if memory_limit(root) is not None:
-        for folder, name in _folders(root, "memory", "memory.events", "memory.oom_control"):
-            if (killed := re.search(r"^oom_kill (\d+)", _text(folder / name), re.M)) is not None:
-                return int(killed[1])
-    killed = re.search(r"^oom_kill (\d+)", _text(root / "proc/vmstat"), re.M)
-    return int(killed[1]) if killed else 0
+    """How many processes the kernel has ended because this control group had used up its memory.
+
+    Those of the whole machine say nothing: they are counted for all containers together.
+    """
+    if memory_limit(root) is None:
+        return 0
+    for folder, name in _folders(root, "memory", "memory.events", "memory.oom_control"):
+        if (killed := re.search(r"^oom_kill (\d+)", _text(folder / name), re.M)) is not None:
+            return int(killed[1])
+    return 0
+
+
+def dies_as_a_whole(root: Path = _ROOT) -> bool:
+    """Whether the kernel ends all processes of this control group together, as Kubernetes has it do."""
+    return any(_text(folder / name) == "1" for folder, name in _folders(root, "memory", "memory.oom.group", ""))
 
 
 def address_space() -> int | None:
@@ -96,7 +104,7 @@ def _folders(root: Path, controller: str, second: str, first: str) -> Iterator[t
             inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
             mounted = root / point.lstrip("/")
             for folder in (mounted / inside, *(mounted / inside).parents):
-                if folder.is_relative_to(mounted) and (folder / name).exists():
+                if folder.is_relative_to(mounted) and (folder / name).is_file():
                     yield folder, name
 
 

@@ -44,7 +44,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     images, size, rows = _listed(source, job.source.limit)
     if not images:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")
-    with Engine(job.output.place, job.compute, pythonpath) as engine:
+    with Engine(job.output.place, models, job.compute, pythonpath) as engine:
         models = engine.probe(models, job.compute)
         cluster = engine.connect(job.compute)
         certificate = certified(

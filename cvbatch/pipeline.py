@@ -76,7 +76,7 @@ def run(
         if log.state.final and not more and finish_tail(log, manifest_only=manifest_only):
             return log.state
         check_reopening(store, replaces=refresh, manifest_only=manifest_only)
-    with Engine(job.output.place, job.compute, pythonpath) as engine:
+    with Engine(job.output.place, models, job.compute, pythonpath) as engine:
         models = engine.probe(models, job.compute)
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
@@ -132,7 +132,7 @@ def retry(
     if log.state.final and not len(failed) and finish_tail(log, manifest_only=manifest_only):
         return log.state
     check_reopening(store, replaces=True, manifest_only=manifest_only)
-    with Engine(place, job.compute, plan.pythonpath) as engine:
+    with Engine(place, models, job.compute, plan.pythonpath) as engine:
         models = engine.probe(models, job.compute)
         check_models(store, plan, models)
         engine.prepare(models, plan, log.state, job, rows=len(failed))

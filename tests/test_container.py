@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvbatch import container
-from cvbatch.container import cpu_quota, memory_kills, memory_limit, usable_cores
+from cvbatch.container import cpu_quota, dies_as_a_whole, memory_kills, memory_limit, usable_cores
 
 GB = 1_000_000_000
 SECOND = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw"
@@ -130,10 +130,17 @@ def test_kills_in_version_1(machine: Machine) -> None:
     assert memory_kills(machine.root) == 5
 
 
-def test_kills_of_the_machine_count_where_nothing_is_limited(machine: Machine) -> None:
+def test_kills_in_other_containers_are_not_ours(machine: Machine) -> None:
     machine.second("/", memory_max="max", memory_events="oom_kill 3")
     machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
-    assert memory_kills(machine.root) == 40
+    assert memory_kills(machine.root) == 0
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_group_may_die_as_a_whole(together: bool, machine: Machine) -> None:
+    machine.second("/", memory_max="1000000000")
+    machine.write("sys/fs/cgroup/memory.oom.group", str(int(together)))
+    assert dies_as_a_whole(machine.root) == together
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(None, 8), (2.0, 2), (1.5, 2), (0.5, 1), (64.0, 8)])

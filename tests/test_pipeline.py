@@ -13,7 +13,6 @@ from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.plan import load_plan, make_plan
-from cvbatch.sections import ComputeConfig
 from cvbatch.sources import open_source
 from cvbatch.writing.holder import this_process
 from cvbatch.writing.log import Log
@@ -52,7 +51,7 @@ class Output:
         """What the next engine is to do."""
         monkeypatch.setattr(pipeline, "Engine", self._engine)
 
-    def _engine(self, output: str, _: ComputeConfig, pythonpath: str | None = None) -> FakeEngine:
+    def _engine(self, output: str, *_: object) -> FakeEngine:
         self.engines.append(engine := FakeEngine(output, unit_rows=4))
         for name, value in self.next.items():
             setattr(engine, name, value)

@@ -14,7 +14,6 @@ from cvbatch.cli import main
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError
 from cvbatch.pipeline import retry, run
-from cvbatch.sections import ComputeConfig
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.writing import store as stores
@@ -39,7 +38,7 @@ class Output:
         monkeypatch.setattr(pipeline, "Engine", self._engine)
         monkeypatch.setattr(stores, "_PAUSE", 0)
 
-    def _engine(self, output: Place, _: ComputeConfig, pythonpath: str | None = None) -> FakeEngine:
+    def _engine(self, output: Place, *_: object) -> FakeEngine:
         engine = FakeEngine(output, unit_rows=4)
         for name, value in self.next.items():
             setattr(engine, name, value)

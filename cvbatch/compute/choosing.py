@@ -11,6 +11,7 @@ from cvbatch.compute import settings
 from cvbatch.compute.answering import Work
 from cvbatch.compute.decode_stage import DecodeOptions
 from cvbatch.compute.files import NO_FILES, WeightFiles
+from cvbatch.compute.memory import is_tight
 from cvbatch.compute.nodes import Cluster
 from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import size_pools, uses_gpu
@@ -91,7 +92,7 @@ def certified(asked: Asked, cluster: Cluster, sample: Sample, *, rows: int, alwa
         searching = settings.worth_searching(rows, tried, asked.models, on_gpu=on_gpu)
         if known is not None and (not searching or _thorough(known, asked, pays_below, sample)):
             return known if _ready(known, asked, cluster, pays_below) else known.uncompiled()
-        if not searching:
+        if not searching or is_tight(asked.models, cluster.memory_limit):
             return guess
     work = Work(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, asked.files)
     trial = Trial(work, tuple(tried), pays_below)

@@ -16,7 +16,7 @@ from typing import Final
 from cvbatch.compute.address import ON_THIS_MACHINE, cluster_address, nobody, wait_for_head
 from cvbatch.compute.host import check_machine, ray_folder
 from cvbatch.compute.nodes import Cluster, look
-from cvbatch.container import usable_cores
+from cvbatch.container import dies_as_a_whole, memory_limit, usable_cores
 from cvbatch.errors import CvbatchError, RunError, UsageError, caught
 from cvbatch.versions import unmet
 
@@ -51,19 +51,20 @@ class Startup:
     Args:
         pythonpath: Folder that the workers can import from, besides what is installed.
         timeout: Seconds after which it counts as failed.
+        store: Bytes of the object store of a head of our own; None leaves that to Ray.
 
     Raises:
         UsageError: If there is no Ray that we could use, or it could not start here.
     """
 
-    def __init__(self, pythonpath: str | None = None, timeout: float = START_SECONDS) -> None:
+    def __init__(self, pythonpath: str | None = None, timeout: float = START_SECONDS, store: int | None = None) -> None:
         self._failure: Exception | None = None
         self._cluster: Cluster | None = None
         self._settled = threading.Event()
         self._over = threading.Event()
         if unmet("ray"):
             raise UsageError(f"{unmet('ray')}: install it with pip")
-        self._address = cluster_address()
+        self._address, self._store = cluster_address(), store
         if self._address is None:
             check_machine()
         self._timeout, self._began = timeout, time.monotonic()
@@ -117,6 +118,7 @@ class Startup:
             ray.init(
                 address=self._address or "local",
                 num_cpus=None if self._address else max(4, 2 * usable_cores()),
+                object_store_memory=None if self._address else self._store,
                 include_dashboard=None if self._address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -140,13 +142,17 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _set_environment(address: str | None, pythonpath: str | None) -> str:
-    """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from."""
+    """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from.
+
+    In a container the kernel ends what takes too much memory: it counts what it ends, and Ray's own monitor does not.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
     if address is not None:
         return path if pythonpath else ""
-    for name, value in {**_OURS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+    monitor = {"RAY_memory_monitor_refresh_ms": "0"} if memory_limit() is not None and not dies_as_a_whole() else {}
+    for name, value in {**_OURS, **monitor, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         os.environ.setdefault(name, value)
     if path:
         # inherited by the workers that Ray starts beforehand; a runtime environment would need others

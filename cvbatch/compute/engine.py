@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final
@@ -13,9 +14,10 @@ import pyarrow as pa
 
 from cvbatch.compute.choosing import Asked, setting_of_run
 from cvbatch.compute.cluster import Startup
-from cvbatch.compute.decode_stage import error_rows
 from cvbatch.compute.files import WeightFiles
+from cvbatch.compute.kills import KillWatch, told_apart
 from cvbatch.compute.limits import Limits
+from cvbatch.compute.memory import own_store
 from cvbatch.compute.nodes import Changes, Cluster, Node, with_workers, within_reach
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.settings import Certificate
@@ -23,7 +25,7 @@ from cvbatch.compute.sizing import Pools, size_pools
 from cvbatch.compute.trouble import Complaints, is_system_failure, plain
 from cvbatch.compute.watchdog import OUTLIVES
 from cvbatch.config import Job
-from cvbatch.errors import RowError, RunError
+from cvbatch.errors import RunError
 from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec, described, rows_schema
 from cvbatch.planning.plan import Plan, all_parts
@@ -46,13 +48,17 @@ class Engine:
 
     Args:
         output: Where the run is.
+        models: Of the job; they must fit the memory that there is.
         compute: How long Ray may take to start.
         pythonpath: Folder that the workers can import from, besides what is installed.
     """
 
-    def __init__(self, output: Place, compute: ComputeConfig, pythonpath: str | None = None) -> None:
+    def __init__(
+        self, output: Place, models: Sequence[ModelSpec], compute: ComputeConfig, pythonpath: str | None = None
+    ) -> None:
         self._output = output
-        self._startup = Startup(pythonpath, compute.ray_start_timeout)
+        self._startup = Startup(pythonpath, compute.ray_start_timeout, own_store(models, compute))
+        self._kills = KillWatch(models)
         self._limits = Limits()
         self._first = True
         self._ended_early = self._again = self.stalled = False
@@ -70,6 +76,8 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._startup.stop()
+        if type(error) is RunError and self._kills.in_a_row:
+            raise self._kills.error() from None
 
     def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """Load the models that only loading can describe, in a worker, and fill in what they say.
@@ -168,7 +176,7 @@ class Engine:
         pools = size_pools(self.cluster, asked.compute, asked.models, self._rows, self.certificate)
         self._options = PredictOptions(
             output=self._output,
-            decode=asked.decode.at(pools.setting),
+            decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
             device=pools.device,
             setting=pools.setting,
             batch_size=pools.batch_size,
@@ -202,8 +210,9 @@ class Engine:
 
         assert self.cluster is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
-        _let_go()
+        gc.collect()  # actors of the last pass: the traceback of a failure may hold them, and their share
         complaints, moved = Complaints(), False
+        self._kills.done()
         stalled_after, self.stalled = self._compute.stalled_after * (OUTLIVES if self.stalled else 1.0), False
         try:
             with complaints.heard():
@@ -220,6 +229,7 @@ class Engine:
                 with closing(Writers(job, self.pools, local=local)) as writers:
                     for written in written_files(predicted, writers, early=self._first):
                         self._first, moved = False, moved or bool(written)
+                        self._kills.done()
                         yield written
         except ExecutionTimeoutError:
             self.stalled = True
@@ -235,6 +245,8 @@ class Engine:
             self._again = True
         except (RayError, OSError) as error:
             raise plain(error) from None
+        if self._first and self._kills.too_often:
+            raise self._kills.error()
         if complaints.last is not None and not is_system_failure(complaints.last):
             raise plain(complaints.last)
 
@@ -253,13 +265,12 @@ class Engine:
         from cvbatch.compute.remote import predict_alone
 
         assert self.pools is not None, "prepare comes first"
-        _let_go()
+        gc.collect()  # actors of the last pass: the traceback of a failure may hold them, and their share
         job, blocks = WriteJob(self._output, epoch, self._schema), list[pa.Table]()
         answers = predict_alone(self._output, units, self._options.on_host(), self.pools, self._compute.stalled_after)
         try:
-            for unit, answer in answers:
-                failed = isinstance(answer, RowError)
-                blocks.append(error_rows(read_unit(self._output, unit), self._schema, answer) if failed else answer)
+            for block in told_apart(answers, partial(read_unit, self._output), self._schema, self._kills, self._first):
+                blocks.append(block)
                 if len(blocks) == _ALONE_PER_FILE or self.time_is_up:
                     yield [write_blocks(job, blocks)]
                     blocks = []
@@ -278,14 +289,9 @@ class Engine:
         time_is_up = self.time_is_up and not self._first  # a start that gets nowhere would do so again
         # kept, because a further change might make waiting the better choice again, and the wave has ended by then
         self._ended_early = self._changes is not None and self._changes.worth_it
-        return time_is_up or self._ended_early
+        return time_is_up or self._ended_early or self._kills.too_often
 
     @property
     def time_is_up(self) -> bool:
         """Whether this start has worked for as long, or cost as much, as it may."""
         return self._limits.reached
-
-
-def _let_go() -> None:
-    """Give up the actors of the last pass: the traceback of a failure may hold them, and their share of the cluster."""
-    gc.collect()

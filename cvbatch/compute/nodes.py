@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cvbatch.config import Job
+from cvbatch.container import memory_limit
 from cvbatch.errors import HaltError, UsageError
 from cvbatch.sections import ComputeConfig, StageConfig
 
@@ -53,6 +54,8 @@ class Cluster:
     local: bool
     """Whether this process started it, on this machine alone."""
     object_store_bytes: int
+    memory_limit: int | None = None
+    """Bytes that a container leaves all processes together, where this is one machine that this process started."""
 
     @property
     def cpus(self) -> float:
@@ -91,6 +94,7 @@ def look(*, local: bool) -> Cluster:
         nodes=tuple(map(_node, alive)),
         local=local,
         object_store_bytes=int(sum(node["Resources"].get("object_store_memory", 0) for node in alive)),
+        memory_limit=memory_limit() if local else None,
     )
 
 

@@ -31,6 +31,7 @@ from cvbatch.writing.files import WriteJob, Written, write_blocks
 RETRIES: Final = 3
 """How often a task is tried again after its process died; Ray's own default is for ever."""
 _LONELY_RETRIES: Final = 1
+_MEASURING_RETRIES: Final = 2
 _WRITE_THREADS: Final = 4
 """Files that one process writes at once; slow ones are uploads."""
 
@@ -43,7 +44,7 @@ def probe_models(models: Sequence[ModelSpec], files: WeightFiles) -> tuple[Model
 
 def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
     """Measure settings in a worker like those that will predict."""
-    work = _like_a_predictor(pools, retries=RETRIES)(measure)
+    work = _like_a_predictor(pools, retries=_MEASURING_RETRIES)(measure)
     found: list[dict[str, Any]] = ray.get(work.remote(rows, trial))
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cvbatch.compute.decode_stage import MAX_UNIT_PIXEL_BYTES, THREADS
+from cvbatch.compute.memory import USUAL_BATCH, Shares, fitted, pixel_bytes, smaller_batch
 from cvbatch.compute.nodes import Cluster, Node, of_a_machine
 from cvbatch.compute.predict_stage import UNITS_AT_ONCE
 from cvbatch.compute.settings import Certificate
@@ -16,7 +17,6 @@ from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.sections import ComputeConfig, StageConfig
 from cvbatch.setting import Setting
-from cvbatch.views import View
 
 _UNIT_SECONDS: Final = 4.0
 """That a unit takes in the slower of its stages: what a crash costs, and the first commit waits for."""
@@ -68,6 +68,8 @@ class Pools:
     """Pixels that may be decoded or queued at once."""
     decode_where: Mapping[str, Any] = field(default_factory=dict)
     """What Ray is told of the nodes that may decode."""
+    max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
+    """Pixels that a unit may hold; what is beyond travels encoded."""
     predict_where: Mapping[str, Any] = field(default_factory=dict)
     write_where: Mapping[str, Any] = field(default_factory=dict)
 
@@ -114,6 +116,17 @@ def size_pools(
         actors = compute.num_actors
     if cluster.local:
         threads = min(threads, max(1, usable_cores() // actors))
+    shared = sum(node.cpus for node in decoding if node in predicting)
+    own = sum(node.cpus for node in decoding) - shared
+    decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
+    batch_size = None if compute.batch_size == "auto" else compute.batch_size
+    if cluster.memory_limit is not None and not on_gpu:
+        usual = batch_size or _usual_batch(certificate.setting)
+        wanted = Shares(actors, threads, usual, decode_tasks)
+        fits = fitted(models, wanted, cluster.object_store_bytes, cluster.memory_limit)
+        actors = fits.actors if compute.num_actors == "auto" else actors
+        threads, decode_tasks = fits.lanes, fits.decoders
+        batch_size = batch_size if fits.batch_size == usual else smaller_batch(models, fits.batch_size)
     work = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
     rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / work
     slower = rate
@@ -125,11 +138,8 @@ def size_pools(
     unit_rows = _power_of_two(min(by_time, by_share)) if compute.unit_rows == "auto" else compute.unit_rows
     device = "cuda" if on_gpu else "cpu"
     in_flight = max(2, UNITS_AT_ONCE[device], math.ceil(_QUEUED_SECONDS * rate / unit_rows) + 1)
-    shared = sum(node.cpus for node in decoding if node in predicting)
-    own = sum(node.cpus for node in decoding) - shared
-    decode_tasks = max(1, int(own + max(0.0, shared - actors * cpus)) // THREADS)
     # a row is what the views make of it, and no unit holds more pixels than its budget
-    row_bytes = sum(map(_typical_bytes, {model.view for model in models}))
+    row_bytes = sum(map(pixel_bytes, {model.view for model in models}))
     if certificate.setting.device_decode and certificate.mean_bytes:
         row_bytes = certificate.mean_bytes  # files travel as they are
     queued = int((1 + READY) * in_flight * actors) + decode_tasks
@@ -157,7 +167,8 @@ def size_pools(
         decode_where=_where(compute.decode),
         predict_where=_where(compute.predict),
         write_where={"resources": tied} if (tied := of_a_machine(compute.decode)) else {},
-        batch_size=None if compute.batch_size == "auto" else compute.batch_size,
+        batch_size=batch_size,
+        max_unit_bytes=_unit_bytes(cluster, queued),
     )
 
 
@@ -199,18 +210,20 @@ def _actors_on_cpus(nodes: Sequence[Node], most: int) -> tuple[int, float, int]:
     return actors, max(1.0, sum(worth_it) / 2 // actors), max(1, int(each))
 
 
+def _usual_batch(setting: Setting) -> int:
+    return max(1, round(USUAL_BATCH * setting.batch_factor * (1 if setting.precision == "fp32" else 2)))
+
+
+def _unit_bytes(cluster: Cluster, queued: int) -> int:
+    """Where memory is limited so many units must fit the object store, however large their images are."""
+    if cluster.memory_limit is None:
+        return MAX_UNIT_PIXEL_BYTES
+    return min(MAX_UNIT_PIXEL_BYTES, max(1, cluster.object_store_bytes // queued))
+
+
 def _whole(cpus: float) -> float:
     """Whole CPUs; a part of one where there are so few that whole ones would leave decoding none."""
     return math.floor(cpus) if cpus >= 1 else math.floor(cpus * _PARTS) / _PARTS
-
-
-def _typical_bytes(view: View) -> float:
-    """Bytes of the pixels of one image; where a view keeps the size of the original, that of 2 megapixels."""
-    if view.crop is not None:
-        return 3.0 * view.crop[0] * view.crop[1]
-    if isinstance(view.resize, tuple):
-        return 3.0 * view.resize[0] * view.resize[1]
-    return 3.0 * 1.5 * view.resize**2 if view.resize is not None else 6e6
 
 
 def _power_of_two(rows: float) -> int:

@@ -127,3 +127,18 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sizing, "usable_cores", lambda: 4)
     assert pools(cpus=8, num_actors=2).threads == 2
     assert pools(cpus=8, num_actors=1).threads == 4
+
+
+def test_a_container_with_little_memory_gets_fewer_and_smaller_pieces() -> None:
+    def within(limit: int | None, **asked: Any) -> Pools:
+        cluster = Cluster((Node("10.0.0.1", 32),), True, object_store_bytes=80_000_000, memory_limit=limit)
+        return size_pools(cluster, ComputeConfig(**asked), [spec()], MILLION, Certificate(REFERENCE, ""))
+
+    free, small = within(None), within(1_800_000_000)
+    assert within(64_000_000_000).num_actors == free.num_actors
+    assert small.num_actors == 1
+    assert small.decode_tasks < free.decode_tasks
+    assert small.max_unit_bytes * small.decode_tasks <= 80_000_000 < free.max_unit_bytes
+    assert within(1_800_000_000, num_actors=2).num_actors == 2, "what is asked for is done, or was refused before"
+    assert within(1_450_000_000, batch_size=3).batch_size in (1, 2, 3)
+    assert free.batch_size is None
