@@ -76,7 +76,7 @@ def read_jpeg_part(
     try:
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(whole, colorspace=_SPACES[frame.components])
     except ValueError as error:
-        raise ImageError("CorruptImage", f"tiff cannot be decoded: {error}") from error
+        raise ImageError("CorruptImage", "tiff cannot be decoded: its JPEG parts are damaged") from error
     return pixels.reshape(frame.height, frame.width, frame.components)
 
 

@@ -16,6 +16,9 @@ _SHARES: Final = (0.299, 0.587, 0.114)
 """Of red, green and blue in luma: ITU-R BT.601."""
 _FULL_RANGE: Final = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 
+_BAND: Final = 64
+"""Rows that are in fractions at once, which take four times the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class LumaChroma:
@@ -61,18 +64,25 @@ class LumaChroma:
             blocks[..., luma_count + which].repeat(self.down, 0).repeat(self.across, 1)[:rows, :columns]
             for which in (0, 1)
         )
-        return self._rgb(luma, blue, red)
+        rgb = np.empty((rows, columns, 3), np.uint8)
+        for top in range(0, rows, _BAND):
+            band = slice(top, top + _BAND)
+            self._fill(rgb[band], luma[band], blue[band], red[band])
+        return rgb
 
-    def _rgb(
-        self, luma: npt.NDArray[np.uint8], blue: npt.NDArray[np.uint8], red: npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.uint8]:
+    def _fill(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        luma: npt.NDArray[np.uint8],
+        blue: npt.NDArray[np.uint8],
+        red: npt.NDArray[np.uint8],
+    ) -> None:
         codes = np.arange(256, dtype=np.float32)
         black, white, zero_blue, most_blue, zero_red, most_red = self.reference
         full = ((codes - black) * np.float32(255 / (white - black)))[luma]
         chroma_blue = (codes - zero_blue) * np.float32(127 / (most_blue - zero_blue))
         chroma_red = (codes - zero_red) * np.float32(127 / (most_red - zero_red))
         share_red, share_green, share_blue = self.shares
-        rgb = np.empty((*luma.shape, 3), np.uint8)
         to_red = (chroma_red * np.float32(2 - 2 * share_red))[red]
         to_blue = (chroma_blue * np.float32(2 - 2 * share_blue))[blue]
         for place, plane in (
@@ -81,4 +91,3 @@ class LumaChroma:
             (2, full + to_blue),
         ):
             rgb[..., place] = np.clip(np.rint(plane), 0, 255)
-        return rgb

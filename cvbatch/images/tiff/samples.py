@@ -88,22 +88,29 @@ class _PartReader:
         """The numbers of a part, (rows, columns, samples) or more of both."""
         meaning = self._meaning
         shape = part.rows, part.columns, self._samples
+        packed = part.packed
         if meaning.compression in JPEG:
             mixed = meaning.photometric == Photometric.YCBCR
-            return read_jpeg_part(part.packed, self._tables, shape, luma_chroma=mixed)
-        packed = part.packed
+            return self._checked(read_jpeg_part(packed, self._tables, shape, luma_chroma=mixed), 8)
         if meaning.is_reversed and (meaning.compression in BYTE_CODECS or meaning.compression in FAX):
             packed = reverse_bits(packed)
         if meaning.compression not in BYTE_CODECS:
             numbers: Numbers = np.empty(shape, np.uint8 if meaning.bits <= 8 else np.uint16)
             read_picture(meaning.compression, packed, self._directory, numbers)
-            return numbers
+            return self._checked(numbers, numbers.itemsize * 8)
         plain = unpack(meaning.compression, packed, self.stored_bytes(part.rows))
         if self._luma_chroma is not None:
             return self._luma_chroma.to_rgb(plain, part.rows, part.columns)
         numbers = _numbers(plain, shape, meaning.bits, self._directory.order)
         if meaning.is_difference:
             np.add.accumulate(numbers, axis=1, dtype=numbers.dtype, out=numbers)
+        return numbers
+
+    def _checked(self, numbers: Numbers, stored: int) -> Numbers:
+        """Numbers of `stored` bits, none larger than those that the directory tells of."""
+        bits = self._meaning.bits
+        if bits > stored or (bits < stored and numbers.max() >> bits):
+            raise ImageError("CorruptImage", f"tiff cannot be decoded: its parts do not hold {bits}-bit numbers")
         return numbers
 
 
