@@ -11,7 +11,7 @@ from cvbatch.errors import ImageError
 from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import orientation, read_facts, read_tags, tags_of
 from cvbatch.images.formats import Format
-from cvbatch.images.jp2_boxes import beside
+from cvbatch.images.jp2_boxes import beside, without_others
 from cvbatch.images.pillow_guards import pillow_limit
 from cvbatch.images.reading import Picture, ReadOptions, check_pixels, too_many_pixels
 
@@ -49,8 +49,8 @@ def read_jpeg2000(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     Raises:
         ImageError: As `read_by_pillow` does.
     """
-    image, size = _loaded(kind, data, options)
     found = beside(data)
+    image, size = _loaded(kind, without_others(data), options)
     tags = None if found.exif is None else tags_of(found.exif)
     facts = read_facts(tags) if options.exif else None
     return Picture(to_rgb(image, found.profile if options.icc else None), size, orientation(tags, found.xmp), facts)
