@@ -1,0 +1,102 @@
+"""Whether the pixels of a JPEG are all there: libjpeg's warnings, and what it does not notice.
+
+libjpeg fills what is missing with grey, or goes on with what comes next, and only warns. It notices nearly everything
+from some hundred bytes on. A few bytes that are wrong often decode to as many pixels as the right ones, and leave no
+trace at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from cvbatch.images.jpeg_layout import DHT, DNL, DRI, PROGRESSIVE, SOS, Layout, Segment, read_segments
+
+_LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
+_AHEAD: Final = 7
+"""Bytes that libjpeg may have read ahead, and does not count as extraneous."""
+_WORDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]] = (
+    (re.compile("premature end|Premature end"), lambda _: "its pixels stop before the picture does"),
+    (_LEFT_OVER, lambda found: f"{found[1]} bytes are left over when the picture is complete"),
+    (re.compile(r"(\d+) extraneous bytes"), lambda found: f"{found[1]} bytes within its pixels belong to nothing"),
+    (re.compile("bad (Huffman|arithmetic) code"), lambda _: "its pixels have codes that do not exist"),
+    (re.compile(r"found marker (0x\w\w) instead of"), lambda _: "a piece of its pixels is lost"),
+    (re.compile("progression"), lambda _: "passes over its pixels are lost or out of order"),
+    (re.compile("nsupported marker type|Bogus|two S"), lambda _: "something that is no pixel stands within its pixels"),
+)
+"""libjpeg's words and ours, by the first that fits."""
+_ZEROS: Final = bytes(32)
+
+
+def in_words(message: str) -> str:
+    """What libjpeg says, for people who do not know it."""
+    for pattern, words in _WORDS:
+        found = pattern.search(message)
+        if found:
+            return words(found)
+    return f"its pixels cannot be read ({message})"
+
+
+def loses_nothing(message: str, layout: Layout) -> bool:
+    """Whether a warning is only about filling between the last pixel and the end marker.
+
+    Cameras write zeros there. So does a disk that lost a piece of a file; but then libjpeg has taken some of them for
+    pixels, and there are more zeros than are left over.
+    """
+    found = _LEFT_OVER.match(message)
+    if not found or layout.end is None:
+        return False
+    tail = layout.data[layout.start : layout.end]
+    filling = len(tail) - len(tail.rstrip(tail[-1:]))
+    return int(found[1]) <= filling <= int(found[1]) + _AHEAD
+
+
+def unnoticed_damage(layout: Layout) -> str | None:
+    """What libjpeg does not warn of; None if nothing is found."""
+    if layout.frame.marker in PROGRESSIVE:
+        passes = [*layout.segments, *_later_segments(layout)]
+        if _lacks_passes(passes):
+            return "passes over its pixels are lost"
+    elif _has_hole(layout):
+        return "there is a hole of zeros in its pixels"
+    return None
+
+
+def _later_segments(layout: Layout) -> Iterable[Segment]:
+    found = read_segments(layout.data[: layout.end], layout.start)
+    return (each for each in found if each.marker in (SOS, DHT, DRI, DNL))
+
+
+def _lacks_passes(segments: Iterable[Segment]) -> bool:
+    """Whether a component or a bit of its coefficients never comes (T.81, G.1.1.1)."""
+    missing: dict[int, list[int]] = {}
+    for scan in (each.body for each in segments if each.marker == SOS and len(each.body) >= 4):
+        first, last, low = scan[-3], scan[-2], scan[-1] & 15
+        for component in scan[1 : 1 + 2 * scan[0] : 2]:
+            bits = missing.setdefault(component, [64] * 64)
+            bits[first : last + 1] = [low] * len(bits[first : last + 1])
+    return any(any(bits) for bits in missing.values())
+
+
+def _has_hole(layout: Layout) -> bool:
+    """Whether zeros stand where no encoder writes so many.
+
+    As codes they mean the first symbol of each table over and over. Where that is not "the rest of this block is empty",
+    the first component would have hundreds of equal coefficients in a row.
+    """
+    if layout.data.find(_ZEROS, layout.start, layout.end) < 0:
+        return False
+    scan = layout.segments[-1].body
+    table = next((each for each in _tables(layout) if scan[2:3] and each[0] == 0x10 | scan[2] & 15), None)
+    return table is not None and table[17] & 15 != 0
+
+
+def _tables(layout: Layout) -> Iterable[bytes]:
+    """Huffman tables before the first scan: class and number, 16 counts, symbols."""
+    for body in (each.body for each in layout.segments if each.marker == DHT):
+        at = 0
+        while at + 18 <= len(body):
+            end = at + 17 + sum(body[at + 1 : at + 17])
+            yield body[at:end]
+            at = end
