@@ -11,13 +11,19 @@ from PIL import Image
 from cvbatch.errors import ImageError
 from cvbatch.images.exif import ExifFacts, sideways
 from cvbatch.images.formats import MALFORMED, Format, identify
+from cvbatch.images.jpeg import read_jpeg
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow, read_jpeg2000
 from cvbatch.images.png import read_png
 from cvbatch.images.reading import Picture, Reader, ReadOptions
 from cvbatch.images.tiff.reader import read_tiff
 
-_READERS: Final[Mapping[str, Reader]] = {"png": read_png, "tiff": read_tiff, "jpeg2000": read_jpeg2000}
+_READERS: Final[Mapping[str, Reader]] = {
+    "jpeg": read_jpeg,
+    "png": read_png,
+    "tiff": read_tiff,
+    "jpeg2000": read_jpeg2000,
+}
 """By the name of the format; the others go to Pillow as they are."""
 
 
@@ -40,7 +46,13 @@ class Decoded:
 
 
 def decode(
-    data: bytes, *, max_pixels: int, exif: bool = False, enough: int | None = None, icc: bool = False
+    data: bytes,
+    *,
+    max_pixels: int,
+    exif: bool = False,
+    enough: int | None = None,
+    icc: bool = False,
+    keep_damaged: bool = False,
 ) -> Decoded:
     """Decode one image file; several threads may do so at once.
 
@@ -51,6 +63,7 @@ def decode(
         enough: Shorter side in pixels that suffices. A much larger JPEG is then scaled down while it is decoded, to no
             less than that, which takes a fifth of the time for 12 megapixels.
         icc: Bring colours to sRGB by the profile that lies in the file; by default profiles are not looked at.
+        keep_damaged: Take a damaged JPEG as far as it can be decoded; `warning` says what is wrong with it.
 
     Raises:
         ImageError: `EmptyFile`, `UnknownFormat`, `MissingExtra`, `TooManyPixels`, `TruncatedImage`, `CorruptImage`
@@ -60,7 +73,7 @@ def decode(
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
     kind = identify(data)
     with quiet_pillow:
-        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough, icc))
+        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough, icc, keep_damaged))
     rgb, (width, height) = picture.image, picture.size
     if picture.orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[picture.orientation])

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from cvbatch.images.jpeg_layout import DHT, DNL, DRI, PROGRESSIVE, SOS, Layout, Segment, read_segments
+from cvbatch.images.jpeg_layout import DHT, PROGRESSIVE, SOS, Layout, read_segments
 
 _LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _AHEAD: Final = 7
@@ -26,7 +26,11 @@ _WORDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
     (re.compile("nsupported marker type|Bogus|two S"), lambda _: "something that is no pixel stands within its pixels"),
 )
 """libjpeg's words and ours, by the first that fits."""
+_FOREIGN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_CUTS: Final = 20
 _ZEROS: Final = bytes(32)
+_NEVER: Final = 64
+"""More bits than any coefficient has."""
 
 
 def in_words(message: str) -> str:
@@ -52,40 +56,46 @@ def loses_nothing(message: str, layout: Layout) -> bool:
     return int(found[1]) <= filling <= int(found[1]) + _AHEAD
 
 
+def foreign_markers(layout: Layout) -> list[int]:
+    """Where something within the pixels looks like a marker, the last ones first: what follows may be none."""
+    end = len(layout.data) if layout.end is None else layout.end
+    found = [each.start() for each in _FOREIGN.finditer(layout.data, layout.start, end)]
+    return found[::-1][:_CUTS]
+
+
 def unnoticed_damage(layout: Layout) -> str | None:
     """What libjpeg does not warn of; None if nothing is found."""
-    if layout.frame.marker in PROGRESSIVE:
-        passes = [*layout.segments, *_later_segments(layout)]
-        if _lacks_passes(passes):
-            return "passes over its pixels are lost"
-    elif _has_hole(layout):
+    if layout.frame.marker not in PROGRESSIVE and _has_hole(layout):
         return "there is a hole of zeros in its pixels"
+    if _lacks_passes(layout):
+        return "passes over its pixels are lost"
     return None
 
 
-def _later_segments(layout: Layout) -> Iterable[Segment]:
-    found = read_segments(layout.data[: layout.end], layout.start)
-    return (each for each in found if each.marker in (SOS, DHT, DRI, DNL))
-
-
-def _lacks_passes(segments: Iterable[Segment]) -> bool:
-    """Whether a component or a bit of its coefficients never comes (T.81, G.1.1.1)."""
-    missing: dict[int, list[int]] = {}
-    for scan in (each.body for each in segments if each.marker == SOS and len(each.body) >= 4):
-        first, last, low = scan[-3], scan[-2], scan[-1] & 15
+def _lacks_passes(layout: Layout) -> bool:
+    """Whether a component never comes, or a bit of its coefficients (T.81, G.1.1.1)."""
+    progressive = layout.frame.marker in PROGRESSIVE
+    first = layout.segments[-1]
+    if not progressive and first.body[:1] == layout.frame.body[5:6]:
+        return False
+    missing = {component: [_NEVER] * 64 for component in layout.frame.body[6::3]}
+    later = read_segments(layout.data[: layout.end], layout.start)
+    for scan in (each.body for each in (first, *later) if each.marker == SOS and len(each.body) >= 4):
+        start, end, low = (scan[-3], scan[-2], scan[-1] & 15) if progressive else (0, 63, 0)
         for component in scan[1 : 1 + 2 * scan[0] : 2]:
-            bits = missing.setdefault(component, [64] * 64)
-            bits[first : last + 1] = [low] * len(bits[first : last + 1])
+            bits = missing.get(component, [])
+            bits[start : end + 1] = [low] * len(bits[start : end + 1])
     return any(any(bits) for bits in missing.values())
 
 
 def _has_hole(layout: Layout) -> bool:
     """Whether zeros stand where no encoder writes so many.
 
-    As codes they mean the first symbol of each table over and over. Where that is not "the rest of this block is empty",
-    the first component would have hundreds of equal coefficients in a row.
+    As codes they mean the first symbol of each table over and over. Where that is not "the rest of the block is empty",
+    the first component would have dozens of equal coefficients in a row.
     """
-    if layout.data.find(_ZEROS, layout.start, layout.end) < 0:
+    at = layout.data.find(_ZEROS, layout.start, layout.end)
+    if at < 0 or not layout.data[at : layout.end].strip(b"\0"):  # filling, or libjpeg notices
         return False
     scan = layout.segments[-1].body
     table = next((each for each in _tables(layout) if scan[2:3] and each[0] == 0x10 | scan[2] & 15), None)

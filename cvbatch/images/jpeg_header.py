@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Final
 
 from PIL import Image, ImageFile
 
 from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags, sideways
 from cvbatch.images.formats import JPEG, MALFORMED
+from cvbatch.images.jpeg import is_whole
+from cvbatch.images.jpeg_layout import BASELINE, read_layout
 from cvbatch.images.pillow_guards import quiet_pillow
-
-_BASELINE: Final = 0xC0
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers that tell how a JPEG is coded (ITU-T T.81, table B.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +41,23 @@ def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | 
     Returns:
         None for every other file; `cvbatch.images.decode.decode` says what is wrong with it, if anything is.
     """
-    if not JPEG.accepts(data):
+    layout = read_layout(data) if JPEG.accepts(data) else None
+    if layout is None or layout.end is None or layout.frame.marker != BASELINE:
         return None
-    stream = io.BytesIO(data)
     with quiet_pillow:
         try:
-            image = JPEG.open(stream)
+            image = JPEG.open(io.BytesIO(data))
         except (*MALFORMED, Image.DecompressionBombError):
             return None
-        if _frame(data) != _BASELINE or not _is_ycbcr(image):
+        if not _is_ycbcr(image) or not 0 < image.width * image.height <= max_pixels:
             return None
-        if image.width * image.height > max_pixels or JPEG.lacks_end(data, stream.tell()):
+        # whoever decodes it may not say that a piece is missing
+        if not is_whole(layout):
             return None
         tags = read_tags(image)
         turn = orientation(tags)
         width, height = image.size[::-1] if sideways(turn) else image.size
         return Header(width, height, JPEG.name, turn, read_facts(tags) if exif else None)
-
-
-def _frame(data: bytes) -> int | None:
-    """The marker of a JPEG's frame; None if none comes before its pixels."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in _FRAMES:
-            return marker
-        # any number of 0xFF may come before a marker
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
 
 
 def _is_ycbcr(image: ImageFile.ImageFile) -> bool:

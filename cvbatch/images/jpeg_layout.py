@@ -12,10 +12,13 @@ APP0, APP14 = 0xE0, 0xEE
 JPEG_LS: Final = 0xF7
 FRAMES: Final = (frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}) | {JPEG_LS}
 """Markers that tell how a JPEG is coded (table B.1; ITU-T T.87 for JPEG-LS)."""
+BASELINE: Final = 0xC0
 PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 """What stands after 0xFF without a length: stuffing, TEM and restarts."""
-_APPLICATION: Final = frozenset({*range(0xE0, 0xF0), 0xFE}) - {APP0, APP14}
+_TOLD: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+"""What applications and people write: Exif, profiles, comments."""
+_SUPERFLUOUS: Final = _TOLD - {APP0, APP14}
 _MARKER: Final = 0xFF
 _END: Final = bytes((_MARKER, EOI))
 
@@ -83,8 +86,14 @@ class Layout:
             end: Where the pixels end; by default where the end marker stands, or the file.
         """
         until = self.end if end is None else end
-        header = b"".join(_clean(each, self) for each in self.segments if each.marker not in _APPLICATION)
+        header = b"".join(_clean(each, self) for each in self.segments if each.marker not in _SUPERFLUOUS)
         return bytes((_MARKER, SOI)) + header + self.data[self.start : until] + _END
+
+    def header(self) -> bytes:
+        """A small file with what the whole one tells of itself, and without its pixels: 8 bits, baseline."""
+        told = b"".join(each.encoded() for each in self.segments if each.marker in _TOLD)
+        frame = Segment(BASELINE, b"\x08" + self.frame.body[1:], 0)
+        return bytes((_MARKER, SOI)) + told + frame.encoded() + self.segments[-1].encoded()
 
 
 def read_layout(data: bytes) -> Layout | None:
@@ -130,6 +139,6 @@ def _clean(segment: Segment, layout: Layout) -> bytes:
         known, usual = ((0, 1), 1) if layout.channels == 3 else ((0, 2), 2)
         transform = body[11] if body[11] in known else usual
         return Segment(marker, body[:11] + bytes((transform,)) + body[12:], 0).encoded()
-    if marker == SOS and layout.frame.marker in (0xC0, 0xC1) and len(body) >= 4:
+    if marker == SOS and layout.frame.marker in (BASELINE, 0xC1) and len(body) >= 4:
         return Segment(marker, body[:-3] + b"\0\x3f\0", 0).encoded()
     return segment.encoded()

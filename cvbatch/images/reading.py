@@ -24,6 +24,7 @@ class ReadOptions:
     enough: int | None = None
     icc: bool = False
     """Bring colours to sRGB by the profile that lies in the file."""
+    keep_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
