@@ -59,8 +59,11 @@ def _unpacked(chunks: Chunks, mode: str, raw: str) -> Image.Image:
     row = 1 + (chunks.width * chunks.bits * CHANNELS[chunks.colour] + 7) // 8
     if sum(map(len, chunks.pixels)) * _DEFLATE_RATIO < chunks.height * row:
         raise ImageError("CorruptImage", "png cannot be decoded: there are not enough pixels (IDAT) for its size")
-    packed = b"".join(chunks.pixels)
-    return Image.frombytes(mode, (chunks.width, chunks.height), packed, "zip", (raw, int(chunks.interlaced)))
+    packed, size = b"".join(chunks.pixels), (chunks.width, chunks.height)
+    try:
+        return Image.frombytes(mode, size, packed, "zip", (raw, int(chunks.interlaced)))
+    except ValueError:
+        raise ImageError("CorruptImage", "png cannot be decoded: its pixels (IDAT) are damaged, or too few") from None
 
 
 def _clear(chunks: Chunks) -> tuple[int, ...]:
