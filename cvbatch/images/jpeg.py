@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from typing import Final
 
@@ -14,8 +13,9 @@ from PIL import Image
 
 from cvbatch.errors import ImageError
 from cvbatch.images.colours import to_rgb
-from cvbatch.images.exif import orientation, read_facts, read_tags
+from cvbatch.images.exif import orientation, read_facts, tags_of
 from cvbatch.images.formats import Format
+from cvbatch.images.jpeg_beside import exif_of, profile_of, xmp_of
 from cvbatch.images.jpeg_damage import foreign_markers, in_words, loses_nothing, unnoticed_damage
 from cvbatch.images.jpeg_layout import JPEG_LS, Layout, read_layout
 from cvbatch.images.jpeg_samplings import decode_any_sampling
@@ -58,12 +58,12 @@ def read_jpeg(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     pixels, damage = _pixels(layout, options)
     if layout.end is None:
         damage = "its end marker is missing"
-    header = kind.open(io.BytesIO(layout.header()))
-    tags = read_tags(header)
+    block = exif_of(layout.segments)
+    tags = None if block is None else tags_of(block)
     return Picture(
-        to_rgb(_to_image(pixels, layout.channels), header.info.get("icc_profile") if options.icc else None),
+        to_rgb(_to_image(pixels, layout.channels), profile_of(layout.segments) if options.icc else None),
         layout.size,
-        orientation(tags, header.info.get("xmp")),
+        orientation(tags, xmp_of(layout.segments)),
         read_facts(tags) if options.exif else None,
         damage and f"jpeg is damaged: {damage}",
     )

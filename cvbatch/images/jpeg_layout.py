@@ -89,12 +89,6 @@ class Layout:
         header = b"".join(_clean(each, self) for each in self.segments if each.marker not in _SUPERFLUOUS)
         return bytes((_MARKER, SOI)) + header + self.data[self.start : until] + _END
 
-    def header(self) -> bytes:
-        """A small file with what the whole one tells of itself, and without its pixels: 8 bits, baseline."""
-        told = b"".join(each.encoded() for each in self.segments if each.marker in _TOLD)
-        frame = Segment(BASELINE, b"\x08" + self.frame.body[1:], 0)
-        return bytes((_MARKER, SOI)) + told + frame.encoded() + self.segments[-1].encoded()
-
 
 def read_layout(data: bytes) -> Layout | None:
     """Read the segments of a JPEG; None where they do not lead to pixels."""

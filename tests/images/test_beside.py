@@ -88,6 +88,8 @@ JPEG_BESIDE = {
     "a profile without its second segment": segment(0xE2, b"ICC_PROFILE\0\x01\x02" + PROFILE[:99]),
     "a profile with a segment twice": segment(0xE2, b"ICC_PROFILE\0\x01\x02" + PROFILE[:99]) * 2,
     "a profile that is numbered from 0": segment(0xE2, b"ICC_PROFILE\0\0\0" + PROFILE[:99]),
+    "a profile without a number": segment(0xE2, b"ICC_PROFILE\0"),
+    "an empty JFIF block": segment(0xE0, b"JFIF\0"),
     "two blocks of Exif": segment(0xE1, EXIF["garbage"]) + segment(0xE1, EXIF["one byte"]),
     "pictures beside it that are none": segment(0xE2, b"MPF\0II\x2a\0\x08\0\0\0\xff\xff"),
     "a broken Photoshop block": segment(0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\xff\xff\xff\xff"),
