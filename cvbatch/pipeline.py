@@ -76,6 +76,8 @@ def run(
         if log.state.final and not more and finish_tail(log, manifest_only=manifest_only):
             return log.state
         check_reopening(store, replaces=refresh, manifest_only=manifest_only)
+    else:
+        store.check()
     with Engine(job.output.place, models, job.compute, pythonpath) as engine:
         models = engine.probe(models, job.compute)
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)

@@ -51,6 +51,7 @@ def planned(tmp_path: Path, rows: int, *models: ModelSpec) -> tuple[LocalStore, 
 
 def planned_in(store: Store, tmp_path: Path, rows: int, *models: ModelSpec) -> Plan:
     """A plan of so many files, in any store."""
+    store.check()
     asked = job(photos(tmp_path / "photos", rows), store.root)
     return make_plan(store, asked, models or [spec()], open_source(asked.source))
 

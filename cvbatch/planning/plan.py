@@ -111,7 +111,6 @@ def make_plan(
     """
     if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
-    store.check()
     rows_schema(models, exif=job.source.exif, carried=source.carried)
     nonce = uuid.uuid4().hex
     progress = Progress(store, job.source, source)

@@ -12,9 +12,9 @@ import pytest
 from cvbatch.errors import CorruptionError, FencedError
 from cvbatch.schema import predictions_schema
 from cvbatch.writing.files import MEASURES, WORKER, WriteJob, Written, copy_rows, write_blocks
+from cvbatch.writing.local_store import TEMPORARY, LocalStore
 from cvbatch.writing.manifest import DATA
 from cvbatch.writing.ranges import RowRanges
-from cvbatch.writing.store import TEMPORARY, LocalStore
 from tests.samples import block, commit, spec, started
 
 SCHEMA = predictions_schema(spec().fields()).with_metadata({"cvbatch": json.dumps({"precision": "fp32"})})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def snapshots(store: Store) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_sync", lambda path: None)  # hundreds of records; no test pulls the plug
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of records; no test pulls the plug
 
 
 @pytest.fixture

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from cvbatch.errors import CorruptionError, JobError, OutputError, RunError
 from cvbatch.writing import store as stores
-from cvbatch.writing.store import TEMPORARY, LocalStore, Store, create_surely, open_store
+from cvbatch.writing.local_store import TEMPORARY, LocalStore
+from cvbatch.writing.store import Store, create_surely, open_store
 from tests.rigs.racing import winners
 from tests.sources.test_fetch import as_nobody
 from tests.writing.failing import Failing
@@ -35,17 +37,17 @@ def test_create_only_if_absent(any_store: Store) -> None:
 
 def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test pulls the plug; what counts is the order."""
-    steps, sync, link = list[str](), stores._sync, os.link
+    steps, fsync, link = list[str](), os.fsync, os.link
 
-    def synced(path: str | Path) -> None:
-        steps.append("sync folder" if os.path.isdir(path) else "sync file")
-        sync(path)
+    def synced(descriptor: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        fsync(descriptor)
 
     def linked(old: str, new: Path) -> None:
         steps.append("link")
         link(old, new)
 
-    monkeypatch.setattr(stores, "_sync", synced)
+    monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "link", linked)
     store.create("a/b.json", b"1")
     store.add_file("a/c.parquet", lambda local: Path(local).touch())
