@@ -16,7 +16,7 @@ from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import Source
 from cvbatch.sources.files import FileSource
 from cvbatch.sources.filters import Filters
-from cvbatch.sources.manifests import ManifestSource, is_manifest, is_remote_manifest
+from cvbatch.sources.manifests import ManifestSource, is_manifest, is_packed_manifest, is_remote_manifest
 from cvbatch.sources.objects import ObjectSource
 from cvbatch.sources.remote import download
 from cvbatch.sources.several import SeveralSources
@@ -43,8 +43,8 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
 def _several(config: SourceConfig, carried: pa.Schema | None) -> Source:
     sources = list[Source]()
     for uri in config.uris:
-        sources.append(_open(config, uri, carried))
-        carried = sources[0].carried
+        first = None if carried is not None or not sources or sources[0].numbered else sources[0].carried
+        sources.append(_open(config, uri, carried if first is None else first))
     return SeveralSources(config.uris, sources)
 
 
@@ -67,35 +67,46 @@ def _open(config: SourceConfig, uri: str, carried: pa.Schema | None) -> Source:
         raise SourceError(
             f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest, or one of a bucket"
         )
+    if not os.path.isdir(path) and is_packed_manifest(path):
+        raise SourceError(f"{path} is a packed manifest: unpack it first")
     if not os.path.isdir(path) and is_manifest(path, config.uri_column, config.image_column):
-        return _manifest(config, path)
+        return _manifest(config, path, carried)
     return FileSource(path, suffixes, containers, filters)
 
 
 def _in_bucket(
     config: SourceConfig, place: Place, suffixes: Suffixes, containers: Containers, filters: Filters
 ) -> Source:
+    if is_packed_manifest(place.key):
+        raise SourceError(f"{place} is a packed manifest: unpack it first")
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
-        return _copied(place, config) if manifest else ObjectSource(place, suffixes, containers, filters)
+        return (
+            _copied(place, config, containers.carried)
+            if manifest
+            else ObjectSource(place, suffixes, containers, filters)
+        )
     except ImageError as error:
         raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
 
 
-def _copied(place: Place, config: SourceConfig) -> Source:
+def _copied(place: Place, config: SourceConfig, planned: pa.Schema | None) -> Source:
     # a manifest is read more than once, and its readers want a file
     with contextlib.ExitStack() as on_failure:
         folder = on_failure.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
         copy = os.path.join(folder, os.path.basename(place.key))
         with open(copy, "wb") as file:
             download(os.fsencode(place.uri), place.options, file)
-        source = _manifest(config, copy, named=place.uri)
+        source = _manifest(config, copy, planned, named=place.uri)
         weakref.finalize(source, on_failure.pop_all().close)
         return source
 
 
-def _manifest(config: SourceConfig, path: str, *, named: str | None = None) -> ManifestSource:
+def _manifest(
+    config: SourceConfig, path: str, planned: pa.Schema | None, *, named: str | None = None
+) -> ManifestSource:
     given = [name for name in ("min_bytes", "modified_since", "exclude") if getattr(config, name)]
     if given:
         raise SourceError(f"source.{given[0]}: a manifest takes every line; leave it out, or the lines")
-    return ManifestSource(path, config.rename, config.uri_column, named=named)
+    metadata = config.metadata == "auto"
+    return ManifestSource(path, config.rename, config.uri_column, named=named, metadata=metadata, planned=planned)

@@ -10,16 +10,28 @@ import pyarrow as pa
 
 from cvbatch.errors import SourceError
 from cvbatch.schema import RESERVED
+from cvbatch.sources.column_types import UnportableError, portable, to_portable
 
-UNFIT: Final = (TypeError, UnicodeError, OverflowError, pa.ArrowException)
+UNFIT: Final = (UnportableError, TypeError, UnicodeError, OverflowError, pa.ArrowException)
 """What pyarrow raises for values that have no common type, or not the one asked for."""
 
 
-def plain(kind: pa.DataType) -> pa.DataType:
-    """The type that every engine reads: no extension, and no list of fixed size, which cannot be null in pandas."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain(kind.storage_type)
-    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
+def portable_schema(schema: pa.Schema, where: str) -> pa.Schema:
+    """The columns of a container with types that every reader knows.
+
+    Raises:
+        SourceError: If a column has a type that cannot be kept in any form.
+    """
+    fields = []
+    for column in schema:
+        try:
+            fields.append(pa.field(column.name, portable(column.type)))
+        except UnportableError:
+            raise SourceError(
+                f"{where}: the column {column.name!r} is {column.type}, which cannot come along; leave it out of the "
+                "file, or all of them with source.metadata: off"
+            ) from None
+    return pa.schema(fields)
 
 
 def settled(kind: pa.DataType) -> pa.DataType:
@@ -58,7 +70,13 @@ def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str) -> pa.Sc
             some = f"the columns {', '.join(map(repr, taken))} have names that cvbatch uses; give them others"
         raise SourceError(f"{where}: {some} with source.rename: {{{advice}}}")
     if twice := [name for name in renamed.names if renamed.names.count(name) > 1]:
-        raise SourceError(f"{where}: two columns are named {twice[0]!r}; rename one with source.rename")
+        name = twice[0]
+        if schema.names.count(name) > 1:
+            raise SourceError(
+                f"{where}: two columns are named {name!r}; give one of them another name in the file, or leave all of "
+                "them out with source.metadata: off"
+            )
+        raise SourceError(f"{where}: source.rename makes two columns {name!r}; choose another name there")
     return renamed
 
 
@@ -95,7 +113,7 @@ def as_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def cast_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A column of a table as the type that was planned; null if it is of another kind."""
     try:
-        return column.cast(kind)
+        return pa.chunked_array([to_portable(part).cast(kind) for part in column.chunks], kind)
     except UNFIT:
         return pa.chunked_array([pa.nulls(len(column), kind)])
 

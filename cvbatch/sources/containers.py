@@ -10,7 +10,7 @@ import pyarrow as pa
 from cvbatch.errors import RowError, attempt
 from cvbatch.sources.archives.listing import ARCHIVE_SUFFIXES, Archive
 from cvbatch.sources.blobs import NEARBY, Blob, open_blob
-from cvbatch.sources.carrying import new_names
+from cvbatch.sources.carrying import new_names, portable_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable
 from cvbatch.sources.filters import NO_FILTERS, Filters
 from cvbatch.sources.suffixes import Suffixes
@@ -92,7 +92,7 @@ class Containers:
         found = attempt("list", lambda: self._open(location).columns())
         if found is None or isinstance(found, RowError):
             return False
-        self.carried = new_names(found, self._rename, readable(location))
+        self.carried = new_names(portable_schema(found, readable(location)), self._rename, readable(location))
         return True
 
     def pieces(self, location: bytes, modified: int | None, listing: Listing) -> Iterator[pa.Table]:

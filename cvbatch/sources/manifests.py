@@ -1,41 +1,42 @@
-"""Manifests: a `.csv`, `.jsonl`, `.parquet` or `.arrow` file with a column `uri`; its other columns come along.
+"""Manifests: a `.csv`, `.tsv`, `.jsonl`, `.parquet` or `.arrow` file with a column `uri`; its other columns come along.
 
 One row per line, repeats included. CSV stays text, so that leading zeros survive; the types of JSONL are
-found in one pass over the file; columns of Parquet and Arrow stay as they are.
+found in one pass over the file; columns of Parquet and Arrow stay as they are, where every reader knows their types.
 """
 
 from __future__ import annotations
 
 import glob
-import itertools
-import json
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
 
 import pyarrow as pa
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from cvbatch.errors import ImageError, SourceError
-from cvbatch.locations import local_path
+from cvbatch.locations import path_of_file_uri, with_plain_scheme
 from cvbatch.sources.blobs import BrokenContainerError, open_blob
-from cvbatch.sources.carrying import has_empty_object, new_names, plain, settled
+from cvbatch.sources.carrying import new_names, portable_schema
+from cvbatch.sources.column_types import UnportableError, portable, to_portable
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import image_column as find_image_column
+from cvbatch.sources.tables.columns import wrong_images
 from cvbatch.sources.tables.listing import first_line, open_table
 from cvbatch.sources.targets import SECRET_IN_URI
+from cvbatch.sources.text_manifests import CsvReader, JsonLinesReader
 from cvbatch.storage.places import Place, has_secret, is_object_uri, without_secret
 
 URI = "uri"
-_BLOCK_BYTES = 16 << 20
+_PACKED: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _UNREADABLE = (ImageError, OSError, UnicodeError, OverflowError, pa.ArrowException)
 
 
 class _Reader(Protocol):
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema: ...
 
     def batches(self) -> Iterator[pa.RecordBatch]: ...
 
@@ -54,11 +55,17 @@ def is_manifest(path: str, uri_column: str = URI, image_column: str | None = Non
     if suffix not in _TABLES:
         return True
     try:
-        return _names_images(_READERS[suffix](path).schema, uri_column, image_column)
+        return _names_images(_READERS[suffix](path, uri_column).schema, uri_column, image_column)
     except BrokenContainerError:
         return False
     except _UNREADABLE:
         return True
+
+
+def is_packed_manifest(path: str) -> bool:
+    """Whether a path names a manifest of text that is packed, such as `urls.csv.gz`."""
+    inner, suffix = os.path.splitext(path.lower())
+    return suffix in _PACKED and os.path.splitext(inner)[1] in _TEXTS and not glob.has_magic(path)
 
 
 def is_remote_manifest(place: Place, uri_column: str = URI, image_column: str | None = None) -> bool:
@@ -91,6 +98,11 @@ class ManifestSource:
         rename: New names for its columns, old name to new name.
         uri_column: The column that names the images.
         named: Where it was copied from; relative locations are meant from there.
+        metadata: Whether its other columns come along.
+        planned: The columns that came along when it was planned.
+
+    Raises:
+        SourceError: If it cannot be read as a manifest, or a column cannot come along.
     """
 
     numbered = True
@@ -102,6 +114,8 @@ class ManifestSource:
         uri_column: str = URI,
         *,
         named: str | None = None,
+        metadata: bool = True,
+        planned: pa.Schema | None = None,
     ) -> None:
         self.path = path
         self._folder = os.path.dirname(named or path)
@@ -111,29 +125,47 @@ class ManifestSource:
         if not os.path.isfile(path):
             raise SourceError(f"{path}: expected a manifest, and there is no such file; check source.uri")
         try:
-            self._reader = _READERS[os.path.splitext(path)[1].lower()](path)
-            found = list(self._reader.schema.names)
+            self._reader = _READERS[os.path.splitext(path)[1].lower()](path, uri_column)
+            schema = self._reader.schema
         except _UNREADABLE as error:
             raise SourceError(f"{path} cannot be read as a manifest: {first_line(error)}") from None
-        schema = self._reader.schema
+        self._check_uris(schema)
+        if planned is None and isinstance(self._reader, CsvReader):
+            self._reader.check()  # JSON lines were read to their end for their types
+        keep = metadata or bool(planned)
+        others = pa.schema([column for column in schema if keep and column.name != self._uri])
+        self.carried = new_names(_kept(others, path), self._rename if keep else {}, path)
+        before = {column.name: column for column in planned or ()}
+        self.carried = pa.schema([before.get(column.name, column) for column in self.carried])
+
+    def _check_uris(self, schema: pa.Schema) -> None:
+        found = list(schema.names)
         if found.count(self._uri) != 1:
-            names = ", ".join(found) or "none"
-            raise SourceError(f"{path}: expected one column named {self._uri!r}, got {names}")
-        kept = [pa.field(column.name, plain(column.type)) for column in schema if column.name != self._uri]
-        self.carried = new_names(pa.schema(kept), self._rename, path)
+            wrong = wrong_images(schema, None)
+            hint = "" if self._uri in found else "; source.uri_column names another one"
+            raise SourceError(
+                f"{self.path}: expected one column named {self._uri!r}, got {', '.join(found) or 'none'}"
+                f"{hint if wrong is None else f'; {wrong}'}"
+            )
+        kind = schema.field(self._uri).type
+        try:
+            if pa.types.is_nested(portable(kind)):
+                raise UnportableError
+        except UnportableError:
+            raise SourceError(f"{self.path}: the column {self._uri!r} is {kind}: expected text") from None
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield one row per line, in the order of the file."""
         try:
             for batch in self._reader.batches():
                 for start in range(0, batch.num_rows, CHUNK_ROWS):
-                    yield self._chunk(pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]))
+                    yield self._chunk(batch.slice(start, CHUNK_ROWS))
         except _UNREADABLE as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
 
-    def _chunk(self, table: pa.Table) -> pa.Table:
+    def _chunk(self, batch: pa.RecordBatch) -> pa.Table:
         paths, refused = list[bytes](), list[str | None]()
-        for uri in table[self._uri].cast(pa.string()).to_pylist():
+        for uri in to_portable(batch.column(self._uri)).cast(pa.string()).to_pylist():
             secret = uri is not None and has_secret(uri)
             # what must not be kept does not get as far as the plan
             paths.append(_resolve(without_secret(uri) if secret else uri, self._folder))
@@ -144,20 +176,40 @@ class ManifestSource:
             sizes.append(size)
             modified.append(changed)
         chunk = entry_table(paths, sizes, modified, refused)
-        for column in table.column_names:
-            if column != self._uri:
-                field = self.carried.field(self._rename.get(column, column))
-                chunk = chunk.append_column(field, table[column].cast(field.type))
+        for at, name in enumerate(batch.schema.names):
+            new = self._rename.get(name, name)
+            if name != self._uri and new in self.carried.names:
+                field = self.carried.field(new)
+                values = batch.column(at) if batch.column(at).type == field.type else to_portable(batch.column(at))
+                chunk = chunk.append_column(field, values.cast(field.type))
         return chunk
+
+
+def _kept(schema: pa.Schema, where: str) -> pa.Schema:
+    """With types that every reader knows; text with repeats may stay a dictionary."""
+    plain = portable_schema(schema, where)
+    repeats = (pa.types.is_dictionary(column.type) and _is_text(column.type.value_type) for column in schema)
+    return pa.schema(
+        [
+            pa.field(new.name, old.type if stays else new.type)
+            for old, new, stays in zip(schema, plain, repeats, strict=True)
+        ]
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _resolve(uri: str | None, folder: str) -> bytes:
     """Absolute path of a line; a line without a URI becomes a path that nothing can have."""
     if not uri:
         return b""
+    if (path := path_of_file_uri(uri)) is not None:
+        return os.fsencode(path)
     scheme, separator, _ = uri.partition("://")
     if separator and scheme.isalnum():
-        return os.fsencode(local_path(uri) or uri)
+        return os.fsencode(with_plain_scheme(uri))
     if is_object_uri(folder) and not uri.startswith("/"):
         start, _, below = folder.partition("://")[2].partition("/")
         inside = posixpath.normpath(f"/{below}/{uri}")  # no `..` leads out of the bucket
@@ -176,70 +228,10 @@ def _facts(path: bytes) -> tuple[int | None, int | None]:
     return fact.st_size, fact.st_mtime_ns
 
 
-class _Csv:
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._parse = pc.ParseOptions(newlines_in_values=True)
-        with open(path, "rb") as file:
-            header = pc.open_csv(file, self._read_options(), self._parse).schema.names
-        self.schema = pa.schema([(name, pa.string()) for name in header])
-
-    def _read_options(self) -> pc.ReadOptions:
-        return pc.ReadOptions(block_size=_BLOCK_BYTES)
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        types = {name: pa.string() for name in self.schema.names}
-        convert = pc.ConvertOptions(column_types=types, strings_can_be_null=False)
-        yield from pc.open_csv(self._path, self._read_options(), self._parse, convert)
-
-
-class _JsonLines:
-    def __init__(self, path: str) -> None:
-        self._path = path
-        schema = pa.schema([])
-        for rows in self._chunks():
-            schema = pa.unify_schemas([schema, self._types(rows)], promote_options="permissive")
-        self.schema = pa.schema([column.with_type(settled(column.type)) for column in schema])
-        if empty := [column.name for column in self.schema if has_empty_object(column.type)]:
-            raise SourceError(
-                f"{path}: {empty[0]!r} has objects without any key, which Parquet cannot hold; leave it out"
-            )
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        for rows in self._chunks():
-            yield pa.RecordBatch.from_pylist(rows, schema=self.schema)
-
-    def _chunks(self) -> Iterator[list[dict[str, Any]]]:
-        with open(self._path, encoding="utf-8-sig") as file:
-            lines = enumerate(file, start=1)
-            while chunk := list(itertools.islice(lines, CHUNK_ROWS)):
-                yield [self._row(number, line) for number, line in chunk if line.strip()]
-
-    def _types(self, rows: list[dict[str, Any]]) -> pa.Schema:
-        fields = []
-        for name in dict.fromkeys(name for row in rows for name in row):
-            try:
-                fields.append(pa.field(name, pa.array([row.get(name) for row in rows]).type))
-            except _UNREADABLE as error:
-                raise SourceError(f"{self._path}: the values of {name!r} have no common type: {error}") from None
-        return pa.schema(fields)
-
-    def _row(self, number: int, line: str) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SourceError(f"{self._path}: line {number} is not JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise SourceError(
-                f"{self._path}: line {number}: expected an object with a {URI!r}, got {line.strip()[:40]}"
-            )
-        return row
-
-
 class _Parquet:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, _: str) -> None:
         self._path = path
-        self.schema = pq.read_schema(path)
+        self.schema: pa.Schema = pq.read_schema(path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path) as file:
@@ -247,7 +239,7 @@ class _Parquet:
 
 
 class _Arrow:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, _: str) -> None:
         self._table = ArrowTable(open_blob(os.fsencode(path)))
         self.schema = self._table.schema
 
@@ -255,11 +247,16 @@ class _Arrow:
         yield from self._table.batches()
 
 
-_TABLES: dict[str, type[_Parquet] | type[_Arrow]] = {".parquet": _Parquet, ".arrow": _Arrow, ".feather": _Arrow}
-_READERS: dict[str, type[_Csv] | type[_JsonLines] | type[_Parquet] | type[_Arrow]] = {
-    ".csv": _Csv,
-    ".jsonl": _JsonLines,
-    **_TABLES,
+_TABLES: Final[Mapping[str, Callable[[str, str], _Reader]]] = {
+    ".parquet": _Parquet,
+    ".arrow": _Arrow,
+    ".feather": _Arrow,
 }
-MANIFEST_SUFFIXES = frozenset(_READERS)
+_TEXTS: Final[Mapping[str, Callable[[str, str], _Reader]]] = {
+    ".csv": CsvReader,
+    ".tsv": CsvReader,
+    ".jsonl": JsonLinesReader,
+}
+_READERS: Final = {**_TEXTS, **_TABLES}
+MANIFEST_SUFFIXES: Final = frozenset(_READERS)
 """Endings of files that may be manifests."""

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from cvbatch.errors import JobError
-from cvbatch.locations import local_path
+from cvbatch.locations import local_path, with_plain_scheme
 from cvbatch.storage.options import StorageOptions
 
 SCHEMES: Final = ("s3", "gs", "az")
@@ -55,7 +55,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 def is_object_uri(uri: str) -> bool:
     """Whether a URI is one of an object store that we know."""
-    return uri.partition("://")[0] in SCHEMES and "://" in uri
+    return uri.partition("://")[0].lower() in SCHEMES and "://" in uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Place:
         Raises:
             JobError: If the URI holds credentials, or is of a kind that is not known.
         """
-        path = local_path(uri)
+        path, uri = local_path(uri), with_plain_scheme(uri)
         if path is not None:
             return Place(path)
         if not is_object_uri(uri):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.carrying import as_column, cast_column, found_type, new_names, plain
+from cvbatch.sources.carrying import as_column, cast_column, found_type, new_names
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,14 @@ def test_columns_of_tables() -> None:
     assert cast_column(column, pa.list_(pa.int64())).to_pylist() == [None] * 3
 
 
-def test_types_that_not_every_engine_reads() -> None:
-    assert plain(pa.list_(pa.float32(), 4)) == pa.list_(pa.float32())
-    assert plain(pa.fixed_shape_tensor(pa.float32(), [2])) == pa.list_(pa.float32())
-
-
 @pytest.mark.parametrize(
     ("names", "rename", "expected"),
     [
         (["width"], {}, "'width' has a name that cvbatch uses; give it another one with source.rename: {width: my_"),
         (["status", "_x"], {}, "'status', '_x' have names that cvbatch uses; .*: {status: my_status, _x: my_x}"),
         (["a"], {"b": "c"}, "has no column 'b'; it has a"),
-        (["a", "b"], {"b": "a"}, "two columns are named 'a'"),
+        (["a", "b"], {"b": "a"}, "source.rename makes two columns 'a'; choose another name there"),
+        (["a", "a"], {}, "two columns are named 'a'; give one of them another name in the file, or leave all"),
     ],
 )
 def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:

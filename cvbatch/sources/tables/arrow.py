@@ -14,7 +14,8 @@ import pyarrow.ipc as ipc
 from cvbatch.sources.blobs import Blob, buffered, contents
 from cvbatch.sources.carrying import cast_column
 from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
-from cvbatch.sources.tables.columns import BYTES, PATH, is_file, path_name
+from cvbatch.sources.tables.columns import beside_name
+from cvbatch.sources.tables.image_types import Value, beside, encoded, part_beside, values_at
 
 ARROW: Final = "arrow"
 RANGE: Final = "range"
@@ -62,7 +63,7 @@ class ArrowTable:
             batch.validate(full=True)  # offsets of a damaged file lead anywhere
             yield batch
 
-    def values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Any]:
+    def values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Value]:
         """Read the images in some rows of a record batch."""
         options = ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(image)], use_threads=False)
         reader = self._open(pa.PythonFile(buffered(self._blob)), options)
@@ -71,7 +72,8 @@ class ArrowTable:
         else:
             batch = next(itertools.islice(reader, number, None))
         batch.validate(full=True)
-        return {row: batch.column(0)[row].as_py() for row in rows if row < batch.num_rows}
+        found = [row for row in rows if row < batch.num_rows]
+        return dict(zip(found, values_at(batch.column(0), found), strict=True))
 
     def _open(
         self, file: pa.NativeFile, options: ipc.IpcReadOptions | None = None
@@ -82,10 +84,7 @@ class ArrowTable:
         self, column: pa.Array, image: str, whole: pa.Buffer, number: int, start: int
     ) -> tuple[list[int | None], list[Span]]:
         """Sizes and places of the images of a part of a record batch that begins at its row `start`."""
-        column = column.storage if isinstance(column, pa.ExtensionArray) else column
-        values = pc.struct_field(column, BYTES) if is_file(column.type) else column
-        if pa.types.is_binary_view(values.type):
-            values = values.cast(pa.large_binary())
+        values = encoded(column)
         sizes = pc.binary_length(values).to_pylist()
         places = _places(values, whole)
         members = [
@@ -111,7 +110,7 @@ def _column(batch: pa.RecordBatch, image: str, column: pa.Field) -> pa.ChunkedAr
     if column.name in batch.schema.names:
         return cast_column(pa.chunked_array([batch.column(column.name)]), column.type)
     held = batch.column(image)
-    held = held.storage if isinstance(held, pa.ExtensionArray) else held
-    if column.name == path_name(image) and is_file(held.type):
-        return cast_column(pa.chunked_array([pc.struct_field(held, PATH)]), column.type)
+    for field in beside(held.type):
+        if column.name == beside_name(image, field.name):
+            return cast_column(pa.chunked_array([part_beside(held, field.name)]), column.type)
     return pa.chunked_array([pa.nulls(batch.num_rows, column.type)])

@@ -8,11 +8,14 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.sources.blobs import BrokenContainerError
-from cvbatch.sources.carrying import plain
+from cvbatch.sources.tables.image_types import BYTES, SMALLEST_FIXED, bare, beside, is_encoded, is_file
 
-BYTES: Final = "bytes"
-PATH: Final = "path"
 _USUAL: Final = "image"
+_NAMES: Final = frozenset(
+    "image images img picture photo pixel_values jpg jpeg png webp image_bytes img_bytes bytes content".split()  # noqa: SIM905 - reads as a table
+)
+"""Columns of these names are meant to hold images, unless they hold words or numbers."""
+_EXPECTED: Final = "expected encoded images (binary, or a struct of bytes and path)"
 
 
 def image_column(schema: pa.Schema, wanted: str | None) -> str | None:
@@ -32,9 +35,13 @@ def image_column(schema: pa.Schema, wanted: str | None) -> str | None:
         known = wanted in schema.names and _holds_bytes(schema.field(wanted).type)
         return wanted if known else None
     structs = [column.name for column in schema if is_file(column.type)]
-    binaries = [column.name for column in schema if _is_binary(plain(column.type))]
+    binaries = [column for column in schema if is_encoded(column.type)]
+    hashes = {column.name for column in binaries if _is_short(column.type)}
     marked = _marked(schema)
-    for names in (structs if marked is None else [name for name in structs if name in marked], binaries):
+    for names in (
+        structs if marked is None else [name for name in structs if name in marked],
+        [column.name for column in binaries if column.name not in hashes],
+    ):
         if len(names) == 1 or _USUAL in names:
             return _USUAL if _USUAL in names else names[0]
         if names:
@@ -44,42 +51,52 @@ def image_column(schema: pa.Schema, wanted: str | None) -> str | None:
     return None
 
 
+def wrong_images(schema: pa.Schema, wanted: str | None) -> str | None:
+    """Why a table without images seems to have been meant to hold some; None if nothing says so.
+
+    Args:
+        schema: Of the table.
+        wanted: The column that the job names, if it does.
+    """
+    if wanted is not None:
+        if wanted not in schema.names:
+            return f"it has no column {wanted!r}, which source.image_column names; it has {', '.join(schema.names)}"
+        return f"the column {wanted!r} is {schema.field(wanted).type}: {_EXPECTED}"
+    for column in schema:
+        if column.name.lower() in _NAMES and not _is_words(column.type):
+            return f"the column {column.name!r} is {column.type}: {_EXPECTED}"
+        if pa.types.is_struct(column.type) and BYTES in {field.name for field in column.type}:
+            return f"the column {column.name!r} is {column.type}: {_EXPECTED}"
+    return None
+
+
 def offered(schema: pa.Schema, image: str) -> pa.Schema:
-    """What comes along: every other column that holds no files, and the names that the images had."""
-    columns = [column.with_type(_same_everywhere(plain(column.type))) for column in schema if column.name != image]
-    columns = [column for column in columns if not is_file(column.type)]
-    if is_file(schema.field(image).type):
-        columns.append(pa.field(path_name(image), pa.string()))
-    return pa.schema([column.with_nullable(True).remove_metadata() for column in columns])
+    """What comes along: every other column that holds no files, and what the images have beside their bytes."""
+    columns = [column for column in schema if column.name != image and not is_file(column.type)]
+    own = [field.with_name(beside_name(image, field.name)) for field in beside(schema.field(image).type)]
+    return pa.schema([column.with_nullable(True).remove_metadata() for column in (*columns, *own)])
 
 
-def path_name(image: str) -> str:
-    """Name of the column with the names that the images of a struct column had."""
-    return f"{image}_{PATH}"
-
-
-def is_file(kind: pa.DataType) -> bool:
-    """Whether it is a struct of `bytes` and `path`, as Hugging Face keeps images and audio."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return is_file(kind.storage_type)
-    return (
-        pa.types.is_struct(kind)
-        and {column.name for column in kind} == {BYTES, PATH}
-        and _is_binary(kind.field(BYTES).type)
-    )
-
-
-def _same_everywhere(kind: pa.DataType) -> pa.DataType:
-    """A dictionary differs from file to file, so its values come along instead."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def beside_name(image: str, field: str) -> str:
+    """Name of the column with what images of a struct column have beside their bytes, such as the names they had."""
+    return f"{image}_{field}"
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return is_file(kind) or _is_binary(plain(kind))
+    return is_file(kind) or is_encoded(kind)
 
 
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+def _is_short(kind: pa.DataType) -> bool:
+    """Whether it only holds hashes and the like."""
+    kind = bare(kind)
+    return bool(pa.types.is_fixed_size_binary(kind)) and kind.byte_width <= SMALLEST_FIXED
+
+
+def _is_words(kind: pa.DataType) -> bool:
+    """Whether a column called `image` may hold its name or its number."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _is_words(kind.value_type)
+    return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
 
 
 def _marked(schema: pa.Schema) -> set[str] | None:

@@ -14,7 +14,7 @@ from cvbatch.sources.blobs import Blob, BrokenContainerError
 from cvbatch.sources.entries import Listing
 from cvbatch.sources.suffixes import counted_as
 from cvbatch.sources.tables.arrow import ArrowTable
-from cvbatch.sources.tables.columns import image_column, offered
+from cvbatch.sources.tables.columns import image_column, offered, wrong_images
 from cvbatch.sources.tables.parquet import ParquetTable
 
 DAMAGE: Final = (pa.ArrowException, LookupError, OSError, StopIteration, UnicodeError)
@@ -44,6 +44,8 @@ class ImageTable:
         except DAMAGE as error:
             raise BrokenContainerError(first_line(error)) from error
         self._image = image_column(self._table.schema, image_column_name)
+        if self._image is None and (why := wrong_images(self._table.schema, image_column_name)):
+            raise BrokenContainerError(why)
         if self._image is not None and not _is_data(blob):
             self._image = None
 

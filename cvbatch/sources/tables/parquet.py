@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from cvbatch.sources.blobs import Blob, buffered
 from cvbatch.sources.carrying import cast_column
 from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
-from cvbatch.sources.tables.columns import PATH, is_file, path_name
+from cvbatch.sources.tables.columns import beside_name
+from cvbatch.sources.tables.image_types import Value, beside, part_beside, values_at
 
 PARQUET: Final = "parquet"
 _BUFFER: Final = 1 << 20
@@ -56,15 +57,15 @@ class ParquetTable:
         """The row group of a row; −1 if there is no such row."""
         return bisect.bisect_right(self._starts, row) - 1 if row < self._starts[-1] else -1
 
-    def values(self, group: int, image: str, rows: Sequence[int]) -> Mapping[int, Any]:
+    def values(self, group: int, image: str, rows: Sequence[int]) -> Mapping[int, Value]:
         """Read the images in some rows of a row group."""
-        wanted, found = sorted(rows), dict[int, Any]()
+        wanted, found = sorted(rows), dict[int, Value]()
         start = self._starts[group]
         batch_rows = int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES // max(1, self._average(group)))))
         for batch in self._file.iter_batches(batch_rows, row_groups=[group], columns=[image], use_threads=False):
-            while wanted and wanted[0] < start + batch.num_rows:
-                row = wanted.pop(0)
-                found[row] = batch.column(0)[row - start].as_py()
+            here = [row for row in wanted if row < start + batch.num_rows]
+            wanted = wanted[len(here) :]
+            found |= zip(here, values_at(batch.column(0), [row - start for row in here]), strict=True)
             start += batch.num_rows
             if not wanted:
                 break
@@ -73,8 +74,9 @@ class ParquetTable:
     def _sources(self, image: str, carried: pa.Schema) -> dict[str, str]:
         """Where each carried column of this file comes from."""
         names = {name: name for name in carried.names if name in self.schema.names}
-        if is_file(self.schema.field(image).type) and path_name(image) in carried.names:
-            names.setdefault(path_name(image), f"{image}.{PATH}")
+        for field in beside(self.schema.field(image).type):
+            if (name := beside_name(image, field.name)) in carried.names:
+                names.setdefault(name, f"{image}.{field.name}")
         return names
 
     def _batches(
@@ -105,5 +107,5 @@ def _column(table: pa.Table, source: str | None, kind: pa.DataType) -> pa.Chunke
     if source in table.column_names:
         return cast_column(table[source], kind)
     name, _, leaf = source.rpartition(".")
-    parts = [chunk.field(leaf) for chunk in table[name].chunks]
-    return cast_column(pa.chunked_array(parts, kind), kind)
+    parts = [part_beside(chunk, leaf) for chunk in table[name].chunks]
+    return cast_column(pa.chunked_array(parts), kind) if parts else pa.chunked_array([], kind)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
@@ -14,7 +13,7 @@ from cvbatch.sources.entries import Span
 from cvbatch.sources.fetch import read_local, too_large
 from cvbatch.sources.reader import Reader, Wanted
 from cvbatch.sources.tables.arrow import ArrowTable
-from cvbatch.sources.tables.columns import BYTES, PATH
+from cvbatch.sources.tables.image_types import Value
 from cvbatch.sources.tables.listing import DAMAGE, first_line, open_table
 from cvbatch.sources.tables.parquet import ParquetTable
 
@@ -48,7 +47,7 @@ class Rows(Reader):
         self._folder = os.path.dirname(blob.location)
         self._table: ParquetTable | ArrowTable | None = None
         self._groups: dict[_Group, set[int]] = {}
-        self._values: dict[_Group, dict[int, Any] | ImageError] = {}
+        self._values: dict[_Group, dict[int, Value] | ImageError] = {}
         self._lock = threading.Lock()
 
     def read(self, at: int) -> bytes:
@@ -70,7 +69,7 @@ class Rows(Reader):
             if row not in values:
                 raise changed()
             value = values.pop(row)
-        return self._encoded(value)
+        return self._encoded(*value)
 
     def _opened(self) -> ParquetTable | ArrowTable:
         if self._table is None:
@@ -82,7 +81,7 @@ class Rows(Reader):
                 self._groups.setdefault(_group(self._table, span), set()).add(span.row or 0)
         return self._table
 
-    def _load(self, table: ParquetTable | ArrowTable, group: _Group) -> dict[int, Any] | ImageError:
+    def _load(self, table: ParquetTable | ArrowTable, group: _Group) -> dict[int, Value] | ImageError:
         column, number = group
         try:
             if number < 0 or column not in table.schema.names:
@@ -94,16 +93,14 @@ class Rows(Reader):
                 return named
             raise
 
-    def _encoded(self, value: Any) -> bytes:
-        if isinstance(value, Mapping):
-            path, value = value.get(PATH), value.get(BYTES)
-            if value is None and path:
-                return read_local(os.path.join(self._folder, os.fsencode(path)), max_bytes=MAX_IMAGE_BYTES)
+    def _encoded(self, value: bytes | None, path: str | None) -> bytes:
+        if value is None and path:
+            return read_local(os.path.join(self._folder, os.fsencode(path)), max_bytes=MAX_IMAGE_BYTES)
         if value is None:
             raise ImageError("NoImage", "the table holds no image in this row")
         if len(value) > MAX_IMAGE_BYTES:
             raise too_large(len(value), MAX_IMAGE_BYTES)
-        return bytes(value)
+        return value
 
 
 def _group(table: ParquetTable | ArrowTable, span: Span) -> _Group:

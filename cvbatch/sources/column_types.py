@@ -1,0 +1,174 @@
+"""Types of columns that come along: what Arrow knows and not every reader of Parquet becomes what they all hold.
+
+pandas, DuckDB, Polars and Spark are meant. Spark refuses a whole file for one column of float16, of times of day, of
+nanoseconds or of binary values of a fixed size.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_MOST_DIGITS: Final = 38
+"""Decimals of more digits are no numbers for anybody but Arrow, and become text."""
+_INTERVAL: Final = (("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64()))
+_TEXT: Final = pa.string()
+
+
+class UnportableError(Exception):
+    """A type cannot be kept in any form."""
+
+
+def portable(kind: pa.DataType) -> pa.DataType:
+    """The type that a column of this type becomes; most stay as they are.
+
+    Raises:
+        UnportableError: If there is none.
+    """
+    if special := _special(kind):
+        return special[0]
+    if pa.types.is_map(kind):
+        return pa.map_(portable(kind.key_type), portable(kind.item_type))
+    if _is_list(kind):
+        return (pa.large_list if _is_large(kind) else pa.list_)(portable(kind.value_type))
+    if pa.types.is_struct(kind):
+        if len({column.name for column in kind}) < len(kind):
+            raise UnportableError("fields of one name")
+        return pa.struct([(column.name, portable(column.type)) for column in kind])
+    if pa.types.is_nested(kind) or kind.id not in _KNOWN:
+        raise UnportableError("a type that is not known")
+    return kind
+
+
+def to_portable(array: pa.Array) -> pa.Array:
+    """Values as `portable` says of their type; what they are does not change, but for nanoseconds, which are cut.
+
+    Raises:
+        ArrowException: If a value is not of its type, such as text that is not UTF-8.
+    """
+    wanted = portable(array.type)
+    if wanted == array.type:
+        return array
+    if special := _special(array.type):
+        return special[1](array)
+    if pa.types.is_map(array.type):
+        offsets = _offsets(array, pa.int32())
+        low, high = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        keys, items = (to_portable(part.slice(low, high - low)) for part in (array.keys, array.items))
+        return pa.MapArray.from_arrays(offsets, keys, items, mask=array.is_null())
+    if _is_list(array.type):
+        made = pa.LargeListArray if _is_large(array.type) else pa.ListArray
+        offsets = _offsets(array, pa.int64() if _is_large(array.type) else pa.int32())
+        return made.from_arrays(offsets, to_portable(pc.list_flatten(array)), mask=array.is_null())
+    fields = [to_portable(array.field(at)) for at in range(array.type.num_fields)]
+    return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=array.is_null())
+
+
+_Special = tuple[pa.DataType, Callable[[pa.Array], pa.Array]]
+
+
+def _special(kind: pa.DataType) -> _Special | None:
+    """What a type that is no list and no struct of others becomes, and how."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _extension(kind)
+    if pa.types.is_run_end_encoded(kind):
+        return portable(kind.value_type), lambda array: to_portable(pc.run_end_decode(array))
+    if pa.types.is_dictionary(kind):
+        return portable(kind.value_type), _decoded
+    if pa.types.is_union(kind) and "extension<" in str(kind):
+        raise UnportableError("a union of extensions, whose values libraries may act upon")
+    if pa.types.is_union(kind) or (pa.types.is_struct(kind) and not len(kind)):
+        return _TEXT, _as_json
+    if kind == pa.month_day_nano_interval():
+        return pa.struct(_INTERVAL), _interval
+    if pa.types.is_decimal(kind):
+        return _decimal(kind)
+    to = _SIMPLE.get(kind.id)
+    if pa.types.is_timestamp(kind) and kind.unit in ("s", "ns"):
+        to = pa.timestamp("ms" if kind.unit == "s" else "us", kind.tz)
+    return None if to is None else (to, lambda array: pc.cast(array, to, safe=False))
+
+
+def _extension(kind: pa.BaseExtensionType) -> _Special:
+    if isinstance(kind, pa.UuidType):
+        return _TEXT, lambda array: pa.array(
+            [each and str(uuid.UUID(bytes=each)) for each in array.storage.to_pylist()], _TEXT
+        )
+    if isinstance(kind, pa.Bool8Type):
+        return pa.bool_(), lambda array: array.storage.cast(pa.bool_())
+    return portable(kind.storage_type), lambda array: to_portable(array.storage)
+
+
+def _decimal(kind: pa.DataType) -> _Special | None:
+    digits = kind.precision - min(0, kind.scale)
+    if digits > _MOST_DIGITS:
+        return _TEXT, lambda array: array.cast(_TEXT)
+    to = pa.decimal128(digits, max(0, kind.scale))
+    return None if to == kind else (to, lambda array: array.cast(to))
+
+
+def _decoded(array: pa.DictionaryArray) -> pa.Array:
+    # with values that are portable before they are taken: not every type can be taken
+    return to_portable(array.dictionary).take(array.indices)
+
+
+def _interval(array: pa.Array) -> pa.Array:
+    names = [name for name, _ in _INTERVAL]
+    return pa.array([each and dict(zip(names, each, strict=True)) for each in array.to_pylist()], pa.struct(_INTERVAL))
+
+
+def _as_json(array: pa.Array) -> pa.Array:
+    return pa.array(
+        [None if each is None else json.dumps(each, default=_text, ensure_ascii=False) for each in array.to_pylist()],
+        _TEXT,
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Where each list begins among the values that are not below a null."""
+    if pa.types.is_map(array.type):
+        return pc.subtract(array.offsets, array.offsets[0])
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return pa.array(np.concatenate(([0], np.cumsum(lengths))), kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return kind.id in _LISTS
+
+
+def _is_large(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind))
+
+
+def _ids(*kinds: pa.DataType) -> frozenset[int]:
+    return frozenset(kind.id for kind in kinds)
+
+
+_LISTS: Final = _ids(
+    pa.list_(_TEXT), pa.large_list(_TEXT), pa.list_(_TEXT, 1), pa.list_view(_TEXT), pa.large_list_view(_TEXT)
+)
+_SIMPLE: Final[dict[int, pa.DataType]] = {
+    pa.null().id: _TEXT,
+    pa.float16().id: pa.float32(),
+    pa.string_view().id: _TEXT,
+    pa.binary_view().id: pa.binary(),
+    pa.binary(1).id: pa.binary(),
+    pa.date64().id: pa.date32(),
+    pa.time32("s").id: _TEXT,
+    pa.time64("us").id: _TEXT,
+}
+_KNOWN: Final = _ids(
+    *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    *(pa.float32(), pa.float64(), _TEXT, pa.large_string(), pa.binary(), pa.large_binary(), pa.date32()),
+    *(pa.timestamp("us"), pa.duration("us"), pa.decimal128(1)),
+)

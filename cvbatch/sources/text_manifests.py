@@ -1,0 +1,204 @@
+"""Manifests that are text, CSV and JSON lines: what is wrong with a line is said with its number."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cvbatch.errors import SourceError
+from cvbatch.sources.column_types import portable, to_portable
+from cvbatch.sources.entries import CHUNK_ROWS
+
+LONGEST_FIELD: Final = 16 << 20
+"""Characters; a field that is longer has a quote that is never closed."""
+_DELIMITERS: Final = ",;\t|"
+_BOMS: Final = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins as that of UTF-16 does
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_UNFIT: Final = (TypeError, UnicodeError, OverflowError, pa.ArrowException)
+
+
+class CsvReader:
+    """A CSV file; all its columns are text. It may be separated by semicolons, tabs or bars, if the header says so.
+
+    Args:
+        path: Absolute path.
+        uri_column: Tells which separator it is.
+
+    Raises:
+        SourceError: If it has no header.
+    """
+
+    def __init__(self, path: str, uri_column: str) -> None:
+        self._path = path
+        self._delimiter, self._spaced = ",", False
+        names = self._header(uri_column)
+        # where names begin with a space, so do the values
+        self._spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+        self.schema = pa.schema([(name.strip(), pa.string()) for name in names])
+
+    def check(self) -> None:
+        """Read all of it.
+
+        Raises:
+            SourceError: Naming the first line that cannot be read.
+        """
+        for _ in self._rows():
+            pass
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read its lines; empty ones are none.
+
+        Raises:
+            SourceError: Naming the first line that cannot be read.
+        """
+        rows = self._rows()
+        next(rows, None)
+        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+            columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _header(self, uri_column: str) -> list[str]:
+        """The names in the first line, and find out what stands between them."""
+        for self._delimiter in _DELIMITERS:
+            with contextlib.suppress(SourceError):
+                names = next(self._rows(), [])
+                if uri_column in map(str.strip, names):
+                    return names
+        self._delimiter = ","
+        header = next(self._rows(), None)
+        if header is None:
+            raise SourceError(f"{self._path} is empty: expected a line with the names of its columns")
+        return header
+
+    def _rows(self) -> Iterator[list[str]]:
+        csv.field_size_limit(LONGEST_FIELD)
+        reader = csv.reader(_lines(self._path), delimiter=self._delimiter, skipinitialspace=self._spaced, strict=True)
+        width, began = None, 1
+        try:
+            for row in reader:
+                if row:
+                    width = len(row) if width is None else width
+                    if len(row) != width:
+                        raise SourceError(
+                            f"{self._path}: line {began}: expected {width} fields, as the header has, got {len(row)}"
+                            f"{_several_lines(began, reader.line_num)}"
+                        )
+                    yield row
+                began = reader.line_num + 1
+        except csv.Error as error:
+            raise SourceError(f"{self._path}: line {began}: {_in_words(str(error))}") from None
+
+
+class JsonLinesReader:
+    """JSON lines; the types of their values are found in one pass over the file.
+
+    Args:
+        path: Absolute path.
+        uri_column: Names the images.
+
+    Raises:
+        SourceError: Naming the first line that cannot be read, or values that have no common type.
+    """
+
+    def __init__(self, path: str, uri_column: str) -> None:
+        self._path, self._uri = path, uri_column
+        schema = pa.schema([])
+        for rows in self._chunks():
+            schema = pa.unify_schemas([schema, self._types(rows)], promote_options="permissive")
+        self._found = schema
+        self.schema = pa.schema([column.with_type(portable(column.type)) for column in schema])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read its lines; empty ones are none."""
+        for rows in self._chunks():
+            found = pa.RecordBatch.from_pylist(rows, schema=self._found)
+            yield pa.RecordBatch.from_arrays([to_portable(column) for column in found.columns], schema=self.schema)
+
+    def _chunks(self) -> Iterator[list[dict[str, Any]]]:
+        lines = enumerate(_lines(self._path), start=1)
+        while chunk := list(itertools.islice(lines, CHUNK_ROWS)):
+            yield [self._row(number, line) for number, line in chunk if line.strip()]
+
+    def _types(self, rows: list[dict[str, Any]]) -> pa.Schema:
+        fields = []
+        for name in dict.fromkeys(name for row in rows for name in row):
+            try:
+                fields.append(pa.field(name, pa.array([row.get(name) for row in rows]).type))
+            except _UNFIT as error:
+                raise SourceError(f"{self._path}: the values of {name!r} have no common type: {error}") from None
+        return pa.schema(fields)
+
+    def _row(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SourceError(f"{self._path}: line {number} is not JSON: {error.msg}") from None
+        except RecursionError:
+            raise SourceError(f"{self._path}: line {number} is nested too deeply") from None
+        if not isinstance(row, dict):
+            raise SourceError(
+                f"{self._path}: line {number}: expected an object with a {self._uri!r}, got {line.strip()[:40]}"
+            )
+        return row
+
+
+def _lines(path: str) -> Iterator[str]:
+    """The lines of a text file, with their ends.
+
+    Raises:
+        SourceError: Naming the first line that is not text.
+    """
+    encoding = _encoding(path)
+    name = encoding.upper().removesuffix("-SIG")
+    with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, start=1):
+                if "\0" in line:
+                    raise SourceError(f"{path}: line {number} holds a zero byte: expected text")
+                if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
+                    raise SourceError(f"{path}: line {number} is not {name}: save the file as UTF-8")
+                yield line
+        except UnicodeError:
+            raise SourceError(f"{path}: line {number + 1} is not {name}: save the file as UTF-8") from None
+
+
+def _encoding(path: str) -> str:
+    """How a file is written, by its first bytes."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    for mark, encoding in _BOMS.items():
+        if start.startswith(mark):
+            return encoding
+    for at, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        pairs = start[: len(start) // 2 * 2]
+        if pairs and not any(pairs[at::2]) and all(pairs[1 - at :: 2]):
+            return encoding
+    return "utf-8"
+
+
+def _several_lines(low: int, high: int) -> str:
+    return "" if high <= low else f"; a quote that is opened there is closed in line {high}"
+
+
+def _in_words(error: str) -> str:
+    """What Python's parser means."""
+    if "expected after" in error:
+        return (
+            "text follows the quote that closes a field: a quote within a quoted field is written twice, and one that "
+            "is opened is closed"
+        )
+    if "end of data" in error or "larger than" in error:
+        return "a quote is opened and never closed"
+    return error
