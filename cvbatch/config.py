@@ -72,6 +72,8 @@ class SourceConfig(_StorageSection):
     """Column of a manifest that names the images."""
     icc: Literal["ignore", "convert"] = "ignore"
     """Whether the colour profile in a file brings its colours to sRGB; `ignore` is what torchvision's users get."""
+    damaged: Literal["error", "keep"] = "error"
+    """Whether an image that is damaged is an error row, or is taken as far as it goes, with the reason as a column."""
     limit: Count | None = None
     """Take only the first so many images."""
     max_pixels: Count = 178_000_000
@@ -93,6 +95,11 @@ class SourceConfig(_StorageSection):
     def uris(self) -> tuple[str, ...]:
         """The locations, of which there is one as a rule."""
         return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+    @property
+    def keeps_damaged(self) -> bool:
+        """Whether damaged images are taken as far as they go."""
+        return self.damaged == "keep"
 
     @property
     def reach(self) -> Reach:
@@ -121,7 +128,17 @@ class SourceConfig(_StorageSection):
         return self
 
 
-_LATER = ("metadata", "image_column", "uri_column", "min_bytes", "max_bytes", "modified_since", "exclude", "icc")
+_LATER = (
+    "metadata",
+    "image_column",
+    "uri_column",
+    "min_bytes",
+    "max_bytes",
+    "modified_since",
+    "exclude",
+    "icc",
+    "damaged",
+)
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 

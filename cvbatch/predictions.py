@@ -191,7 +191,9 @@ def _place(output: Output, storage: Storage) -> Place:
 
 
 def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
-    schema = rows_schema(plan.models, exif=plan.job["source"]["exif"], carried=plan.carried(store))
+    source = plan.job["source"]
+    kept = source.get("damaged") == "keep"
+    schema = rows_schema(plan.models, exif=source["exif"], warnings=kept, carried=plan.carried(store))
     return open_files(store, files, schema)
 
 

@@ -42,6 +42,9 @@ EXIF_FIELDS: Final = (
     pa.field("exif_longitude", pa.float64()),
 )
 
+IMAGE_WARNING: Final = "image_warning"
+WARNING_FIELD: Final = pa.field(IMAGE_WARNING, pa.string())
+
 STRINGS: Final = pa.list_(pa.string())
 INTS: Final = pa.list_(pa.int32())
 FLOATS: Final = pa.list_(pa.float32())
@@ -98,23 +101,30 @@ RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS
 
 
 def predictions_schema(
-    model_fields: Sequence[pa.Field], *, exif: bool = False, carried: Iterable[pa.Field] = ()
+    model_fields: Sequence[pa.Field],
+    *,
+    exif: bool = False,
+    warnings: bool = False,
+    carried: Iterable[pa.Field] = (),
 ) -> pa.Schema:
     """The schema of every data file of a run.
 
     Args:
         model_fields: Columns of all models of the job.
         exif: Whether capture time, camera and position are asked for.
+        warnings: Whether damaged images are kept, with what is wrong with them.
         carried: Columns that come along from the source.
 
     Raises:
         SourceError: If a carried column has the name of a model's column.
     """
+    added = [*(EXIF_FIELDS if exif else ()), *((WARNING_FIELD,) if warnings else ())]
     taken = {column.name for column in model_fields}
     for column in carried:
-        if column.name in taken:
+        if column.name in taken or (warnings and column.name == IMAGE_WARNING):
+            whose = "a model's column" if column.name in taken else "the column that source.damaged: keep adds"
             raise SourceError(
-                f"the column {column.name!r} has the name of a model's column; "
+                f"the column {column.name!r} has the name of {whose}; "
                 f"use source.rename: {{{column.name}: my_{column.name}}}"
             )
-    return pa.schema([*IMAGE_FIELDS, *(EXIF_FIELDS if exif else ()), *carried, *model_fields])
+    return pa.schema([*IMAGE_FIELDS, *added, *carried, *model_fields])

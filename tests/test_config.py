@@ -262,10 +262,11 @@ def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytes
     assert here == job(str(tmp_path / "photos")).identity() == job(f"file://{tmp_path}/photos").identity()
     assert here != job("photos", exif=True).identity()
     assert here == job("photos", icc="ignore").identity() != job("photos", icc="convert").identity()
+    assert here == job("photos", damaged="error").identity() != job("photos", damaged="keep").identity()
     assert not {"metadata", "image_column", "uri_column"} & set(here["source"]), "runs of earlier versions go on"
     assert here == job("photos", metadata="auto").identity()
     assert job("photos", metadata="off", image_column="x").identity() != here
-    later = {"min_bytes", "max_bytes", "modified_since", "exclude", "http_hosts", "http_private", "icc"}
+    later = {"min_bytes", "max_bytes", "modified_since", "exclude", "http_hosts", "http_private", "icc", "damaged"}
     assert not later & set(here["source"]), "as above"
     assert here == job("photos", http_hosts=["example.org"], http_private=True).identity(), "a way, not a source"
     for filters in ({"min_bytes": "1kB"}, {"max_bytes": 5}, {"modified_since": "2024-05-31"}, {"exclude": ["thumbs"]}):

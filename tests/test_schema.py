@@ -9,7 +9,7 @@ import pytest
 
 from cvbatch.config import TASKS, Task
 from cvbatch.errors import SourceError
-from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, RESERVED, predictions_schema, task_fields
+from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, RESERVED, predictions_schema, task_fields
 
 COLUMNS = {
     "classification": {
@@ -82,6 +82,15 @@ def test_order_of_the_columns() -> None:
 def test_a_carried_column_with_the_name_of_a_models() -> None:
     with pytest.raises(SourceError, match=r"source\.rename: \{x_vector: my_x_vector\}"):
         predictions_schema(task_fields("x", "embedding"), carried=[pa.field("x_vector", pa.string())])
+
+
+def test_a_warning_has_a_column_only_where_damaged_images_are_kept() -> None:
+    assert IMAGE_WARNING not in predictions_schema([]).names
+    assert predictions_schema([], warnings=True).field(IMAGE_WARNING).type == pa.string()
+    own = [pa.field(IMAGE_WARNING, pa.int32())]
+    assert predictions_schema([], carried=own).field(IMAGE_WARNING).type == pa.int32()
+    with pytest.raises(SourceError, match=r"damaged: keep adds; use source\.rename"):
+        predictions_schema([], warnings=True, carried=own)
 
 
 def test_reserved_names() -> None:

@@ -42,7 +42,14 @@ class Asked:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
-        decode = DecodeOptions(views, source.max_pixels, source.exif, source.icc == "convert", source.reach)
+        decode = DecodeOptions(
+            views,
+            source.max_pixels,
+            exif=source.exif,
+            icc=source.icc == "convert",
+            keep_damaged=source.keeps_damaged,
+            reach=source.reach,
+        )
         return Asked(tuple(models), decode, job.compute, files)
 
 

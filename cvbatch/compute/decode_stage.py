@@ -18,7 +18,7 @@ from cvbatch.images.colour_profiles import may_have_profile
 from cvbatch.images.decode import Decoded, decode
 from cvbatch.images.jpeg_header import Header, plain_jpeg
 from cvbatch.pixels import Image, pack
-from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, OK
+from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, OK, WARNING_FIELD
 from cvbatch.setting import Setting
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetching import fetches
@@ -45,6 +45,8 @@ class DecodeOptions:
     exif: bool = False
     icc: bool = False
     """Bring colours to sRGB by the profiles in the files."""
+    keep_damaged: bool = False
+    """Take damaged images as far as they go, and say what is wrong with them."""
     reach: Reach = DISK
     """How images are got."""
     scaled: bool = False
@@ -108,6 +110,8 @@ def _give_way() -> None:
 def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
     """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
     ours = {column.name for column in (*IMAGE_FIELDS[2:], *EXIF_FIELDS)}
+    if options.keep_damaged:
+        ours.add(IMAGE_WARNING)
     rows = table.select([name for name in table.column_names if name not in ours and not name.startswith("_")])
     held = zip(table[ENCODED].to_pylist(), table["content_sha256"].to_pylist(), strict=True)
     decoded = _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
@@ -153,7 +157,14 @@ def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) ->
 
 def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, ...]]:
     smallest = enough(options.views) if options.scaled else None
-    decoded = decode(data, max_pixels=options.max_pixels, exif=options.exif, enough=smallest, icc=options.icc)
+    decoded = decode(
+        data,
+        max_pixels=options.max_pixels,
+        exif=options.exif,
+        enough=smallest,
+        icc=options.icc,
+        keep_damaged=options.keep_damaged,
+    )
     size = (decoded.width, decoded.height)
     return decoded, tuple(apply(view, decoded.image, size) for view in options.views)
 
@@ -186,7 +197,9 @@ def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds
         for column in EXIF_FIELDS:
             name = column.name.removeprefix("exif_")
             facts[column.name] = [getattr(each.exif, name) if each else None for each in known]
-    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS)}
+    if options.keep_damaged:
+        facts[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in done]
+    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD)}
     table = rows.drop_columns(["image_bytes"]) if "image_bytes" in rows.column_names else rows
     for name, values in facts.items():
         table = table.append_column(name, pa.array(values, types[name]))

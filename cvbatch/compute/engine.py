@@ -144,7 +144,8 @@ class Engine:
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self._asked, self._rows = asked, rows
         self._share_out()
-        schema = rows_schema(models, exif=job.source.exif, carried=plan.carried(store))
+        source = job.source
+        schema = rows_schema(models, exif=source.exif, warnings=source.keeps_damaged, carried=plan.carried(store))
         self._schema = described(schema, models, self.certificate.setting.precision)
 
     def resize(self) -> bool:

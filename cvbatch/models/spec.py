@@ -81,13 +81,16 @@ class ModelSpec:
         return ModelSpec(**{**data, **made, "weights_storage": None if way is None else StorageOptions.of(way)})
 
 
-def rows_schema(models: Sequence[ModelSpec], *, exif: bool = False, carried: Iterable[pa.Field] = ()) -> pa.Schema:
+def rows_schema(
+    models: Sequence[ModelSpec], *, exif: bool = False, warnings: bool = False, carried: Iterable[pa.Field] = ()
+) -> pa.Schema:
     """The schema of the rows that some models answer with; the other arguments are those of `predictions_schema`.
 
     Raises:
         SourceError: If a carried column has the name of a model's column.
     """
-    return predictions_schema([column for model in models for column in model.fields()], exif=exif, carried=carried)
+    fields = [column for model in models for column in model.fields()]
+    return predictions_schema(fields, exif=exif, warnings=warnings, carried=carried)
 
 
 def described(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:

@@ -111,7 +111,7 @@ def make_plan(
     """
     if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
-    rows_schema(models, exif=job.source.exif, carried=source.carried)
+    rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, carried=source.carried)
     nonce = uuid.uuid4().hex
     progress = Progress(store, job.source, source)
     begun = progress.begun(job.source.limit)

@@ -19,7 +19,7 @@ from PIL import Image
 from cvbatch.compute import decode_stage
 from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
 from cvbatch.pixels import unpack
-from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS
+from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING
 from cvbatch.sources.entries import INTERNAL, entry_table
 from cvbatch.views import View, apply
 from tests.images.profiles import DISPLAY_P3, rgb_profile
@@ -88,6 +88,43 @@ def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
     assert table["content_sha256"].null_count == 1, "the hash is known of all that could be read"
     assert table[ENCODED].null_count == len(contents)
     assert [image is not None for image in unpack(table[pixels_column(0)])] == [True, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("budget", [10**9, 1], ids=["all at once", "one after the other"])
+def test_damaged_images_that_are_kept_are_rows_with_a_warning(tmp_path: Path, budget: int) -> None:
+    stream = io.BytesIO()
+    photo(0).save(stream, "JPEG", quality=95)
+    good = stream.getvalue()
+    half, text = good[:-150] + b"\xff\xd9", b"text"
+    rows = unit(tmp_path, [half, good, text, good[:-150]])
+    refused = fetch_and_decode(rows, OPTIONS)
+    assert refused["error_type"].to_pylist() == ["CorruptImage", None, "UnknownFormat", "TruncatedImage"]
+    assert IMAGE_WARNING not in refused.column_names
+    options = replace(OPTIONS, keep_damaged=True, max_unit_bytes=budget)
+    table = fetch_and_decode(rows, options)
+    for _ in range(4):
+        if table[ENCODED].null_count < table.num_rows:
+            first = table.filter(pc.is_null(table[ENCODED]))
+            table = pa.concat_tables([first, decode_encoded(table.filter(pc.is_valid(table[ENCODED])), options)])
+    table = table.sort_by("row_id")
+    assert table["status"].to_pylist() == ["ok", "ok", "error", "ok"]
+    assert table[IMAGE_WARNING].to_pylist() == [
+        "jpeg is damaged: its pixels stop before the picture does",
+        None,
+        None,
+        "jpeg is damaged: its end marker is missing",
+    ]
+    assert [image is not None for image in unpack(table[pixels_column(0)])] == [True, True, False, True]
+
+
+def test_damage_is_seen_before_a_jpeg_is_left_to_the_device(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    photo(0).save(stream, "JPEG", quality=95)
+    good = stream.getvalue()
+    rows = unit(tmp_path, [good[:-150] + b"\xff\xd9", good])
+    table = fetch_and_decode(rows, replace(OPTIONS, on_device=True))
+    assert table["error_type"].to_pylist() == ["CorruptImage", None]
+    assert [each is not None for each in table[ENCODED].to_pylist()] == [False, True]
 
 
 def test_the_limit_of_pixels(tmp_path: Path) -> None:

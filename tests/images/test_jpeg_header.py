@@ -60,6 +60,8 @@ def test_what_only_some_decoders_take_is_not_plain() -> None:
         "channels that are called R, G and B": named(good, b"RGB"),
         "arithmetic coding": good.replace(b"\xff\xc0", b"\xff\xc9", 1),
         "no header": good[:20],
+        "half, and an end": good[: len(good) // 2] + b"\xff\xd9",
+        "a hole": good[: len(good) * 2 // 3] + bytes(200) + good[len(good) * 2 // 3 + 200 :],
         "another format": stream.getvalue(),
         "nothing": b"",
     }
