@@ -15,7 +15,7 @@ from cvbatch.errors import JobError, TooLargeError
 from cvbatch.locations import local_path
 from cvbatch.overrides import merge, put
 from cvbatch.quantities import Bytes, Moment
-from cvbatch.sections import AutoOrOff, ComputeConfig, Count, Section
+from cvbatch.sections import AutoOrOff, ComputeConfig, Count, Section, StorageSection, check_place
 from cvbatch.storage.hosts import HttpOptions
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 from cvbatch.storage.places import Place, is_object_uri, redacted
@@ -32,27 +32,7 @@ _MAX_JOB_BYTES = 1 << 20
 _Text = Annotated[str, Field(min_length=1)]
 
 
-class _StorageSection(Section):
-    """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
-
-    endpoint_url: str | None = None
-    """Where the service is, such as `https://minio.example.org:9000`; by default as the environment says, or Amazon."""
-    region: str | None = None
-    """By default as the environment says, or that of the bucket."""
-    path_style: bool | None = None
-    """Whether the bucket stands in the path; by default only with an endpoint that is not Amazon's."""
-    anonymous: bool = False
-    """Ask without credentials."""
-    profile: str | None = None
-    """Section of the shared AWS files, on each machine."""
-
-    @property
-    def storage(self) -> StorageOptions:
-        """These options alone."""
-        return StorageOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
-
-
-class SourceConfig(_StorageSection):
+class SourceConfig(StorageSection):
     """Where the images come from."""
 
     uri: _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
@@ -122,7 +102,7 @@ class SourceConfig(_StorageSection):
             raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
         for uri in self.uris:
             if is_object_uri(uri):
-                _checked(uri, self)
+                check_place(uri, self)
             elif redacted(uri) != uri and local_path(uri) is None:
                 raise ValueError("expected a location without credentials")
         return self
@@ -142,7 +122,7 @@ _LATER = (
 """Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
 
 
-class ModelConfig(_StorageSection):
+class ModelConfig(StorageSection):
     """One model of the job, what is taken from it, and how to reach its files where they lie in an object store."""
 
     model: _Text
@@ -185,11 +165,11 @@ class ModelConfig(_StorageSection):
             raise ValueError("give checkpoint: or weights:, not both")
         for file in (self.checkpoint, self.categories):
             if isinstance(file, str) and is_object_uri(file):
-                _checked(file, self)
+                check_place(file, self)
         return self
 
 
-class OutputConfig(_StorageSection):
+class OutputConfig(StorageSection):
     """Where the predictions go."""
 
     uri: _Text
@@ -197,20 +177,13 @@ class OutputConfig(_StorageSection):
 
     @model_validator(mode="after")
     def _is_a_place(self) -> OutputConfig:
-        _checked(self.uri, self)
+        check_place(self.uri, self)
         return self
 
     @property
     def place(self) -> Place:
         """Where, and how to get there."""
         return Place.of(self.uri, self.storage)
-
-
-def _checked(uri: str, section: _StorageSection) -> None:
-    try:
-        Place.of(uri, section.storage)
-    except JobError as error:
-        raise ValueError(str(error)) from None
 
 
 class Job(Section):

@@ -1,4 +1,4 @@
-"""What every section of the job file is, and the one that says where and how the models run."""
+"""What every section of the job file is, how one names an object store, and where and how the models run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cvbatch.errors import JobError
 from cvbatch.quantities import Duration
+from cvbatch.storage.options import OPTION_NAMES, StorageOptions
+from cvbatch.storage.places import Place
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off" if given is False else given)]
@@ -18,6 +21,38 @@ class Section(BaseModel):
     """A part of the job file: frozen, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+
+class StorageSection(Section):
+    """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
+
+    endpoint_url: str | None = None
+    """Where the service is, such as `https://minio.example.org:9000`; by default as the environment says, or Amazon."""
+    region: str | None = None
+    """By default as the environment says, or that of the bucket."""
+    path_style: bool | None = None
+    """Whether the bucket stands in the path; by default only with an endpoint that is not Amazon's."""
+    anonymous: bool = False
+    """Ask without credentials."""
+    profile: str | None = None
+    """Section of the shared AWS files, on each machine."""
+
+    @property
+    def storage(self) -> StorageOptions:
+        """These options alone."""
+        return StorageOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
+
+
+def check_place(uri: str, section: StorageSection) -> None:
+    """See that a location is one that can be reached as a section says.
+
+    Raises:
+        ValueError: With the reason, as pydantic wants it.
+    """
+    try:
+        Place.of(uri, section.storage)
+    except JobError as error:
+        raise ValueError(str(error)) from None
 
 
 class StageConfig(Section):
