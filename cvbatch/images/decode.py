@@ -9,6 +9,7 @@ from typing import Final
 from PIL import Image
 
 from cvbatch.errors import ImageError
+from cvbatch.images.bmp import read_bmp
 from cvbatch.images.exif import ExifFacts, sideways
 from cvbatch.images.formats import MALFORMED, Format, identify
 from cvbatch.images.jpeg import read_jpeg
@@ -19,6 +20,7 @@ from cvbatch.images.reading import Picture, Reader, ReadOptions
 from cvbatch.images.tiff.reader import read_tiff
 
 _READERS: Final[Mapping[str, Reader]] = {
+    "bmp": read_bmp,
     "jpeg": read_jpeg,
     "png": read_png,
     "tiff": read_tiff,

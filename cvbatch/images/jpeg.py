@@ -81,6 +81,19 @@ def _pixels(layout: Layout, options: ReadOptions) -> tuple[npt.NDArray[np.uint8]
     return (pixels if other is None else other), damage
 
 
+def decode_strictly(layout: Layout) -> npt.NDArray[np.uint8]:
+    """Decode what is a JPEG within another file.
+
+    Returns:
+        (height, width), or (height, width, channels) as `_COLOURS` says or with three of them.
+
+    Raises:
+        ImageError: `CorruptImage` or `UnsupportedImage`.
+    """
+    check_kind(layout)
+    return _pixels(layout, ReadOptions(max_pixels=0))[0]
+
+
 def is_whole(layout: Layout) -> bool:
     """Whether a JPEG can be decoded without a complaint, at less than the price of its pixels."""
     try:

@@ -12,6 +12,7 @@ from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import orientation, read_facts, read_tags, tags_of
 from cvbatch.images.formats import Format
 from cvbatch.images.jp2_boxes import beside, without_others
+from cvbatch.images.jp2_components import components, decode_deep, is_deep, to_full_range
 from cvbatch.images.pillow_guards import pillow_limit
 from cvbatch.images.reading import Picture, ReadOptions, check_pixels, too_many_pixels
 
@@ -50,24 +51,31 @@ def read_jpeg2000(kind: Format, data: bytes, options: ReadOptions) -> Picture:
         ImageError: As `read_by_pillow` does.
     """
     found = beside(data)
-    image, size = _loaded(kind, without_others(data), options)
+    lean = without_others(data)
+    depths = components(lean)
+    deep = is_deep(depths)
+    image, size = _loaded(kind, lean, options, load=not deep)
     tags = None if found.exif is None else tags_of(found.exif)
     facts = read_facts(tags) if options.exif else None
-    return Picture(to_rgb(image, found.profile if options.icc else None), size, orientation(tags, found.xmp), facts)
+    whole = decode_deep(lean, depths, image.mode) if deep else to_full_range(image, depths)
+    rgb = to_rgb(whole, found.profile if options.icc else None)
+    return Picture(rgb, size, orientation(tags, found.xmp), facts)
 
 
-def _loaded(kind: Format, data: bytes, options: ReadOptions) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
+def _loaded(
+    kind: Format, data: bytes, options: ReadOptions, *, load: bool = True
+) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     try:
         try:
-            return _load(kind, data, options)
+            return _load(kind, data, options, load)
         except Image.DecompressionBombError:
             with pillow_limit(options.max_pixels):
-                return _load(kind, data, options)
+                return _load(kind, data, options, load)
     except Image.DecompressionBombError:
         raise too_many_pixels(options.max_pixels) from None
 
 
-def _load(kind: Format, data: bytes, options: ReadOptions) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
+def _load(kind: Format, data: bytes, options: ReadOptions, load: bool) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     stream = io.BytesIO(data)
     image = kind.open(stream)
     check_pixels(image.width, image.height, options.max_pixels)
@@ -77,5 +85,6 @@ def _load(kind: Format, data: bytes, options: ReadOptions) -> tuple[ImageFile.Im
     if options.enough is not None:
         # libjpeg keeps both sides at least as long; others ignore it
         image.draft(image.mode, (options.enough, options.enough))
-    image.load()
+    if load:
+        image.load()
     return image, size

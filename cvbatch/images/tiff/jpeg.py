@@ -1,49 +1,24 @@
 """Parts of a TIFF that are JPEGs: their tables put back, their colours told, damage not let through.
 
-How they are cut: TIFF technical note 2 (1995); markers: ITU-T T.81, annex B.
+How they are cut: TIFF technical note 2 (1995).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from cvbatch.errors import ImageError
+from cvbatch.images.jpeg import decode_strictly
+from cvbatch.images.jpeg_layout import EOI, SOI, Layout, read_layout, read_segments
 
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_LOSSLESS: Final = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
-_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_SCAN: Final = 0xDA
 _APPLICATION: Final = frozenset(range(0xE0, 0xF0))
 _LOOSE: Final = 16
 """Rows and columns that a writer may add to fill the last blocks."""
-
+_START: Final = b"\xff\xd8"
 _ADOBE: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What a JPEG says of itself."""
-
-    is_lossless: bool
-    bits: int
-    height: int
-    width: int
-    components: int
-
-
-def frame_of(stream: bytes) -> Frame | None:
-    """Read the frame header of a JPEG; None if it has none before its pixels."""
-    for marker, at, _ in _segments(stream):
-        if marker in _FRAMES and at + 10 <= len(stream):
-            height, width = (int.from_bytes(stream[place : place + 2], "big") for place in (at + 5, at + 7))
-            return Frame(marker in _LOSSLESS, stream[at + 4], height, width, stream[at + 9])
-    return None
 
 
 def read_jpeg_part(
@@ -63,58 +38,21 @@ def read_jpeg_part(
     Raises:
         ImageError: `CorruptImage` or `UnsupportedImage`.
     """
-    frame = frame_of(packed)
-    if frame is None:
+    part = read_layout(packed)
+    if part is None:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its JPEG parts have no header")
-    if frame.is_lossless or frame.bits != 8 or frame.components not in _SPACES:
-        kind = "lossless JPEG" if frame.is_lossless else f"JPEG of {frame.bits} bits and {frame.components} samples"
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF with {kind} compression; save it with another one")
-    wide, high = frame.width - shape[1], frame.height - shape[0]
-    if frame.components != shape[2] or not (0 <= wide < _LOOSE and 0 <= high < _LOOSE):
+    wide, high = part.size[0] - shape[1], part.size[1] - shape[0]
+    if part.channels != shape[2] or not (0 <= wide < _LOOSE and 0 <= high < _LOOSE):
         raise ImageError("CorruptImage", "tiff cannot be decoded: its JPEG parts have another size than it says")
-    whole = _joined(packed, tables, transform=1 if luma_chroma else 0)
-    try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(whole, colorspace=_SPACES[frame.components])
-    except ValueError as error:
-        raise ImageError("CorruptImage", "tiff cannot be decoded: its JPEG parts are damaged") from error
-    return pixels.reshape(frame.height, frame.width, frame.components)
+    whole = read_layout(_joined(part, tables, transform=1 if luma_chroma else 0))
+    if whole is None:
+        raise ImageError("CorruptImage", "tiff cannot be decoded: the tables of its JPEG parts are damaged")
+    pixels = decode_strictly(whole)
+    return pixels.reshape(part.size[1], part.size[0], -1)[..., : part.channels]
 
 
-_SPACES: Final = {1: "GRAY", 3: "RGB", 4: "CMYK"}
-"""What the library gives for so many samples; four are given as they are, whatever they mean."""
-
-
-def _joined(packed: bytes, tables: bytes, transform: int) -> bytes:
+def _joined(part: Layout, tables: bytes, transform: int) -> bytes:
     """One JPEG of a part and its tables, with Adobe's mark, which tells libjpeg what three samples are."""
-    mark = _ADOBE + bytes([transform])
-    return b"\xff\xd8" + mark + _without_marks(tables) + _without_marks(packed)
-
-
-def _without_marks(stream: bytes) -> bytes:
-    kept = []
-    rest = 2
-    for marker, at, end in _segments(stream):
-        if marker not in _APPLICATION:
-            kept.append(stream[at:end])
-        rest = end
-    tail = stream[rest:]
-    return b"".join(kept) + (b"" if tail[:2] == b"\xff\xd9" else tail)
-
-
-def _segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, begin, end) of the segments before the pixels; the last one is the header of the scan."""
-    at = 2
-    while at + 4 <= len(stream) and stream[at] == 0xFF:
-        marker = stream[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        elif marker == 0xD9:
-            return
-        else:
-            end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
-            yield marker, at, end
-            if marker == _SCAN:
-                return
-            at = end
+    segments = (*read_segments(tables, 2), *part.segments)
+    kept = (each.encoded() for each in segments if each.marker not in _APPLICATION | {SOI, EOI})
+    return b"".join((_START, _ADOBE, bytes([transform]), *kept, part.data[part.start :]))

@@ -103,7 +103,10 @@ def meaning_of(directory: Directory) -> Meaning:
             "UnsupportedImage", f"cannot read a TIFF with {name_of(compression)}; save it with another one"
         )
     photometric, samples = _photometric(directory, compression)
-    bits = _bits(directory, samples, compression)
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} bands; {_WORDS}")
+    # A JPEG tells itself how deep it is, and comes out with 8 bits.
+    bits = 8 if compression in JPEG else _bits(directory, samples)
     _check_format(directory, bits, photometric)
     _check_colours(directory, photometric, samples, bits)
     alpha, alpha_at = _alpha(directory, photometric, samples)
@@ -136,10 +139,8 @@ def _photometric(directory: Directory, compression: int) -> tuple[Photometric, i
     return Photometric(value), samples
 
 
-def _bits(directory: Directory, samples: int, compression: int) -> int:
-    if not 1 <= samples <= _MOST_SAMPLES:
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} bands; {_WORDS}")
-    told = directory.numbers(Tag.BITS_PER_SAMPLE) or ((8,) if compression in JPEG else (1,))
+def _bits(directory: Directory, samples: int) -> int:
+    told = directory.numbers(Tag.BITS_PER_SAMPLE) or (1,)
     depths = set(told[:samples])
     if len(depths) > 1:
         listed = ", ".join(map(str, told[:samples]))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cvbatch.errors import ImageError
+from cvbatch.images.jpeg_layout import Layout, read_layout
+from cvbatch.images.jpeg_unusual import LOSSLESS
 from cvbatch.images.tiff.directory import Directory, Tag, all_directories, children
-from cvbatch.images.tiff.jpeg import frame_of
 from cvbatch.images.tiff.meaning import COLOURS
 
 _FULL: Final = (0, 2)
@@ -63,11 +64,11 @@ def size_of(directory: Directory) -> tuple[int, int]:
     size = directory.number(Tag.WIDTH), directory.number(Tag.HEIGHT)
     if all(size):
         return size
-    frame = frame_of(jpeg_of(directory) or b"")
-    if frame is None:
+    layout = read_layout(jpeg_of(directory) or b"")
+    if layout is None:
         return 0, 0
     # Canon's sensors are stored as lossless JPEGs of some components side by side.
-    return frame.width * (frame.components if frame.is_lossless else 1), frame.height
+    return layout.size[0] * (layout.channels if _is_lossless(layout) else 1), layout.size[1]
 
 
 def jpeg_of(directory: Directory) -> bytes | None:
@@ -94,8 +95,12 @@ def _is_full(directory: Directory) -> bool:
 def _is_raw(directory: Directory) -> bool:
     if directory.number(Tag.PHOTOMETRIC, -1) in _RAW:
         return True
-    frame = frame_of(jpeg_of(directory) or b"")
-    return frame is not None and frame.is_lossless
+    layout = read_layout(jpeg_of(directory) or b"")
+    return layout is not None and _is_lossless(layout)
+
+
+def _is_lossless(layout: Layout) -> bool:
+    return layout.frame.marker == LOSSLESS
 
 
 def _raw_kind(first: Directory, near: list[Directory]) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from PIL import Image
 
 from cvbatch.images.exif import ExifFacts, orientation, read_facts
 from cvbatch.images.formats import JPEG, MALFORMED, Format
-from cvbatch.images.pillow_reader import read_by_pillow
+from cvbatch.images.jpeg import read_jpeg
 from cvbatch.images.reading import Picture, ReadOptions
 from cvbatch.images.tiff.compose import compose
 from cvbatch.images.tiff.directory import Directory, Tag, first_directory
@@ -26,21 +27,19 @@ def read_tiff(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     """
     first = first_directory(data)
     page = main_page(first)
-    facts = _facts(first) if options.exif else None
-    image, size = _picture(page.directory, options)
-    return Picture(image, size, _orientation(page), facts)
+    picture = _picture(page.directory, options)
+    return replace(picture, orientation=_orientation(page), exif=_facts(first) if options.exif else None)
 
 
-def _picture(directory: Directory, options: ReadOptions) -> tuple[Image.Image, tuple[int, int]]:
+def _picture(directory: Directory, options: ReadOptions) -> Picture:
     whole = jpeg_of(directory)
     if whole is not None:
-        picture = read_by_pillow(JPEG, whole, ReadOptions(options.max_pixels, enough=options.enough, icc=options.icc))
-        return picture.image, picture.size
+        return read_jpeg(JPEG, whole, replace(options, exif=False))
     meaning = meaning_of(directory)
     layout = layout_of(directory, meaning.samples, options.max_pixels)
     samples = read_samples(directory, meaning, layout, options.max_pixels)
     profile = directory.raw(Tag.ICC_PROFILE) if options.icc else None
-    return compose(samples, meaning, directory, profile), (layout.width, layout.height)
+    return Picture(compose(samples, meaning, directory, profile), (layout.width, layout.height))
 
 
 def _orientation(page: Page) -> int:

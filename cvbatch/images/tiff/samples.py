@@ -91,7 +91,7 @@ class _PartReader:
         packed = part.packed
         if meaning.compression in JPEG:
             mixed = meaning.photometric == Photometric.YCBCR
-            return self._checked(read_jpeg_part(packed, self._tables, shape, luma_chroma=mixed), 8)
+            return read_jpeg_part(packed, self._tables, shape, luma_chroma=mixed)
         if meaning.is_reversed and (meaning.compression in BYTE_CODECS or meaning.compression in FAX):
             packed = reverse_bits(packed)
         if meaning.compression not in BYTE_CODECS:
