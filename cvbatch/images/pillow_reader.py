@@ -82,9 +82,6 @@ def _load(kind: Format, data: bytes, options: ReadOptions, load: bool) -> tuple[
     if kind.must_end and kind.lacks_end(data, stream.tell()):
         raise ImageError("TruncatedImage", f"{kind.name} stops early: its end marker is missing")
     size = image.size
-    if options.enough is not None:
-        # libjpeg keeps both sides at least as long; others ignore it
-        image.draft(image.mode, (options.enough, options.enough))
     if load:
         image.load()
     return image, size

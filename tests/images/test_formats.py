@@ -136,3 +136,11 @@ def test_a_broken_exif_block_of_an_avif_costs_the_metadata_only() -> None:
     assert result.exif is not None
     assert result.exif.camera is None
     np.testing.assert_array_equal(np.asarray(result.image), np.asarray(decoded(whole).image))
+
+
+def test_a_heic_is_its_picture_and_not_its_thumbnail_however_little_is_enough() -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    data = encode(PHOTO.resize((400, 300)), "HEIF", thumbnails=[128])
+    whole, enough = decoded(data), decoded(data, enough=90)
+    assert enough.image.size == (400, 300)
+    np.testing.assert_array_equal(np.asarray(enough.image), np.asarray(whole.image))
