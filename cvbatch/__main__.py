@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 
-from cvbatch.cli import main
+from cvbatch.streams import flush_streams, guard_streams
 
 
 def run() -> None:
@@ -15,10 +13,14 @@ def run() -> None:
     Python does not tidy up after it: threads of Arrow and of Ray may still be at work, and would find what they use
     taken away ("terminate called without an active exception", exit code 134 instead of ours).
     """
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):
-            stream.flush()
+    guard_streams()  # before anything opens a file
+    from cvbatch.cli import main
+
+    try:
+        code = main()
+    except SystemExit as end:  # of argparse
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    flush_streams()
     os._exit(code)
 
 

@@ -1,103 +1,16 @@
-"""What a person sees of a run: progress, the summary, tables."""
+"""What a person sees of a run: the summary, tables."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cvbatch.setting import Setting
-from cvbatch.writing.records import State
 
-_LINE_EVERY_SECONDS = 15.0
 _MOST_NODES = 8
-
-
-class Progress(NamedTuple):
-    """How far a run is, in rows."""
-
-    done: int
-    planned: int
-    errors: int
-
-    @staticmethod
-    def of(state: State) -> Progress:
-        """That which the log says."""
-        return Progress(len(state.accepted), state.planned, state.errors.total())
-
-
-class Terminal:
-    """A progress bar on a terminal, a plain line now and then elsewhere.
-
-    Args:
-        quiet: Show nothing, because standard output carries JSON.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
-        self._bar: Bar | None = None
-        self._task = TaskID(0)
-        self._first_commit: tuple[int, float] | None = None
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def planned(self, state: State) -> None:
-        """Show how much there is to do."""
-        self.begin(Progress.of(state))
-
-    def committed(self, state: State) -> None:
-        """Show what is done."""
-        self.advance(Progress.of(state))
-
-    def begin(self, now: Progress) -> None:
-        """See `planned`; a second call begins anew."""
-        self._last_line, self._first_commit = time.monotonic(), None
-        if not self.console.is_terminal:
-            self.console.print(f"{now.planned:,} images planned, {now.done:,} done", highlight=False)
-            return
-        columns = (
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
-            TextColumn("{task.fields[rate]} images/s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[errors]} errors"),
-        )
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = Bar(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task("", total=now.planned, completed=now.done, rate="…", errors=now.errors)
-        self._bar.start()
-
-    def advance(self, now: Progress) -> None:
-        """See `committed`."""
-        at = time.monotonic()
-        if self._first_commit is None:
-            self._first_commit = (now.done, at)
-        rows, since = self._first_commit
-        # the first commit comes with the start of Ray and of the models, which says nothing of the rate
-        rate = (now.done - rows) / (at - since) if now.done > rows else None
-        if self._bar is not None:
-            shown = "…" if rate is None else f"{rate:.1f}"
-            self._bar.update(self._task, completed=now.done, rate=shown, errors=now.errors)
-        elif rate is not None and at - self._last_line >= _LINE_EVERY_SECONDS and now.done < now.planned:
-            self._last_line = at
-            self.console.print(
-                f"{now.done:,} of {now.planned:,} rows, {rate:.1f} images/s, "
-                f"{duration((now.planned - now.done) / rate)} left, {now.errors:,} errors",
-                highlight=False,
-            )
 
 
 def duration(seconds: float) -> str:

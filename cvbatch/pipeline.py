@@ -28,6 +28,9 @@ from cvbatch.writing.store import open_store
 class Watcher(Protocol):
     """Whoever wants to see a run go on."""
 
+    def doing(self, what: str) -> None:
+        """Something else is waited for from now on, in words."""
+
     def planned(self, state: State) -> None:
         """The plan stands; work begins."""
 
@@ -63,6 +66,7 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; what is committed stays.
     """
+    watcher.doing("getting the models")
     store, models = open_store(job.output.place), resolve(job.models)
     plan = load_plan(store)
     source = open_source(job.source, None if plan is None else pa.schema(plan.carried(store)))
@@ -79,10 +83,15 @@ def run(
     else:
         store.check()
     with Engine(job.output.place, models, job.compute, pythonpath) as engine:
+        engine.doing = watcher.doing
+        watcher.doing("starting Ray")
         models = engine.probe(models, job.compute)
+        if plan is None:
+            watcher.doing("listing the source")
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
         log = Log(store, plan.rows)
+        watcher.doing("starting Ray")
         engine.prepare(models, plan, log.state, job, rows=log.state.planned)
         claim(store, log.read, wait=wait, takeover=takeover)
         with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
@@ -135,6 +144,8 @@ def retry(
         return log.state
     check_reopening(store, replaces=True, manifest_only=manifest_only)
     with Engine(place, models, job.compute, plan.pythonpath) as engine:
+        engine.doing = watcher.doing
+        watcher.doing("starting Ray")
         models = engine.probe(models, job.compute)
         check_models(store, plan, models)
         engine.prepare(models, plan, log.state, job, rows=len(failed))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from cvbatch.container import memory_kills, memory_limit
 from cvbatch.errors import CvbatchError, RunError
 
 _WATCHED: Final = "CVBATCH_WATCHED"
@@ -22,6 +23,7 @@ _FINAL: Final = 4
 """How a watched run ends that did not finish and shall not be started again; nobody else sees this code."""
 _PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
 """Seconds before each further start; the last one holds from then on."""
+_KILLED_MOST: Final = 3
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -36,7 +38,7 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
     Returns:
         The exit code of the last start; 1 if a signal ended it.
     """
-    stopped = False
+    stopped, killed = False, 0
     child: subprocess.Popen[bytes] | None = None
 
     def stop(number: int, _: object) -> None:
@@ -45,17 +47,24 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
         if child is not None:
             child.send_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         for attempt in range(retries + 1):
+            kills = memory_kills()
             child = subprocess.Popen(command, env={**os.environ, _WATCHED: str(os.getpid())})
             if stopped:  # while it was being started
                 child.terminate()
             code = child.wait()
+            for_memory = code == -signal.SIGKILL and memory_kills() > kills
+            killed = killed + 1 if for_memory else 0
             again = (code == RunError.exit_code or code < 0) and attempt < retries
+            if killed >= _KILLED_MOST:
+                say(f"the run was killed for memory {killed} times in a row; give the container more than {_has()}")
+                again = False
             if not again or stopped:
                 break
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "did not finish"
+            how = f"was killed for memory, of which the container has {_has()}" if for_memory else how
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             say(f"the run {how}; it goes on in {pause:.0f} s, start {attempt + 2} of at most {retries + 1}")
             _sleep(pause, lambda: stopped)
@@ -65,6 +74,12 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
         for number, handler in before.items():
             signal.signal(number, handler)
     return RunError.exit_code if code == _FINAL or code < 0 else code
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end: Ctrl-C, `kill`, and a terminal that is closed, unless that is ignored."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hung_up]
 
 
 def watched_command(given: Sequence[str]) -> list[str]:
@@ -88,6 +103,10 @@ def end_with_watcher() -> None:
     """If this process is watched, let it end cleanly when the one that watches is killed."""
     if is_watched() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _has() -> str:
+    return f"{(memory_limit() or 0) / 1e9:.1f} GB"
 
 
 def _sleep(seconds: float, over: Callable[[], bool]) -> None:

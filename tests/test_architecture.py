@@ -27,6 +27,7 @@ LAYERS = (
         "views",
         "machine",
         "container",
+        "streams",
         "caches",
         "setting",
         "sections",
@@ -34,7 +35,7 @@ LAYERS = (
     ("images", "models", "tasks", "sources", "pixels"),
     ("planning", "writing", "compute"),
     ("record", "passes", "session", "replacing", "pipeline", "estimate"),
-    ("predictions", "summary", "console", "draw", "demo", "testing", "submit", "supervise"),
+    ("predictions", "summary", "console", "progress", "draw", "demo", "testing", "submit", "supervise"),
     ("cli", "commands", "__main__", "__init__"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

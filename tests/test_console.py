@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cvbatch.console import Terminal, counts, duration, models_table, status_table, summary_table
+from cvbatch.console import counts, duration, models_table, status_table, summary_table
 from cvbatch.models.registry import list_models
 from cvbatch.summary import status
 from cvbatch.writing.log import Log
@@ -150,21 +150,6 @@ def test_models_fit_a_terminal_of_80_columns(task: str) -> None:
     text = shown(models_table(task, map(asdict, list_models(task))), width=80)
     assert "…" not in text
     assert "efficientnet_lite0" in text
-
-
-def test_elsewhere_a_plain_line(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal() as terminal:
-        terminal.planned(log.state)
-        commit(log, 0, 4)
-        terminal.committed(log.state)
-    assert capsys.readouterr().err == "10 images planned, 0 done\n"
-
-
-def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal(quiet=True) as terminal:
-        terminal.planned(log.state)
-        terminal.committed(log.state)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_status_names_the_nodes_and_first_those_that_have_nothing_to_do() -> None:

@@ -33,6 +33,9 @@ class Seen:
         self.planned_rows: list[int] = []
         self.commits = 0
 
+    def doing(self, what: str) -> None:
+        pass
+
     def planned(self, state: State) -> None:
         self.planned_rows.append(state.planned)
 

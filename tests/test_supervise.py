@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from cvbatch import supervise as supervising
+from cvbatch.commands.common import interruptible
 from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
 from cvbatch.supervise import exit_code_of, supervise
 
@@ -65,6 +67,38 @@ def test_what_broke_off_is_started_again_until_it_comes_to_an_end(watched: Watch
 def test_what_was_killed_is_started_again(watched: Watched) -> None:
     assert watched.run("import os; starts or os.kill(os.getpid(), 9); sys.exit(3)", 1) == 3
     assert watched.said == ["the run was ended by SIGKILL; it goes on in 0 s, start 2 of at most 2"]
+
+
+def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "memory_kills", itertools.count().__next__)
+    monkeypatch.setattr(supervising, "memory_limit", lambda: 1_000_000_000)
+    assert watched.run("import os; os.kill(os.getpid(), 9)", 9) == 1
+    assert watched.starts == 3
+    assert watched.said[0].startswith("the run was killed for memory, of which the container has 1.0 GB; it goes on")
+    assert watched.said[-1] == "the run was killed for memory 3 times in a row; give the container more than 1.0 GB"
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_terminal_that_is_closed_ends_it_unless_nobody_cares(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert (signal.SIGHUP in supervising.ending_signals()) != ignored
+        with interruptible("stopped"):
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hangup_is_an_interruption() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(RunError, match="stopped"), interruptible("stopped"):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(1)", "import os; os.kill(os.getpid(), 9)"])

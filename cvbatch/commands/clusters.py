@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from cvbatch.commands.common import interruptible, job_of, write_json
-from cvbatch.console import Progress, Terminal, duration, facts, summary_table
+from cvbatch.console import duration, facts, summary_table
 from cvbatch.errors import RunError
+from cvbatch.progress import Progress, Terminal
 from cvbatch.submit import events
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
@@ -123,6 +124,8 @@ class _Listener:
             self._terminal.console.print(line, highlight=False, markup=False, soft_wrap=True)
         elif (name := events.name_of(event)) == events.FINISHED:
             self._sum_up(event["summary"])
+        elif name == events.DOING:
+            self._terminal.doing(event["what"])
         else:
             now = Progress(event["done"], event["planned"], event["errors"])
             (self._terminal.begin if name == events.PLANNED else self._terminal.advance)(now)

@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -20,6 +19,7 @@ from cvbatch.errors import JobError, RunError
 from cvbatch.planning.plan import open_run
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place, is_object_uri
+from cvbatch.supervise import ending_signals
 from cvbatch.writing.log import Log
 
 _ONE_MOMENT: Final = 1.0
@@ -69,7 +69,9 @@ def log_of(output: Place, *, whole: bool = False) -> Log:
 
 @contextlib.contextmanager
 def interruptible(stopped: str | None = None) -> Iterator[None]:
-    """SIGTERM is treated like Ctrl-C; one of either that comes later ends the process at once.
+    """SIGTERM, and SIGHUP of a terminal that is closed, are treated like Ctrl-C; a later one ends the process at once.
+
+    Under nohup SIGHUP stays ignored.
 
     One that follows in a moment is the same: a terminal and Ray tell the whole group, and a watcher tells it again.
 
@@ -90,7 +92,7 @@ def interruptible(stopped: str | None = None) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         yield
     except KeyboardInterrupt:
@@ -100,27 +102,6 @@ def interruptible(stopped: str | None = None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def native_output_aside() -> Iterator[None]:
-    """Keep what native libraries write to descriptor 2, and Ray to standard output, away from what we say.
-
-    Python's own standard error still reaches the terminal. The text lies in a temporary file, which only
-    a process that native code aborts leaves behind.
-    """
-    python_side, native_side = sys.stderr, os.dup(2)
-    path = os.path.join(tempfile.gettempdir(), f"cvbatch-{os.getpid()}.stderr")
-    with open(native_side, "w", buffering=1) as terminal, open(path, "w") as aside:
-        sys.stderr = terminal
-        os.dup2(aside.fileno(), 2)
-        try:
-            with contextlib.redirect_stdout(aside):
-                yield
-        finally:
-            os.dup2(native_side, 2)
-            sys.stderr = python_side
-            os.unlink(path)
 
 
 def same_command(options: argparse.Namespace) -> str:

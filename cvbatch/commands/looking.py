@@ -15,6 +15,7 @@ from cvbatch.commands.common import interruptible, log_of, output_of, write_json
 from cvbatch.config import TASKS
 from cvbatch.console import facts, models_table, status_table
 from cvbatch.errors import UsageError
+from cvbatch.streams import reader_gone
 from cvbatch.writing.holder import BEAT_SECONDS
 
 
@@ -39,7 +40,7 @@ def status(options: argparse.Namespace) -> int:
             log.read()
             found = status_of(output, log)
             live.update(status_table(found), refresh=True)
-            if found["finished"]:
+            if found["finished"] or reader_gone():
                 break
             time.sleep(BEAT_SECONDS)
     return 0

@@ -7,10 +7,12 @@ import sys
 
 from rich.console import Console
 
-from cvbatch.commands.common import interruptible, job_of, native_output_aside, output_of, same_command, write_json
-from cvbatch.console import Terminal, estimate_table, summary_table
+from cvbatch.commands.common import interruptible, job_of, output_of, same_command, write_json
+from cvbatch.console import estimate_table, summary_table
 from cvbatch.planning.plan import open_run
+from cvbatch.progress import Terminal
 from cvbatch.storage.places import Place
+from cvbatch.streams import quiet_libraries
 from cvbatch.submit.events import EventLines
 from cvbatch.supervise import end_with_watcher, is_watched, supervise, watched_command
 from cvbatch.writing.records import State
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     same = "cvbatch submit, as before" if options.events else same_command(options)
     stopped = f"stopped; what is written is committed. Go on with: {same}"
     events = EventLines(sys.stdout) if options.events else None
-    with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+    with quiet_libraries(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label(
             job,
             events or terminal,
@@ -50,7 +52,7 @@ def plan(options: argparse.Namespace) -> int:
 
     job, folder = job_of(options)
     console = Console(file=sys.stdout)
-    with native_output_aside(), interruptible("stopped; nothing was planned"):
+    with quiet_libraries(), interruptible("stopped; nothing was planned"):
         found = estimate(job, pythonpath=folder)
     if options.json:
         return write_json(found)
@@ -67,7 +69,7 @@ def retry(options: argparse.Namespace) -> int:
     if folder is not None:
         sys.path.insert(0, folder)
     stopped = f"stopped; what is replaced stays. Go on with: {same_command(options)}"
-    with native_output_aside(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+    with quiet_libraries(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
         state = label_again(
             output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only
         )
@@ -79,7 +81,7 @@ def demo(options: argparse.Namespace) -> int:
     from cvbatch.demo import run_demo
 
     console = Console(file=sys.stdout)
-    with native_output_aside(), interruptible():
+    with quiet_libraries(), interruptible():
         return run_demo(options.output, console)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import tempfile
 import threading
 import time
@@ -95,6 +96,8 @@ class Startup:
             self._thread.join(_STOP_SECONDS)
 
     def _start(self, pythonpath: str) -> None:
+        # inherited by all processes of Ray: a terminal that is closed is heard by us, who commit with their help
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         with contextlib.ExitStack() as stack:
             found = caught(lambda: self._connect(pythonpath, stack))
             if isinstance(found, Cluster):

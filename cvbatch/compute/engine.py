@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final
@@ -29,7 +28,7 @@ from cvbatch.errors import RunError
 from cvbatch.models.registry import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec, described, rows_schema
 from cvbatch.planning.plan import Plan, all_parts
-from cvbatch.planning.units import Unit, read_sample, read_unit
+from cvbatch.planning.units import Unit, first_samples, read_sample, read_unit
 from cvbatch.sections import ComputeConfig
 from cvbatch.sources.fetching import check_access
 from cvbatch.storage.places import Place, is_object_uri
@@ -39,8 +38,7 @@ from cvbatch.writing.records import DataFile, State
 from cvbatch.writing.store import open_store
 
 _ALONE_PER_FILE: Final = 64
-_TRIED: Final = 8
-"""Images of a sample that are tried before anything is started, until one of them is allowed."""
+_AT_FIRST: Final = "loading the models and working on the first images"
 
 
 class Engine:
@@ -68,6 +66,7 @@ class Engine:
         self.pools: Pools | None = None
         self.certificate: Certificate | None = None
         self.unit_rows = 1
+        self.doing: Callable[[str], None] = lambda _: None  # told what is waited for
 
     def __enter__(self) -> Engine:
         return self
@@ -98,6 +97,7 @@ class Engine:
         from cvbatch.compute.remote import probe_models
 
         try:
+            self.doing("loading the models")
             probed = probe_models(models, WeightFiles.of(filter(needs_probe, models), cluster))
         except RayError as error:
             raise plain(error) from None
@@ -139,8 +139,8 @@ class Engine:
         store, parts = open_store(self._output), all_parts(plan, state)
         sample = partial(read_sample, store, parts)
         if any(map(is_object_uri, job.source.uris)):  # one part and one image will do, as a rule
-            some = (parts[:1], parts) if len(parts) > 1 else (parts,)
-            check_access((read_sample(store, each, _TRIED) for each in some), job.source.reach)
+            check_access(first_samples(store, parts), job.source.reach)
+        self.doing("choosing how the models run")
         self.certificate = setting_of_run(store, asked, self.cluster, rows, sample)
         self._asked, self._rows = asked, rows
         self._share_out()
@@ -175,16 +175,7 @@ class Engine:
         assert self.certificate is not None, "it is chosen"
         asked = self._asked
         pools = size_pools(self.cluster, asked.compute, asked.models, self._rows, self.certificate)
-        self._options = PredictOptions(
-            output=self._output,
-            decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
-            device=pools.device,
-            setting=pools.setting,
-            batch_size=pools.batch_size,
-            threads=pools.threads,
-            stalled_after=asked.compute.stalled_after,
-            files=asked.files,
-        )
+        self._options = PredictOptions.of(self._output, asked, pools)
         self.pools, self.unit_rows = pools, pools.unit_rows
         self._changes = Changes(self.cluster, self._compute)
 
@@ -212,6 +203,7 @@ class Engine:
         assert self.cluster is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
         gc.collect()  # actors of the last pass: the traceback of a failure may hold them, and their share
+        self.doing(_AT_FIRST if self._first else "working on the next images")
         complaints, moved = Complaints(), False
         self._kills.done()
         stalled_after, self.stalled = self._compute.stalled_after * (OUTLIVES if self.stalled else 1.0), False

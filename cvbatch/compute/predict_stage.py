@@ -29,6 +29,8 @@ from cvbatch.writing.files import MEASURES, WORKER
 from cvbatch.writing.store import open_store
 
 if TYPE_CHECKING:
+    from cvbatch.compute.choosing import Asked
+    from cvbatch.compute.sizing import Pools
     from cvbatch.models.device_decode import DeviceDecoder
     from cvbatch.models.predictor import Predictor
 
@@ -56,6 +58,20 @@ class PredictOptions:
     stalled_after: float
     """Seconds after which a unit counts as hung."""
     files: WeightFiles = NO_FILES
+
+    @staticmethod
+    def of(output: Place, asked: Asked, pools: Pools) -> PredictOptions:
+        """What the actors of these shares of the cluster need."""
+        return PredictOptions(
+            output=output,
+            decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
+            device=pools.device,
+            setting=pools.setting,
+            batch_size=pools.batch_size,
+            threads=pools.threads,
+            stalled_after=asked.compute.stalled_after,
+            files=asked.files,
+        )
 
     def on_host(self) -> PredictOptions:
         """The same without decoding on the device, which may be what takes processes along."""

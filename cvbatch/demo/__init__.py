@@ -13,12 +13,13 @@ import pyarrow.dataset as pads
 from rich.console import Console
 
 from cvbatch.config import TASKS, Job, load_job
-from cvbatch.console import Terminal, summary_table
+from cvbatch.console import summary_table
 from cvbatch.demo.archive import BROKEN, archive_names, make_archive
 from cvbatch.demo.contact_sheet import contact_sheet
 from cvbatch.errors import OutputError, RunError
 from cvbatch.pipeline import run
 from cvbatch.predictions import read
+from cvbatch.progress import Terminal
 from cvbatch.schema import ERROR, OK, STATUS
 from cvbatch.summary import summarise
 

@@ -23,6 +23,8 @@ TYPICAL_IMAGE_BYTES: Final = 200_000
 """Stands for sizes that the listing did not tell."""
 _SAMPLED_PARTS: Final = 16
 _MOST_PIECE_ROWS: Final = 4096
+_TRIED: Final = 8
+"""Images of a sample that are tried before anything is started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,12 @@ def _end(total: np.ndarray, at: int, most: int) -> int:
     """Where what begins at a row ends, so that it holds at most `MAX_UNIT_BYTES`, unless one image alone is larger."""
     by_bytes = int(np.searchsorted(total, total[at] + MAX_UNIT_BYTES, side="right")) - 1
     return min(most, max(by_bytes, at + 1))
+
+
+def first_samples(store: Store, parts: Sequence[Part]) -> Iterator[pa.Table]:
+    """A few rows of the first part, and then of all, for whoever wants to try whether images can be got."""
+    for some in (parts[:1], parts) if len(parts) > 1 else (parts,):
+        yield read_sample(store, some, _TRIED)
 
 
 def read_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:

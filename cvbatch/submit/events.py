@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
-from cvbatch.console import Progress
+from cvbatch.progress import Progress
 from cvbatch.writing.records import State
 
 _MARK: Final = "cvbatch"
-PLANNED, COMMITTED, FINISHED = "planned", "committed", "finished"
+DOING, PLANNED, COMMITTED, FINISHED = "doing", "planned", "committed", "finished"
 
 
 class EventLines:
@@ -22,6 +22,10 @@ class EventLines:
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
+
+    def doing(self, what: str) -> None:
+        """Say what is waited for."""
+        self._write(DOING, {"what": what})
 
     def planned(self, state: State) -> None:
         """Say how much there is to do."""

@@ -32,6 +32,9 @@ class _Commits:
     def __init__(self) -> None:
         self.at: list[tuple[float, int]] = []
 
+    def doing(self, what: str) -> None:
+        pass
+
     def planned(self, state: State) -> None:
         pass
 

@@ -37,6 +37,9 @@ class _Seen:
         self.memory: dict[int, float] = {}
         self._stop_early = stop_early
 
+    def doing(self, what: str) -> None:
+        pass
+
     def planned(self, state: State) -> None:
         self.planned_at = time.monotonic()
 

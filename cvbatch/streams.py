@@ -1,0 +1,121 @@
+"""Where the output of this process goes, and that a run does not suffer where it can go nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import IO, Final
+
+_INPUT, _OUTPUT, _ERROR = 0, 1, 2
+_READER_GONE: Final = (errno.EPIPE, errno.EBADF, errno.EIO)
+"""`| head` has read enough, or the terminal was closed: nobody is left to be told."""
+
+
+class Forgiving(io.FileIO):
+    """A descriptor that drops what it cannot write.
+
+    Args:
+        descriptor: Stays open when this is closed.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+        """The first thing that went wrong."""
+
+    def write(self, data: object, /) -> int | None:  # type: ignore[override]  # typeshed names a type of its own
+        """Write, or drop what cannot be written; returns how many bytes are done with."""
+        try:
+            return super().write(data)  # type: ignore[arg-type]  # as above
+        except OSError as error:
+            self.failure = self.failure or error
+            return memoryview(data).nbytes  # type: ignore[arg-type]  # as above
+
+
+_guarded: dict[int, Forgiving] = {}
+_terminal: IO[str] | None = None
+
+
+def guard_streams() -> None:
+    """Make standard output and standard error safe to write to, whatever they are.
+
+    Descriptors that were closed (`>&-`) are opened on nothing: the next file that is opened would else take their
+    numbers, and what is printed would end up in it.
+    """
+    for descriptor in (_INPUT, _OUTPUT, _ERROR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(_INPUT, closefd=False)  # noqa: SIM115 - as long as the process lives
+    sys.stdout, sys.stderr = _text(_OUTPUT, sys.stdout), _text(_ERROR, sys.stderr)
+
+
+def flush_streams() -> None:
+    """Write what is still to be written, and say in one line if standard output could not take it."""
+    sys.stdout.flush()
+    failure = _guarded[_OUTPUT].failure if _OUTPUT in _guarded else None
+    if failure is not None and failure.errno not in _READER_GONE:
+        sys.stderr.write(f"cvbatch: standard output could not be written: {(failure.strerror or '').lower()}\n")
+    sys.stderr.flush()
+
+
+def reader_gone() -> bool:
+    """Whether nobody reads standard output any more."""
+    return _OUTPUT in _guarded and _guarded[_OUTPUT].failure is not None
+
+
+def terminal() -> IO[str]:
+    """Where a person is told things while libraries are kept quiet."""
+    return _terminal or sys.stderr
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Drop what libraries print, in Python or natively, on standard output and standard error.
+
+    Ray's tracebacks would reach the console in several ways: from its threads, its event loop, its destructors, and its
+    C++ side. What we say goes to `terminal()`; a stream that was taken before goes on as it was.
+    """
+    global _terminal
+    before, copy = _terminal, os.dup(_ERROR)
+    try:
+        with _text(copy, sys.stderr) as ours, open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), _ERROR)
+            _terminal = ours
+            try:
+                with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                    yield
+            finally:
+                ours.flush()
+                os.dup2(copy, _ERROR)
+                _terminal = before
+                if _guarded:  # this is the process of a command: what threads have to say while it ends is no news
+                    threading.excepthook = sys.unraisablehook = _say_nothing
+    finally:
+        os.close(copy)
+
+
+def _say_nothing(_: object) -> None:
+    """Takes the place of what prints the tracebacks of threads and destructors."""
+
+
+def _text(descriptor: int, like: IO[str] | None) -> IO[str]:
+    """A text stream on a descriptor, with the encoding of another one."""
+    raw = Forgiving(descriptor)
+    if descriptor in (_OUTPUT, _ERROR):
+        _guarded[descriptor] = raw
+    errors = getattr(like, "errors", None)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=getattr(like, "encoding", None) or "utf-8",
+        errors=errors if errors == "surrogateescape" else "backslashreplace",
+        line_buffering=descriptor != _OUTPUT or raw.isatty(),
+        write_through=bool(getattr(like, "write_through", False)),
+    )
