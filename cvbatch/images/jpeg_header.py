@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
-from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags, sideways
+from cvbatch.images.exif import ExifFacts, orientation, read_facts, sideways, tags_of
 from cvbatch.images.formats import JPEG, MALFORMED
 from cvbatch.images.jpeg import is_whole
+from cvbatch.images.jpeg_beside import exif_of, xmp_of
 from cvbatch.images.jpeg_layout import BASELINE, read_layout
 from cvbatch.images.pillow_guards import quiet_pillow
 
@@ -54,8 +55,9 @@ def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | 
         # whoever decodes it may not say that a piece is missing
         if not is_whole(layout):
             return None
-        tags = read_tags(image)
-        turn = orientation(tags)
+        block = exif_of(layout.segments)
+        tags = None if block is None else tags_of(block)
+        turn = orientation(tags, xmp_of(layout.segments))
         width, height = image.size[::-1] if sideways(turn) else image.size
         return Header(width, height, JPEG.name, turn, read_facts(tags) if exif else None)
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from cvbatch.images.decode import decode
 from cvbatch.images.exif import orientation
+from cvbatch.images.jpeg_header import plain_jpeg
 
 WIDTH, HEIGHT = 48, 32
 PHOTO = Image.fromarray(
@@ -119,6 +120,13 @@ def test_exif_before_xmp(kind: str, exif: int | None, xmp: bytes | None, turn: i
         pytest.skip("a GIF has no Exif")
     data = FORMATS[kind](None if exif is None else block(exif), xmp)
     assert seen(data) == CORNERS[turn]
+
+
+@pytest.mark.parametrize(("exif", "xmp", "turn"), [(None, AS_ELEMENT, 6), (1, AS_ELEMENT, 1), (8, AS_ATTRIBUTE, 8)])
+def test_a_gpu_is_told_to_turn_by_the_same_rule(exif: int | None, xmp: bytes, turn: int) -> None:
+    header = plain_jpeg(FORMATS["jpeg"](None if exif is None else block(exif), xmp), max_pixels=10**6)
+    assert header is not None
+    assert header.turn == turn
 
 
 @pytest.mark.parametrize("kind", FORMATS)
