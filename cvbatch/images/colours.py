@@ -22,6 +22,8 @@ def to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
     Raises:
         ImageError: `UnsupportedImage`, where no meaning of the numbers as colours is agreed on.
     """
+    if image.mode in _GREY_16:
+        image = _in_bands(image, "L", _grey8)
     if isinstance(profile, bytes) and profile:
         image = to_srgb(image, profile)
     convert = _TO_RGB.get(image.mode, _refuse)
@@ -39,22 +41,36 @@ def _by_pillow(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
+    return _in_bands(image, "RGB", _composed)
+
+
+def _composed(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(rgba, mask=rgba)
     return canvas
 
 
-def _grey16(image: Image.Image) -> Image.Image:
-    if image.mode == "I" and getattr(image, "format", None) != "PNG":
-        return _refuse(image)
+def _grey8(image: Image.Image) -> Image.Image:
     grey = np.asarray(image).astype(np.uint16)
     # Rounded to the nearest without ever leaving 16 bits.
     quotient, rest = np.divmod(grey, np.uint16(257))
     small = (quotient + (rest > 128)).astype(np.uint8)
     if "transparency" in image.info:
         small[grey == image.info["transparency"]] = 255
-    return Image.fromarray(small).convert("RGB")
+    return Image.fromarray(small)
+
+
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert a large image piece by piece, so that only its result takes memory."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= rows:
+        return convert(image)
+    whole = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        whole.paste(convert(image.crop(box)), box)
+    return whole
 
 
 def _refuse(image: Image.Image) -> Image.Image:
@@ -63,6 +79,8 @@ def _refuse(image: Image.Image) -> Image.Image:
     raise ImageError("UnsupportedImage", f"cannot read an image of {name}: {reason}; save it with 8 or 16 bits")
 
 
+_GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_BAND_PIXELS: Final = 1 << 20
 _TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
     "RGB": _keep,
     "L": _by_pillow,
@@ -77,11 +95,6 @@ _TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
     "PA": _over_white,
     "RGBA": _over_white,
     "RGBa": _over_white,
-    "I;16": _grey16,
-    "I;16L": _grey16,
-    "I;16B": _grey16,
-    "I;16N": _grey16,
-    "I": _grey16,
 }
 """Pillow's mode of a file and what becomes of it; `_keep` and `_by_pillow` go over white where a colour or a
-palette entry is transparent. Anything else, floating point above all, is refused."""
+palette entry is transparent. Grey of 16 bits is brought to 8 before. Anything else is refused."""

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from cvbatch.errors import ImageError
+from cvbatch.images import colours
+from cvbatch.images import png as png_reader
 from cvbatch.images.decode import decode
 from tests.images import profiles
 from tests.images.pngs import chunk, png
@@ -130,7 +132,16 @@ def test_an_animation_is_the_picture_that_decoders_without_animations_show() -> 
     np.testing.assert_array_equal(read(png(samples, 8, RGB, before=before[:1], after=after)), samples)
 
 
-@pytest.mark.parametrize(("bits", "colour"), [(8, GREY), (8, RGB), (16, RGB), (8, PALETTE)])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_profile_of_greys_is_applied_at_every_depth(bits: int) -> None:
+    samples = noise(bits, GREY)
+    packed = chunk(b"iCCP", b"name\0\0" + zlib.compress(profiles.grey_profile(1.8)))
+    linear = (samples / ((1 << bits) - 1)) ** 1.8 * np.array([0.9642, 1.0, 0.8249])
+    found = read(png(samples, bits, GREY, before=[packed]), icc=True)
+    np.testing.assert_allclose(found, profiles.encode_srgb(linear), atol=3)
+
+
+@pytest.mark.parametrize(("bits", "colour"), [(8, GREY), (16, GREY), (8, RGB), (16, RGB), (8, PALETTE)])
 def test_a_transparent_colour_stays_transparent_where_profiles_are_converted(bits: int, colour: int) -> None:
     samples = np.array([[[0], [1]]] if colour != RGB else [[[0, 0, 0], [300 % (1 << bits), 9, 9]]])
     before = [chunk(b"PLTE", bytes([200, 60, 30, 9, 9, 9]))] if colour == PALETTE else []
@@ -138,6 +149,16 @@ def test_a_transparent_colour_stays_transparent_where_profiles_are_converted(bit
     profile = profiles.grey_profile(1.8) if colour == GREY else profiles.rgb_profile(profiles.DISPLAY_P3, 2.2)
     before.insert(0, chunk(b"iCCP", b"name\0\0" + zlib.compress(profile)))
     assert read(png(samples, bits, colour, before=before), icc=True)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_large_pictures_are_worked_on_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bits, colour in [(16, RGB), (16, RGBA), (8, RGBA), (16, GREY), (8, GREY_ALPHA)]:
+        data = png(noise(bits, colour), bits, colour, before=[chunk(b"tRNS", bytes(6))] if colour == RGB else [])
+        whole = read(data)
+        for module in (colours, png_reader):
+            monkeypatch.setattr(module, "_BAND_PIXELS", 4 * WIDTH)
+        np.testing.assert_array_equal(read(data), whole)
+        monkeypatch.undo()
 
 
 def test_pixels_that_are_missing_or_damaged_are_an_error() -> None:
