@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from cvbatch.images.jpeg_layout import DHT, PROGRESSIVE, SOS, Layout, read_segments
+from cvbatch.images.jpeg_layout import DHT, HUFFMAN, PROGRESSIVE, SOS, Layout, read_segments
 
 _LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _AHEAD: Final = 7
@@ -94,10 +94,14 @@ def _has_hole(layout: Layout) -> bool:
     As codes they mean the first symbol of each table over and over. Where that is not "the rest of the block is empty",
     the first component would have dozens of equal coefficients in a row.
     """
+    if layout.frame.marker not in HUFFMAN:
+        return False
     at = layout.data.find(_ZEROS, layout.start, layout.end)
     if at < 0 or not layout.data[at : layout.end].strip(b"\0"):  # filling, or libjpeg notices
         return False
     scan = layout.segments[-1].body
+    if scan[:1] != layout.frame.body[5:6] and _FOREIGN.search(layout.data, layout.start, at):
+        return False  # in the scan of another component, with other tables
     table = next((each for each in _tables(layout) if scan[2:3] and each[0] == 0x10 | scan[2] & 15), None)
     return table is not None and table[17] & 15 != 0
 

@@ -13,6 +13,8 @@ JPEG_LS: Final = 0xF7
 FRAMES: Final = (frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}) | {JPEG_LS}
 """Markers that tell how a JPEG is coded (table B.1; ITU-T T.87 for JPEG-LS)."""
 BASELINE: Final = 0xC0
+HUFFMAN: Final = frozenset({BASELINE, 0xC1})
+"""Sequential, with Huffman codes; of 8 or 12 bits."""
 PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 """What stands after 0xFF without a length: stuffing, TEM and restarts."""
@@ -133,6 +135,6 @@ def _clean(segment: Segment, layout: Layout) -> bytes:
         known, usual = ((0, 1), 1) if layout.channels == 3 else ((0, 2), 2)
         transform = body[11] if body[11] in known else usual
         return Segment(marker, body[:11] + bytes((transform,)) + body[12:], 0).encoded()
-    if marker == SOS and layout.frame.marker in (BASELINE, 0xC1) and len(body) >= 4:
+    if marker == SOS and layout.frame.marker in HUFFMAN and len(body) >= 4:
         return Segment(marker, body[:-3] + b"\0\x3f\0", 0).encoded()
     return segment.encoded()

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from cvbatch.errors import ImageError
 from cvbatch.images.formats import JPEG, MALFORMED
+from cvbatch.images.jpeg_damage import unnoticed_damage
 from cvbatch.images.jpeg_layout import Layout
 
+_ARITHMETIC: Final = 0xC8
+"""Frames from here on."""
 _MORE: Final = b"\x5a\xa5" * 32
-_FEW: Final = 9
-"""Bytes that no encoder has too many, filling aside, and whose pixels are seen if they are missing."""
 
 
 def decode_any_sampling(layout: Layout, enough: int | None, *, keep: bool) -> tuple[npt.NDArray[np.uint8], str | None]:
@@ -30,12 +31,12 @@ def decode_any_sampling(layout: Layout, enough: int | None, *, keep: bool) -> tu
         ImageError: `CorruptImage`.
     """
     whole = layout.whole()
-    pixels = _pixels(whole, enough)
-    damage = None
-    if not np.array_equal(pixels, _pixels(whole[:-2] + _MORE + whole[-2:], enough)):
+    pixels, damage = _pixels(whole, enough), unnoticed_damage(layout)
+    # arithmetic coding has no end of its own
+    if layout.frame.marker < _ARITHMETIC and not np.array_equal(
+        pixels, _pixels(whole[:-2] + _MORE + whole[-2:], enough)
+    ):
         damage = "its pixels stop before the picture does"
-    elif np.array_equal(pixels, _pixels(whole[:-2].rstrip(whole[-3:-2])[:-_FEW] + whole[-2:], enough)):
-        damage = "bytes are left over when the picture is complete"
     if damage and not keep:
         raise ImageError("CorruptImage", f"jpeg is damaged: {damage}")
     return pixels, damage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any, Final
 
 from PIL import Image
@@ -34,6 +35,20 @@ KINDS: Final = {
     "four inks": jpeg(PHOTO.convert("CMYK")),
     "RGB": jpeg(keep_rgb=True),
 }
+
+
+def in_passes(planes: Sequence[Image.Image]) -> bytes:
+    """Grey pictures of one size as the channels of a JPEG that has a scan, and tables, for each of them."""
+    files = [jpeg(plane, optimize=True, subsampling=0) for plane in planes]
+    first, scans = files[0], b""
+    for number, data in enumerate(files, 1):
+        start, end = pixels_at(data)
+        tables = data[segment_at(data, 0xC4) : segment_at(data, 0xDA)]
+        scans += tables + b"\xff\xda\0\x08\1" + bytes((number, 0)) + b"\0\x3f\0" + data[start:end]
+    frame = segment_at(first, 0xC0)
+    channels = b"".join(bytes((number, 0x11, 0)) for number in range(1, len(files) + 1))
+    size = first[frame + 4 : frame + 9] + bytes((len(files),))
+    return first[:frame] + b"\xff\xc0" + (8 + len(channels)).to_bytes(2, "big") + size + channels + scans + END
 
 
 def pixels_at(data: bytes) -> tuple[int, int]:

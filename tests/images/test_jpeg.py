@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from cvbatch.errors import ImageError
 from cvbatch.images.decode import Decoded, decode
-from tests.images.jpegs import END, KINDS, PHOTO, jpeg, pixels_at, put, segment_at
+from tests.images.jpegs import END, KINDS, PHOTO, in_passes, jpeg, pixels_at, put, segment_at
 
 LIMIT = 1_000_000
 SIZES = ((1, 1), (1, 40), (40, 1), (2, 2), (15, 17), (16, 16), (33, 47), (241, 179))
@@ -186,11 +186,18 @@ def test_a_progressive_jpeg_that_lacks_its_last_passes() -> None:
         assert "passes" in refused(data[:at] + END, "CorruptImage")
 
 
-def test_a_channel_that_never_comes() -> None:
-    planes = imagecodecs.jpeg8_encode(np.asarray(PHOTO), level=80)
-    start, end = pixels_at(planes)
-    one = put(planes, segment_at(planes, 0xDA), b"\xff\xda\0\x08\1\1\0\0\x3f\0", instead_of=14)
-    assert "passes" in refused(one, "CorruptImage") or "left over" in refused(one, "CorruptImage")
+FLAT = Image.new("L", (640, 480), 128)
+TEXTURE = PHOTO.convert("L").resize((640, 480))
+
+
+def test_a_scan_for_each_channel() -> None:
+    data = in_passes([TEXTURE, FLAT, FLAT])
+    assert bytes(40) in data, "a flat channel is zeros"
+    np.testing.assert_array_equal(pixels(data), by_pillow(data))
+    start, end = scans(data)[1], scans(data)[2]
+    assert "passes" in refused(
+        data[: data.rindex(b"\xff\xc4\0", 0, data.rindex(b"\xff\xc4\0", 0, end))] + END, "CorruptImage"
+    )
     assert start < end
 
 
