@@ -96,7 +96,7 @@ def parts_of(directory: Directory, layout: Layout, stored_bytes: Callable[[int],
     Raises:
         ImageError: `TruncatedImage`, where the file stops before a part; `CorruptImage`, where one is missing.
     """
-    spans = _spans(directory, layout, stored_bytes)
+    spans = spans_of(directory, layout, stored_bytes)
     for number, (begin, length) in enumerate(spans):
         place, plane = number % (layout.down * layout.across), number // (layout.down * layout.across)
         top, left = place // layout.across * layout.rows, place % layout.across * layout.columns
@@ -104,7 +104,12 @@ def parts_of(directory: Directory, layout: Layout, stored_bytes: Callable[[int],
         yield Part(packed, plane, top, left, layout.rows_of(number), layout.columns)
 
 
-def _spans(directory: Directory, layout: Layout, stored_bytes: Callable[[int], int]) -> list[tuple[int, int]]:
+def spans_of(directory: Directory, layout: Layout, stored_bytes: Callable[[int], int]) -> list[tuple[int, int]]:
+    """(begin, length) in bytes of the parts of a picture; see `parts_of`.
+
+    Raises:
+        ImageError: `TruncatedImage`, where the file stops before a part; `CorruptImage`, where one is missing.
+    """
     offsets = directory.numbers(Tag.TILE_OFFSETS) or directory.numbers(Tag.STRIP_OFFSETS)
     lengths = directory.numbers(Tag.TILE_BYTE_COUNTS) or directory.numbers(Tag.STRIP_BYTE_COUNTS)
     if len(offsets) < layout.count:

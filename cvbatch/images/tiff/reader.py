@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import ExifFacts, orientation, read_facts
 from cvbatch.images.formats import JPEG, MALFORMED, Format
 from cvbatch.images.jpeg import read_jpeg
@@ -17,6 +18,7 @@ from cvbatch.images.tiff.layout import layout_of
 from cvbatch.images.tiff.meaning import meaning_of
 from cvbatch.images.tiff.pages import Page, jpeg_of, main_page
 from cvbatch.images.tiff.samples import read_samples
+from cvbatch.images.tiff.usual import read_usual
 
 
 def read_tiff(kind: Format, data: bytes, options: ReadOptions) -> Picture:
@@ -27,19 +29,25 @@ def read_tiff(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     """
     first = first_directory(data)
     page = main_page(first)
-    picture = _picture(page.directory, options)
-    return replace(picture, orientation=_orientation(page), exif=_facts(first) if options.exif else None)
+    turn = _orientation(page)
+    # Pillow reads the first directory, and turns what it reads.
+    picture = _picture(page.directory, options, by_pillow=page.directory.at == first.at and turn == 1)
+    return replace(picture, orientation=turn, exif=_facts(first) if options.exif else None)
 
 
-def _picture(directory: Directory, options: ReadOptions) -> Picture:
+def _picture(directory: Directory, options: ReadOptions, *, by_pillow: bool) -> Picture:
     whole = jpeg_of(directory)
     if whole is not None:
         return read_jpeg(JPEG, whole, replace(options, exif=False))
     meaning = meaning_of(directory)
     layout = layout_of(directory, meaning.samples, options.max_pixels)
-    samples = read_samples(directory, meaning, layout, options.max_pixels)
     profile = directory.raw(Tag.ICC_PROFILE) if options.icc else None
-    return Picture(compose(samples, meaning, directory, profile), (layout.width, layout.height))
+    size = layout.width, layout.height
+    usual = read_usual(directory, meaning, layout) if by_pillow else None
+    if usual is not None:
+        return Picture(to_rgb(usual, profile), size)
+    samples = read_samples(directory, meaning, layout, options.max_pixels)
+    return Picture(compose(samples, meaning, directory, profile), size)
 
 
 def _orientation(page: Page) -> int:

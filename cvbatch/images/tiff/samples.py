@@ -46,18 +46,21 @@ def read_samples(directory: Directory, meaning: Meaning, layout: Layout, max_pix
     levels = [_levels(meaning, place) for place in kept]
     index = np.uint16 if meaning.photometric == Photometric.PALETTE and meaning.bits > 8 else np.uint8
     whole = np.empty((layout.height, layout.width, len(kept)), index)
+    as_stored = together and kept == tuple(range(numbers)) and all(level is None for level in levels)
     for part in parts_of(directory, layout, reader.stored_bytes):
         if not together and part.plane not in kept:
             continue
         block = reader.read(part)
+        if as_stored and layout.count == 1 and block.shape == whole.shape:
+            return block
         target = whole[part.top : part.top + layout.rows, part.left : part.left + layout.columns]
         block = block[: target.shape[0], : target.shape[1]]
-        if together:
-            for place, source in enumerate(kept):
-                target[..., place] = _scaled(block[..., source], levels[place])
-        else:
-            place = kept.index(part.plane)
-            target[..., place] = _scaled(block[..., 0], levels[place])
+        if as_stored:
+            target[...] = block
+            continue
+        places = enumerate(kept) if together else [(kept.index(part.plane), 0)]
+        for place, source in places:
+            target[..., place] = _scaled(block[..., source], levels[place])
     return whole
 
 
@@ -101,7 +104,7 @@ class _PartReader:
         plain = unpack(meaning.compression, packed, self.stored_bytes(part.rows))
         if self._luma_chroma is not None:
             return self._luma_chroma.to_rgb(plain, part.rows, part.columns)
-        numbers = _numbers(plain, shape, meaning.bits, self._directory.order)
+        numbers = _numbers(plain, shape, meaning, self._directory.order)
         if meaning.is_difference:
             np.add.accumulate(numbers, axis=1, dtype=numbers.dtype, out=numbers)
         return numbers
@@ -114,12 +117,13 @@ class _PartReader:
         return numbers
 
 
-def _numbers(plain: bytes, shape: tuple[int, int, int], bits: int, order: str) -> Numbers:
+def _numbers(plain: bytes, shape: tuple[int, int, int], meaning: Meaning, order: str) -> Numbers:
     rows, columns, samples = shape
+    bits = meaning.bits
     if bits in (8, 16):
         dtype = np.dtype(f"{order}u{bits // 8}")
         stored = np.frombuffer(plain, dtype, rows * columns * samples).reshape(shape)
-        return stored.astype(dtype.newbyteorder("="))
+        return stored.astype(dtype.newbyteorder("="), copy=meaning.is_difference)
     import imagecodecs
 
     # Numbers are packed without gaps, the highest bit first in either byte order; each row begins a byte.
