@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 3 done but with error rows under `--strict`, 2 wrong request, 1 not finished.
+        The exit code: 0 done; 3 done, but a folder, an archive or a table gave nothing, or any image failed under
+        `--strict`; 2 wrong request; 1 not finished.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     retry.add_argument("--takeover", action="store_true", help="take over from another start at once")
     _manifest_only_argument(retry)
-    retry.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
+    retry.add_argument(
+        "--strict", action="store_true", help="exit with 3 if any image failed, or a file was not read to its end"
+    )
     retry.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
 
     verify = commands_of.add_parser("verify", help="prove that every planned row is there exactly once")
@@ -150,7 +153,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
     holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
     _manifest_only_argument(parser)
-    parser.add_argument("--strict", action="store_true", help="exit with 3 if any image failed")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 3 if any image failed, or a file was not read to its end"
+    )
     parser.add_argument(
         "--retries", type=_count, default=0, metavar="N", help="start again up to N times if the run dies or breaks off"
     )

@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
@@ -146,6 +146,14 @@ class ImageError(Exception):
         self.kind = kind
 
 
+class UnlistedError(ImageError):
+    """A folder, an archive or a table could not be listed: its images have no rows of their own."""
+
+
+LIST: Final = "list"
+"""The `error_stage` of rows that stand for what could not be listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowError:
     """Why one image has no predictions; the four `error_*` columns of its row."""
@@ -160,7 +168,7 @@ def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
     """Do the work on one image; whatever it raises becomes that row's error.
 
     Args:
-        stage: `fetch`, `decode` or `predict`; goes to `error_stage`.
+        stage: `list`, `fetch`, `decode` or `predict`; goes to `error_stage`.
         work: The work, without arguments.
 
     Returns:
@@ -168,6 +176,7 @@ def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
     """
     done = caught(work)
     if isinstance(done, ImageError):
+        stage = LIST if isinstance(done, UnlistedError) else stage
         return RowError(stage, done.kind, _one_line(done))
     if isinstance(done, Exception):  # one bad image must never take its neighbours along
         return RowError(stage, type(done).__name__, _one_line(done), _is_transient(done))

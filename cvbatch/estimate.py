@@ -42,7 +42,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     """
     models, source = resolve(job.models), open_source(job.source)
     images, size, rows = _listed(source, job.source.limit)
-    if not images:
+    if images <= source.listing.lost:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")
     with Engine(job.output.place, models, job.compute, pythonpath) as engine:
         models = engine.probe(models, job.compute)

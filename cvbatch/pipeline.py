@@ -95,9 +95,12 @@ def run(
         engine.prepare(models, plan, log.state, job, rows=log.state.planned)
         claim(store, log.read, wait=wait, takeover=takeover)
         with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
+            lists = refresh or wants_more(log.state, plan, job.source.limit)
             extend(log, plan, job, source)
             if refresh:
                 update(log, plan, source, job.source.limit, job.source.reach)
+            if lists:
+                session.listed(source.listing)
             watcher.planned(log.state)
             for written in compute(engine, log, plan, lambda: log.state.accepted.missing(log.state.planned)):
                 session.took(written, log.commit(file for each in written for file in each.files))

@@ -17,6 +17,7 @@ from cvbatch.compute.settings import Certificate
 from cvbatch.compute.sizing import Pools
 from cvbatch.errors import CvbatchError
 from cvbatch.planning.plan import Plan
+from cvbatch.sources.entries import Listing
 from cvbatch.versions import versions
 from cvbatch.writing.files import CHANGED, Written
 from cvbatch.writing.records import State
@@ -56,6 +57,8 @@ class Record:
     rows: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    listing: Listing | None = None
+    """What the source held besides images, where this start has listed it again."""
     changed: int = 0
     """Images that are other versions than were planned."""
     stage_seconds: Counter[str] = field(default_factory=Counter)
@@ -87,6 +90,14 @@ class Record:
                 worker.rows += work["rows"]
                 worker.seconds += work["seconds"]
                 worker.seen_last = now
+
+    def _listed(self, store: Store, plan: Plan) -> dict[str, Any]:
+        """What the newest listing met, whichever start it was."""
+        if self.listing is not None:
+            return {"skipped": dict(self.listing.skipped), "unreadable": self.listing.troubles}
+        found = {"skipped": dict(plan.skipped), "unreadable": list(plan.unreadable)}
+        before = load_record(store)
+        return {name: before.get(name, value) for name, value in found.items()}
 
     def busy_shares(self, pools: Pools) -> dict[str, float]:
         """How much of the time since the first commit each stage was at work; the highest held the run back."""
@@ -160,8 +171,7 @@ class Record:
             "rows_planned": state.planned,
             "rows_committed": len(state.accepted),
             "errors": dict(+state.errors),
-            "skipped": dict(plan.skipped),
-            "unreadable": list(plan.unreadable),
+            **self._listed(store, plan),
         }
         with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
             store.put(RUN, json.dumps(content, indent=1).encode())

@@ -13,6 +13,7 @@ from cvbatch.planning.parts import delete_orphan_parts, part_paths
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.record import Record
 from cvbatch.sections import ComputeConfig
+from cvbatch.sources.entries import Listing
 from cvbatch.writing.files import Written
 from cvbatch.writing.holder import Heartbeat
 from cvbatch.writing.log import Log
@@ -61,6 +62,10 @@ class Session:
             self._record.save(
                 self.log.store, self.plan, self.log.state, engine.cluster, engine.pools, engine.certificate, error
             )
+
+    def listed(self, listing: Listing) -> None:
+        """Take note of what the source held besides images when this start listed it again."""
+        self._record.listing = listing
 
     def took(self, written: Sequence[Written], accepted: Sequence[DataFile]) -> None:
         """Take note of files that were written, and of those that count.

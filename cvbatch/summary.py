@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from cvbatch.errors import LIST
 from cvbatch.planning.plan import open_run
 from cvbatch.predictions import open_dataset
 from cvbatch.record import load_record
-from cvbatch.schema import ERROR, STATUS
+from cvbatch.schema import ERROR, ERROR_STAGE, ROW_ID, STATUS
 from cvbatch.storage.places import Place
 from cvbatch.writing.holder import WATCH_SECONDS, describe, last_beat, lives
 from cvbatch.writing.log import Log
@@ -22,6 +24,7 @@ from cvbatch.writing.records import State
 
 _MOST_FAILED: Final = 10
 _MOST_LABELS: Final = 5
+_LOST_EXIT: Final = 3
 _MOST_ROWS: Final = 5_000_000
 """Labels of larger runs are not counted at the end of a start; that would take too long."""
 _LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
@@ -58,12 +61,27 @@ def summarise(output: Place | str, state: State) -> dict[str, Any]:
         "idle_shares": record.get("idle_shares", []),
         "skipped": record.get("skipped", {}),
         "unreadable": record.get("unreadable", []),
+        "unlisted": _unlisted(dataset, state) if state.errors.total() else 0,
         "top_labels": {
             model.alias: _top_labels(dataset, f"{model.alias}_{_LABEL_COLUMNS[model.task]}")
             for model in plan.models
             if model.task in _LABEL_COLUMNS and state.planned <= _MOST_ROWS
         },
     }
+
+
+def exit_code(summary: Mapping[str, Any], *, strict: bool) -> int:
+    """How a run that was done to its end exits.
+
+    Args:
+        summary: From `summarise`.
+        strict: Whether every image must have its answers.
+
+    Returns:
+        3 if a folder, an archive or a table gave nothing, or under `strict` anything failed; else 0.
+    """
+    lost = summary["unlisted"] or (strict and (summary["errors"] or summary["unreadable"]))
+    return _LOST_EXIT if lost else 0
 
 
 def status(output: Place | str, log: Log) -> dict[str, Any]:
@@ -122,6 +140,12 @@ def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:
     table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MOST_FAILED)
     rows: list[dict[str, Any]] = table.sort_by("row_id").to_pylist()
     return rows
+
+
+def _unlisted(dataset: pads.Dataset, state: State) -> int:
+    """How many rows stand for folders and containers of which nothing could be listed; not those that are gone."""
+    rows = dataset.to_table(columns=[ROW_ID], filter=pads.field(ERROR_STAGE) == LIST)[ROW_ID].to_numpy()
+    return int((~state.removed.contains(rows)).sum())
 
 
 def _top_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:

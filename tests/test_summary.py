@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from cvbatch.errors import RowError
 from cvbatch.record import RUN
 from cvbatch.schema import predictions_schema
-from cvbatch.summary import status, summarise
+from cvbatch.summary import exit_code, status, summarise
 from cvbatch.writing.files import WriteJob, write_blocks
 from cvbatch.writing.holder import HOLDER, Heartbeat, this_process
 from cvbatch.writing.log import Log
@@ -39,6 +40,31 @@ def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, 
     assert [failed["row_id"] for failed in summary["failed"]] == [2]
     assert summary["top_labels"] == {"classification": {"cat": 2, "dog": 1}}
     assert summary["finished"] is False
+
+
+def test_what_could_not_be_listed_counts_until_it_is_gone(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    lost = RowError("list", "DamagedArchive", "File is not a zip file")
+    rows = block(4, 8, failed=[5, 6], error=lost, classification_label=["cat"] * 4)
+    log.commit(write_blocks(WriteJob(store.root, log.epoch, predictions_schema(spec().fields())), [rows]).files)
+    assert summarise(store.root, log.state)["unlisted"] == 2
+    log.remove([(5, 6)], [])
+    assert summarise(store.root, log.state)["unlisted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "strict", "code"),
+    [
+        ({}, True, 0),
+        ({"errors": {"TruncatedImage": 1}}, False, 0),
+        ({"errors": {"TruncatedImage": 1}}, True, 3),
+        ({"unreadable": ["x.tar (it is cut)"]}, False, 0),
+        ({"unreadable": ["x.tar (it is cut)"]}, True, 3),
+        ({"errors": {"DamagedArchive": 1}, "unlisted": 1}, False, 3),
+    ],
+)
+def test_the_exit_code_of_a_run(facts: dict[str, Any], strict: bool, code: int) -> None:
+    assert exit_code({"errors": {}, "unreadable": [], "unlisted": 0, **facts}, strict=strict) == code
 
 
 def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalStore, Log]) -> None:

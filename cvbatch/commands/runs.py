@@ -17,8 +17,6 @@ from cvbatch.submit.events import EventLines
 from cvbatch.supervise import end_with_watcher, is_watched, supervise, watched_command
 from cvbatch.writing.records import State
 
-_STRICT_EXIT = 3
-
 
 def run(options: argparse.Namespace) -> int:
     """`cvbatch run`."""
@@ -86,7 +84,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _sum_up(output: Place, state: State, options: argparse.Namespace, events: EventLines | None) -> int:
-    from cvbatch.summary import summarise
+    from cvbatch.summary import exit_code, summarise
 
     summary = summarise(output, state)
     if events is not None:
@@ -95,4 +93,4 @@ def _sum_up(output: Place, state: State, options: argparse.Namespace, events: Ev
         write_json(summary)
     else:
         Console().print(summary_table(summary))
-    return _STRICT_EXIT if options.strict and summary["errors"] else 0
+    return exit_code(summary, strict=options.strict)

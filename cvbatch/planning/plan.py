@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvbatch.config import Job
-from cvbatch.errors import OutputError, SourceError
+from cvbatch.errors import CvbatchError, OutputError, SourceError
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.planning.parts import Part, write_chunks
 from cvbatch.planning.progress import Progress
@@ -116,7 +117,10 @@ def make_plan(
     progress = Progress(store, job.source, source)
     begun = progress.begun(job.source.limit)
     parts, complete = write_chunks(store, progress.chunks(begun), job.source.limit, begun.parts, progress.save)
-    if not parts:
+    if sum(part["rows"] for part in parts) <= source.listing.lost:
+        with contextlib.suppress(CvbatchError):  # a first run needs no right to delete
+            for part in parts:
+                store.delete(part["path"])
         raise SourceError(f"{', '.join(job.source.uris)} holds no images{_skipped_note(source)}")
     data = {
         "format": _FORMAT,

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 import pyarrow as pa
 
-from cvbatch.errors import RowError, attempt
+from cvbatch.errors import LIST, ImageError, RowError, attempt
 from cvbatch.sources.archives.listing import ARCHIVE_SUFFIXES, Archive
-from cvbatch.sources.blobs import NEARBY, Blob, open_blob
+from cvbatch.sources.blobs import NEARBY, Blob, BrokenContainerError, open_blob
 from cvbatch.sources.carrying import new_names, portable_schema
-from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable
+from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable, unlisted_table
 from cvbatch.sources.filters import NO_FILTERS, Filters
 from cvbatch.sources.suffixes import Suffixes
 from cvbatch.sources.tables.listing import TABLE_SUFFIXES, ImageTable
 from cvbatch.storage.options import StorageOptions
 
+_NOTHING: Final = "it holds no images; source.exclude leaves it out, source.extensions says what an image is called"
+
 
 class Container(Protocol):
     """An archive, or a table with images."""
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether images are to be expected in it; a table of labels has none."""
 
     def columns(self) -> pa.Schema | None:
         """What it offers besides images; None if it has no images."""
@@ -89,7 +96,7 @@ class Containers:
         if location is None:
             self.carried = new_names(pa.schema([]), self._rename, "the source begins with plain images and")
             return True
-        found = attempt("list", lambda: self._open(location).columns())
+        found = attempt(LIST, lambda: self._open(location).columns())
         if found is None or isinstance(found, RowError):
             return False
         self.carried = new_names(portable_schema(found, readable(location)), self._rename, readable(location))
@@ -102,29 +109,44 @@ class Containers:
             location: Its exact path.
             modified: When it was last changed, in nanoseconds.
             listing: Takes what is left out, and its name if it cannot be read to its end.
+
+        Where there is not a single image, one row stands for the container.
         """
         carried = self.carried if self.carried is not None else pa.schema([])
         old = {new: name for name, new in self._rename.items()}
         inside = pa.schema([column.with_name(old.get(column.name, column.name)) for column in carried])
         names = [*(column.name for column in ENTRY_FIELDS), *carried.names]
-        pieces = attempt("list", lambda: self._open(location).pieces(modified, inside, listing))
-        while not isinstance(pieces, RowError):
-            piece = _next(pieces)
-            if piece is None:
-                return
-            if isinstance(piece, RowError):
-                pieces = piece
-            elif piece.num_rows:
-                yield self._filters.kept(piece.rename_columns(names), listing, within=location)
-        listing.unreadable[readable(location)] = pieces.message
+        found = 0
+        container = attempt(LIST, lambda: self._open(location))
+        if isinstance(container, RowError):
+            problem: RowError | None = container
+        else:
+            pieces = container.pieces(modified, inside, listing)
+            while isinstance(piece := attempt(LIST, lambda: next(pieces, None)), pa.Table):
+                found += piece.num_rows
+                if piece.num_rows:
+                    yield self._filters.kept(piece.rename_columns(names), listing, within=location)
+            problem = piece  # whatever a hostile or damaged file makes a library raise is a reason to stop there
+            if problem is None and not found and container.holds_images:
+                problem = RowError(LIST, "NoImages", _NOTHING)
+        if problem is None:
+            return
+        listing.unreadable[readable(location)] = problem.message
+        if not found:
+            listing.lost += 1
+            yield unlisted_table(location, modified, _named(problem, location), carried)
 
     def _open(self, location: bytes) -> Container:
         blob: Blob = open_blob(location, self._storage)
+        if not blob.size():
+            raise ImageError("EmptyFile", "expected an archive or a table, got a file of 0 bytes")
         if location.lower().endswith(TABLE_SUFFIXES):
             return ImageTable(blob, self._image_column, metadata=self._metadata)
         return Archive(blob, self._suffixes, metadata=self._metadata)
 
 
-def _next(pieces: Iterator[pa.Table]) -> pa.Table | RowError | None:
-    """The next piece; whatever a hostile or damaged file makes a library raise is a reason to stop there."""
-    return attempt("list", lambda: next(pieces, None))
+def _named(error: RowError, location: bytes) -> RowError:
+    """An error under the name that it has in the predictions."""
+    if error.type != BrokenContainerError.__name__:
+        return error
+    return replace(error, type="DamagedTable" if location.lower().endswith(TABLE_SUFFIXES) else "DamagedArchive")

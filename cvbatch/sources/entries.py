@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvbatch.errors import RowError
+
 CHUNK_ROWS = 65_536
 
 LOCATION = "_location"
@@ -63,7 +65,7 @@ class Span:
     key: bytes | None = None
     """What the member is known by where that is not the end of its URI."""
     refused: str | None = None
-    """Why it is never read; an `error_type`."""
+    """Why it is never read; an `error_type`, for what could not be listed with its message."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -81,6 +83,8 @@ class Listing:
     """Files and members left out, by suffix."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders and containers that could not be listed to their end, and why."""
+    lost: int = 0
+    """Of these, how many gave not a single image; each is a row of its own."""
 
     @property
     def troubles(self) -> list[str]:
@@ -91,11 +95,13 @@ class Listing:
         """Take in what another listing met."""
         self.skipped.update(other.skipped)
         self.unreadable.update(other.unreadable)
+        self.lost += other.lost
 
     def clear(self) -> None:
         """Begin again."""
         self.skipped.clear()
         self.unreadable.clear()
+        self.lost = 0
 
 
 class Source(Protocol):
@@ -177,6 +183,21 @@ def entry_table(
     if refused is not None and any(refused):
         spans = pa.array([why and {"how": "", "refused": why} for why in refused], pa.struct(SPAN_FIELDS))
     return _table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.string()), spans)
+
+
+def unlisted_table(place: bytes, modified: int | None, error: RowError, carried: pa.Schema) -> pa.Table:
+    """Build the one row that stands for a folder or a container of which nothing could be listed.
+
+    Args:
+        place: Its exact path or URI.
+        modified: When it was last changed, in nanoseconds.
+        error: What is wrong with it.
+        carried: The columns that come along; null.
+    """
+    table = entry_table([place], [None], [modified], [f"{error.type}: {error.message}"])
+    for column in carried:
+        table = table.append_column(column, pa.nulls(1, column.type))
+    return table
 
 
 def object_table(root: str, objects: pa.Table) -> pa.Table:

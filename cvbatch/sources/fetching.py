@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from cvbatch.errors import ImageError, RowError, SourceError, attempt
+from cvbatch.errors import ImageError, RowError, SourceError, UnlistedError, attempt
 from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
@@ -106,5 +106,8 @@ def _read(readers: Mapping[_Key, Reader], key: _Key, at: int, max_bytes: int | N
     return data
 
 
-def _refuse(kind: str) -> bytes:
+def _refuse(why: str) -> bytes:
+    kind, colon, message = why.partition(": ")
+    if colon:
+        raise UnlistedError(kind, message)
     raise ImageError(kind, _REFUSALS[kind])

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from cvbatch.errors import SourceError
+from cvbatch.errors import LIST, RowError, SourceError
 from cvbatch.sources.containers import Containers
-from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable, regrouped
+from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table, readable, regrouped, unlisted_table
 from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters
 from cvbatch.sources.outputs import OUTPUT, OWN, STATE, advice, is_output, output_around
 from cvbatch.sources.patterns import ANY_DEPTH, Pattern, States
@@ -53,6 +53,7 @@ class FileSource:
         self.listing = Listing()
         self._suffixes = suffixes or Suffixes()
         self._containers = containers or Containers(self._suffixes)
+        self._unlisted: dict[bytes, RowError] = {}
         self._seen: set[tuple[int, int, States]] = set()
         self._pattern = _EVERYTHING
         self._refuse_outputs()
@@ -81,6 +82,9 @@ class FileSource:
                 yield from self._containers.pieces(found, fact and fact.st_mtime_ns, self.listing)
         if paths:
             yield self._chunk(paths)
+        for folder, error in self._unlisted.items():
+            self.listing.lost += 1
+            yield unlisted_table(folder, None, error, self.carried)
 
     def _chunk(self, paths: list[bytes]) -> pa.Table:
         facts = list(map(_stat, paths))
@@ -113,6 +117,7 @@ class FileSource:
 
     def _files(self) -> Iterator[bytes]:
         self.listing.clear()
+        self._unlisted.clear()
         self._seen.clear()
         outputs = set[bytes]()
         for path in self._starts:
@@ -166,6 +171,8 @@ class FileSource:
             if folder == self.path:
                 raise SourceError(f"{readable(folder)} cannot be listed: {error.strerror}") from None
             self.listing.unreadable[readable(folder)] = error.strerror or str(error)
+            kind = "PermissionDenied" if isinstance(error, PermissionError) else type(error).__name__
+            self._unlisted[folder] = RowError(LIST, kind, f"the folder cannot be listed: {error.strerror or error}")
             return [], []
         if any(entry.name == _STATE and _is_folder(entry) for entry in entries):
             self.listing.skipped[OUTPUT] += 1

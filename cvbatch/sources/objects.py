@@ -78,6 +78,7 @@ class ObjectSource:
         steps = self._from_the_first()
         if mark is not None:
             self._counted.update(mark.get("outputs", ()))
+            self.listing.lost = mark.get("lost", 0)
             self.listing.skipped.update(mark["skipped"])
             self.listing.unreadable.update(mark["unreadable"])
             steps = walk(self._place, Position.from_json(mark["position"]))
@@ -107,6 +108,7 @@ class ObjectSource:
             "position": position.to_json(),
             "skipped": dict(listing.skipped),
             "outputs": sorted(self._counted),
+            "lost": listing.lost,
             "unreadable": dict(listing.unreadable),
         }
 

@@ -88,7 +88,7 @@ class SeveralSources:
                     self._new(self._filled(chunk), seen),
                     {"source": number, "mark": behind, "before": before} if can_go_on else None,
                 )
-            if not rows and inner is None:
+            if rows <= source.listing.lost and inner is None:
                 raise SourceError(
                     f"{self._uris[number]} holds no images, and is one of {len(self.sources)} sources: "
                     "check it, or leave it out"
@@ -99,7 +99,7 @@ class SeveralSources:
         for source in self.sources[first:end]:
             total.add(source.listing)
         total.add(self._before)
-        return {"skipped": dict(total.skipped), "unreadable": dict(total.unreadable)}
+        return {"skipped": dict(total.skipped), "unreadable": dict(total.unreadable), "lost": total.lost}
 
     def _filled(self, chunk: pa.Table) -> pa.Table:
         """With all the columns that come along from any of the sources."""
@@ -131,6 +131,7 @@ def _listing(facts: Mark) -> Listing:
     found = Listing()
     found.skipped.update(facts["skipped"])
     found.unreadable.update(facts["unreadable"])
+    found.lost = facts["lost"]
     return found
 
 

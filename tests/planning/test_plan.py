@@ -13,7 +13,7 @@ import pytest
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.planning import plan as plans
-from cvbatch.planning.parts import read_part
+from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
 from cvbatch.sources import files, open_source
 from cvbatch.writing import store as stores
@@ -66,6 +66,19 @@ def test_nothing_to_plan(tmp_path: Path, store: LocalStore) -> None:
     with pytest.raises(SourceError, match=r"holds no images \(other files skipped: 1 \.xmp; source\.extensions: any"):
         make(store, job(tmp_path / "photos"))
     assert load_plan(store) is None
+
+
+def test_nothing_but_what_cannot_be_read(tmp_path: Path, store: LocalStore) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.zip").write_bytes(b"text")
+    with pytest.raises(SourceError, match=r"photos holds no images; .*a\.zip cannot be read: File is not a zip file"):
+        make(store, job(tmp_path / "photos"))
+    assert load_plan(store) is None
+    assert not store.sizes(PARTS)
+    (tmp_path / "photos/b.jpg").touch()
+    plan = make(store, job(tmp_path / "photos"))
+    assert rows(store, plan)["image_uri"].to_pylist() == [f"{tmp_path}/photos/a.zip", f"{tmp_path}/photos/b.jpg"]
+    assert plan.unreadable == (f"{tmp_path}/photos/a.zip (File is not a zip file)",)
 
 
 def test_what_was_skipped_stands_in_the_plan(tmp_path: Path, store: LocalStore) -> None:

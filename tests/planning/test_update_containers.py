@@ -184,3 +184,27 @@ def test_a_plan_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.Monkey
     pq.write_table(table, run.store.path(part["path"]))
     (tmp_path / "source/b.jpg").write_bytes(b"b")
     assert run.update()[1] == {0: b"a", 1: b"b"}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_shard_that_is_mended_and_one_that_breaks(tmp_path: Path, name: str) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    WRITERS[name](shards / f"0{name}", MEMBERS)
+    (shards / f"1{name}").write_bytes(b"broken" * 300)
+    run = Run(shards, tmp_path / "out")
+    log = run.log()
+    done = run.label(log)
+    assert [done[row] for row in range(3)] == list(MEMBERS.values())
+    assert done[3] in ("DamagedArchive", "DamagedTable")
+    finish(log)
+
+    WRITERS[name](shards / f"1{name}", MEMBERS)
+    (shards / f"0{name}").write_bytes(b"broken" * 300)
+    log = run.log()
+    update(log, run.plan, open_source(run.job.source))
+    assert list(log.state.removed) == [(3, 4)], "what cannot be listed any more need not be gone"
+    done = run.label(log)
+    assert sorted(map(str, done.values())) == sorted(map(str, [*MEMBERS.values(), done[4]]))
+    assert done[4] in ("DamagedArchive", "DamagedTable")
+    finish(log)

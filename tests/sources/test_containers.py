@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config import SourceConfig
+from cvbatch.errors import RowError
 from cvbatch.sources import files, open_source
 from cvbatch.sources.entries import known_as
-from tests.sources.shards import arrow, images, kinds, planned, source, tar, zipped
+from tests.sources.shards import arrow, fetched, images, kinds, planned, source, tar, zipped
 
 
 def mixed(folder: Path) -> list[bytes]:
@@ -60,7 +61,21 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "00.tar.gz")
     (tmp_path / "folder.tar").mkdir()
     opened = source(tmp_path)
-    assert kinds(planned(opened)) == contents
+    found = planned(opened)
+    assert [each for each in kinds(found) if isinstance(each, bytes)] == contents
+    lost = {
+        os.path.basename(uri): (error.stage, error.type)
+        for uri, error in zip(found["image_uri"].to_pylist(), fetched(found), strict=True)
+        if isinstance(error, RowError)
+    }
+    assert lost == {
+        "00.zip": ("list", "DamagedArchive"),
+        "00.tar": ("list", "NotFound"),
+        "00.parquet": ("list", "DamagedTable"),
+        "00.tar.gz": ("list", "NotARegularFile"),
+    }
+    assert opened.listing.lost == 4
+    assert len(set(known_as(found))) == found.num_rows
     assert {os.path.basename(path) for path in opened.listing.unreadable} == {
         "00.zip", "00.tar", "00.parquet", "00.tar.gz"
     }  # fmt: skip

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config import SourceConfig
-from cvbatch.errors import SourceError
+from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.schema import RESERVED
 from cvbatch.sources import entries, files, open_source
 from cvbatch.sources.entries import ENTRY_FIELDS, ETAG, INTERNAL, LOCATION, MODIFIED, SPAN
+from cvbatch.sources.fetching import fetches
 from cvbatch.sources.files import FileSource
 from tests.sources.test_fetch import as_nobody
 
@@ -117,7 +118,12 @@ def test_folders_that_cannot_be_listed() -> None:
         (root / "shut").chmod(0)
         with as_nobody():
             opened = source(root)
-            assert listed(opened).num_rows == 1
+            found = listed(opened)
+            assert found["image_uri"].to_pylist() == [f"{root}/open/b.jpg", f"{root}/shut"]
+            (_, read) = fetches(found)
+            error = attempt("fetch", read)
+            assert error == RowError("list", "PermissionDenied", "the folder cannot be listed: Permission denied")
+            assert opened.listing.lost == 1
             assert opened.listing.unreadable == {f"{root}/shut": "Permission denied"}
             with pytest.raises(SourceError, match="cannot be listed: Permission denied"):
                 listed(source(root / "shut"))

@@ -19,6 +19,8 @@ from cvbatch.sources.suffixes import Suffixes, counted_as
 
 ARCHIVE_SUFFIXES: Final = (b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst", b".zip")
 
+END_MARK: Final = "end mark within a tar"
+"""Marks behind which another tar was read are counted under these words."""
 _ZIP: Final = "zip"
 _MAGIC: Final = {b"\x1f\x8b": TAR_GZIP, b"\x28\xb5\x2f\xfd": TAR_ZSTD, b"PK\x03\x04": _ZIP, b"PK\x05\x06": _ZIP}
 _LARGEST: Final = 1 << 48
@@ -41,6 +43,11 @@ class Archive:
         self._suffixes = suffixes
         self._metadata = metadata
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether images are to be expected in it."""
+        return True
+
     def columns(self) -> pa.Schema | None:
         """What it offers besides images."""
         return columns(_index(self._blob), self._suffixes, _TYPICAL_SAMPLES) if self._metadata else pa.schema([])
@@ -57,8 +64,9 @@ class Archive:
             BrokenContainerError: After what lies before the damage.
         """
         rows = _Rows(self._blob.location, modified, carried)
+        index = _index(self._blob)
         try:
-            for sample in samples(_index(self._blob), self._suffixes, metadata=self._metadata):
+            for sample in samples(index, self._suffixes, metadata=self._metadata):
                 _count(sample, listing)
                 for member, verdict in sample.images:
                     rows.add(member, verdict.refused, sample.facts)
@@ -67,6 +75,9 @@ class Archive:
         except BrokenContainerError:
             yield rows.taken()
             raise
+        finally:
+            if index.end_marks:
+                listing.skipped[END_MARK] += index.end_marks
         yield rows.taken()
 
 

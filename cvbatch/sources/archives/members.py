@@ -50,6 +50,9 @@ class Member:
 class Index(Protocol):
     """The members of an archive, read from its beginning to its end, once."""
 
+    end_marks: int
+    """Behind how many end marks another archive was found and read."""
+
     def __iter__(self) -> Iterator[Member]:
         """Yield the members in their order.
 

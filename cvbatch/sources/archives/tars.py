@@ -40,10 +40,20 @@ class TarIndex:
     def __init__(self, blob: Blob, how: str) -> None:
         self._how = how
         self._stream = Forward(blob, how)
+        self.end_marks = 0
 
     def __iter__(self) -> Iterator[Member]:
-        """Yield the members in their order; one that a damage cuts off is still named."""
+        """Yield the members in their order; one that a damage cuts off is still named.
+
+        What follows the end mark is read if it is another tar, as `cat a.tar b.tar` makes them.
+        """
         headers = _Headers(self._stream)
+        yield from self._members(headers)
+        while headers.find_next():
+            self.end_marks += 1
+            yield from self._members(headers)
+
+    def _members(self, headers: _Headers) -> Iterator[Member]:
         try:
             with tarfile.TarFile(fileobj=headers, mode="r", tarinfo=_Header, **_NAMES) as archive:  # type: ignore[arg-type]  # duck
                 while (found := archive.next()) is not None:
@@ -113,19 +123,45 @@ class _Headers:
 
     def __init__(self, stream: Forward) -> None:
         self._stream = stream
+        self._ahead = b""
         self.last = b""
         """The header that was read last."""
+
+    def find_next(self) -> bool:
+        """Whether a tar follows an end mark, behind as many zeros as there may be.
+
+        Raises:
+            BrokenContainerError: If something else follows.
+        """
+        while (block := self._stream.read(HEADER)) and not block.strip(b"\0"):
+            pass
+        if not block:
+            return False
+        try:
+            tarfile.TarInfo.frombuf(block, **_NAMES)
+        except tarfile.HeaderError:
+            count = len(block)
+            while piece := self._stream.read(_LONGEST_HEADER):
+                count += len(piece)
+            raise BrokenContainerError(
+                f"{count:,} bytes that are no tar follow its end mark, and are left out"
+            ) from None
+        self._ahead = block
+        return True
 
     def read(self, length: int) -> bytes:
         if length > _LONGEST_HEADER:
             raise BrokenContainerError(f"a header of {length} bytes")
-        data = self._stream.read(length)
+        data = self._ahead[:length]
+        self._ahead = self._ahead[length:]
+        data += self._stream.read(length - len(data)) if len(data) < length else b""
         if length == HEADER:
             self.last = data
         return data
 
     def seek(self, position: int) -> None:
+        self._ahead = b""
         self._stream.seek(position)
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._stream.tell() - len(self._ahead)

@@ -29,6 +29,8 @@ _BROKEN: Final = (
 _HOW: Final = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
 _HEADER: Final = struct.Struct("<4s22xHH")
 _MAGIC: Final = b"PK\x03\x04"
+_DIRECTORY_END, _END_SIZE = b"PK\x05\x06", 22
+_LONGEST_TAIL: Final = _END_SIZE + (1 << 16)
 _USUAL_NAME: Final = 512
 """Name and extra fields are rarely longer, so one read is enough."""
 _UTF8_NAME: Final = 0x800
@@ -51,6 +53,8 @@ class ZipIndex:
         blob: The shard.
     """
 
+    end_marks = 0
+
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
 
@@ -62,8 +66,14 @@ class ZipIndex:
                 shared = _overlapping(members)
                 for at, member in enumerate(members):
                     yield _member(member, at in shared)
+                before = min((member.header_offset for member in members), default=archive.start_dir)
+                behind = self._blob.size() - _end(self._blob)
         except _BROKEN as error:
             raise BrokenContainerError(str(error) or type(error).__name__) from error
+        if before and self._blob.read(0, len(_MAGIC)) == _MAGIC:
+            raise BrokenContainerError(f"{before:,} bytes before it look like another zip, and are left out")
+        if behind > 0:
+            raise BrokenContainerError(f"{behind:,} bytes that follow its end are left out")
 
     def read(self, member: Member) -> bytes:
         """Read the bytes of a member."""
@@ -98,6 +108,15 @@ def read_member(blob: Blob, span: Span, length: int) -> bytes:
     if len(data) != length or zlib.crc32(data) != span.check:
         raise ImageError("DamagedMember", "its checksum is wrong")
     return data
+
+
+def _end(blob: Blob) -> int:
+    """Where a zip ends, its comment included."""
+    tail = blob.read(max(0, blob.size() - _LONGEST_TAIL), _LONGEST_TAIL)
+    at = tail.rfind(_DIRECTORY_END)
+    return (
+        blob.size() - len(tail) + at + _END_SIZE + int.from_bytes(tail[at + _END_SIZE - 2 : at + _END_SIZE], "little")
+    )
 
 
 def _inflate(data: bytes, length: int) -> bytes:

@@ -58,10 +58,10 @@ def wrong_images(schema: pa.Schema, wanted: str | None) -> str | None:
         schema: Of the table.
         wanted: The column that the job names, if it does.
     """
-    if wanted is not None:
-        if wanted not in schema.names:
-            return f"it has no column {wanted!r}, which source.image_column names; it has {', '.join(schema.names)}"
+    if wanted in schema.names:
         return f"the column {wanted!r} is {schema.field(wanted).type}: {_EXPECTED}"
+    if wanted is not None and any(_holds_bytes(each.type) and not _is_short(each.type) for each in schema):
+        return f"it has no column {wanted!r}, which source.image_column names; it has {', '.join(schema.names)}"
     for column in schema:
         if column.name.lower() in _NAMES and not _is_words(column.type):
             return f"the column {column.name!r} is {column.type}: {_EXPECTED}"

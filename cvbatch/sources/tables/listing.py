@@ -20,6 +20,7 @@ from cvbatch.sources.tables.parquet import ParquetTable
 DAMAGE: Final = (pa.ArrowException, LookupError, OSError, StopIteration, UnicodeError)
 """What reading a damaged table raises; what the system reports as well."""
 TABLE_SUFFIXES: Final = (b".parquet", b".arrow", b".feather")
+_NO_COLUMN: Final = "NoImageColumn"
 _STATE: Final = b"state.json"
 """Where `datasets` writes which files of a folder are its data; its caches lie beside them."""
 
@@ -33,7 +34,8 @@ class ImageTable:
         metadata: Whether its other columns come along.
 
     Raises:
-        BrokenContainerError: If it cannot be read, or several columns could be the images.
+        BrokenContainerError: If it cannot be read.
+        ImageError: `NoImageColumn`, if several columns could be the images, or the one that is meant has a wrong type.
     """
 
     def __init__(self, blob: Blob, image_column_name: str | None, *, metadata: bool) -> None:
@@ -43,11 +45,18 @@ class ImageTable:
             self._table = open_table(blob)
         except DAMAGE as error:
             raise BrokenContainerError(first_line(error)) from error
-        self._image = image_column(self._table.schema, image_column_name)
-        if self._image is None and (why := wrong_images(self._table.schema, image_column_name)):
-            raise BrokenContainerError(why)
-        if self._image is not None and not _is_data(blob):
-            self._image = None
+        schema, is_data = self._table.schema, _is_data(blob)
+        try:
+            self._image = image_column(schema, image_column_name) if is_data else None
+        except BrokenContainerError as error:
+            raise ImageError(_NO_COLUMN, str(error)) from None
+        if is_data and self._image is None and (why := wrong_images(schema, image_column_name)):
+            raise ImageError(_NO_COLUMN, why)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether one of its columns holds images."""
+        return self._image is not None
 
     def columns(self) -> pa.Schema | None:
         """What it offers besides images; None if it has no images."""

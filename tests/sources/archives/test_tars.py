@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cvbatch.errors import SourceError
 from cvbatch.sources.archives import tars
+from cvbatch.sources.archives.listing import END_MARK
 from cvbatch.sources.entries import known_as
 from tests.sources.shards import IMAGES, kinds, names, planned, source, special, tar
 
@@ -104,12 +105,12 @@ def test_sparse_files_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_archives_without_members_and_files_that_are_none(tmp_path: Path, name: str) -> None:
     opened = source(tar(tmp_path / name, {}))
-    assert planned(opened).num_rows == 0
-    assert opened.listing.unreadable == {}
+    assert kinds(planned(opened)) == ["NoImages"]
+    assert opened.listing.lost == 1
     for content in (b"", b"text" * 300, b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\0" * 100):
         (tmp_path / name).write_bytes(content)
         opened = source(tmp_path / name)
-        assert planned(opened).num_rows == 0
+        assert kinds(planned(opened)) == ["DamagedArchive" if content else "EmptyFile"]
         assert list(opened.listing.unreadable) == [str(tmp_path / name)]
 
 
@@ -133,6 +134,45 @@ def test_a_cut_between_two_members_is_noticed(tmp_path: Path) -> None:
     opened = source(tmp_path / "x.tar")
     assert kinds(planned(opened)) == [b"x" * 512] * 3
     assert "without an end mark" in opened.listing.unreadable[str(tmp_path / "x.tar")]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("zeros", [0, 512, 20_000 // 512 * 512])
+def test_tars_behind_one_another(tmp_path: Path, name: str, zeros: int) -> None:
+    parts = [{"a.jpg": b"a", "b.jpg": b"b" * 5000}, {"b.jpg": b"other", "c.jpg": b"c"}, {"d.jpg": b"d"}]
+    bytes_of = [tar(tmp_path / f"part-{name}", members).read_bytes() for members in parts]
+    between = b"\0" * (zeros if name == "x.tar" else 0)
+    (tmp_path / name).write_bytes(between.join(bytes_of))
+    (tmp_path / f"part-{name}").unlink()
+    opened = source(tmp_path / name)
+    table = planned(opened)
+    assert names(table) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert kinds(table) == [b"a", b"b" * 5000, b"other", b"c", b"d"]
+    assert kinds(table.take([4, 2, 0])) == [b"d", b"other", b"a"]
+    assert len(set(known_as(table))) == 5
+    assert opened.listing.skipped == {END_MARK: 2}
+    assert opened.listing.unreadable == {}
+
+
+@pytest.mark.parametrize("behind", [b"garbage", b"x" * 70_000, b"\0" * 1024 + b"y" * 600])
+def test_what_is_no_tar_behind_an_end_mark(tmp_path: Path, behind: bytes) -> None:
+    whole = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
+    (tmp_path / "x.tar").write_bytes(whole + behind)
+    opened = source(tmp_path / "x.tar")
+    assert kinds(planned(opened)) == [b"a"]
+    count = len(behind.lstrip(b"\0"))
+    assert opened.listing.unreadable == {
+        str(tmp_path / "x.tar"): f"{count:,} bytes that are no tar follow its end mark, and are left out"
+    }
+    assert opened.listing.lost == 0
+
+
+def test_a_second_tar_that_is_cut(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
+    (tmp_path / "x.tar").write_bytes(whole + tar(tmp_path / "y.tar", {"b.jpg": b"b" * 9000}).read_bytes()[:5000])
+    opened = source(tmp_path / "x.tar")
+    assert kinds(planned(opened)) == [b"a", "TruncatedArchive"]
+    assert list(opened.listing.unreadable) == [str(tmp_path / "x.tar")]
 
 
 def test_a_damaged_header_ends_the_listing(tmp_path: Path) -> None:

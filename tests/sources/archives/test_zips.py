@@ -62,14 +62,29 @@ def test_more_members_than_a_plain_zip_can_count(tmp_path: Path) -> None:
 
 def test_zips_without_members_and_files_that_are_none(tmp_path: Path) -> None:
     opened = source(zipped(tmp_path / "x.zip", {}))
-    assert planned(opened).num_rows == 0
-    assert opened.listing.unreadable == {}
+    assert kinds(planned(opened)) == ["NoImages"]
     whole = zipped(tmp_path / "x.zip", MEMBERS).read_bytes()
     for content in (b"", b"text" * 100, whole[:-30], whole[:50]):
         (tmp_path / "x.zip").write_bytes(content)
         opened = source(tmp_path / "x.zip")
-        assert planned(opened).num_rows == 0
+        assert kinds(planned(opened)) == ["DamagedArchive" if content else "EmptyFile"]
         assert list(opened.listing.unreadable) == [str(tmp_path / "x.zip")]
+
+
+def test_what_lies_before_and_behind_a_zip(tmp_path: Path) -> None:
+    whole = zipped(tmp_path / "x.zip", {"a.jpg": b"a"}).read_bytes()
+    other = zipped(tmp_path / "x.zip", {"b.jpg": b"b"}).read_bytes()
+    for content, found, said in (
+        (b"#!/bin/sh\nexit\n" + whole, [b"a"], None),
+        (whole + other, [b"b"], f"{len(whole)} bytes before it look like another zip, and are left out"),
+        (whole + b"garbage", [b"a"], "7 bytes that follow its end are left out"),
+        (whole + b"\0" * 70_000, ["DamagedArchive"], "File is not a zip file"),
+        (whole[:-2] + b"\x05\0words", [b"a"], None),
+    ):
+        (tmp_path / "x.zip").write_bytes(content)
+        opened = source(tmp_path / "x.zip")
+        assert kinds(planned(opened)) == found
+        assert opened.listing.unreadable == ({} if said is None else {str(tmp_path / "x.zip"): said})
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

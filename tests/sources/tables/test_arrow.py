@@ -88,7 +88,7 @@ def test_damage(tmp_path: Path, packed: bool) -> None:
     for content in (b"", b"FEA1" + b"x" * 100, b"text" * 100):
         path.write_bytes(content)
         opened = source(tmp_path)
-        assert planned(opened).num_rows == 0
+        assert kinds(planned(opened)) == ["DamagedTable" if content else "EmptyFile"]
         assert list(opened.listing.unreadable) == [str(path)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
 
 def test_several_columns_that_could_be_meant(tmp_path: Path) -> None:
     opened = source(path := parquet(tmp_path / "x.parquet", {"front": [b"f"], "back": [b"b"]}))
-    assert planned(opened).num_rows == 0
+    assert kinds(planned(opened)) == ["NoImageColumn"]
     assert "front, back; say source.image_column" in opened.listing.unreadable[str(path)]
 
 
@@ -150,7 +151,7 @@ def test_damage(tmp_path: Path) -> None:
     path.write_bytes(whole[:200_000])
     assert kinds(table) == ["DamagedTable"] * 8
     opened = source(tmp_path)
-    assert planned(opened).num_rows == 0
+    assert kinds(planned(opened)) == ["DamagedTable"]
     assert list(opened.listing.unreadable) == [str(path)]
     path.unlink()
     assert kinds(table) == ["NotFound"] * 8
@@ -168,6 +169,46 @@ def test_a_table_that_is_another_one_by_now(tmp_path: Path) -> None:
 def test_empty_tables(tmp_path: Path) -> None:
     path = parquet(tmp_path / "x.parquet", {"image": pa.array([], pa.binary()), "n": pa.array([], pa.int64())})
     opened = source(path)
-    assert planned(opened).num_rows == 0
+    assert kinds(planned(opened)) == ["NoImages"]
     assert opened.carried.names == ["n"]
-    assert opened.listing.unreadable == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "expected"),
+    [
+        ({"image": [[1, 2, 3]]}, {}, "the column 'image' is list<element: int64>: expected encoded images"),
+        ({"jpg": pa.array([[1, 2]], pa.list_(pa.uint8()))}, {}, "the column 'jpg' is list<element: uint8>"),
+        ({"image": [{"bytes": [1, 2], "path": "a"}]}, {}, "the column 'image' is struct<bytes: list<element: int64>"),
+        ({"x": [{"bytes": "text"}]}, {}, "the column 'x' is struct<bytes: string>: expected encoded images (binary"),
+        ({"images": [[{"bytes": b"a", "path": "a"}]]}, {}, "the column 'images' is list<element: struct<bytes: binary"),
+        (
+            {"image": [b"a"]},
+            {"image_column": "photo"},
+            "it has no column 'photo', which source.image_column names; it has",
+        ),
+        ({"image": ["a.jpg"]}, {"image_column": "image"}, "the column 'image' is string: expected encoded images"),
+    ],
+)
+def test_images_of_a_wrong_type_are_not_lost(
+    tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], expected: str
+) -> None:
+    path = parquet(tmp_path / "f/x.parquet", columns)
+    (tmp_path / "f/good.jpg").write_bytes(b"good")
+    parquet(tmp_path / "f/labels.parquet", {"label": [1], "name": ["a"]})
+    opened = source(tmp_path / "f", **options)
+    assert kinds(planned(opened)) == [b"good", "NoImageColumn"]
+    assert opened.listing.skipped == {".parquet": 1}
+    assert expected in opened.listing.unreadable[str(path)]
+    if not options:
+        with pytest.raises(SourceError, match=re.escape(expected)):
+            planned(source(path))
+
+
+def test_tables_of_labels_beside_images_are_no_loss(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    parquet(
+        tmp_path / "labels.parquet", {"image": ["a.jpg"], "label": [1], "md5": pa.array([b"0" * 16], pa.binary(16))}
+    )
+    opened = source(tmp_path)
+    assert kinds(planned(opened)) == [b"a"]
+    assert (opened.listing.skipped, opened.listing.unreadable) == ({".parquet": 1}, {})
