@@ -124,6 +124,10 @@ def _held_back(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _pace(seconds: float, rate: float) -> str:
+    return f"{duration(seconds)}, {rate:.1f} images/s"
+
+
 def _from_here(uri: str) -> str:
     """A path below the working folder without it; everything else as it is."""
     return uri.removeprefix(os.path.join(os.getcwd(), ""))
@@ -138,7 +142,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if summary["unreadable"]:
         rows.append(("not readable", ", ".join(summary["unreadable"][:5])))
     if summary["rows_this_start"]:
-        rows.append(("rate", f"{summary['rate']:.1f} images/s in {duration(summary['seconds'])}"))
+        if summary.get("command_seconds"):  # runs of earlier versions do not tell
+            rows.append(("the whole command", _pace(summary["command_seconds"], summary["command_rate"])))
+        rows.append(("since Ray was ready", _pace(summary["seconds"], summary["rate"])))
         stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
         rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
         rows += _held_back(summary)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
+
+_START_TIME: Final = 19
+"""Which field it is, counted from behind the name (proc(5), `stat`)."""
 
 
 def cpu_has_bf16() -> bool:
@@ -23,6 +29,19 @@ def instructions() -> str:
     """The instruction sets that it has, as the system lists them: equal names may stand for different ones."""
     flags = re.search(r"flags\s*: (.*)", _cpuinfo())
     return flags.group(1) if flags else platform.machine()
+
+
+def process_age(pid: int | None = None) -> float:
+    """Seconds since a process was started, by default this one: what a person has waited for it.
+
+    0 where the system does not tell.
+    """
+    try:
+        stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
+    except OSError:
+        return 0.0
+    started = int(stat.rpartition(")")[2].split()[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 @lru_cache(maxsize=1)

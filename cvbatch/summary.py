@@ -30,12 +30,13 @@ _MOST_ROWS: Final = 5_000_000
 _LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
 
 
-def summarise(output: Place | str, state: State) -> dict[str, Any]:
+def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -> dict[str, Any]:
     """Sum up a run at the end of a start.
 
     Args:
         output: The output location.
         state: What the commit log says.
+        command_seconds: Since the command was given, if that is known; `seconds` counts from when Ray was ready.
 
     Returns:
         Plain data: counts, the first failed images by name, the most frequent labels of each model, and
@@ -44,7 +45,7 @@ def summarise(output: Place | str, state: State) -> dict[str, Any]:
     store, plan = open_run(output)
     record = load_record(store)
     dataset = open_dataset(output)
-    seconds = record.get("seconds", 0.0)
+    rows, seconds = record.get("rows_this_start", 0), record.get("seconds", 0.0)
     return {
         "output": str(output),
         "rows": len(state.accepted),
@@ -53,9 +54,11 @@ def summarise(output: Place | str, state: State) -> dict[str, Any]:
         "errors": dict((+state.errors).most_common()),
         "failed": _failed(dataset) if state.errors.total() else [],
         "finished": state.final,
-        "rows_this_start": record.get("rows_this_start", 0),
+        "rows_this_start": rows,
         "seconds": seconds,
-        "rate": record.get("rows_this_start", 0) / seconds if seconds else 0.0,
+        "rate": rows / seconds if seconds else 0.0,
+        "command_seconds": command_seconds,
+        "command_rate": rows / command_seconds if command_seconds else 0.0,
         "stage_seconds": record.get("stage_seconds", {}),
         "busy_shares": record.get("busy_shares", {}),
         "idle_shares": record.get("idle_shares", []),

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from cvbatch.container import memory_kills, memory_limit
 from cvbatch.errors import CvbatchError, RunError
+from cvbatch.machine import process_age
 
 _WATCHED: Final = "CVBATCH_WATCHED"
 """Holds the id of the process that watches, for its child alone: what that starts may inherit it."""
@@ -90,6 +91,11 @@ def watched_command(given: Sequence[str]) -> list[str]:
 def is_watched() -> bool:
     """Whether another process starts this one again if need be."""
     return os.environ.get(_WATCHED) == str(os.getppid())
+
+
+def command_seconds() -> float:
+    """Seconds since the command was given, be it to this process or to the one that watches it."""
+    return process_age(os.getppid() if is_watched() else None)
 
 
 def exit_code_of(error: CvbatchError) -> int:

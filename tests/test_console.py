@@ -24,6 +24,8 @@ SUMMARY = {
     "rows_this_start": 1_200,
     "rate": 40.0,
     "seconds": 30.0,
+    "command_seconds": 48.0,
+    "command_rate": 25.0,
     "busy_shares": {"decode": 0.25, "predict": 0.9},
     "idle_shares": [0.04],
     "stage_seconds": {"decode": 3.0},
@@ -79,8 +81,23 @@ def test_counts_put_the_most_frequent_first() -> None:
 
 def test_the_summary_names_what_failed() -> None:
     text = shown(summary_table(SUMMARY))
-    for part in ("1,200", "EmptyFile 2", "/photos/a.jpg: 0 bytes", ".xmp 3", "40.0 images/s in 30.0 s", "cat 7"):
+    for part in (
+        "1,200",
+        "EmptyFile 2",
+        "/photos/a.jpg: 0 bytes",
+        ".xmp 3",
+        "48.0 s, 25.0 images/s",
+        "30.0 s, 40.0 images/s",
+        "cat 7",
+    ):
         assert part in text
+
+
+def test_the_whole_command_comes_first_where_it_is_known() -> None:
+    rows = [line.split("│")[1].strip() for line in shown(summary_table(SUMMARY)).splitlines() if "│" in line]
+    assert rows.index("the whole command") + 1 == rows.index("since Ray was ready")
+    earlier = {name: value for name, value in SUMMARY.items() if not name.startswith("command_")}
+    assert "the whole command" not in shown(summary_table(earlier))
 
 
 def test_a_status_says_how_far_it_is_and_who_works_on_it() -> None:

@@ -73,6 +73,15 @@ def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalSto
     assert summarise(store.root, log.state)["idle_shares"] == []
 
 
+def test_both_times_are_told(run: tuple[LocalStore, Log]) -> None:
+    store, log = run
+    store.put(RUN, json.dumps({"seconds": 2.0, "rows_this_start": 6}).encode())
+    found = summarise(store.root, log.state, command_seconds=12.0)
+    assert (found["seconds"], found["rate"]) == (2.0, 3.0)
+    assert (found["command_seconds"], found["command_rate"]) == (12.0, 0.5)
+    assert summarise(store.root, log.state)["command_rate"] == 0.0, "not known, and not divided by"
+
+
 def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, Log]) -> None:
     store, _ = run
     second = started(store, 12)

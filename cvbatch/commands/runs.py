@@ -14,7 +14,7 @@ from cvbatch.progress import Terminal
 from cvbatch.storage.places import Place
 from cvbatch.streams import quiet_libraries
 from cvbatch.submit.events import EventLines
-from cvbatch.supervise import end_with_watcher, is_watched, supervise, watched_command
+from cvbatch.supervise import command_seconds, end_with_watcher, is_watched, supervise, watched_command
 from cvbatch.writing.records import State
 
 
@@ -86,7 +86,7 @@ def demo(options: argparse.Namespace) -> int:
 def _sum_up(output: Place, state: State, options: argparse.Namespace, events: EventLines | None) -> int:
     from cvbatch.summary import exit_code, summarise
 
-    summary = summarise(output, state)
+    summary = summarise(output, state, command_seconds())
     if events is not None:
         events.finished(summary)
     elif options.json:

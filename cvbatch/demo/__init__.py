@@ -22,6 +22,7 @@ from cvbatch.predictions import read
 from cvbatch.progress import Terminal
 from cvbatch.schema import ERROR, OK, STATUS
 from cvbatch.summary import summarise
+from cvbatch.supervise import command_seconds
 
 MODEL: Final = "efficientnet_lite0"
 
@@ -50,7 +51,7 @@ def run_demo(output: str, console: Console) -> int:
             state = run(demo_job(photos, predictions), terminal)
         except KeyboardInterrupt:
             raise RunError("stopped; what is written is committed. The same command goes on with it") from None
-    console.print(summary_table(summarise(str(predictions), state)))
+    console.print(summary_table(summarise(str(predictions), state, command_seconds())))
     show_query(str(predictions), console)
     names = archive_names()
     title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"

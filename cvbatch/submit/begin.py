@@ -10,6 +10,7 @@ import sys
 
 OLDEST = (3, 11)
 EXIT_CODE = 2
+ADVICE = "put the Python that Ray runs with first on the PATH of its head, or take the image of cluster/Dockerfile"
 
 
 def missing(needed: list[str]) -> list[str]:
@@ -19,7 +20,7 @@ def missing(needed: list[str]) -> list[str]:
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return ["packaging, and so Ray: " + sys.executable + " is not the Python that Ray runs with"]
+        return ["packaging, and so Ray"]
 
     found = []
     for requirement in map(Requirement, needed):
@@ -35,14 +36,28 @@ def missing(needed: list[str]) -> list[str]:
     return found
 
 
+def here() -> str:
+    """Which Python this is."""
+    return "Python " + sys.version.split()[0] + " (" + sys.executable + ")"
+
+
+def beside(name: str) -> str:
+    """What stands in a file that came along."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)) as file:
+        return file.read().strip()
+
+
 def main() -> int:
     """Become `cvbatch run job.yaml` with the arguments that are given, or say in one line why not."""
+    ours = beside("python.txt")
+    theirs = "the cluster runs the job with " + here()
     if sys.version_info[:2] < OLDEST:
-        return refuse(f"the cluster has Python {sys.version.split()[0]}: expected 3.11 or newer")
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "needs.txt")) as file:
-        lacking = missing(file.read().split("\n"))
+        return refuse(theirs + " (submitted with " + ours + "): expected 3.11 or newer; " + ADVICE)
+    lacking = missing(beside("needs.txt").split("\n"))
     if lacking:
-        return refuse(f"the cluster lacks {', '.join(lacking)}: expected the image of cluster/Dockerfile")
+        return refuse(theirs + ", which lacks " + ", ".join(lacking) + " (submitted with " + ours + "): " + ADVICE)
+    if ours.split(".")[:2] != sys.version.split()[0].split(".")[:2]:
+        sys.stderr.write("cvbatch: " + theirs + " (submitted with " + ours + ")\n")
     os.execv(sys.executable, [sys.executable, "-m", "cvbatch", "run", "job.yaml", *sys.argv[1:]])
 
 

@@ -53,6 +53,10 @@ class Order:
         return _digest([self.job.model_dump(mode="json"), list(self.arguments)])
 
 
+_PYTHON: Final = '"$(command -v python || command -v python3 || echo python)"'
+"""For the shell of the head: what Ray's images call `python` some machines have as `python3` alone."""
+
+
 def name_of(job: Job) -> str:
     """What a cluster calls a job: the same for the same work at the same output."""
     return _PREFIX + _digest([job.identity(), job.output.place.uri, job.output.endpoint_url])
@@ -81,7 +85,7 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
         if finished or not before.over:
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
-    command = shlex.join(["python", "start.py", "--events", f"--retries={order.retries}", *order.arguments])
+    command = f"{_PYTHON} {shlex.join(['start.py', '--events', f'--retries={order.retries}', *order.arguments])}"
     about = {REQUEST: order.request, OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)

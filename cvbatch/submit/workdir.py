@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -20,6 +21,8 @@ from cvbatch.sources.suffixes import IMAGE_SUFFIXES
 JOB_FILE: Final = "job.yaml"
 _START: Final = "start.py"
 _NEEDS: Final = "needs.txt"
+_PYTHON: Final = "python.txt"
+"""The version that the job was submitted with."""
 _PACKAGE: Final = Path(cvbatch.__file__).parent
 _STAY_HERE: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
 """Endings of files that do not travel."""
@@ -44,6 +47,7 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     information.mkdir()
     (information / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
     (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
+    (folder / _PYTHON).write_text(platform.python_version(), encoding="utf-8")
     (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
     for name in {_module_of(model) for model in job.models if model.model.startswith(PYTHON)}:
         if not name.isidentifier() or not any(_sources(modules, name)):

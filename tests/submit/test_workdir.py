@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,10 @@ def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+VERSION = platform.python_version()
+THIS = f"Python {VERSION} ({sys.executable})"
+
+
 def test_it_starts_the_run_with_its_arguments(tmp_path: Path, modules: Path) -> None:
     folder = packed(job({"model": "efficientnet_lite0"}, source="nowhere", output="out"), tmp_path, modules)
     found = start(folder, "--strict")
@@ -164,8 +170,8 @@ def test_it_says_what_the_cluster_lacks(tmp_path: Path, modules: Path) -> None:
     (folder / "needs.txt").write_text("numpy>=1\nnobody-has-this>=2\npillow>=99\nnor-this; python_version < '3'")
     found = start(folder)
     assert found.returncode == 2
-    assert found.stderr.startswith("cvbatch: the cluster lacks nobody-has-this>=2, pillow>=99 (it has ")
-    assert found.stderr.endswith("): expected the image of cluster/Dockerfile\n")
+    assert found.stderr.startswith(f"cvbatch: the cluster runs the job with {THIS}, which lacks nobody-has-this>=2, ")
+    assert f" pillow>=99 (it has {metadata.version('pillow')}) (submitted with {VERSION}): put the " in found.stderr
 
 
 def test_a_python_without_ray_is_told_so(tmp_path: Path, modules: Path) -> None:
@@ -174,7 +180,7 @@ def test_a_python_without_ray_is_told_so(tmp_path: Path, modules: Path) -> None:
         [sys.executable, "-S", "start.py"], cwd=folder, env={}, capture_output=True, text=True, check=False
     )
     assert found.returncode == 2
-    assert found.stderr.startswith("cvbatch: the cluster lacks packaging, and so Ray: ")
+    assert found.stderr.startswith(f"cvbatch: the cluster runs the job with {THIS}, which lacks packaging, and so Ray ")
     assert found.stderr.count("\n") == 1
 
 
@@ -182,8 +188,16 @@ def test_an_older_python_is_told_so(tmp_path: Path, modules: Path) -> None:
     folder = packed(job(), tmp_path, modules)
     text = (folder / "start.py").read_text()
     (folder / "start.py").write_text(text.replace("OLDEST = (3, 11)", "OLDEST = (4, 0)"))
-    assert start(folder).stderr == f"cvbatch: the cluster has Python {sys.version.split()[0]}: expected 3.11 or newer\n"
+    said = f"cvbatch: the cluster runs the job with {THIS} (submitted with {VERSION}): expected 3.11 or newer; put "
+    assert start(folder).stderr.startswith(said)
     ast.parse(text, feature_version=(3, 8))
+
+
+def test_another_python_that_will_do_is_named(tmp_path: Path, modules: Path) -> None:
+    folder = packed(job({"model": "efficientnet_lite0"}, source="nowhere", output="out"), tmp_path, modules)
+    assert "the cluster runs the job with" not in start(folder).stderr
+    (folder / "python.txt").write_text("3.99.1")
+    assert start(folder).stderr.startswith(f"cvbatch: the cluster runs the job with {THIS} (submitted with 3.99.1)\n")
 
 
 def test_this_machine_lacks_nothing(tmp_path: Path, modules: Path) -> None:
