@@ -21,6 +21,8 @@ _ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 _TOLD: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 """What applications and people write: Exif, profiles, comments."""
 _SUPERFLUOUS: Final = _TOLD - {APP0, APP14}
+_READ: Final = frozenset({APP0, 0xE1, 0xE2, APP14})
+"""What of that anybody reads: JFIF, Exif and XMP, profiles, Adobe's transform."""
 _MARKER: Final = 0xFF
 _END: Final = bytes((_MARKER, EOI))
 
@@ -97,6 +99,8 @@ def read_layout(data: bytes) -> Layout | None:
     segments = list[Segment]()
     frame = None
     for segment in read_segments(data, 2):
+        if segment.marker in _TOLD and (segment.marker not in _READ or not segment.body):
+            continue  # there may be millions of them
         segments.append(segment)
         if segment.marker in FRAMES and frame is None:
             frame = segment
