@@ -23,6 +23,7 @@ from tests.images.tiff.test_reader import (
     CUTS,
     ICCLAB,
     INKS,
+    LIMIT,
     RGB,
     WHITE_IS_ZERO,
     YCBCR,
@@ -341,3 +342,8 @@ def test_a_giant_strip_of_many_bands_is_refused_before_it_costs_memory(order: st
     )
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+def test_a_million_strips_are_refused() -> None:
+    strips = {256: 1, 257: LIMIT, 278: 1, 273: Tagged(4, [8] * 9)}
+    assert "cut into 1000000 parts" in refused(tiff(page(numbers(1, 8), tags=strips)), "UnsupportedImage")
