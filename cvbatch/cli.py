@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=commands.run)
     _job_arguments(run)
     _run_arguments(run)
+    run.add_argument(
+        "--moved-from",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="where the source of this run was: it lies elsewhere now, as the job says; may be given again",
+    )
     shown = run.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     shown.add_argument("--events", action="store_true", help="print a line of JSON for everything that happens")

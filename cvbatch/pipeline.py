@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from cvbatch.errors import OutputError
 from cvbatch.models.registry import resolve
 from cvbatch.passes import compute
 from cvbatch.planning.extend import extend, wants_more
+from cvbatch.planning.moved import Moving, find_move, identity_at, job_now, where_now
 from cvbatch.planning.plan import check_job, check_models, load_plan, make_plan, open_run
 from cvbatch.planning.update import check_source, update
 from cvbatch.replacing import failed_rows, recompute
@@ -47,6 +49,7 @@ def run(
     wait: bool = False,
     takeover: bool = False,
     manifest_only: bool = False,
+    moved_from: Sequence[str] = (),
 ) -> State:
     """Label every image of a source, exactly once.
 
@@ -58,6 +61,7 @@ def run(
         wait: Wait for another start that works on the run, instead of refusing.
         takeover: Take the run over without looking for another start.
         manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
+        moved_from: Where sources were that lie elsewhere now, which the job names.
 
     Returns:
         What the commit log says at the end.
@@ -69,17 +73,25 @@ def run(
     watcher.doing("getting the models")
     store, models = open_store(job.output.place), resolve(job.models)
     plan = load_plan(store)
-    source = open_source(job.source, None if plan is None else pa.schema(plan.carried(store)))
+    moving, move, carried = None, None, None
     if plan is not None:
-        check_job(store, plan, job)
         log = Log(store, plan.rows)
+        move = find_move(plan, log.state, job, moved_from)
+        check_job(store, identity_at(plan, move.now if move else where_now(plan, log.state)), job)
+        carried = pa.schema(plan.carried(store))
+    source = open_source(job.source, carried)
+    if plan is not None:
         claim(store, log.read, wait=wait, takeover=takeover)
+        if move is not None:
+            moving = Moving(store, plan, log.state, job, source, move)
         if refresh:
             check_source(job, source, plan.carried(store))
-        more = refresh or wants_more(log.state, plan, job.source.limit)
+        more = refresh or moving is not None or wants_more(log.state, plan, job.source.limit)
         if log.state.final and not more and finish_tail(log, manifest_only=manifest_only):
             return log.state
         check_reopening(store, replaces=refresh, manifest_only=manifest_only)
+    elif moved_from:
+        raise OutputError(f"--moved-from: {store.root} holds no run that could have moved; leave it out")
     else:
         store.check()
     with Engine(job.output.place, models, job.compute, pythonpath) as engine:
@@ -91,10 +103,13 @@ def run(
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models)
         log = Log(store, plan.rows)
+        state = log.state if moving is None else moving.ahead()  # what is tried out is read where it lies now
         watcher.doing("starting Ray")
-        engine.prepare(models, plan, log.state, job, rows=log.state.planned)
+        engine.prepare(models, plan, state, job, rows=log.state.planned)
         claim(store, log.read, wait=wait, takeover=takeover)
         with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
+            if moving is not None:
+                moving.record(log)
             lists = refresh or wants_more(log.state, plan, job.source.limit)
             extend(log, plan, job, source)
             if refresh:
@@ -137,7 +152,8 @@ def retry(
     """
     place = Place.at(output)
     store, plan = open_run(place)
-    log, job = Log(store, plan.rows), _as_given(Job.model_validate(plan.job))
+    log = Log(store, plan.rows)
+    job = _as_given(job_now(plan, log.state))
     models = resolve(job.models)
     claim(store, log.read, takeover=takeover)
     if log.state.left:

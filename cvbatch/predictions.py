@@ -17,8 +17,10 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
 from cvbatch.models.spec import rows_schema
+from cvbatch.planning.moved import follow
+from cvbatch.planning.parts import Part
 from cvbatch.planning.plan import Plan, open_run
-from cvbatch.schema import ROW_ID, SOURCE_REMOVED
+from cvbatch.schema import IMAGE_URI, ROW_ID, SOURCE_REMOVED
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.tasks.masks import decode_mask as decode_mask
@@ -56,7 +58,8 @@ def read(
         storage: How to reach an object store: `endpoint_url`, `region`, `path_style`, `anonymous`, `profile`.
 
     Returns:
-        One row per image that is committed, in the order of the plan. Integer columns with missing values, such as
+        One row per image that is committed, in the order of the plan; `image_uri` is where the image lies now, if the
+        run was told that its source has moved. Integer columns with missing values, such as
         `width` where an image could not be decoded, have pandas' nullable types.
 
     Raises:
@@ -73,11 +76,26 @@ def _table(output: Place, columns: Sequence[str] | None, filter: pads.Expression
 
     def load(now: Current) -> pa.Table:
         stored = None if wanted is None else list(dict.fromkeys(wanted))
-        table = _dataset(store, plan, now.files).to_table(columns=stored, filter=filter).sort_by(ROW_ID)
+        table = _rows_now(store, _dataset(store, plan, now.files), stored, filter, now.moves).sort_by(ROW_ID)
         return table.append_column(SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains(table[ROW_ID].to_numpy())))
 
     table = _steadily(store, plan, load)
     return table if columns is None else table.select(list(columns))
+
+
+def _rows_now(
+    store: Store,
+    dataset: pads.Dataset,
+    columns: list[str] | None,
+    filter: pads.Expression | None,
+    moves: Sequence[Part],
+) -> pa.Table:
+    """Rows as `to_table` gives them, but where a source has moved with the images' new places."""
+    if moves and filter is not None and IMAGE_URI in str(filter):
+        table = follow(store, dataset.to_table(), moves).filter(filter)
+        return table if columns is None else table.select(columns)
+    table = dataset.to_table(columns=columns, filter=filter)
+    return follow(store, table, moves) if IMAGE_URI in table.column_names else table
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -100,7 +118,7 @@ def open_dataset(output: Output, *, storage: Storage = None) -> pads.Dataset:
         storage: As for `read`.
 
     Returns:
-        The dataset of the files that are committed now.
+        The dataset of the files that are committed now, with each `image_uri` as it was when they were written.
 
     Raises:
         OutputError: If there is no run.
@@ -175,15 +193,17 @@ class Current:
     """In the order of their rows."""
     removed: list[Range]
     """Rows whose image is gone from the source."""
+    moves: tuple[Part, ...] = ()
+    """Plan parts that tell where the source has moved, oldest first."""
 
 
 def current(store: Store, plan: Plan) -> Current:
     """What makes up the predictions now."""
     manifest = latest_manifest(store)
     if manifest is not None and newest_name(store) == record_name(manifest.final):
-        return Current(manifest.files, manifest.removed)
+        return Current(manifest.files, manifest.removed, manifest.moves)
     state = Log(store, plan.rows).state
-    return Current(sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed))
+    return Current(sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed), tuple(state.moves))
 
 
 def _place(output: Output, storage: Storage) -> Place:

@@ -13,7 +13,8 @@ from cvbatch.compute.nodes import Node
 from cvbatch.errors import RowError, RunError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.planning.units import Unit
+from cvbatch.planning.units import Unit, read_unit
+from cvbatch.storage.places import Place
 from cvbatch.writing.files import WORKER, WriteJob, Written, copy_rows, write_blocks
 from cvbatch.writing.ranges import Range, RowRanges
 from cvbatch.writing.records import DataFile
@@ -125,5 +126,8 @@ class FakeEngine(Engine):
         failed, error = self.failed, self.error
         if dead := (self.deadly | self.hanging) & set(ids):
             failed, error = dead, DIED
-        rows = block(unit.low, unit.high, *self._models, failed=failed, error=error, classification_label=labels)
+        uris = read_unit(Place.at(self._output), unit)["image_uri"].to_pylist()
+        rows = block(
+            unit.low, unit.high, *self._models, failed=failed, error=error, classification_label=labels, image_uri=uris
+        )
         return rows.append_column(WORKER, pa.repeat(pa.scalar('{"pid": 1}'), rows.num_rows))

@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
             wait=options.wait,
             takeover=options.takeover,
             manifest_only=options.manifest_only,
+            moved_from=options.moved_from,
         )
     return _sum_up(job.output.place, state, options, events)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cvbatch.config import Job
 from cvbatch.planning.parts import planned_images, write_parts
-from cvbatch.planning.plan import Plan
+from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.sources.entries import Source
 from cvbatch.writing.log import Log
 from cvbatch.writing.records import State
@@ -30,7 +30,7 @@ def extend(log: Log, plan: Plan, job: Job, source: Source) -> None:
     """
     if not wants_more(log.state, plan, job.source.limit):
         return
-    known = frozenset() if source.numbered else planned_images(log.store, [*plan.parts, *log.state.parts])
+    known = frozenset() if source.numbered else planned_images(log.store, all_parts(plan, log.state))
     parts, complete = write_parts(
         log.store,
         source,

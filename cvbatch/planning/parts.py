@@ -19,6 +19,8 @@ PARTS: Final = "_cvbatch/plan"
 _SUFFIX: Final = ".plan"
 """Not `.parquet`, which readers that go through all folders would take for predictions; earlier versions wrote that."""
 _ROW_GROUP = 4096
+MOVED_FROM: Final = "_moved_from"
+"""Column of a part that tells of a move: the `image_uri` that an image had before."""
 
 Part = Mapping[str, Any]
 """`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
@@ -132,7 +134,13 @@ def ranges_in(part: Part) -> list[Range]:
 def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part of the plan; columns that an earlier version did not write are left out."""
     with store.open(part["path"]) as file:
-        return pq.ParquetFile(file).read(columns=columns)
+        table = pq.ParquetFile(file).read(columns=columns)
+    return table if columns is not None else planned_columns(table)
+
+
+def planned_columns(table: pa.Table) -> pa.Table:
+    """Rows of a part with what every part has."""
+    return table.drop_columns([MOVED_FROM]) if MOVED_FROM in table.column_names else table
 
 
 def _new(source: Source, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:

@@ -145,7 +145,7 @@ def make_plan(
         for part in parts:
             if part["path"] not in theirs:
                 store.delete(part["path"])
-        check_job(store, plan, job)
+        check_job(store, plan.identity, job)
     return plan
 
 
@@ -154,13 +154,23 @@ def all_parts(plan: Plan, state: State) -> list[Part]:
     return [*reversed(state.changed), *plan.parts, *state.parts]
 
 
-def check_job(store: Store, plan: Plan, job: Job) -> None:
+def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     """Refuse another job on the same output.
+
+    Args:
+        store: The output.
+        identity: Of the run that is there, with its source where that lies by now.
+        job: What is asked for.
 
     Raises:
         OutputError: Naming the differences.
     """
-    _refuse(store, plan.identity, job.identity())
+    differences = _differing(identity, job.identity())
+    moved = ""
+    if differences and all(each.startswith("source.uri") for each in differences):
+        uri = identity["source"]["uri"]
+        moved = f", or add --moved-from {uri if isinstance(uri, str) else 'OLD'} if these are the same images"
+    _refuse(store, differences, moved)
 
 
 def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
@@ -172,13 +182,17 @@ def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
     there, asked = (
         {model.alias: {**model.to_json(), "weights_storage": None} for model in some} for some in (plan.models, models)
     )
-    _refuse(store, there, asked)
+    _refuse(store, _differing(there, asked))
 
 
-def _refuse(store: Store, there: Any, asked: Any) -> None:
-    differences = list(_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
+def _refuse(store: Store, differences: Sequence[str], otherwise: str = "") -> None:
     if differences:
-        raise OutputError(f"{store.root} belongs to another run: {'; '.join(differences[:5])}; choose another output")
+        some = "; ".join(differences[:5])
+        raise OutputError(f"{store.root} belongs to another run: {some}; choose another output{otherwise}")
+
+
+def _differing(there: Any, asked: Any) -> list[str]:
+    return list(_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
 
 
 def _differences(path: str, there: Any, asked: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.planning.parts import Part, ranges_in, read_part
+from cvbatch.planning.parts import Part, planned_columns, ranges_in, read_part
 from cvbatch.schema import ROW_ID
 from cvbatch.storage.places import Place
 from cvbatch.writing.ranges import Range, RowRanges
@@ -126,7 +126,7 @@ def read_unit(output: Place, unit: Unit) -> pa.Table:
     """Read the rows of a unit from the plan."""
     file, lows, highs = _open_part(output, unit.part)
     groups = np.flatnonzero((lows < unit.high) & (highs >= unit.low))
-    table = file.read_row_groups(groups.tolist())
+    table = planned_columns(file.read_row_groups(groups.tolist()))
     first = int(np.searchsorted(table[ROW_ID].to_numpy(), unit.low))
     return table.slice(first, unit.rows).combine_chunks()
 

@@ -26,6 +26,8 @@ from cvbatch.storage.reach import DISK, Reach
 from cvbatch.writing.files import read_file
 from cvbatch.writing.log import Log
 from cvbatch.writing.ranges import RowRanges, ranges_of
+from cvbatch.writing.records import State
+from cvbatch.writing.store import Store
 
 _THREADS: Final = 8
 _CERTAIN: Final = "_certain"
@@ -49,7 +51,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach
     Raises:
         SourceError: If a manifest has other columns than it had.
     """
-    planned = _planned(log, plan)
+    planned = planned_rows(log.store, plan, log.state)
     new, changed = list[pa.Table](), list[pa.Table]()
     facts = [column.name for column in ENTRY_FIELDS]
     seen = np.zeros(planned.num_rows, np.bool_)
@@ -59,8 +61,8 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach
         chunk, rows = chunk.filter(pa.array(rows >= 0)), rows[rows >= 0]
         seen[rows] = True
         before = planned.take(pa.array(rows))
-        beside = _different(chunk.drop_columns(facts), before.drop_columns(facts))
-        different = beside | _different(chunk.select(facts), before.select(facts))
+        beside = different_rows(chunk.drop_columns(facts), before.drop_columns(facts))
+        different = beside | different_rows(chunk.select(facts), before.select(facts))
         certain = different if source.numbered else beside
         found = chunk.filter(pa.array(different)).append_column(_CERTAIN, pa.array(certain[different]))
         changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
@@ -87,12 +89,12 @@ def check_source(job: Job, source: Source, carried: Sequence[pa.Field]) -> None:
     for uri, one in zip(job.source.uris, each, strict=True):
         if next(one.chunks(), None) is None:
             raise SourceError(f"{uri} holds no images any more: expected some; is it mounted?")
-    _cast(next(source.chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
+    as_planned(next(source.chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
 
 
-def _planned(log: Log, plan: Plan) -> pa.Table:
+def planned_rows(store: Store, plan: Plan, state: State) -> pa.Table:
     """What was planned of each row, by the newest facts, in the order of row ids."""
-    tables = [read_part(log.store, part) for part in all_parts(plan, log.state)]
+    tables = [read_part(store, part) for part in all_parts(plan, state)]
     table = pa.concat_tables(tables, promote_options="default").combine_chunks()
     for column in ENTRY_FIELDS:
         if column.name not in table.column_names:  # planned by an earlier version
@@ -106,7 +108,7 @@ def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.
     index = None if source.numbered else pd.Index(known_as(planned))
     position = 0
     for chunk in source.chunks():
-        chunk = _cast(chunk, planned.schema)
+        chunk = as_planned(chunk, planned.schema)
         if index is None:
             rows = np.arange(position, position + chunk.num_rows)
             rows[rows >= planned.num_rows] = -1
@@ -125,7 +127,12 @@ def _below(planned: pa.Table, places: Iterable[str]) -> _Flags:
     return inside
 
 
-def _cast(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
+def as_planned(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A chunk with the columns of the plan.
+
+    Raises:
+        SourceError: If it cannot have them.
+    """
     try:
         if more := sorted(set(chunk.column_names) - set(schema.names)):
             raise KeyError(f"{more[0]} is new")
@@ -137,7 +144,7 @@ def _cast(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
         ) from None
 
 
-def _different(one: pa.Table, other: pa.Table) -> _Flags:
+def different_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
     """Which rows differ in any column; null is equal to null."""
     different = np.zeros(one.num_rows, np.bool_)
     if SPAN in one.column_names:

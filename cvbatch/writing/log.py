@@ -175,6 +175,16 @@ class Log:
             record = {"ranges": [list(pair) for pair in gone], "back": [list(pair) for pair in back]}
             self._append({"type": "removed", **record})
 
+    def move(self, part: Mapping[str, Any]) -> None:
+        """Say that the source lies elsewhere now.
+
+        Args:
+            part: A plan part with the newer facts of its rows, none of which is computed anew; with `ranges`, and with
+                `places` as pairs of the old and the new location.
+        """
+        with self._holding():
+            self._append({"type": "moved", "part": dict(part)})
+
     def finalise(self) -> int:
         """Append `final`; returns its number.
 

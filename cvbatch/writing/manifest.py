@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cvbatch.errors import FencedError, HaltError, OutputError
 from cvbatch.writing.holder import describe
@@ -34,6 +36,8 @@ class Manifest:
     """In the order of their rows."""
     removed: list[Range]
     """Rows whose image is gone from the source."""
+    moves: tuple[Mapping[str, Any], ...] = ()
+    """Plan parts that tell where the source has moved, oldest first."""
 
 
 def latest_manifest(store: Store) -> Manifest | None:
@@ -43,7 +47,8 @@ def latest_manifest(store: Store) -> Manifest | None:
         return None
     content = json.loads(store.read(names[-1]))
     removed = [(low, high) for low, high in content["removed"]]
-    return Manifest(content["final"], [DataFile.from_json(data) for data in content["files"]], removed)
+    files = [DataFile.from_json(data) for data in content["files"]]
+    return Manifest(content["final"], files, removed, tuple(content.get("moves", ())))
 
 
 def success(store: Store) -> str | None:
@@ -155,7 +160,8 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
 def _manifest(final: int, state: State) -> bytes:
     """A pure function of the log up to `final`, so that writing it twice is harmless."""
     listed = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
-    return json.dumps({"final": final, "files": listed, "removed": list(state.removed)}).encode()
+    content = {"final": final, "files": listed, "removed": list(state.removed)}
+    return json.dumps(content | ({"moves": state.moves} if state.moves else {})).encode()
 
 
 def _collect_strays(store: Store, state: State) -> list[str]:

@@ -86,7 +86,7 @@ class State:
     complete: bool | None = None
     """Whether the newest extension came to the end of the source; None if there was none."""
     changed: list[Mapping[str, Any]] = field(default_factory=list)
-    """Plan parts with newer facts of rows that were planned before, oldest first."""
+    """Plan parts with newer facts of rows that were planned before, oldest first; `places` tell of a move."""
     stale: RowRanges = field(default_factory=RowRanges)
     """Rows whose image has changed since they were computed."""
     removed: RowRanges = field(default_factory=RowRanges)
@@ -103,6 +103,11 @@ class State:
     def final(self) -> bool:
         """Whether the last record is `final`."""
         return self.last is not None and self.last["type"] == "final"
+
+    @property
+    def moves(self) -> list[Mapping[str, Any]]:
+        """Plan parts that tell where the source has moved, oldest first."""
+        return [part for part in self.changed if "places" in part]
 
     @property
     def left(self) -> int:
@@ -159,6 +164,8 @@ class State:
                     self._extend(record)
                 case "removed":
                     self._removed(record)
+                case "moved":
+                    self._moved(record)
                 case "final":
                     self._final(record)
                 case _:
@@ -222,6 +229,11 @@ class State:
             fresh = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
             self._require(fresh, record, f"rows {low} to {high} are not planned, or removed already")
             self.removed.add(low, high)
+
+    def _moved(self, record: Record) -> None:
+        part = record["part"]
+        self._require(all(high <= self.planned for _, high in part["ranges"]), record, "it moves unplanned rows")
+        self.changed.append(part)
 
     def _final(self, record: Record) -> None:
         self._require(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")

@@ -161,16 +161,16 @@ def test_another_job_is_refused_with_the_difference(tmp_path: Path, store: Local
         job(tmp_path / "photos", source={"limit": 1}),
         job(f"{tmp_path}/./photos/", compute={"unit_rows": 8, "device": "cpu"}),
     ):
-        check_job(store, plan, same)
+        check_job(store, plan.identity, same)
     other = job(tmp_path / "photos", models=[{"model": "python:m:f", "top_k": 3}], compute={"precision": "bf16"})
     with pytest.raises(OutputError) as caught:
-        check_job(store, plan, other)
+        check_job(store, plan.identity, other)
     assert str(caught.value) == (
         f"{store.root} belongs to another run: models.0.top_k is 5 there, 3 asked; "
         'precision is "auto" there, "bf16" asked; choose another output'
     )
     with pytest.raises(OutputError, match=r"models is \[.*…? there, \[.*…? asked"):
-        check_job(store, plan, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
+        check_job(store, plan.identity, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
 
 
 def test_other_weights_are_refused(tmp_path: Path, store: LocalStore) -> None:

@@ -96,6 +96,10 @@ class Told:
         assert not self.removed & rows_of(record["ranges"])
         self.removed |= rows_of(record["ranges"])
 
+    def _moved(self, record: Json) -> None:
+        assert rows_of(record["part"]["ranges"]) <= set(range(self.planned)), "rows that are not planned have moved"
+        self.changed.append(record["part"])
+
     def _final(self, record: Json) -> None:
         assert self.rows == set(range(self.planned)) == set(range(record["rows"])), "rows are missing at the end"
         assert not self.stale, "rows of changed images were not computed again"

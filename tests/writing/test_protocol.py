@@ -166,6 +166,14 @@ class Protocol(RuleBasedStateMachine):
         self._begin(driver.wire, lambda: driver.log.extend(parts, complete=complete, changed=changed), how, driver)
 
     @precondition(lambda self: self.idle)
+    @rule(who=who, how=how)
+    def a_driver_moves(self, who: int, how: How) -> None:
+        """All rows lie elsewhere from now on, and none is computed anew."""
+        driver = self._pick(who)
+        part = {"path": "m", "rows": 1, "ranges": [[0, driver.log.state.planned]], "places": [["/a", "/b"]]}
+        self._begin(driver.wire, lambda: driver.log.move(part), how, driver)
+
+    @precondition(lambda self: self.idle)
     @rule(who=who, gone=st.tuples(row, row), back=st.tuples(row, row), how=how)
     def a_driver_removes(self, who: int, gone: Range, back: Range, how: How) -> None:
         driver = self._pick(who)
