@@ -58,6 +58,7 @@ class FileSource:
         self._pattern = _EVERYTHING
         self._refuse_outputs()
         self._starts = [self.path] if os.path.lexists(self.path) else self._matches(path)
+        self._refuse_others()
         self.carried = self._decided()
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -134,6 +135,17 @@ class FileSource:
         if output is not None:
             raise SourceError(advice(readable(self.path), readable(os.fsencode("/".join(output)))))
 
+    def _refuse_others(self) -> None:
+        name = os.path.basename(self.path)
+        if self._starts == [self.path] and not os.path.isdir(self.path) and not self._is_of_use(name):
+            raise SourceError(
+                f"{readable(self.path)}: expected a folder, an image, an archive, a table or a manifest (.csv, .tsv, "
+                ".jsonl, .parquet, .arrow); source.extensions: any takes it as an image"
+            )
+
+    def _is_of_use(self, name: bytes) -> bool:
+        return self._suffixes.take(name) or self._containers.holds(name)
+
     def _matches(self, path: str) -> list[bytes]:
         parts = self.path.split(b"/")
         magic = next((index for index, part in enumerate(parts) if _MAGIC & set(part)), None)
@@ -201,7 +213,7 @@ class FileSource:
 
     def _wanted(self, path: bytes) -> bool:
         name = os.path.basename(path)
-        if not self._suffixes.take(name) and not self._containers.holds(name):
+        if not self._is_of_use(name):
             self.listing.skipped[counted_as(name)] += 1
             return False
         if self._filters.exclude and self._filters.excludes(path.removeprefix(self._top)):
