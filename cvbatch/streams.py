@@ -6,8 +6,10 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import IO, Final
 
@@ -100,6 +102,39 @@ def quiet_libraries() -> Iterator[None]:
                     threading.excepthook = sys.unraisablehook = _say_nothing
     finally:
         os.close(copy)
+
+
+@contextlib.contextmanager
+def told_if_killed(line: str) -> Iterator[None]:
+    """Say a line on standard error if this process ends while it is in here.
+
+    Ray ends it natively, without a word of ours, when its own processes on this machine are gone. A child that waits
+    for that stays behind for a moment, and says it.
+
+    Args:
+        line: What to say.
+    """
+    if not _guarded:  # not the process of a command
+        yield
+        return
+    reading, writing = os.pipe()
+    with warnings.catch_warnings(action="ignore"):  # of forking beside threads: the child runs nothing but this
+        child = os.fork()
+    if not child:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        os.close(writing)
+        if not os.read(reading, 1):
+            with contextlib.suppress(OSError):
+                os.write(_ERROR, f"cvbatch: {line}\n".encode())
+        os._exit(0)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.write(writing, b"x")
+        os.close(writing)
+        os.waitpid(child, 0)
 
 
 def _say_nothing(_: object) -> None:

@@ -129,3 +129,11 @@ def test_commands_end_as_they_would_whatever_becomes_of_their_output(
 def test_a_wrong_request_is_one_even_if_nobody_hears_of_it(tmp_path: Path) -> None:
     done = shell('"$@" >&- 2>&-', sys.executable, "-m", "cvbatch", "status", str(tmp_path / "none"))
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
+)
+def test_an_end_from_outside_is_told(ending: str, told: bool) -> None:
+    done = python("", f"with told_if_killed('ended'), quiet_libraries():\n    {ending}\nos._exit(0)")
+    assert ("cvbatch: ended\n" in done.stderr) == told

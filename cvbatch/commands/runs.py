@@ -12,7 +12,7 @@ from cvbatch.console import estimate_table, summary_table
 from cvbatch.planning.plan import open_run
 from cvbatch.progress import Terminal
 from cvbatch.storage.places import Place
-from cvbatch.streams import quiet_libraries
+from cvbatch.streams import quiet_libraries, told_if_killed
 from cvbatch.submit.events import EventLines
 from cvbatch.supervise import command_seconds, end_with_watcher, is_watched, supervise, watched_command
 from cvbatch.writing.records import State
@@ -31,7 +31,12 @@ def run(options: argparse.Namespace) -> int:
     same = "cvbatch submit, as before" if options.events else same_command(options)
     stopped = f"stopped; what is written is committed. Go on with: {same}"
     events = EventLines(sys.stdout) if options.events else None
-    with quiet_libraries(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+    with (
+        told_if_killed(_killed(options)),
+        quiet_libraries(),
+        Terminal(quiet=options.json) as terminal,
+        interruptible(stopped),
+    ):
         state = label(
             job,
             events or terminal,
@@ -68,7 +73,12 @@ def retry(options: argparse.Namespace) -> int:
     if folder is not None:
         sys.path.insert(0, folder)
     stopped = f"stopped; what is replaced stays. Go on with: {same_command(options)}"
-    with quiet_libraries(), Terminal(quiet=options.json) as terminal, interruptible(stopped):
+    with (
+        told_if_killed(_killed(options)),
+        quiet_libraries(),
+        Terminal(quiet=options.json) as terminal,
+        interruptible(stopped),
+    ):
         state = label_again(
             output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only
         )
@@ -82,6 +92,13 @@ def demo(options: argparse.Namespace) -> int:
     console = Console(file=sys.stdout)
     with quiet_libraries(), interruptible():
         return run_demo(options.output, console)
+
+
+def _killed(options: argparse.Namespace) -> str:
+    return (
+        "the run was ended from outside: it, or Ray on this machine, was killed, or memory or disk ran out; what is "
+        f"written is committed. Go on with: {same_command(options)}"
+    )
 
 
 def _sum_up(output: Place, state: State, options: argparse.Namespace, events: EventLines | None) -> int:
