@@ -80,15 +80,19 @@ class LocalStore:
             Path(temporary).write_bytes(data)
             sync_file(temporary)
             try:
-                created = self._way.place(temporary, self.path(name), self._claim_on(name))
+                created = self._place(temporary, name)
             except OSError as error:
                 if self._way is not LINK or error.errno not in LINK_REFUSED:
                     raise
                 self._settle(f"{LINK.title}: {error.strerror}")
-                created = self._way.place(temporary, self.path(name), self._claim_on(name))
+                created = self._place(temporary, name)
             if created:
                 sync_folder(self.path(name).parent)
             return created
+
+    def _place(self, temporary: str, name: str) -> bool:
+        way, target = self._way, self.path(name)
+        return way.place(temporary, target, target if way.kind is None else self._claim_on(name))
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         with self._temporary(name) as temporary:
