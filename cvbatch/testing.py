@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cvbatch.models import catalog, python_network
+from cvbatch.errors import ImageError, RowError
+from cvbatch.models import catalog, python_loading, python_network, validity
 from cvbatch.models.predictor import Predictor
 from cvbatch.models.protocol import Model
 from cvbatch.models.spec import ModelSpec
@@ -122,19 +123,31 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
 
     Raises:
         ModelError: Its attributes contradict the protocol.
-        AssertionError: Its answers do, or they depend on which images share a call.
+        AssertionError: Its answers do, are not finite or not in range, or depend on which images share a call.
     """
     model = factory(**(options or {}))
     name = f"{factory.__module__}:{factory.__qualname__}"
     empty = ModelSpec(alias="checked", task="classification", kind="python", name=name, view=View())
-    spec = python_network.complete(empty, model)
+    spec = python_loading.complete(empty, model)
     images = generate_images(SIZES[:4])
     pixels, sizes = [apply(spec.view, image) for image in images], [image.size for image in images]
     network = python_network.PythonNetwork(model)
-    together = network.run(pixels, sizes, [spec])[spec.alias]
+    together = _answers(network, spec, pixels, sizes)
     for at, pixel in enumerate(pixels):
-        (alone,) = network.run([pixel], [sizes[at]], [spec])[spec.alias]
+        (alone,) = _answers(network, spec, [pixel], [sizes[at]])
         assert _equal(alone, together[at]), f"{name}: image {at} gives another answer when it shares a call"
+
+
+def _answers(
+    network: python_network.PythonNetwork, spec: ModelSpec, pixels: Sequence[Any], sizes: Sequence[tuple[int, int]]
+) -> Sequence[Any]:
+    try:
+        found = validity.checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
+    except ImageError as error:
+        raise AssertionError(f"{spec.name}: {error}") from None
+    for at, answer in enumerate(found):
+        assert not isinstance(answer, RowError), f"{spec.name}: image {at}: {answer.type}: {answer.message}"
+    return found
 
 
 def _equal(one: Any, other: Any) -> bool:

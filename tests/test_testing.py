@@ -71,7 +71,7 @@ def test_a_good_model_passes() -> None:
     ("model", "error", "message"),
     [
         (DependsOnItsBatch, AssertionError, "image 0 gives another answer when it shares a call"),
-        (WrongShape, ValueError, r"expected answer of shape \(4, 3\), got \(4, 2\)"),
+        (WrongShape, AssertionError, r"expected scores of shape \(4, 3\), got \(4, 2\)"),
         (NoTask, ModelError, "expected a task out of"),
     ],
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch.nn import functional
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from cvbatch.errors import ImageError
 from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import to_device, to_numpy
+from cvbatch.models.validity import INVALID
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
 from cvbatch.views import Size
@@ -23,6 +26,8 @@ _INSIDE = 0.5
 """Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""
 
 _PADDING = 0.15
+_HEADS = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "roi_heads.keypoint_predictor", "head")
+"""Layers whose outputs become scores, boxes, masks and keypoints, as torchvision's detectors name them."""
 
 
 class Detector:
@@ -38,6 +43,9 @@ class Detector:
         self._padded = padded
         self._transform = _SmallMasks.like(module.transform)
         module.transform = self._transform
+        for name in _HEADS:
+            if (head := dict(module.named_modules()).get(name)) is not None:
+                head.register_forward_hook(_expect_finite)
         self._module = module
         self._device = device
 
@@ -51,7 +59,10 @@ class Detector:
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
-        found = self._module([self._tensor(image) for image in images])
+        try:
+            found = self._module([self._tensor(image) for image in images])
+        except ImageError as error:
+            raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
         return {
             spec.alias: [_boxes(spec, each, image.shape[:2]) for each, image in zip(found, images, strict=True)]
             for spec in specs
@@ -62,9 +73,26 @@ class Detector:
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
+def _expect_finite(_: nn.Module, __: Any, output: Any) -> None:
+    """Look at what a head says before NaN is sorted out as a low score, and an image without boxes is left."""
+    total: Any = sum(tensor.sum(dtype=torch.float32) for tensor in _tensors(output))
+    if not math.isfinite(total):
+        raise ImageError(INVALID, "expected finite scores and boxes, got NaN or infinity")
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    else:
+        for inner in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(inner)
+
+
 def _boxes(spec: ModelSpec, found: Mapping[str, Tensor], size: Sequence[int]) -> Boxes:
     label_ids, scores = found["labels"].cpu().numpy(), to_numpy(found["scores"])
+    boxes = to_numpy(found["boxes"])
     keep = wanted(spec, label_ids, scores)
+    keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # cut off at the edge to nothing
     masks: list[bytes] = []
     if spec.masks:
         masks = [_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
@@ -73,7 +101,7 @@ def _boxes(spec: ModelSpec, found: Mapping[str, Tensor], size: Sequence[int]) ->
         points = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"][..., None]], dim=2)
         keypoints = to_numpy(points)[keep]
     return Boxes(
-        boxes=to_numpy(found["boxes"])[keep],
+        boxes=boxes[keep],
         label_ids=label_ids[keep],
         scores=scores[keep],
         masks=masks,

@@ -14,7 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cvbatch.models import cam, checkpoint, weights
+from cvbatch.models import cam, checkpoint, validity, weights
 from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised, to_numpy
@@ -77,6 +77,8 @@ class Lite0:
 
     def _regions(self, spec: ModelSpec, features: Tensor, threshold: float) -> list[list[cam.Region]]:
         maps = self._head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
+        if not maps.isfinite().all():
+            raise validity.invalid(spec, "expected finite class maps, got NaN or infinity")
         return [cam.regions(each, emitted(spec), threshold) for each in maps]
 
 
@@ -120,7 +122,8 @@ def load(spec: ModelSpec) -> nn.Module:
         ModelError: The file is not a state dict of it.
     """
     module = construct(len(spec.categories))
-    module.load_state_dict(checkpoint.read(weights.here(spec)))
+    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.without_auxiliary(state, module))
     return fuse(module.eval())
 
 

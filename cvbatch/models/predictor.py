@@ -19,7 +19,7 @@ import pyarrow as pa
 from cvbatch.config import Task
 from cvbatch.container import usable_cores
 from cvbatch.errors import RowError, attempt
-from cvbatch.models import loading
+from cvbatch.models import loading, validity
 from cvbatch.models.loading import probe
 from cvbatch.models.network import Image, Network
 from cvbatch.models.spec import ModelSpec
@@ -205,9 +205,12 @@ def _answer(
     pixels = [image for image in (images[at] for at in batch) if image is not None]
     found = attempt("predict", lambda: step.network.run(pixels, [sizes[at] for at in batch], step.specs))
     if not isinstance(found, RowError):
-        for alias, values in found.items():
-            for at, value in zip(batch, values, strict=True):
-                answers[alias][at] = value
+        for spec in step.specs:
+            for at, value in zip(batch, validity.checked(spec, found[spec.alias]), strict=True):
+                if isinstance(value, RowError):
+                    errors[at] = errors[at] or value
+                else:
+                    answers[spec.alias][at] = value
         return
     if out_of_memory := _is_memory(found):
         step.fits_less_than(len(batch))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Hashable, Sequence
-from dataclasses import replace
-from typing import Any, get_args
+from collections.abc import Hashable, Sequence, Sized
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.config import Task
-from cvbatch.errors import ModelError
+from cvbatch.errors import attempt
+from cvbatch.models import validity
 from cvbatch.models.network import Answers
 from cvbatch.models.protocol import Detections, Image, Model, Size
 from cvbatch.models.spec import ModelSpec
+from cvbatch.models.validity import REAL, TRUTH, WHOLE, Array, expect_shape, number_array
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
 from cvbatch.tasks.segmentation import Segments, emitted, segments
-from cvbatch.views import View, to_original
+from cvbatch.views import View, size_of, to_original
 
 
 class PythonNetwork:
@@ -41,139 +41,103 @@ class PythonNetwork:
         return None
 
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`.
+        """See `Network.run`; an answer that cannot be one is an error in its place.
 
         Raises:
-            ValueError: The model's answer has not the shape that the protocol asks for.
+            ImageError: The model's answers are not one for each image.
         """
         found = self._model.predict(images, sizes)
-        if len(found) != len(images):
-            raise ValueError(f"expected {len(images)} answers of {type(self._model).__name__}, got {len(found)}")
-        return {spec.alias: _answers(spec, found, sizes) for spec in specs}
+        return {spec.alias: self._answers(spec, found, sizes) for spec in specs}
+
+    def _answers(self, spec: ModelSpec, found: Any, sizes: Sequence[Size]) -> Sequence[Any]:
+        listed = isinstance(found, Sized) and hasattr(found, "__getitem__") and not isinstance(found, dict | str)
+        if not listed:
+            what = f"a list or an array with an answer for each of {len(sizes)} images"
+            raise validity.invalid(spec, f"expected {what}, got {validity.short(found)}")
+        if len(found) != len(sizes):
+            raise validity.invalid(spec, f"expected {len(sizes)} answers, got {len(found)}")
+        if spec.task in ("detection", "segmentation"):
+            convert = _boxes if spec.task == "detection" else _segments
+            return [
+                attempt("predict", partial(convert, spec, each, size)) for each, size in zip(found, sizes, strict=True)
+            ]
+        what, length = ("scores", len(spec.categories)) if spec.task == "classification" else ("vector", spec.dimension)
+        rows = number_array(spec, what, found, REAL)
+        expect_shape(spec, what, rows, (len(sizes), length))
+        with np.errstate(over="ignore"):  # what is too large is infinite then, and refused
+            rows = rows.astype(np.float32)
+        return list(_softmax(rows) if spec.task == "classification" and getattr(self._model, "logits", False) else rows)
 
 
-def _answers(spec: ModelSpec, found: Any, sizes: Sequence[Size]) -> Sequence[Any]:
-    if spec.task == "detection":
-        return [_boxes(spec, each, size) for each, size in zip(found, sizes, strict=True)]
-    if spec.task == "segmentation":
-        return [_segments(spec, np.asarray(labels), size) for labels, size in zip(found, sizes, strict=True)]
-    length = len(spec.categories) if spec.task == "classification" else spec.dimension
-    rows = np.asarray(found, dtype=np.float32)
-    _expect(spec, "answer", rows, (len(sizes), length))
-    return list(rows)
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):  # a row that is not finite has no probabilities, and is refused
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
-def _expect(spec: ModelSpec, what: str, array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> None:
-    """Check a shape, in which None stands for any length."""
-    got = () if array is None else array.shape
-    if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
-        wanted = ", ".join("n" if length is None else str(length) for length in shape)
-        raise ValueError(f"{spec.name}: expected {what} of shape ({wanted}), got {got if got else 'none'}")
-
-
-def _check(spec: ModelSpec, found: Detections) -> None:
-    count = len(found.scores)
-    _expect(spec, "boxes", found.boxes, (count, 4))
-    _expect(spec, "label_ids", found.label_ids, (count,))
-    if spec.masks:
-        _expect(spec, "masks", found.masks, (count, None, None))
-    if spec.keypoints:
-        _expect(spec, "keypoints", found.keypoints, (count, None, 3))
-    if count and not 0 <= found.label_ids.min() <= found.label_ids.max() < len(spec.categories):
-        raise ValueError(f"{spec.name}: expected label ids below {len(spec.categories)}, got {found.label_ids.max()}")
-
-
-def _boxes(spec: ModelSpec, found: Detections, size: Size) -> Boxes:
-    _check(spec, found)
-    keep = wanted(spec, found.label_ids, found.scores)
-    masks: list[bytes] = []
-    if spec.masks and found.masks is not None:
-        masks = [encode_mask(_nearest(found.masks[at], size)) for at in keep]
-    keypoints = None
-    if spec.keypoints and found.keypoints is not None:
-        keypoints = _points(spec.view, size, found.keypoints[keep])
+def _boxes(spec: ModelSpec, found: Any, size: Size) -> Boxes:
+    if not all(hasattr(found, name) for name in ("boxes", "label_ids", "scores")):
+        raise validity.invalid(spec, f"expected Detections for each image, got {validity.short(found)}")
+    raw = _checked_arrays(spec, found, size)
+    keep = wanted(spec, raw["label_ids"], raw["scores"])
     return Boxes(
-        boxes=to_original(spec.view, size, found.boxes[keep]),
-        label_ids=found.label_ids[keep],
-        scores=found.scores[keep],
-        masks=masks,
-        keypoints=keypoints,
+        boxes=to_original(spec.view, size, raw["boxes"][keep]),
+        label_ids=raw["label_ids"][keep],
+        scores=raw["scores"][keep],
+        masks=[encode_mask(_nearest(raw["masks"][at], size)) for at in keep] if spec.masks else [],
+        keypoints=_points(spec.view, size, raw["keypoints"][keep]) if spec.keypoints else None,
     )
 
 
-def load(spec: ModelSpec) -> Model:
-    """Import the factory of a spec and call it.
-
-    Raises:
-        ModelError: It cannot be imported, it fails, or its result does not follow the protocol.
-    """
-    module_name, _, factory_name = spec.name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except ImportError as error:
-        raise ModelError(f"python:{spec.name}: {error}: the job file's folder and installed packages count") from error
-    except AttributeError:
-        raise ModelError(f"python:{spec.name}: {module_name} has no {factory_name!r}") from None
-    try:
-        model = factory(**spec.options)
-    except TypeError as error:
-        raise ModelError(f"python:{spec.name}: {error}; options: {spec.options}") from error
-    if not isinstance(model, Model):
-        raise ModelError(f"python:{spec.name}: expected task, view, categories and predict(), got {model!r}")
-    return model
+def _checked_arrays(spec: ModelSpec, found: Detections, size: Size) -> dict[str, Array]:
+    given = {name: getattr(found, name, None) for name in _KINDS}
+    arrays = {name: number_array(spec, name, value, _KINDS[name]) for name, value in given.items() if value is not None}
+    count = len(arrays["scores"]) if "scores" in arrays and arrays["scores"].ndim else 0
+    shapes: dict[str, tuple[int | None, ...]] = {"scores": (count,), "boxes": (count, 4), "label_ids": (count,)}
+    shapes |= {"masks": (count, None, None)} if spec.masks else {}
+    shapes |= {"keypoints": (count, None, 3)} if spec.keypoints else {}
+    for name, shape in shapes.items():
+        expect_shape(spec, name, arrays.get(name), shape)
+    arrays = {name: array.astype(_TYPES[name], copy=False) for name, array in arrays.items()}
+    validity.expect_label_ids(spec, arrays["label_ids"])
+    validity.expect_probabilities(spec, arrays["scores"])
+    validity.expect_boxes(spec, arrays["boxes"], size_of(spec.view, size))
+    if spec.keypoints:
+        validity.expect_finite(spec, "keypoints", arrays["keypoints"])
+    return arrays
 
 
-def complete(spec: ModelSpec, model: Model) -> ModelSpec:
-    """Fill in what only the model knows.
-
-    Raises:
-        ModelError: What it says of itself contradicts the job or the protocol.
-    """
-    name = f"python:{spec.name}"
-    if model.task not in get_args(Task):
-        raise ModelError(f"{name}: expected a task out of {', '.join(get_args(Task))}, got {model.task!r}")
-    if spec.alias and spec.task != model.task and spec.alias == spec.task:
-        raise ModelError(f"{name} does {model.task}, not {spec.task}: correct task:")
-    if not isinstance(model.view, View):
-        raise ModelError(f"{name}: expected view to be a cvbatch.views.View, got {model.view!r}")
-    masks, keypoints = bool(getattr(model, "masks", False)), bool(getattr(model, "keypoints", False))
-    if model.view.crop is not None and (masks or model.task == "segmentation"):
-        raise ModelError(f"{name}: masks cover the whole image: choose a view without crop")
-    categories = tuple(model.categories)
-    if model.task != "embedding" and not any(categories):
-        raise ModelError(f"{name}: expected categories with at least one name, got {categories}")
-    dimension = getattr(model, "dimension", None)
-    if model.task == "embedding" and not isinstance(dimension, int):
-        raise ModelError(f"{name}: expected an attribute dimension, the length of its vectors, got {dimension!r}")
-    named = sum(category is not None for category in categories)
-    return replace(
-        spec,
-        alias=spec.alias or model.task,
-        task=model.task,
-        view=model.view,
-        categories=categories,
-        label_map=str(getattr(model, "label_map", f"categories of {name}")),
-        licence=str(getattr(model, "licence", "")),
-        masks=masks and model.task == "detection",
-        keypoints=keypoints and model.task == "detection",
-        dimension=dimension if model.task == "embedding" else None,
-        top_k=min(spec.top_k, max(named, 1)),
-    )
+_KINDS = {"scores": REAL, "boxes": REAL, "label_ids": WHOLE, "masks": TRUTH, "keypoints": REAL}
+_TYPES: dict[str, Any] = {
+    "scores": np.float32,
+    "boxes": np.float64,
+    "label_ids": np.int64,
+    "masks": np.bool_,
+    "keypoints": np.float32,
+}
 
 
-def _segments(spec: ModelSpec, labels: npt.NDArray[Any], size: Size) -> Segments:
-    _expect(spec, "label map", labels, (None, None))
-    if not 0 <= labels.min() <= labels.max() < len(spec.categories):
-        raise ValueError(f"{spec.name}: expected label ids below {len(spec.categories)}, got {labels.max()}")
-    return segments(_nearest(labels, size), emitted(spec))
+def _segments(spec: ModelSpec, found: Any, size: Size) -> Segments:
+    labels = number_array(spec, "label map", found, WHOLE + TRUTH)
+    expect_shape(spec, "label map", labels, (None, None))
+    if not labels.size:
+        raise validity.invalid(spec, f"expected a label map with pixels, got one of shape {labels.shape}")
+    validity.expect_label_ids(spec, labels)
+    small = labels if labels.dtype.itemsize < _LONGEST else labels.astype(np.int64)
+    return segments(_nearest(small, size), emitted(spec))
 
 
-def _nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
+_LONGEST = 8
+"""Bytes of a whole number, of which unsigned ones cannot be counted."""
+
+
+def _nearest(labels: Array, size: Size) -> Array:
     """Scale a map to (height, width) of the original, in Fortran order."""
     width, height = size
     rows = (np.arange(height) + 0.5) * labels.shape[0] // height
     columns = (np.arange(width) + 0.5) * labels.shape[1] // width
-    scaled: npt.NDArray[Any] = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
+    scaled: Array = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
     return scaled.T
 
 

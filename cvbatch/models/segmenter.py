@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cvbatch.errors import ImageError
 from cvbatch.models.network import Answers, Image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.tensors import Normalised
+from cvbatch.models.validity import INVALID
 from cvbatch.tasks.segmentation import emitted, segments
 from cvbatch.views import Size
 
@@ -40,11 +42,14 @@ class Segmenter:
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         logits = self._module(self._batch(images))["out"][: len(images)]
-        maps = [label_map(image.float(), size) for image, size in zip(logits, sizes, strict=True)]
+        name = "+".join(spec.alias for spec in specs)
+        maps = [label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
         return {spec.alias: [segments(labels, emitted(spec)) for labels in maps] for spec in specs}
 
 
-def label_map(logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS) -> npt.NDArray[np.integer[Any]]:
+def label_map(
+    logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = "segmentation"
+) -> npt.NDArray[np.integer[Any]]:
     """The best class of each pixel of the original.
 
     Bilinear interpolation, rows first and then columns, band by band: all classes of a photo of 12 megapixels
@@ -54,12 +59,19 @@ def label_map(logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS) ->
         logits: Float32, (classes, height, width) of the view.
         size: (width, height) of the oriented original.
         band_pixels: Pixels of the original that are interpolated together; does not change the result.
+        name: What to call the model in the error.
 
     Returns:
         Label ids, (height, width) of the oriented original, in Fortran order.
+
+    Raises:
+        ImageError: The best logit of a pixel is not finite.
     """
     width, height = size
-    classes = _possible(logits)
+    best = logits.max(dim=0)
+    if not best.values.isfinite().all():  # a NaN is the maximum of whatever it is among
+        raise ImageError(INVALID, f"{name}: expected finite scores for each pixel, got NaN or infinity")
+    classes = _possible(logits, best.indices)
     logits = logits[classes]
     lower, upper, share = _rows(logits.shape[1], height, logits.device)
     labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int32, order="F")
@@ -72,13 +84,13 @@ def label_map(logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS) ->
     return labels
 
 
-def _possible(logits: Tensor) -> Tensor:
+def _possible(logits: Tensor, best: Tensor) -> Tensor:
     """Classes that can be the best anywhere between pixels.
 
     One that is below the commonest class at every pixel stays below it: interpolation keeps that order.
     """
     # on CPUs `argmax` (above, too), `mode` and `any` take two to five times as long as these
-    commonest = logits.max(dim=0).indices.flatten().bincount().argmax()
+    commonest = best.flatten().bincount().argmax()
     above = (logits > logits[commonest] - _MARGIN).view(torch.uint8).flatten(1).amax(dim=1)
     return above.nonzero()[:, 0]
 

@@ -69,7 +69,8 @@ def load(spec: ModelSpec) -> nn.Module:
             torch.manual_seed(spec.seed)
             return construct(spec.name, num_classes=num_classes, **arguments)
     module = construct(spec.name, num_classes=num_classes, **arguments)
-    module.load_state_dict(checkpoint.without_auxiliary(checkpoint.read(weights.here(spec)), module))
+    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.without_auxiliary(state, module))
     return module
 
 

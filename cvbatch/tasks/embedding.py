@@ -23,7 +23,10 @@ def columns(spec: ModelSpec, vectors: npt.NDArray[np.float32]) -> list[pa.Array]
         One array per field of `spec.fields()`. A vector of zeros stays one.
     """
     if spec.normalize:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all():  # the squares are more than a float32 holds
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         vectors = vectors / np.maximum(lengths, _SMALLEST_LENGTH)
     values = pa.array(vectors.astype(spec.dtype).reshape(-1))
     return [lists(values, np.full(len(vectors), vectors.shape[1]))]

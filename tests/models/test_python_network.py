@@ -151,8 +151,8 @@ def wrong(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"answer": lambda images, sizes: [[0.5, 0.5]] * len(images)}, r"expected answer of shape \(1, 3\)"),
-        ({"answer": lambda images, sizes: []}, "expected 1 answers of Model, got 0"),
+        ({"answer": lambda images, sizes: [[0.5, 0.5]] * len(images)}, r"expected scores of shape \(1, 3\)"),
+        ({"answer": lambda images, sizes: []}, "expected 1 answers, got 0"),
         ({"task": "detection", "answer": wrong(boxes=np.zeros((1, 4)))}, r"expected boxes of shape \(2, 4\)"),
         ({"task": "detection", "answer": wrong(label_ids=np.array([0, 3]))}, "expected label ids below 3, got 3"),
         ({"task": "detection", "masks": True, "answer": wrong(masks=None)}, "expected masks of shape .* got none"),
@@ -163,7 +163,7 @@ def test_wrong_answers_are_errors_of_their_rows(attributes: dict[str, Any], mess
     predictions = run(resolved(**attributes))
     for error in predictions.errors:
         assert error is not None
-        assert (error.stage, error.type) == ("predict", "ValueError")
+        assert (error.stage, error.type) == ("predict", "InvalidOutput")
         assert re.search(message, error.message)
 
 
