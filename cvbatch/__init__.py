@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvbatch.config import Job, load_job
+    from cvbatch.config import Job
     from cvbatch.errors import CvbatchError
+    from cvbatch.job_file import load_job
     from cvbatch.pipeline import run
     from cvbatch.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
     from cvbatch.views import View
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "CvbatchError": "errors",
     "Job": "config",
-    "load_job": "config",
+    "load_job": "job_file",
     "View": "views",
     "run": "pipeline",
     "read": "predictions",

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from cvbatch.streams import flush_streams, guard_streams
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if __name__ == "__main__" and sys.path[0] in ("", os.getcwd()) and os.getcwd() != _HERE and not sys.flags.safe_path:
+    del sys.path[0]  # what `-m` adds, where a `types.py` beside a job would hide Python's
+
+from cvbatch.streams import flush_streams, guard_streams  # noqa: E402 - after that
 
 
 def run() -> None:

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument(
         "--errors", choices=("transient", "all"), default="transient", help="those that may pass by, or all"
     )
+    _set_argument(retry, "where something lies now, such as models.0.checkpoint=PATH")
     retry.add_argument("--takeover", action="store_true", help="take over from another start at once")
     _manifest_only_argument(retry)
     retry.add_argument(
@@ -145,13 +146,17 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
     parser.add_argument("--output", metavar="URI", help="where the predictions go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, by dotted path")
+    _set_argument(parser, "override, by dotted path")
     parser.add_argument(
         "--shared-filesystem",
         action="store_true",
         help="all machines of the cluster see the same files under the same paths",
     )
     _storage_argument(parser, "how to reach a job file in an object store")
+
+
+def _set_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,23 +1,18 @@
-"""The job file: what is asked for, checked as a whole before anything starts."""
+"""What a job asks for, checked as a whole before anything starts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cvbatch.complaints import explain
-from cvbatch.errors import JobError, TooLargeError
 from cvbatch.locations import local_path
-from cvbatch.overrides import merge, put
 from cvbatch.quantities import Bytes, Moment
 from cvbatch.sections import AutoOrOff, ComputeConfig, Count, Section, StorageSection, check_place
 from cvbatch.storage.hosts import HttpOptions
-from cvbatch.storage.options import OPTION_NAMES, StorageOptions
+from cvbatch.storage.options import OPTION_NAMES
 from cvbatch.storage.places import Place, is_object_uri, redacted
 from cvbatch.storage.reach import Reach
 
@@ -27,7 +22,6 @@ ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
 PYTHON = "python:"
 """What the name of an own model begins with."""
-_MAX_JOB_BYTES = 1 << 20
 
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -135,8 +129,11 @@ class ModelConfig(StorageSection):
     """Name in the weights enum; null is random initialisation from `seed`."""
     checkpoint: str | None = None
     """Own weights, a path or `s3://bucket/key`: a state dict or safetensors."""
-    categories: tuple[str, ...] | str | None = None
-    """Names for own weights, as a list or a file, here or in a bucket, with one name a line."""
+    categories: tuple[str, ...] | Mapping[int, str] | str | None = None
+    """Names for own weights: a list, names by label id, or a file with one name a line, here or in a bucket."""
+    background: bool = False
+    """Whether own weights have an output for the background before those that `categories` names; boxes and masks have
+    one where there is one output more."""
     sha256: str | None = None
     """Expected hash of the weights file."""
     seed: Annotated[int, Field(strict=True)] = 0
@@ -222,60 +219,5 @@ class Job(Section):
         }
 
 
-def _text(path: str, storage: StorageOptions | None) -> str:
-    if not is_object_uri(path):
-        return Path(path).read_text(encoding="utf-8")
-    from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
-
-    place = Place.of(path, storage)
-    try:
-        return open_bucket(place).get(place.key, _MAX_JOB_BYTES).data.decode()
-    except TooLargeError as error:
-        raise JobError(f"{place} is no job file: {error}") from None
-
-
 def _local(places: Iterable[object]) -> list[str]:
     return [path for place in places if isinstance(place, str) and (path := local_path(place)) is not None]
-
-
-def load_job(
-    path: str | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-    storage: StorageOptions | None = None,
-) -> Job:
-    """Read a job file, lay options over it and check the whole.
-
-    Args:
-        path: A YAML file, here or in a bucket, or None for a job made of options only.
-        overrides: `dotted.path=YAML value`, applied last and in order.
-        defaults: Nested values of the flags, laid over the file.
-        storage: How to reach the file in its bucket.
-
-    Raises:
-        JobError: With everything that is wrong, in one message of one line.
-        StorageError: If the file lies in a bucket and cannot be had.
-    """
-    data: Any = {}
-    if path is not None:
-        try:
-            data = yaml.safe_load(_text(path, storage))
-        except IsADirectoryError:
-            raise JobError(
-                f"expected a job file, but {path} is a directory; images are given with --source {path}"
-            ) from None
-        except OSError as error:
-            raise JobError(f"cannot read the job file {path}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise JobError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(data, dict):
-            raise JobError(f"{path}: expected a mapping with source, models and output, got {type(data).__name__}")
-    data = merge({key: value for key, value in data.items() if value is not None}, defaults or {})
-    for override in overrides:
-        put(data, override)
-    try:
-        return Job.model_validate(data)
-    except ValidationError as error:
-        where = f"{path}: " if path else ""
-        raise JobError(where + "; ".join(explain(error.errors(), Job))) from None

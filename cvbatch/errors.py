@@ -9,6 +9,7 @@
     └── RunError              the run did not finish                       exit code 1
         ├── FencedError       another start took the run over
         ├── HaltError         somebody has to decide before it can go on
+        │   └── ChangedModelError  a file of a model was edited meanwhile
         ├── CorruptionError   what is stored contradicts the commit log
         └── StorageError      an object store does not do what it was asked for
             ├── DeniedError        no right to it                          exit code 2
@@ -87,6 +88,10 @@ class HaltError(RunError):
     """The run stopped where somebody has to decide how it goes on."""
 
     again = False
+
+
+class ChangedModelError(HaltError):
+    """A file of a model is another one than when this start began."""
 
 
 class CorruptionError(RunError):

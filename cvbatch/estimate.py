@@ -40,7 +40,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         UsageError: If the request is wrong.
         RunError: If measuring fails.
     """
-    models, source = resolve(job.models), open_source(job.source)
+    models, source = resolve(job.models, folder=pythonpath), open_source(job.source)
     images, size, rows = _listed(source, job.source.limit)
     if images <= source.listing.lost:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")

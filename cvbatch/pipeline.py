@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -10,12 +11,14 @@ import pyarrow as pa
 from cvbatch.compute.engine import Engine
 from cvbatch.config import Job
 from cvbatch.errors import OutputError
+from cvbatch.job_file import job_with
 from cvbatch.models.registry import resolve
 from cvbatch.passes import compute
 from cvbatch.planning.extend import extend, wants_more
 from cvbatch.planning.moved import Moving, find_move, identity_at, job_now, where_now
 from cvbatch.planning.plan import check_job, check_models, load_plan, make_plan, open_run
 from cvbatch.planning.update import check_source, update
+from cvbatch.record import files_of_last_start
 from cvbatch.replacing import failed_rows, recompute
 from cvbatch.session import Session
 from cvbatch.sources import open_source
@@ -71,13 +74,14 @@ def run(
         RunError: If the run did not finish; what is committed stays.
     """
     watcher.doing("getting the models")
-    store, models = open_store(job.output.place), resolve(job.models)
+    store, models = open_store(job.output.place), resolve(job.models, folder=pythonpath)
     plan = load_plan(store)
     moving, move, carried = None, None, None
     if plan is not None:
         log = Log(store, plan.rows)
         move = find_move(plan, log.state, job, moved_from)
         check_job(store, identity_at(plan, move.now if move else where_now(plan, log.state)), job)
+        check_models(store, plan, models, files_of_last_start(store), loaded=False)
         carried = pa.schema(plan.carried(store))
     source = open_source(job.source, carried)
     if plan is not None:
@@ -101,7 +105,8 @@ def run(
         if plan is None:
             watcher.doing("listing the source")
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
-        check_models(store, plan, models)
+        check_models(store, plan, models, files_of_last_start(store))
+        plan = replace(plan, models=models)
         log = Log(store, plan.rows)
         state = log.state if moving is None else moving.ahead()  # what is tried out is read where it lies now
         watcher.doing("starting Ray")
@@ -131,6 +136,8 @@ def retry(
     errors: Literal["transient", "all"],
     watcher: Watcher,
     *,
+    pythonpath: str | None = None,
+    overrides: Sequence[str] = (),
     takeover: bool = False,
     manifest_only: bool = False,
 ) -> State:
@@ -140,6 +147,8 @@ def retry(
         output: Of a run.
         errors: Only those that may go better another time, or all.
         watcher: Told of the progress.
+        pythonpath: Folder that the workers can import from; by default that of the run.
+        overrides: `dotted.path=YAML value`, for what lies elsewhere now: the way to it is no part of a run.
         takeover: Take the run over without looking for another start.
         manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
 
@@ -153,8 +162,11 @@ def retry(
     place = Place.at(output)
     store, plan = open_run(place)
     log = Log(store, plan.rows)
-    job = _as_given(job_now(plan, log.state))
-    models = resolve(job.models)
+    job = _as_given(job_now(plan, log.state), overrides)
+    pythonpath = pythonpath or plan.pythonpath
+    models = resolve(job.models, folder=pythonpath)
+    check_job(store, identity_at(plan, where_now(plan, log.state)), job)
+    check_models(store, plan, models, files_of_last_start(store), loaded=False)
     claim(store, log.read, takeover=takeover)
     if log.state.left:
         raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
@@ -178,6 +190,6 @@ def retry(
     return log.state
 
 
-def _as_given(job: Job) -> Job:
-    """A job of the plan, in which every option is spelled out, with those alone that say anything."""
-    return Job.model_validate(job.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+def _as_given(job: Job, overrides: Sequence[str]) -> Job:
+    """A job of the plan, in which every option is spelled out, with those alone that say anything, and with others."""
+    return job_with(job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)

@@ -181,6 +181,11 @@ def _seconds(written: Written) -> dict[str, float]:
     return {name: value for name, value in written.measures.items() if name != CHANGED}
 
 
+def files_of_last_start(store: Store) -> dict[str, Mapping[str, str]]:
+    """By alias, the files of each model as the last start saw them."""
+    return {model["alias"]: model.get("files", {}) for model in load_record(store).get("models", [])}
+
+
 def load_record(store: Store) -> Mapping[str, Any]:
     """Read the run record; empty if there is none yet."""
     try:

@@ -85,7 +85,9 @@ def ending_signals() -> list[signal.Signals]:
 
 def watched_command(given: Sequence[str]) -> list[str]:
     """The arguments of a command as one for a process of its own, which sees that it is watched."""
-    return [sys.executable, "-m", "cvbatch", *given]
+    # a module in the current folder must not hide one of Python's, unless this package itself lies there
+    apart = [] if os.getcwd() == os.path.dirname(os.path.dirname(os.path.abspath(__file__))) else ["-P"]
+    return [sys.executable, *apart, "-m", "cvbatch", *given]
 
 
 def is_watched() -> bool:

@@ -18,6 +18,8 @@ LAYERS = (
         "errors",
         "schema",
         "config",
+        "job_file",
+        "job_paths",
         "complaints",
         "locations",
         "overrides",

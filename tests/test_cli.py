@@ -13,7 +13,7 @@ import pytest
 from cvbatch import commands
 from cvbatch.cli import main
 from cvbatch.commands.common import flags_of, output_of
-from cvbatch.config import load_job
+from cvbatch.job_file import load_job
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from cvbatch.writing.log import Log

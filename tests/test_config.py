@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cvbatch.config import Job, ModelConfig, load_job
+from cvbatch.config import Job, ModelConfig
 from cvbatch.errors import DeniedError, JobError
+from cvbatch.job_file import load_job
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place
 from tests.rigs.objects import ObjectServer
@@ -63,7 +64,7 @@ def test_flags_lie_over_the_file_and_set_over_both(job_file: Any) -> None:
             "source.limit=7",
         ],
     )
-    assert (job.source.uri, job.source.limit, job.output.uri) == ("photos", 7, "x=y")
+    assert (job.source.limit, job.output.uri) == (7, "x=y")
     assert (job.compute.precision, job.models[0].weights) == ("fp32", None)
     assert job.models[1].options == {"deep": {"er": [1, 2]}}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvbatch.config import PYTHON, load_job
+from cvbatch.config import PYTHON
+from cvbatch.job_file import load_job
 from cvbatch.models.registry import resolve
 from cvbatch.sources import open_source
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from cvbatch.commands.globs import check_globs
-from cvbatch.config import PYTHON, Job, load_job
+from cvbatch.config import PYTHON, Job
 from cvbatch.errors import JobError, RunError
+from cvbatch.job_file import load_job
 from cvbatch.planning.plan import open_run
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.places import Place, is_object_uri
@@ -36,8 +37,14 @@ def job_of(options: argparse.Namespace) -> tuple[Job, str | None]:
     folder = None
     if any(model.model.startswith(PYTHON) for model in job.models):
         folder = os.path.dirname(os.path.abspath(options.job)) if options.job and not remote else os.getcwd()
-        sys.path.insert(0, folder)
+        importable(folder)
     return job, folder
+
+
+def importable(folder: str) -> None:
+    """Let this process import own modules, whose errors may reach it: last, so that they hide nothing of Python's."""
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def output_of(options: argparse.Namespace) -> Place:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from rich.console import Console
 
-from cvbatch.commands.common import interruptible, job_of, output_of, same_command, write_json
+from cvbatch.commands.common import importable, interruptible, job_of, output_of, same_command, write_json
 from cvbatch.console import estimate_table, summary_table
 from cvbatch.planning.plan import open_run
 from cvbatch.progress import Terminal
@@ -71,7 +72,8 @@ def retry(options: argparse.Namespace) -> int:
     output = output_of(options)
     folder = open_run(output)[1].pythonpath
     if folder is not None:
-        sys.path.insert(0, folder)
+        folder = folder if os.path.isdir(folder) else os.getcwd()  # the job has moved: its files are known by content
+        importable(folder)
     stopped = f"stopped; what is replaced stays. Go on with: {same_command(options)}"
     with (
         told_if_killed(_killed(options)),
@@ -80,7 +82,13 @@ def retry(options: argparse.Namespace) -> int:
         interruptible(stopped),
     ):
         state = label_again(
-            output, options.errors, terminal, takeover=options.takeover, manifest_only=options.manifest_only
+            output,
+            options.errors,
+            terminal,
+            pythonpath=folder,
+            overrides=options.set,
+            takeover=options.takeover,
+            manifest_only=options.manifest_only,
         )
     return _sum_up(output, state, options, None)
 

@@ -7,12 +7,13 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from cvbatch.compute.address import ON_THIS_MACHINE, cluster_address, nobody, wait_for_head
 from cvbatch.compute.host import check_machine, ray_folder
@@ -50,7 +51,7 @@ class Startup:
     """Ray, starting in the background while the plan is written.
 
     Args:
-        pythonpath: Folder that the workers can import from, besides what is installed.
+        pythonpath: Folder of own modules, if there are any; a cluster's workers then get our PYTHONPATH, too.
         timeout: Seconds after which it counts as failed.
         store: Bytes of the object store of a head of our own; None leaves that to Ray.
 
@@ -126,11 +127,40 @@ class Startup:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
+                job_config=_job_config(),
                 _temp_dir=folder,
             )
             if self._address is None:
                 ray.get(ray.remote(num_cpus=0)(_nothing).remote())  # a head that gets no workers would wait for ever
         return look(local=self._address is None)
+
+
+def _job_config() -> Any:
+    """That of Ray, without the current folder at the front of the path of all workers: a `torch.py` in it is no torch.
+
+    It stays where this process itself imports from it first.
+    """
+    from ray.job_config import JobConfig
+
+    class Own(JobConfig):
+        @property
+        def _py_driver_sys_path(self) -> list[str]:
+            return self._wanted
+
+        @_py_driver_sys_path.setter
+        def _py_driver_sys_path(self, paths: list[str]) -> None:
+            self._wanted = _Importable(paths)
+
+    return Own()
+
+
+class _Importable(list[str]):
+    """Folders that this process imports from before all others; only those can be added."""
+
+    def extend(self, paths: Iterable[str]) -> None:
+        """Add those that count."""
+        ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        super().extend(path for path in paths if path in (sys.path[0], ours))
 
 
 def _nothing() -> None:
@@ -151,15 +181,11 @@ def _set_environment(address: str | None, pythonpath: str | None) -> str:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    path = os.pathsep.join(filter(None, (pythonpath, os.environ.get("PYTHONPATH"))))
     if address is not None:
-        return path if pythonpath else ""
+        return os.environ.get("PYTHONPATH", "") if pythonpath else ""
     monitor = {"RAY_memory_monitor_refresh_ms": "0"} if memory_limit() is not None and not dies_as_a_whole() else {}
     for name, value in {**_OURS, **monitor, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         os.environ.setdefault(name, value)
-    if path:
-        # inherited by the workers that Ray starts beforehand; a runtime environment would need others
-        os.environ["PYTHONPATH"] = path
     return ""
 
 

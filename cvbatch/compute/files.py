@@ -24,16 +24,25 @@ class WeightFiles:
 
     references: Mapping[str, Any] = field(default_factory=dict)
     """By sha256."""
+    found: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """By alias, where this start has found the files of each model: the plan may have been made on another machine."""
 
     @staticmethod
     def of(models: Iterable[ModelSpec], cluster: Cluster) -> WeightFiles:
         """Put the files of some models into the store, if another machine may come or be there that lacks them."""
         import ray
 
+        models = tuple(models)
+        found = {model.alias: replace(model, categories=()) for model in models}
         if cluster.local:
-            return WeightFiles()
+            return WeightFiles(found=found)
         paths = {model.weights_sha256: model.weights_path for model in models if _is_local(model)}
-        return WeightFiles({str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()})
+        contents = {str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()}
+        return WeightFiles(contents, found)
+
+    def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+        """The models of the plan, with weights that lie on this machine."""
+        return self.here(model.at(self.found[model.alias]) if model.alias in self.found else model for model in models)
 
     def here(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The same models with weights that lie on this machine."""

@@ -20,7 +20,7 @@ from cvbatch.compute.decode_stage import ENCODED, TURN, DecodeOptions, error_col
 from cvbatch.compute.files import NO_FILES, WeightFiles
 from cvbatch.compute.pieces import Piece, load_decoder, load_predictor, pieces
 from cvbatch.compute.watchdog import Watchdog
-from cvbatch.errors import DeviceLostError, RowError, attempt
+from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, caught
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import IMAGE_FIELDS
 from cvbatch.setting import Setting
@@ -83,7 +83,10 @@ class Predict:
 
     def __init__(self, options: PredictOptions) -> None:
         self._options = options
-        self._predictor, self._decoder = _load_patiently(options)
+        loaded = _load_patiently(options)
+        self._changed = loaded if isinstance(loaded, ChangedModelError) else None
+        if not isinstance(loaded, ChangedModelError):
+            self._predictor, self._decoder = loaded
         self._clock, self._watchdog = _Clock(), Watchdog(options.stalled_after)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
@@ -94,7 +97,12 @@ class Predict:
 
         Returns:
             The same rows without pixels, with the columns of every model.
+
+        Raises:
+            ChangedModelError: A file of a model was edited before this process was started anew.
         """
+        if self._changed is not None:
+            raise self._changed
         try:
             with self._clock.running(), self._watchdog.over():
                 some = pieces(unit, self._options.decode, self._decoder)
@@ -153,7 +161,7 @@ class _Clock:
         self._since, self._running = now, self._running + change
 
 
-def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
+def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None] | ChangedModelError:
     """Load the models; where that fails in a process that was started anew, try again for a while.
 
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
@@ -162,9 +170,9 @@ def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder |
     if not _started_anew():
         return _load(options)
     for pause in _PAUSES:
-        loaded = attempt("predict", lambda: _load(options))  # a factory of somebody else's may raise anything
-        if not isinstance(loaded, RowError):
-            return loaded
+        loaded = caught(lambda: _load(options))  # a factory of somebody else's may raise anything
+        if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
+            return loaded  # of the latter the units that come here say it
         time.sleep(pause)
     os._exit(_NOT_LOADED)
 
@@ -181,7 +189,7 @@ def _started_anew() -> bool:
 def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    models = options.files.here(plan.models)
+    models = options.files.of_plan(plan.models)
     predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
     return predictor, load_decoder(options.decode, options.device)
 

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from cvbatch.compute.decode_stage import fetch_and_decode
 from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.predict_stage import PredictOptions
 from cvbatch.compute.sizing import Pools
 from cvbatch.compute.tuning import Trial, measure
-from cvbatch.errors import RowError
+from cvbatch.errors import ModelError, RowError
 from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit, read_unit
@@ -39,7 +39,8 @@ _WRITE_THREADS: Final = 4
 def probe_models(models: Sequence[ModelSpec], files: WeightFiles) -> tuple[ModelSpec, ...]:
     """Load the models that need it in a worker, so that the driver never imports torch."""
     probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
-    return tuple(ray.get([probe.remote(model, files) for model in models]))
+    references = [probe.remote(model, files) for model in models]
+    return tuple(_probed(model, reference) for model, reference in zip(models, references, strict=True))
 
 
 def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
@@ -153,6 +154,16 @@ def _predict_alone(output: Place, unit: Unit, options: PredictOptions) -> pa.Tab
 
 def _references(bundles: Iterable[Any]) -> list[Any]:
     return [reference for bundle in bundles for reference in bundle.block_refs]
+
+
+def _probed(model: ModelSpec, reference: Any) -> ModelSpec:
+    try:
+        probed: ModelSpec = ray.get(reference)
+    except WorkerCrashedError:
+        name = f"python:{model.name}" if model.kind == "python" else f"{model.name} with {model.weights_path}"
+        how = "it ended its process while it was loaded, as os._exit or an error in native code does"
+        raise ModelError(f"{name}: {how}; load it in a process of its own to see where") from None
+    return probed
 
 
 def _probe(model: ModelSpec, files: WeightFiles) -> ModelSpec:

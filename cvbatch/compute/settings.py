@@ -216,7 +216,9 @@ class Cache:
             "device": device,
             "processor": [processor(), instructions()],
             "threads": threads,
-            "models": [{**model.to_json(), "weights_path": None, "alias": None} for model in models],
+            "models": [
+                {**replace(model, folder=None).to_json(), "weights_path": None, "alias": None} for model in models
+            ],
             "versions": versions(),
         }
         self._path = kept_file("settings", key, ".json")

@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow.dataset as pads
 from rich.console import Console
 
-from cvbatch.config import TASKS, Job, load_job
+from cvbatch.config import TASKS, Job
 from cvbatch.console import summary_table
 from cvbatch.demo.archive import BROKEN, archive_names, make_archive
 from cvbatch.demo.contact_sheet import contact_sheet
 from cvbatch.errors import OutputError, RunError
+from cvbatch.job_file import load_job
 from cvbatch.pipeline import run
 from cvbatch.predictions import read
 from cvbatch.progress import Terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 
-from cvbatch.models import python_network, registry
+from cvbatch.models import python_loading, python_network, registry
 from cvbatch.models.network import Network
 from cvbatch.models.spec import ModelSpec
 from cvbatch.setting import Setting
@@ -30,7 +30,7 @@ def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
         ModelError: The weights do not fit, or the factory fails.
     """
     if spec.kind == "python":
-        return python_network.PythonNetwork(python_network.load(spec))
+        return python_network.PythonNetwork(python_loading.load(spec))
     from cvbatch.models import torch_loading
 
     return torch_loading.load(spec, device=device, setting=setting)
@@ -51,7 +51,7 @@ def probe(spec: ModelSpec) -> ModelSpec:
     if not registry.needs_probe(spec):
         return spec
     if spec.kind == "python":
-        return python_network.complete(spec, python_network.load(spec))
+        return python_loading.complete(spec, python_loading.load(spec))
     from cvbatch.models import torch_loading
 
     fitted = torch_loading.fit_categories(spec)

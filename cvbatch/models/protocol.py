@@ -2,13 +2,15 @@
 
 A job names it as `model: python:package.module:factory`; `options:` are the keyword arguments of the factory. It is
 called once in each process that predicts, and once more before the run to read its attributes. The folder of the
-job file is importable. `jobs/brightness.py` is a complete example, and `cvbatch.testing.check_model` checks
+job file is importable; it comes last, so give your module a name of its own. Files in `options:` may be given relative
+to the job file: the factory gets their absolute paths, and a run whose files or source have changed is not gone on
+with. `jobs/brightness.py` is a complete example, and `cvbatch.testing.check_model` checks
 a model of yours. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,15 +47,19 @@ class Model(Protocol):
     """What the factory returns.
 
     Embedding models also have `dimension`, the length of their vectors. Further attributes are optional: `masks` and
-    `keypoints` (detection gives them; default false), `label_map` (name and version of the categories) and `licence`.
+    `keypoints` (detection gives them; default false), `logits` (classification gives logits, of which a softmax is
+    taken; default false), `label_map` (name and version of the categories) and `licence`.
+
+    What cannot be an answer is an error of its image, `InvalidOutput`: numbers that are not finite, scores outside of
+    0 to 1, boxes without an area or far outside, label ids without a category, masks that are not boolean.
     """
 
     task: Task
     """What the model does."""
     view: View
     """How it wants images; without crop, the images of one call differ in size."""
-    categories: Sequence[str | None]
-    """Name of each label id; None for one that is never emitted, such as a background. Embedding: empty."""
+    categories: Sequence[str | None] | Mapping[int, str]
+    """Name of each label id; None, or none in a mapping, for one that is never emitted. Embedding: empty."""
 
     def predict(self, images: Sequence[Image], sizes: Sequence[Size]) -> Any:
         """Answer for each image; what is raised becomes the error of the image that caused it.
@@ -63,7 +69,7 @@ class Model(Protocol):
             sizes: (width, height) of each oriented original.
 
         Returns:
-            By task. Classification: float scores, (images, categories). Embedding: float vectors, (images,
+            By task. Classification: float scores from 0 to 1, (images, categories). Embedding: float vectors, (images,
             dimension). Detection: one `Detections` per image. Segmentation: one integer array (height, width) of
             label ids per image, which is scaled to the original by nearest neighbour.
         """

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvbatch.config import DEFAULT_WEIGHTS, PYTHON, TASKS, ModelConfig, Task
-from cvbatch.errors import ModelError, TooLargeError
-from cvbatch.models import catalog, weights
+from cvbatch.errors import ModelError
+from cvbatch.models import catalog, own_files, own_modules, weights
 from cvbatch.models.catalog import Entry, Weights
+from cvbatch.models.categories import own_categories
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.places import Place, is_object_uri, redacted
 from cvbatch.views import View
 
-_MAX_NAMES_BYTES = 4 << 20
-_BACKGROUND = frozenset({"__background__", "background"})
-_NOT_EMITTED = frozenset({"N/A"})
+_WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".onnx", ".h5", ".pkl"})
 _OPTION_TASKS: dict[str, Task] = {
     "top_k": "classification",
     "score_threshold": "detection",
@@ -43,12 +42,13 @@ class ModelRow:
     note: str
 
 
-def resolve(models: Sequence[ModelConfig], *, fetch: bool = True) -> tuple[ModelSpec, ...]:
-    """Check the models of a job and find their weights.
+def resolve(models: Sequence[ModelConfig], *, fetch: bool = True, folder: str | None = None) -> tuple[ModelSpec, ...]:
+    """Check the models of a job and find their weights and files.
 
     Args:
         models: As in the job file.
         fetch: Download weights that are not here; otherwise they only get their path.
+        folder: Of the job file, for `python:` models.
 
     Returns:
         One spec per model, in order. Those of which `needs_probe` is true are completed by `predictor.probe`.
@@ -56,7 +56,7 @@ def resolve(models: Sequence[ModelConfig], *, fetch: bool = True) -> tuple[Model
     Raises:
         ModelError: With the first thing that is wrong, in one line.
     """
-    specs = tuple(_resolve(model, fetch=fetch) for model in models)
+    specs = tuple(_resolve(model, fetch=fetch, folder=folder) for model in models)
     check_aliases(specs)
     return specs
 
@@ -111,20 +111,22 @@ def list_models(task: str | None = None) -> list[ModelRow]:
     ]
 
 
-def _resolve(model: ModelConfig, *, fetch: bool) -> ModelSpec:
+def _resolve(model: ModelConfig, *, fetch: bool, folder: str | None) -> ModelSpec:
     if model.model.startswith(PYTHON):
-        return _python(model)
+        return _python(model, folder)
     name, _, suffix = model.model.partition(":")
     entry = catalog.entries().get(name)
     if entry is None:
-        raise ModelError(f"unknown model {model.model!r}{_near(name, catalog.entries())}")
+        raise ModelError(
+            _file_for_a_model(model.model) or f"unknown model {model.model!r}{_near(name, catalog.entries())}"
+        )
     task = _task(model, entry)
     _check_options(model, task)
     chosen = _weights(model, entry, suffix)
     row = chosen or entry.weights[entry.default]
     own = model.categories is not None or model.checkpoint is not None
     path, sha256 = _file(model, entry, chosen, fetch=fetch)
-    categories = _own_categories(model) if own else catalog.categories(row.categories)
+    categories = own_categories(model, task) if own else catalog.categories(row.categories)
     named = sum(name is not None for name in categories)
     if task == "classification" and model.top_k > named and "top_k" in model.model_fields_set:
         raise ModelError(f"{model.model}: expected top_k of at most its {named} categories, got {model.top_k}")
@@ -153,12 +155,13 @@ def _resolve(model: ModelConfig, *, fetch: bool) -> ModelSpec:
     )
 
 
-def _python(model: ModelConfig) -> ModelSpec:
+def _python(model: ModelConfig, folder: str | None) -> ModelSpec:
     name = model.model.removeprefix(PYTHON)
     module, _, factory = name.partition(":")
     if not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise ModelError(f"expected python:package.module:factory, got {model.model!r}")
-    for option in ("weights", "checkpoint", "sha256", "seed", "categories"):
+        hint = _file_for_a_model(name) if "/" in name or name.partition(":")[0].endswith(".py") else ""
+        raise ModelError(hint or f"expected python:package.module:factory, got {model.model!r}")
+    for option in ("weights", "checkpoint", "sha256", "seed", "categories", "background"):
         if option in model.model_fields_set:
             raise ModelError(f"{option}: does not apply to {model.model}: pass it to the factory with options:")
     if model.task is not None:
@@ -174,6 +177,8 @@ def _python(model: ModelConfig) -> ModelSpec:
         normalize=model.normalize,
         dtype=model.dtype,
         options=dict(model.options),
+        folder=folder,
+        files=own_files.hashes(module, own_modules.folder_of(module, folder), model.options, folder),
     )
 
 
@@ -194,6 +199,8 @@ def _check_options(model: ModelConfig, task: Task) -> None:
         raise ModelError(f"options: belong to python: models, not to {model.model}: leave them out")
     if model.categories is not None and model.checkpoint is None:
         raise ModelError(f"categories: belong to a checkpoint:, but {model.model} has none: leave them out")
+    if model.background and model.checkpoint is None:
+        raise ModelError(f"background: belongs to a checkpoint:, but {model.model} has none: leave it out")
     if "seed" in model.model_fields_set and model.weights is not None:
         raise ModelError(f"seed: belongs to `weights: null`, but {model.model} has weights: leave it out")
 
@@ -247,31 +254,20 @@ def _file(model: ModelConfig, entry: Entry, chosen: Weights | None, *, fetch: bo
     return str(path.resolve()), weights.check(path, model.sha256 or (chosen.sha256_prefix if chosen else ""))
 
 
-def _own_categories(model: ModelConfig) -> tuple[str | None, ...]:
-    names = model.categories
-    if names is None:
-        raise ModelError(f"checkpoint: {model.model} needs categories: too, as a list or a file with one name a line")
-    if isinstance(names, str):
-        try:
-            names = tuple(_text(names, model).splitlines())
-        except (OSError, UnicodeDecodeError, TooLargeError) as error:
-            raise ModelError(f"categories: cannot read {model.categories}: {error}") from None
-        while names and not names[-1].strip():
-            names = names[:-1]
-    names = tuple(name.strip() for name in names)
-    if not names or not all(names):
-        raise ModelError(f"categories: expected a name for every label id, got an empty one in {model.categories}")
-    kept = (None if name in _NOT_EMITTED else name for name in names)
-    return tuple(None if at == 0 and name in _BACKGROUND else name for at, name in enumerate(kept))
-
-
-def _text(file: str, model: ModelConfig) -> str:
-    if not is_object_uri(file):
-        return Path(file).expanduser().read_text(encoding="utf-8")
-    from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
-
-    place = Place.of(file, model.storage)
-    return open_bucket(place).get(place.key, _MAX_NAMES_BYTES).data.decode()
+def _file_for_a_model(given: str) -> str:
+    """What to do with a file where a model was expected; empty if it does not look like one."""
+    path, _, factory = given.partition(":")
+    suffix = Path(path).suffix.lower()
+    if suffix == ".py":
+        module = Path(path).stem
+        return f"{path} is a file: expected python:MODULE:FACTORY, such as python:{module}:{factory or 'Model'}"
+    if suffix in _WEIGHTS_SUFFIXES or ("/" in path and not path.startswith("python:")) or Path(path).is_file():
+        return (
+            f"{given} is a file, not the name of a model: give the network that it is for, such as model: resnet50, "
+            f"with checkpoint: {given} and categories: (--model resnet50 --set models.0.checkpoint={given} "
+            "--set 'models.0.categories=[cat, dog]')"
+        )
+    return ""
 
 
 def _near(word: str, known: Iterable[str]) -> str:

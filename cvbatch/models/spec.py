@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -51,6 +51,10 @@ class ModelSpec:
     normalize: bool = False
     dtype: Literal["float32", "float16"] = "float32"
     options: dict[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    """Of the job file, on this machine: what a `python:` model is imported from, and where files in `options` are."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The sha256 of each source of a `python:` model and of each file in `options`, by its path from there."""
 
     @property
     def random(self) -> bool:
@@ -66,9 +70,21 @@ class ModelSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""
         data = asdict(self)
-        if self.weights_storage is None:  # so that what was kept by earlier versions stays the same
-            del data["weights_storage"]
+        for name in ("weights_storage", "folder", "files"):  # so that what was kept by earlier versions stays the same
+            if not data[name]:
+                del data[name]
         return data
+
+    def at(self, other: ModelSpec) -> ModelSpec:
+        """This model with the way to its files that another start has found, which may be on another machine."""
+        return replace(
+            self,
+            weights_path=other.weights_path,
+            weights_storage=other.weights_storage,
+            folder=other.folder,
+            options=other.options,
+            files=other.files,
+        )
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ModelSpec:

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from cvbatch.config import Job
 from cvbatch.errors import CvbatchError, OutputError, SourceError
+from cvbatch.models import own_files
+from cvbatch.models.registry import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.planning.parts import Part, write_chunks
 from cvbatch.planning.progress import Progress
@@ -165,7 +167,7 @@ def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     Raises:
         OutputError: Naming the differences.
     """
-    differences = _differing(identity, job.identity())
+    differences = _differing(_by_content(identity), _by_content(job.identity()))
     moved = ""
     if differences and all(each.startswith("source.uri") for each in differences):
         uri = identity["source"]["uri"]
@@ -173,16 +175,65 @@ def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     _refuse(store, differences, moved)
 
 
-def check_models(store: Store, plan: Plan, models: Sequence[ModelSpec]) -> None:
-    """Refuse the same job with other weights, categories or preprocessing.
+def check_models(
+    store: Store,
+    plan: Plan,
+    models: Sequence[ModelSpec],
+    before: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    loaded: bool = True,
+) -> None:
+    """Refuse the same job with other weights, files, categories or preprocessing; where they lie is of no account.
+
+    Args:
+        store: Of the run.
+        plan: Of the run.
+        models: As they are now.
+        before: By alias, files of models as the last start saw them, for plans of versions that did not look.
+        loaded: Whether those that only loading can describe are complete; else what is known of them is compared.
 
     Raises:
         OutputError: Naming the differences.
     """
-    there, asked = (
-        {model.alias: {**model.to_json(), "weights_storage": None} for model in some} for some in (plan.models, models)
-    )
-    _refuse(store, _differing(there, asked))
+    if len(models) != len(plan.models):
+        raise OutputError(f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output")
+    for planned, asked in zip(plan.models, models, strict=True):
+        known = planned.files or (before or {}).get(planned.alias, {})
+        if planned.options != asked.options:  # what their files hold is compared below, whatever they are called now
+            known = own_files.without_options(known, planned.options)
+        if (name := own_files.changed(known, asked.files)) is not None:
+            what = "has changed" if name in asked.files else "is gone"
+            raise OutputError(
+                f"{store.root} belongs to another run: {name} of the model {planned.alias} {what} since then, in "
+                f"{asked.folder or 'the current folder'}: put it back, or choose another output"
+            )
+        there, now = ({planned.alias: data} for data in _contents(planned, asked, loaded=loaded))
+        _refuse(store, _differing(there, now))
+
+
+_WAYS = ("checkpoint", "categories", "background", "sha256", "options")
+"""Keys of a model in a job that say where things are; what they hold is compared in its `ModelSpec`."""
+_KNOWN_OF_OWN = ("kind", "name", "score_threshold", "normalize", "dtype", "options")
+"""What is known of a `python:` model before it is loaded."""
+
+
+def _by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
+    models = [{key: value for key, value in model.items() if key not in _WAYS} for model in identity["models"]]
+    return {**identity, "models": models}
+
+
+def _contents(planned: ModelSpec, asked: ModelSpec, *, loaded: bool) -> Iterator[dict[str, Any]]:
+    """What two models are, as far as it is known of both, without the way to it."""
+    for model in (planned, asked):
+        data = replace(model, weights_path=None, weights_storage=None, folder=None, files={}).to_json()
+        if planned.options != asked.options:
+            data["options"] = own_files.comparable(model.options, model.files)
+        if needs_probe(asked) and not loaded:
+            data["categories"] = model.categories[1:] if model.categories[:1] == (None,) else model.categories
+            del data["top_k"]
+        if asked.kind == "python" and not loaded:
+            data = {key: data[key] for key in _KNOWN_OF_OWN}
+        yield data
 
 
 def _refuse(store: Store, differences: Sequence[str], otherwise: str = "") -> None:

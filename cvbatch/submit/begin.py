@@ -48,7 +48,7 @@ def beside(name: str) -> str:
 
 
 def main() -> int:
-    """Become `cvbatch run job.yaml` with the arguments that are given, or say in one line why not."""
+    """Become `cvbatch run job/job.yaml` with the arguments that are given, or say in one line why not."""
     ours = beside("python.txt")
     theirs = "the cluster runs the job with " + here()
     if sys.version_info[:2] < OLDEST:
@@ -58,7 +58,7 @@ def main() -> int:
         return refuse(theirs + ", which lacks " + ", ".join(lacking) + " (submitted with " + ours + "): " + ADVICE)
     if ours.split(".")[:2] != sys.version.split()[0].split(".")[:2]:
         sys.stderr.write("cvbatch: " + theirs + " (submitted with " + ours + ")\n")
-    os.execv(sys.executable, [sys.executable, "-m", "cvbatch", "run", "job.yaml", *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-m", "cvbatch", "run", "job/job.yaml", *sys.argv[1:]])
 
 
 def refuse(why: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shlex
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from cvbatch.config import Job
 from cvbatch.errors import RunError, UsageError
+from cvbatch.models.own_files import named, option_path
 from cvbatch.storage.places import Place
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
@@ -181,7 +183,7 @@ def exit_code(job: JobInfo) -> int:
 
 
 def _check_reach(job: Job, address: Address, head: Head) -> None:
-    paths = [*job.local_paths(), *job.local_files()]
+    paths = [*job.local_paths(), *job.local_files(), *_absolute_options(job)]
     if not paths or job.compute.shared_filesystem:
         return
     if head.machines > 1 or not address.loopback:
@@ -190,6 +192,12 @@ def _check_reach(job: Job, address: Address, head: Head) -> None:
             f"{paths[0]} is a path on this machine, and the cluster is {where}: use a bucket, or say "
             "--shared-filesystem if all of them see the same files under this path"
         )
+
+
+def _absolute_options(job: Job) -> Iterator[str]:
+    """Files that options of own models name by absolute paths; others travel with the job."""
+    texts = (text for model in job.models for text in named(model.options))
+    return (text for text in texts if os.path.isabs(text) and option_path(text, None) is not None)
 
 
 def _settled(client: Client, job_id: str) -> JobInfo:

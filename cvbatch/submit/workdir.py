@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,16 +17,21 @@ import cvbatch
 from cvbatch.config import PYTHON, Job, ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.locations import local_path
+from cvbatch.models.own_files import named, option_files
+from cvbatch.models.own_modules import imports, sources_of, texts
 from cvbatch.sources.suffixes import IMAGE_SUFFIXES
 
-JOB_FILE: Final = "job.yaml"
+JOB_FILE: Final = "job/job.yaml"
+"""Own modules and their files lie beside it, and nothing else, so that they hide nothing."""
 _START: Final = "start.py"
 _NEEDS: Final = "needs.txt"
 _PYTHON: Final = "python.txt"
 """The version that the job was submitted with."""
 _PACKAGE: Final = Path(cvbatch.__file__).parent
 _STAY_HERE: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
-"""Endings of files that do not travel."""
+"""Endings of files that do not travel, unless they are named."""
+_MOST_BYTES: Final = 200 << 20
+"""Ray takes no more than some 500 MB, and sends them to each machine."""
 
 
 def pack(job: Job, folder: Path, modules: Path) -> None:
@@ -48,14 +54,25 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     (information / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
     (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
     (folder / _PYTHON).write_text(platform.python_version(), encoding="utf-8")
+    beside = folder / Path(JOB_FILE).parent
+    beside.mkdir()
     (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
-    for name in {_module_of(model) for model in job.models if model.model.startswith(PYTHON)}:
-        if not name.isidentifier() or not any(_sources(modules, name)):
+    own = [model for model in job.models if model.model.startswith(PYTHON)]
+    for name in {_module_of(model) for model in own}:
+        if not name.isidentifier() or not any(sources_of(modules, name)):
             raise ModelError(f"{PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
         try:
-            _copy_module(modules, name, folder)
+            _copy_module(modules, name, beside)
         except OSError as error:  # links in a circle, too
             raise ModelError(f"{PYTHON}{name}: cannot be copied: {str(error)[:200]}") from None
+    for model in own:
+        for given in named(model.options):
+            _copy_data(modules, given, beside)
+    if (size := sum(file.stat().st_size for file in beside.rglob("*"))) > _MOST_BYTES:
+        raise ModelError(
+            f"what own models need would be {size >> 20} MB to send, at most {_MOST_BYTES >> 20} are: put large files "
+            "where the cluster sees them, and give their absolute paths"
+        )
 
 
 def _content(job: Job) -> dict[str, Any]:
@@ -81,15 +98,6 @@ def _module_of(model: ModelConfig) -> str:
     return model.model.removeprefix(PYTHON).partition(":")[0].partition(".")[0]
 
 
-def _sources(modules: Path, name: str) -> Iterator[Path]:
-    """A module, and a package; a folder without Python in it only happens to have the name of something installed."""
-    module, package = modules / f"{name}.py", modules / name
-    if module.is_file():
-        yield module
-    if package.is_dir() and any(package.rglob("*.py")):
-        yield package
-
-
 def _left_out(folder: str, names: Sequence[str]) -> set[str]:
     """Names in a folder that stay here: images, and what is hidden, such as `.env` and `.git`."""
     return {
@@ -100,8 +108,8 @@ def _left_out(folder: str, names: Sequence[str]) -> set[str]:
 
 
 def _copy_module(modules: Path, name: str, folder: Path) -> None:
-    """Copy a module or package, and what it imports from beside it."""
-    for source in _sources(modules, name):
+    """Copy a module or package, what it imports from beside it, and files beside it that its text names."""
+    for source in sources_of(modules, name):
         target = folder / source.name
         if target.exists():
             return
@@ -110,17 +118,22 @@ def _copy_module(modules: Path, name: str, folder: Path) -> None:
         else:
             shutil.copyfile(source, target)
         for file in [source] if source.is_file() else source.rglob("*.py"):
-            for imported in _imports(file):
-                _copy_module(modules, imported, folder)
+            if file.suffix != ".py":
+                continue
+            for imported in {each.partition(".")[0] for each in imports(file)}:
+                if imported not in sys.stdlib_module_names and imported != _PACKAGE.name:
+                    _copy_module(modules, imported, folder)
+            for text in texts(file):
+                if Path(text).suffix and (modules / text).is_file():
+                    _copy_data(modules, text, folder)
 
 
-def _imports(file: Path) -> Iterator[str]:
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        raise ModelError(f"{file} is not Python: {error}") from None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+def _copy_data(modules: Path, given: str, folder: Path) -> None:
+    """Copy the file, or those of the folder, that a text names below the job file's folder; nothing hidden."""
+    if os.path.isabs(given) or ".." in Path(given).parts or any(part.startswith(".") for part in Path(given).parts):
+        return
+    for name, path in option_files(given, str(modules)):
+        target = folder / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)

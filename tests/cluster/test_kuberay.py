@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cvbatch.cli import main
-from cvbatch.config import load_job
+from cvbatch.job_file import load_job
 from cvbatch.locations import local_path
 from tests.cluster.files import (
     IMAGE,

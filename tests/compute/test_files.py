@@ -38,8 +38,17 @@ def kept(cache: Path) -> list[bytes]:
 
 
 def test_one_machine_has_what_the_driver_has(model: ModelSpec) -> None:
-    assert WeightFiles.of([model], ALONE) == NO_FILES
-    assert NO_FILES.here([model]) == (model,)
+    files = WeightFiles.of([model], ALONE)
+    assert files.references == {}
+    assert files.here([model]) == (model,)
+
+
+def test_the_plan_may_have_been_made_where_files_lie_elsewhere(model: ModelSpec) -> None:
+    options = {"weights": "w.bin"}
+    planned = replace(model, weights_path="/gone/own.pth", folder="/gone", options={"weights": "./w.bin"})
+    here = replace(model, folder="/here", options=options, files={"w.bin": "12ab"})
+    assert WeightFiles.of([here], ALONE).of_plan([planned]) == (here,)
+    assert NO_FILES.of_plan([planned]) == (planned,)
 
 
 @pytest.mark.usefixtures("attached")

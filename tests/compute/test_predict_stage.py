@@ -16,13 +16,14 @@ import pytest
 
 from cvbatch.compute import predict_stage
 from cvbatch.compute.decode_stage import DecodeOptions, fetch_and_decode
+from cvbatch.compute.files import WeightFiles
 from cvbatch.compute.predict_stage import Predict, PredictOptions
-from cvbatch.errors import DeviceLostError, ModelError
+from cvbatch.errors import ChangedModelError, DeviceLostError, ModelError
 from cvbatch.models.predictor import probe
 from cvbatch.models.protocol import Image, Size
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import make_plan
+from cvbatch.planning.plan import Plan, make_plan
 from cvbatch.setting import REFERENCE
 from cvbatch.sources import open_source
 from cvbatch.views import View
@@ -174,7 +175,7 @@ def test_a_constructor_that_fails_at_the_first_start_says_why(
     options: PredictOptions, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error]
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict_stage\.py, line .*: )?{error}$"):
         Predict(options)
     assert (Moody.loaded, exits) == (1, [])
 
@@ -188,6 +189,21 @@ def test_a_process_that_was_started_anew_tries_again(
     rows = Predict(options)(unit)
     assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
     assert (Moody.loaded, exits) == (3, [])
+
+
+def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
+    options: PredictOptions, unit: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    restarted(monkeypatch)
+    store = LocalStore(options.output)
+    (planned,) = Plan.from_json(json.loads(store.read("_cvbatch/plan.json"))).models
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"edited")
+    began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
+    predict = Predict(replace(options, files=WeightFiles(found={began.alias: began})))
+    assert Moody.loaded == 0
+    with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
+        predict(unit)
 
 
 def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 from cvbatch.config import Job
 from cvbatch.errors import OutputError, RunError, SourceError
+from cvbatch.models.spec import ModelSpec
 from cvbatch.planning import plan as plans
 from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
 from cvbatch.sources import files, open_source
+from cvbatch.storage.options import StorageOptions
 from cvbatch.writing import store as stores
 from cvbatch.writing.store import LocalStore, Store
 from tests.samples import job, photos, spec
@@ -186,3 +189,70 @@ def test_a_plan_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     store.put(PLAN, json.dumps({**content, "format": plans._FORMAT + 1}).encode())
     with pytest.raises(OutputError, match="use a newer cvbatch"):
         load_plan(store)
+
+
+def own(tmp_path: Path, **changes: Any) -> ModelSpec:
+    files = {"m.py": "11", "w.bin": "22"}
+    way = {"folder": str(tmp_path), "options": {"weights": "w.bin", "size": 3}, "files": files}
+    return replace(spec(), **{**way, "weights_path": "/here/w.pth", "weights_sha256": "33", **changes})
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_same_models_elsewhere_are_the_same(tmp_path: Path, store: LocalStore, loaded: bool) -> None:
+    plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path),))
+    for change in (
+        {"weights_path": "/there/w.pth", "weights_storage": StorageOptions(region="here"), "folder": "/there"},
+        {"options": {"weights": "./w.bin", "size": 3}},
+        {"options": {"weights": "/a/b.bin", "size": 3}, "files": {"m.py": "11", "/a/b.bin": "22"}},
+        {"files": {"m.py": "11", "w.bin": "22", "cache.bin": "44"}},
+    ):
+        check_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": {"m.py": "12", "w.bin": "22"}}, "m.py of the model classification has changed since then, in "),
+        ({"files": {"m.py": "11", "w.bin": "23"}}, "w.bin of the model classification has changed since then, in "),
+        ({"files": {"w.bin": "22"}}, "m.py of the model classification is gone since then, in "),
+        ({"options": {"weights": "w.bin", "size": 4}}, "classification.options.size is 3 there, 4 asked"),
+        ({"options": {"weights": "x.bin", "size": 3}, "files": {"m.py": "11", "x.bin": "9"}}, "options.weights"),
+    ],
+)
+def test_models_of_other_files_are_refused(
+    tmp_path: Path, store: LocalStore, change: dict[str, Any], message: str, loaded: bool
+) -> None:
+    plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path),))
+    with pytest.raises(OutputError) as caught:
+        check_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
+    assert message in str(caught.value)
+
+
+def test_other_weights_are_refused_before_anything_is_loaded(tmp_path: Path, store: LocalStore) -> None:
+    def checkpoint(**changes: Any) -> ModelSpec:
+        return own(tmp_path, kind="torchvision", options={}, files={}, **changes)
+
+    plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(checkpoint(categories=(None, "a", "b")),))
+    check_models(store, plan, [checkpoint(categories=("a", "b"))], loaded=False)
+    for change in ({"weights_sha256": "34"}, {"categories": ("a", "c")}):
+        with pytest.raises(OutputError, match="belongs to another run: classification"):
+            check_models(store, plan, [checkpoint(**{"categories": ("a", "b"), **change})], loaded=False)
+
+
+def test_a_plan_that_knows_no_files_is_compared_with_the_last_start(tmp_path: Path, store: LocalStore) -> None:
+    plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path, files={}),))
+    check_models(store, plan, [own(tmp_path)])
+    check_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "11"}})
+    with pytest.raises(OutputError, match=r"m\.py of the model classification has changed"):
+        check_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "10"}})
+
+
+def test_a_job_with_paths_written_otherwise_is_the_same(tmp_path: Path, store: LocalStore) -> None:
+    def asked(checkpoint: str, categories: Any) -> Job:
+        model = {"model": "resnet18", "checkpoint": checkpoint, "categories": categories}
+        return job(tmp_path / "photos", models=[model])
+
+    photos(tmp_path / "photos", 2)
+    plan = make(store, asked("w.pth", "names.txt"))
+    check_job(store, plan.identity, asked("./w.pth", ["cat", "dog"]))

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cvbatch.config import Job, load_job
+from cvbatch.config import Job
 from cvbatch.errors import ModelError
+from cvbatch.job_file import load_job
+from cvbatch.submit import workdir
 from cvbatch.submit.begin import missing
 from cvbatch.submit.workdir import pack
 
@@ -45,7 +47,7 @@ def packed(job: Job, tmp_path: Path, modules: Path) -> Path:
 def test_the_job_means_the_same_in_any_folder(tmp_path: Path, modules: Path) -> None:
     own = {"model": "resnet50", "as": "mine", "checkpoint": "own.pth", "categories": "names.txt"}
     given = job({"model": "resnet18"}, own, compute={"precision": "fp32", "stop_after": "8h"})
-    there = load_job(str(packed(given, tmp_path, modules) / "job.yaml"))
+    there = load_job(str(packed(given, tmp_path, modules) / "job" / "job.yaml"))
     assert there.source.uri == str(modules / "photos")
     assert there.output.uri == "s3://box/out"
     assert (there.models[1].checkpoint, there.models[1].categories) == (
@@ -59,7 +61,7 @@ def test_the_job_means_the_same_in_any_folder(tmp_path: Path, modules: Path) -> 
 
 def test_two_spellings_of_a_job_are_the_same_there(tmp_path: Path, modules: Path) -> None:
     given = job()
-    there = load_job(str(packed(given, tmp_path, modules) / "job.yaml"))
+    there = load_job(str(packed(given, tmp_path, modules) / "job" / "job.yaml"))
     assert there.identity() == given.identity()
 
 
@@ -103,7 +105,7 @@ def test_own_modules_come_with_what_they_import_from_beside_them(tmp_path: Path,
     (modules / "more" / "parts.py").write_text("")
     (modules / "unrelated.py").write_text("")
     (modules / "secrets.txt").write_text("")
-    folder = packed(job(OWN), tmp_path, modules)
+    folder = packed(job(OWN), tmp_path, modules) / "job"
     for name in ("mine/__init__.py", "mine/models.py", "mine/deep.py", "helpers.py", "more/parts.py"):
         assert (folder / name).read_bytes() == (modules / name).read_bytes()
     assert not (folder / "unrelated.py").exists()
@@ -115,9 +117,28 @@ def test_images_and_what_is_hidden_stay_here_even_in_an_own_package(tmp_path: Pa
         (modules / name).parent.mkdir(parents=True, exist_ok=True)
         (modules / name).write_text("import photos\nimport photos.deep\n" if name.endswith(".py") else "x")
     (modules / "mine" / "linked").symlink_to(modules / "photos")
-    folder = packed(job(OWN), tmp_path, modules)
+    folder = packed(job(OWN), tmp_path, modules) / "job"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {name for name in files if name.startswith(("mine", "photos"))} == {"mine/__init__.py", "mine/names.txt"}
+
+
+def test_files_that_own_models_open_come_with_them(tmp_path: Path, modules: Path) -> None:
+    (modules / "mine.py").write_text("LABELS = 'labels.txt'\nSECRET = '.env'\nOUTSIDE = '../outside.txt'\n")
+    for name in ("labels.txt", "other.txt", ".env", "data/weights.bin", "data/.hidden", "icon.png", "../outside.txt"):
+        (modules / name).parent.mkdir(exist_ok=True)
+        (modules / name).write_text(name)
+    options = {"weights": ["./data"], "icon": "icon.png", "elsewhere": str(modules / "other.txt"), "size": "large"}
+    folder = packed(job({"model": "python:mine:build", "options": options}), tmp_path, modules) / "job"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"job.yaml", "mine.py", "labels.txt", "data/weights.bin", "icon.png"}
+
+
+def test_own_files_that_are_too_large_to_send(tmp_path: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workdir, "_MOST_BYTES", 1 << 20)
+    (modules / "mine.py").write_text("")
+    (modules / "w.bin").write_bytes(bytes(3 << 20))
+    with pytest.raises(ModelError, match="would be 3 MB to send, at most 1 are: put large files where"):
+        packed(job({"model": "python:mine:build", "options": {"weights": "w.bin"}}), tmp_path, modules)
 
 
 def test_links_in_a_circle(tmp_path: Path, modules: Path) -> None:
@@ -207,7 +228,7 @@ def test_this_machine_lacks_nothing(tmp_path: Path, modules: Path) -> None:
 
 
 def test_only_what_was_asked_for_is_in_the_job_file(tmp_path: Path, modules: Path) -> None:
-    content = yaml.safe_load((packed(job(), tmp_path, modules) / "job.yaml").read_text())
+    content = yaml.safe_load((packed(job(), tmp_path, modules) / "job" / "job.yaml").read_text())
     assert content == {
         "source": {"uri": str(modules / "photos")},
         "models": [{"model": "resnet50"}],
