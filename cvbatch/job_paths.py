@@ -12,6 +12,7 @@ from cvbatch.errors import JobError
 
 _VARIABLE: Final = re.compile(r"\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
+_FILES: Final = ("checkpoint", "categories")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -39,7 +40,9 @@ def place(data: dict[str, Any], folder: str | None) -> None:
     """
     for container, key, name in _paths(data):
         given = container[key]
-        container[key] = _placed(str(given), folder if isinstance(given, OfFile) else None, name)
+        found = _placed(str(given), folder if isinstance(given, OfFile) else None, name)
+        # of a model's files the plan keeps where they are, for a retry from another folder
+        container[key] = os.path.abspath(found) if key in _FILES and found and not _SCHEME.match(found) else found
 
 
 def _placed(given: str, folder: str | None, name: str) -> str:
@@ -75,7 +78,7 @@ def _paths(data: dict[str, Any]) -> Iterator[tuple[Any, Any, str]]:
         (data.get("output"), "output", ("uri",)),
     ]
     if isinstance(models, list):
-        sections += [(model, f"models.{at}", ("checkpoint", "categories")) for at, model in enumerate(models)]
+        sections += [(model, f"models.{at}", _FILES) for at, model in enumerate(models)]
     for section, name, keys in sections:
         for key in keys if isinstance(section, dict) else ():
             value = section.get(key)

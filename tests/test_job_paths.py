@@ -53,7 +53,8 @@ def test_paths_of_options_begin_at_the_current_folder(folder: Path) -> None:
     job = load(folder, JOB, *changes, source={"uri": ["a", "b/*.jpg"]}, output={"uri": "out"})
     assert job.source.uris == ("a", "b/*.jpg")
     assert job.output.uri == "out"
-    assert [model.checkpoint for model in job.models] == ["mine.pth", "/home/me/x.pth"]
+    elsewhere = folder.parent / "elsewhere"
+    assert [model.checkpoint for model in job.models] == [f"{elsewhere}/mine.pth", "/home/me/x.pth"]
     assert job.models[0].categories == str(folder / "names.txt")
 
 
