@@ -96,13 +96,12 @@ def run(
         check_reopening(store, replaces=refresh, manifest_only=manifest_only)
     elif moved_from:
         raise OutputError(f"--moved-from: {store.root} holds no run that could have moved; leave it out")
-    else:
-        store.check()
     with Engine(job.output.place, models, job.compute, pythonpath) as engine:
         engine.doing = watcher.doing
         watcher.doing("starting Ray")
         models = engine.probe(models, job.compute)
         if plan is None:
+            store.check()
             watcher.doing("listing the source")
         plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
         check_models(store, plan, models, files_of_last_start(store))
