@@ -28,6 +28,7 @@ from cvbatch.images.jpeg_unusual import (
     with_usual_bits,
 )
 from cvbatch.images.reading import Picture, ReadOptions, check_pixels
+from cvbatch.images.scratch import scratch
 
 _COLOURS: Final = {1: "GRAY", 3: "RGBX", 4: "CMYK"}
 """What to ask for, by the number of channels: the layout that Pillow keeps images in."""
@@ -123,7 +124,8 @@ def _decode(layout: Layout, scale: int, *, keep: bool) -> tuple[npt.NDArray[np.u
     pixels = None
     damage = unnoticed_damage(layout)
     try:
-        pixels = simplejpeg.decode_jpeg(layout.whole(), colour, **scaled)
+        memory = scratch(scaled["min_width"] * scaled["min_height"] * (1 if colour == "GRAY" else 4))
+        pixels = simplejpeg.decode_jpeg(layout.whole(), colour, buffer=memory, **scaled)
     except ValueError as error:
         message = str(error)
         if _UNKNOWN_SAMPLING in message:

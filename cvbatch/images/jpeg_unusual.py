@@ -51,6 +51,8 @@ def check_kind(layout: Layout) -> None:
 
 def with_usual_bits(layout: Layout) -> Layout:
     """The same as if its samples had 8 bits: its codes can be read alike, its pixels cannot."""
+    if layout.bits == _USUAL_BITS:
+        return layout
     return _with_frame(layout, bytes((_USUAL_BITS,)) + layout.frame.body[1:])
 
 
