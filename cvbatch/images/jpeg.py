@@ -16,7 +16,7 @@ from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import orientation, read_facts, tags_of
 from cvbatch.images.formats import Format
 from cvbatch.images.jpeg_beside import exif_of, profile_of, xmp_of
-from cvbatch.images.jpeg_damage import foreign_markers, in_words, loses_nothing, unnoticed_damage
+from cvbatch.images.jpeg_damage import filling, foreign_markers, in_words, unnoticed_damage
 from cvbatch.images.jpeg_layout import JPEG_LS, Layout, read_layout
 from cvbatch.images.jpeg_samplings import decode_any_sampling
 from cvbatch.images.jpeg_unusual import (
@@ -99,10 +99,9 @@ def is_whole(layout: Layout) -> bool:
     """Whether a JPEG can be decoded without a complaint, at less than the price of its pixels."""
     try:
         # an eighth of its size leaves hardly more to do than to read the codes
-        simplejpeg.decode_jpeg(layout.whole(), "GRAY", **_scaled(layout.size, _SCALES[0]))
-    except ValueError as error:
-        if not loses_nothing(str(error), layout):
-            return False
+        _strictly(layout, "GRAY", _scaled(layout.size, _SCALES[0]))
+    except ValueError:
+        return False
     return unnoticed_damage(layout) is None
 
 
@@ -125,18 +124,32 @@ def _decode(layout: Layout, scale: int, *, keep: bool) -> tuple[npt.NDArray[np.u
     damage = unnoticed_damage(layout)
     try:
         memory = scratch(scaled["min_width"] * scaled["min_height"] * (1 if colour == "GRAY" else 4))
-        pixels = simplejpeg.decode_jpeg(layout.whole(), colour, buffer=memory, **scaled)
+        pixels = _strictly(layout, colour, scaled, memory)
     except ValueError as error:
-        message = str(error)
-        if _UNKNOWN_SAMPLING in message:
+        if _UNKNOWN_SAMPLING in str(error):
             raise UnknownSamplingError from None
-        if not loses_nothing(message, layout):
-            damage = in_words(message)
+        damage = damage or in_words(str(error))
     if damage and not keep:
         raise ImageError("CorruptImage", f"jpeg is damaged: {damage}")
     if pixels is None:
         pixels = _as_far_as_it_goes(layout, colour, scaled)
     return pixels, damage
+
+
+def _strictly(
+    layout: Layout, colour: str, scaled: dict[str, int], memory: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode; whatever loses something of the picture is a ValueError with libjpeg's words."""
+    end = layout.end
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(layout.whole(), colour, buffer=memory, **scaled)
+    except ValueError as error:
+        more = filling(str(error), layout)
+        if end is None or not more:
+            raise
+        # libjpeg tells the first warning alone: what is missing before the filling is told without it
+        pixels = simplejpeg.decode_jpeg(layout.whole(end=end - more), colour, buffer=memory, **scaled)
+    return pixels
 
 
 def _as_far_as_it_goes(layout: Layout, colour: str, scaled: dict[str, int]) -> npt.NDArray[np.uint8]:

@@ -42,18 +42,18 @@ def in_words(message: str) -> str:
     return f"its pixels cannot be read ({message})"
 
 
-def loses_nothing(message: str, layout: Layout) -> bool:
-    """Whether a warning is only about filling between the last pixel and the end marker.
+def filling(message: str, layout: Layout) -> int:
+    """How many bytes a warning is about that only fill what is between the last pixel and the end marker; else 0.
 
     Cameras write zeros there. So does a disk that lost a piece of a file; but then libjpeg has taken some of them for
     pixels, and there are more zeros than are left over.
     """
     found = _LEFT_OVER.match(message)
     if not found or layout.end is None:
-        return False
+        return 0
     tail = layout.data[layout.start : layout.end]
-    filling = len(tail) - len(tail.rstrip(tail[-1:]))
-    return int(found[1]) <= filling <= int(found[1]) + _AHEAD
+    equal = len(tail) - len(tail.rstrip(tail[-1:]))
+    return int(found[1]) if int(found[1]) <= equal <= int(found[1]) + _AHEAD else 0
 
 
 def foreign_markers(layout: Layout) -> list[int]:

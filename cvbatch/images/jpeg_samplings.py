@@ -19,6 +19,8 @@ from cvbatch.images.jpeg_layout import Layout
 _ARITHMETIC: Final = 0xC8
 """Frames from here on."""
 _MORE: Final = b"\x5a\xa5" * 32
+_FILLING: Final = b"\xff"
+"""May stand before any marker, as often as one likes (T.81, B.1.1.2)."""
 
 
 def decode_any_sampling(layout: Layout, enough: int | None, *, keep: bool) -> tuple[npt.NDArray[np.uint8], str | None]:
@@ -34,7 +36,7 @@ def decode_any_sampling(layout: Layout, enough: int | None, *, keep: bool) -> tu
     pixels, damage = _pixels(whole, enough), unnoticed_damage(layout)
     # arithmetic coding has no end of its own
     if layout.frame.marker < _ARITHMETIC and not np.array_equal(
-        pixels, _pixels(whole[:-2] + _MORE + whole[-2:], enough)
+        pixels, _pixels(whole[:-2].rstrip(_FILLING) + _MORE + whole[-2:], enough)
     ):
         damage = "its pixels stop before the picture does"
     if damage and not keep:

@@ -17,6 +17,7 @@ from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import orientation, read_facts, tags_of
 from cvbatch.images.formats import Format
 from cvbatch.images.png_chunks import CHANNELS, GREY, GREY_ALPHA, PALETTE, RGB, Chunks, read_chunks
+from cvbatch.images.png_rows import has_all_rows
 from cvbatch.images.reading import Picture, ReadOptions, check_pixels
 
 _MODES: Final = {RGB: "RGB", GREY_ALPHA: "LA", 6: "RGBA"}
@@ -61,9 +62,18 @@ def _unpacked(chunks: Chunks, mode: str, raw: str) -> Image.Image:
         raise ImageError("CorruptImage", "png cannot be decoded: there are not enough pixels (IDAT) for its size")
     packed, size = b"".join(chunks.pixels), (chunks.width, chunks.height)
     try:
-        return Image.frombytes(mode, size, packed, "zip", (raw, int(chunks.interlaced)))
+        image = Image.frombytes(mode, size, packed, "zip", (raw, int(chunks.interlaced)))
     except ValueError:
-        raise ImageError("CorruptImage", "png cannot be decoded: its pixels (IDAT) are damaged, or too few") from None
+        raise _damaged() from None
+    # counted only where rows may have been left zero, since that takes as long again
+    last = image.crop((0, chunks.height - 1, chunks.width, chunks.height))
+    if (chunks.interlaced or not any(last.tobytes())) and not has_all_rows(packed, chunks):
+        raise _damaged()
+    return image
+
+
+def _damaged() -> ImageError:
+    return ImageError("CorruptImage", "png cannot be decoded: its pixels (IDAT) are damaged, or too few")
 
 
 def _clear(chunks: Chunks) -> tuple[int, ...]:

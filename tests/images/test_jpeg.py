@@ -90,6 +90,13 @@ def test_pixels_of_rare_samplings_are_those_of_pillow(factors: tuple[int, ...]) 
         np.testing.assert_array_equal(pixels(data, enough=enough), by_pillow(data, enough))
 
 
+@pytest.mark.parametrize("factors", SAMPLINGS)
+def test_filling_loses_nothing_with_rare_samplings(factors: tuple[int, ...]) -> None:
+    data = sampled(*factors)
+    for filled in (b"\0" * 40, b"\xff" * 40):
+        np.testing.assert_array_equal(pixels(put(data, len(data) - 2, filled)), by_pillow(data))
+
+
 @pytest.mark.parametrize("damage", ["lost bytes", "half of it"])
 @pytest.mark.parametrize("factors", SAMPLINGS)
 def test_damage_of_rare_samplings_is_seen(factors: tuple[int, ...], damage: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 
 from cvbatch.images.decode import decode
-from cvbatch.images.jpeg_damage import in_words, loses_nothing, unnoticed_damage
+from cvbatch.images.jpeg_damage import filling, in_words, unnoticed_damage
 from cvbatch.images.jpeg_layout import Layout, read_layout
 from tests.images.jpegs import END, KINDS, PHOTO, jpeg, pixels_at, put, segment_at
 
@@ -82,6 +82,17 @@ def test_a_broken_profile_and_comments_cost_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_filling_does_not_hide_restarts_that_never_come(options: dict[str, bool]) -> None:
+    data = jpeg(restart_marker_blocks=2, **options)
+    whole = decode(put(data, len(data) - 2, bytes(64)), max_pixels=10**6, keep_damaged=True)
+    assert whole.warning is None
+    np.testing.assert_array_equal(np.asarray(whole.image), np.asarray(decode(data, max_pixels=10**6).image))
+    start, end = pixels_at(data)
+    for at in range((start + end) // 2, end - 100, (end - start) // 20):
+        assert decode(data[:at] + bytes(64) + END, max_pixels=10**6, keep_damaged=True).warning
+
+
 def layout_of(data: bytes) -> Layout:
     layout = read_layout(data)
     assert layout is not None
@@ -90,10 +101,10 @@ def layout_of(data: bytes) -> Layout:
 
 def test_filling_before_the_end_is_told_from_pixels_that_are_left_over() -> None:
     filled = layout_of(put(GOOD, len(GOOD) - 2, b"\xaa" * 40))
-    assert loses_nothing("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", filled)
-    assert not loses_nothing("Corrupt JPEG data: 20 extraneous bytes before marker 0xd9", filled)
-    assert not loses_nothing("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", layout_of(GOOD))
-    assert not loses_nothing("Corrupt JPEG data: premature end of data segment", filled)
+    assert filling("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", filled)
+    assert not filling("Corrupt JPEG data: 20 extraneous bytes before marker 0xd9", filled)
+    assert not filling("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", layout_of(GOOD))
+    assert not filling("Corrupt JPEG data: premature end of data segment", filled)
 
 
 @pytest.mark.parametrize("kind", KINDS)

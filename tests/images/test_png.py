@@ -15,7 +15,7 @@ from cvbatch.images import colours
 from cvbatch.images import png as png_reader
 from cvbatch.images.decode import decode
 from tests.images import profiles
-from tests.images.pngs import chunk, png
+from tests.images.pngs import chunk, packed, png
 
 RNG = np.random.default_rng(11)
 HEIGHT, WIDTH = 13, 19
@@ -173,3 +173,26 @@ def test_pixels_that_are_missing_or_damaged_are_an_error() -> None:
         with pytest.raises(ImageError) as caught:
             decode(broken, max_pixels=10**6)
         assert caught.value.kind == "CorruptImage"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("bits", "colour"), [(1, GREY), (8, GREY), (16, RGB), (8, RGBA)])
+def test_rows_that_a_whole_stream_does_not_hold_are_an_error(bits: int, colour: int, interlaced: bool) -> None:
+    samples = noise(bits, colour)
+    rows = packed(samples, bits, interlaced=interlaced)
+    row = 1 + (WIDTH * bits * CHANNELS[colour] + 7) // 8
+    header = png(samples, bits, colour, interlaced=interlaced)[:33]
+    for missing in (1, 3):
+        pixels = chunk(b"IDAT", zlib.compress(rows[: len(rows) - missing * row]))
+        with pytest.raises(ImageError, match="too few") as caught:
+            read(header + pixels + chunk(b"IEND", b""))
+        assert caught.value.kind == "CorruptImage"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 2), (13, 4)])
+def test_all_black_pictures_are_whole(size: tuple[int, int], interlaced: bool) -> None:
+    for bits, colour in KINDS:
+        black = np.zeros((*size, CHANNELS[colour]), np.int64)
+        black[..., -1] = (1 << bits) - 1 if colour in (GREY_ALPHA, RGBA) else 0
+        assert not read(png(black, bits, colour, interlaced=interlaced)).any()
