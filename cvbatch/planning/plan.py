@@ -170,9 +170,22 @@ def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     differences = _differing(_by_content(identity), _by_content(job.identity()))
     moved = ""
     if differences and all(each.startswith("source.uri") for each in differences):
-        uri = identity["source"]["uri"]
-        moved = f", or add --moved-from {uri if isinstance(uri, str) else 'OLD'} if these are the same images"
+        moved = _if_moved(*(_as_list(each["source"]["uri"]) for each in (identity, job.identity())))
     _refuse(store, differences, moved)
+
+
+def _if_moved(there: Sequence[str], asked: Sequence[str]) -> str:
+    """What to do where nothing but the places of the sources differs."""
+    if sorted(there) == sorted(asked):
+        return f", or name the sources in their order: {', '.join(there)}"
+    if len(there) != len(asked):
+        return ""
+    options = " ".join(f"--moved-from {old}" for old, new in zip(there, asked, strict=True) if old != new)
+    return f", or add {options} if these are the same images"
+
+
+def _as_list(uri: str | list[str]) -> list[str]:
+    return [uri] if isinstance(uri, str) else uri
 
 
 def check_models(

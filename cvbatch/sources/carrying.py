@@ -16,6 +16,9 @@ UNFIT: Final = (UnportableError, TypeError, UnicodeError, OverflowError, pa.Arro
 """What pyarrow raises for values that have no common type, or not the one asked for."""
 
 
+_SHOWN: Final = 120
+
+
 def portable_schema(schema: pa.Schema, where: str) -> pa.Schema:
     """The columns of a container with types that every reader knows.
 
@@ -27,8 +30,10 @@ def portable_schema(schema: pa.Schema, where: str) -> pa.Schema:
         try:
             fields.append(pa.field(column.name, portable(column.type)))
         except UnportableError:
+            kind = str(column.type)
             raise SourceError(
-                f"{where}: the column {column.name!r} is {column.type}, which cannot come along; leave it out of the "
+                f"{where}: the column {column.name!r} is {kind[:_SHOWN]}{'…' if len(kind) > _SHOWN else ''}, which "
+                "cannot come along; leave it out of the "
                 "file, or all of them with source.metadata: off"
             ) from None
     return pa.schema(fields)
@@ -52,17 +57,29 @@ def has_empty_object(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and (not len(kind) or any(has_empty_object(column.type) for column in kind))
 
 
-def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str) -> pa.Schema:
+def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str, planned: pa.Schema | None = None) -> pa.Schema:
     """The columns of a container under the names that they get in the predictions.
+
+    Args:
+        schema: The columns.
+        rename: New names, old name to new name.
+        where: The container, for messages.
+        planned: Names of a run that is there already; those that differ in case only are left as they are.
 
     Raises:
         SourceError: If a name is one of ours or occurs twice, or `rename` names a column that is not there.
     """
+    there = frozenset(() if planned is None else planned.names)
     if unknown := sorted(set(rename) - set(schema.names)):
         known = ", ".join(schema.names) or "none that comes along"
         raise SourceError(f"source.rename: {where} has no column {unknown[0]!r}; it has {known}")
     renamed = pa.schema([column.with_name(rename.get(column.name, column.name)) for column in schema])
-    taken = [name for name in renamed.names if name in RESERVED or name.startswith("_")]
+    # Spark and DuckDB do not tell upper from lower case
+    taken = [
+        name
+        for name in renamed.names
+        if name in RESERVED or name.startswith("_") or (name.lower() in RESERVED and name not in there)
+    ]
     if taken:
         advice = ", ".join(f"{name}: my_{name.lstrip('_')}" for name in taken)
         some = f"the column {taken[0]!r} has a name that cvbatch uses; give it another one"
@@ -77,6 +94,14 @@ def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str) -> pa.Sc
                 "them out with source.metadata: off"
             )
         raise SourceError(f"{where}: source.rename makes two columns {name!r}; choose another name there")
+    first = dict[str, str]()
+    for column, name in zip(schema.names, renamed.names, strict=True):
+        other = first.setdefault(name.lower(), name)
+        if other != name and not {name, other} <= there:
+            raise SourceError(
+                f"{where}: the columns {other!r} and {name!r} differ in case only, which Spark and DuckDB do not tell "
+                f"apart; give one of them another name with source.rename: {{{column}: my_{name}}}"
+            )
     return renamed
 
 

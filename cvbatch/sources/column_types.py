@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ _MOST_DIGITS: Final = 38
 """Decimals of more digits are no numbers for anybody but Arrow, and become text."""
 _INTERVAL: Final = (("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64()))
 _TEXT: Final = pa.string()
+_MOST_LEVELS: Final = 90
+"""Parquet files whose columns are nested deeper are refused by those that read them."""
 
 
 class UnportableError(Exception):
@@ -31,6 +34,8 @@ def portable(kind: pa.DataType) -> pa.DataType:
     Raises:
         UnportableError: If there is none.
     """
+    if _is_too_deep(kind):
+        raise UnportableError("nested too deeply")
     if special := _special(kind):
         return special[0]
     if pa.types.is_map(kind):
@@ -47,13 +52,19 @@ def portable(kind: pa.DataType) -> pa.DataType:
 
 
 def to_portable(array: pa.Array) -> pa.Array:
-    """Values as `portable` says of their type; what they are does not change, but for nanoseconds, which are cut.
+    r"""Values as `portable` says of their type; what they are does not change.
+
+    But for nanoseconds, which are cut, and for bytes in text that are not UTF-8: they become `\xNN`.
 
     Raises:
-        ArrowException: If a value is not of its type, such as text that is not UTF-8.
+        ArrowException: If a value is not of its type.
     """
     wanted = portable(array.type)
-    if wanted == array.type:
+    if wanted == array.type and _is_sound(array):
+        return array
+    if _is_text(array.type):
+        return _whole_text(array)
+    if wanted == array.type and not pa.types.is_nested(array.type):
         return array
     if special := _special(array.type):
         return special[1](array)
@@ -68,6 +79,31 @@ def to_portable(array: pa.Array) -> pa.Array:
         return made.from_arrays(offsets, to_portable(pc.list_flatten(array)), mask=array.is_null())
     fields = [to_portable(array.field(at)) for at in range(array.type.num_fields)]
     return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=array.is_null())
+
+
+def _is_sound(array: pa.Array) -> bool:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _whole_text(array: pa.Array) -> pa.Array:
+    values = array.cast(pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()).to_pylist()
+    return pa.array([None if each is None else _text(each) for each in values], array.type)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_too_deep(kind: pa.DataType, left: int = _MOST_LEVELS) -> bool:
+    """Whether its values lie deeper in the schema of a Parquet file than readers go."""
+    if not pa.types.is_nested(kind) or pa.types.is_union(kind):
+        return left < 1
+    left -= 1 if pa.types.is_struct(kind) else 2
+    return left < 1 or any(_is_too_deep(kind.field(at).type, left) for at in range(kind.num_fields))
 
 
 _Special = tuple[pa.DataType, Callable[[pa.Array], pa.Array]]
@@ -90,9 +126,16 @@ def _special(kind: pa.DataType) -> _Special | None:
     if pa.types.is_decimal(kind):
         return _decimal(kind)
     to = _SIMPLE.get(kind.id)
-    if pa.types.is_timestamp(kind) and kind.unit in ("s", "ns"):
-        to = pa.timestamp("ms" if kind.unit == "s" else "us", kind.tz)
+    if pa.types.is_timestamp(kind):
+        to = pa.timestamp({"s": "ms", "ns": "us"}.get(kind.unit, kind.unit), _zone(kind.tz))
+        to = None if to == kind else to
     return None if to is None else (to, lambda array: pc.cast(array, to, safe=False))
+
+
+def _zone(name: str | None) -> str | None:
+    """The time zone; the same moments in UTC where it is an offset, or not known to everybody: Polars panics."""
+    known = zoneinfo.available_timezones()
+    return name if not name or name in known or not known else "UTC"
 
 
 def _extension(kind: pa.BaseExtensionType) -> _Special:

@@ -122,19 +122,19 @@ class ManifestSource:
         self.listing = Listing()
         self._uri = uri_column
         self._rename = dict(rename or {})
+        keep = metadata or bool(planned)
         if not os.path.isfile(path):
             raise SourceError(f"{path}: expected a manifest, and there is no such file; check source.uri")
         try:
-            self._reader = _READERS[os.path.splitext(path)[1].lower()](path, uri_column)
+            self._reader = _opened(path, uri_column, others=keep)
             schema = self._reader.schema
         except _UNREADABLE as error:
             raise SourceError(f"{path} cannot be read as a manifest: {first_line(error)}") from None
         self._check_uris(schema)
         if planned is None and isinstance(self._reader, CsvReader):
             self._reader.check()  # JSON lines were read to their end for their types
-        keep = metadata or bool(planned)
         others = pa.schema([column for column in schema if keep and column.name != self._uri])
-        self.carried = new_names(_kept(others, path), self._rename if keep else {}, path)
+        self.carried = new_names(_kept(others, path), self._rename if keep else {}, path, planned)
         before = {column.name: column for column in planned or ()}
         self.carried = pa.schema([before.get(column.name, column) for column in self.carried])
 
@@ -165,11 +165,11 @@ class ManifestSource:
 
     def _chunk(self, batch: pa.RecordBatch) -> pa.Table:
         paths, refused = list[bytes](), list[str | None]()
-        for uri in to_portable(batch.column(self._uri)).cast(pa.string()).to_pylist():
-            secret = uri is not None and has_secret(uri)
+        for uri in _uris(batch.column(self._uri)):
+            secret = SECRET_IN_URI if uri is not None and has_secret(uri) else None
             # what must not be kept does not get as far as the plan
-            paths.append(_resolve(without_secret(uri) if secret else uri, self._folder))
-            refused.append(SECRET_IN_URI if secret else None)
+            paths.append(_resolve(uri if uri is None or secret is None else without_secret(uri), self._folder))
+            refused.append(secret)
         sizes, modified = [], []
         for path in paths:
             size, changed = _facts(path)
@@ -180,9 +180,14 @@ class ManifestSource:
             new = self._rename.get(name, name)
             if name != self._uri and new in self.carried.names:
                 field = self.carried.field(new)
-                values = batch.column(at) if batch.column(at).type == field.type else to_portable(batch.column(at))
-                chunk = chunk.append_column(field, values.cast(field.type))
+                chunk = chunk.append_column(field, _sound(batch.column(at)).cast(field.type))
         return chunk
+
+
+def _opened(path: str, uri_column: str, *, others: bool) -> _Reader:
+    reader = _READERS[os.path.splitext(path)[1].lower()]
+    # the types of columns that do not come along need not agree
+    return JsonLinesReader(path, uri_column, others=others) if reader is JsonLinesReader else reader(path, uri_column)
 
 
 def _kept(schema: pa.Schema, where: str) -> pa.Schema:
@@ -195,6 +200,19 @@ def _kept(schema: pa.Schema, where: str) -> pa.Schema:
             for old, new, stays in zip(schema, plain, repeats, strict=True)
         ]
     )
+
+
+def _uris(column: pa.Array) -> list[str | None]:
+    column.validate(full=True)  # bytes that are not UTF-8 are refused here: what file they mean nobody knows
+    uris: list[str | None] = to_portable(column).cast(pa.string()).to_pylist()
+    return uris
+
+
+def _sound(values: pa.Array) -> pa.Array:
+    """As what every reader knows; a dictionary stays one."""
+    if pa.types.is_dictionary(values.type) and _is_text(values.type.value_type):
+        return pa.DictionaryArray.from_arrays(values.indices, to_portable(values.dictionary))
+    return to_portable(values)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -7,17 +7,20 @@ import contextlib
 import csv
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.column_types import portable, to_portable
+from cvbatch.sources.carrying import portable_schema
+from cvbatch.sources.column_types import to_portable
 from cvbatch.sources.entries import CHUNK_ROWS
 
 LONGEST_FIELD: Final = 16 << 20
 """Characters; a field that is longer has a quote that is never closed."""
+_ZEROS: Final = 3
+"""So many zero bytes, on one side of the pairs only, and a file is UTF-16: the name of its column has as many."""
 _DELIMITERS: Final = ",;\t|"
 _BOMS: Final = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -26,6 +29,17 @@ _BOMS: Final = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _UNFIT: Final = (TypeError, UnicodeError, OverflowError, pa.ArrowException)
+
+
+_WORDS: Final[Mapping[type, str]] = {
+    str: "text",
+    bool: "true or false",
+    int: "whole numbers",
+    float: "numbers",
+    list: "lists",
+    dict: "objects",
+}
+_OR_OFF: Final = ", or leave all columns but that of the images out with source.metadata: off"
 
 
 class CsvReader:
@@ -106,18 +120,19 @@ class JsonLinesReader:
     Args:
         path: Absolute path.
         uri_column: Names the images.
+        others: Whether other columns are read, too.
 
     Raises:
         SourceError: Naming the first line that cannot be read, or values that have no common type.
     """
 
-    def __init__(self, path: str, uri_column: str) -> None:
-        self._path, self._uri = path, uri_column
+    def __init__(self, path: str, uri_column: str, *, others: bool = True) -> None:
+        self._path, self._uri, self._others = path, uri_column, others
         schema = pa.schema([])
         for rows in self._chunks():
             schema = pa.unify_schemas([schema, self._types(rows)], promote_options="permissive")
         self._found = schema
-        self.schema = pa.schema([column.with_type(portable(column.type)) for column in schema])
+        self.schema = portable_schema(schema, path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Read its lines; empty ones are none."""
@@ -135,8 +150,11 @@ class JsonLinesReader:
         for name in dict.fromkeys(name for row in rows for name in row):
             try:
                 fields.append(pa.field(name, pa.array([row.get(name) for row in rows]).type))
-            except _UNFIT as error:
-                raise SourceError(f"{self._path}: the values of {name!r} have no common type: {error}") from None
+            except _UNFIT:
+                raise SourceError(
+                    f"{self._path}: the values of {name!r} have no common type: {_kinds(row.get(name) for row in rows)}"
+                    f"; write them as one type, such as text{'' if name == self._uri else _OR_OFF}"
+                ) from None
         return pa.schema(fields)
 
     def _row(self, number: int, line: str) -> dict[str, Any]:
@@ -146,11 +164,23 @@ class JsonLinesReader:
             raise SourceError(f"{self._path}: line {number} is not JSON: {error.msg}") from None
         except RecursionError:
             raise SourceError(f"{self._path}: line {number} is nested too deeply") from None
+        except ValueError:
+            raise SourceError(
+                f"{self._path}: line {number} holds a number of too many digits; write it as text"
+            ) from None
         if not isinstance(row, dict):
             raise SourceError(
                 f"{self._path}: line {number}: expected an object with a {self._uri!r}, got {line.strip()[:40]}"
             )
-        return row
+        return row if self._others else {self._uri: row.get(self._uri)}
+
+
+def _kinds(values: Iterable[Any]) -> str:
+    """What they are, for people."""
+    kinds = sorted({_WORDS[type(value)] for value in values if value is not None})
+    if len(kinds) > 1 and kinds != sorted((_WORDS[int], _WORDS[float])):
+        return " and ".join(kinds)
+    return f"{' and '.join(kinds)}, of which one is too large, not Unicode, or not like the others inside"
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -183,9 +213,17 @@ def _encoding(path: str) -> str:
             return encoding
     for at, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         pairs = start[: len(start) // 2 * 2]
-        if pairs and not any(pairs[at::2]) and all(pairs[1 - at :: 2]):
+        # letters of other scripts than Latin have none, so that not every second byte is zero
+        if pairs[at::2].count(0) >= _ZEROS and all(pairs[1 - at :: 2]) and _is_text(pairs, encoding):
             return encoding
     return "utf-8"
+
+
+def _is_text(data: bytes, encoding: str) -> bool:
+    try:
+        return bool(data.decode(encoding).replace("\r", "").replace("\n", "").replace("\t", "").isprintable())
+    except UnicodeDecodeError as error:
+        return error.end >= len(data)  # a letter of four bytes is cut
 
 
 def _several_lines(low: int, high: int) -> str:
@@ -199,6 +237,8 @@ def _in_words(error: str) -> str:
             "text follows the quote that closes a field: a quote within a quoted field is written twice, and one that "
             "is opened is closed"
         )
-    if "end of data" in error or "larger than" in error:
+    if "larger than" in error:
+        return f"a quote is opened and never closed, or a field has more than {LONGEST_FIELD:,} characters"
+    if "end of data" in error:
         return "a quote is opened and never closed"
     return error

@@ -244,12 +244,21 @@ def test_another_manifest_is_refused(output: Moving) -> None:
         output.go(manifest(new / "m.csv", below(Path(), 4)), old / "m.csv")
 
 
+def test_advice_where_nothing_has_moved(output: Moving) -> None:
+    a, b = photos(output.folder / "a", 3), photos(output.folder / "b", 4)
+    output.go([a, b])
+    with pytest.raises(OutputError, match=rf"or name the sources in their order: {a}, {b}$"):
+        output.go([b, a])
+    with pytest.raises(OutputError, match=r"choose another output$"):
+        output.go([a, b, photos(output.folder / "c", 1)])
+
+
 def test_one_of_several_or_all_of_them(output: Moving) -> None:
     a, b = photos(output.folder / "a", 3), photos(output.folder / "b", 4)
     output.go([a, b])
     c, d = output.folder / "c", output.folder / "d"
     shutil.move(b, c)
-    with pytest.raises(OutputError, match="add --moved-from OLD"):
+    with pytest.raises(OutputError, match=rf"or add --moved-from {b} if these are the same images"):
         output.go([a, c])
     output.go([a, c], b)
     assert output.uris() == below(a, 3) + below(c, 4)

@@ -68,9 +68,17 @@ def test_columns_of_tables() -> None:
         (["status", "_x"], {}, "'status', '_x' have names that cvbatch uses; .*: {status: my_status, _x: my_x}"),
         (["a"], {"b": "c"}, "has no column 'b'; it has a"),
         (["a", "b"], {"b": "a"}, "source.rename makes two columns 'a'; choose another name there"),
+        (["Width"], {}, "'Width' has a name that cvbatch uses; .* {Width: my_Width}"),
+        (["ab", "AB"], {}, "'ab' and 'AB' differ in case only, which .*: {AB: my_AB}"),
+        (["ab", "c"], {"c": "aB"}, "'ab' and 'aB' differ in case only, which .*: {c: my_aB}"),
         (["a", "a"], {}, "two columns are named 'a'; give one of them another name in the file, or leave all"),
     ],
 )
 def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:
     with pytest.raises(SourceError, match=expected):
         new_names(pa.schema([(name, pa.string()) for name in names]), rename, "x.tar")
+
+
+def test_a_run_that_is_there_keeps_names_that_differ_in_case_only() -> None:
+    schema = pa.schema([(name, pa.string()) for name in ("Width", "ab", "AB")])
+    assert new_names(schema, {}, "x.csv", schema) == schema

@@ -206,6 +206,59 @@ def test_what_pandas_writes(tmp_path: Path) -> None:
     assert found.select(["p", "i"]).to_pylist() == [{"p": 600, "i": {"left": 0, "right": 1}}]
 
 
+BROKEN = pa.array([b"a", b"\xff\xc3", None]).view(TEXT)
+LISTS = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), BROKEN)
+TEXTS = [
+    (BROKEN, ["a", "\\xff\\xc3", None]),
+    (pa.array([b"a", b"\xff\xc3", None], pa.large_binary()).view(pa.large_string()), ["a", "\\xff\\xc3", None]),
+    (LISTS, [["a"], ["\\xff\\xc3"], [None]]),
+    (LISTS.slice(1), [["\\xff\\xc3"], [None]]),
+    (pa.StructArray.from_arrays([BROKEN], ["s"]), [{"s": "a"}, {"s": "\\xff\\xc3"}, {"s": None}]),
+    (
+        pa.MapArray.from_arrays(pa.array([0, 1, 2, 2], pa.int32()), BROKEN.slice(0, 2), BROKEN.slice(0, 2)),
+        [[("a", "a")], [("\\xff\\xc3", "\\xff\\xc3")], []],
+    ),
+]
+
+
+@pytest.mark.parametrize(("array", "expected"), TEXTS, ids=name)
+@pytest.mark.parametrize("images", [False, True], ids=["manifest", "table"])
+def test_text_that_is_not_utf_8(tmp_path: Path, array: pa.Array, expected: list[Any], images: bool) -> None:
+    """Parquet files hold what their writers did not check; Polars refuses a whole file for it."""
+    key = "image" if images else "uri"
+    pq.write_table(pa.table({key: [b"a" if images else "a"] * len(array), "x": array}), tmp_path / "m.parquet")
+    found = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
+    assert found["x"].type == array.type
+    assert found["x"].to_pylist() == expected
+    pq.write_table(found.select(["x"]), tmp_path / "back.parquet")
+    assert pl.read_parquet(tmp_path / "back.parquet").height == len(expected)
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "-00:30", "Z", "utc", "Mars/Phobos", "pytz.FixedOffset(330)"])
+def test_time_zones_that_not_every_reader_knows_become_utc(tmp_path: Path, zone: str) -> None:
+    """Polars panics for a fixed offset."""
+    moments = pa.array([0, 3_600_000_000]).view(pa.timestamp("us", zone))
+    pq.write_table(pa.table({"uri": ["a", "b"], "x": moments}), tmp_path / "m.parquet")
+    found = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
+    assert found["x"].type == pa.timestamp("us", "UTC")
+    assert found["x"].cast(pa.int64()).to_pylist() == [0, 3_600_000_000]
+    pq.write_table(found.select(["x"]), tmp_path / "back.parquet")
+    assert pl.read_parquet(tmp_path / "back.parquet").height == len(pd.read_parquet(tmp_path / "back.parquet")) == 2
+
+
+@pytest.mark.parametrize("levels", [40, 50])
+def test_what_lies_too_deep_for_parquet_is_refused_at_once(tmp_path: Path, levels: int) -> None:
+    array = pa.array([1])
+    for _ in range(levels):
+        array = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), array)
+    if levels == 40:
+        assert portable(array.type) == array.type
+        return
+    write(tmp_path / "m.arrow", pa.table({"uri": ["a"], "x": array}))
+    with pytest.raises(SourceError, match=r"the column 'x' is list<item.{100,120}…, which cannot come along"):
+        open_source(SourceConfig(uri=str(tmp_path / "m.arrow")))
+
+
 class Acting(pa.ExtensionType):
     """As a library may register one: its values do something when they become Python objects, such as unpickling."""
 

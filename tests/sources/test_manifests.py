@@ -250,6 +250,15 @@ def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
         ("m.jsonl", '{"uri": "a", "x": "\\ud800"}', {}, "the values of 'x' have no common type"),
         ("m.jsonl", '{"uri": "a", "x": 18446744073709551616}', {}, "the values of 'x' have no common type"),
         ("m.jsonl", '{"uri": "a", "x": 1}\n{"uri": "a", "x": "1"}', {}, "the values of 'x' have no common type"),
+        (
+            "m.jsonl",
+            '{"uri": "a", "x": [1]}\n{"uri": "a", "x": {"a": 1}}',
+            {},
+            "no common type: lists and objects; write",
+        ),
+        ("m.jsonl", f'{{"uri": "a", "x": {"9" * 5000}}}', {}, "line 1 holds a number of too many digits"),
+        ("m.jsonl", f'{{"uri": "a", "x": {"[" * 90}1{"]" * 90}}}', {}, "the column 'x' is list<item: list<"),
+        ("m.jsonl", f'{{"uri": "a", "x": {"[" * 500}1{"]" * 500}}}', {}, "which cannot come along"),
         ("m.jsonl", '{"uri": {"a": 1}}', {}, "the column 'uri' is struct<a: int64>: expected text"),
         ("m.parquet", b"PAR1", {}, "cannot be read as a manifest"),
     ],
@@ -264,9 +273,18 @@ def test_what_cannot_be_used_is_said_in_one_line(
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("values", [("1", '"x"'), ("[1]", '{"a": 1}'), ("1" * 30, "true"), ('"\\ud800"', "{}")])
+def test_what_does_not_come_along_may_be_of_any_type(tmp_path: Path, values: tuple[str, str]) -> None:
+    lines = "".join(f'{{"uri": "a", "x": {value}}}\n' for value in values)
+    with pytest.raises(SourceError, match=r"the values of 'x' have no common type: .*source\.metadata: off$"):
+        source(tmp_path / "m.jsonl", lines)
+    found = rows(source(tmp_path / "m.jsonl", lines, metadata="off"))
+    assert found["image_uri"].to_pylist() == [f"{tmp_path}/a"] * 2
+
+
 def test_types_that_do_not_meet_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_manifests, "CHUNK_ROWS", 1)
-    with pytest.raises(SourceError, match="Field x has incompatible types: int64 vs string"):
+    with pytest.raises(SourceError, match="x has incompatible types: int64 vs string"):
         source(tmp_path / "m.jsonl", [{"uri": "a", "x": 1}, {"uri": "a", "x": "1"}])
 
 

@@ -29,6 +29,13 @@ def test_encodings_and_ends_of_lines(tmp_path: Path, encoding: str, end: str, na
     assert rows(tmp_path / name, content) == [("a.jpg", "1"), ("b.jpg", "é")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_sixteen_bits_without_a_mark_in_other_scripts(tmp_path: Path, encoding: str) -> None:
+    """Not every second byte is zero there."""
+    assert rows(tmp_path / "m.csv", "uri,x,写真\n日本.jpg,1,年\n".encode(encoding)) == [("日本.jpg", "1")]
+    assert rows(tmp_path / "m.csv", "写真,x,uri\n年,1,a.jpg\n".encode(encoding)) == [("a.jpg", "1")]
+
+
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_other_separators_by_the_header(tmp_path: Path, separator: str) -> None:
     assert rows(tmp_path / "m.csv", f"x{separator}uri\n1,5{separator}a.jpg\n") == [("a.jpg", "1,5")]

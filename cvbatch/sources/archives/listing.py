@@ -23,6 +23,8 @@ END_MARK: Final = "end mark within a tar"
 """Marks behind which another tar was read are counted under these words."""
 _ZIP: Final = "zip"
 _MAGIC: Final = {b"\x1f\x8b": TAR_GZIP, b"\x28\xb5\x2f\xfd": TAR_ZSTD, b"PK\x03\x04": _ZIP, b"PK\x05\x06": _ZIP}
+_SKIPPABLE: Final = range(0x184D2A50, 0x184D2A60)
+"""What zstd passes over begins with one of these; `pzstd` begins its files so."""
 _LARGEST: Final = 1 << 48
 """What a member says of itself may be no number of bytes that there is."""
 _TYPICAL_SAMPLES: Final = 10_000
@@ -85,6 +87,8 @@ def _index(blob: Blob) -> Index:
     """By content, not by name: a `.tar` may well be packed."""
     start = blob.read(0, 4)
     how = next((how for magic, how in _MAGIC.items() if start.startswith(magic)), None)
+    if int.from_bytes(start, "little") in _SKIPPABLE:
+        how = TAR_ZSTD
     if how == _ZIP or (how is None and blob.location.lower().endswith(b".zip")):
         return ZipIndex(blob)
     return TarIndex(blob, how or TAR)

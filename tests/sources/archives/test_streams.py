@@ -44,6 +44,16 @@ def test_several_packed_streams_one_after_the_other(tmp_path: Path, how: str) ->
     assert Forward(open_blob(os.fsencode(tmp_path / "x")), how).read(10) == b"oneone"
 
 
+@pytest.mark.parametrize("number", [0x184D2A50, 0x184D2A5F])
+def test_what_pzstd_writes_begins_with_a_frame_to_be_skipped(tmp_path: Path, number: int) -> None:
+    """As RFC 8878 has it: a magic number, four bytes with the length, and so many bytes."""
+    packed = tar(tmp_path / "x.tar.zst", {"a.jpg": b"one", "b.jpg": b"two"})
+    packed.write_bytes(number.to_bytes(4, "little") + (4).to_bytes(4, "little") + b"abcd" + packed.read_bytes())
+    table = planned(source(packed))
+    assert names(table) == ["a.jpg", "b.jpg"]
+    assert kinds(table) == [b"one", b"two"]
+
+
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.zst"])
 def test_a_bomb_ends_early(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_FREE_BYTES", 1 << 20)
