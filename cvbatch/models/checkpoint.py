@@ -20,6 +20,8 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 """Heads that only training uses."""
 _COUNTERS: Final = ("total_ops", "total_params", "num_batches_tracked", "n_averaged")
 """Ends of keys that no answer depends on: those of profilers (thop), batch norms and averaged models."""
+_REAL: Final = (".weight", ".bias", ".running_mean", ".running_var")
+"""Ends of keys whose values are real numbers; whole ones are quantized, in a way that is not kept here."""
 _BACKGROUND = None
 _UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
 """What `torch.load` raises on other files; the `pickle` documentation warns of all of these."""
@@ -78,12 +80,15 @@ def read_for(path: str, expected: Sequence[str]) -> dict[str, Tensor]:
         Under the network's keys, with what else stands beside them.
 
     Raises:
-        ModelError: As `read`, or a number is not finite.
+        ModelError: As `read`, there are two networks in it, or a number is not finite.
     """
     state = _best(path, _content(path), expected)
     for key, value in state.items():
+        if value.is_meta or (key.endswith(_REAL) and not value.is_floating_point()):
+            what = "no numbers" if value.is_meta else str(value.dtype).removeprefix("torch.")
+            raise ModelError(f"{path}: expected weights of real numbers, but {key} holds {what}: save them as float32")
         # a sum is cheaper than a look at each number, and finite only if all are
-        if value.is_floating_point() and not math.isfinite(value.sum(dtype=torch.float32)):
+        if value.is_floating_point() and not math.isfinite(value.detach().sum(dtype=torch.float32)):
             raise ModelError(f"{path}: expected finite weights, but {key} has NaN or infinity: training went wrong")
     return state
 
@@ -171,14 +176,37 @@ def _reason(error: Exception) -> str:
 
 
 def _best(path: str, content: Any, expected: Sequence[str]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint with the most of the expected keys, under these keys."""
+    """The state dict in a checkpoint with the most of the expected keys, under these keys; of equals the first one."""
     if isinstance(content, Stranger):
         raise ModelError(f"{path} is {_whole(content)}")
-    states = sorted(_states(content), key=lambda each: _is_average(each[0]))
-    found = [_unprefixed(state, expected) for _, state in states]
-    if found:
-        return max(found, key=lambda each: each[1])[0]  # of equals the first one
-    raise ModelError(f"{path}: {_what_instead(content)}")
+    found = [
+        ((-count, _is_average(name), _is_average(prefix)), f"{name}.{prefix}".strip("."), state)
+        for name, whole in _states(content)
+        for prefix, state, count in _unprefixed(whole, expected)
+    ]
+    if not found:
+        raise ModelError(f"{path}: {_what_instead(content)}")
+    found.sort(key=lambda each: each[0])
+    rank, name, best = found[0]
+    for other_rank, other, state in found[1:]:
+        if other_rank == rank and _are_two(best, state, expected):
+            raise ModelError(
+                f"{path} holds two networks of this kind, under {name or 'no name'} and {other or 'no name'}: save the "
+                "weights that are meant alone, by torch.save"
+            )
+    return best
+
+
+def _are_two(one: Mapping[str, Tensor], other: Mapping[str, Tensor], expected: Sequence[str]) -> bool:
+    """Whether two state dicts are both whole, and not the same weights."""
+    keys = [key for key in expected if not key.endswith(_COUNTERS)]
+    if not keys or not all(key in one and key in other for key in keys):
+        return False
+    return any(one[key].dtype != other[key].dtype or not _are_equal(one[key], other[key]) for key in keys)
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.layout == other.layout == torch.strided and torch.equal(one, other)
 
 
 def _states(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -192,16 +220,13 @@ def _states(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str,
         yield from _states(inner, f"{name}.{key}".lstrip("."), depth + 1)
 
 
-def _unprefixed(state: Mapping[str, Tensor], expected: Sequence[str]) -> tuple[dict[str, Tensor], int]:
-    """A state dict without the prefix that makes most of its keys the expected ones, and how many these are."""
-    best, most = "", sum(key in state for key in expected)
+def _unprefixed(state: Mapping[str, Tensor], expected: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor], int]]:
+    """A state dict without each prefix that makes keys the expected ones, and how many these are; short ones first."""
     some = expected[:: max(1, len(expected) // _FEW)]
     prefixes = {key[: -len(end)] for end in some for key in state if key.endswith(f".{end}")}
-    for prefix in sorted(prefixes, key=lambda each: (_is_average(each), len(each), each)):
+    for prefix in ("", *sorted(prefixes, key=lambda each: (len(each), each))):
         count = sum(f"{prefix}{key}" in state for key in expected)
-        if count > most:
-            best, most = prefix, count
-    return {key[len(best) :]: value for key, value in state.items() if key.startswith(best)}, most
+        yield prefix, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}, count
 
 
 def _is_average(name: str) -> bool:

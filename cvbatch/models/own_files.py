@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from cvbatch.errors import ModelError
-from cvbatch.models.own_modules import reached
+from cvbatch.models.own_modules import reached, texts
 from cvbatch.models.weights import sha256
 
 _MOST_FILES: Final = 1_000
 """Of a folder that an option names; one with more is data, and not looked at."""
 _LONGEST_PATH: Final = 4_096
+_READ_BY_MODELS: Final = frozenset(
+    (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx", ".h5", ".npz", ".npy", ".txt", ".json", ".yaml", ".yml")
+)
+"""Ends of files that a model's text names and that its answers depend on; others may be what it writes."""
 
 
 def hashes(module: str, folder: Path | None, options: Mapping[str, Any], beside: str | None) -> dict[str, str]:
@@ -32,14 +36,22 @@ def hashes(module: str, folder: Path | None, options: Mapping[str, Any], beside:
         ModelError: A source is no Python, a name means something else, or a file cannot be read.
     """
     try:
-        found = (
-            {} if folder is None else {str(path.relative_to(folder)): sha256(path) for path in reached(folder, module)}
-        )
+        found = {} if folder is None else {str(path.relative_to(folder)): sha256(path) for path in _own(folder, module)}
         for given in named(options):
             found |= {name: sha256(path) for name, path in option_files(given, beside)}
     except OSError as error:
         raise ModelError(f"python:{module}: cannot read {error.filename}: {error.strerror}") from None
     return found
+
+
+def _own(folder: Path, module: str) -> Iterator[Path]:
+    """The source of a module, and the files of weights and names that its text names, beside it or in the folder."""
+    for source in reached(folder, module):
+        yield source
+        for text in texts(source) if source.suffix == ".py" else ():
+            if Path(text).suffix.lower() in _READ_BY_MODELS and ".." not in Path(text).parts and "\0" not in text:
+                places = (Path(each, text) for each in (source.parent, folder))
+                yield from (path for path in places if path.is_relative_to(folder) and path.is_file())
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from typing import Final
 from cvbatch.errors import ModelError
 
 _OURS: Final = "cvbatch"
+_IMPORTERS: Final = ("import_module", "__import__")
 _LONGEST_NAME: Final = 255
 
 
@@ -98,6 +99,20 @@ def imports(file: Path, package: str = "") -> Iterator[str]:
             if start:
                 yield start
                 yield from (f"{start}.{alias.name}" for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Call):
+            yield from _imported_by_name(node, package)
+
+
+def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
+    """What a call of `importlib.import_module` or `__import__` with a literal name imports."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    first = call.args[0] if call.args else None
+    if function not in _IMPORTERS or not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+        return
+    name = first.value.lstrip(".")
+    level, parts = len(first.value) - len(name), package.split(".")
+    base = ".".join(parts[: len(parts) + 1 - level]) if level else ""
+    yield ".".join(filter(None, (base, name)))
 
 
 def texts(file: Path) -> Iterator[str]:

@@ -132,6 +132,8 @@ def _names(name: str, given: Any) -> tuple[str | None, ...]:
         if any(at < 0 or at > MOST_IDS for at in ids.values()):
             raise ModelError(f"{name}: expected categories with label ids from 0 on, got {short(sorted(ids.values()))}")
         by_id = {at: given[key] for key, at in ids.items()}
+        if len(by_id) < len(ids):
+            raise ModelError(f"{name}: expected one name for each label id, got two for one in {short(dict(given))}")
         given = [by_id.get(at) for at in range(max(by_id, default=-1) + 1)]
     elif isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ModelError(f"{name}: expected categories as a list of names, got {short(given)}")

@@ -97,9 +97,17 @@ def _checked_arrays(spec: ModelSpec, found: Detections, size: Size) -> dict[str,
     shapes: dict[str, tuple[int | None, ...]] = {"scores": (count,), "boxes": (count, 4), "label_ids": (count,)}
     shapes |= {"masks": (count, None, None)} if spec.masks else {}
     shapes |= {"keypoints": (count, None, 3)} if spec.keypoints else {}
+    if not count:  # as [] where there is nothing
+        arrays |= {
+            name: np.zeros([length or 0 for length in shape])
+            for name, shape in shapes.items()
+            if name not in arrays or not arrays[name].size
+        }
     for name, shape in shapes.items():
         expect_shape(spec, name, arrays.get(name), shape)
     arrays = {name: array.astype(_TYPES[name], copy=False) for name, array in arrays.items()}
+    if spec.masks and count and not arrays["masks"].size:
+        raise validity.invalid(spec, f"expected masks with pixels, got some of shape {arrays['masks'].shape}")
     validity.expect_label_ids(spec, arrays["label_ids"])
     validity.expect_probabilities(spec, arrays["scores"])
     validity.expect_boxes(spec, arrays["boxes"], size_of(spec.view, size))

@@ -19,6 +19,8 @@ _ROUNDING: Final = 1e-3
 """How far from 0 and 1 a probability may be: softmax at lower precision rounds."""
 _MAX_FLOAT16: Final = 65504.0
 _SHOWN: Final = 60
+_NOT_TINY: Final = 16
+"""Pixels of a side from which boxes that all lie in the first pixel are none, but fractions."""
 
 Array = npt.NDArray[Any]
 
@@ -59,9 +61,7 @@ def number_array(spec: ModelSpec, what: str, value: Any, kinds: str) -> Array:
     Raises:
         ImageError: It is none, or holds something else.
     """
-    if hasattr(value, "detach"):  # a tensor, on whatever device
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    value = [_on_host(each) for each in value] if isinstance(value, list | tuple) else _on_host(value)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -69,6 +69,14 @@ def number_array(spec: ModelSpec, what: str, value: Any, kinds: str) -> Array:
     if array.dtype.kind not in kinds and array.size:
         raise invalid(spec, f"expected {what} of {_NAMES[kinds]}, got {array.dtype}: {short(array.flat[0])}")
     return array
+
+
+def _on_host(value: Any) -> Any:
+    """A tensor on whatever device as one that NumPy takes; anything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return value.float() if str(value.dtype) == "torch.bfloat16" else value
 
 
 REAL, WHOLE, TRUTH = "fiub", "iu", "b"
@@ -122,6 +130,8 @@ def expect_boxes(spec: ModelSpec, boxes: Array, size: Sequence[int]) -> None:
         raise invalid(spec, f"expected finite boxes, got {short(boxes[wrong].tolist())}")
     if (wrong := first((low >= high).any(axis=1))) is not None:
         raise invalid(spec, f"expected boxes as x_min < x_max, y_min < y_max, got {short(boxes[wrong].tolist())}")
+    if min(size) >= _NOT_TINY and (boxes <= 1).all():
+        raise invalid(spec, f"expected boxes in pixels, got {short(boxes[0].tolist())}: fractions of the image's size")
     if (wrong := first(((low < np.negative(size)) | (high > 2 * np.asarray(size))).any(axis=1))) is not None:
         inside = f"an image of {size[0]} × {size[1]}"
         raise invalid(spec, f"expected boxes of {inside}, got {short(boxes[wrong].tolist())}: far outside")

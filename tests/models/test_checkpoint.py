@@ -166,6 +166,8 @@ SAVED: dict[str, Any] = {
             "criterion.weight": torch.ones(2),
         }
     },
+    "twice the same": {**prefixed(small(), "model."), **prefixed(small(), "criterion.model.")},
+    "parameters": {key: torch.nn.Parameter(value) for key, value in small().items()},
     "profiled": {**small(), "total_ops": torch.zeros(1), "features.0.total_params": torch.zeros(1)},
     "half": {key: value.half() for key, value in small().items()},
     "arguments": {"model": small(), "args": argparse.Namespace(lr=0.1), "top": np.float64(0.5), "log": Progress()},
@@ -195,6 +197,11 @@ def test_checkpoints_as_people_save_them(form: str, tmp_path: Path) -> None:
         (Progress(), r"w\.pth is a whole module .*Progress\), which is never run here: .*model\.state_dict\(\)"),
         ({"model": Progress()}, r"got a whole module .*Progress\), .*under model"),
         ({**small(), "extra.weight": torch.ones(2)}, r"is not of squeezenet1_1, which has no extra\.weight"),
+        ({"last": small(), "best": WRONG}, r"w\.pth holds two networks of this kind, under last and best: save"),
+        ({**prefixed(WRONG, "a."), **prefixed(small(), "b.c.")}, r"two networks of this kind, under a and b\.c: save"),
+        ({"ema": small(), "swa": WRONG}, "holds two networks of this kind, under ema and swa: save"),
+        ({**small(), "classifier.1.bias": torch.ones(2, dtype=torch.int8)}, r"classifier\.1\.bias holds int8: save"),
+        ({**small(), "classifier.1.bias": torch.ones(2, device="meta")}, r"classifier\.1\.bias holds no numbers"),
         ({**small(), "classifier.1.bias": torch.tensor([1, float("nan")])}, r"classifier\.1\.bias has NaN or infinity"),
     ],
 )

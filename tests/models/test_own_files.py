@@ -93,3 +93,15 @@ def test_a_file_that_cannot_be_read(beside: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(own_files, "sha256", refuse)
     with pytest.raises(ModelError, match=r"python:m: cannot read .*w\.bin: Permission denied"):
         hashes({"a": "w.bin"}, beside)
+
+
+def test_weights_and_names_that_the_source_names(tmp_path: Path) -> None:
+    files = {"weights.pt": "1", "pkg/labels.json": "[]", "pkg/notes.log": "", "far.npz": "", "unnamed.pt": ""}
+    source = "A = 'weights.pt', 'labels.json', 'notes.log', 'pkg', 'no such.pt', '../x.pt', '/etc/x.txt'"
+    for name, text in {**files, "pkg/__init__.py": source}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = own_files.hashes("pkg", tmp_path, {}, str(tmp_path))
+    assert sorted(before) == ["pkg/__init__.py", "pkg/labels.json", "weights.pt"]
+    (tmp_path / "weights.pt").write_text("2")
+    assert own_files.changed(before, own_files.hashes("pkg", tmp_path, {}, str(tmp_path))) == "weights.pt"

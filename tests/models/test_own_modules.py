@@ -90,3 +90,13 @@ def test_a_source_that_is_no_python(tmp_path: Path) -> None:
     write(tmp_path, mine="import broken", broken="x = 1\ndef (:\n")
     with pytest.raises(ModelError, match=r"broken\.py is not Python: invalid syntax, line 2"):
         own_modules.reached(tmp_path, "mine")
+
+
+def test_what_is_imported_by_a_literal_name(tmp_path: Path) -> None:
+    write(tmp_path, mine="import importlib\ndef f():\n    importlib.import_module('one')\n    __import__('two')")
+    write(tmp_path, one="from importlib import import_module\nimport_module('pkg.deep')", two="", other="")
+    write(
+        tmp_path, **{"pkg/__init__.py": "", "pkg/deep.py": "import importlib\nimportlib.import_module('.near', 'pkg')"}
+    )
+    write(tmp_path, **{"pkg/near.py": ""})
+    assert reached(tmp_path) == ["mine.py", "one.py", "pkg/__init__.py", "pkg/deep.py", "pkg/near.py", "two.py"]

@@ -115,6 +115,7 @@ def test_segmentation_is_scaled_by_nearest_neighbour() -> None:
     [
         ({"task": "counting"}, "expected a task out of classification, detection, .* got 'counting'"),
         ({"view": (224, 224)}, r"expected view to be a cvbatch\.views\.View"),
+        ({"categories": {"1": "a", 1: "b"}}, "expected one name for each label id, got two for one"),
         ({"categories": (None, None)}, "expected categories with at least one name"),
         ({"task": "segmentation", "view": View(crop=(8, 8))}, "choose a view without crop"),
         ({"task": "embedding"}, "expected an attribute dimension"),

@@ -51,6 +51,7 @@ def found(**changes: Any) -> Detections:
         ({"task": "detection"}, found(), found(boxes=[[3, 2, 1, 4]]), "x_min < x_max"),
         ({"task": "detection"}, found(), found(boxes=[[1, 2, 1, 4]]), "x_min < x_max"),
         ({"task": "detection"}, found(), found(boxes=[[1, 2, 900, 4]]), "far outside"),
+        ({"task": "detection"}, found(), found(boxes=[[0.1, 0.2, 0.3, 1]]), "boxes in pixels, got .*: fractions"),
         ({"task": "detection"}, found(), found(scores=[NAN]), "scores from 0 to 1, got nan"),
         ({"task": "detection"}, found(), found(scores=[30.0]), "scores from 0 to 1, got 30"),
         ({"task": "detection"}, found(), found(label_ids=np.array([2.0])), "label_ids of whole numbers, got float64"),
@@ -127,6 +128,23 @@ def test_tensors_are_taken(dtype: torch.dtype) -> None:
         return torch.tensor([[0.25, 0.0, 0.75]] * len(images), dtype=dtype, requires_grad=True)
 
     assert run(resolved(answer=answer)).columns["classification_score"].to_pylist() == [0.75, 0.75]
+
+
+def test_a_list_of_tensors_is_taken() -> None:
+    def answer(images: Sequence[Image], sizes: Sequence[Size]) -> Any:
+        return [torch.tensor([0.75, 0.0, 0.25], dtype=torch.bfloat16, requires_grad=True) for _ in images]
+
+    assert run(resolved(answer=answer)).columns["classification_score"].to_pylist() == [0.75, 0.75]
+
+
+@pytest.mark.parametrize("nothing", [[], torch.zeros(0), np.zeros((0, 4))])
+def test_an_image_without_objects(nothing: Any) -> None:
+    def answer(images: Sequence[Image], sizes: Sequence[Size]) -> Any:
+        return [Detections(boxes=nothing, label_ids=nothing, scores=nothing) for _ in images]
+
+    predictions = run(resolved(task="detection", answer=answer))
+    assert predictions.errors == [None, None]
+    assert predictions.columns["detection_labels"].to_pylist() == [[], []]
 
 
 def test_a_vector_that_float16_cannot_hold() -> None:
