@@ -152,7 +152,13 @@ class FileSource:
         if magic is None:
             raise SourceError(f"{path}: no such file or folder; check source.uri")
         if ANY_DEPTH not in parts:
-            return sorted(set(glob.iglob(self.path)))
+            found = sorted(set(glob.iglob(self.path)))
+            if not found and b"{" in self.path:
+                raise SourceError(
+                    f"{path}: nothing is called so, braces are taken literally: name each pattern with a --source of "
+                    "its own, or in a list in source.uri"
+                )
+            return found
         # walked by ourselves: `glob` follows links that lead back up, again and again
         top = b"/".join(parts[:magic]) or b"/"
         if not os.path.isdir(top):

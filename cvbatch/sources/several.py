@@ -27,7 +27,8 @@ class SeveralSources:
         sources: The same, opened; all of them manifests, or none.
 
     Raises:
-        SourceError: If some are manifests and some are not, or a column of manifests has several types.
+        SourceError: If some are manifests and some are not, a manifest is named twice, or a column of manifests has
+            several types.
     """
 
     def __init__(self, uris: Sequence[str], sources: Sequence[Source]) -> None:
@@ -39,6 +40,8 @@ class SeveralSources:
                 f"{numbered[True]} is a manifest and {numbered[False]} is none: expected manifests only, or none; "
                 "give each kind a run and an output of its own"
             )
+        if self.numbered:
+            _refuse_repeats(uris)
         self.carried = _together(uris, sources)
         self._listed = range(1)
         """Positions of the sources that were listed, the last of them perhaps in part."""
@@ -140,6 +143,13 @@ def _together(uris: Sequence[str], sources: Sequence[Source]) -> pa.Schema:
     for uri, source in zip(uris[1:], sources[1:], strict=True):
         for column in source.carried if source.numbered else ():
             if column.name not in together.names:
+                alike = [name for name in together.names if name.lower() == column.name.lower()]
+                if alike:
+                    raise SourceError(
+                        f"{uri}: the column {column.name!r} is {alike[0]!r} in the manifests before, and Spark and "
+                        "DuckDB do not tell upper from lower case: write both alike, or leave them out with "
+                        "source.metadata: off"
+                    )
                 together = together.append(column)
             elif together.field(column.name).type != column.type:
                 there = together.field(column.name).type
@@ -148,6 +158,15 @@ def _together(uris: Sequence[str], sources: Sequence[Source]) -> pa.Schema:
                     "write it as one type, or leave it out with source.metadata: off"
                 )
     return together
+
+
+def _refuse_repeats(uris: Sequence[str]) -> None:
+    seen = set[str]()
+    for uri in uris:
+        place = os.path.realpath(path) if (path := local_path(uri)) is not None else uri
+        if place in seen:
+            raise SourceError(f"{uri} is named twice, and each of its lines would be a row twice: name it once")
+        seen.add(place)
 
 
 def _may_overlap(one: str, other: str) -> bool:

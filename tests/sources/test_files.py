@@ -148,6 +148,13 @@ def test_globs(tmp_path: Path, pattern: str, found: list[str]) -> None:
     assert names(tmp_path, tmp_path / pattern) == found
 
 
+def test_braces_in_a_glob_are_taken_literally_and_that_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "{b}.png")
+    with pytest.raises(SourceError, match=r"\*\.\{jpg,png\}: nothing is called so, braces are taken literally: name"):
+        source(tmp_path / "*.{jpg,png}")
+    assert names(tmp_path, tmp_path / "{*}.png") == ["{b}.png"]
+
+
 def test_a_pattern_counts_only_what_it_matches_as_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a.xmp", "x/b.db")
     opened = source(tmp_path / "**/a.*")

@@ -79,15 +79,33 @@ def test_manifests_stay_with_manifests(here: Path) -> None:
     (here / "m.csv").write_text("uri,x\na/3.jpg,1\na/3.jpg,2\n")
     (here / "n.csv").write_text("y,uri,x\n5,b/1.jpg,3\n")
     pq.write_table(pa.table({"uri": ["b/1.jpg"], "x": [3]}), here / "n.parquet")
-    opened = several(here / "m.csv", here / "n.csv", here / "m.csv")
+    opened = several(here / "m.csv", here / "n.csv")
     table = planned(opened)
     assert opened.numbered
-    assert table.select(["x", "y"]).to_pydict() == {"x": ["1", "2", "3", "1", "2"], "y": [None, None, "5", None, None]}
-    assert kinds(table) == [b"a/3.jpg", b"a/3.jpg", b"b/1.jpg", b"a/3.jpg", b"a/3.jpg"]
+    assert table.select(["x", "y"]).to_pydict() == {"x": ["1", "2", "3"], "y": [None, None, "5"]}
+    assert kinds(table) == [b"a/3.jpg", b"a/3.jpg", b"b/1.jpg"]
     with pytest.raises(SourceError, match=r"m\.csv is a manifest and .*/a is none: expected manifests only, or none"):
         several(here / "a", here / "m.csv")
     with pytest.raises(SourceError, match=r"n\.parquet: the column 'x' is int64, and in the manifests before string"):
         several(here / "m.csv", here / "n.parquet")
+
+
+def test_a_manifest_is_named_once(here: Path) -> None:
+    for name in ("m", "n"):
+        (here / f"{name}.csv").write_text("uri\na/3.jpg\n")
+    (here / "link.csv").symlink_to(here / "m.csv")
+    assert kinds(planned(several(here / "m.csv", here / "n.csv"))) == [b"a/3.jpg"] * 2
+    for again in ("m.csv", "../" + here.name + "/m.csv", "link.csv"):
+        with pytest.raises(SourceError, match=r"\.csv is named twice, and each of its lines would be a row twice"):
+            several(here / "m.csv", here / "n.csv", here / again)
+
+
+def test_columns_of_manifests_that_differ_in_case_only(here: Path) -> None:
+    (here / "m.csv").write_text("uri,x\na/3.jpg,1\n")
+    (here / "n.csv").write_text("uri,X\nb/1.jpg,2\n")
+    with pytest.raises(SourceError, match=r"n\.csv: the column 'X' is 'x' in the manifests before.*metadata: off"):
+        several(here / "m.csv", here / "n.csv")
+    assert kinds(planned(several(here / "m.csv", here / "n.csv", metadata="off"))) == [b"a/3.jpg", b"b/1.jpg"]
 
 
 @pytest.mark.usefixtures("as_job")
