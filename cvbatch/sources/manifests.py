@@ -124,7 +124,8 @@ class ManifestSource:
         self._rename = dict(rename or {})
         keep = metadata or bool(planned)
         if not os.path.isfile(path):
-            raise SourceError(f"{path}: expected a manifest, and there is no such file; check source.uri")
+            advice = "name each manifest with a --source of its own" if glob.has_magic(path) else "check source.uri"
+            raise SourceError(f"{path}: expected a manifest, and there is no such file; {advice}")
         try:
             self._reader = _opened(path, uri_column, others=keep)
             schema = self._reader.schema

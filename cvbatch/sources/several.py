@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -27,8 +28,8 @@ class SeveralSources:
         sources: The same, opened; all of them manifests, or none.
 
     Raises:
-        SourceError: If some are manifests and some are not, a manifest is named twice, or a column of manifests has
-            several types.
+        SourceError: If some are manifests and some are not, a manifest or what a link leads to is named twice, or a
+            column of manifests has several types.
     """
 
     def __init__(self, uris: Sequence[str], sources: Sequence[Source]) -> None:
@@ -42,6 +43,8 @@ class SeveralSources:
             )
         if self.numbered:
             _refuse_repeats(uris)
+        else:
+            _refuse_links(uris)
         self.carried = _together(uris, sources)
         self._listed = range(1)
         """Positions of the sources that were listed, the last of them perhaps in part."""
@@ -167,6 +170,18 @@ def _refuse_repeats(uris: Sequence[str]) -> None:
         if place in seen:
             raise SourceError(f"{uri} is named twice, and each of its lines would be a row twice: name it once")
         seen.add(place)
+
+
+def _refuse_links(uris: Sequence[str]) -> None:
+    """Images that are known by two paths would be two rows."""
+    for pair in combinations(uris, 2):
+        paths = [local_path(uri) for uri in pair]
+        if None in paths or _may_overlap(*pair) or any(map(glob.has_magic, pair)):
+            continue
+        if _may_overlap(*(os.path.realpath(path) for path in paths if path is not None)):
+            raise SourceError(
+                f"{pair[0]} and {pair[1]} lead to the same folder, and its images would be rows twice: name it once"
+            )
 
 
 def _may_overlap(one: str, other: str) -> bool:

@@ -289,8 +289,8 @@ def test_types_that_do_not_meet_across_chunks(tmp_path: Path, monkeypatch: pytes
 
 
 def test_no_such_manifest(tmp_path: Path) -> None:
-    for name in ("no.csv", "*.jsonl"):
-        with pytest.raises(SourceError, match="there is no such file"):
+    for name, advice in (("no.csv", "check source.uri"), ("*.jsonl", "name each manifest with a --source of its own")):
+        with pytest.raises(SourceError, match=f"there is no such file; {advice}"):
             open_source(SourceConfig(uri=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(SourceError, match="there is no such file"):

@@ -100,6 +100,16 @@ def test_a_manifest_is_named_once(here: Path) -> None:
             several(here / "m.csv", here / "n.csv", here / again)
 
 
+def test_a_link_to_another_source_is_refused(here: Path) -> None:
+    (here / "link").symlink_to(here / "b")
+    for pair in ((here / "b", here / "link"), (here / "link/sub", here / "b"), (here / "link", here / "b/sub/2.jpg")):
+        with pytest.raises(
+            SourceError, match="lead to the same folder, and its images would be rows twice: name it once"
+        ):
+            several(*pair)
+    assert len(kinds(planned(several(here / "link", here / "a")))) == 3
+
+
 def test_columns_of_manifests_that_differ_in_case_only(here: Path) -> None:
     (here / "m.csv").write_text("uri,x\na/3.jpg,1\n")
     (here / "n.csv").write_text("uri,X\nb/1.jpg,2\n")
