@@ -44,9 +44,12 @@ class PythonNetwork:
         """See `Network.run`; an answer that cannot be one is an error in its place.
 
         Raises:
-            ImageError: The model's answers are not one for each image.
+            ImageError: The model's answers are not one for each image, or it would end the process.
         """
-        found = self._model.predict(images, sizes)
+        try:
+            found = self._model.predict(images, sizes)
+        except SystemExit as error:  # would end the process, and the rows would not say why
+            raise validity.invalid(specs[0], f"predict called sys.exit({error.code!r})") from None
         return {spec.alias: self._answers(spec, found, sizes) for spec in specs}
 
     def _answers(self, spec: ModelSpec, found: Any, sizes: Sequence[Size]) -> Sequence[Any]:

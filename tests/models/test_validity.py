@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,18 @@ def test_tensors_are_taken(dtype: torch.dtype) -> None:
         return torch.tensor([[0.25, 0.0, 0.75]] * len(images), dtype=dtype, requires_grad=True)
 
     assert run(resolved(answer=answer)).columns["classification_score"].to_pylist() == [0.75, 0.75]
+
+
+def test_a_model_that_would_end_the_process() -> None:
+    def answer(images: Sequence[Image], sizes: Sequence[Size]) -> Any:
+        if list(sizes) != [(100, 50)]:
+            sys.exit("too dark")
+        return [[0.75, 0.0, 0.25] for _ in images]
+
+    first, second = run(resolved(answer=answer)).errors
+    assert first is None
+    assert second is not None
+    assert second.message == "classification: predict called sys.exit('too dark')"
 
 
 def test_a_list_of_tensors_is_taken() -> None:
