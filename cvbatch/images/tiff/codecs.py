@@ -10,6 +10,9 @@ from typing import Final
 from cvbatch.errors import ImageError
 
 Unpack = Callable[[ModuleType, bytes, int], bytes]
+_PIECE: Final = 1 << 20
+_PIECES: Final = 64
+"""Of what nobody wants, so that a bomb takes no time."""
 
 
 def unpack(compression: int, packed: bytes, size: int) -> bytes:
@@ -46,7 +49,13 @@ def _deflate(library: ModuleType, packed: bytes, size: int) -> bytes:
     except RuntimeError:
         # It takes no more bytes than were wanted, which some writers pack.
         unpacker = zlib.decompressobj()
-        return unpacker.decompress(packed, size)
+        plain = unpacker.decompress(packed, size)
+        # They are unpacked and dropped: behind them is the checksum of them all.
+        for _ in range(_PIECES):
+            if not unpacker.unconsumed_tail:
+                break
+            unpacker.decompress(unpacker.unconsumed_tail, _PIECE)
+        return plain
 
 
 def _zstd(library: ModuleType, packed: bytes, size: int) -> bytes:

@@ -200,7 +200,8 @@ def _directory(data: bytes, order: str, wide: bool, at: int) -> Directory:
         raise ImageError("CorruptImage", "tiff cannot be decoded: it points at no picture")
     count = _word(data, order, at, 8 if wide else 2)
     begin, step, size = (at + 8, 20, 8) if wide else (at + 2, 12, 4)
-    if begin + count * step + size > len(data):
+    end = begin + count * step
+    if end > len(data):
         raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is not all there")
     table = np.frombuffer(data, np.dtype(order + "u2"), count * step // 2, begin).reshape(count, step // 2)
     entries: dict[int, _Entry] = {}
@@ -210,7 +211,9 @@ def _directory(data: bytes, order: str, wide: bool, at: int) -> Directory:
         inline = values * _SIZES.get(kind, 1) <= size
         where = place + 4 + size if inline else _word(data, order, place + 4 + size, size)
         entries.setdefault(int(table[row, 0]), _Entry(kind, values, where))
-    return Directory(data, order, at, entries, _word(data, order, begin + count * step, size))
+    # a file that ends with its only directory may leave out that no other follows
+    following = _word(data, order, end, size) if end != len(data) else 0
+    return Directory(data, order, at, entries, following)
 
 
 def _word(data: bytes, order: str, at: int, size: int) -> int:

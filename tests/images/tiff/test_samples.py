@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -245,6 +246,24 @@ def test_packed_bytes_that_end_too_early() -> None:
         assert "end too early" in refused(tiff(few), "CorruptImage")
     more = page(raw, photometric=RGB, compression=8, pack=lambda part: PACKERS[8](part.astype(np.uint8).tobytes() * 3))
     np.testing.assert_array_equal(pixels(tiff(more)), raw)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("big", [False, True])
+def test_a_file_may_end_with_its_only_directory(order: str, big: bool) -> None:
+    raw = numbers(3, 8)
+    whole = tiff(page(raw, photometric=RGB, order=order), order=order, big=big)
+    np.testing.assert_array_equal(pixels(whole[: -8 if big else -4]), raw)
+    refused(whole[: -9 if big else -5], "TruncatedImage")
+
+
+@pytest.mark.parametrize("more", [b"", bytes(3_000_000)])
+def test_the_checksum_of_a_deflated_part_counts_though_more_is_packed_than_wanted(more: bytes) -> None:
+    raw = np.random.default_rng(4).integers(0, 256, (50, 40, 1), np.uint8)
+    good = zlib.compress(raw.tobytes() + more, 0)
+    bad = good[:900] + bytes(200) + good[1100:]
+    np.testing.assert_array_equal(pixels(tiff(page(raw, compression=8, pack=lambda _: good)))[..., 0], raw[..., 0])
+    refused(tiff(page(raw, compression=8, pack=lambda _: bad)), "CorruptImage")
 
 
 @pytest.mark.parametrize(
