@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from cvbatch.errors import ImageError
 from cvbatch.images.jpeg_layout import DHT, HUFFMAN, PROGRESSIVE, SOS, Layout, read_segments
 
 _LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
@@ -29,6 +30,8 @@ _WORDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
 _FOREIGN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _CUTS: Final = 20
 _ZEROS: Final = bytes(32)
+_MOST_SCANS: Final = 500
+"""What libjpeg-turbo's own fuzzers allow; encoders write ten or so."""
 _NEVER: Final = 64
 """More bits than any coefficient has."""
 
@@ -64,7 +67,12 @@ def foreign_markers(layout: Layout) -> list[int]:
 
 
 def unnoticed_damage(layout: Layout) -> str | None:
-    """What libjpeg does not warn of; None if nothing is found."""
+    """What libjpeg does not warn of; None if nothing is found.
+
+    Raises:
+        ImageError: `DecompressionBomb`, if there are more scans than any encoder writes: each costs as much as the
+            first, for a few bytes.
+    """
     if layout.frame.marker not in PROGRESSIVE and _has_hole(layout):
         return "there is a hole of zeros in its pixels"
     if _lacks_passes(layout):
@@ -80,7 +88,11 @@ def _lacks_passes(layout: Layout) -> bool:
         return False
     missing = {component: [_NEVER] * 64 for component in layout.frame.body[6::3]}
     later = read_segments(layout.data[: layout.end], layout.start)
-    for scan in (each.body for each in (first, *later) if each.marker == SOS and len(each.body) >= 4):
+    for count, scan in enumerate(each.body for each in (first, *later) if each.marker == SOS and len(each.body) >= 4):
+        if count == _MOST_SCANS:
+            raise ImageError(
+                "DecompressionBomb", f"jpeg has more than {_MOST_SCANS} passes over its pixels; save it as a usual JPEG"
+            )
         start, end, low = (scan[-3], scan[-2], scan[-1] & 15) if progressive else (0, 63, 0)
         for component in scan[1 : 1 + 2 * scan[0] : 2]:
             bits = missing.get(component, [])

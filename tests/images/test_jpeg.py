@@ -185,6 +185,15 @@ def scans(data: bytes) -> list[int]:
     return [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_passes_without_end_are_not_decoded(damaged: bool) -> None:
+    data = KINDS["progressive"]
+    begin = data.rindex(b"\xff\xda")
+    scan = data[begin : data.rindex(b"\xff\xd9")]
+    said = refused(data[:begin] + 600 * scan + END, "DecompressionBomb", keep_damaged=damaged)
+    assert "more than 500 passes over its pixels" in said
+
+
 def test_a_progressive_jpeg_that_lacks_its_last_passes() -> None:
     data = KINDS["progressive"]
     for count in (1, 3, 8):
