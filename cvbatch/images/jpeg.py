@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -32,6 +33,10 @@ from cvbatch.images.scratch import scratch
 
 _COLOURS: Final = {1: "GRAY", 3: "RGBX", 4: "CMYK"}
 """What to ask for, by the number of channels: the layout that Pillow keeps images in."""
+_PACKED: Final = {**_COLOURS, 3: "RGB"}
+"""The same for arrays of samples."""
+_BYTES: Final = {"GRAY": 1, "RGB": 3, "RGBX": 4, "CMYK": 4}
+"""Of a pixel."""
 _UNKNOWN_SAMPLING: Final = "Could not determine subsampling"
 _SCALES: Final = (8, 4, 2)
 
@@ -70,12 +75,14 @@ def read_jpeg(kind: Format, data: bytes, options: ReadOptions) -> Picture:
     )
 
 
-def _pixels(layout: Layout, options: ReadOptions) -> tuple[npt.NDArray[np.uint8], str | None]:
+def _pixels(
+    layout: Layout, options: ReadOptions, colours: Mapping[int, str] = _COLOURS
+) -> tuple[npt.NDArray[np.uint8], str | None]:
     if layout.frame.marker == JPEG_LS:
         return decode_jpeg_ls(layout), None
     scale = _scale(layout, options.enough)
     try:
-        pixels, damage = _decode(with_usual_bits(layout), scale, keep=options.keep_damaged)
+        pixels, damage = _decode(with_usual_bits(layout), scale, colours, keep=options.keep_damaged)
     except UnknownSamplingError:
         return decode_any_sampling(layout, options.enough, keep=options.keep_damaged)
     other = decode_more_bits(layout)
@@ -86,13 +93,13 @@ def decode_strictly(layout: Layout) -> npt.NDArray[np.uint8]:
     """Decode what is a JPEG within another file.
 
     Returns:
-        (height, width), or (height, width, channels) as `_COLOURS` says or with three of them.
+        (height, width), or (height, width, channels) as `_PACKED` says.
 
     Raises:
         ImageError: `CorruptImage` or `UnsupportedImage`.
     """
     check_kind(layout)
-    return _pixels(layout, ReadOptions(max_pixels=0))[0]
+    return _pixels(layout, ReadOptions(max_pixels=0), _PACKED)[0]
 
 
 def is_whole(layout: Layout) -> bool:
@@ -117,13 +124,15 @@ def _scaled(size: tuple[int, int], scale: int) -> dict[str, int]:
     return {"min_width": width, "min_height": height, "min_factor": scale}
 
 
-def _decode(layout: Layout, scale: int, *, keep: bool) -> tuple[npt.NDArray[np.uint8], str | None]:
-    """Pixels as `_COLOURS` says, (height, width, channels), and what is wrong with them."""
-    colour, scaled = _COLOURS[layout.channels], _scaled(layout.size, scale)
+def _decode(
+    layout: Layout, scale: int, colours: Mapping[int, str], *, keep: bool
+) -> tuple[npt.NDArray[np.uint8], str | None]:
+    """Pixels as `colours` says, (height, width, channels), and what is wrong with them."""
+    colour, scaled = colours[layout.channels], _scaled(layout.size, scale)
     pixels = None
     damage = unnoticed_damage(layout)
     try:
-        memory = scratch(scaled["min_width"] * scaled["min_height"] * (1 if colour == "GRAY" else 4))
+        memory = scratch(scaled["min_width"] * scaled["min_height"] * _BYTES[colour])
         pixels = _strictly(layout, colour, scaled, memory)
     except ValueError as error:
         if _UNKNOWN_SAMPLING in str(error):

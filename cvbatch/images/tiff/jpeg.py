@@ -47,8 +47,7 @@ def read_jpeg_part(
     whole = read_layout(_joined(part, tables, transform=1 if luma_chroma else 0))
     if whole is None:
         raise ImageError("CorruptImage", "tiff cannot be decoded: the tables of its JPEG parts are damaged")
-    pixels = decode_strictly(whole)
-    return pixels.reshape(part.size[1], part.size[0], -1)[..., : part.channels]
+    return decode_strictly(whole).reshape(part.size[1], part.size[0], -1)
 
 
 def _joined(part: Layout, tables: bytes, transform: int) -> bytes:
