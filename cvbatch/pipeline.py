@@ -173,7 +173,7 @@ def retry(
     if log.state.final and not len(failed) and finish_tail(log, manifest_only=manifest_only):
         return log.state
     check_reopening(store, replaces=True, manifest_only=manifest_only)
-    with Engine(place, models, job.compute, plan.pythonpath) as engine:
+    with Engine(place, models, job.compute, pythonpath) as engine:
         engine.doing = watcher.doing
         watcher.doing("starting Ray")
         models = engine.probe(models, job.compute)

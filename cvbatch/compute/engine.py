@@ -202,7 +202,7 @@ class Engine:
 
         assert self.cluster is not None, "prepare comes first"
         assert self.pools is not None, "prepare comes first"
-        gc.collect()  # actors of the last pass: the traceback of a failure may hold them, and their share
+        _release_actors()
         self.doing(_AT_FIRST if self._first else "working on the next images")
         complaints, moved = Complaints(), False
         self._kills.done()
@@ -258,7 +258,7 @@ class Engine:
         from cvbatch.compute.remote import predict_alone
 
         assert self.pools is not None, "prepare comes first"
-        gc.collect()  # actors of the last pass: the traceback of a failure may hold them, and their share
+        _release_actors()
         job, blocks = WriteJob(self._output, epoch, self._schema), list[pa.Table]()
         answers = predict_alone(self._output, units, self._options.on_host(), self.pools, self._compute.stalled_after)
         try:
@@ -288,3 +288,8 @@ class Engine:
     def time_is_up(self) -> bool:
         """Whether this start has worked for as long, or cost as much, as it may."""
         return self._limits.reached
+
+
+def _release_actors() -> None:
+    """Give up the actors of the last pass: the traceback of a failure may hold them, and their share."""
+    gc.collect()

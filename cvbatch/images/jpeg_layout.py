@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-SOI, EOI, SOS, DQT, DNL, DRI, DHT = 0xD8, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD, 0xC4
+SOI, EOI, SOS, DNL, DHT = 0xD8, 0xD9, 0xDA, 0xDC, 0xC4
 APP0, APP14 = 0xE0, 0xEE
 JPEG_LS: Final = 0xF7
 FRAMES: Final = (frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}) | {JPEG_LS}
