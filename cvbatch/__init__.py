@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvbatch.config import Job
+    from cvbatch.config.job import Job
+    from cvbatch.config.job_file import load_job
     from cvbatch.errors import CvbatchError
-    from cvbatch.job_file import load_job
+    from cvbatch.images.preprocess import View
     from cvbatch.pipeline import run
-    from cvbatch.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
-    from cvbatch.views import View
+    from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
 
 _HOME = {
     "CvbatchError": "errors",

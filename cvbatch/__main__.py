@@ -9,7 +9,7 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if __name__ == "__main__" and sys.path[0] in ("", os.getcwd()) and os.getcwd() != _HERE and not sys.flags.safe_path:
     del sys.path[0]  # what `-m` adds, where a `types.py` beside a job would hide Python's
 
-from cvbatch.streams import flush_streams, guard_streams  # noqa: E402 - after that
+from cvbatch.system.standard_streams import flush_streams, guard_streams  # noqa: E402 - after that
 
 
 def run() -> None:
@@ -19,7 +19,7 @@ def run() -> None:
     taken away ("terminate called without an active exception", exit code 134 instead of ours).
     """
     guard_streams()  # before anything opens a file
-    from cvbatch.cli import main
+    from cvbatch.cli.main import main
 
     try:
         code = main()

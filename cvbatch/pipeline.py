@@ -8,26 +8,26 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from cvbatch.compute.engine import Engine
-from cvbatch.config import Job
+from cvbatch.config.job import Job
+from cvbatch.config.job_file import job_with
+from cvbatch.engine.ray_engine import Engine
 from cvbatch.errors import OutputError
-from cvbatch.job_file import job_with
-from cvbatch.models.registry import resolve
-from cvbatch.passes import compute
+from cvbatch.models.resolve import resolve
+from cvbatch.output.commit_log import Log
+from cvbatch.output.lease import claim
+from cvbatch.output.log_records import State
+from cvbatch.output.manifest import check_reopening, finish, finish_tail
+from cvbatch.output.store import open_store
 from cvbatch.planning.extend import extend, wants_more
 from cvbatch.planning.moved import Moving, find_move, identity_at, job_now, where_now
 from cvbatch.planning.plan import check_job, check_models, load_plan, make_plan, open_run
 from cvbatch.planning.update import check_source, update
-from cvbatch.record import files_of_last_start
-from cvbatch.replacing import failed_rows, recompute
-from cvbatch.session import Session
+from cvbatch.runs.attempt import Session
+from cvbatch.runs.passes import compute
+from cvbatch.runs.recompute import failed_rows, recompute
+from cvbatch.runs.run_record import files_of_last_start
 from cvbatch.sources import open_source
-from cvbatch.storage.places import Place
-from cvbatch.writing.holder import claim
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import check_reopening, finish, finish_tail
-from cvbatch.writing.records import State
-from cvbatch.writing.store import open_store
+from cvbatch.storage.location import Place
 
 
 class Watcher(Protocol):

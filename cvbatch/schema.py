@@ -81,7 +81,7 @@ def task_fields(
 
     Args:
         alias: Prefix of the column names.
-        task: One of `cvbatch.config.TASKS`.
+        task: One of `cvbatch.config.job.TASKS`.
         masks: Detection only: the model gives instance masks.
         keypoints: Detection only: the model gives keypoints.
         half: Embedding only: vectors are float16.

@@ -10,11 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cvbatch.errors import ImageError, RowError
-from cvbatch.models import catalog, python_loading, python_network, validity
-from cvbatch.models.predictor import Predictor
-from cvbatch.models.protocol import Model
+from cvbatch.images.preprocess import View, apply
+from cvbatch.inference import output_checks
+from cvbatch.inference.predictor import Predictor
+from cvbatch.inference.python import loading
+from cvbatch.inference.python import network as python_network
+from cvbatch.inference.python.protocol import Model
+from cvbatch.models import catalog
 from cvbatch.models.spec import ModelSpec
-from cvbatch.views import View, apply
 
 SIZES = ((320, 240), (240, 320), (500, 375), (200, 200), (333, 417), (320, 240), (97, 130), (320, 240))
 """(width, height) of images of mixed size, some of them equal."""
@@ -70,7 +73,7 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
     """
     import torch
 
-    from cvbatch.models.seeding import seeded_network
+    from cvbatch.inference.torch.seeding import seeded_network
 
     entry = catalog.entries()[builder]
     names = catalog.categories(entry.weights[entry.default].categories)
@@ -128,7 +131,7 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
     model = factory(**(options or {}))
     name = f"{factory.__module__}:{factory.__qualname__}"
     empty = ModelSpec(alias="checked", task="classification", kind="python", name=name, view=View())
-    spec = python_loading.complete(empty, model)
+    spec = loading.complete(empty, model)
     images = generate_images(SIZES[:4])
     pixels, sizes = [apply(spec.view, image) for image in images], [image.size for image in images]
     network = python_network.PythonNetwork(model)
@@ -142,7 +145,7 @@ def _answers(
     network: python_network.PythonNetwork, spec: ModelSpec, pixels: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> Sequence[Any]:
     try:
-        found = validity.checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
+        found = output_checks.checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
     except ImageError as error:
         raise AssertionError(f"{spec.name}: {error}") from None
     for at, answer in enumerate(found):

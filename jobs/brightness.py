@@ -1,7 +1,7 @@
 """A model of one's own, without torch: is a photo dark, medium or bright?
 
 Run it with `cvbatch run jobs/own_model.yaml`. The protocol that it follows is documented in
-`cvbatch/models/protocol.py`.
+`cvbatch/inference/python/protocol.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.config import Task
-from cvbatch.models.protocol import Image, Size
-from cvbatch.views import View
+from cvbatch.config.job import Task
+from cvbatch.images.preprocess import View
+from cvbatch.inference.python.protocol import Image, Size
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""

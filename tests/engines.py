@@ -8,16 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvbatch.compute.engine import Engine
-from cvbatch.compute.nodes import Node
+from cvbatch.engine.nodes import Node
+from cvbatch.engine.ray_engine import Engine
 from cvbatch.errors import RowError, RunError
-from cvbatch.models.registry import needs_probe
+from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.output.data_files import WORKER, WriteJob, Written, copy_rows, write_blocks
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.row_ranges import Range, RowRanges
 from cvbatch.planning.units import Unit, read_unit
-from cvbatch.storage.places import Place
-from cvbatch.writing.files import WORKER, WriteJob, Written, copy_rows, write_blocks
-from cvbatch.writing.ranges import Range, RowRanges
-from cvbatch.writing.records import DataFile
+from cvbatch.storage.location import Place
 from tests.samples import FAILED, block, spec
 
 DIED = RowError("predict", "ProcessDied", "the process that worked on this image died each time")

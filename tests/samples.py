@@ -8,17 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from cvbatch.compute.decode_stage import error_columns
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import RowError
+from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import MEASURES, WriteJob, write_blocks
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning.plan import Plan, make_plan
 from cvbatch.sources import open_source
-from cvbatch.views import View
-from cvbatch.writing.files import MEASURES, WriteJob, write_blocks
-from cvbatch.writing.log import Log
-from cvbatch.writing.records import DataFile
-from cvbatch.writing.store import LocalStore, Store
+from cvbatch.stages.decode import error_columns
 
 FAILED = RowError("decode", "TruncatedImage", "cut off", transient=False)
 

@@ -130,7 +130,9 @@ def test_nothing_is_caught_broadly_but_at_one_place(module: str) -> None:
     assert len(broad) == (1 if module == "errors" else 0), broad
 
 
-@pytest.mark.parametrize("module", ["cvbatch", "cvbatch.cli", "cvbatch.predictions", "cvbatch.compute.decode_stage"])
+@pytest.mark.parametrize(
+    "module", ["cvbatch", "cvbatch.cli.main", "cvbatch.results.predictions", "cvbatch.stages.decode"]
+)
 def test_starting_takes_neither_ray_nor_torch(module: str) -> None:
     code = f"import sys, {module}; print(*{{'ray', 'torch', 'torchvision'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,16 +12,16 @@ import pytest
 from PIL import ExifTags, Image
 from rich.console import Console
 
+from cvbatch.config.job_file import load_job
 from cvbatch.demo import demo_job, run_demo, unexpected
 from cvbatch.demo.archive import BROKEN, archive_names, make_archive
 from cvbatch.demo.contact_sheet import CAPTION, GAP, MARGIN, TILE, TITLE, choose, contact_sheet
 from cvbatch.demo.formats import FORMATS, Format, save
-from cvbatch.draw import colour_of
 from cvbatch.errors import ImageError, OutputError, UsageError
 from cvbatch.images.decode import Decoded, decode
-from cvbatch.job_file import load_job
-from cvbatch.models.registry import resolve
-from cvbatch.sources.files import FileSource
+from cvbatch.models.resolve import resolve
+from cvbatch.results.draw import colour_of
+from cvbatch.sources.local_files import FileSource
 from cvbatch.tasks.masks import encode_mask
 from cvbatch.testing import generate_image
 

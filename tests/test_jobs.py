@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvbatch.config import PYTHON
-from cvbatch.job_file import load_job
-from cvbatch.models.registry import resolve
+from cvbatch.config.job import PYTHON
+from cvbatch.config.job_file import load_job
+from cvbatch.models.resolve import resolve
 from cvbatch.sources import open_source
 
 JOBS = Path(__file__).parents[1] / "jobs"

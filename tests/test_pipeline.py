@@ -8,18 +8,19 @@ from typing import Any, Final
 
 import pytest
 
-from cvbatch import pipeline, predictions
-from cvbatch.config import Job
+from cvbatch import pipeline
+from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
+from cvbatch.output.commit_log import Log
+from cvbatch.output.lease import this_process
+from cvbatch.output.log_records import State
+from cvbatch.output.manifest import SUCCESS
+from cvbatch.output.store import LocalStore
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.plan import load_plan, make_plan
+from cvbatch.results import predictions
+from cvbatch.results.verify import verify
 from cvbatch.sources import open_source
-from cvbatch.writing.holder import this_process
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import SUCCESS
-from cvbatch.writing.records import State
-from cvbatch.writing.store import LocalStore
-from cvbatch.writing.verify import verify
 from tests.engines import FakeEngine
 from tests.samples import job, photos, spec
 
@@ -251,8 +252,8 @@ def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Outp
 
 
 def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.session._FIRST_ROWS", 2)
-    monkeypatch.setattr("cvbatch.replacing._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("cvbatch.runs.attempt._FIRST_ROWS", 2)
+    monkeypatch.setattr("cvbatch.runs.recompute._ROWS_AT_ONCE", 2)
     output.next["failed"] = {3, 7, 11}
     with pytest.raises(RunError, match="max_error_share"):
         run(output.job(compute={"max_error_share": 0.0}), Seen())
@@ -294,7 +295,7 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
         return [spec()]
 
     output.next["probe"] = probe
-    monkeypatch.setattr("cvbatch.writing.holder._stirs", lambda store: True)
+    monkeypatch.setattr("cvbatch.output.lease._stirs", lambda store: True)
     with pytest.raises(OutputError, match="on elsewhere is working on it"):
         run(output.job(), Seen())
     assert output.log.state.epoch == 1
@@ -304,7 +305,7 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
 def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     failed_run(output, 3)
     output.log.open({**this_process(), "host": "elsewhere"})
-    monkeypatch.setattr("cvbatch.writing.holder._stirs", lambda store: True)
+    monkeypatch.setattr("cvbatch.output.lease._stirs", lambda store: True)
 
     def start(**options: Any) -> State:
         if command == "run":

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from cvbatch import pipeline, predictions
-from cvbatch.cli import main
-from cvbatch.config import Job
+from cvbatch import pipeline
+from cvbatch.cli.main import main
+from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
+from cvbatch.output import store as stores
 from cvbatch.pipeline import retry, run
+from cvbatch.results import predictions
+from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
-from cvbatch.writing import store as stores
 from tests.engines import FakeEngine
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer

@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from cvbatch import predictions
 from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.manifest import finish
+from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
+from cvbatch.results import predictions
 from cvbatch.schema import EXIF_FIELDS, HALVES, IMAGE_FIELDS
 from cvbatch.sources import open_source
 from cvbatch.tasks.masks import decode_mask, encode_mask
-from cvbatch.writing.files import WriteJob, write_blocks
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import finish
-from cvbatch.writing.store import LocalStore
 from tests.samples import block, job, spec
 
 MODELS: Final = [

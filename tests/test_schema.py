@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.config import TASKS, Task
+from cvbatch.config.job import TASKS, Task
 from cvbatch.errors import SourceError
 from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, RESERVED, predictions_schema, task_fields
 

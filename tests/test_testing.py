@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from cvbatch.errors import ModelError
-from cvbatch.models.protocol import Image, Size
+from cvbatch.images.preprocess import View
+from cvbatch.inference.python.protocol import Image, Size
 from cvbatch.testing import check_model, generate_image, generate_images, seeded_checkpoint
-from cvbatch.views import View
 
 
 def test_generated_images_are_the_same_each_time_and_differ_by_seed() -> None:

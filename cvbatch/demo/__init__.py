@@ -12,18 +12,18 @@ import pandas as pd
 import pyarrow.dataset as pads
 from rich.console import Console
 
-from cvbatch.config import TASKS, Job
-from cvbatch.console import summary_table
+from cvbatch.config.job import TASKS, Job
+from cvbatch.config.job_file import load_job
 from cvbatch.demo.archive import BROKEN, archive_names, make_archive
 from cvbatch.demo.contact_sheet import contact_sheet
 from cvbatch.errors import OutputError, RunError
-from cvbatch.job_file import load_job
 from cvbatch.pipeline import run
-from cvbatch.predictions import read
-from cvbatch.progress import Terminal
+from cvbatch.results.console import summary_table
+from cvbatch.results.predictions import read
+from cvbatch.results.progress import Terminal
+from cvbatch.results.summary import summarise
+from cvbatch.runs.supervisor import command_seconds
 from cvbatch.schema import ERROR, OK, STATUS
-from cvbatch.summary import summarise
-from cvbatch.supervise import command_seconds
 
 MODEL: Final = "efficientnet_lite0"
 

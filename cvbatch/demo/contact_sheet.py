@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from cvbatch.draw import colour_of, draw_boxes, fit, font, paint_mask, shorten
 from cvbatch.images.decode import decode
+from cvbatch.results.draw import colour_of, draw_boxes, fit, font, paint_mask, shorten
 from cvbatch.tasks.masks import decode_mask
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from cvbatch.errors import ImageError
 from cvbatch.images.colours import to_rgb
 from cvbatch.images.exif import orientation, read_facts, tags_of
 from cvbatch.images.formats import Format
-from cvbatch.images.jpeg_beside import exif_of, profile_of, xmp_of
 from cvbatch.images.jpeg_damage import filling, foreign_markers, in_words, unnoticed_damage
 from cvbatch.images.jpeg_layout import JPEG_LS, Layout, read_layout
 from cvbatch.images.jpeg_samplings import decode_any_sampling
+from cvbatch.images.jpeg_sidecar import exif_of, profile_of, xmp_of
 from cvbatch.images.jpeg_unusual import (
     LOSSLESS,
     check_kind,

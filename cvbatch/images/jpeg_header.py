@@ -10,8 +10,8 @@ from PIL import Image, ImageFile
 from cvbatch.images.exif import ExifFacts, orientation, read_facts, sideways, tags_of
 from cvbatch.images.formats import JPEG, MALFORMED
 from cvbatch.images.jpeg import is_whole
-from cvbatch.images.jpeg_beside import exif_of, xmp_of
 from cvbatch.images.jpeg_layout import BASELINE, read_layout
+from cvbatch.images.jpeg_sidecar import exif_of, xmp_of
 from cvbatch.images.pillow_guards import quiet_pillow
 
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from cvbatch.config import TASKS, Task
-from cvbatch.views import View
+from cvbatch.config.job import TASKS, Task
+from cvbatch.images.preprocess import View
 
 CATALOG_FILE = Path(__file__).with_name("catalog.json")
 CATEGORIES_FILE = Path(__file__).with_name("categories.json")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from cvbatch.config import ModelConfig, Task
+from cvbatch.config.job import ModelConfig, Task
 from cvbatch.errors import ModelError, TooLargeError
-from cvbatch.storage.places import Place, is_object_uri
+from cvbatch.storage.location import Place, is_object_uri
 
 MOST_IDS: Final = 1 << 20
 """A label id above is a slip."""

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from cvbatch.config import Task
+from cvbatch.config.job import Task
+from cvbatch.images.preprocess import View
 from cvbatch.schema import predictions_schema, task_fields
 from cvbatch.storage.options import StorageOptions
-from cvbatch.versions import versions
-from cvbatch.views import View
+from cvbatch.system.versions import versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

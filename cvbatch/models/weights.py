@@ -14,7 +14,7 @@ from pathlib import Path
 from cvbatch.errors import ModelError, TooLargeError
 from cvbatch.models.catalog import Weights
 from cvbatch.models.spec import ModelSpec
-from cvbatch.storage.places import Place, is_object_uri
+from cvbatch.storage.location import Place, is_object_uri
 
 CONNECT_SECONDS = 5.0
 _MAX_BYTES = 64 << 30
@@ -79,7 +79,7 @@ def own(place: Place) -> str:
         ModelError: They are not there, or too large.
         StorageError: They cannot be had.
     """
-    from cvbatch.storage.keeping import newest  # other weights need no clients of object stores
+    from cvbatch.storage.download_cache import newest  # other weights need no clients of object stores
 
     try:
         return newest(place, _MAX_BYTES)[1]
@@ -98,7 +98,7 @@ def here(spec: ModelSpec) -> str:
     path = str(spec.weights_path)
     if not is_object_uri(path):
         return path
-    from cvbatch.storage.keeping import version
+    from cvbatch.storage.download_cache import version
 
     place = Place.of(path, spec.weights_storage)
     try:

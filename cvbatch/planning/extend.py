@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
+from cvbatch.output.commit_log import Log
+from cvbatch.output.log_records import State
 from cvbatch.planning.parts import planned_images, write_parts
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.sources.entries import Source
-from cvbatch.writing.log import Log
-from cvbatch.writing.records import State
 
 
 def wants_more(state: State, plan: Plan, limit: int | None) -> bool:

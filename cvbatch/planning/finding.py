@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import SourceError
+from cvbatch.output.log_records import State
+from cvbatch.output.store import Store
 from cvbatch.planning.parts import MOVED_FROM
 from cvbatch.planning.plan import Plan
 from cvbatch.planning.update import as_planned, different_rows, planned_rows
 from cvbatch.schema import IMAGE_URI, ROW_ID
 from cvbatch.sources.entries import ENTRY_FIELDS, SPAN, Source, exact_paths, readable
-from cvbatch.writing.records import State
-from cvbatch.writing.store import Store
 
 _MOST_NAMED: Final = 3
 

@@ -8,19 +8,19 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, SourceError
-from cvbatch.locations import local_path
+from cvbatch.output.commit_log import Log
+from cvbatch.output.log_records import State
+from cvbatch.output.row_ranges import ranges_of
+from cvbatch.output.store import Store
 from cvbatch.planning.finding import Move, find_images
 from cvbatch.planning.parts import MOVED_FROM, Part, read_part, write_part
 from cvbatch.planning.plan import Plan
 from cvbatch.schema import IMAGE_URI, ROW_ID
 from cvbatch.sources.entries import Source
+from cvbatch.storage.local_paths import local_path
 from cvbatch.storage.options import OPTION_NAMES
-from cvbatch.writing.log import Log
-from cvbatch.writing.ranges import ranges_of
-from cvbatch.writing.records import State
-from cvbatch.writing.store import Store
 
 _WAY: Final = (*OPTION_NAMES, "http_hosts", "http_private")
 """How a source is reached; not part of a run's identity."""

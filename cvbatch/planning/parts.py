@@ -10,10 +10,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvbatch.output.row_ranges import Range
+from cvbatch.output.store import Store
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import LOCATION, SPAN, Mark, Source, known_as
-from cvbatch.writing.ranges import Range
-from cvbatch.writing.store import Store
 
 PARTS: Final = "_cvbatch/plan"
 _SUFFIX: Final = ".plan"

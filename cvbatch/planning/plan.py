@@ -13,20 +13,20 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import CvbatchError, OutputError, SourceError
 from cvbatch.models import own_files
-from cvbatch.models.registry import needs_probe
+from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.output.log_records import State
+from cvbatch.output.manifest import DATA
+from cvbatch.output.store import Store, create_surely, open_store
+from cvbatch.planning.listing_checkpoint import Progress
 from cvbatch.planning.parts import Part, write_chunks
-from cvbatch.planning.progress import Progress
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import ENTRY_FIELDS, Source
 from cvbatch.sources.filters import REASONS
-from cvbatch.storage.places import Place
-from cvbatch.writing.manifest import DATA
-from cvbatch.writing.records import State
-from cvbatch.writing.store import Store, create_surely, open_store
+from cvbatch.storage.location import Place
 
 PLAN = "_cvbatch/plan.json"
 _DATA_FILES: Final = ".huggingface.yaml"

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.store import Store, open_store
 from cvbatch.planning.parts import Part, planned_columns, ranges_in, read_part
 from cvbatch.schema import ROW_ID
-from cvbatch.storage.places import Place
-from cvbatch.writing.ranges import Range, RowRanges
-from cvbatch.writing.store import Store, open_store
+from cvbatch.storage.location import Place
 
 MAX_UNIT_BYTES: Final = 32 << 20
 """A unit holds at most so many encoded bytes, unless one image alone is larger."""

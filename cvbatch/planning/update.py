@@ -13,21 +13,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import RowError, SourceError, attempt
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import read_file
+from cvbatch.output.log_records import State
+from cvbatch.output.row_ranges import RowRanges, ranges_of
+from cvbatch.output.store import Store
 from cvbatch.planning.parts import Part, add_part, read_part, write_part
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import pieces
 from cvbatch.schema import ERROR, ROW_ID, STATUS
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
-from cvbatch.sources.fetching import Fetch, fetches
-from cvbatch.sources.several import SeveralSources
-from cvbatch.storage.reach import DISK, Reach
-from cvbatch.writing.files import read_file
-from cvbatch.writing.log import Log
-from cvbatch.writing.ranges import RowRanges, ranges_of
-from cvbatch.writing.records import State
-from cvbatch.writing.store import Store
+from cvbatch.sources.fetch.plan_rows import Fetch, fetches
+from cvbatch.sources.multiple import SeveralSources
+from cvbatch.storage.fetch_options import DISK, Reach
 
 _THREADS: Final = 8
 _CERTAIN: Final = "_certain"

@@ -9,19 +9,19 @@ import weakref
 
 import pyarrow as pa
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.errors import ImageError, SourceError
-from cvbatch.locations import local_path
+from cvbatch.sources.bucket import ObjectSource
 from cvbatch.sources.containers import Containers
 from cvbatch.sources.entries import Source
-from cvbatch.sources.files import FileSource
+from cvbatch.sources.fetch.prefetch import download
 from cvbatch.sources.filters import Filters
-from cvbatch.sources.manifests import ManifestSource, is_manifest, is_packed_manifest, is_remote_manifest
-from cvbatch.sources.objects import ObjectSource
-from cvbatch.sources.remote import download
-from cvbatch.sources.several import SeveralSources
+from cvbatch.sources.local_files import FileSource
+from cvbatch.sources.manifest import ManifestSource, is_manifest, is_packed_manifest, is_remote_manifest
+from cvbatch.sources.multiple import SeveralSources
 from cvbatch.sources.suffixes import Suffixes
-from cvbatch.storage.places import Place, is_object_uri
+from cvbatch.storage.local_paths import local_path
+from cvbatch.storage.location import Place, is_object_uri
 
 
 def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Source:

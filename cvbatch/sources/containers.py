@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from cvbatch.errors import LIST, ImageError, RowError, attempt
 from cvbatch.sources.archives.listing import ARCHIVE_SUFFIXES, Archive
-from cvbatch.sources.blobs import NEARBY, Blob, BrokenContainerError, open_blob
-from cvbatch.sources.carrying import new_names, portable_schema
 from cvbatch.sources.entries import ENTRY_FIELDS, Listing, readable, unlisted_table
+from cvbatch.sources.extra_columns import new_names, portable_schema
+from cvbatch.sources.fetch.blob import NEARBY, Blob, BrokenContainerError, open_blob
 from cvbatch.sources.filters import NO_FILTERS, Filters
 from cvbatch.sources.suffixes import Suffixes
 from cvbatch.sources.tables.listing import TABLE_SUFFIXES, ImageTable

@@ -11,10 +11,10 @@ from typing import Final
 
 import pyarrow as pa
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.sources.entries import MODIFIED, Listing, readable
-from cvbatch.sources.outputs import OUTPUT
-from cvbatch.sources.patterns import Pattern
+from cvbatch.sources.glob import Pattern
+from cvbatch.sources.output_folders import OUTPUT
 
 TOO_SMALL: Final = "below min_bytes"
 TOO_LARGE: Final = "above max_bytes"

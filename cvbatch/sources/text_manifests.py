@@ -13,9 +13,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.carrying import portable_schema
 from cvbatch.sources.column_types import to_portable
 from cvbatch.sources.entries import CHUNK_ROWS
+from cvbatch.sources.extra_columns import portable_schema
 
 LONGEST_FIELD: Final = 16 << 20
 """Characters; a field that is longer has a quote that is never closed."""

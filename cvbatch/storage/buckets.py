@@ -20,15 +20,15 @@ import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError
 
 from cvbatch.errors import AmbiguousError, StorageError, TooLargeError, UnavailableError
-from cvbatch.storage.access import Access, access
 from cvbatch.storage.clients import make_client
-from cvbatch.storage.exact import is_plain, look_exactly, read_exactly
-from cvbatch.storage.failures import status_of, translated
-from cvbatch.storage.interrupt import aside
+from cvbatch.storage.error_mapping import status_of, translated
+from cvbatch.storage.interruptible import aside
 from cvbatch.storage.listing import SCHEMA, Page, other_pages, prepare, s3_pages
-from cvbatch.storage.patience import patiently
-from cvbatch.storage.places import Place
-from cvbatch.storage.readers import RangeReader
+from cvbatch.storage.location import Place
+from cvbatch.storage.range_reader import RangeReader
+from cvbatch.storage.retry import patiently
+from cvbatch.storage.s3_access import Access, access
+from cvbatch.storage.unusual_keys import is_plain, look_exactly, read_exactly
 
 if TYPE_CHECKING:
     from obstore import GetOptions

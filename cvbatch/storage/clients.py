@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cvbatch.storage.access import CONNECT_SECONDS, READ_SECONDS, Access
-from cvbatch.storage.places import Place
+from cvbatch.storage.location import Place
+from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS, Access
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
-from cvbatch.storage.patience import patiently
+from cvbatch.storage.retry import patiently
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
-from cvbatch.progress import Progress
-from cvbatch.writing.records import State
+from cvbatch.output.log_records import State
+from cvbatch.results.progress import Progress
 
 _MARK: Final = "cvbatch"
 DOING, PLANNED, COMMITTED, FINISHED = "doing", "planned", "committed", "finished"

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import RunError, UsageError
 from cvbatch.models.own_files import named, option_path
-from cvbatch.storage.places import Place
+from cvbatch.storage.location import Place
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
+from cvbatch.submit.package import pack
 from cvbatch.submit.probe import Head, probe
-from cvbatch.submit.workdir import pack
 
 _PREFIX: Final = "cvbatch-"
 REQUEST: Final = "cvbatch_request"

@@ -10,7 +10,7 @@ import requests
 
 from cvbatch.errors import UsageError
 from cvbatch.submit.address import Address
-from cvbatch.versions import fits, requirement
+from cvbatch.system.versions import fits, requirement
 
 _PATIENCE: Final = 10.0
 """Seconds for one answer."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.columns import lists, names
+from cvbatch.tasks.arrow import lists, names
 
 
 def columns(spec: ModelSpec, scores: npt.NDArray[np.float32]) -> list[pa.Array]:

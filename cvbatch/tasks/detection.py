@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.columns import flat, lists, names
+from cvbatch.tasks.arrow import flat, lists, names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

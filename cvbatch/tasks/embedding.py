@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.columns import lists
+from cvbatch.tasks.arrow import lists
 
 _SMALLEST_LENGTH = 1e-12
 

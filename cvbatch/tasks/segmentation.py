@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.columns import flat, lists, names
+from cvbatch.tasks.arrow import flat, lists, names
 from cvbatch.tasks.masks import encode_mask
 
 

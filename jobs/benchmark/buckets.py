@@ -26,11 +26,11 @@ import pyarrow.fs as pafs
 import s3fs
 from measuring import cvbatch, fresh
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.sources import open_source
-from cvbatch.sources.fetching import fetches
+from cvbatch.sources.fetch.plan_rows import fetches
+from cvbatch.storage.fetch_options import Reach
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.reach import Reach
 from tests.rigs.objects import ObjectServer, running_server
 
 _THREADS = 16

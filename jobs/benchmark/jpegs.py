@@ -22,8 +22,8 @@ from cvbatch.images.formats import JPEG
 from cvbatch.images.jpeg import read_jpeg
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow
+from cvbatch.images.preprocess import View, apply, enough
 from cvbatch.images.reading import Reader, ReadOptions
-from cvbatch.views import View, apply, enough
 
 _ROUNDS, _THREADS = 7, 2
 _VIEW = View(resize=232, crop=(224, 224))

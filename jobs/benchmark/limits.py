@@ -20,16 +20,16 @@ from pathlib import Path
 import gpus
 import numpy as np
 
-from cvbatch.compute.pieces import load_predictor
-from cvbatch.compute.predict_stage import UNITS_AT_ONCE
-from cvbatch.compute.tuning import rate_together
-from cvbatch.config import ModelConfig
+from cvbatch.config.job import ModelConfig
 from cvbatch.images.decode import decode
-from cvbatch.models.device_decode import DeviceDecoder
-from cvbatch.models.registry import resolve
+from cvbatch.images.preprocess import apply, enough
+from cvbatch.inference.settings import Setting
+from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+from cvbatch.models.resolve import resolve
 from cvbatch.models.spec import ModelSpec
-from cvbatch.setting import Setting
-from cvbatch.views import apply, enough
+from cvbatch.stages.predict import UNITS_AT_ONCE
+from cvbatch.stages.unit_split import load_predictor
+from cvbatch.tuning.search import rate_together
 
 _IMAGES = 256
 _GPU_IMAGES = 512

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 from gpus import Utilization
 
-from cvbatch.storage.places import Place
-from cvbatch.writing.store import open_store
+from cvbatch.output.store import open_store
+from cvbatch.storage.location import Place
 
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3

@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from scale import make_manifest
 
 import cvbatch
-from cvbatch.writing.records import State
+from cvbatch.output.log_records import State
 
 _HERE = Path(__file__).resolve().parent
 _SECONDS = 0.02

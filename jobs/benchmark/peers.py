@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cvbatch.machine import cpu_has_bf16
+from cvbatch.system.cpu import cpu_has_bf16
 
 _BATCH_SIZE = {"cpu": 16, "cuda": 128}
 

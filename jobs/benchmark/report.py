@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cvbatch.setting import Setting
+from cvbatch.inference.settings import Setting
 
 
 def page(report: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ import gpus
 from report import page, write_page
 from sections import ALL_PEERS, MODELS, SECTIONS, Sizes
 
-from cvbatch.machine import cpu_has_bf16, processor
-from cvbatch.versions import versions
+from cvbatch.system.cpu import cpu_has_bf16, processor
+from cvbatch.system.versions import versions
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 

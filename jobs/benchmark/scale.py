@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import cvbatch
-from cvbatch.models.registry import resolve
+from cvbatch.models.resolve import resolve
+from cvbatch.output.log_records import State
+from cvbatch.output.store import open_store
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
-from cvbatch.writing.records import State
-from cvbatch.writing.store import open_store
 
 _FILES = 1_000
 _HERE = Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cvbatch.job_file import load_job
+from cvbatch.config.job_file import load_job
 from tests.cluster.files import CLUSTER, ROOT, Json, load, manifest, manifests
 
 IAM = CLUSTER / "iam"

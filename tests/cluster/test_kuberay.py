@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cvbatch.cli import main
-from cvbatch.job_file import load_job
-from cvbatch.locations import local_path
+from cvbatch.cli.main import main
+from cvbatch.config.job_file import load_job
+from cvbatch.storage.local_paths import local_path
 from tests.cluster.files import (
     IMAGE,
     KUBERAY,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.job_file import load_job
+from cvbatch.config.job_file import load_job
 from tests.cluster.files import CLUSTER, ROOT, documents
 
 PAGES = sorted(CLUSTER.rglob("*.md"))

@@ -114,7 +114,7 @@ def _look(data: bytes, chance: random.Random) -> Iterator[str]:
     from cvbatch.errors import ImageError, caught
     from cvbatch.images.decode import decode
     from cvbatch.images.jpeg_header import plain_jpeg
-    from cvbatch.views import View, apply
+    from cvbatch.images.preprocess import View, apply
 
     options: dict[str, Any] = {
         "exif": chance.random() < 0.5,

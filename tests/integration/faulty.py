@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.views import View
+from cvbatch.images.preprocess import View
 
 PLAIN, DIES, SEGFAULTS, RAISES, HANGS, HANGS_IN_C = range(40, 46)
 """What happens to an image: its width, but for the hundreds."""

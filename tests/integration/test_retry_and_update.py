@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvbatch.views import View
+from cvbatch.images.preprocess import View
 
 BAD, BUSY, DEADLY = 41, 42, 43
 

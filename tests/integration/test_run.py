@@ -27,7 +27,7 @@ import time
 
 import numpy as np
 
-from cvbatch.views import View
+from cvbatch.images.preprocess import View
 
 
 class Red:
@@ -254,7 +254,7 @@ def test_wrong_requests_are_one_line(
 
 def test_missing_weights_are_told_before_ray_and_torch_are_there(tmp_path: Path, photos: Path) -> None:
     program = (
-        "import sys; from cvbatch.cli import main;"
+        "import sys; from cvbatch.cli.main import main;"
         "code = main(['run', '--source', 'photos', '--model', 'resnet18', '--output', 'out']);"
         "print([code, 'torch' in sys.modules, 'ray' in sys.modules])"
     )

@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 
 import cvbatch as api
-from cvbatch.cli import main
-from cvbatch.storage.places import Place
-from cvbatch.writing.store import open_store
+from cvbatch.cli.main import main
+from cvbatch.output.store import open_store
+from cvbatch.storage.location import Place
 from tests.integration import faulty
 from tests.integration.faulty import PLAIN, size_of
 

@@ -8,9 +8,10 @@ import sys
 import pytest
 import torchvision
 
-from cvbatch.config import TASKS
-from cvbatch.models import catalog, generate
-from cvbatch.views import View
+from cvbatch.config.job import TASKS
+from cvbatch.images.preprocess import View
+from cvbatch.inference.torch import generate
+from cvbatch.models import catalog
 
 
 def test_the_files_are_those_that_this_torchvision_gives() -> None:
@@ -61,7 +62,7 @@ def test_a_view_is_that_of_the_weights_and_the_task() -> None:
 
 def test_resolving_and_listing_import_no_torch() -> None:
     code = (
-        "import sys; from cvbatch.models import registry; from cvbatch.config import ModelConfig;"
+        "import sys; from cvbatch.models import registry; from cvbatch.config.job import ModelConfig;"
         "registry.list_models(); registry.resolve([ModelConfig(model='efficientnet_lite0')]);"
         "sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     )

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from cvbatch.config import ModelConfig
+from cvbatch.config.job import ModelConfig
 from cvbatch.errors import CorruptionError, DeniedError, ModelError
-from cvbatch.models import loading, registry, weights
+from cvbatch.inference import loading
+from cvbatch.inference.torch.torchvision_models import construct, load
+from cvbatch.models import resolve, weights
 from cvbatch.models.spec import ModelSpec
-from cvbatch.models.torchvision_network import construct, load
 from tests.rigs.faults import FaultProxy
 from tests.rigs.objects import ObjectServer
 
@@ -43,7 +44,7 @@ def test_weights_and_categories_come_from_a_bucket(
     bucket: str, object_server: ObjectServer, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with faults.doing() as requests:
-        (spec,) = registry.resolve([config(bucket, faults.endpoint)])
+        (spec,) = resolve.resolve([config(bucket, faults.endpoint)])
     assert [(each.method, each.path.rpartition("/")[2]) for each in requests] == [
         ("HEAD", "w.pth"),
         ("GET", "w.pth"),
@@ -72,8 +73,8 @@ def test_what_is_wrong_with_them_is_said_in_one_line(bucket: str, as_job: Object
         ({"checkpoint": "https://example.org/w.pth"}, "expected a file on this machine or in a bucket"),
     ):
         with pytest.raises(ModelError, match=words):
-            registry.resolve([config(bucket, endpoint, **more)])
+            resolve.resolve([config(bucket, endpoint, **more)])
     with pytest.raises(DeniedError):
-        registry.resolve([config(bucket, endpoint, anonymous=True)])
+        resolve.resolve([config(bucket, endpoint, anonymous=True)])
     with pytest.raises(ValueError, match="without credentials"):
         config(bucket, endpoint, checkpoint=f"s3://me:secret@{bucket}/w.pth")

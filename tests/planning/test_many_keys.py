@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from obstore.store import S3Store
 
+from cvbatch.output.store import open_store
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ROW_ID
-from cvbatch.writing.store import open_store
 from tests.rigs.objects import REGION, ObjectServer
 from tests.samples import job
 
@@ -24,11 +24,11 @@ KEYS = 100_000
 _AT_ONCE = 64
 _PLANNING = """
 import json, resource, sys
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.planning import progress
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import objects, open_source
-from cvbatch.writing.store import open_store
+from cvbatch.output.store import open_store
 from tests.samples import spec
 
 peaks, save = [], progress.Progress.save

@@ -12,16 +12,16 @@ from typing import Any
 import pyarrow.dataset as pads
 import pytest
 
-from cvbatch import predictions
 from cvbatch.errors import OutputError, SourceError
+from cvbatch.output.log_records import State
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.moved import job_now
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import all_parts, load_plan
+from cvbatch.results import predictions
 from cvbatch.storage.buckets import open_bucket
+from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
-from cvbatch.writing.records import State
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, photos
 from tests.test_pipeline import ROWS, Output, Seen, interrupt

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch import predictions
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.parts import PARTS
+from cvbatch.results import predictions
 from tests.samples import photos
 from tests.test_pipeline import Output, Seen
 

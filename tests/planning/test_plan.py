@@ -11,18 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.output import store as stores
+from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning import plan as plans
 from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
-from cvbatch.sources import files, open_source
+from cvbatch.sources import local_files as files
+from cvbatch.sources import open_source
 from cvbatch.storage.options import StorageOptions
-from cvbatch.writing import store as stores
-from cvbatch.writing.store import LocalStore, Store
+from tests.output.failing import Failing, Overtaken
 from tests.samples import job, photos, spec
-from tests.writing.failing import Failing, Overtaken
 
 FOLDER = "_cvbatch/plan"
 

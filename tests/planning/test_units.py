@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvbatch.output.row_ranges import RowRanges
+from cvbatch.output.store import LocalStore
 from cvbatch.planning import parts as parts_of_plans
 from cvbatch.planning import units
 from cvbatch.planning.parts import Part, write_parts
 from cvbatch.planning.units import Unit, cut, read_unit
 from cvbatch.sources.entries import Listing, entry_table
-from cvbatch.writing.ranges import RowRanges
-from cvbatch.writing.store import LocalStore
 
 SIZES = [3, 0, None, 100, 1, 1, 2, 60, 60, 7, None, 5, 5, 5, 5, 5, 1, 1]
 PART_ROWS = 7

@@ -11,17 +11,17 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.errors import CorruptionError, RunError, SourceError
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import finish
+from cvbatch.output.store import LocalStore
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import all_parts, make_plan
 from cvbatch.planning.units import cut
 from cvbatch.planning.update import check_source, update
 from cvbatch.schema import predictions_schema
-from cvbatch.sources import files, open_source
-from cvbatch.writing.files import WriteJob, write_blocks
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import finish
-from cvbatch.writing.records import DataFile
-from cvbatch.writing.store import LocalStore
+from cvbatch.sources import local_files, open_source
 from tests.samples import block, job, photos, spec, started
 
 ROWS: Final = 8
@@ -75,7 +75,7 @@ class Run:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(files, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(local_files, "CHUNK_ROWS", 3)
     return photos(tmp_path / "photos", ROWS)
 
 

@@ -13,6 +13,10 @@ import pyarrow.compute as pc
 import pytest
 
 from cvbatch.errors import RowError, attempt
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.manifest import finish
+from cvbatch.output.store import LocalStore
 from cvbatch.planning.extend import extend
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import all_parts, make_plan
@@ -20,11 +24,7 @@ from cvbatch.planning.units import cut
 from cvbatch.planning.update import update
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
-from cvbatch.sources.fetching import fetches
-from cvbatch.writing.files import WriteJob, write_blocks
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import finish
-from cvbatch.writing.store import LocalStore
+from cvbatch.sources.fetch.plan_rows import fetches
 from tests.samples import block, job, spec, started
 from tests.sources.shards import arrow, images, tar, zipped
 

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import SourceError
+from cvbatch.output.commit_log import Log
+from cvbatch.output.manifest import finish
+from cvbatch.output.store import LocalStore
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import Plan, all_parts, make_plan
 from cvbatch.planning.update import update
 from cvbatch.sources import open_source
-from cvbatch.writing.log import Log
-from cvbatch.writing.manifest import finish
-from cvbatch.writing.store import LocalStore
 from tests.samples import commit, job, spec, started
 
 LINES: Final = [{"uri": name, "plate": index, "tags": ["t", name]} for index, name in enumerate("abacad")]
@@ -55,7 +55,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr("cvbatch.sources.manifests.CHUNK_ROWS", 4)
+    monkeypatch.setattr("cvbatch.sources.manifest.CHUNK_ROWS", 4)
     return Run(tmp_path)
 
 

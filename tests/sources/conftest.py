@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cvbatch.sources import connections
+from cvbatch.sources.fetch import connections
 from tests.rigs.web import Names, Web
 
 

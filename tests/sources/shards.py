@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError, attempt
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import ENTRY_FIELDS, Source
-from cvbatch.sources.fetching import fetches
+from cvbatch.sources.fetch.plan_rows import fetches
 
 Content = bytes | tarfile.TarInfo
 IMAGES: dict[str, Content] = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.webp": b""}

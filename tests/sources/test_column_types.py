@@ -15,7 +15,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.sources import open_source
 from cvbatch.sources.column_types import UnportableError, portable, to_portable

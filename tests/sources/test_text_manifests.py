@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.config import SourceConfig
+from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.sources import open_source, text_manifests
 

@@ -9,9 +9,9 @@ import pytest
 
 from cvbatch.errors import StorageError
 from cvbatch.storage.buckets import Bucket
+from cvbatch.storage.capabilities import check_create, may_delete
+from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
-from cvbatch.storage.probes import check_create, may_delete
 from tests.rigs.azurite import PROGRAM, running_azurite
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason="azurite is not installed")]

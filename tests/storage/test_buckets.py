@@ -11,9 +11,9 @@ import pytest
 from cvbatch.errors import DeniedError, StorageError, TooLargeError
 from cvbatch.storage import buckets, listing
 from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.capabilities import check_create, may_delete
+from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
-from cvbatch.storage.probes import check_create, may_delete
 from tests.rigs.objects import ObjectServer
 from tests.rigs.racing import winners
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import AmbiguousError, DeniedError, OutputError, UnavailableError
-from cvbatch.storage import access, clients, patience
+from cvbatch.storage import clients, retry, s3_access
 from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.capabilities import check_create, may_delete
+from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.places import Place
-from cvbatch.storage.probes import check_create, may_delete
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 
@@ -28,10 +28,10 @@ def shared(object_server: ObjectServer, _proxy: FaultProxy) -> Iterator[Bucket]:
     name = object_server.make_bucket()
     object_server.put(name, {"large": LARGE, "odd\n": LARGE})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (access, clients):
+        for module in (s3_access, clients):
             patch.setattr(module, "READ_SECONDS", 1)
-        patch.setattr(patience, "ATTEMPTS", 4)
-        patch.setattr(patience, "PAUSE", 0.01)
+        patch.setattr(retry, "ATTEMPTS", 4)
+        patch.setattr(retry, "PAUSE", 0.01)
         for variable, value in object_server.job.environment.items():
             patch.setenv(variable, value)
         yield Bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)))
@@ -249,7 +249,7 @@ def test_a_service_that_ignores_the_condition_is_refused(bucket: Bucket, faults:
 
 
 def test_nobody_listens(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     bucket = open_bucket(Place.of("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
     with pytest.raises(UnavailableError, match="s3://out-none/a: no answer after all tries: check endpoint_url"):
         bucket.get("a")

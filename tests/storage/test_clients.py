@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from obstore.exceptions import BaseError
 
-from cvbatch.storage.access import Access
 from cvbatch.storage.clients import make_client
-from cvbatch.storage.places import Place
+from cvbatch.storage.location import Place
+from cvbatch.storage.s3_access import Access
 
 
 def reached(*, path_style: bool, certificates: str | None = None) -> Access:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.progress import Progress
+from cvbatch.results.progress import Progress
 from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, name_of, parse
 from tests.samples import commit, planned, started
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from cvbatch.config import Job
+from cvbatch.config.job import Job
 from cvbatch.errors import RunError
 from cvbatch.submit import jobs
 from cvbatch.submit.client import Client, JobInfo

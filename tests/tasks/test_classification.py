@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import classification
-from cvbatch.views import View
 
 SCORES = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.4, 0.1, 0.1]], np.float32)
 

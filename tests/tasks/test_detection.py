@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import detection
 from cvbatch.tasks.detection import Boxes
-from cvbatch.views import View
 
 SPEC = ModelSpec(
     alias="a", task="detection", kind="python", name="", view=View(), categories=(None, "b", "c"), score_threshold=0.3

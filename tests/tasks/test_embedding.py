@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import embedding
-from cvbatch.views import View
 
 VECTORS = np.array([[3, 4], [0, 0]], np.float32)
 

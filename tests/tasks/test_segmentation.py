@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import segmentation
 from cvbatch.tasks.masks import decode_mask
 from cvbatch.tasks.segmentation import emitted, segments
-from cvbatch.views import View
 
 SPEC = ModelSpec(
     alias="a", task="segmentation", kind="python", name="", view=View(), categories=(None, "b", "c", None, "e")

@@ -8,13 +8,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.sources.archives.members import Index, Member
-from cvbatch.sources.archives.samples import Sample, columns, samples
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.tars import TarIndex
+from cvbatch.sources.archives.webdataset import Sample, columns, samples
 from cvbatch.sources.archives.zips import ZipIndex
-from cvbatch.sources.blobs import Blob, BrokenContainerError
-from cvbatch.sources.carrying import as_column
 from cvbatch.sources.entries import CHUNK_ROWS, Listing, Span, member_table, readable
+from cvbatch.sources.extra_columns import as_column
+from cvbatch.sources.fetch.blob import Blob, BrokenContainerError
 from cvbatch.sources.suffixes import Suffixes, counted_as
 
 ARCHIVE_SUFFIXES: Final = (b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst", b".zip")

@@ -9,8 +9,8 @@ from cvbatch.errors import ImageError
 from cvbatch.sources.archives.streams import Forward
 from cvbatch.sources.archives.tars import HEADER, body
 from cvbatch.sources.archives.zips import read_member
-from cvbatch.sources.blobs import BrokenContainerError, OpenedOnce
-from cvbatch.sources.reader import Reader, Wanted
+from cvbatch.sources.fetch.blob import BrokenContainerError, OpenedOnce
+from cvbatch.sources.fetch.container_reader import Reader, Wanted
 
 
 class PlainTar(Reader):

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 
 import zstandard
 
-from cvbatch.sources.blobs import Blob, BrokenContainerError, buffered
+from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, buffered
 
 TAR: Final = "tar"
 TAR_GZIP: Final = "tar.gz"

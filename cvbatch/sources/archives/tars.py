@@ -10,7 +10,7 @@ from typing import Final, Self
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import FOLDER, Member
 from cvbatch.sources.archives.streams import Forward
-from cvbatch.sources.blobs import Blob, BrokenContainerError, changed
+from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, changed
 
 HEADER: Final = tarfile.BLOCKSIZE
 _LONGEST_HEADER: Final = 64 << 10

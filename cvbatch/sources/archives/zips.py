@@ -11,8 +11,8 @@ from typing import Final
 
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import FOLDER, Member
-from cvbatch.sources.blobs import Blob, BrokenContainerError, buffered, changed
 from cvbatch.sources.entries import Span
+from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, buffered, changed
 
 STORED: Final = "zip"
 DEFLATED: Final = "zip-deflate"

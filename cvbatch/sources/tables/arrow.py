@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
-from cvbatch.sources.blobs import Blob, buffered, contents
-from cvbatch.sources.carrying import cast_column
 from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
+from cvbatch.sources.extra_columns import cast_column
+from cvbatch.sources.fetch.blob import Blob, buffered, contents
 from cvbatch.sources.tables.columns import beside_name
 from cvbatch.sources.tables.image_types import Value, beside, encoded, part_beside, values_at
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from cvbatch.sources.blobs import BrokenContainerError
+from cvbatch.sources.fetch.blob import BrokenContainerError
 from cvbatch.sources.tables.image_types import BYTES, SMALLEST_FIXED, bare, beside, is_encoded, is_file
 
 _USUAL: Final = "image"

@@ -10,8 +10,8 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.blobs import Blob, BrokenContainerError
 from cvbatch.sources.entries import Listing
+from cvbatch.sources.fetch.blob import Blob, BrokenContainerError
 from cvbatch.sources.suffixes import counted_as
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.columns import image_column, offered, wrong_images

@@ -10,9 +10,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.sources.blobs import Blob, buffered
-from cvbatch.sources.carrying import cast_column
 from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
+from cvbatch.sources.extra_columns import cast_column
+from cvbatch.sources.fetch.blob import Blob, buffered
 from cvbatch.sources.tables.columns import beside_name
 from cvbatch.sources.tables.image_types import Value, beside, part_beside, values_at
 

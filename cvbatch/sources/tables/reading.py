@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from cvbatch.errors import ImageError
 from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
-from cvbatch.sources.blobs import OpenedOnce, changed
 from cvbatch.sources.entries import Span
-from cvbatch.sources.fetch import read_local, too_large
-from cvbatch.sources.reader import Reader, Wanted
+from cvbatch.sources.fetch.blob import OpenedOnce, changed
+from cvbatch.sources.fetch.container_reader import Reader, Wanted
+from cvbatch.sources.fetch.local import read_local, too_large
 from cvbatch.sources.tables.arrow import ArrowTable
 from cvbatch.sources.tables.image_types import Value
 from cvbatch.sources.tables.listing import DAMAGE, first_line, open_table

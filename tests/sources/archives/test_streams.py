@@ -11,7 +11,7 @@ import zstandard
 
 from cvbatch.sources.archives import streams
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD, Forward
-from cvbatch.sources.blobs import BrokenContainerError, open_blob
+from cvbatch.sources.fetch.blob import BrokenContainerError, open_blob
 from tests.sources.shards import kinds, names, planned, source, tar
 
 DATA = bytes(range(256)) * 20_000

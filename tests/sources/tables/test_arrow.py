@@ -10,7 +10,7 @@ import pyarrow.feather as feather
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.manifests import ManifestSource
+from cvbatch.sources.manifest import ManifestSource
 from tests.sources.shards import arrow, images, kinds, names, planned, saved, source
 
 CONTENTS: list[bytes | None] = [b"a", b"bb" * 500, None, b"", b"eeeee"]

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.sources import blobs
-from cvbatch.sources.blobs import LocalBlob
 from cvbatch.sources.entries import ENTRY_FIELDS
-from cvbatch.sources.files import FileSource
-from cvbatch.sources.manifests import ManifestSource
+from cvbatch.sources.fetch import blob
+from cvbatch.sources.fetch.blob import LocalBlob
+from cvbatch.sources.local_files import FileSource
+from cvbatch.sources.manifest import ManifestSource
 from tests.sources.shards import images, kinds, names, planned, source
 
 CONTENTS: list[bytes | None] = [b"a", b"bb" * 500, None, b"", b"eeeee"]
@@ -136,7 +136,7 @@ def test_a_unit_reads_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
             count += length
             return super().read(start, length)
 
-    monkeypatch.setattr(blobs, "LocalBlob", Counting)
+    monkeypatch.setattr(blob, "LocalBlob", Counting)
     assert kinds(table.slice(6, 2)) == columns["image"][6:8]
     assert count < 1_700_000, "of 4 MB: one row group of one column, and the footer"
 

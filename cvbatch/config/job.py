@@ -1,0 +1,223 @@
+"""What a job asks for, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cvbatch.config.compute import AutoOrOff, ComputeConfig, Count, Section, StorageSection, check_place
+from cvbatch.config.types import Bytes, Moment
+from cvbatch.storage.fetch_options import Reach
+from cvbatch.storage.http_hosts import HttpOptions
+from cvbatch.storage.local_paths import local_path
+from cvbatch.storage.location import Place, is_object_uri, redacted
+from cvbatch.storage.options import OPTION_NAMES
+
+Task = Literal["classification", "detection", "segmentation", "embedding"]
+TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
+ALIAS = re.compile(r"[a-z][a-z0-9_]*")
+DEFAULT_WEIGHTS = "DEFAULT"
+PYTHON = "python:"
+"""What the name of an own model begins with."""
+
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class SourceConfig(StorageSection):
+    """Where the images come from."""
+
+    uri: _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
+    """A directory, a glob or one file: images, archives, tables with images; or a manifest (`.csv`, `.jsonl`,
+    `.parquet`, `.arrow`). A list of several is one run, in this order."""
+    extensions: Literal["any"] | tuple[str, ...] | None = None
+    """Suffixes that count as images; `any` takes every file; by default the known ones."""
+    exif: bool = False
+    """Add capture time, camera and position as columns."""
+    rename: Mapping[str, str] = Field(default_factory=dict)
+    """New names for columns that come along, old name to new name."""
+    metadata: AutoOrOff = "auto"
+    """Whether the other columns of tables, and `.json`, `.cls` and `.txt` beside images in archives, come along."""
+    image_column: str | None = None
+    """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""
+    uri_column: str = "uri"
+    """Column of a manifest that names the images."""
+    icc: Literal["ignore", "convert"] = "ignore"
+    """Whether the colour profile in a file brings its colours to sRGB; `ignore` is what torchvision's users get."""
+    damaged: Literal["error", "keep"] = "error"
+    """Whether an image that is damaged is an error row, or is taken as far as it goes, with the reason as a column."""
+    limit: Count | None = None
+    """Take only the first so many images."""
+    max_pixels: Count = 178_000_000
+    """Images whose header promises more are error rows."""
+    min_bytes: Bytes | None = None
+    """Files, objects and members with fewer bytes are left out; `10kB` is 10,000, `10KiB` is 10,240."""
+    max_bytes: Bytes | None = None
+    """Those with more are left out; where that only shows when they are fetched, they are error rows."""
+    modified_since: Moment | None = None
+    """Files, objects and containers that were changed before are left out; UTC where no time zone is given."""
+    exclude: tuple[_Text, ...] = ()
+    """Globs of what is left out: `thumbs` is any folder or file of this name, `2019/**/*.png` begins at the source."""
+    http_hosts: tuple[str, ...] = ()
+    """Hosts whose http(s) images a manifest may name: `example.org`, `*.example.org`, `example.org:8443`."""
+    http_private: bool = False
+    """Dangerous: these hosts may be in private networks, or this machine; whoever writes the manifest looks there."""
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The locations, of which there is one as a rule."""
+        return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+    @property
+    def keeps_damaged(self) -> bool:
+        """Whether damaged images are taken as far as they go."""
+        return self.damaged == "keep"
+
+    @property
+    def reach(self) -> Reach:
+        """How its images are got."""
+        return Reach(self.storage, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
+
+    @field_validator("uri")
+    @classmethod
+    def _a_list_of_one_is_that_one(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return value[0] if len(value) == 1 and not isinstance(value, str) else value
+
+    @field_validator("http_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return HttpOptions(value).hosts
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> SourceConfig:
+        if self.min_bytes and self.max_bytes and self.min_bytes > self.max_bytes:
+            raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
+        for uri in self.uris:
+            if is_object_uri(uri):
+                check_place(uri, self)
+            elif redacted(uri) != uri and local_path(uri) is None:
+                raise ValueError("expected a location without credentials")
+        return self
+
+
+_LATER = (
+    "metadata",
+    "image_column",
+    "uri_column",
+    "min_bytes",
+    "max_bytes",
+    "modified_since",
+    "exclude",
+    "icc",
+    "damaged",
+)
+"""Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
+
+
+class ModelConfig(StorageSection):
+    """One model of the job, what is taken from it, and how to reach its files where they lie in an object store."""
+
+    model: _Text
+    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`."""
+    alias: str | None = Field(default=None, alias="as")
+    """Prefix of its columns; by default the name of the task."""
+    task: Task | None = None
+    """What to take from a model that can do several."""
+    weights: str | None = DEFAULT_WEIGHTS
+    """Name in the weights enum; null is random initialisation from `seed`."""
+    checkpoint: str | None = None
+    """Own weights, a path or `s3://bucket/key`: a state dict or safetensors."""
+    categories: tuple[str, ...] | Mapping[int, str] | str | None = None
+    """Names for own weights: a list, names by label id, or a file with one name a line, here or in a bucket."""
+    background: bool = False
+    """Whether own weights have an output for the background before those that `categories` names; boxes and masks have
+    one where there is one output more."""
+    sha256: str | None = None
+    """Expected hash of the weights file."""
+    seed: Annotated[int, Field(strict=True)] = 0
+    """Seed of random weights."""
+    top_k: Count = 5
+    """Classification: how many of the best classes are kept."""
+    score_threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+    """Detection: boxes below are dropped; by default the model's own threshold."""
+    normalize: bool = False
+    """Embedding: scale each vector to length 1."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Embedding: type of the vectors."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of a `python:` factory."""
+
+    @field_validator("alias")
+    @classmethod
+    def _alias_is_a_column_prefix(cls, value: str | None) -> str | None:
+        if value is not None and not ALIAS.fullmatch(value):
+            raise ValueError(f"expected lower-case letters, digits and _ starting with a letter, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _weights_have_one_origin(self) -> ModelConfig:
+        if self.checkpoint and self.weights not in (None, DEFAULT_WEIGHTS):
+            raise ValueError("give checkpoint: or weights:, not both")
+        for file in (self.checkpoint, self.categories):
+            if isinstance(file, str) and is_object_uri(file):
+                check_place(file, self)
+        return self
+
+
+class OutputConfig(StorageSection):
+    """Where the predictions go."""
+
+    uri: _Text
+    """A local folder, `s3://bucket/prefix`, `gs://…` or `az://…`."""
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> OutputConfig:
+        check_place(self.uri, self)
+        return self
+
+    @property
+    def place(self) -> Place:
+        """Where, and how to get there."""
+        return Place.of(self.uri, self.storage)
+
+
+class Job(Section):
+    """A whole job file."""
+
+    source: SourceConfig
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    compute: ComputeConfig = ComputeConfig()
+    output: OutputConfig
+
+    def local_paths(self) -> list[str]:
+        """Images and predictions that are on a disk: all machines that work on the job have to see them."""
+        return _local([*self.source.uris, self.output.uri])
+
+    def local_files(self) -> list[str]:
+        """What else on a disk the job names: the machine that directs it has to see that."""
+        return _local([place for model in self.models for place in (model.checkpoint, model.categories)])
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for two starts to be the same run.
+
+        Returns:
+            Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
+            may be asked, the models without the way to their files, the precision as asked.
+        """
+        source = self.source.model_dump(mode="json", exclude={"limit", "http_hosts", "http_private", *OPTION_NAMES})
+        where = [local_path(uri) or uri for uri in self.source.uris]
+        source["uri"] = where if len(where) > 1 else where[0]
+        for name in _LATER:
+            if getattr(self.source, name) == SourceConfig.model_fields[name].default:
+                del source[name]
+        return {
+            "source": source,
+            "models": [model.model_dump(mode="json", exclude=set(OPTION_NAMES)) for model in self.models],
+            "precision": self.compute.precision,
+        }
+
+
+def _local(places: Iterable[object]) -> list[str]:
+    return [path for place in places if isinstance(place, str) and (path := local_path(place)) is not None]

@@ -1,0 +1,167 @@
+"""The engine room: the only module that builds Ray Data pipelines.
+
+What each setting is there for stands in ARCHITECTURE.md; most of them keep Ray from cutting, merging,
+fusing, dropping or endlessly retrying what must stay one unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data.block import BlockMetadata
+from ray.data.exceptions import ExecutionTimeoutError
+
+from cvbatch.engine.resource_plan import READY, Pools
+from cvbatch.engine.tasks import RETRIES
+from cvbatch.planning.units import Unit, read_unit
+from cvbatch.stages.decode import fetch_and_decode
+from cvbatch.stages.predict import Predict, PredictOptions
+from cvbatch.storage.location import Place
+
+
+class UnitSource(Datasource):
+    """The units of one wave: each is one read task and becomes exactly one block."""
+
+    def __init__(self, output: Place, units: Sequence[Unit]) -> None:
+        super().__init__()
+        self._output = output
+        self._units = units
+
+    def get_name(self) -> str:
+        """Name in Ray's own reports."""
+        return "CvbatchUnits"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown; block sizes are ours to bound, not Ray's."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task per unit, however many tasks Ray would like."""
+        return [
+            ReadTask(
+                partial(_read, self._output, unit),
+                BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=None, exec_stats=None),
+            )
+            for unit in self._units
+        ]
+
+
+class WaveOver(ExecutionTimeoutError):
+    """A wave was ended before its units were done; Ray logs errors of this kind in one line."""
+
+
+class Interruption(ExecutionCallback):
+    """Ends a wave from within, as nobody else is asked while nothing moves."""
+
+    over: ClassVar[Callable[[], bool]]
+    """Not of an instance: Ray makes those itself, and sends the class to the workers by its name."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Look; some ten times a second.
+
+        Raises:
+            WaveOver: If it is time.
+        """
+        if type(self).over():
+            raise WaveOver
+
+
+_ACTOR_RESTARTS: Final = 100
+"""Every image that takes its process along costs a few; Ray's own default is for ever."""
+_ACTOR_RETRIES: Final = 1
+
+
+def predicted_blocks(
+    output: Place,
+    units: Sequence[Unit],
+    options: PredictOptions,
+    pools: Pools,
+    *,
+    tolerated: int,
+    stalled_after: float,
+    over: Callable[[], bool],
+) -> Generator[Any]:
+    """Stream units through decoding and prediction.
+
+    Args:
+        output: The output with the plan.
+        units: What to work on.
+        options: The models and what they need.
+        pools: The stages' shares of the cluster.
+        tolerated: So many units may be lost with their processes before the stream ends with an error.
+        stalled_after: It ends with an error, too, when nothing has moved for so many seconds.
+        over: Whether to end it now.
+
+    Yields:
+        Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
+
+    Raises:
+        WaveOver: If it was ended.
+    """
+    _configure(pools, tolerated, stalled_after)
+    Interruption.over = over
+    decoders = TaskPoolStrategy(size=pools.decode_tasks)
+    dataset: Dataset = ray.data.read_datasource(
+        UnitSource(output, units),
+        override_num_blocks=len(units),
+        num_cpus=1,
+        compute=decoders,
+        ray_remote_args={"max_retries": RETRIES, **pools.decode_where},
+    )
+    dataset = dataset.map_batches(
+        partial(fetch_and_decode, options=options.decode),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+        compute=decoders,
+        max_retries=RETRIES,
+        **pools.decode_where,
+    )
+    dataset = dataset.map_batches(
+        Predict,
+        fn_constructor_args=(options,),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(
+            size=pools.num_actors,
+            max_tasks_in_flight_per_actor=pools.units_in_flight,
+            max_concurrent_calls_per_actor=pools.units_at_once,
+            enable_true_multi_threading=pools.units_at_once > 1,
+        ),
+        num_cpus=pools.actor_cpus,
+        # asked for in this way, because Ray Data refuses num_gpus without a batch size, which would merge units
+        ray_remote_args_fn=partial(dict, num_gpus=pools.actor_gpus) if pools.actor_gpus else None,
+        max_restarts=_ACTOR_RESTARTS,
+        max_task_retries=_ACTOR_RETRIES,
+        **pools.predict_where,
+    )
+    yield from dataset.iter_internal_ref_bundles()
+
+
+def _read(output: Place, unit: Unit) -> list[pa.Table]:
+    return [read_unit(output, unit)]
+
+
+def _configure(pools: Pools, tolerated: int, stalled_after: float) -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = None
+    context.downstream_capacity_backpressure_ratio = READY
+    context.max_errored_blocks = tolerated
+    context.actor_init_retry_on_errors = True
+    context.actor_init_max_retries = 3
+    context.max_consecutive_actor_init_deaths = 2 * pools.num_actors
+    context.execution_no_progress_timeout_s = stalled_after
+    context.actor_task_retry_on_errors = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [Interruption]

@@ -1,0 +1,101 @@
+"""What this machine must have before Ray can start on it: Ray itself waits for minutes, or says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cvbatch.errors import UsageError
+from cvbatch.system.control_group import address_space
+
+_LONGEST_SOCKET: Final = 107
+"""Bytes that the path of a Unix socket may have (unix(7))."""
+_SOCKET: Final = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+"""What Ray appends to its folder."""
+_SHORT_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm")
+_LEAST_FREE: Final = 100 << 20
+"""Bytes for Ray's log files and sockets."""
+LEAST_ADDRESS_SPACE: Final = 6_500_000_000
+"""Bytes that a process with torch and a small object store maps: 5.0 GB were measured with torch 2.14."""
+_LOOPBACK: Final = "127.0.0.1"
+_LOOPBACK_SECONDS: Final = 5.0
+
+
+def check_machine() -> None:
+    """Check that Ray could start here.
+
+    Raises:
+        UsageError: If it could not, with what to do.
+    """
+    _check_loopback()
+    allowed = address_space()
+    if allowed is not None and allowed < LEAST_ADDRESS_SPACE:
+        raise UsageError(
+            f"each process may use {allowed / 1e9:.1f} GB of addresses (ulimit -v), and torch and Ray need "
+            f"{LEAST_ADDRESS_SPACE / 1e9:.1f} GB: raise it, or say ulimit -v unlimited"
+        )
+
+
+@contextlib.contextmanager
+def ray_folder() -> Iterator[str | None]:
+    """The folder for Ray's sockets and log files; None where its own choice will do.
+
+    The paths of sockets are limited, so a long one is replaced by a folder of its own, which is removed afterwards.
+
+    Raises:
+        UsageError: If there is no folder that can be used.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(usual)) + len(_SOCKET) <= _LONGEST_SOCKET:
+        _check_folder(usual)
+        yield None
+        return
+    parent = next((folder for folder in _SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), None)
+    if parent is None:
+        raise UsageError(
+            f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} may "
+            "be written; set TMPDIR to a folder with a path of at most "
+            f"{_LONGEST_SOCKET - len(_SOCKET)} bytes"
+        )
+    _check_folder(parent)
+    folder = tempfile.mkdtemp(prefix="cvb-", dir=parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_folder(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"the temporary folder {folder} cannot be used ({(error.strerror or str(error)).lower()}), and Ray needs "
+            "one; set TMPDIR to another"
+        ) from None
+    if free < _LEAST_FREE:
+        raise UsageError(
+            f"the temporary folder {folder} has {free / 1e6:.0f} MB free, and Ray needs {_LEAST_FREE / 1e6:.0f} MB; "
+            "make room, or set TMPDIR to a folder on another disk"
+        )
+
+
+def _check_loopback() -> None:
+    """Ray's processes talk to each other over the loopback network."""
+    try:
+        with socket.create_server((_LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS).close()
+    except OSError as error:
+        raise UsageError(
+            f"this machine cannot reach itself at {_LOOPBACK} ({(error.strerror or str(error)).lower()}), and Ray's "
+            "processes need to: bring the loopback network up with: ip link set lo up"
+        ) from None

@@ -1,0 +1,228 @@
+"""What a cluster consists of, now: nodes come late, and go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from cvbatch.config.compute import ComputeConfig, StageConfig
+from cvbatch.config.job import Job
+from cvbatch.errors import HaltError, UsageError
+from cvbatch.system.control_group import memory_limit
+
+_POLL_SECONDS: Final = 1.0
+_PATIENCE: Final = 600.0
+"""Seconds to wait for a first node that can work, where nothing else is asked for."""
+LOOK_SECONDS = 15.0
+"""Between two looks at which nodes there are."""
+SETTLED_SECONDS = 60.0
+"""For which nothing may have changed before a cluster is shared out anew: nodes seldom come or go alone."""
+_CHANGED: Final = 1.25
+_MACHINE: Final = "node:"
+"""Ray gives each machine a resource of this name with its address."""
+_A_LITTLE: Final = 0.001
+_NODE_RESOURCES: Final = ("memory", "object_store_memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of Ray; several may share a machine."""
+
+    address: str
+    cpus: float
+    gpus: float = 0.0
+    host: str = ""
+    resources: Mapping[str, float] | None = None
+    """Custom ones."""
+    labels: Mapping[str, str] | None = None
+
+    def may(self, stage: StageConfig) -> bool:
+        """Whether a stage may run here."""
+        there, labels = self.resources or {}, self.labels or {}
+        return all(there.get(name, 0) >= amount for name, amount in stage.resources.items()) and all(
+            labels.get(name) == value for name, value in stage.selector().items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What there is to work with."""
+
+    nodes: tuple[Node, ...]
+    local: bool
+    """Whether this process started it, on this machine alone."""
+    object_store_bytes: int
+    memory_limit: int | None = None
+    """Bytes that a container leaves all processes together, where this is one machine that this process started."""
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs."""
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def machines(self) -> int:
+        """Machines, by their addresses."""
+        return len({node.address for node in self.nodes})
+
+    def nodes_of(self, stage: StageConfig) -> list[Node]:
+        """The nodes where a stage may run, and that have something to work with."""
+        return [node for node in self.nodes if node.may(stage) and (node.cpus or node.gpus)]
+
+    def may(self, stage: StageConfig) -> bool:
+        """Whether a stage may run somewhere."""
+        return bool(self.nodes_of(stage))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the run record."""
+        return {**asdict(self), "cpus": self.cpus, "gpus": self.gpus}
+
+
+def look(*, local: bool) -> Cluster:
+    """The nodes that live now; Ray must be connected."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        nodes=tuple(map(_node, alive)),
+        local=local,
+        object_store_bytes=int(sum(node["Resources"].get("object_store_memory", 0) for node in alive)),
+        memory_limit=memory_limit() if local else None,
+    )
+
+
+def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywhere: bool) -> Cluster:
+    """Wait until there is a node that can work: an autoscaler begins with none, and is told here what is wanted.
+
+    Args:
+        cluster: As it is.
+        compute: `wait_for_nodes` says for how long.
+        gpu: Whether a GPU is waited for, too.
+        everywhere: Whether each stage must have a node where it may run.
+
+    Returns:
+        The cluster as it is then.
+
+    Raises:
+        HaltError: If none came in time.
+    """
+    stages = (compute.decode, compute.predict) if everywhere else ()
+
+    def ready(now: Cluster) -> bool:
+        return now.cpus > 0 and (now.gpus > 0 or not gpu) and all(map(now.may, stages))
+
+    if cluster.local or ready(cluster):
+        return cluster
+    from ray.autoscaler.sdk import request_resources
+
+    patience = compute.wait_for_nodes or _PATIENCE
+    deadline = time.monotonic() + patience
+    count = 1 if compute.num_actors == "auto" else compute.num_actors
+    request_resources(bundles=[{"GPU": 1} if gpu else {"CPU": 1}] * count)
+    try:
+        while not ready(cluster := look(local=False)):
+            if time.monotonic() > deadline:
+                missing = "GPU" if gpu and cluster.cpus and not cluster.gpus else "CPU for us"
+                raise HaltError(
+                    f"the cluster has {len(cluster.nodes)} node(s) and no {missing}, and none has come in "
+                    f"{patience:.0f} s; look at its autoscaler, or raise compute.wait_for_nodes"
+                )
+            time.sleep(_POLL_SECONDS)
+    finally:
+        request_resources(bundles=[])  # from here on the tasks themselves say what they need
+    return cluster
+
+
+class Changes:
+    """Watches whether a cluster has become so much larger or smaller that sharing it out anew is worth a pause.
+
+    Args:
+        cluster: As it was shared out.
+        compute: Which of its nodes each stage may use.
+    """
+
+    def __init__(self, cluster: Cluster, compute: ComputeConfig) -> None:
+        self.latest = cluster
+        self._sized, self._compute = cluster, compute
+        self._looked = self._changed = time.monotonic()
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether there is a quarter more than before, or a fifth less, and has been for a while.
+
+        What is lost starves the stages: processes that hold models start again on the nodes that are left, and take
+        the CPUs that decoding had there.
+        """
+        now = time.monotonic()
+        if not self._sized.local and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            latest = look(local=False)
+            if latest != self.latest:
+                self.latest, self._changed = latest, now
+        return now - self._changed >= SETTLED_SECONDS and (self._grown() or self._shrunk())
+
+    def _grown(self) -> bool:
+        latest, before = self.latest, self._sized
+        (_, *cpus), (_, *cpus_before) = self._shares(latest), self._shares(before)
+        more = any(there > then and there >= _CHANGED * then for there, then in zip(cpus, cpus_before, strict=True))
+        return latest.gpus >= _CHANGED * before.gpus > 0 or (latest.gpus >= before.gpus and more)
+
+    def _shrunk(self) -> bool:
+        latest, before = self._shares(self.latest), self._shares(self._sized)
+        return any(there > 0 and left * _CHANGED <= there for left, there in zip(latest, before, strict=True))
+
+    def _shares(self, cluster: Cluster) -> tuple[float, ...]:
+        """What would hurt if it were gone."""
+        stages = (self._compute.decode, self._compute.predict)
+        return cluster.gpus, *(sum(node.cpus for node in cluster.nodes_of(stage)) for stage in stages)
+
+
+def within_reach(cluster: Cluster, job: Job) -> Job:
+    """The same job, where only the one machine works on it that sees its paths on a disk; others may still join.
+
+    Raises:
+        UsageError: If there are several machines already; naming the first such path.
+    """
+    paths = job.local_paths()
+    if not paths or cluster.local or job.compute.shared_filesystem:
+        return job
+    if cluster.machines > 1:
+        raise UsageError(
+            f"{paths[0]} is a path on a disk, and the cluster has {cluster.machines} machines: use a bucket, or say "
+            "--shared-filesystem if all of them see the same files under this path"
+        )
+    here = {f"{_MACHINE}{cluster.nodes[0].address}": _A_LITTLE}
+    pinned = {
+        name: stage.model_copy(update={"resources": {**stage.resources, **here}})
+        for name, stage in (("decode", job.compute.decode), ("predict", job.compute.predict))
+    }
+    return job.model_copy(update={"compute": job.compute.model_copy(update=pinned)})
+
+
+def of_a_machine(stage: StageConfig) -> dict[str, float]:
+    """Of the resources that a stage takes, that which ties it to a machine."""
+    return {name: amount for name, amount in stage.resources.items() if name.startswith(_MACHINE)}
+
+
+def _node(found: Mapping[str, Any]) -> Node:
+    resources = found["Resources"]
+    custom = {
+        name: amount
+        for name, amount in resources.items()
+        if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith("accelerator_type:")
+    }
+    return Node(
+        address=found["NodeManagerAddress"],
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        host=found.get("NodeManagerHostname", ""),
+        resources=custom,
+        labels={name: value for name, value in found.get("Labels", {}).items() if name != "ray.io/node-id"},
+    )

@@ -1,0 +1,210 @@
+"""Starting Ray quietly, or attaching to the cluster that `RAY_ADDRESS` names."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from cvbatch.engine.address import ON_THIS_MACHINE, cluster_address, nobody, wait_for_head
+from cvbatch.engine.host_checks import check_machine, ray_folder
+from cvbatch.engine.nodes import Cluster, look
+from cvbatch.errors import CvbatchError, RunError, UsageError, caught
+from cvbatch.system.control_group import dies_as_a_whole, memory_limit, usable_cores
+from cvbatch.system.versions import unmet
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",  # `sizing.READY` holds from the start
+    "RAY_task_oom_retries": "3",  # by default for ever
+}
+# a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, and without the
+# figures about itself that nobody could ask for, as only child processes know its token
+_OURS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",  # by default 15, which leaves decoding nothing to give way to
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_AUTH_MODE": "token",
+}
+
+START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+"""Seconds to wait for Ray to end; what is left of it then ends with this process."""
+_OTHER_VERSION: Final = "Version mismatch"
+"""How Ray begins where a cluster runs another Ray or Python."""
+_LONGEST_SAID: Final = 300
+
+
+class Startup:
+    """Ray, starting in the background while the plan is written.
+
+    Args:
+        pythonpath: Folder of own modules, if there are any; a cluster's workers then get our PYTHONPATH, too.
+        timeout: Seconds after which it counts as failed.
+        store: Bytes of the object store of a head of our own; None leaves that to Ray.
+
+    Raises:
+        UsageError: If there is no Ray that we could use, or it could not start here.
+    """
+
+    def __init__(self, pythonpath: str | None = None, timeout: float = START_SECONDS, store: int | None = None) -> None:
+        self._failure: Exception | None = None
+        self._cluster: Cluster | None = None
+        self._settled = threading.Event()
+        self._over = threading.Event()
+        if unmet("ray"):
+            raise UsageError(f"{unmet('ray')}: install it with pip")
+        self._address, self._store = cluster_address(), store
+        if self._address is None:
+            check_machine()
+        self._timeout, self._began = timeout, time.monotonic()
+        # before anybody imports ray, which reads it once; this thread may do so while the other is still on its way
+        path = _set_environment(self._address, pythonpath)
+        self._thread = threading.Thread(target=self._start, args=(path,), name="ray-start", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> Cluster:
+        """Wait until Ray runs; a signal is heard meanwhile.
+
+        Raises:
+            UsageError: If it cannot run here.
+            RunError: If it does not start, or not in time.
+        """
+        if not self._settled.wait(max(0.0, self._began + self._timeout - time.monotonic())):
+            raise RunError(_too_late(self._address, self._timeout))
+        if isinstance(self._failure, CvbatchError):
+            raise self._failure
+        if self._cluster is None:
+            raise _in_our_words(self._failure, self._address)
+        return self._cluster
+
+    def stop(self) -> None:
+        """Stop Ray, or detach from the cluster; one that is still starting is left behind, and ends with us."""
+        self._over.set()
+        if self._settled.is_set():
+            self._thread.join(_STOP_SECONDS)
+
+    def _start(self, pythonpath: str) -> None:
+        # inherited by all processes of Ray: a terminal that is closed is heard by us, who commit with their help
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        with contextlib.ExitStack() as stack:
+            found = caught(lambda: self._connect(pythonpath, stack))
+            if isinstance(found, Cluster):
+                self._cluster = found
+            else:
+                self._failure = found  # whatever it is: `ready` waits
+            self._settled.set()
+            # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
+            self._over.wait()
+
+    def _connect(self, pythonpath: str, stack: contextlib.ExitStack) -> Cluster:
+        folder = None
+        if self._address is None:
+            folder = stack.enter_context(ray_folder())
+        else:
+            wait_for_head(self._address, self._timeout)
+        with _no_warnings():
+            import ray
+
+            stack.callback(ray.shutdown)
+            ray.init(
+                address=self._address or "local",
+                num_cpus=None if self._address else max(4, 2 * usable_cores()),
+                object_store_memory=None if self._address else self._store,
+                include_dashboard=None if self._address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
+                job_config=_job_config(),
+                _temp_dir=folder,
+            )
+            if self._address is None:
+                ray.get(ray.remote(num_cpus=0)(_nothing).remote())  # a head that gets no workers would wait for ever
+        return look(local=self._address is None)
+
+
+def _job_config() -> Any:
+    """That of Ray, without the current folder at the front of the path of all workers: a `torch.py` in it is no torch.
+
+    It stays where this process itself imports from it first.
+    """
+    from ray.job_config import JobConfig
+
+    class Own(JobConfig):
+        @property
+        def _py_driver_sys_path(self) -> list[str]:
+            return self._wanted
+
+        @_py_driver_sys_path.setter
+        def _py_driver_sys_path(self, paths: list[str]) -> None:
+            self._wanted = _Importable(paths)
+
+    return Own()
+
+
+class _Importable(list[str]):
+    """Folders that this process imports from before all others; only those can be added."""
+
+    def extend(self, paths: Iterable[str]) -> None:
+        """Add those that count."""
+        ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        super().extend(path for path in paths if path in (sys.path[0], ours))
+
+
+def _nothing() -> None:
+    """What the first worker does: it has started, and found our package."""
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _set_environment(address: str | None, pythonpath: str | None) -> str:
+    """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from.
+
+    In a container the kernel ends what takes too much memory: it counts what it ends, and Ray's own monitor does not.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is not None:
+        return os.environ.get("PYTHONPATH", "") if pythonpath else ""
+    monitor = {"RAY_memory_monitor_refresh_ms": "0"} if memory_limit() is not None and not dies_as_a_whole() else {}
+    for name, value in {**_OURS, **monitor, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        os.environ.setdefault(name, value)
+    return ""
+
+
+def _too_late(address: str | None, timeout: float) -> str:
+    """Why Ray has not started in time, as far as that is known, and what to do."""
+    longer = "compute.ray_start_timeout waits longer"
+    if address is not None:
+        return f"{nobody(address, f'Ray was not to be had within {timeout:.0f} s')}; {longer}"
+    return (
+        f"Ray did not start on this machine within {timeout:.0f} s; is it very busy, or short of memory? Its log files "
+        f"are below {os.path.join(tempfile.gettempdir(), 'ray', 'session_latest', 'logs')}, and {longer}"
+    )
+
+
+def _in_our_words(failure: Exception | None, address: str | None) -> CvbatchError:
+    """What Ray says, in one line."""
+    said = " ".join(str(failure).split())[:_LONGEST_SAID]
+    if said.startswith(_OTHER_VERSION):
+        return UsageError(f"{said}; use the versions of the cluster here, or cvbatch submit")
+    if address is not None and isinstance(failure, ConnectionError):
+        return RunError(nobody(address, "none was found" if address == ON_THIS_MACHINE else said))
+    return RunError(f"Ray did not start: {said}")

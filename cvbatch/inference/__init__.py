@@ -1,0 +1,1 @@
+"""Networks and how their answers become columns."""

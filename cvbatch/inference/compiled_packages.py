@@ -1,0 +1,41 @@
+"""Where compiled networks lie, and which networks can be compiled; the driver asks, so torch is not imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cvbatch.inference.settings import Setting
+from cvbatch.models.spec import ModelSpec
+from cvbatch.system.cache_files import kept_file
+from cvbatch.system.cpu import instructions, processor
+from cvbatch.system.versions import versions
+
+
+def compilable(spec: ModelSpec) -> bool:
+    """Whether all images reach the network in one size, and what it gives is a vector for each."""
+    whole = spec.task in ("classification", "embedding")
+    return whole and spec.kind != "python" and spec.view.crop is not None
+
+
+def package(spec: ModelSpec, setting: Setting) -> Path:
+    """Where the compiled network of a spec lies, or would lie.
+
+    Args:
+        spec: Whose network it is.
+        setting: What it is compiled for.
+    """
+    key = {
+        "network": [
+            spec.kind,
+            spec.name,
+            spec.weights,
+            spec.weights_sha256,
+            spec.seed,
+            spec.categories,
+            spec.view.crop,
+        ],
+        "machine": [processor(), instructions()],
+        "precision": setting.precision,
+        "versions": versions(),
+    }
+    return kept_file("compiled", key, ".pt2")

@@ -1,0 +1,251 @@
+"""All models of a job, answering for one unit of images."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cvbatch.config.job import Task
+from cvbatch.errors import RowError, attempt
+from cvbatch.images.preprocess import Size, View
+from cvbatch.inference import loading, output_checks
+from cvbatch.inference.loading import probe
+from cvbatch.inference.network import Image, Network
+from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.models.spec import ModelSpec
+from cvbatch.system.control_group import usable_cores
+from cvbatch.tasks import classification, detection, embedding, segmentation
+
+__all__ = ["Predictions", "Predictor", "probe"]
+
+_BATCH_SIZES: dict[str, dict[Task, int]] = {
+    "cpu": {"classification": 8, "embedding": 8, "detection": 1, "segmentation": 1},
+    "cuda": {"classification": 128, "embedding": 128, "detection": 8, "segmentation": 16},
+}
+"""On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
+384 × 512 takes 57 ms alone and 65 ms in fours."""
+_GPU_LANES = 3
+"""While one batch computes, another is copied to the device and the answers of a third are made."""
+_LOW_PRECISION_FACTOR = 2
+"""At bf16 more images fit the caches: ResNet-50 does 44 images/s on two cores in eights, and 45 in sixteens."""
+
+_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
+_NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory")
+"""What torch says on CPUs, as a plain RuntimeError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What all models say of one unit."""
+
+    columns: dict[str, pa.Array]
+    """All fields of all specs, one value per image, null where there is no image or an error."""
+    errors: list[RowError | None]
+    """Per image, what kept a model from answering."""
+    seconds: dict[str, float]
+    """Time of each forward pass with what follows it, by the aliases it serves."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pass:
+    """One network on one view, for all specs that want that."""
+
+    network: Network
+    view: View
+    specs: tuple[ModelSpec, ...]
+    batch_size: int
+    reduced: bool = False
+    """Whether the memory was not enough for the batch size that it began with."""
+
+    @property
+    def aliases(self) -> str:
+        """The specs that it serves."""
+        return "+".join(spec.alias for spec in self.specs)
+
+    def fits_less_than(self, count: int) -> None:
+        """Remember that so many images were too many."""
+        self.batch_size, self.reduced = min(self.batch_size, max(1, count // 2)), True
+
+
+class Predictor:
+    """Holds the networks of a job; constructed once per process that predicts.
+
+    Args:
+        specs: Complete; see `probe`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        setting: How the networks run.
+        batch_size: Images in one forward pass; by default by task, device and setting.
+        threads: Cores of a CPU to use; None takes all that this process may use. Each works on a batch of its own: on
+            two cores ResNet-50 at bf16 is 5 to 10 % faster so, because no core waits for the other after each layer.
+
+    Raises:
+        ModelError: The weights of a model do not fit, or a factory fails.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        device: str = "cpu",
+        setting: Setting = REFERENCE,
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._specs = tuple(specs)
+        networks: dict[Any, Network] = {}
+        shared: defaultdict[Any, list[ModelSpec]] = defaultdict(list)
+        for spec in specs:
+            key = loading.network_key(spec)
+            if key not in networks:
+                networks[key] = loading.load(spec, device=device, setting=setting)
+            shared[key, spec.view].append(spec)
+        self._threads = threads or usable_cores()
+        kind = device.partition(":")[0]
+        self._even = kind == "cpu"  # a GPU wants full batches, and other units fill its lanes
+        self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)
+        self._lock, self._under_way = threading.Lock(), 0
+        self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        self._single = ThreadPoolExecutor(1, thread_name_prefix="single-lane")
+        defaults, factor = _BATCH_SIZES[kind], setting.batch_factor
+        if kind == "cpu" and setting.precision != "fp32":
+            factor *= _LOW_PRECISION_FACTOR
+        self._passes = [
+            _Pass(
+                network=networks[key],
+                view=view,
+                specs=tuple(group),
+                batch_size=batch_size or max(1, round(factor * min(defaults[spec.task] for spec in group))),
+            )
+            for (key, view), group in shared.items()
+        ]
+
+    @property
+    def reduced_batch_sizes(self) -> dict[str, int]:
+        """Batch sizes that memory has forced down, by the aliases that they serve."""
+        return {step.aliases: step.batch_size for step in self._passes if step.reduced}
+
+    def predict(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> Predictions:
+        """Answer for one unit; several threads may ask at once, and share the lanes: none idles while another has work.
+
+        Args:
+            views: For each view of the specs one uint8 RGB array (height, width, 3) per image; None is skipped.
+            sizes: (width, height) of each oriented original.
+        """
+        errors: list[RowError | None] = [None] * len(sizes)
+        answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in self._specs}
+        seconds = {}
+        for step in self._passes:
+            started = time.perf_counter()
+            self._run(step, views[step.view], sizes, answers, errors)
+            seconds[step.aliases] = time.perf_counter() - started
+        columns: dict[str, pa.Array] = {}
+        for spec in self._specs:
+            columns |= _columns(spec, answers[spec.alias], errors)
+        return Predictions(columns=columns, errors=errors, seconds=seconds)
+
+    def _run(
+        self,
+        step: _Pass,
+        images: Sequence[Image | None],
+        sizes: Sequence[Size],
+        answers: dict[str, list[Any]],
+        errors: list[RowError | None],
+    ) -> None:
+        lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
+        batches = _batches(step, images, lanes if self._even else 1)
+        work = partial(_answer, step, images=images, sizes=sizes, answers=answers, errors=errors)
+        with self._sharing(len(batches)) as under_way:
+            step.network.use_threads(max(1, self._threads // max(1, min(lanes, under_way))))
+            list(pool.map(work, batches))
+
+    @contextmanager
+    def _sharing(self, batches: int) -> Iterator[int]:
+        """How many batches share the cores: these, and those of the units that are under way."""
+        with self._lock:
+            self._under_way += batches
+            under_way = self._under_way
+        try:
+            yield under_way
+        finally:
+            with self._lock:
+                self._under_way -= batches
+
+
+def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:
+    """Positions of images that share a forward pass; as many batches as there are lanes, if that can be."""
+    alike: defaultdict[Any, list[int]] = defaultdict(list)
+    for at, image in enumerate(images):
+        if image is not None:
+            alike[step.network.batch_key(image)].append(at)
+    share = math.ceil(sum(map(len, alike.values())) / lanes)
+    size = max(1, min(step.batch_size, share))
+    return [positions[start : start + size] for positions in alike.values() for start in range(0, len(positions), size)]
+
+
+def _answer(
+    step: _Pass,
+    batch: list[int],
+    images: Sequence[Image | None],
+    sizes: Sequence[Size],
+    answers: dict[str, list[Any]],
+    errors: list[RowError | None],
+) -> None:
+    """Run one batch; if it fails, its halves, so that only the image that is the cause has no answer."""
+    pixels = [image for image in (images[at] for at in batch) if image is not None]
+    found = attempt("predict", lambda: step.network.run(pixels, [sizes[at] for at in batch], step.specs))
+    if not isinstance(found, RowError):
+        for spec in step.specs:
+            for at, value in zip(batch, output_checks.checked(spec, found[spec.alias]), strict=True):
+                if isinstance(value, RowError):
+                    errors[at] = errors[at] or value
+                else:
+                    answers[spec.alias][at] = value
+        return
+    if out_of_memory := _is_memory(found):
+        step.fits_less_than(len(batch))
+    if len(batch) == 1:
+        errors[batch[0]] = replace(found, transient=True) if out_of_memory else found
+    else:
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            _answer(step, half, images, sizes, answers, errors)
+
+
+def _is_memory(error: RowError) -> bool:
+    return error.type in _OUT_OF_MEMORY or any(words in error.message for words in _NO_MEMORY_LEFT)
+
+
+def _columns(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
+    good = [at for at, answer in enumerate(answers) if answer is not None and errors[at] is None]
+    fields = spec.fields()
+    if not good:
+        return {field.name: pa.nulls(len(answers), field.type) for field in fields}
+    arrays = _arrays(spec, [answers[at] for at in good])
+    if len(good) < len(answers):
+        places = np.zeros(len(answers), np.int64)
+        places[good] = np.arange(len(good))
+        absent = np.ones(len(answers), np.bool_)
+        absent[good] = False
+        arrays = [array.take(pa.array(places, mask=absent)) for array in arrays]
+    return {field.name: array.cast(field.type) for field, array in zip(fields, arrays, strict=True)}
+
+
+def _arrays(spec: ModelSpec, answers: list[Any]) -> list[pa.Array]:
+    if spec.task == "classification":
+        return classification.columns(spec, np.stack(answers))
+    if spec.task == "embedding":
+        return embedding.columns(spec, np.stack(answers))
+    if spec.task == "detection":
+        return detection.columns(spec, answers)
+    return segmentation.columns(spec, answers)

@@ -1,0 +1,1 @@
+"""Networks of torch; only these modules import it."""

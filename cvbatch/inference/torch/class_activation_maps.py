@@ -1,0 +1,153 @@
+"""Boxes and masks from class activation maps: where a classifier sees a class.
+
+Zhou et al., Learning Deep Features for Discriminative Localization (arXiv:1512.04150), with one change: a class
+counts by its best window of 7 × 7 positions, which is the pooling that the classifier was trained with, and not by
+the whole map. The average over a larger view dilutes what fills only a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cvbatch.images.preprocess import Size
+from cvbatch.inference.torch.segmenter import label_map
+from cvbatch.tasks.detection import Boxes
+from cvbatch.tasks.segmentation import Segments
+from cvbatch.tasks.segmentation import segments as summarise
+
+THRESHOLD = 0.2
+"""Probability from which a class is seen in a window."""
+_WINDOW = 7
+_SHARE = 0.25
+"""A region is what lies above this share of the maximum of its class map."""
+_FINE = 4
+"""Regions are found on a grid so many times finer than the map."""
+_MAX_CLASSES = 5
+_MAX_OVERLAP = 0.5
+"""Of two regions of different classes that overlap more (IoU), only the better one is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of an image in which one class is seen."""
+
+    label_id: int
+    score: float
+    inside: Tensor
+    """Bool, (height, width) of the fine grid."""
+    heat: Tensor
+    """Class map on the fine grid, its maximum at 1."""
+
+
+def regions(maps: Tensor, emitted: Sequence[int | None], threshold: float = THRESHOLD) -> list[Region]:
+    """Find where classes are seen.
+
+    Args:
+        maps: Float32, (classes, height, width): logits at each position.
+        emitted: Label id of each class; None for those that are never emitted.
+        threshold: Smallest probability.
+
+    Returns:
+        Regions, best first.
+    """
+    window = [min(_WINDOW, length) for length in maps.shape[1:]]
+    pooled = functional.avg_pool2d(maps[None], window, stride=1)[0].softmax(dim=0)
+    best = pooled.flatten(1).max(dim=1).values
+    candidates: list[Region] = []
+    for label_id in best.argsort(descending=True)[:_MAX_CLASSES].tolist():
+        if best[label_id] >= threshold and emitted[label_id] is not None:
+            seen = _centred(pooled[label_id], maps.shape[1:])
+            candidates += _regions_of(label_id, maps[label_id], seen, threshold)
+    kept: list[Region] = []
+    for region in sorted(candidates, key=lambda region: -region.score):
+        if all(_overlap(region.inside, other.inside) <= _MAX_OVERLAP for other in kept):
+            kept.append(region)
+    return kept
+
+
+def boxes(found: Sequence[Region], size: Size) -> Boxes:
+    """The bounding boxes of regions.
+
+    Args:
+        found: As `regions` gives them.
+        size: (width, height) of the oriented original.
+    """
+    extents = np.array([_extent(region.inside) for region in found], np.float32).reshape(-1, 4)
+    return Boxes(
+        boxes=extents * np.array([*size, *size], np.float32),
+        label_ids=np.array([region.label_id for region in found], np.int32),
+        scores=np.array([region.score for region in found], np.float32),
+    )
+
+
+def segments(found: Sequence[Region], size: Size) -> Segments:
+    """Regions as masks that do not overlap.
+
+    Args:
+        found: As `regions` gives them.
+        size: (width, height) of the oriented original.
+    """
+    if not found:
+        return Segments(label_ids=np.empty(0, np.int32), areas=np.empty(0, np.float32), masks=[])
+    label_ids = sorted({region.label_id for region in found})
+    layers = torch.zeros(1 + len(label_ids), *found[0].heat.shape)
+    layers[0] = _SHARE
+    for region in found:
+        layer = layers[1 + label_ids.index(region.label_id)]
+        layer[region.inside] = region.heat[region.inside]
+    return summarise(label_map(layers, size), [None, *label_ids])
+
+
+def _centred(windows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Value of the window around each position; at the edges the window moves inwards."""
+    rows, columns = (
+        (torch.arange(length) - (length - count + 1) // 2).clamp(0, count - 1)
+        for length, count in zip(shape, windows.shape, strict=True)
+    )
+    return windows[rows[:, None], columns]
+
+
+def _regions_of(label_id: int, heat: Tensor, seen: Tensor, threshold: float) -> list[Region]:
+    shape = [length * _FINE for length in heat.shape]
+    fine = functional.interpolate((heat / heat.max())[None, None], size=shape, mode="bilinear")[0, 0]
+    fine_seen = functional.interpolate(seen[None, None], size=shape, mode="nearest")[0, 0]
+    components = _components(fine > _SHARE)
+    found = []
+    for component in np.unique(components.numpy()):
+        inside = components == component
+        score = float(fine_seen[inside].max())
+        if component and score >= threshold:
+            found.append(Region(label_id, score, inside, fine))
+    return found
+
+
+def _components(inside: Tensor) -> Tensor:
+    """Number the connected parts of a mask from 1 on; 0 is outside. Neighbours touch at a side or a corner."""
+    numbers = torch.arange(1, inside.numel() + 1, dtype=torch.float32).reshape(inside.shape) * inside
+    while True:
+        spread = functional.max_pool2d(numbers[None], 3, stride=1, padding=1)[0] * inside
+        if torch.equal(spread, numbers):
+            return numbers
+        numbers = spread
+
+
+def _overlap(one: Tensor, other: Tensor) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def _extent(inside: Tensor) -> tuple[float, float, float, float]:
+    """Bounding box as shares of the grid: x_min, y_min, x_max, y_max."""
+    rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
+    height, width = inside.shape
+    return (
+        float(columns[0]) / width,
+        float(rows[0]) / height,
+        float(columns[-1] + 1) / width,
+        float(rows[-1] + 1) / height,
+    )

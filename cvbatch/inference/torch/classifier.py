@@ -1,0 +1,70 @@
+"""Classification networks: class scores and embeddings from one forward pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cvbatch.images.preprocess import Size
+from cvbatch.inference.network import Answers, Image
+from cvbatch.inference.torch.tensors import Normalised, to_numpy
+from cvbatch.inference.torch.torchvision_models import embedding_head
+from cvbatch.models.spec import ModelSpec
+
+
+class Classifier:
+    """A torchvision classifier.
+
+    Args:
+        forward: From a batch to logits and features; see `WithFeatures`.
+        batch: Makes batches as the network's weights want them.
+    """
+
+    def __init__(self, forward: Callable[[Tensor], tuple[Tensor, Tensor]], batch: Normalised) -> None:
+        self._forward = forward
+        self._batch = batch
+
+    def batch_key(self, image: Image) -> Hashable:
+        """The size of the view."""
+        return image.shape
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        logits, features = (found[: len(images)] for found in self._forward(self._batch(images)))
+        answers = dict[str, Sequence[npt.NDArray[np.float32]]]()
+        if any(spec.task == "classification" for spec in specs):
+            answers["classification"] = list(to_numpy(torch.softmax(logits.float(), dim=1)))
+        if any(spec.task == "embedding" for spec in specs):
+            answers["embedding"] = list(to_numpy(features))
+        return {spec.alias: answers[spec.task] for spec in specs}
+
+
+class WithFeatures(nn.Module):
+    """A network that also returns what went into its head.
+
+    Args:
+        module: Placed on its device.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module = module
+        head = embedding_head(module)
+        self._spatial = head.spatial
+        self._kept = threading.local()
+        head.module.register_forward_pre_hook(self._keep)
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (batch, classes) and features (batch, dimension), averaged over positions, if there are any."""
+        logits = self._module(batch)
+        features: Tensor = self._kept.features
+        del self._kept.features
+        return logits, features.float().mean(dim=(2, 3)) if self._spatial else features
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._kept.features = inputs[0]

@@ -1,0 +1,176 @@
+"""Detection networks: the model's own resizing, boxes in pixels of the original, masks pasted one at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from cvbatch.errors import ImageError
+from cvbatch.images.preprocess import Size
+from cvbatch.inference.network import Answers, Image
+from cvbatch.inference.output_checks import INVALID
+from cvbatch.inference.torch.tensors import to_device, to_numpy
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks.detection import Boxes, wanted
+from cvbatch.tasks.masks import encode_mask
+
+_INSIDE = 0.5
+"""Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""
+
+_PADDING = 0.15
+_HEADS = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "roi_heads.keypoint_predictor", "head")
+"""Layers whose outputs become scores, boxes, masks and keypoints, as torchvision's detectors name them."""
+
+
+class Detector:
+    """A torchvision detector.
+
+    Args:
+        module: Placed on its device.
+        device: Where images go.
+        padded: Let images of similar sizes share a batch.
+    """
+
+    def __init__(self, module: nn.Module, device: str, *, padded: bool = False) -> None:
+        self._padded = padded
+        self._transform = _SmallMasks.like(module.transform)
+        module.transform = self._transform
+        for name in _HEADS:
+            if (head := dict(module.named_modules()).get(name)) is not None:
+                head.register_forward_hook(_expect_finite)
+        self._module = module
+        self._device = device
+
+    def batch_key(self, image: Image) -> Hashable:
+        """The size after the model's own resizing and padding: a larger padding changes the answers a little."""
+        height, width = self._transform.padded_size(image.shape[0], image.shape[1])
+        if not self._padded:
+            return height, width
+        step = self._transform.similar
+        return math.ceil(height / step), math.ceil(width / step)
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        try:
+            found = self._module([self._tensor(image) for image in images])
+        except ImageError as error:
+            raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
+        return {
+            spec.alias: [_boxes(spec, each, image.shape[:2]) for each, image in zip(found, images, strict=True)]
+            for spec in specs
+        }
+
+    def _tensor(self, image: Image) -> Tensor:
+        pixels = to_device([image], self._device)[0].permute(2, 0, 1)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _expect_finite(_: nn.Module, __: Any, output: Any) -> None:
+    """Look at what a head says before NaN is sorted out as a low score, and an image without boxes is left."""
+    total: Any = sum(tensor.sum(dtype=torch.float32) for tensor in _tensors(output))
+    if not math.isfinite(total):
+        raise ImageError(INVALID, "expected finite scores and boxes, got NaN or infinity")
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    else:
+        for inner in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(inner)
+
+
+def _boxes(spec: ModelSpec, found: Mapping[str, Tensor], size: Sequence[int]) -> Boxes:
+    label_ids, scores = found["labels"].cpu().numpy(), to_numpy(found["scores"])
+    boxes = to_numpy(found["boxes"])
+    keep = wanted(spec, label_ids, scores)
+    keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # cut off at the edge to nothing
+    masks: list[bytes] = []
+    if spec.masks:
+        masks = [_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
+    keypoints = None
+    if spec.keypoints:
+        points = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"][..., None]], dim=2)
+        keypoints = to_numpy(points)[keep]
+    return Boxes(
+        boxes=boxes[keep],
+        label_ids=label_ids[keep],
+        scores=scores[keep],
+        masks=masks,
+        keypoints=keypoints,
+    )
+
+
+def _mask(mask: Tensor, box: Tensor, size: Sequence[int]) -> bytes:
+    pasted = paste_masks_in_image(mask[None].float(), box[None].float(), size)[0, 0]
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (pasted > _INSIDE).cpu().numpy()
+    return encode_mask(inside)
+
+
+class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+    """Leaves masks at the 28 × 28 pixels that the head gives.
+
+    Pasted all at once, the 100 masks of a photo of 12 megapixels take 4.8 GB.
+    """
+
+    @classmethod
+    def like(cls, other: GeneralizedRCNNTransform) -> _SmallMasks:
+        """Copy the settings of a model's transform."""
+        copy = cls(
+            other.min_size,
+            other.max_size,
+            other.image_mean,
+            other.image_std,
+            size_divisible=other.size_divisible,
+            fixed_size=other.fixed_size,
+        )
+        copy.eval()
+        return copy
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the batch that `forward` makes of one image."""
+        if self.fixed_size is not None:
+            return self.fixed_size[1], self.fixed_size[0]
+        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
+        step = self.size_divisible
+        resized = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)))
+        return (math.ceil(resized[0] / step) * step, math.ceil(resized[1] / step) * step)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Scale an image; one so thin that nothing would be left of its shorter side keeps one pixel of it."""
+        height, width = image.shape[-2:]
+        if self.fixed_size is None and min(height, width) * self.max_size < max(height, width):
+            size = (1, self.max_size) if width > height else (self.max_size, 1)
+            image = functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+            return image, target
+        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
+        return resized
+
+    @property
+    def similar(self) -> int:
+        """Pixels that the sides of a batch may be rounded up to, without more than `_PADDING` more pixels."""
+        spare = self.min_size[-1] * (math.sqrt(1 + _PADDING) - 1)
+        step: int = self.size_divisible
+        return step * (1 + int(spare / step))
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Scale boxes and keypoints to the originals; masks stay as they are."""
+        small = [found.pop("masks", None) for found in result]
+        super().postprocess(result, image_shapes, original_image_sizes)
+        for found, masks in zip(result, small, strict=True):
+            if masks is not None:
+                found["masks"] = masks
+        return result

@@ -1,0 +1,166 @@
+"""EfficientNet-Lite0, the embedded default: four tasks from one classifier.
+
+Its last feature map, classified at every position, shows where a class is: a class activation map (Zhou et al.,
+arXiv:1512.04150). On a view of 384 pixels these maps are fine enough for boxes and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cvbatch.images.preprocess import Size
+from cvbatch.inference import output_checks
+from cvbatch.inference.network import Answers, Image
+from cvbatch.inference.torch import checkpoint, class_activation_maps
+from cvbatch.inference.torch.tensors import Normalised, to_numpy
+from cvbatch.models import weights
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks.segmentation import emitted
+
+MEAN = (0.498, 0.498, 0.498)
+STD = (0.502, 0.502, 0.502)
+_ARCHITECTURE = "efficientnet-lite0"
+_PAIRS = (
+    ("_conv_stem", "_bn0"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+    ("_conv_head", "_bn1"),
+)
+"""Convolutions of the network and of its blocks, each with the batch norm that follows."""
+
+
+class Lite0:
+    """EfficientNet-Lite0.
+
+    Args:
+        features: From a batch to the last feature map; see `Features`.
+        head: From features to scores, at each position.
+        batch: Makes batches as its weights want them.
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor], head: nn.Module, batch: Normalised) -> None:
+        self._features, self._head = features, head
+        self._batch = batch
+
+    def batch_key(self, image: Image) -> Hashable:
+        """The size of the view."""
+        return image.shape
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        features = self._features(self._batch(images))[: len(images)]
+        by_threshold: dict[float, list[list[class_activation_maps.Region]]] = {}
+        answers: dict[str, Sequence[Any]] = {}
+        for spec in specs:
+            if spec.task in ("classification", "embedding"):
+                answers[spec.alias] = self._whole(spec, features)
+                continue
+            threshold = class_activation_maps.THRESHOLD if spec.score_threshold is None else spec.score_threshold
+            if threshold not in by_threshold:
+                by_threshold[threshold] = self._regions(spec, features, threshold)
+            take: Callable[[Sequence[class_activation_maps.Region], Size], Any] = (
+                class_activation_maps.boxes if spec.task == "detection" else class_activation_maps.segments
+            )
+            answers[spec.alias] = [
+                take(found, size) for found, size in zip(by_threshold[threshold], sizes, strict=True)
+            ]
+        return answers
+
+    def _whole(self, spec: ModelSpec, features: Tensor) -> Sequence[Any]:
+        pooled = features.float().mean(dim=(2, 3))
+        if spec.task == "embedding":
+            return list(to_numpy(pooled))
+        return list(to_numpy(torch.softmax(self._head(pooled).float(), dim=1)))
+
+    def _regions(self, spec: ModelSpec, features: Tensor, threshold: float) -> list[list[class_activation_maps.Region]]:
+        maps = self._head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
+        if not maps.isfinite().all():
+            raise output_checks.invalid(spec, "expected finite class maps, got NaN or infinity")
+        return [class_activation_maps.regions(each, emitted(spec), threshold) for each in maps]
+
+
+class Features(nn.Module):
+    """The network without its head.
+
+    Args:
+        module: The whole network, placed on its device.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module: Any = module
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The last feature map: (batch, channels, height, width)."""
+        features: Tensor = self._module.extract_features(batch)
+        return features
+
+
+def head(module: nn.Module) -> nn.Module:
+    """The layer that turns features into scores."""
+    layer: nn.Module = module.get_submodule("_fc")
+    return layer
+
+
+def construct(num_classes: int) -> nn.Module:
+    """Build the network with random weights, for images of any size.
+
+    Args:
+        num_classes: Outputs of its head.
+    """
+    module: nn.Module = EfficientNet.from_name(_ARCHITECTURE, num_classes=num_classes, image_size=None)
+    return module
+
+
+def load(spec: ModelSpec) -> nn.Module:
+    """Build the network of a spec and load its weights.
+
+    Raises:
+        ModelError: The file is not a state dict of it.
+    """
+    module = construct(len(spec.categories))
+    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.without_auxiliary(state, module))
+    return fuse(module.eval())
+
+
+def fuse(module: nn.Module) -> nn.Module:
+    """Fold batch norms into convolutions, and pad in the convolution itself where both sides are padded alike.
+
+    The answers stay the same to 1e-5; the package pads and normalises in passes of their own over memory.
+
+    Args:
+        module: In evaluation mode; changed in place.
+    """
+    for part in list(module.modules()):
+        for convolution, norm in _PAIRS:
+            if isinstance(getattr(part, convolution, None), nn.Conv2d):
+                fused = fuse_conv_bn_eval(getattr(part, convolution), getattr(part, norm))
+                setattr(part, convolution, _symmetric(fused) if fused.stride == (1, 1) else fused)
+                setattr(part, norm, nn.Identity())
+    return module
+
+
+def _symmetric(layer: nn.Conv2d) -> nn.Conv2d:
+    plain = nn.Conv2d(
+        layer.in_channels,
+        layer.out_channels,
+        (layer.kernel_size[0], layer.kernel_size[1]),
+        padding=(layer.kernel_size[0] // 2, layer.kernel_size[1] // 2),
+        groups=layer.groups,
+    )
+    plain.load_state_dict(layer.state_dict())
+    return plain
+
+
+def shapes(num_classes: int) -> dict[str, torch.Size]:
+    """Shapes of all parameters and buffers for a number of classes, without allocating them."""
+    with torch.device("meta"):
+        return {key: value.shape for key, value in construct(num_classes).state_dict().items()}

@@ -1,0 +1,127 @@
+"""Write `catalog.json` and `categories.json` from the installed torchvision.
+
+Run `python -m cvbatch.inference.torch.generate` after raising torchvision and commit what changes. The two files let
+the driver resolve models in milliseconds, without importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torchvision
+from torchvision import models as zoo
+
+from cvbatch.inference.torch.torchvision_models import OnMeta, construct, embedding_head
+from cvbatch.models.catalog import CATALOG_FILE, CATEGORIES_FILE
+
+_MODULES = {"classification": zoo, "detection": zoo.detection, "segmentation": zoo.segmentation}
+_NOT_AN_OBJECT = frozenset({"__background__", "N/A", "no person"})
+_SHA256_PREFIX = re.compile(r"-([0-9a-f]{8,})\.pth$")
+_SWAG_LICENCE = "CC-BY-NC-4.0"
+
+
+def generate() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
+    """Read everything that the two files hold from torchvision.
+
+    Returns:
+        The catalog, `{"torchvision": version, "models": {builder: entry}}`, and the category sets by name.
+    """
+    entries: dict[str, Any] = {}
+    categories: dict[str, list[str | None]] = {}
+    for task, module in _MODULES.items():
+        for name in zoo.list_models(module=module):
+            entries[name] = _entry(name, task, categories)
+    return {"torchvision": torchvision.__version__.partition("+")[0], "models": entries}, categories
+
+
+def read() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
+    """What the two files hold now, in the form of `generate`."""
+    catalog, categories = (json.loads(path.read_text(encoding="utf-8")) for path in (CATALOG_FILE, CATEGORIES_FILE))
+    return catalog, categories
+
+
+def _entry(name: str, task: str, categories: dict[str, list[str | None]]) -> dict[str, Any]:
+    members = list(zoo.get_model_weights(name))
+    default = zoo.get_model_weights(name).DEFAULT
+    entry: dict[str, Any] = {"task": task, "default": default.name}
+    if task == "classification":
+        with OnMeta():
+            network = construct(name, num_classes=2)
+        entry["dimension"] = embedding_head(network).dimension
+    if name.startswith("maskrcnn"):
+        entry["masks"] = True
+    if name.startswith("keypointrcnn"):
+        entry["keypoints"] = True
+    entry["weights"] = {
+        member.name: _weights(member, categories)
+        for member in members
+        if member.meta["categories"]  # the others are features without a head: VGG-16 for SSD
+    }
+    return entry
+
+
+def _weights(member: Any, categories: dict[str, list[str | None]]) -> dict[str, Any]:
+    meta = member.meta
+    file = member.url.rpartition("/")[2]
+    prefix = _SHA256_PREFIX.search(file)
+    if prefix is None:
+        raise ValueError(f"expected a hash in the name of {file}")
+    row = {
+        "url": member.url,
+        "sha256_prefix": prefix[1],
+        "megabytes": meta["_file_size"],
+        "params": meta["num_params"],
+        "gflops": meta["_ops"],
+        "licence": _SWAG_LICENCE if "SWAG" in meta.get("license", "") else "BSD-3-Clause",
+        "categories": _category_set(meta["categories"], categories),
+        "metrics": meta["_metrics"],
+    }
+    return row | _view(member.transforms())
+
+
+def _view(transforms: Any) -> dict[str, Any]:
+    view: dict[str, Any] = {}
+    if getattr(transforms, "resize_size", None):
+        view["resize"] = _one(transforms.resize_size)
+        view["interpolation"] = transforms.interpolation.value
+    if getattr(transforms, "crop_size", None):
+        view["crop"] = _one(transforms.crop_size)
+    return view
+
+
+def _one(size: Sequence[int]) -> int:
+    if len(size) != 1:
+        raise ValueError(f"expected one number for the shorter side, got {size}")
+    return size[0]
+
+
+def _category_set(names: Sequence[str], categories: dict[str, list[str | None]]) -> str:
+    known = {1000: "imagenet-1k", 91: "coco-91", 21: "voc-21", 2: "coco-person"}
+    key = known[len(names)]
+    kept = [None if name in _NOT_AN_OBJECT else name for name in names]
+    if categories.setdefault(key, kept) != kept:
+        raise ValueError(f"two different category sets of length {len(names)}: name the new one")
+    return key
+
+
+def _dump(data: dict[str, Any], inner: str | None = None) -> str:
+    rows = data[inner] if inner else data
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in rows.items())
+    if inner is None:
+        return f"{{\n{lines}\n}}\n"
+    head = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in data.items() if key != inner)
+    return f'{{\n{head}"{inner}": {{\n{lines}\n}}\n}}\n'
+
+
+def main() -> None:
+    """Write both files beside this module."""
+    catalog, categories = generate()
+    CATALOG_FILE.write_text(_dump(catalog, "models"), encoding="utf-8")
+    CATEGORIES_FILE.write_text(_dump(categories), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Pillow's resizing for many images at once, on the device that holds them.
+
+Antialiased filters are separable, so both passes are products with matrices. Pillow rounds to whole numbers after each
+pass, and so does this: from 500 × 375 to 341 × 256 one value in ten thousand differs, by 1. At ratios such as 5 : 4,
+where many values are exact halves, one in five does, as floats round those either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from cvbatch.images.preprocess import Size, View, placed
+
+
+def resample(images: Sequence[Tensor], view: View) -> list[Tensor]:
+    """Resize and crop images, as `views.apply` does.
+
+    Args:
+        images: uint8, (3, height, width), of any sizes, all on one device.
+        view: What the network wants to see; its interpolation is in `views.SMOOTH`.
+
+    Returns:
+        uint8, (height, width, 3) for each, on that device.
+    """
+    if view.resize is None and view.crop is None:
+        return [image.permute(1, 2, 0) for image in images]
+    sizes: list[Size] = [(image.shape[2], image.shape[1]) for image in images]
+    places = [placed(view, size) for size in sizes]
+    out_width, out_height = (max(place.size[axis] for place in places) for axis in (0, 1))
+    device = images[0].device
+    shape = (len(images), 3, max(height for _, height in sizes), max(width for width, _ in sizes))
+    pixels = torch.zeros(shape, device=device)
+    for one, image in zip(pixels, images, strict=True):
+        one[:, : image.shape[1], : image.shape[2]] = image
+    numbers = [(*size, *place.resized, *place.offset) for size, place in zip(sizes, places, strict=True)]
+    steps = torch.tensor(numbers, dtype=torch.float64, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    across, down = (
+        _weights(view.interpolation, steps[:, axis::2, None, None], out, source)
+        for axis, out, source in ((0, out_width, shape[3]), (1, out_height, shape[2]))
+    )
+    rows = _whole(pixels.flatten(1, 2) @ across.mT).view(len(images), 3, -1, out_width)
+    result = _whole(down[:, None] @ rows).to(torch.uint8).permute(0, 2, 3, 1)
+    return [each[: place.size[1], : place.size[0]] for each, place in zip(result, places, strict=True)]
+
+
+def _weights(name: str, steps: Tensor, count: int, longest: int) -> Tensor:
+    """What each of `count` target pixels takes of each source pixel: float32, (images, count, longest).
+
+    The rule is that of Pillow's `precompute_coeffs` (src/libImaging/Resample.c): a filter as wide as the reduction,
+    cut off at whole pixels and at the borders, and scaled to a sum of 1.
+
+    Args:
+        name: Of the filter.
+        steps: Of each image its length before and after resizing, and the offset of the crop in that; what lies
+            outside is black. Float64, (images, 3, 1, 1).
+        count: Length of the longest crop.
+        longest: Length of the longest image.
+    """
+    support, shape = FILTERS[name]
+    source, target, offset = steps.unbind(1)
+    device = steps.device
+    scale = source / target
+    wide = scale.clamp(min=1.0)
+    at = torch.arange(count, device=device, dtype=torch.float64)[None, :, None] + offset
+    centre = (at + 0.5) * scale
+    first = (centre - support * wide + 0.5).floor().clamp(min=0)
+    end = torch.minimum((centre + support * wide + 0.5).floor(), source)
+    position = torch.arange(longest, device=device, dtype=torch.float64)
+    weights = shape((position - centre + 0.5) / wide)
+    weights *= (position >= first) & (position < end) & (at >= 0) & (at < target)
+    weights /= weights.sum(dim=2, keepdim=True).clamp(min=1e-9)
+    return (weights * _PARTS).round_().div_(_PARTS).float()
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1 - distance.abs()).clamp(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' kernel with a = -0.5 (IEEE ASSP 29, 1981), which is Pillow's."""
+    x = distance.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+FILTERS: Final[dict[str, tuple[float, Callable[[Tensor], Tensor]]]] = {
+    "bilinear": (1.0, _triangle),
+    "bicubic": (2.0, _cubic),
+}
+"""Half of the width in pixels, and the shape."""
+
+
+_PARTS: Final = 1 << 22
+"""Pillow's weights are multiples of its inverse."""
+
+
+def _whole(values: Tensor) -> Tensor:
+    return values.add_(0.5).floor_().clamp_(0, 255)

@@ -1,0 +1,107 @@
+"""Semantic segmentation networks: a label for each pixel of the original."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cvbatch.errors import ImageError
+from cvbatch.images.preprocess import Size
+from cvbatch.inference.network import Answers, Image
+from cvbatch.inference.output_checks import INVALID
+from cvbatch.inference.torch.tensors import Normalised
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks.segmentation import emitted, segments
+
+_BAND_PIXELS = 1 << 20
+_MARGIN = 1e-3
+
+
+class Segmenter:
+    """A torchvision semantic segmentation network.
+
+    Args:
+        module: Placed on its device.
+        batch: Makes batches as the network's weights want them.
+    """
+
+    def __init__(self, module: nn.Module, batch: Normalised) -> None:
+        self._module = module
+        self._batch = batch
+
+    def batch_key(self, image: Image) -> Hashable:
+        """The size of the view."""
+        return image.shape
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        logits = self._module(self._batch(images))["out"][: len(images)]
+        name = "+".join(spec.alias for spec in specs)
+        maps = [label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
+        return {spec.alias: [segments(labels, emitted(spec)) for labels in maps] for spec in specs}
+
+
+def label_map(
+    logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = "segmentation"
+) -> npt.NDArray[np.integer[Any]]:
+    """The best class of each pixel of the original.
+
+    Bilinear interpolation, rows first and then columns, band by band: all classes of a photo of 12 megapixels
+    would take 1 GB at once.
+
+    Args:
+        logits: Float32, (classes, height, width) of the view.
+        size: (width, height) of the oriented original.
+        band_pixels: Pixels of the original that are interpolated together; does not change the result.
+        name: What to call the model in the error.
+
+    Returns:
+        Label ids, (height, width) of the oriented original, in Fortran order.
+
+    Raises:
+        ImageError: The best logit of a pixel is not finite.
+    """
+    width, height = size
+    best = logits.max(dim=0)
+    if not best.values.isfinite().all():  # a NaN is the maximum of whatever it is among
+        raise ImageError(INVALID, f"{name}: expected finite scores for each pixel, got NaN or infinity")
+    classes = _possible(logits, best.indices)
+    logits = logits[classes]
+    lower, upper, share = _rows(logits.shape[1], height, logits.device)
+    labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int32, order="F")
+    step = max(1, band_pixels // width)
+    for top in range(0, height, step):
+        band = slice(top, top + step)
+        rows = torch.lerp(logits[:, lower[band]], logits[:, upper[band]], share[band, None])
+        wide = functional.interpolate(rows[None], size=(rows.shape[1], width), mode="bilinear", align_corners=False)
+        labels[band] = classes[wide[0].max(dim=0).indices].cpu().numpy()
+    return labels
+
+
+def _possible(logits: Tensor, best: Tensor) -> Tensor:
+    """Classes that can be the best anywhere between pixels.
+
+    One that is below the commonest class at every pixel stays below it: interpolation keeps that order.
+    """
+    # on CPUs `argmax` (above, too), `mode` and `any` take two to five times as long as these
+    commonest = best.flatten().bincount().argmax()
+    above = (logits > logits[commonest] - _MARGIN).view(torch.uint8).flatten(1).amax(dim=1)
+    return above.nonzero()[:, 0]
+
+
+def _rows(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Source rows above and below each target row, and the share of the lower one.
+
+    The half-pixel rule of `torch.nn.functional.interpolate` with `align_corners=False`, in its precision.
+    """
+    scale = torch.tensor(source / target, device=device)
+    position = ((torch.arange(target, device=device) + 0.5) * scale - 0.5).clamp(min=0)
+    lower = position.floor().long().clamp(max=source - 1)
+    upper = (lower + 1).clamp(max=source - 1)
+    return lower, upper, position - lower

@@ -1,0 +1,177 @@
+"""Steps that all torch networks share: batches, placement, precision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cvbatch.errors import DeviceLostError
+from cvbatch.images.preprocess import Size
+from cvbatch.inference.network import Answers, Forward, Image
+from cvbatch.inference.settings import Setting
+from cvbatch.models.spec import ModelSpec
+
+_STICKY = "CUDA error"
+"""Such errors, as of an illegal address, stay with a process: every later call fails, too."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def is_sticky(error: RuntimeError) -> bool:
+    """Whether a device gives no answers any more until its process is started anew."""
+    return _STICKY in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Tell a lost device from what an image may be the cause of.
+
+    Raises:
+        DeviceLostError: Instead of such a `RuntimeError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_sticky(error):
+            raise DeviceLostError(str(error)) from error
+        raise
+
+
+class Streams:
+    """On a GPU a stream for each thread: what one waits for, the others do not.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+        self._own = threading.local()
+
+    def here(self) -> AbstractContextManager[object]:
+        """Work on the stream of this thread."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch has no type
+        found: AbstractContextManager[object] = torch.cuda.stream(self._own.stream)
+        return found
+
+    def wait(self) -> None:
+        """Until what this thread has begun is done."""
+        if hasattr(self._own, "stream"):
+            self._own.stream.synchronize()
+
+
+class Guarded:
+    """Runs a torch network without gradients, at its precision.
+
+    All of this is local to a thread, and Ray constructs an actor in another thread than it calls it in.
+
+    Args:
+        network: With its module placed by `place`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+
+    def __init__(self, network: Forward, *, device: str, precision: str) -> None:
+        self._network = network
+        self._device_type = torch.device(device).type
+        self._dtype = DTYPES[precision]
+        self._threads: int | None = None
+        self._streams = Streams(device)
+        self.parallel = True
+
+    def use_threads(self, count: int) -> None:
+        """See `Network.use_threads`."""
+        self._threads = count
+
+    def batch_key(self, image: Image) -> Hashable:
+        """See `Network.batch_key`."""
+        return self._network.batch_key(image)
+
+    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+        """See `Network.run`."""
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
+        with device_errors(), torch.inference_mode(), autocast, self._streams.here():
+            return self._network.run(images, sizes, specs)
+
+
+class Normalised:
+    """Makes equal-sized images one normalised batch, with exactly torchvision's arithmetic.
+
+    Args:
+        mean: Per channel, on a scale of 0 to 1.
+        std: Per channel, on a scale of 0 to 1.
+        device: Where batches go.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
+        self._mean = torch.tensor(mean, device=device)[:, None, None]
+        self._std = torch.tensor(std, device=device)[:, None, None]
+        self._device = device
+
+    def __call__(self, images: Sequence[Image]) -> Tensor:
+        """Stack images of one size.
+
+        Returns:
+            Float32, (batch, 3, height, width), channels last in memory. On a GPU the batch is filled up to the next
+            power of two: cuDNN plans anew for each size and thread, for EfficientNet-Lite0 that takes seconds.
+        """
+        pixels = to_device(images, self._device)
+        if (missing := _filled(len(images), self._device) - len(images)) > 0:
+            pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+        pixels = pixels.permute(0, 3, 1, 2)
+        batch = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return batch.sub_(self._mean).div_(self._std)
+
+
+def _filled(count: int, device: str) -> int:
+    return count if device == "cpu" else 1 << (count - 1).bit_length()
+
+
+def to_device(images: Sequence[Image | Tensor], device: str) -> Tensor:
+    """Stack images of one size on a device: uint8, (batch, height, width, 3).
+
+    To a GPU they go from pinned memory, so that the thread's stream copies by itself; what is there already stays.
+    """
+    first = images[0]
+    if isinstance(first, Tensor):
+        return torch.stack(cast(list[Tensor], list(images)))  # all are, or none
+    on_gpu = device != "cpu"
+    stacked = torch.empty((len(images), *first.shape), dtype=torch.uint8, pin_memory=on_gpu)
+    np.stack([np.asarray(image) for image in images], out=stacked.numpy())
+    return stacked.to(device, non_blocking=True)
+
+
+def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
+    """A float32 array on the host."""
+    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
+
+
+def place(module: nn.Module, device: str, setting: Setting) -> nn.Module:
+    """Put a module into evaluation mode on its device.
+
+    Args:
+        module: With its weights loaded.
+        device: `cpu`, `cuda` or `cuda:N`.
+        setting: Layout of its convolutions, and precision: weights that autocast would cast at each pass are cast
+            once here.
+    """
+    module = module.eval().requires_grad_(False).to(device)
+    if setting.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    if setting.precision != "fp32":
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(DTYPES[setting.precision])
+    return module

@@ -1,0 +1,139 @@
+"""Construct torchvision networks and load their weights, never through the network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision import models as zoo
+
+from cvbatch.errors import ModelError
+from cvbatch.inference.torch import checkpoint
+from cvbatch.models import weights
+from cvbatch.models.spec import ModelSpec
+
+_INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": False}
+_ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
+"""What their pretrained form has and their plain form lacks."""
+_RCNN = ("fasterrcnn", "maskrcnn", "keypointrcnn")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The layer that turns features into class scores."""
+
+    module: nn.Module
+    dimension: int
+    """Length of the features."""
+    spatial: bool
+    """Whether it is a convolution, whose input still has positions."""
+
+
+def construct(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
+    """Build a network with random weights; nothing is downloaded.
+
+    Args:
+        name: A builder of the catalog.
+        num_classes: Outputs of its head, background included.
+        arguments: Further arguments of the builder.
+    """
+    builder = zoo.get_model_builder(name)
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        arguments["weights_backbone"] = None
+    if name.startswith("vit_"):
+        arguments["image_size"] = zoo.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+    network: nn.Module = builder(weights=None, num_classes=num_classes, **_ARGUMENTS.get(name, {}), **arguments)
+    return network
+
+
+def load(spec: ModelSpec) -> nn.Module:
+    """Build the network of a spec and load its weights.
+
+    Raises:
+        ModelError: The checkpoint does not fit the builder.
+    """
+    arguments = _threshold(spec)
+    if spec.weights is not None:
+        member = zoo.get_model_weights(spec.name)[spec.weights]
+        with _states_from(weights.here(spec)):
+            pretrained: nn.Module = zoo.get_model(spec.name, weights=member, progress=False, **arguments)
+            return pretrained
+    num_classes = len(spec.categories)
+    if spec.weights_path is None:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(spec.seed)
+            return construct(spec.name, num_classes=num_classes, **arguments)
+    module = construct(spec.name, num_classes=num_classes, **arguments)
+    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.without_auxiliary(state, module))
+    return module
+
+
+def shapes(name: str, num_classes: int) -> Mapping[str, torch.Size]:
+    """Shapes of all parameters and buffers for a number of classes, without allocating them."""
+    with OnMeta():
+        return {key: value.shape for key, value in construct(name, num_classes=num_classes).state_dict().items()}
+
+
+def embedding_head(network: nn.Module) -> Head:
+    """Find the layer whose input is the embedding: the last linear one, or else the last convolution.
+
+    Raises:
+        ModelError: The network has neither.
+    """
+    layers = list(network.modules())
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Linear):
+            return Head(layer, layer.in_features, spatial=False)
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Conv2d):
+            return Head(layer, layer.in_channels, spatial=True)
+    raise ModelError(f"expected a linear layer or a convolution at the end of {type(network).__name__}, found none")
+
+
+def _threshold(spec: ModelSpec) -> dict[str, float]:
+    if spec.task != "detection" or spec.score_threshold is None:
+        return {}
+    return {"box_score_thresh" if spec.name.startswith(_RCNN) else "score_thresh": spec.score_threshold}
+
+
+class OnMeta(TorchFunctionMode):
+    """Construct networks without memory for their parameters.
+
+    `torch.device("meta")` sends every tensor there, also those whose values RegNet computes its widths from.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Redirect the calls that allocate parameters and buffers."""
+        where = {"device": "meta"} if func in _ALLOCATORS else {}
+        return func(*args, **(kwargs or {}) | where)
+
+
+_ALLOCATORS = (torch.empty, torch.zeros, torch.ones)
+
+
+@contextmanager
+def _states_from(path: str) -> Iterator[None]:
+    """Let builders take their weights from a file.
+
+    They do more with pretrained weights than load them (frozen batch norms, another epsilon, renamed keys), so
+    it must be the builder that loads; but it would unpickle anything, and look only into its own folder.
+    """
+    original = zoo.WeightsEnum.get_state_dict
+
+    def read(_: Any, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
+        return checkpoint.read(path)
+
+    zoo.WeightsEnum.get_state_dict = read
+    try:
+        yield
+    finally:
+        zoo.WeightsEnum.get_state_dict = original

@@ -1,0 +1,1 @@
+"""What a run writes: the commit log, data files and the lease, on a disk or in a bucket."""

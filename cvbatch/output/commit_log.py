@@ -1,0 +1,229 @@
+"""The commit log: one totally ordered list of records, each created at the next free number.
+
+Safety rests on one fact: a record can be created only where none is. A driver that was replaced meets the
+`open` record of its successor at the number it wants to write, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
+from cvbatch.output.checkpoints import EVERY, load_snapshot, save_snapshot
+from cvbatch.output.lease import describe, this_process
+from cvbatch.output.log_records import DataFile, Record, State
+from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.store import Store, create_surely
+
+FOLDER = "_cvbatch/log"
+
+
+def record_name(seq: int) -> str:
+    """Name of the record with this number."""
+    return f"{FOLDER}/{seq:010d}.json"
+
+
+def newest_name(store: Store, known: str | None = None) -> str | None:
+    """Name of the newest record, or None if there is none.
+
+    Args:
+        store: The output.
+        known: A record that is there; those before it are not listed.
+    """
+    return max(store.sizes(FOLDER, known or ""), default=known)
+
+
+def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | None:
+    """Return the newest record with its name, without reading the others.
+
+    Args:
+        store: The output.
+        known: A record that was there; those before it are not listed.
+    """
+    name = newest_name(store, known)
+    if name is None:
+        return None
+    try:
+        return name, json.loads(store.read(name))
+    except FileNotFoundError:
+        if known is None:
+            raise
+        return last_record(store)  # the output was removed, and another run has begun there
+
+
+class Log:
+    """The log of one run, read and, after `open`, written by one driver.
+
+    Args:
+        store: The output.
+        planned: Rows of the plan as it was first made.
+        whole: Read every record, without the short cut of a snapshot.
+    """
+
+    def __init__(self, store: Store, planned: int, *, whole: bool = False) -> None:
+        self.store = store
+        self.state = (None if whole else load_snapshot(store)) or State(planned)
+        self._epoch: int | None = None
+        self._lock = threading.Lock()
+        self.read()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this driver, once the log is open."""
+        if self._epoch is None:
+            raise RunError("the log is not open")
+        return self._epoch
+
+    def read(self) -> State:
+        """Take in every record that is new, and return the state."""
+        # a listing may miss what is created meanwhile, but whatever comes before its newest record is there
+        newest = newest_name(self.store, record_name(self.state.next_seq - 1) if self.state.next_seq else None) or ""
+        while (name := record_name(self.state.next_seq)) <= newest:
+            try:
+                self.state.apply(json.loads(self.store.read(name)))
+            except FileNotFoundError:
+                raise CorruptionError(f"{self.store.root}: {name} is missing from the log") from None
+        return self.state
+
+    def open(self, holder: dict[str, Any] | None = None) -> int:
+        """Take the run over: from here on no older driver can commit.
+
+        Returns:
+            The new epoch.
+
+        Raises:
+            OutputError: If another start opened it at the same moment.
+        """
+        asked_after = self.state.epoch
+        while True:
+            record = self._stamp({"type": "open", "epoch": self.state.epoch + 1, "holder": holder or this_process()})
+            if self._try_append(record):
+                break
+            if self.state.epoch != asked_after:
+                raise OutputError(f"{self.store.root}: another start has just opened it ({describe(self.state)})")
+        if self.read().epoch != record["epoch"]:
+            raise OutputError(f"{self.store.root}: another start has just opened it ({describe(self.state)})")
+        self._epoch = record["epoch"]
+        return self.epoch
+
+    def commit(self, files: Iterable[DataFile]) -> list[DataFile]:
+        """Append the files of this epoch whose rows nobody has committed yet.
+
+        Returns:
+            The accepted files; the others are orphans.
+
+        Raises:
+            FencedError: If another start has taken over.
+        """
+        with self._holding() as epoch:
+            accepted, taken = [], RowRanges()
+            for file in files:
+                ours = file.epoch == epoch and self.state.accepts(file)
+                if ours and not any(taken.overlaps(*pair) for pair in file.ranges):
+                    accepted.append(file)
+                    for pair in file.ranges:
+                        taken.add(*pair)
+            if accepted:
+                self._append({"type": "commit", "files": [file.to_json() for file in accepted]})
+            return accepted
+
+    def replace(self, remove: Iterable[str], add: Iterable[DataFile], computed: Iterable[Range]) -> None:
+        """Swap files for files of this epoch with exactly the same rows.
+
+        Args:
+            remove: Names of accepted files.
+            add: Their successors.
+            computed: The rows that were computed anew; the others were copied.
+
+        Raises:
+            FencedError: If another start has taken over.
+            CorruptionError: If the rows are not the same; nothing is appended.
+        """
+        record = {
+            "type": "replace",
+            "remove": list(remove),
+            "add": [file.to_json() for file in add],
+            "computed": [list(pair) for pair in computed],
+        }
+        with self._holding() as epoch:
+            self.state.check_replace({**record, "epoch": epoch})
+            self._append(record)
+
+    def extend(
+        self, parts: Sequence[Mapping[str, Any]], *, complete: bool, changed: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Add plan parts; their row ids must follow those of `self.state.planned`.
+
+        Args:
+            parts: May be none, where a listing came to its end without anything new.
+            complete: Whether the listing came to its end.
+            changed: Plan parts with newer facts of rows that are planned already, each with its `ranges`.
+        """
+        with self._holding():
+            record = {"type": "extend", "parts": list(parts), "complete": complete, "changed": list(changed)}
+            self._append(record)
+
+    def remove(self, gone: Iterable[Range], back: Iterable[Range] = ()) -> None:
+        """Say which rows' images are gone from the source, and which are there again; all rows stay."""
+        with self._holding():
+            record = {"ranges": [list(pair) for pair in gone], "back": [list(pair) for pair in back]}
+            self._append({"type": "removed", **record})
+
+    def move(self, part: Mapping[str, Any]) -> None:
+        """Say that the source lies elsewhere now.
+
+        Args:
+            part: A plan part with the newer facts of its rows, none of which is computed anew; with `ranges`, and with
+                `places` as pairs of the old and the new location.
+        """
+        with self._holding():
+            self._append({"type": "moved", "part": dict(part)})
+
+    def finalise(self) -> int:
+        """Append `final`; returns its number.
+
+        Raises:
+            RunError: If rows are missing.
+        """
+        with self._holding():
+            if missing := self.state.left:
+                raise RunError(f"{self.store.root}: {missing} rows are missing; the same cvbatch run goes on")
+            self._append({"type": "final", "rows": self.state.planned})
+            return self.state.next_seq - 1
+
+    def _append(self, body: dict[str, Any]) -> None:
+        record = self._stamp({**body, "epoch": self.epoch})
+        if not self._try_append(record):
+            raise self._fenced()
+        if self.state.next_seq % EVERY == 0:
+            save_snapshot(self.store, self.state)
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[int]:
+        """One appender at a time; whoever has seen a newer epoch, or the end, must not write behind it."""
+        with self._lock:
+            if self.epoch != self.state.epoch or self.state.final:
+                raise self._fenced()
+            yield self.epoch
+
+    def _fenced(self) -> FencedError:
+        return FencedError(f"{self.store.root}: another start has taken over ({describe(self.state)})")
+
+    def _stamp(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "nonce": uuid.uuid4().hex, "time": time.time()}
+
+    def _try_append(self, record: dict[str, Any]) -> bool:
+        """Create the record at the next number; False if a foreign record is there, which is taken in."""
+        name = record_name(self.state.next_seq)
+        if create_surely(self.store, name, json.dumps(record).encode()):
+            self.state.apply(record)
+            return True
+        there = json.loads(self.store.read(name))
+        self.state.apply(there)
+        return bool(there["nonce"] == record["nonce"])

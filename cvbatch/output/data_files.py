@@ -1,0 +1,145 @@
+"""Predicted blocks become one Parquet file of good rows and one of error rows."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvbatch.errors import CorruptionError, FencedError
+from cvbatch.output.commit_log import last_record
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import DATA
+from cvbatch.output.row_ranges import RowRanges, ranges_of
+from cvbatch.output.store import Store, open_store
+from cvbatch.schema import ERROR, ERROR_TYPE, ROW_ID, STATUS
+from cvbatch.storage.location import Place
+
+MEASURES = "_measures_"
+"""Prefix of per-row float columns that stages add for the run record; summed here, never written."""
+CHANGED = "changed"
+"""The measure that counts images that are other versions than were planned."""
+WORKER = "_worker"
+"""Column with what the process that predicted a row says of itself, as JSON; never written either."""
+
+
+_newest: dict[Place, str] = {}
+"""By output, the newest record that this process has seen: a long log is not listed for each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """What all files of a start have in common."""
+
+    output: Place
+    epoch: int
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the driver learns of a file."""
+
+    files: tuple[DataFile, ...]
+    measures: dict[str, float]
+    """Seconds that each stage spent on these rows."""
+    image_bytes: int
+    """Encoded bytes that were read for them."""
+    workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By what each predicting process says of itself: `rows` and `seconds`."""
+
+
+def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
+    """Write blocks under names never used before; nothing counts until the driver commits it.
+
+    Args:
+        job: Where to and under which epoch.
+        blocks: Predicted units; their rows may come in any order.
+
+    Raises:
+        FencedError: If the log shows that another start has taken over.
+    """
+    started = time.perf_counter()
+    blocks = [block for block in blocks if block.num_rows]
+    if not blocks:
+        return Written((), {}, 0)
+    table = pa.concat_tables(blocks, promote_options="default")
+    measured = [name for name in table.column_names if name.startswith(MEASURES)]
+    measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
+    workers = _workers(table)
+    table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
+    failed = pc.equal(table[STATUS], ERROR)
+    parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
+    files = tuple(_write(job, part) for part in parts)
+    measures["write"] = time.perf_counter() - started
+    return Written(files, measures, pc.sum(table["image_bytes"]).as_py() or 0, workers)
+
+
+def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
+    """Copy the rows of committed files into new files of this epoch.
+
+    Args:
+        job: Where to and under which epoch.
+        files: What to copy from.
+        without: Rows that are left out.
+
+    Raises:
+        CorruptionError: If a file cannot be read: what it holds must not be lost.
+    """
+    store, tables = open_store(job.output), []
+    for file in files:
+        table = read_file(store, file)
+        tables.append(table.filter(pa.array(~without.contains(table[ROW_ID].to_numpy()))))
+    return write_blocks(job, tables).files
+
+
+def read_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a committed file, or some of its columns.
+
+    Raises:
+        CorruptionError: If it cannot be read.
+    """
+    try:
+        with store.open(file.path) as opened:
+            return pq.read_table(opened, columns=columns, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _workers(table: pa.Table) -> dict[str, dict[str, Any]]:
+    if WORKER not in table.column_names or f"{MEASURES}predict" not in table.column_names:
+        return {}
+    grouped = table.group_by(WORKER).aggregate([(f"{MEASURES}predict", "sum"), (ROW_ID, "count")])
+    columns = (WORKER, f"{MEASURES}predict_sum", f"{ROW_ID}_count")
+    return {
+        worker: {"rows": rows, "seconds": seconds}
+        for worker, seconds, rows in zip(*(grouped[name].to_pylist() for name in columns), strict=True)
+        if worker is not None
+    }
+
+
+def _write(job: WriteJob, table: pa.Table) -> DataFile:
+    store = open_store(job.output)
+    path = f"{DATA}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
+
+    def write(local: str) -> None:
+        pq.write_table(table, local, compression="zstd", write_page_checksum=True)
+        _require_held(store, job)  # after the work and right before the name, so that the gap is small
+
+    size = store.add_file(path, write)
+    kinds = pc.value_counts(table[ERROR_TYPE].drop_null())
+    errors = dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
+    return DataFile(path, size, tuple(ranges_of(table[ROW_ID].to_numpy())), errors)
+
+
+def _require_held(store: Store, job: WriteJob) -> None:
+    newest = last_record(store, _newest.get(job.output))
+    if newest is None or newest[1]["epoch"] != job.epoch or newest[1]["type"] == "final":
+        raise FencedError(f"{job.output}: another start has taken over")
+    _newest[job.output] = newest[0]

@@ -1,0 +1,180 @@
+"""Who holds a run: a courtesy between starts; safety rests on the log alone.
+
+A holder says every few seconds that it is there. A second start takes over at once from a process that is known to
+be dead, and otherwise from one that does not stir.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from cvbatch.errors import CvbatchError, OutputError
+from cvbatch.output.log_records import State
+from cvbatch.output.store import Store
+
+HOLDER: Final = "_cvbatch/holder.json"
+BEAT_SECONDS: Final = 3.0
+WATCH_SECONDS: Final = 10.0
+"""Whoever does not stir for so long is taken for dead."""
+_LOOK_SECONDS: Final = 0.5
+
+
+def this_process() -> dict[str, Any]:
+    """Host, boot, process id and its start: what tells a living holder from a dead one."""
+    pid = os.getpid()
+    return {**_machine(), "pid": pid, "started": _process_start(pid)}
+
+
+def lives(state: State) -> bool | None:
+    """Whether the holder of an unfinished run is a living process; None if that cannot be seen from here."""
+    if state.holder is None or state.final:
+        return False
+    holder = state.holder["holder"]
+    if holder["host"] != socket.gethostname():
+        return None
+    if holder["boot_id"] != _boot_id():
+        return False
+    if any(holder.get(name) != value for name, value in _machine().items()):
+        return None  # another container of the same machine
+    if holder["started"] is None:
+        return None  # its system does not tell when a process started
+    return bool(_process_start(holder["pid"]) == holder["started"])
+
+
+def last_beat(store: Store, state: State) -> Mapping[str, Any]:
+    """What the holder last said of itself; empty if it has said nothing."""
+    beat = _content(store)
+    return beat if state.holder is not None and beat.get("nonce") == state.holder["nonce"] else {}
+
+
+def claim(store: Store, read: Callable[[], State], *, wait: bool = False, takeover: bool = False) -> None:
+    """Return once nobody else works on a run.
+
+    A start of this process that did not come to its end, as in a notebook, does not stand in its own way.
+
+    Args:
+        store: The output.
+        read: Brings the state of its log up to date.
+        wait: Wait for the holder instead of refusing.
+        takeover: Do not look whether there is one; it will be fenced off.
+
+    Raises:
+        OutputError: Naming the holder.
+    """
+    while not takeover and not _free(store, state := read()):
+        if not _stirs(store):
+            return
+        if _free(store, read()):
+            return
+        if not wait:
+            raise OutputError(f"{store.root}: {describe(state)} is working on it; wait for it with --wait, or stop it")
+
+
+def describe(state: State) -> str:
+    """Who holds the run, in words."""
+    if state.holder is None:
+        return "nobody holds it"
+    holder = state.holder["holder"]
+    return f"process {holder['pid']} on {holder['host']}"
+
+
+class Heartbeat:
+    """Says every few seconds that this process still holds a run, and in the end that it does not.
+
+    Args:
+        store: The output.
+        state: Of its log, right after `open`.
+        facts: What else to say of the run.
+    """
+
+    def __init__(self, store: Store, state: State, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
+        assert state.holder is not None, "open comes first"
+        self._store = store
+        self._about = {"nonce": state.holder["nonce"], "epoch": state.epoch}
+        self._facts = facts
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._beat(released=True)
+
+    def _go_on(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            self._beat()
+
+    def _beat(self, **more: Any) -> None:
+        content = {**self._about, "time": time.time(), **self._facts(), **more}
+        with contextlib.suppress(CvbatchError, OSError):  # whoever cannot say it, can still work
+            if not self._replaced():
+                self._store.put(HOLDER, json.dumps(content).encode())
+
+    def _replaced(self) -> bool:
+        return bool(_content(self._store).get("epoch", 0) > self._about["epoch"])
+
+
+def _free(store: Store, state: State) -> bool:
+    if state.holder is None or state.final or lives(state) is False:
+        return True
+    ours = state.holder["holder"]["pid"] == os.getpid() and lives(state) is True
+    return ours or bool(last_beat(store, state).get("released"))
+
+
+def _stirs(store: Store) -> bool:
+    before = _content(store)
+    deadline = time.monotonic() + WATCH_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        if _content(store) != before:
+            return True
+    return False
+
+
+def _content(store: Store) -> Mapping[str, Any]:
+    try:
+        content = json.loads(store.read(HOLDER))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _machine() -> dict[str, Any]:
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = None
+    return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid_space": space}
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _process_start(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot (proc(5), field 22 of stat); None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,100 @@
+"""The two primitives that a run's state needs: put a whole object, create one only if absent.
+
+Names are relative to the output, with `/` between parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import pyarrow as pa
+
+from cvbatch.errors import AmbiguousError as AmbiguousError
+from cvbatch.errors import RunError
+from cvbatch.output.local_store import LocalStore as LocalStore
+from cvbatch.storage.location import Place
+
+_GIVE_UP_AFTER = 300.0
+_PAUSE = 1.0
+
+
+class Store(Protocol):
+    """Objects under one output location."""
+
+    root: str
+    """Where it is, as a person would write it."""
+
+    def read(self, name: str) -> bytes:
+        """Return an object; raises FileNotFoundError if there is none."""
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Open an object for reading at any position; raises FileNotFoundError if there is none.
+
+        Arrow reads in threads of its own, and may let go of a file in one of them while the process ends: a file of
+        Python's would be waited for then, and the process aborted.
+        """
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object as a whole, over what was there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object only if there is none; False if there is one.
+
+        Raises:
+            AmbiguousError: If it cannot be known; the caller repeats with the same bytes.
+        """
+
+    def add_file(self, name: str, write: Callable[[str], None]) -> int:
+        """Let `write` fill a local path and publish it under a name never used before; returns its size."""
+
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        """Names in a folder (not below it) in order, with their sizes in bytes; empty if there is none.
+
+        Args:
+            folder: Its name.
+            after: Only names behind this one, which lies in it; what comes before is not even looked at.
+        """
+
+    def delete(self, name: str) -> bool:
+        """Remove an object; it is fine if there is none. False without the right to."""
+
+    def may_delete(self) -> bool:
+        """Whether there is a right to delete."""
+
+    def check(self) -> None:
+        """Refuse a place where a run cannot be written, or would not be safe, before any work is done."""
+
+
+def open_store(output: Place | str) -> Store:
+    """Return the store for an output location.
+
+    Args:
+        output: Where; a plain path or URI needs no options.
+    """
+    place = Place.at(output)
+    if place.local:
+        return LocalStore(place.uri)
+    from cvbatch.output.object_store import ObjectStore  # a local disk needs no clients of object stores
+
+    return ObjectStore(place)
+
+
+def create_surely(store: Store, name: str, data: bytes) -> bool:
+    """Create an object, and repeat with the same bytes for as long as it cannot be known whether that worked.
+
+    Returns:
+        False if one is there, which may be this very one, created by a request that seemed to fail.
+
+    Raises:
+        RunError: If the store does not recover.
+    """
+    deadline = time.monotonic() + _GIVE_UP_AFTER
+    while True:
+        try:
+            return store.create(name, data)
+        except AmbiguousError as error:
+            if time.monotonic() > deadline:
+                raise RunError(f"{store.root}/{name} cannot be written: {error}") from None
+            time.sleep(_PAUSE)

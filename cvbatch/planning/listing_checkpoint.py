@@ -1,0 +1,96 @@
+"""How far a listing has come, kept beside the plan, so that the start after a kill does not begin anew.
+
+There is one object for each source and way of reading it, and whoever lists writes over it. What it holds is always
+whole: the parts so far by their names, and the mark behind the last of them. Two starts may go on from the same one;
+each adds parts of its own, and `plan.json` names those of the start that wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from cvbatch.config.job import SourceConfig
+from cvbatch.output.store import Store
+from cvbatch.planning.parts import PARTS, Part
+from cvbatch.sources.entries import ENTRY_FIELDS, Mark, Resumable, Source
+
+_PREFIX: Final = "_cvbatch/listing-"
+_FORMAT: Final = 1
+_OLDEST_SECONDS: Final = 86_400.0
+"""What was listed longer ago is listed again: too much may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A part of a listing."""
+
+    parts: tuple[Part, ...] = ()
+    """Parts of the plan, whose row ids begin with 0."""
+    mark: Mark | None = None
+    """Where the source stands behind them."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows they have."""
+        return sum(part["rows"] for part in self.parts)
+
+
+class Progress:
+    """The progress of one listing.
+
+    Args:
+        store: The output.
+        config: The source as it was asked for; all but its limit matters.
+        source: The same, opened.
+    """
+
+    def __init__(self, store: Store, config: SourceConfig, source: Source) -> None:
+        self._store = store
+        self._source = source
+        self._written = False
+        columns = [f"{column.name} {column.type}" for column in (*ENTRY_FIELDS, *source.carried)]
+        key = [_FORMAT, config.model_dump(mode="json", exclude={"limit"}), columns]
+        self._name = f"{_PREFIX}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+
+    def begun(self, limit: int | None) -> Begun:
+        """What an earlier start has listed, if that is of use.
+
+        Args:
+            limit: Rows that are wanted at most.
+        """
+        if not isinstance(self._source, Resumable):
+            return Begun()
+        try:
+            data = json.loads(self._store.read(self._name))
+        except FileNotFoundError:
+            return Begun()
+        self._written = True
+        found = Begun(tuple(data["parts"]), data["mark"])
+        too_old = time.time() - data["time"] > _OLDEST_SECONDS
+        if too_old or (limit is not None and found.rows > limit):
+            return Begun()
+        there = self._store.sizes(PARTS)
+        return found if all(part["path"] in there for part in found.parts) else Begun()
+
+    def chunks(self, begun: Begun) -> Iterator[tuple[pa.Table, Mark | None]]:
+        """Chunks of the source, behind those that are there, each with its mark."""
+        if isinstance(self._source, Resumable):
+            return self._source.marked_chunks(begun.mark)
+        return ((chunk, None) for chunk in self._source.chunks())
+
+    def save(self, parts: Sequence[Part], mark: Mark) -> None:
+        """Let other starts go on behind these parts, which must be written."""
+        self._written = True
+        self._store.put(self._name, json.dumps({"time": time.time(), "parts": list(parts), "mark": mark}).encode())
+
+    def drop(self) -> None:
+        """Forget it; there must be a plan."""
+        if self._written:
+            self._store.delete(self._name)

@@ -1,0 +1,1 @@
+"""What a run has left: read, summarised, verified and drawn."""

@@ -1,0 +1,153 @@
+"""How far a run is, as a person sees it: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.status import Status
+
+from cvbatch.output.log_records import State
+from cvbatch.results.console import duration
+from cvbatch.system.standard_streams import terminal
+
+_LINE_EVERY_SECONDS: Final = 15.0
+_WORTH_SAYING: Final = 3.0
+_MINUTE: Final = 60.0
+_NEXT_IMAGES: Final = "working on the next images"
+
+
+class Progress(NamedTuple):
+    """How far a run is, in rows."""
+
+    done: int
+    planned: int
+    errors: int
+
+    @staticmethod
+    def of(state: State) -> Progress:
+        """That which the log says."""
+        return Progress(len(state.accepted), state.planned, state.errors.total())
+
+
+class Terminal:
+    """A progress bar on a terminal, a plain line now and then elsewhere; it also tells what is being waited for.
+
+    Args:
+        quiet: Show nothing, because standard output carries JSON.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(file=terminal(), quiet=quiet)
+        self._bar: Bar | None = None
+        self._status: Status | None = None
+        self._task = TaskID(0)
+        self._first_commit: tuple[int, float] | None = None
+        self._now: Progress | None = None
+        self._last_line = self._since = time.monotonic()
+        self._waits_for = ""
+        self._lock, self._over = threading.RLock(), threading.Event()
+        self._ticker = threading.Thread(target=self._tick_on, name="progress", daemon=True)
+
+    def __enter__(self) -> Terminal:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        with self._lock:
+            for each in (self._status, self._bar):
+                if each is not None:
+                    each.stop()
+
+    def doing(self, what: str) -> None:
+        """Take note of what is waited for now; it is shown if it takes long."""
+        with self._lock:
+            self._waits_for, self._since = what, time.monotonic()
+            if self.console.is_terminal and self._bar is None and not self._over.is_set():
+                if self._status is None:
+                    self._status = self.console.status(what)
+                    self._status.start()
+                self._status.update(what)
+
+    def planned(self, state: State) -> None:
+        """Show how much there is to do."""
+        self.begin(Progress.of(state))
+
+    def committed(self, state: State) -> None:
+        """Show what is done."""
+        self.advance(Progress.of(state))
+
+    def begin(self, now: Progress) -> None:
+        """See `planned`; a second call begins anew."""
+        with self._lock:
+            self._now, self._first_commit = now, None
+            self._last_line = self._since = time.monotonic()
+            if not self.console.is_terminal:
+                self.console.print(f"{now.planned:,} images planned, {now.done:,} done", highlight=False)
+                return
+            columns = (
+                BarColumn(),
+                TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+                TextColumn("{task.fields[rate]} images/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[errors]} errors"),
+                TextColumn("{task.fields[waits]}"),
+            )
+            for each in (self._status, self._bar):
+                if each is not None:
+                    each.stop()
+            self._bar = Bar(*columns, console=self.console, transient=True)
+            self._task = self._bar.add_task(
+                "", total=now.planned, completed=now.done, rate="…", errors=now.errors, waits=""
+            )
+            self._bar.start()
+
+    def advance(self, now: Progress) -> None:
+        """See `committed`."""
+        with self._lock:
+            at = time.monotonic()
+            self._now, self._waits_for, self._since = now, _NEXT_IMAGES, at
+            if self._first_commit is None:
+                self._first_commit = (now.done, at)
+            rows, since = self._first_commit
+            # the first commit comes with the start of Ray and of the models, which says nothing of the rate
+            rate = (now.done - rows) / (at - since) if now.done > rows else None
+            if self._bar is not None:
+                shown = "…" if rate is None else f"{rate:.1f}"
+                self._bar.update(self._task, completed=now.done, rate=shown, errors=now.errors, waits="")
+            elif rate is not None and at - self._last_line >= _LINE_EVERY_SECONDS and now.done < now.planned:
+                self._last_line = at
+                self.console.print(
+                    f"{now.done:,} of {now.planned:,} rows, {rate:.1f} images/s, "
+                    f"{duration((now.planned - now.done) / rate)} left, {now.errors:,} errors",
+                    highlight=False,
+                )
+
+    def tick(self, at: float) -> None:
+        """Show what is waited for, if it has taken long.
+
+        Args:
+            at: The time, by the monotonic clock.
+        """
+        with self._lock:
+            waited = at - self._since
+            if not self._waits_for or self._over.is_set():
+                return
+            text = f"{self._waits_for}, {duration(round(waited)) if waited >= _MINUTE else f'{waited:.0f} s'}"
+            if self._bar is not None:
+                self._bar.update(self._task, waits=text if waited >= _WORTH_SAYING else "")
+            elif self._status is not None:
+                self._status.update(text if waited >= _WORTH_SAYING else self._waits_for)
+            elif at - max(self._last_line, self._since) >= _LINE_EVERY_SECONDS:
+                self._last_line = at
+                done = f"{self._now.done:,} of {self._now.planned:,} rows; " if self._now is not None else ""
+                self.console.print(done + text, highlight=False)
+
+    def _tick_on(self) -> None:
+        while not self._over.wait(1.0):
+            self.tick(time.monotonic())

@@ -1,0 +1,161 @@
+"""What a run amounts to, in numbers and names: for the table at its end, for `--json` and for `status`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from cvbatch.errors import LIST
+from cvbatch.output.commit_log import Log
+from cvbatch.output.lease import WATCH_SECONDS, describe, last_beat, lives
+from cvbatch.output.log_records import State
+from cvbatch.output.manifest import finished
+from cvbatch.planning.plan import open_run
+from cvbatch.results.predictions import open_dataset
+from cvbatch.runs.run_record import load_record
+from cvbatch.schema import ERROR, ERROR_STAGE, ROW_ID, STATUS
+from cvbatch.storage.location import Place
+
+_MOST_FAILED: Final = 10
+_MOST_LABELS: Final = 5
+_LOST_EXIT: Final = 3
+_MOST_ROWS: Final = 5_000_000
+"""Labels of larger runs are not counted at the end of a start; that would take too long."""
+_LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
+
+
+def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -> dict[str, Any]:
+    """Sum up a run at the end of a start.
+
+    Args:
+        output: The output location.
+        state: What the commit log says.
+        command_seconds: Since the command was given, if that is known; `seconds` counts from when Ray was ready.
+
+    Returns:
+        Plain data: counts, the first failed images by name, the most frequent labels of each model, and
+        what the run record says of this start.
+    """
+    store, plan = open_run(output)
+    record = load_record(store)
+    dataset = open_dataset(output)
+    rows, seconds = record.get("rows_this_start", 0), record.get("seconds", 0.0)
+    return {
+        "output": str(output),
+        "rows": len(state.accepted),
+        "rows_planned": state.planned,
+        "ok": len(state.accepted) - state.errors.total(),
+        "errors": dict((+state.errors).most_common()),
+        "failed": _failed(dataset) if state.errors.total() else [],
+        "finished": state.final,
+        "rows_this_start": rows,
+        "seconds": seconds,
+        "rate": rows / seconds if seconds else 0.0,
+        "command_seconds": command_seconds,
+        "command_rate": rows / command_seconds if command_seconds else 0.0,
+        "stage_seconds": record.get("stage_seconds", {}),
+        "busy_shares": record.get("busy_shares", {}),
+        "idle_shares": record.get("idle_shares", []),
+        "skipped": record.get("skipped", {}),
+        "unreadable": record.get("unreadable", []),
+        "unlisted": _unlisted(dataset, state) if state.errors.total() else 0,
+        "top_labels": {
+            model.alias: _top_labels(dataset, f"{model.alias}_{_LABEL_COLUMNS[model.task]}")
+            for model in plan.models
+            if model.task in _LABEL_COLUMNS and state.planned <= _MOST_ROWS
+        },
+    }
+
+
+def exit_code(summary: Mapping[str, Any], *, strict: bool) -> int:
+    """How a run that was done to its end exits.
+
+    Args:
+        summary: From `summarise`.
+        strict: Whether every image must have its answers.
+
+    Returns:
+        3 if a folder, an archive or a table gave nothing, or under `strict` anything failed; else 0.
+    """
+    lost = summary["unlisted"] or (strict and (summary["errors"] or summary["unreadable"]))
+    return _LOST_EXIT if lost else 0
+
+
+def status(output: Place | str, log: Log) -> dict[str, Any]:
+    """Say how far a run is, from its log alone.
+
+    Args:
+        output: The output location.
+        log: Its commit log.
+
+    Returns:
+        Plain data; `rate` is that of the last minutes before the last record, in images per second.
+    """
+    state, beat = log.state, last_beat(log.store, log.state)
+    done = len(state.accepted)
+    rate = _rate(state)
+    return {
+        "output": str(output),
+        "rows_planned": state.planned,
+        "rows": done,
+        "to_go": state.left,
+        "removed": len(state.removed),
+        "ok": done - state.errors.total(),
+        "errors": dict((+state.errors).most_common()),
+        "finished": finished(log.store, state),
+        "starts": len(state.opened),
+        "holder": describe(state),
+        "held": _held(log),
+        "workers": beat.get("workers"),
+        "workers_planned": beat.get("workers_planned"),
+        "busy_shares": beat.get("busy_shares", {}),
+        "idle_shares": beat.get("idle_shares", []),
+        "nodes": beat.get("nodes", []),
+        "rate": rate,
+        "seconds_left": state.left / rate if rate else None,
+    }
+
+
+def _rate(state: State) -> float:
+    recent = [(at, rows) for at, rows in state.recent if at >= state.opened[-1]] if state.opened else []
+    if len(recent) > 1:
+        return sum(rows for _, rows in recent[1:]) / max(1e-3, recent[-1][0] - recent[0][0])
+    return recent[0][1] / max(1e-3, recent[0][0] - state.opened[-1]) if recent else 0.0
+
+
+def _held(log: Log) -> bool:
+    """Whether the holder lives, as far as can be seen from here."""
+    beat = last_beat(log.store, log.state)
+    alive = lives(log.state)
+    if alive is None:
+        alive = time.time() - beat.get("time", 0.0) < WATCH_SECONDS
+    return alive and not beat.get("released")
+
+
+def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:
+    columns = ["row_id", "image_uri", "error_stage", "error_type", "error_message"]
+    table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MOST_FAILED)
+    rows: list[dict[str, Any]] = table.sort_by("row_id").to_pylist()
+    return rows
+
+
+def _unlisted(dataset: pads.Dataset, state: State) -> int:
+    """How many rows stand for folders and containers of which nothing could be listed; not those that are gone."""
+    rows = dataset.to_table(columns=[ROW_ID], filter=pads.field(ERROR_STAGE) == LIST)[ROW_ID].to_numpy()
+    return int((~state.removed.contains(rows)).sum())
+
+
+def _top_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
+    counter: Counter[str] = Counter()
+    for batch in dataset.scanner(columns=[column]).to_batches():
+        values = batch.column(0)
+        labels = pc.list_flatten(values) if pa.types.is_list(values.type) else values
+        found = pc.value_counts(labels.drop_null())
+        counter.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_MOST_LABELS])

@@ -1,0 +1,128 @@
+"""One start of a run, from the moment it holds it: record, heartbeat, and reasons to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.engine.ray_engine import Engine
+from cvbatch.errors import FencedError, HaltError
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import Written
+from cvbatch.output.lease import Heartbeat
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import withdraw
+from cvbatch.planning.parts import delete_orphan_parts, part_paths
+from cvbatch.planning.plan import Plan, all_parts
+from cvbatch.runs.run_record import Record
+from cvbatch.sources.entries import Listing
+
+_FIRST_ROWS: Final = 1_000
+"""Rows of a start from which on the share of errors counts."""
+
+
+class Session:
+    """Holds a run while it works on it; on entry nobody else can commit any more.
+
+    Args:
+        log: Of the run; it is opened on entry.
+        plan: Of the run.
+        engine: Prepared.
+        compute: When to stop.
+        manifest_only: Whether only the manifest need be right at the end.
+    """
+
+    def __init__(
+        self, log: Log, plan: Plan, engine: Engine, compute: ComputeConfig, *, manifest_only: bool = False
+    ) -> None:
+        self._manifest_only = manifest_only
+        self.log, self.plan, self.engine = log, plan, engine
+        self._compute = compute
+        self._record = Record()
+        self._stack = ExitStack()
+        self._failed = 0
+
+    def __enter__(self) -> Session:
+        written_before = part_paths(self.log.store)
+        self.log.open()
+        delete_orphan_parts(self.log.store, written_before, all_parts(self.plan, self.log.state))
+        withdraw(self.log.store, manifest_only=self._manifest_only)
+        self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._facts))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if not isinstance(error, FencedError):  # else the record is that of the newer start
+            engine = self.engine
+            self._record.save(
+                self.log.store, self.plan, self.log.state, engine.cluster, engine.pools, engine.certificate, error
+            )
+
+    def listed(self, listing: Listing) -> None:
+        """Take note of what the source held besides images when this start listed it again."""
+        self._record.listing = listing
+
+    def took(self, written: Sequence[Written], accepted: Sequence[DataFile]) -> None:
+        """Take note of files that were written, and of those that count.
+
+        Raises:
+            HaltError: If too many of the rows of this start are errors.
+        """
+        self._record.add(written, sum(file.rows for file in accepted))
+        self._failed += sum(sum(file.errors.values()) for file in accepted)
+        rows = self._record.rows
+        share = self._failed / max(1, rows)
+        if rows >= _FIRST_ROWS and share > self._compute.max_error_share:
+            (commonest, count), *_ = self._record.errors.most_common(1)
+            raise HaltError(
+                f"{self._failed:,} of the last {rows:,} rows are errors, {count:,} of them {commonest}, and "
+                f"compute.max_error_share is {self._compute.max_error_share:g}; mend the source, or raise the share, "
+                "and the same command goes on"
+            )
+
+    def check_time(self) -> None:
+        """End a start whose time or money is used up.
+
+        Raises:
+            HaltError: If it is, and work is left.
+        """
+        state = self.log.state
+        if self.engine.time_is_up and state.left:
+            raise HaltError(
+                f"stopped in time, as compute.stop_after or compute.max_cost asks: {len(state.accepted):,} of "
+                f"{state.planned:,} rows are committed; the same command goes on"
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        pools = self.engine.pools
+        return {
+            "workers": self._record.active_workers(),
+            "workers_planned": pools.num_actors if pools else 0,
+            "busy_shares": self._record.busy_shares(pools) if pools else {},
+            "idle_shares": self._record.idle_shares(),
+            "nodes": self._nodes(),
+        }
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """What each node has and what became of it; several nodes of one machine share their processes."""
+        workers, found = self._record.by_host(), []
+        for node in self.engine.nodes():
+            here = workers.get(node.host, [])
+            idle = [share for worker in here if (share := worker.idle_share) is not None]
+            found.append(
+                {
+                    "host": node.host,
+                    "address": node.address,
+                    "cpus": node.cpus,
+                    "gpus": node.gpus,
+                    "predicting": len(here),
+                    "rows": sum(worker.rows for worker in here),
+                    "idle_share": sum(idle) / len(idle) if idle else None,
+                }
+            )
+        return found

@@ -1,0 +1,115 @@
+"""What a run would be like: how many images, what would run where, how fast, and what it would cost."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cvbatch.config.job import Job
+from cvbatch.engine.choose_settings import Asked, certified
+from cvbatch.engine.nodes import Cluster
+from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.errors import SourceError
+from cvbatch.models.resolve import resolve
+from cvbatch.planning.units import spread
+from cvbatch.schema import ROW_ID
+from cvbatch.sources import open_source
+from cvbatch.sources.entries import Source
+from cvbatch.stages.weight_transfer import WeightFiles
+from cvbatch.tuning.certificate import Certificate
+
+_PER_CHUNK: Final = 64
+
+
+def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
+    """List a source, measure on some of its images, and calculate; nothing is written to the output.
+
+    What is measured is kept on this machine: the next run of these models starts with it at once.
+
+    Args:
+        job: What would be run.
+        pythonpath: Folder that the workers can import from, besides what is installed.
+
+    Returns:
+        Plain data.
+
+    Raises:
+        UsageError: If the request is wrong.
+        RunError: If measuring fails.
+    """
+    models, source = resolve(job.models, folder=pythonpath), open_source(job.source)
+    images, size, rows = _listed(source, job.source.limit)
+    if images <= source.listing.lost:
+        raise SourceError(f"{', '.join(job.source.uris)} holds no images")
+    with Engine(job.output.place, models, job.compute, pythonpath) as engine:
+        models = engine.probe(models, job.compute)
+        cluster = engine.connect(job.compute)
+        certificate = certified(
+            Asked.of(job, models, WeightFiles.of(models, cluster)),
+            cluster,
+            partial(spread, rows),
+            rows=images,
+            always=True,
+        )
+    pools = size_pools(cluster, job.compute, models, images, certificate)
+    return {
+        "images": images,
+        "bytes": size,
+        "skipped": dict(source.listing.skipped),
+        "unreadable": source.listing.troubles,
+        **_speed(images, certificate, cluster, pools, job.compute.price_per_node_hour),
+        "actors": pools.num_actors,
+        "threads": pools.threads,
+        "decode_tasks": pools.decode_tasks,
+        "unit_rows": pools.unit_rows,
+        "units_in_flight": pools.units_in_flight,
+        "bytes_in_flight": pools.bytes_in_flight,
+        "object_store_bytes": cluster.object_store_bytes,
+        "device": pools.device,
+        "parity": certificate.to_json(),
+    }
+
+
+def _speed(
+    images: int, certificate: Certificate, cluster: Cluster, pools: Pools, price_per_node_hour: float | None
+) -> dict[str, Any]:
+    rates = certificate.rates()
+    assert rates is not None, "it was measured"
+    decode, predict = rates["decode_per_core"], rates["predict"]
+    if pools.device == "cpu":
+        rate = pools.num_actors * rates["together"]
+        bottleneck = "predict" if 1 / predict > 1 / rates["together"] / 2 else "decode"
+        cores_per_gpu = None
+    else:
+        cores = max(1.0, cluster.cpus - pools.num_actors * pools.actor_cpus)
+        rate = min(pools.num_actors * predict, cores * decode)
+        bottleneck = "predict" if pools.num_actors * predict < cores * decode else "decode"
+        cores_per_gpu = predict / decode
+    cost = None if price_per_node_hour is None else price_per_node_hour * len(cluster.nodes) * 1e6 / rate / 3600
+    return {
+        "rate": rate,
+        "seconds": images / rate,
+        "bottleneck": bottleneck,
+        "decode_per_core": decode,
+        "predict_per_actor": predict,
+        "cpu_cores_per_gpu": cores_per_gpu,
+        "cost_per_million": cost,
+    }
+
+
+def _listed(source: Source, limit: int | None) -> tuple[int, int, pa.Table]:
+    """Number of images, their bytes as far as known, and some of them from all over."""
+    count = size = 0
+    some = list[pa.Table]()
+    for chunk in source.chunks():
+        chunk = chunk if limit is None else chunk.slice(0, limit - count)
+        count += chunk.num_rows
+        size += sum(value or 0 for value in chunk["image_bytes"].to_pylist())
+        some.append(spread(chunk, _PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
+        if count == limit:
+            break
+    rows = pa.concat_tables(some) if some else pa.table({})
+    return count, size, rows.add_column(0, ROW_ID, pa.array(range(rows.num_rows), pa.int64()))

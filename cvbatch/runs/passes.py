@@ -1,0 +1,66 @@
+"""Every wanted row is computed: in waves of units, what that leaves undone in smaller units, in the end alone.
+
+Where an image hangs, the units behind it wait in vain, too. So after a stall among the smaller units, those that are
+left come once more from the last to the first: what lies before and behind that image is done, and only the units
+that hung are taken apart, which costs a process for each image.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from cvbatch.engine.ray_engine import Engine
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import Written
+from cvbatch.output.row_ranges import Range
+from cvbatch.planning.plan import Plan, all_parts
+from cvbatch.planning.units import cut
+
+_FIRST_WAVE: Final = 1_000
+_WAVE: Final = 50_000
+"""Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
+_SMALLER: Final = 8
+"""What the first pass leaves undone runs again in units this many times smaller."""
+_PASSES: Final = ((1, False), (_SMALLER, False), (_SMALLER, True))
+"""How much smaller the units are, and whether they come backwards."""
+_FIRST_UNIT: Final = 4
+"""The first unit of a pass is so many times smaller: it shows early that all goes well."""
+_TOLERATED, _TOLERATED_SHARE = 10, 1 / 20
+"""Units of the first pass that may be lost with their processes before the run stops: then it is not the images."""
+
+
+def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable[Range]]) -> Iterator[list[Written]]:
+    """Compute rows until none is missing; yields files once they are written.
+
+    Args:
+        engine: Prepared.
+        log: Open.
+        plan: Of the run.
+        missing: Rows that are wanted and that nobody has computed yet; asked at the beginning of each pass.
+
+    Raises:
+        RunError: If the stages cannot go on.
+    """
+    size = _FIRST_WAVE
+    for smaller, backwards in _PASSES:
+        if backwards and not engine.stalled:
+            continue
+        resized = True
+        while resized:
+            resized, rows = False, max(1, engine.unit_rows // smaller)
+            first = max(1, rows // _FIRST_UNIT)
+            units = cut(log.store, all_parts(plan, log.state), missing(), rows, first_rows=first)
+            if backwards:
+                units = iter(list(units)[::-1])
+            while not resized and (wave := list(itertools.islice(units, size))):
+                suspects = smaller > 1 and len(log.state.accepted) > 0
+                tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
+                yield from engine.label(wave, log.epoch, tolerated=tolerated)
+                size = _WAVE
+                if engine.time_is_up:
+                    return
+                resized = engine.resize()  # then what is left of the wave is cut anew
+    if alone := list(cut(log.store, all_parts(plan, log.state), missing(), 1)):
+        yield from engine.label_alone(alone, log.epoch)

@@ -1,0 +1,102 @@
+"""Rows computed anew: their files are swapped for new ones, in one record, once all is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import pyarrow.compute as pc
+
+from cvbatch.output.data_files import Written, read_file
+from cvbatch.output.log_records import DataFile, State
+from cvbatch.output.row_ranges import Range, RowRanges, ranges_of
+from cvbatch.output.store import Store
+from cvbatch.runs.attempt import Session
+from cvbatch.runs.passes import compute
+from cvbatch.schema import ERROR, ERROR_TRANSIENT, ROW_ID, STATUS
+
+_ROWS_AT_ONCE: Final = 4_096
+"""Rows of one replacement; an interruption costs at most what is under way."""
+
+
+def failed_rows(store: Store, state: State, *, transient_only: bool) -> RowRanges:
+    """The rows that are errors.
+
+    Args:
+        store: The output.
+        state: Of its log.
+        transient_only: Only those that may go better another time.
+
+    Raises:
+        CorruptionError: If a file of error rows cannot be read.
+    """
+    failed = RowRanges()
+    for file in state.files.values():
+        if not file.errors:
+            continue
+        table = read_file(store, file, [ROW_ID, STATUS, ERROR_TRANSIENT])
+        wanted = pc.equal(table[STATUS], ERROR)
+        if transient_only:
+            wanted = pc.and_(wanted, table[ERROR_TRANSIENT].fill_null(False))
+        failed.include(ranges_of(table[ROW_ID].filter(wanted).to_numpy()))
+    return failed
+
+
+def recompute(session: Session, rows: Iterable[Range], committed: Callable[[State], None]) -> None:
+    """Compute committed rows anew, some thousand at a time.
+
+    Args:
+        session: Holds the run.
+        rows: Which.
+        committed: Told of each replacement.
+
+    Raises:
+        RunError: If the stages cannot go on, or too many rows are errors.
+    """
+    engine, log = session.engine, session.log
+    left = RowRanges(rows)
+    while len(left) and not engine.time_is_up:
+        files, again = _next(log.state, left)
+        if not files:
+            return  # what is left was never committed, and so cannot be replaced
+        new, done = list[DataFile](), RowRanges()
+
+        def missing(again: RowRanges = again, done: RowRanges = done) -> list[Range]:
+            return [gap for pair in again for gap in done.gaps(*pair)]
+
+        for written in compute(engine, log, session.plan, missing):
+            fresh = _fresh(written, done)
+            session.took(written, fresh)
+            new += fresh
+        if missing():
+            return
+        kept = engine.copy(files, again, log.epoch)
+        log.replace([file.path for file in files], [*new, *kept], again)
+        left.exclude(again)
+        committed(log.state)
+
+
+def _next(state: State, rows: RowRanges) -> tuple[list[DataFile], RowRanges]:
+    """Files to replace, and which of their rows to compute anew."""
+    files, again = list[DataFile](), RowRanges()
+    for file in state.files.values():
+        inside = [piece for pair in file.ranges for piece in rows.within(*pair)]
+        for low, high in inside:
+            again.add(low, min(high, low + _ROWS_AT_ONCE - len(again)))
+            if len(again) == _ROWS_AT_ONCE:
+                break
+        if inside:
+            files.append(file)
+        if len(again) == _ROWS_AT_ONCE:
+            break
+    return files, again
+
+
+def _fresh(written: Iterable[Written], done: RowRanges) -> list[DataFile]:
+    """Files none of whose rows is there yet; their rows are added to those that are."""
+    fresh = []
+    for file in (file for each in written for file in each.files):
+        if not any(done.overlaps(*pair) for pair in file.ranges):
+            done.include(file.ranges)
+            fresh.append(file)
+    return fresh

@@ -1,0 +1,123 @@
+"""Starting a run again after it has died: the commit log makes the second start go on where the first one was.
+
+A cluster runs the command of a job once. The process that watches is small and imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from cvbatch.errors import CvbatchError, RunError
+from cvbatch.system.control_group import memory_kills, memory_limit
+from cvbatch.system.cpu import process_age
+
+_WATCHED: Final = "CVBATCH_WATCHED"
+"""Holds the id of the process that watches, for its child alone: what that starts may inherit it."""
+_FINAL: Final = 4
+"""How a watched run ends that did not finish and shall not be started again; nobody else sees this code."""
+_PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
+"""Seconds before each further start; the last one holds from then on."""
+_KILLED_MOST: Final = 3
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -> int:
+    """Run a command, and run it again after exit code 1 or a signal.
+
+    Args:
+        command: That of `cvbatch run`.
+        retries: How often at most.
+        say: Told of each further start, in one line.
+
+    Returns:
+        The exit code of the last start; 1 if a signal ended it.
+    """
+    stopped, killed = False, 0
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if child is not None:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
+    try:
+        for attempt in range(retries + 1):
+            kills = memory_kills()
+            child = subprocess.Popen(command, env={**os.environ, _WATCHED: str(os.getpid())})
+            if stopped:  # while it was being started
+                child.terminate()
+            code = child.wait()
+            for_memory = code == -signal.SIGKILL and memory_kills() > kills
+            killed = killed + 1 if for_memory else 0
+            again = (code == RunError.exit_code or code < 0) and attempt < retries
+            if killed >= _KILLED_MOST:
+                say(f"the run was killed for memory {killed} times in a row; give the container more than {_has()}")
+                again = False
+            if not again or stopped:
+                break
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "did not finish"
+            how = f"was killed for memory, of which the container has {_has()}" if for_memory else how
+            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            say(f"the run {how}; it goes on in {pause:.0f} s, start {attempt + 2} of at most {retries + 1}")
+            _sleep(pause, lambda: stopped)
+            if stopped:
+                break
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return RunError.exit_code if code == _FINAL or code < 0 else code
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end: Ctrl-C, `kill`, and a terminal that is closed, unless that is ignored."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hung_up]
+
+
+def watched_command(given: Sequence[str]) -> list[str]:
+    """The arguments of a command as one for a process of its own, which sees that it is watched."""
+    # a module in the current folder must not hide one of Python's, unless this package itself lies there
+    apart = [] if os.getcwd() == os.path.dirname(os.path.dirname(os.path.abspath(__file__))) else ["-P"]
+    return [sys.executable, *apart, "-m", "cvbatch", *given]
+
+
+def is_watched() -> bool:
+    """Whether another process starts this one again if need be."""
+    return os.environ.get(_WATCHED) == str(os.getppid())
+
+
+def command_seconds() -> float:
+    """Seconds since the command was given, be it to this process or to the one that watches it."""
+    return process_age(os.getppid() if is_watched() else None)
+
+
+def exit_code_of(error: CvbatchError) -> int:
+    """The exit code for an error; one that only the process that watches understands, if there is one."""
+    if is_watched() and isinstance(error, RunError) and not error.again:
+        return _FINAL
+    return error.exit_code
+
+
+def end_with_watcher() -> None:
+    """If this process is watched, let it end cleanly when the one that watches is killed."""
+    if is_watched() and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _has() -> str:
+    return f"{(memory_limit() or 0) / 1e9:.1f} GB"
+
+
+def _sleep(seconds: float, over: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not over() and time.monotonic() < deadline:
+        time.sleep(0.1)

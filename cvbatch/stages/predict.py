@@ -1,0 +1,207 @@
+"""The second stage: pixels → columns of predictions, in an actor that holds all models of the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, caught
+from cvbatch.inference.settings import Setting
+from cvbatch.output.data_files import MEASURES, WORKER
+from cvbatch.output.store import open_store
+from cvbatch.planning.plan import load_plan
+from cvbatch.schema import IMAGE_FIELDS
+from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, error_columns
+from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
+from cvbatch.stages.watchdog import Watchdog
+from cvbatch.stages.weight_transfer import NO_FILES, WeightFiles
+from cvbatch.storage.location import Place
+
+if TYPE_CHECKING:
+    from cvbatch.engine.choose_settings import Asked
+    from cvbatch.engine.resource_plan import Pools
+    from cvbatch.inference.predictor import Predictor
+    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+
+_PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds between attempts to load the models again."""
+UNITS_AT_ONCE: Final = {"cpu": 1, "cuda": 3}
+"""Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
+no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
+_NOT_KEPT: Final = ("_pixels", ENCODED, TURN)
+"""Beginnings of the names of columns that end here."""
+_DEVICE_LOST, _NOT_LOADED = 70, 71
+"""Exit codes, for Ray's log files."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """What an actor needs; the models themselves it reads from the plan, or a restart would depend on an object."""
+
+    output: Place
+    decode: DecodeOptions
+    device: str
+    setting: Setting
+    batch_size: int | None
+    threads: int
+    stalled_after: float
+    """Seconds after which a unit counts as hung."""
+    files: WeightFiles = NO_FILES
+
+    @staticmethod
+    def of(output: Place, asked: Asked, pools: Pools) -> PredictOptions:
+        """What the actors of these shares of the cluster need."""
+        return PredictOptions(
+            output=output,
+            decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
+            device=pools.device,
+            setting=pools.setting,
+            batch_size=pools.batch_size,
+            threads=pools.threads,
+            stalled_after=asked.compute.stalled_after,
+            files=asked.files,
+        )
+
+    def on_host(self) -> PredictOptions:
+        """The same without decoding on the device, which may be what takes processes along."""
+        return replace(self, decode=replace(self.decode, on_device=False))
+
+
+class Predict:
+    """All models of a job on one device; one call is one unit, and calls may overlap."""
+
+    def __init__(self, options: PredictOptions) -> None:
+        self._options = options
+        loaded = _load_patiently(options)
+        self._changed = loaded if isinstance(loaded, ChangedModelError) else None
+        if not isinstance(loaded, ChangedModelError):
+            self._predictor, self._decoder = loaded
+        self._clock, self._watchdog = _Clock(), Watchdog(options.stalled_after)
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Predict one unit.
+
+        Args:
+            unit: Output of the decode stage.
+
+        Returns:
+            The same rows without pixels, with the columns of every model.
+
+        Raises:
+            ChangedModelError: A file of a model was edited before this process was started anew.
+        """
+        if self._changed is not None:
+            raise self._changed
+        try:
+            with self._clock.running(), self._watchdog.over():
+                some = pieces(unit, self._options.decode, self._decoder)
+                return pa.concat_tables([self._predict(piece) for piece in some])
+        except DeviceLostError:
+            os._exit(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
+
+    def _predict(self, piece: Piece) -> pa.Table:
+        table = piece.table
+        predictions = self._predictor.predict(piece.views, piece.sizes)
+        kept = table.select([name for name in table.column_names if not name.startswith(_NOT_KEPT)])
+        kept = _with_errors(kept, predictions.errors)
+        for name, column in predictions.columns.items():
+            kept = kept.append_column(name, column)
+        seconds = self._clock.take() / max(1, table.num_rows)
+        kept = kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
+        return kept.append_column(WORKER, pa.repeat(pa.scalar(self._about()), table.num_rows))
+
+    def _about(self) -> str:
+        about: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
+        if reduced := self._predictor.reduced_batch_sizes:
+            about["batch_sizes"] = reduced
+        return json.dumps(about)
+
+
+class _Clock:
+    """Counts the time in which anything was done once, however many did something in it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._since = self._counted = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Something is done."""
+        with self._lock:
+            self._count(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count(-1)
+
+    def take(self) -> float:
+        """Seconds that nobody has taken yet."""
+        with self._lock:
+            self._count(0)
+            taken, self._counted = self._counted, 0.0
+        return taken
+
+    def _count(self, change: int) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self._counted += now - self._since
+        self._since, self._running = now, self._running + change
+
+
+def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None] | ChangedModelError:
+    """Load the models; where that fails in a process that was started anew, try again for a while.
+
+    An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
+    one, Ray would leave the pool one actor smaller, and say nothing.
+    """
+    if not _started_anew():
+        return _load(options)
+    for pause in _PAUSES:
+        loaded = caught(lambda: _load(options))  # a factory of somebody else's may raise anything
+        if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
+            return loaded  # of the latter the units that come here say it
+        time.sleep(pause)
+    os._exit(_NOT_LOADED)
+
+
+def _started_anew() -> bool:
+    import ray  # the driver imports this module before Ray is set up
+
+    if not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
+
+
+def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
+    plan = load_plan(open_store(options.output))
+    assert plan is not None, "a run has a plan"
+    models = options.files.of_plan(plan.models)
+    predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
+    return predictor, load_decoder(options.decode, options.device)
+
+
+def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:
+    """Mark rows whose prediction failed; earlier errors stay."""
+    if not any(errors):
+        return table
+    failed = pa.array([error is not None for error in errors])
+    types = {column.name: column.type for column in IMAGE_FIELDS}
+    for name, values in error_columns(errors).items():
+        at = table.column_names.index(name)
+        merged = pc.if_else(failed, pa.array(values, types[name]), table[name])
+        table = table.set_column(at, table.schema.field(name), merged)
+    return table

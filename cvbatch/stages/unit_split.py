@@ -1,0 +1,126 @@
+"""What works in a predicting process, and a unit as it takes it: pieces whose pixels fit the budget, views, sizes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvbatch.images.arrow_pixels import unpack
+from cvbatch.images.preprocess import Size, View, size_of
+from cvbatch.inference.settings import Setting
+from cvbatch.inference.torch.fast_import import import_torchvision
+from cvbatch.models.spec import ModelSpec
+from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.system.control_group import usable_cores
+
+if TYPE_CHECKING:
+    from cvbatch.inference.predictor import Predictor
+    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+
+
+_HUGE_PAGES: Final = "THP_MEM_ALLOC_ENABLE"
+"""Asks torch for huge pages where a tensor has 2 MB and more. What a network holds between its layers is taken and
+given back with each batch; in pages of 4 KB that was up to 3,500 faults for an image, and a quarter of the rate."""
+
+
+def load_predictor(
+    models: Sequence[ModelSpec], device: str, setting: Setting, batch_size: int | None, threads: int
+) -> Predictor:
+    """Load the models of a job in the process that predicts."""
+    os.environ.setdefault(_HUGE_PAGES, "1")  # torch looks at it once, with its first tensor
+    from cvbatch.inference.predictor import Predictor  # torch is loaded here and nowhere else
+
+    # logical CPUs of the cluster may be more than this machine has cores
+    threads = min(threads, usable_cores())
+    return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a unit as a predictor takes them."""
+
+    table: pa.Table
+    views: Mapping[View, Sequence[Any]]
+    """The pixels of each row, null where it has none; on the host or on the device."""
+    sizes: Sequence[Size]
+    """(width, height) of each oriented original."""
+
+
+def load_decoder(options: DecodeOptions, device: str) -> DeviceDecoder | None:
+    """What decodes on the device, if that is wanted."""
+    if not options.on_device:
+        return None
+    import_torchvision()
+    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+
+    return DeviceDecoder(options.views, device)
+
+
+def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None = None) -> Iterator[Piece]:
+    """Split a unit of the decode stage; what was left encoded is decoded here."""
+    encoded = pc.is_valid(unit[ENCODED])
+    if not pc.all(encoded).as_py():
+        yield _piece(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
+    rest = unit.filter(encoded)
+    if decoder is not None and rest.num_rows:
+        plain = pc.is_valid(rest[TURN])
+        for_host = [rest.filter(pc.invert(plain))]
+        for some in _within_budget(rest.filter(plain), options):
+            there, failed = _on_device(some, options, decoder)
+            for_host.append(failed)
+            if there.table.num_rows:
+                yield there
+        rest = pa.concat_tables(for_host)
+    on_host = replace(options, on_device=False)
+    while rest.num_rows:
+        decoded = decode_encoded(rest, on_host)
+        left = pc.is_valid(decoded[ENCODED])
+        yield _piece(decoded.filter(pc.invert(left)), options)
+        rest = decoded.filter(left)
+
+
+def _piece(table: pa.Table, options: DecodeOptions) -> Piece:
+    views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(options.views)}
+    return Piece(table, views, _sizes(table))
+
+
+def _within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
+    """Split rows where their pixels would be more than a unit may hold."""
+    start = held = 0
+    for at, size in enumerate(_sizes(table)):
+        if held > options.max_unit_bytes:
+            yield table.slice(start, at - start)
+            start, held = at, 0
+        held += sum(3 * math.prod(size_of(view, size)) for view in options.views)
+    if table.num_rows:
+        yield table.slice(start)
+
+
+def _on_device(table: pa.Table, options: DecodeOptions, decoder: DeviceDecoder) -> tuple[Piece, pa.Table]:
+    """What the device decoded, and rows that it could not."""
+    sizes = _sizes(table)
+    found = decoder(_bytes_of(table[ENCODED]), table[TURN].to_pylist(), sizes)
+    good = pa.array([images is not None for images in found], pa.bool_())
+    views = {
+        view: [images[index] for images in found if images is not None] for index, view in enumerate(options.views)
+    }
+    decoded = table.filter(good)
+    return Piece(decoded, views, _sizes(decoded)), table.filter(pc.invert(good))
+
+
+def _bytes_of(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
+    """The encoded files, without a copy."""
+    return [np.frombuffer(file.as_buffer(), np.uint8) for file in column]
+
+
+def _sizes(table: pa.Table) -> list[Size]:
+    """(width, height) of each oriented original; 0 where it is not known."""
+    return list(zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True))

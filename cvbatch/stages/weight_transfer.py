@@ -1,0 +1,75 @@
+"""Weights that lie on the driver's machine reach each other machine once, through the cluster's store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from cvbatch.engine.nodes import Cluster
+from cvbatch.models import weights
+from cvbatch.models.spec import ModelSpec
+from cvbatch.storage.location import is_object_uri
+from cvbatch.system.cache_files import kept_file, locked, replacing
+
+_FOLDER: Final = "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """Contents of weight files in the cluster's store; travels with whatever loads models."""
+
+    references: Mapping[str, Any] = field(default_factory=dict)
+    """By sha256."""
+    found: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """By alias, where this start has found the files of each model: the plan may have been made on another machine."""
+
+    @staticmethod
+    def of(models: Iterable[ModelSpec], cluster: Cluster) -> WeightFiles:
+        """Put the files of some models into the store, if another machine may come or be there that lacks them."""
+        import ray
+
+        models = tuple(models)
+        found = {model.alias: replace(model, categories=()) for model in models}
+        if cluster.local:
+            return WeightFiles(found=found)
+        paths = {model.weights_sha256: model.weights_path for model in models if _is_local(model)}
+        contents = {str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()}
+        return WeightFiles(contents, found)
+
+    def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+        """The models of the plan, with weights that lie on this machine."""
+        return self.here(model.at(self.found[model.alias]) if model.alias in self.found else model for model in models)
+
+    def here(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+        """The same models with weights that lie on this machine."""
+        return tuple(self._here(model) for model in models)
+
+    def _here(self, model: ModelSpec) -> ModelSpec:
+        reference = self.references.get(model.weights_sha256 or "")
+        if reference is None or _is_the_file(Path(str(model.weights_path)), model):
+            return model
+        kept = kept_file(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
+        with locked(kept):
+            if not _is_the_file(kept, model):
+                import ray
+
+                with replacing(kept) as part:
+                    ray.get(reference).tofile(part)
+        return replace(model, weights_path=str(kept))
+
+
+NO_FILES: Final = WeightFiles()
+"""There is one machine, and will be no other."""
+
+
+def _is_local(model: ModelSpec) -> bool:
+    return bool(model.weights_path and model.weights_sha256) and not is_object_uri(str(model.weights_path))
+
+
+def _is_the_file(path: Path, model: ModelSpec) -> bool:
+    """Whether a file is what the driver found under its name: on another machine that may be something else."""
+    return path.is_file() and weights.sha256(path) == model.weights_sha256

@@ -1,0 +1,103 @@
+"""What clients of object stores raise, as errors of ours: one line, without the XML, and with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+
+from cvbatch.errors import CvbatchError, DeniedError, StorageError, UnavailableError
+from cvbatch.storage.location import redacted
+
+_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
+_CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
+_NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
+_NO_MORE: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+_TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+_ACCESS: Final = (
+    "check the credentials of this machine and their rights (without the right to list a bucket, what is not there "
+    "is denied, too)"
+)
+_REACH: Final = "check endpoint_url and region, and try again later"
+_NO_ANSWER: Final = re.compile(r"error sending request|request or response body error|HTTP error|timed? ?out", re.I)
+
+FAILURES: Final = (BaseError, BotoCoreError, ClientError, FileNotFoundError, ValueError)
+"""What the clients raise."""
+
+
+@contextlib.contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn whatever the clients raise inside into an error of ours about a URI."""
+    try:
+        yield
+    except (CvbatchError, AlreadyExistsError):
+        raise
+    except FAILURES as error:
+        raise explained(error, uri) from None
+
+
+def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
+    """The error of ours that says what a client's error means.
+
+    Args:
+        error: One of `FAILURES`.
+        uri: What was asked for.
+    """
+    where, (status, code) = redacted(uri), status_of(error)
+    said = f"{status} {code}".strip() if status else ""
+    if code in _NO_BUCKET:
+        return StorageError(f"{where}: there is no such bucket; create it, or check the location and endpoint_url")
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return FileNotFoundError(errno.ENOENT, "no such object", where)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return DeniedError(
+            f"{where}: this machine has no credentials: expected them in the environment, a profile, a web identity "
+            "or its metadata; anonymous: true asks without"
+        )
+    if isinstance(error, CredentialRetrievalError | TokenRetrievalError):
+        return DeniedError(f"{where}: the credentials of this machine cannot be renewed ({type(error).__name__})")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403) or code in _NO_MORE:
+        return DeniedError(f"{where} is denied ({said or 403}): {_ACCESS}")
+    if isinstance(error, PreconditionError) or status == 412:
+        return StorageError(f"{where} changed while it was read; try again")
+    if status in (301, 307) or code == "AuthorizationHeaderMalformed":
+        return StorageError(f"{where}: the service says {said}: check region and endpoint_url")
+    if status in _TRANSIENT or code == "RequestTimeout":
+        return UnavailableError(f"{where}: the service says {said} after all tries: {_REACH}")
+    if status:
+        return StorageError(f"{where}: the service says {said}, which was not expected")
+    if isinstance(error, ConnectionError | HTTPClientError) or _NO_ANSWER.search(str(error)):
+        return UnavailableError(f"{where}: no answer after all tries: {_REACH}")
+    told = " ".join(str(error).partition("Debug source")[0].split())
+    return StorageError(f"{where}: {type(error).__name__}: {redacted(told)[:200]}")
+
+
+def status_of(error: Exception) -> tuple[int, str]:
+    """HTTP status and the service's own code; 0 and nothing where there was no answer."""
+    if isinstance(error, ClientError):
+        told = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return int(status), "" if told.isdecimal() else told
+    text = str(error)
+    found, named = _STATUS.search(text), _CODE.search(text)
+    return int(found[1]) if found else 0, named[1] if named else ""

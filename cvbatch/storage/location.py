@@ -1,0 +1,128 @@
+"""Locations: a local path, or a bucket and a key, together with how to get there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote
+
+from cvbatch.errors import JobError
+from cvbatch.storage.local_paths import local_path, with_plain_scheme
+from cvbatch.storage.options import StorageOptions
+
+SCHEMES: Final = ("s3", "gs", "az")
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_USER: Final = re.compile(r"(?<=://)(?:[^/@\s]*|[^/@:\s]*:[^@\s]*)@")  # a secret may have slashes
+_SIGNED: Final = re.compile(
+    r"[?&#;](?:x-amz-|x-goog-|x-oss-|(?:aws|oss)accesskeyid=|googleaccessid=|key-pair-id=|sv=|hmac=|hdn(?:ea|ts)=|jwt="
+    r"|[\w-]*(?:signature|sig|token|api_?key|password|passwd|secret|auth)_*=)",
+    re.I,
+)
+_HTTP_USER: Final = re.compile(r"[^/?#]*@|[^/?#@:\[]*:(?!\d*(?:[/?#]|$))[^@]*@")
+"""With a port, a path may have an @ as well."""
+_QUERY: Final = re.compile(r"[?#;]|%3f|%23|%3b", re.I)
+_SIGNED_QUERY: Final = re.compile(rf"{_SIGNED.pattern}\S*", re.I)
+
+
+def redacted(text: str) -> str:
+    """A text in one line, without the credentials and signatures that a URI in it may carry."""
+    return CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
+
+
+def has_secret(uri: str) -> bool:
+    """Whether a URI carries credentials or a signature; that of a query may be written with percent signs."""
+    scheme, separator, rest = uri.partition("://")
+    if scheme.lower() in ("http", "https"):
+        return bool(_HTTP_USER.match(rest) or _SIGNED.search(unquote(rest)))
+    return bool(separator) and scheme != "file" and bool(_USER.search(uri) or _SIGNED.search(uri))
+
+
+def without_secret(uri: str) -> str:
+    """What may be kept of a URI that has one: no user, and nothing of its query."""
+    scheme, separator, rest = uri.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return redacted(uri)
+    hidden = _HTTP_USER.sub("…@", rest, count=1)
+    path = _QUERY.split(hidden, maxsplit=1)[0]
+    return CONTROL.sub(_escaped, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]):02x}"
+
+
+def is_object_uri(uri: str) -> bool:
+    """Whether a URI is one of an object store that we know."""
+    return uri.partition("://")[0].lower() in SCHEMES and "://" in uri
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Somewhere that a process of the cluster can find again: it may be pickled and used as a key.
+
+    Made by `Place.of`, which checks it; so the URI never holds a secret.
+    """
+
+    uri: str
+    """An absolute local path, or `scheme://bucket/key` as it was given."""
+    options: StorageOptions = field(default=StorageOptions(), repr=False)
+
+    @staticmethod
+    def of(uri: str, options: StorageOptions | None = None) -> Place:
+        """Make a place of what a person wrote.
+
+        Raises:
+            JobError: If the URI holds credentials, or is of a kind that is not known.
+        """
+        path, uri = local_path(uri), with_plain_scheme(uri)
+        if path is not None:
+            return Place(path)
+        if not is_object_uri(uri):
+            scheme = uri.partition("://")[0]
+            raise JobError(f"{scheme}://… is not known: expected a local path, {', '.join(f'{s}://' for s in SCHEMES)}")
+        _check(uri)
+        return Place(uri, options or StorageOptions())
+
+    @staticmethod
+    def at(given: Place | str, options: StorageOptions | None = None) -> Place:
+        """The place that is given, or that of what a person wrote; see `of`."""
+        return given if isinstance(given, Place) else Place.of(given, options)
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on a disk."""
+        return not is_object_uri(self.uri)
+
+    @property
+    def scheme(self) -> str:
+        """`s3`, `gs` or `az`."""
+        return self.uri.partition("://")[0]
+
+    @property
+    def bucket(self) -> str:
+        """The bucket or container."""
+        return self.uri.partition("://")[2].partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """What comes behind the bucket, exactly; may be empty."""
+        return self.uri.partition("://")[2].partition("/")[2]
+
+    def __str__(self) -> str:
+        return redacted(self.uri)
+
+
+def _check(uri: str) -> None:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    expected = f"{scheme}://…: expected {scheme}://bucket/key"
+    if _USER.search(uri):
+        raise JobError(f"{expected} without credentials; they belong in the environment or a profile")
+    if _SIGNED.search(uri):
+        raise JobError(f"{expected} without a signed query; credentials belong in the environment or a profile")
+    if not _BUCKET.fullmatch(bucket):
+        raise JobError(f"{expected}, and this is no name of a bucket: {bucket!r}")
+    if {".", ".."} & set(key.split("/")):
+        raise JobError(f"{uri}: expected a key without . and .. between its slashes")

@@ -1,1 +1,0 @@
-"""From blocks to committed files: the store, the commit log, data files, manifest and proof."""

@@ -1,0 +1,120 @@
+"""Whether anybody is at the address that `RAY_ADDRESS` names."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cvbatch.engine import address as module
+from cvbatch.engine.address import cluster_address, nobody, wait_for_head
+from cvbatch.errors import RunError, UsageError
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port where nobody listens: it is bound, and so nobody else takes it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "local"])
+def test_a_head_of_our_own_is_wanted(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("RAY_ADDRESS", value)
+    assert cluster_address() is None
+
+
+@pytest.mark.parametrize("value", ["auto", "10.0.0.5:6379", "head.example:6379", "[::1]:6379"])
+def test_a_head_that_is_named_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    assert cluster_address() == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("garbage", "expected host:port of a head, such as"),
+        ("10.0.0.5", "expected host:port of a head, such as"),
+        ("10.0.0.5:", "expected host:port of a head, such as"),
+        ("10.0.0.5:99999", "expected host:port of a head, such as"),
+        ("10.0.0.5:0", "expected host:port of a head, such as"),
+        ("10.0.0.5:6379/x", "expected host:port of a head, such as"),
+        ("ray://10.0.0.5:10001", "not Ray Client's"),
+        ("http://10.0.0.5:8265", "not its dashboard"),
+    ],
+)
+def test_what_is_no_address_is_refused(value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    with pytest.raises(UsageError, match=expected) as refused:
+        cluster_address()
+    assert str(refused.value).startswith(f"RAY_ADDRESS={value}")
+
+
+def test_a_head_that_answers_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wait_for_head(f"127.0.0.1:{server.getsockname()[1]}", 10)
+
+
+def test_a_head_that_comes_up_late_is_waited_for(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tried = iter([free_port, server.getsockname()[1]])
+
+        create = socket.create_connection
+
+        def create_connection(where: tuple[str, int], timeout: float) -> socket.socket:
+            try:
+                return create(("127.0.0.1", next(tried)), timeout)
+            except ConnectionRefusedError:
+                refused.set()
+                raise
+
+        monkeypatch.setattr(module.socket, "create_connection", create_connection)
+        wait_for_head("127.0.0.1:1", 30)
+    assert refused.is_set()
+
+
+def test_where_nobody_listens_that_is_said(free_port: int) -> None:
+    with pytest.raises(RunError) as gone:
+        wait_for_head(f"127.0.0.1:{free_port}", 1)
+    assert f"RAY_ADDRESS=127.0.0.1:{free_port} (connection refused)" in str(gone.value)
+    assert "Unset RAY_ADDRESS" in str(gone.value)
+
+
+def test_a_name_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(module.socket, "create_connection", unknown)
+    with pytest.raises(RunError, match=r"\(name or service not known\)"):
+        wait_for_head("head.invalid:6379", 1)
+
+
+def test_an_address_that_swallows_everything_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose queue is full lets no further connection come about (listen(2))."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        where = full.getsockname()
+        queued = []
+        for _ in range(3):
+            each = socket.socket()
+            each.setblocking(False)
+            each.connect_ex(where)
+            queued.append(each)
+        time.sleep(0.1)
+        with pytest.raises(RunError, match=r"\(no answer within 1 s\)"):
+            wait_for_head(f"127.0.0.1:{where[1]}", 1)
+        for each in queued:
+            each.close()
+
+
+def test_auto_is_left_to_ray() -> None:
+    wait_for_head("auto", 0.1)
+    assert "ray start --head" in nobody("auto", "none was found")

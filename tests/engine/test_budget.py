@@ -1,0 +1,70 @@
+"""When the time or the money of a start is used up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.engine import budget
+from cvbatch.engine.budget import Limits
+
+
+class Clock:
+    """Stands until it is set."""
+
+    now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", clock)
+    return clock
+
+
+def lasts(start: Limits, clock: Clock) -> float | None:
+    """Seconds from now on, to a minute, until it is over; None for more than a month."""
+    began = clock.now
+    for minutes in range(31 * 24 * 60):
+        clock.now = began + 60 * minutes
+        if start.reached:
+            return 60.0 * minutes
+    return None
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "seconds"),
+    [
+        ({}, 4, None),
+        ({"price_per_node_hour": 2.0}, 4, None),
+        ({"stop_after": 60}, 4, 60),
+        ({"max_cost": 10, "price_per_node_hour": 2.5}, 1, 4 * 3600),
+        ({"max_cost": 10, "price_per_node_hour": 2.5}, 8, 1800),
+        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "20m"}, 8, 1200),
+        ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "40m"}, 8, 1800),
+    ],
+)
+def test_time_is_what_the_clock_and_the_money_leave(
+    clock: Clock, asked: dict[str, Any], nodes: int, seconds: float | None
+) -> None:
+    start = Limits()
+    assert not start.reached
+    start.go_on(ComputeConfig(**asked), nodes)
+    assert lasts(start, clock) == seconds
+
+
+def test_nodes_that_come_later_are_paid_from_then_on(clock: Clock) -> None:
+    compute = ComputeConfig(max_cost=10, price_per_node_hour=2.5, stop_after="3h")
+    start = Limits()
+    start.go_on(compute, 1)
+    clock.now += 2 * 3600  # for 5
+    start.go_on(compute, 4)
+    assert lasts(start, clock) == 1800
+    clock.now -= 1800
+    start.go_on(compute, 1)
+    assert lasts(start, clock) == 3600, "what is left is for two hours, and the clock ends it before"

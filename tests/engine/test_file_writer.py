@@ -1,0 +1,77 @@
+"""When files are closed and handed out; the writers stand in for tasks, and take a given time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from cvbatch.engine import file_writer
+from cvbatch.engine.file_writer import written_files
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A unit of a hundred rows."""
+
+    number: int
+
+    def num_rows(self) -> int:
+        return 100
+
+    def size_bytes(self) -> int:
+        return 1 << 20
+
+
+@dataclass
+class SlowWriters:
+    """Each file takes so long to be written."""
+
+    seconds: float
+    pending: list[tuple[float, list[Bundle]]] = field(default_factory=list)
+
+    def write_here(self, bundles: Iterable[Bundle]) -> list[Bundle]:
+        return list(bundles)
+
+    def submit(self, bundles: Iterable[Bundle]) -> None:
+        self.pending.append((time.monotonic() + self.seconds, list(bundles)))
+
+    def finished(self, timeout: float | None = 0) -> list[list[Bundle]]:
+        over = max((at for at, _ in self.pending), default=0.0) - time.monotonic()
+        time.sleep(max(0.0, over if timeout is None else min(over, timeout)))
+        done = [entry for entry in self.pending if entry[0] <= time.monotonic()]
+        self.pending = [entry for entry in self.pending if entry not in done]
+        return [bundles for _, bundles in done]
+
+
+def told(writers: Any, every: float) -> list[str]:
+    """What happens, in its order, to four units of which one comes after each such time."""
+    happened = []
+
+    def units() -> Generator[Bundle]:
+        for number in range(4):
+            time.sleep(every)
+            happened.append(f"unit {number}")
+            yield Bundle(number)
+
+    for written in written_files(units(), writers, early=True):
+        happened.extend(f"file of {[each.number for each in bundles]}" for bundles in written)
+    return happened
+
+
+@pytest.fixture(autouse=True)
+def each_unit_closes_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_writer, "_MIN_SECONDS", 0.0)
+
+
+def test_a_file_is_handed_out_before_the_next_unit_is_there() -> None:
+    each = [(f"unit {number}", f"file of [{number}]") for number in range(4)]
+    assert told(SlowWriters(0.05), every=0.4) == [word for words in each for word in words]
+
+
+def test_a_file_that_takes_long_holds_no_unit_up() -> None:
+    happened = told(SlowWriters(1.0), every=0.0)
+    assert happened[:5] == ["unit 0", "file of [0]", "unit 1", "unit 2", "unit 3"]

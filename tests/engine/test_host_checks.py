@@ -1,0 +1,96 @@
+"""What this machine must have before Ray can start on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cvbatch.engine import host_checks
+from cvbatch.engine.host_checks import check_machine, ray_folder
+from cvbatch.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+
+
+def test_a_machine_like_this_one_will_do() -> None:
+    check_machine()
+    with ray_folder() as folder:
+        assert folder is None
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="makes a network of its own")
+def test_a_machine_that_cannot_reach_itself_is_refused() -> None:
+    asked = "from cvbatch.engine.host_checks import check_machine; check_machine()"
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", asked], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "cannot reach itself at 127.0.0.1" in done.stderr
+    assert "ip link set lo up" in done.stderr
+
+
+def test_loopback_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1 \(network is unreachable\)"):
+        check_machine()
+
+
+def test_too_few_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_checks, "address_space", lambda: 2_000_000_000)
+    with pytest.raises(UsageError, match=r"2\.0 GB of addresses \(ulimit -v\), and torch and Ray need 6\.5 GB"):
+        check_machine()
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_long_temporary_folder_is_replaced_by_a_short_one_of_our_own(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (long := tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setenv(name, str(long))
+    with ray_folder() as folder:
+        assert folder is not None
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        socket_there = f"{folder}/session_2026-11-28_18-16-35_212118_4194304/sockets/plasma_store"
+        assert len(os.fsencode(socket_there)) <= 107
+        Path(folder, "log").write_text("of Ray")
+    assert not os.path.exists(folder)
+
+
+def test_letters_that_take_several_bytes_count_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "ü" * 20)
+    with ray_folder() as folder:
+        assert folder is not None
+
+
+def test_where_no_short_folder_may_be_written_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/" + "x" * 100)
+    monkeypatch.setattr(host_checks, "_SHORT_FOLDERS", ("/nonexistent/a", "/nonexistent/b"))
+    with pytest.raises(UsageError, match="too long for Ray's sockets, and none of /nonexistent/a, /nonexistent/b"):
+        ray_folder().__enter__()
+
+
+def test_a_full_temporary_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+    with pytest.raises(UsageError, match="/tmp has 3 MB free, and Ray needs 105 MB"):
+        ray_folder().__enter__()
+
+
+def test_a_temporary_folder_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/proc/none")
+    with pytest.raises(UsageError, match="temporary folder /proc/none cannot be used"):
+        ray_folder().__enter__()

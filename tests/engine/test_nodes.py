@@ -1,0 +1,189 @@
+"""What a cluster consists of, and waiting for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from cvbatch.config.compute import ComputeConfig, StageConfig
+from cvbatch.config.job import Job
+from cvbatch.engine import nodes
+from cvbatch.engine.nodes import Changes, Cluster, Node, of_a_machine, with_workers, within_reach
+from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.startup import Startup
+from cvbatch.errors import HaltError, UsageError
+from tests.samples import spec
+
+A, B, GPU = Node("10.0.0.1", 4), Node("10.0.0.2", 4), Node("10.0.0.3", 4, 1)
+HEAD = Node("10.0.0.9", 0)
+
+
+def cluster(*found: Node, local: bool = False) -> Cluster:
+    return Cluster(found, local=local, object_store_bytes=1 << 30)
+
+
+def test_a_cluster_is_the_sum_of_its_nodes() -> None:
+    both = cluster(A, GPU, Node("10.0.0.1", 2))
+    assert (both.cpus, both.gpus, len(both.nodes), both.machines) == (10, 1, 3, 2)
+    assert both.to_json()["cpus"] == 10
+    assert both.to_json()["nodes"][1]["address"] == "10.0.0.3"
+
+
+@pytest.mark.parametrize(
+    ("stage", "may"),
+    [
+        ({}, True),
+        ({"resources": {"decoder": 0.5}}, True),
+        ({"resources": {"decoder": 2}}, False),
+        ({"resources": {"other": 1}}, False),
+        ({"labels": {"zone": "a"}}, True),
+        ({"labels": {"zone": "b"}}, False),
+        ({"accelerator_type": "A100"}, True),
+        ({"accelerator_type": "L4"}, False),
+        ({"labels": {"zone": "a"}, "accelerator_type": "L4"}, False),
+    ],
+)
+def test_where_a_stage_may_run(stage: dict[str, Any], may: bool) -> None:
+    node = Node("10.0.0.1", 4, resources={"decoder": 1}, labels={"zone": "a", "ray.io/accelerator-type": "A100"})
+    assert node.may(StageConfig(**stage)) is may
+    assert A.may(StageConfig(**stage)) is (stage == {})
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Lets the cluster change with each look; what the autoscaler was told is returned."""
+    wishes = list[Any]()
+
+    def changes(*looks: Cluster) -> list[Any]:
+        coming = iter(looks)
+        monkeypatch.setattr(nodes, "look", lambda **_: next(coming, looks[-1]))
+        monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: wishes.append(bundles))
+        monkeypatch.setattr(nodes, "_POLL_SECONDS", 0.0)
+        return wishes
+
+    return changes
+
+
+def waits(there: Cluster, compute: ComputeConfig) -> Cluster:
+    waiting = compute.wait_for_nodes is not None
+    return with_workers(there, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
+
+
+def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]]) -> None:
+    wishes = seen()
+    for ready, compute in (
+        (cluster(A), ComputeConfig()),
+        (cluster(A), ComputeConfig(device="cuda")),  # refused with a line of its own
+        (cluster(HEAD, GPU), ComputeConfig(device="cuda", wait_for_nodes="1h")),
+        (cluster(HEAD, local=True), ComputeConfig()),
+    ):
+        assert waits(ready, compute) is ready
+    assert wishes == []
+
+
+def test_the_first_node_is_asked_for_and_waited_for(seen: Callable[..., list[Any]]) -> None:
+    wishes = seen(cluster(HEAD), cluster(HEAD), cluster(HEAD, A))
+    assert waits(cluster(HEAD), ComputeConfig()) == cluster(HEAD, A)
+    assert wishes == [[{"CPU": 1}], []], "the wish is taken back, or the node would never go"
+
+
+def test_as_many_gpus_are_asked_for_as_there_may_be(seen: Callable[..., list[Any]]) -> None:
+    wishes = seen(cluster(HEAD, A), cluster(HEAD, A, GPU))
+    compute = ComputeConfig(device="cuda", num_actors=3, wait_for_nodes="10m")
+    assert waits(cluster(HEAD, A), compute) == cluster(HEAD, A, GPU)
+    assert wishes == [[{"GPU": 1}] * 3, []]
+
+
+def test_no_node_comes(seen: Callable[..., list[Any]]) -> None:
+    wishes = seen(cluster(HEAD, A))
+    compute = ComputeConfig(device="cuda", wait_for_nodes="0.01s")
+    with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has come in 0 s; .* raise comp"):
+        waits(cluster(HEAD, A), compute)
+    assert wishes[-1] == []
+
+
+def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callable[..., list[Any]]) -> None:
+    class Connected:
+        def ready(self) -> Cluster:
+            return cluster(HEAD)
+
+    seen(cluster(HEAD))
+    engine = Engine.__new__(Engine)
+    engine._startup = cast(Startup, Connected())
+    with pytest.raises(HaltError, match="none has come in"):
+        engine.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
+
+
+CPU = Node("10.0.0.2", 4, resources={"decoder": 1.0})
+BARE = Node("10.0.0.4", 0, 1, resources={"models": 1.0})
+ON_BARE = ComputeConfig(predict=StageConfig(resources={"models": 0.01}))
+PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "compute", "worth_it"),
+    [
+        pytest.param([CPU] * 4, [CPU] * 4, ComputeConfig(), False, id="nothing"),
+        pytest.param([CPU, BARE], [CPU, BARE], ON_BARE, False, id="nothing, where a stage has no CPU"),
+        pytest.param([CPU] * 4, [CPU] * 5, ComputeConfig(), True, id="a quarter more"),
+        pytest.param([CPU] * 5, [CPU] * 6, ComputeConfig(), False, id="a fifth more"),
+        pytest.param([CPU] * 5, [CPU] * 4, ComputeConfig(), True, id="a fifth less"),
+        pytest.param([CPU] * 6, [CPU] * 5, ComputeConfig(), False, id="a sixth less"),
+        pytest.param([CPU], [], ComputeConfig(), True, id="all gone"),
+        pytest.param([CPU] * 20, [CPU] * 20 + [GPU], ComputeConfig(), False, id="a first GPU"),
+        pytest.param([CPU] * 20 + [GPU], [CPU] * 20 + [GPU] * 2, ComputeConfig(), True, id="a second GPU"),
+        pytest.param([CPU] * 20 + [GPU], [CPU] * 20, ComputeConfig(), True, id="the only GPU"),
+        pytest.param([GPU] * 20 + [CPU], [GPU] * 20, ComputeConfig(), False, id="a node among many"),
+        pytest.param([GPU] * 20 + [CPU], [GPU] * 20, PINNED, True, id="the only node of a stage"),
+    ],
+)
+def test_what_is_worth_a_pause(
+    before: list[Node], after: list[Node], compute: ComputeConfig, worth_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "look", lambda *, local: cluster(HEAD, *after))
+    monkeypatch.setattr(nodes, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 0.0)
+    changes = Changes(cluster(HEAD, *before), compute)
+    assert changes.worth_it is worth_it
+    assert changes.latest == cluster(HEAD, *after)
+    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 60.0)
+    assert not changes.worth_it, "more may come"
+
+
+def test_a_node_may_do_what_it_is_not_barred_from() -> None:
+    assert cluster(HEAD, CPU, GPU).may(PINNED.decode)
+    assert not cluster(HEAD, GPU).may(PINNED.decode)
+    assert not cluster(HEAD).may(PINNED.predict), "the head has nothing to work with"
+
+
+def job(source: str, output: str, **compute: Any) -> Job:
+    models = [{"model": "resnet50", "as": "own", "checkpoint": "/here/own.pth", "categories": "/here/names.txt"}]
+    sections = {"source": {"uri": source}, "models": models, "output": {"uri": output}, "compute": compute}
+    return Job.model_validate(sections)
+
+
+def test_paths_on_a_disk_are_for_one_machine_or_a_shared_file_system() -> None:
+    two, remote = cluster(A, B), "s3://box/x"
+    for source, output, wrong in (("/photos", remote, "/photos"), (remote, "/labels", "/labels")):
+        with pytest.raises(
+            UsageError, match=rf"{wrong} is a path on a disk, and the cluster has 2 machines: .*--shared"
+        ):
+            within_reach(two, job(source, output))
+        shared = job(source, output, shared_filesystem=True)
+        assert within_reach(two, shared) is shared
+    for there, asked in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
+        assert within_reach(there, asked) is asked
+
+
+def test_the_one_machine_that_sees_the_paths_stays_the_only_one_that_works() -> None:
+    asked = job("/photos", "s3://box/x", decode={"resources": {"decoder": 1}})
+    pinned = within_reach(cluster(A, A), asked).compute
+    assert pinned.decode.resources == {"decoder": 1, "node:10.0.0.1": 0.001}
+    assert pinned.predict.resources == {"node:10.0.0.1": 0.001}
+    assert of_a_machine(pinned.decode) == {"node:10.0.0.1": 0.001}
+    here, other = (Node(f"10.0.0.{at}", 4, resources={f"node:10.0.0.{at}": 1}) for at in (1, 2))
+    assert here.may(pinned.predict)
+    assert not other.may(pinned.predict)

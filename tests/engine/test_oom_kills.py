@@ -1,0 +1,97 @@
+"""Processes that the kernel ended are called that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.engine import oom_kills
+from cvbatch.engine.oom_kills import KillWatch, told_apart
+from cvbatch.errors import HaltError, RowError
+from cvbatch.models.spec import rows_schema
+from cvbatch.planning.units import Unit
+from tests.samples import block, spec
+
+DIED = RowError("predict", "ProcessDied", "the process that worked on this image died each time")
+
+
+class Kernel:
+    """Counts what it has ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.killed = 40
+        monkeypatch.setattr(oom_kills, "memory_kills", lambda: self.killed)
+        monkeypatch.setattr(oom_kills, "memory_limit", lambda: 1_000_000_000)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def test_kills_count_in_a_row(kernel: Kernel) -> None:
+    watch = KillWatch([spec()])
+    assert watch.in_a_row == 0
+    kernel.killed += 2
+    assert not watch.too_often
+    watch.done()
+    kernel.killed += 2
+    assert not watch.too_often
+    kernel.killed += 1
+    assert watch.too_often
+
+
+@pytest.mark.parametrize(("killed", "times"), [(1, "once"), (3, "3 times")])
+def test_they_are_named_with_both_numbers(killed: int, times: str, kernel: Kernel) -> None:
+    watch = KillWatch([spec()])
+    kernel.killed += killed
+    said = str(watch.error())
+    assert said.startswith(f"killed for memory {times}; the container has 1.0 GB, this job needs about 1.")
+    assert not watch.error().again, "more of the same would not help"
+
+
+def test_what_is_needed_is_always_more_than_there_is(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oom_kills, "memory_limit", lambda: 9_000_000_000)
+    assert "has 9.0 GB, this job needs about 9.1 GB" in str(KillWatch([spec()]).error())
+
+
+def alone(kernel: Kernel, watch: KillWatch, *answers: Any, first: bool) -> list[pa.Table]:
+    """What becomes of these answers; each process that died was killed twice for memory."""
+
+    def given() -> Iterator[tuple[Unit, Any]]:
+        for row, answer in enumerate(answers):
+            kernel.killed += 2 * isinstance(answer, RowError)
+            yield Unit("part", row, row + 1), answer
+
+    return list(told_apart(given(), lambda unit: IDS.slice(unit.low, 1), SCHEMA, watch, first))
+
+
+IDS = pa.table({"row_id": pa.array(range(4), pa.int64())})
+SCHEMA = rows_schema([spec()])
+
+
+def test_an_image_that_takes_its_process_along_is_no_small_container(kernel: Kernel) -> None:
+    watch = KillWatch([spec()])
+    tables = alone(kernel, watch, DIED, block(1, 2), DIED, DIED, first=True)
+    assert [table["error_type"].to_pylist() for table in tables] == [
+        [kind] for kind in (DIED.type, None, *[DIED.type] * 2)
+    ]
+    assert tables[0]["error_message"].to_pylist() == ["the process that worked on this image was killed for memory"]
+    assert tables[0]["error_transient"].to_pylist() == [True]
+
+
+def test_where_nothing_was_ever_done_the_images_are_not_to_blame(kernel: Kernel) -> None:
+    with pytest.raises(HaltError, match="killed for memory 4 times"):
+        alone(kernel, KillWatch([spec()]), DIED, DIED, DIED, first=True)
+
+
+def test_a_start_that_has_done_something_goes_on(kernel: Kernel) -> None:
+    assert len(alone(kernel, KillWatch([spec()]), DIED, DIED, DIED, first=False)) == 3
+
+
+def test_a_process_that_died_otherwise_is_not_called_killed(kernel: Kernel) -> None:
+    watch = KillWatch([spec()])
+    assert watch.named(DIED) is DIED

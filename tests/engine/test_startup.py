@@ -1,0 +1,192 @@
+"""Starting Ray for one run alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cvbatch.engine.startup import Startup
+from cvbatch.errors import UsageError
+
+STARTS = """
+import sys
+from cvbatch.engine.startup import Startup
+startup = Startup()
+cluster = startup.ready()
+print(cluster.local, cluster.machines, cluster.nodes[0].address, flush=True)
+sys.stdin.read()
+startup.stop()
+"""
+
+
+def untold() -> dict[str, str]:
+    """An environment in which Ray is told nothing yet."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
+    mark = secrets.token_hex(8)
+    start = subprocess.Popen(
+        [sys.executable, "-c", STARTS],
+        env={**untold(), "CVBATCH_TEST": mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert start.stdout is not None
+    try:
+        assert start.stdout.readline().split() == ["True", "1", "127.0.0.1"]
+        listening = set(addresses(mark))
+    finally:
+        start.communicate()
+    assert len(listening) > 5, "the head, its raylet and the workers listen"
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+LATE = """
+import time
+from cvbatch.compute import cluster
+unmet = cluster.unmet
+cluster.unmet = lambda package: time.sleep(2) or unmet(package)
+startup = cluster.Startup()
+import cvbatch.engine.dataflow
+print(startup.ready().local)
+startup.stop()
+"""
+
+
+def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
+    start = subprocess.run([sys.executable, "-c", LATE], env=untold(), capture_output=True, text=True, check=False)
+    assert start.stdout.strip() == "True", start.stderr
+
+
+def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvbatch.system.versions.metadata.version", lambda _: "2.40.0")
+    with pytest.raises(UsageError, match=r"expected ray>=2\.\d+, 2\.40\.0 is installed: install it with pip"):
+        Startup()
+
+
+FAILS = """
+import sys
+from cvbatch.engine.startup import Startup
+from cvbatch.errors import CvbatchError
+try:
+    startup = Startup(timeout=float(sys.argv[1]))
+except CvbatchError as error:
+    sys.exit(print(error.exit_code, error))
+try:
+    startup.ready()
+except CvbatchError as error:
+    print(error.exit_code, error)
+startup.stop()
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RAY_ADDRESS": "http://127.0.0.1:8265"}, "2 RAY_ADDRESS=http://127.0.0.1:8265: expected host:port of a head"),
+        (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": "/nonexistent"},
+            "1 Ray did not start: ",
+        ),
+    ],
+    ids=["a dashboard", "a token that is not there"],
+)
+def test_a_start_that_fails_says_so_and_does_not_hang(environment: dict[str, str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS, "60"],
+        env={**untold(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_that_accepts_and_says_nothing_has_an_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", FAILS, "4"],
+            env={**untold(), "RAY_ADDRESS": address},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    assert done.stdout.startswith(
+        f"1 no Ray cluster answers at RAY_ADDRESS={address} (Ray was not to be had within 4 s)"
+    )
+    assert "compute.ray_start_timeout" in done.stdout
+
+
+WAITS = """
+import os, signal, threading
+from cvbatch.engine.startup import Startup
+startup = Startup()
+threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    startup.ready()
+except KeyboardInterrupt:
+    print("heard", flush=True)
+startup.stop()
+print("stopped", flush=True)
+os._exit(0)
+"""
+
+
+def test_an_interruption_is_heard_while_ray_starts_and_leaves_nothing_behind() -> None:
+    mark = secrets.token_hex(8)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for environment in ({"RAY_ADDRESS": f"127.0.0.1:{mute.getsockname()[1]}"}, {}):
+            done = subprocess.run(
+                [sys.executable, "-c", WAITS],
+                env={**untold(), **environment, "CVBATCH_TEST": mark},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=True,
+            )
+            assert done.stdout.split() == ["heard", "stopped"], done.stderr
+    assert wait_until(lambda: not any(marked(mark))), "a head that was starting ends with us"
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return done()
+
+
+def marked(mark: str) -> Iterator[Path]:
+    """Processes in whose environment a mark stands (proc(5))."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"CVBATCH_TEST={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                yield process
+
+
+def addresses(mark: str) -> Iterator[tuple[str, int]]:
+    """Where processes listen in whose environment a mark stands (proc(5), `net/tcp` and `net/tcp6`)."""
+    sockets = set()
+    for process in marked(mark):
+        with contextlib.suppress(OSError):
+            sockets |= {os.readlink(descriptor) for descriptor in (process / "fd").iterdir()}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                host, _, port = fields[1].rpartition(":")
+                yield ".".join(str(byte) for byte in reversed(bytes.fromhex(host[-8:]))), int(port, 16)

@@ -1,0 +1,201 @@
+"""An independent reader: folds the log with Python's sets and holds everything else against it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.output.actors import Objects
+
+Json = Mapping[str, Any]
+
+
+def rows_of(ranges: Iterable[Iterable[int]]) -> set[int]:
+    """The rows of some ranges, none of which may be empty or overlap another."""
+    rows = [row for low, high in ranges for row in range(low, high)]
+    assert len(rows) == len(set(rows)), "a row is there twice"
+    return set(rows)
+
+
+def epoch_in(path: str) -> int:
+    return int(path.removeprefix("data/e").partition("-")[0])
+
+
+@dataclass
+class Told:
+    """What the log says after so many records."""
+
+    planned: int
+    epoch: int = 0
+    final: bool = False
+    files: dict[str, Json] = field(default_factory=dict)
+    stale: set[int] = field(default_factory=set)
+    removed: set[int] = field(default_factory=set)
+    parts: list[Json] = field(default_factory=list)
+    changed: list[Json] = field(default_factory=list)
+    complete: bool | None = None
+    holder: Json | None = None
+    opened: list[float] = field(default_factory=list)
+    rows_before: int = 0
+    recent: list[list[float]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> set[int]:
+        return rows_of(pair for file in self.files.values() for pair in file["ranges"])
+
+    def after(self, record: Json) -> Told:
+        """What it says after one more record, which must be allowed here."""
+        told = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(told, name, copy.copy(value))
+        if record["type"] == "open":
+            assert record["epoch"] > self.epoch, "epochs rise"
+            told.epoch, told.holder, told.rows_before = record["epoch"], record, len(self.rows)
+            told.opened.append(record["time"])
+        else:
+            assert record["epoch"] == self.epoch, "a record of an older epoch follows a newer open"
+            assert not self.final, "only open may follow final"
+            getattr(told, f"_{record['type']}")(record)
+        told.final = record["type"] == "final"
+        assert told.rows <= set(range(told.planned)), "a row is not planned"
+        return told
+
+    def _commit(self, record: Json) -> None:
+        added = self._add(record["files"], record["epoch"])
+        self.stale -= added
+        self.recent.append([record["time"], len(added)])
+
+    def _replace(self, record: Json) -> None:
+        gone = rows_of(pair for path in record["remove"] for pair in self.files.pop(path)["ranges"])
+        assert self._add(record["add"], record["epoch"]) == gone, "a replacement has other rows"
+        self.stale -= rows_of(record["computed"])
+        self.recent.append([record["time"], len(rows_of(record["computed"]))])
+
+    def _add(self, files: Iterable[Json], epoch: int) -> set[int]:
+        before = self.rows
+        for file in files:
+            assert file["path"] not in self.files, "a file is accepted twice"
+            assert epoch_in(file["path"]) == epoch, "a file of another epoch is accepted"
+            self.files[file["path"]] = file
+        return self.rows - before
+
+    def _extend(self, record: Json) -> None:
+        for part in record["parts"]:
+            assert part["first_row_id"] == self.planned
+            self.planned += part["rows"]
+        self.parts += record["parts"]
+        self.changed += record["changed"]
+        self.stale |= {row for part in record["changed"] for row in rows_of(part["ranges"])}
+        self.complete = record["complete"]
+
+    def _removed(self, record: Json) -> None:
+        self.removed -= rows_of(record["back"])
+        assert not self.removed & rows_of(record["ranges"])
+        self.removed |= rows_of(record["ranges"])
+
+    def _moved(self, record: Json) -> None:
+        assert rows_of(record["part"]["ranges"]) <= set(range(self.planned)), "rows that are not planned have moved"
+        self.changed.append(record["part"])
+
+    def _final(self, record: Json) -> None:
+        assert self.rows == set(range(self.planned)) == set(range(record["rows"])), "rows are missing at the end"
+        assert not self.stale, "rows of changed images were not computed again"
+
+
+class Auditor:
+    """Looks at all there is, as often as one likes.
+
+    Args:
+        objects: What there is.
+        planned: Rows of the plan as it was first made.
+    """
+
+    def __init__(self, objects: Objects, planned: int) -> None:
+        self._objects = objects
+        self.told = [Told(planned)]
+        """By number of records."""
+        self.records: list[Json] = []
+        self.cleared = -1
+        """Number of the newest `open` whose driver has confirmed that the mark is gone."""
+        self._seen: dict[str, bytes] = {}
+
+    @property
+    def now(self) -> Told:
+        return self.told[-1]
+
+    @property
+    def mark(self) -> int | None:
+        """Number of the `final` that `_SUCCESS` stands for."""
+        content = self._objects.content.get("_SUCCESS")
+        return None if content is None else _number(json.loads(content)["manifest"])
+
+    def check(self) -> None:
+        for name in self._unseen("_cvbatch/log"):
+            assert _number(name) == len(self.records), "the log has a hole"
+            record = json.loads(self._objects.content[name])
+            assert record["nonce"] not in [each["nonce"] for each in self.records]
+            self.told.append(self.now.after(record))
+            self.records.append(record)
+        assert len(self._objects.sizes("_cvbatch/log")) == len(self.records), "a record is gone"
+        data = self._objects.sizes("data")
+        assert all(data.get(path) == file["size"] for path, file in self.now.files.items()), "an accepted file is gone"
+        for name in self._unseen("_cvbatch"):
+            self._check_manifest(_number(name), json.loads(self._objects.content[name]))
+        for name in self._unseen("_cvbatch/snapshots"):
+            self._check_snapshot(_number(name), json.loads(self._objects.content[name]))
+        if self.mark is not None:
+            self._check_mark(self.mark)
+
+    def driver_opened(self, epoch: int) -> None:
+        """A driver holds the run and has taken the mark away."""
+        opens = [seq for seq, each in enumerate(self.records) if (each["type"], each["epoch"]) == ("open", epoch)]
+        self.cleared = max(self.cleared, *opens)
+
+    def _check_manifest(self, final: int, content: Json) -> None:
+        told = self.told[final + 1]
+        assert told.final
+        assert content["final"] == final
+        assert {file["path"]: file for file in content["files"]} == told.files
+        assert [file["ranges"] for file in content["files"]] == sorted(file["ranges"] for file in content["files"])
+        assert rows_of(content["removed"]) == told.removed
+
+    def _check_snapshot(self, count: int, content: Json) -> None:
+        told = self.told[count]
+        rows = {name: rows_of(content[name]) for name in ("stale", "removed")}
+        expected = {
+            **vars(told),
+            "last": self.records[count - 1],
+            "next_seq": count,
+            "files": list(told.files.values()),
+        }
+        del expected["final"]
+        assert {**content, **rows} == expected
+
+    def _check_mark(self, final: int) -> None:
+        """It may name an older final only as long as somebody is to blame for it who could not finish his work."""
+        assert f"_cvbatch/manifest-{final:010d}.json" in self._objects.content
+        author = self._objects.authors["_SUCCESS"]
+        assert self.cleared < final or author is None or not author.orderly, "a mark was left behind"
+        if final == len(self.records) - 1:
+            told, born = self.now, self._objects.born
+            ended = born[f"_cvbatch/log/{final:010d}.json"]
+            strays = [path for path in born if path.startswith("data/e") and path not in told.files]
+            strays = [path for path in strays if epoch_in(path) <= told.epoch and born[path] < ended]
+            assert not self._objects.content.keys() & strays, "a plain reader of the directory finds too much"
+
+    def _unseen(self, folder: str) -> list[str]:
+        """Objects that are new; the others must be what they were."""
+        names = []
+        for name in self._objects.sizes(folder):
+            content = self._objects.content[name]
+            if name not in self._seen:
+                names.append(name)
+            assert self._seen.setdefault(name, content) == content, f"{name} is another one now"
+        return names
+
+
+def _number(name: str) -> int:
+    return int(name.removesuffix(".json")[-10:])

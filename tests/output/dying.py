@@ -1,0 +1,66 @@
+"""Processes that die at each step of a creation, and what those make of it who come after them.
+
+    python -m tests.output.dying FOLDER WAY
+
+prints a line of JSON for each step: what the next one was told, and what is there then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from cvbatch.errors import AmbiguousError
+from cvbatch.output import create_claims
+from cvbatch.output.local_store import LocalStore
+
+DEAD, ALIVE = b'{"by": "the dead"}', b'{"by": "the living"}'
+_STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link")
+_LONGEST = 80
+
+
+def main(folder: str, way: str) -> None:
+    create_claims._TORN_SECONDS, create_claims._PATIENCE_SECONDS, create_claims._LOOK_SECONDS = 0.1, 0.1, 0.02
+    for step in range(1, _LONGEST):
+        store, name = LocalStore(folder), f"_cvbatch/log/{step:010d}.json"
+        store._known = way
+        if over := _die(store, name, step):
+            assert store.read(name) == DEAD
+        told = _create(store, name)
+        answer = {"step": step, "told": told, "there": store.read(name).decode(), "again": _create(store, name)}
+        print(json.dumps(answer))
+        if over:
+            return
+
+
+def _die(store: LocalStore, name: str, step: int) -> bool:
+    """Let a child create an object and die at a step; true if it came to its end before."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def count(event: str, _: Any) -> None:
+            nonlocal left
+            if event in _STEPS:
+                left -= 1
+                if left == 0:
+                    os._exit(1)
+
+        sys.addaudithook(count)
+        store.create(name, DEAD)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _create(store: LocalStore, name: str) -> bool:
+    while True:
+        try:
+            return store.create(name, ALIVE)
+        except AmbiguousError:
+            continue
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

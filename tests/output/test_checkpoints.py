@@ -1,0 +1,190 @@
+"""A long log opens from a snapshot, and says the same as all its records."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import FencedError, RunError
+from cvbatch.output import commit_log as logs
+from cvbatch.output import store as stores
+from cvbatch.output.checkpoints import EVERY, load_snapshot, save_snapshot
+from cvbatch.output.commit_log import FOLDER, Log, record_name
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.store import LocalStore, Store
+from tests.output.failing import Failing, Overtaken
+from tests.samples import started
+
+SNAPSHOTS = "_cvbatch/snapshots"
+ROWS = 1_000
+
+
+class Counting(LocalStore):
+    """Knows which objects were read."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.names: list[str] = []
+
+    def read(self, name: str) -> bytes:
+        self.names.append(name)
+        return super().read(name)
+
+
+def committed(log: Log, rows: int) -> None:
+    """Commit so many further rows one by one."""
+    first = len(log.state.accepted)
+    for row in range(first, first + rows):
+        log.commit([DataFile(f"data/e{log.epoch:08d}-{row:032x}.parquet", 1, ((row, row + 1),), {"Odd": row % 2})])
+
+
+def snapshots(store: Store) -> list[int]:
+    return [int(Path(name).stem) for name in store.sizes(SNAPSHOTS)]
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of records; no test pulls the plug
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "EVERY", 4)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path))
+
+
+def test_a_long_log_opens_from_a_snapshot(store: LocalStore) -> None:
+    log = started(store, ROWS)
+    committed(log, EVERY - 2)
+    assert snapshots(store) == []
+    committed(log, 1)
+    assert snapshots(store) == [EVERY]
+    committed(log, 9)
+    counting = Counting(store.root)
+    short = Log(counting, ROWS)
+    assert counting.names == [f"{SNAPSHOTS}/{EVERY:010d}.json", *map(record_name, range(EVERY, EVERY + 9))]
+    assert short.state == log.state == Log(store, ROWS, whole=True).state
+    assert list(short.state.files) == list(log.state.files)
+
+
+def test_all_records_are_read_where_all_are_wanted(store: LocalStore, few: None) -> None:
+    committed(started(store, ROWS), 9)
+    counting = Counting(store.root)
+    assert Log(counting, ROWS, whole=True).state == Log(store, ROWS).state
+    assert counting.names == list(map(record_name, range(10)))
+
+
+def test_older_snapshots_are_dropped(store: LocalStore, few: None) -> None:
+    log = started(store, ROWS)
+    for expected in (4, 8, 12):
+        committed(log, expected - log.state.next_seq)
+        assert snapshots(store) == [expected]
+    assert len(store.sizes(FOLDER)) == 12, "records stay"
+
+
+def test_any_kind_of_record_may_be_the_one_before_a_snapshot(store: LocalStore, few: None) -> None:
+    log = started(store, 3)
+    committed(log, 2)
+    log.remove([(0, 1)])
+    assert snapshots(store) == [4]
+    assert Log(store, 3).state == log.state
+    old = log.commit([DataFile(f"data/e1-{'a' * 32}.parquet", 1, ((2, 3),))])
+    log.remove([(2, 3)], [(0, 1)])
+    log.extend([{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"ranges": [[2, 3]]}])
+    log.replace([old[0].path], [DataFile(f"data/e1-{'b' * 32}.parquet", 1, ((2, 3),))], [(2, 3)])
+    assert snapshots(store) == [8]
+    committed(log, 1)
+    log.remove([], [(2, 3)])
+    log.extend([], complete=True)
+    log.finalise()
+    assert snapshots(store) == [12]
+    state = Log(store, 3).state
+    assert state == log.state == Log(store, 3, whole=True).state
+    assert state.final
+
+
+def test_a_driver_that_opens_from_a_snapshot_goes_on(store: LocalStore, few: None) -> None:
+    committed(started(store, 10), 6)
+    log = started(store, 10)
+    assert (log.epoch, log.state.rows_before) == (2, 6)
+    assert log.commit([DataFile(f"data/e2-{'a' * 32}.parquet", 1, ((5, 7),))]) == []
+    committed(log, 4)
+    log.finalise()
+    assert Log(store, 10).state == Log(store, 10, whole=True).state
+
+
+def test_a_snapshot_that_vanishes_after_the_listing_is_passed_over(store: LocalStore, few: None) -> None:
+    committed(started(store, ROWS), 5)
+
+    class Stale(LocalStore):
+        def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+            gone = {f"{SNAPSHOTS}/0000000009.json": 1} if folder == SNAPSHOTS else {}
+            return super().sizes(folder, after) | gone
+
+    stale = Stale(store.root)
+    assert stale.sizes(SNAPSHOTS).keys() != store.sizes(SNAPSHOTS).keys()
+    assert load_snapshot(stale) == load_snapshot(store)
+    assert Log(stale, ROWS).state == Log(store, ROWS, whole=True).state
+
+
+def test_a_snapshot_that_is_replaced_while_one_opens(store: LocalStore, few: None) -> None:
+    log = started(store, ROWS)
+    committed(log, 3)
+    late = Overtaken(store.root, "read", f"{SNAPSHOTS}/0000000004.json", lambda: committed(log, 4))
+    assert Log(late, ROWS).state == log.state
+    assert snapshots(store) == [8]
+
+
+def test_a_late_snapshot_drops_only_those_before_it(store: LocalStore, few: None) -> None:
+    log = started(store, ROWS)
+    committed(log, 3)
+    early = load_snapshot(store)
+    assert early is not None
+    committed(log, 4)
+    for _ in range(2):  # whoever was paused, or repeats
+        save_snapshot(store, early)
+        assert snapshots(store) == [4, 8]
+        assert load_snapshot(store) == log.state
+    committed(log, 4)
+    assert snapshots(store) == [12]
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+def test_a_snapshot_without_an_answer(
+    store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
+) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    failing = Failing(store.root, failures=0, takes_effect=takes_effect)
+    log = started(failing, ROWS)
+    committed(log, 2)
+    failing.failures = 2
+    committed(log, 1)
+    assert (snapshots(store), Log(store, ROWS).state) == ([4], log.state)
+
+
+def test_a_commit_stands_though_its_snapshot_fails(
+    store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = started(store, ROWS)
+    committed(log, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(logs, "save_snapshot", fail)
+        with pytest.raises(RunError, match="disk full"):
+            committed(log, 1)
+    assert snapshots(store) == []
+    again = started(store, ROWS)
+    assert len(again.state.accepted) == 3
+    with pytest.raises(FencedError):
+        committed(log, 1)
+    committed(again, 3)
+    assert (snapshots(store), Log(store, ROWS).state) == ([8], again.state)
+
+
+def fail(*arguments: object) -> None:
+    raise RunError("disk full")

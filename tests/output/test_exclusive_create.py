@@ -1,0 +1,249 @@
+"""Disks without hard links: what is used in their place, and the proof that it does."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.errors import OutputError
+from cvbatch.output import create_claims
+from cvbatch.output.commit_log import Log
+from cvbatch.output.exclusive_create import WAYS, prove
+from cvbatch.output.local_store import TEMPORARY, LocalStore
+from cvbatch.output.manifest import SUCCESS, finish
+from cvbatch.output.store import create_surely
+from cvbatch.planning.plan import load_plan
+from cvbatch.results.verify import verify
+from tests.output.dying import ALIVE, DEAD
+from tests.rigs.mounts import Refusals, mounted
+from tests.rigs.racing import winners
+from tests.samples import commit, planned, started
+
+CLAIMS, MARK = "_cvbatch/claims", "_cvbatch/created-with"
+MOUNTS = {
+    "folder": Refusals(link=errno.EPERM),
+    "exclusive": Refusals(link=errno.EXDEV, rename_folder=errno.EPERM),
+}
+
+
+@pytest.fixture(scope="module", params=[*MOUNTS])
+def mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The way that is left on a file system without links, and where it is mounted."""
+    with mounted(tmp_path_factory.mktemp("mount"), MOUNTS[request.param]) as path:
+        yield request.param, path
+
+
+class Disk:
+    """A disk of this process that refuses requests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def refuses(self, number: int, *ways: str) -> None:
+        """From now on these ways are answered with an error number."""
+
+        def no(*_: Any, **__: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        if "link" in ways:
+            self._monkeypatch.setattr(os, "link", no)
+        if "rename" in ways:
+            self._monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+        rename, open_ = os.rename, os.open
+        if "folder" in ways:
+            self._monkeypatch.setattr(os, "rename", lambda old, new: (no if os.path.isdir(old) else rename)(old, new))
+        if "exclusive" in ways:
+            self._monkeypatch.setattr(
+                os,
+                "open",
+                lambda path, flags, *mode, **at: (no if flags & os.O_EXCL else open_)(path, flags, *mode, **at),
+            )
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def hold_to_it(store: LocalStore, way: str) -> None:
+    """Whatever creates has to create once, whole, and again after a deletion."""
+    store.check()
+    assert store.create("_cvbatch/log/0.json", b"1")
+    assert not store.create("_cvbatch/log/0.json", b"2")
+    assert store.read("_cvbatch/log/0.json") == b"1"
+    assert store.add_file("data/x", lambda local: Path(local).write_bytes(b"12345") and None) == 5
+    assert store.sizes("data") == {"data/x": 5}
+    for content in (b"a", b"b"):
+        assert store.create(SUCCESS, content)
+        assert not store.create(SUCCESS, b"c")
+        assert store.read(SUCCESS) == content
+        assert store.delete(SUCCESS)
+    won = winners(lambda data: create_surely(store, "_cvbatch/one", data))
+    assert [store.read("_cvbatch/one")] == won
+    assert store.read(MARK) == way.encode()
+    assert store.sizes(TEMPORARY) == {}
+    assert not os.path.exists(store.path(CLAIMS)) or os.listdir(store.path(CLAIMS)) == []
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.EACCES]
+)
+@pytest.mark.parametrize(
+    ("ways", "left"),
+    [(["link"], "rename"), (["link", "rename"], "folder"), (["link", "rename", "folder"], "exclusive")],
+)
+def test_what_is_left_is_used(tmp_path: Path, disk: Disk, number: int, ways: list[str], left: str) -> None:
+    disk.refuses(number, *ways)
+    hold_to_it(LocalStore(str(tmp_path / "out")), left)
+
+
+def test_on_a_mount(mount: tuple[str, Path]) -> None:
+    way, path = mount
+    hold_to_it(LocalStore(str(path / "created")), way)
+
+
+def test_a_whole_run_on_a_mount(mount: tuple[str, Path]) -> None:
+    folder = mount[1] / "run"
+    store, plan = planned(folder, 12)
+    log = started(store, plan.rows)
+    commit(log, 4, 12, failed=[5])
+    second = Log(store, plan.rows)
+    assert second.open() == 2
+    commit(second, 0, 4)
+    finish(second)
+    assert verify(store, Log(store, plan.rows, whole=True), deep=True).proven
+    assert load_plan(LocalStore(store.root)) == plan
+
+
+@pytest.mark.parametrize("way", ["link", "folder", "exclusive"])
+def test_those_who_die_on_the_way_hold_nobody_up(tmp_path: Path, way: str) -> None:
+    answers = death_by_death(tmp_path / "out", way)
+    assert {answer["there"] for answer in answers} == {DEAD.decode(), ALIVE.decode()}
+
+
+def test_those_who_die_on_a_mount_hold_nobody_up(mount: tuple[str, Path]) -> None:
+    way, path = mount
+    death_by_death(path / "dying", way)
+
+
+def death_by_death(folder: Path, way: str) -> list[dict[str, Any]]:
+    """Whoever comes after the dead creates the object, or finds that of the dead, whole; and it stays."""
+    command = [sys.executable, "-m", "tests.output.dying", str(folder), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) > 5, "there are some steps to die at"
+    for answer in answers:
+        assert answer["again"] is False
+        assert answer["there"] == (ALIVE if answer["told"] else DEAD).decode()
+    return answers
+
+
+def test_where_nothing_is_left_all_that_was_tried_is_named(tmp_path: Path, disk: Disk) -> None:
+    disk.refuses(errno.EPERM, "link", "rename", "folder", "exclusive")
+    with pytest.raises(OutputError, match=r"no way to \(hard links: .*renameat2.*folder.*O_EXCL: .*choose another"):
+        LocalStore(str(tmp_path / "out")).check()
+
+
+def test_a_mount_on_which_nothing_is_left(tmp_path: Path) -> None:
+    with mounted(tmp_path, Refusals(rename_folder=errno.EINVAL, exclusive=errno.EINVAL)) as path:
+        store = LocalStore(str(path / "out"))
+        with pytest.raises(OutputError, match="no way to"):
+            store.check()
+        with pytest.raises(OutputError, match="no way to"):
+            store.create("_cvbatch/log/0.json", b"1")
+
+
+def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, open_ = os.rename, os.open
+
+    def replaces(old: str, new: Path) -> None:
+        if os.path.isdir(old) and os.path.isdir(new):
+            shutil.rmtree(new)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "link", lambda old, new: shutil.copyfile(old, new))
+    monkeypatch.setattr(os, "rename", replaces)
+    monkeypatch.setattr(os, "open", lambda path, flags, *mode, **at: open_(path, flags & ~os.O_EXCL, *mode, **at))
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    for way in WAYS.values():
+        there = prove(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
+        assert there is not None, way.name
+        assert way.name == "rename" or "written over" in there
+
+
+def test_later_starts_use_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where links are possible again, as on the machine whose disk it is."""
+    with monkeypatch.context() as patched:
+        Disk(patched).refuses(errno.EPERM, "link", "rename")
+        LocalStore(str(tmp_path)).check()
+    hold_to_it(LocalStore(str(tmp_path)), "folder")
+    LocalStore(str(tmp_path)).put(MARK, b"telepathy")
+    with pytest.raises(OutputError, match="use a newer cvbatch"):
+        LocalStore(str(tmp_path)).create("x", b"")
+
+
+def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, disk: Disk) -> None:
+    store, plan = planned(tmp_path, 12)
+    commit(started(store, plan.rows), 4, 12)
+    shutil.copytree(store.root, tmp_path / "copy")
+    disk.refuses(errno.EPERM, "link")
+    copied = LocalStore(str(tmp_path / "copy"))
+    log = started(copied, plan.rows)
+    commit(log, 0, 4)
+    finish(log)
+    assert copied.read(MARK) == b"rename"
+    assert verify(copied, Log(copied, plan.rows, whole=True), deep=True).proven
+
+
+def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create_claims, "_LOOK_SECONDS", 0.01)
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+    claim = tmp_path / "claim"
+    assert create_claims.FILES.make(str(tmp_path / "first"), claim)
+    whole = claim.read_bytes()
+    claim.write_bytes(whole[:-2])
+    sleeps: list[float] = []
+
+    def goes_on(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            claim.write_bytes(whole)
+
+    monkeypatch.setattr(create_claims.time, "sleep", goes_on)
+    assert create_claims.FILES.read(claim) == b"first"
+    assert len(sleeps) == 3
+    assert not create_claims.FILES.make(str(tmp_path / "second"), claim)
+
+
+def test_the_sync_of_a_folder_may_be_refused_that_of_a_file_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, numbers = os.fsync, {"folder": errno.EINVAL, "file": 0}
+
+    def refused(descriptor: int) -> None:
+        number = numbers["folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file"]
+        if number:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    store = LocalStore(str(tmp_path / "out"))
+    for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        numbers["folder"] = number
+        assert store.create(f"a/{number}", b"1")
+    numbers["file"] = errno.EIO
+    with pytest.raises(Exception, match="Input/output error"):
+        store.create("a/x", b"1")
+    assert store.sizes("a").keys() == {f"a/{number}" for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)}

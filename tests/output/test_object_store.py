@@ -1,0 +1,326 @@
+"""A run in a bucket of a real server: its log, its files, two drivers, and a job that may not delete."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cvbatch.errors import DeniedError, FencedError, OutputError, RunError
+from cvbatch.output import commit_log as logs
+from cvbatch.output import store as stores
+from cvbatch.output.commit_log import FOLDER, Log
+from cvbatch.output.data_files import read_file
+from cvbatch.output.lease import Heartbeat, claim, last_beat
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import DATA, SUCCESS, check_reopening, finish, finish_tail, finished, success, withdraw
+from cvbatch.output.object_store import ObjectStore
+from cvbatch.output.store import open_store
+from cvbatch.results.predictions import read
+from cvbatch.results.verify import verify
+from cvbatch.storage import listing
+from cvbatch.storage.location import Place
+from cvbatch.storage.options import StorageOptions
+from tests.output.actors import Objects
+from tests.output.test_protocol import Protocol, explore
+from tests.rigs.faults import Fault, FaultProxy
+from tests.rigs.objects import ObjectServer
+from tests.samples import commit, planned_in, started, write
+
+ROWS = 40
+NO_DELETE = {"method": "DELETE", "status": 403, "times": 999}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+
+
+def test_the_way_is_found_again_elsewhere(object_store: ObjectStore) -> None:
+    object_store.put("a", b"1")
+    assert object_store.root.endswith("/run")
+    pickled = pickle.dumps(object_store)
+    assert b"secret" not in pickled.lower()
+    assert pickle.loads(pickled).read("a") == b"1"
+
+
+@pytest.mark.parametrize("key", ["a//b", "/a", "a\nb"])
+def test_outputs_that_could_not_be_told_apart(as_job: ObjectServer, out: str, key: str) -> None:
+    with pytest.raises(OutputError, match="without // and control characters"):
+        open_store(f"s3://{out}/{key}")
+
+
+def test_files_appear_whole_or_not_at_all(object_store: ObjectStore) -> None:
+    def fail(local: str) -> None:
+        Path(local).write_bytes(b"half")
+        raise FencedError("no more")
+
+    assert object_store.add_file("data/x", lambda local: Path(local).write_bytes(b"12345") and None) == 5
+    with pytest.raises(FencedError):
+        object_store.add_file("data/y", fail)
+    assert object_store.sizes("data") == {"data/x": 5}
+
+
+def test_a_full_local_disk_is_named(object_store: ObjectStore) -> None:
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left on device; TMPDIR names another"):
+        object_store.add_file("data/x", full)
+
+
+def test_a_run_from_plan_to_proof(object_store: ObjectStore, as_job: ObjectServer, tmp_path: Path) -> None:
+    plan = planned_in(object_store, tmp_path, ROWS)
+    log = started(object_store, ROWS)
+    with Heartbeat(object_store, log.state):
+        commit(log, 0, 10, failed=[3])
+        assert last_beat(object_store, log.state)["epoch"] == 1
+        commit(log, 10, ROWS)
+        finish(log)
+    again = Log(object_store, plan.rows, whole=True)
+    assert finished(object_store, again.state)
+    for deep in (False, True):
+        assert verify(object_store, again, deep=deep).proven
+    where = {"endpoint_url": as_job.endpoint}
+    frame = read(object_store.root, storage=where)
+    assert frame["row_id"].tolist() == list(range(ROWS))
+    assert frame.columns.tolist() == read(object_store.root, columns=frame.columns, storage=where).columns.tolist()
+    claim(object_store, again.read)
+
+
+def test_a_committed_file_that_is_gone_is_missed(object_store: ObjectStore, tmp_path: Path) -> None:
+    planned_in(object_store, tmp_path, ROWS)
+    log = started(object_store, ROWS)
+    (file,) = commit(log, 0, ROWS)
+    finish(log)
+    object_store.delete(file.path)
+    assert verify(object_store, Log(object_store, ROWS)).problems == [f"{file.path} is missing"]
+    with pytest.raises(RunError, match="a committed file is missing"):
+        read(object_store.place)
+
+
+# through faults
+
+HARMS: dict[str, dict[str, Any]] = {
+    "answer lost": {"kind": "lost"},
+    "never arrived": {"kind": "unsent"},
+    "throttled": {"kind": "status", "status": 503},
+    "server error": {"kind": "status", "status": 500},
+    "undecided": {"kind": "status", "status": 409},
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_every_record_is_there_once_whatever_happens_to_requests(
+    faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, harm: str
+) -> None:
+    """Of every append the first two requests go wrong."""
+    log = Log(faulty_store, ROWS)
+    numbers = [f"{seq:010d}" for seq in range(4)]
+    harms = [Fault(**HARMS[harm], method="PUT", path=f"log/{number}", times=2) for number in numbers]
+    with faults.doing(*harms):
+        log.open()
+        log.commit([DataFile(f"{DATA}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))])
+        log.commit([DataFile(f"{DATA}/e00000001-{'b' * 32}.parquet", 1, ((10, ROWS),))])
+        log.finalise()
+        assert not any(fault.times for fault in harms)
+    records = [json.loads(object_store.read(name)) for name in object_store.sizes(FOLDER)]
+    assert [record["type"] for record in records] == ["open", "commit", "commit", "final"]
+    assert Log(object_store, ROWS, whole=True).state == log.state
+
+
+def test_a_long_log_is_not_listed_for_each_file(
+    faulty_store: ObjectStore, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", 2)
+    log = Log(faulty_store, ROWS)
+    log.open()
+    asked = []
+    for low in range(0, 16, 2):
+        with faults.doing() as requests:
+            commit(log, low, low + 2)
+        asked.append(sum("list-type=2" in each.path for each in requests))
+    assert asked == [1] * 8
+    assert Log(faulty_store, ROWS, whole=True).state == log.state
+
+
+def test_a_lost_answer_is_not_taken_for_the_success_of_another(
+    faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy
+) -> None:
+    older = Log(faulty_store, ROWS)
+    older.open()
+    newer = Log(object_store, ROWS)
+    newer.open()
+    file = DataFile(f"{DATA}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))
+    with faults.doing(Fault("lost", method="PUT", times=1)), pytest.raises(FencedError):
+        older.commit([file])
+    assert Log(object_store, ROWS).state.epoch == 2
+    assert not Log(object_store, ROWS).state.files
+
+
+def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path) -> None:
+    planned_in(faulty_store, tmp_path, ROWS)
+    log = started(faulty_store, ROWS)
+    (file,) = commit(log, 0, ROWS)
+    for harm in (Fault("status", path="parquet", times=2), Fault("reset", path="parquet", after=500, times=2)):
+        with faults.doing(harm):
+            assert read_file(faulty_store, file).num_rows == ROWS
+            assert harm.times == 0
+
+
+# drivers that take turns
+
+
+class Mirrored(Objects):
+    """The model's memory, and a bucket behind it that must always agree."""
+
+    place: Place
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remote = ObjectStore(Place(f"{self.place.uri}{uuid.uuid4().hex}", self.place.options))
+
+    def read(self, name: str) -> bytes:
+        try:
+            data = self.remote.read(name)
+        except FileNotFoundError:
+            assert name not in self.content
+            raise
+        assert data == super().read(name)
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        self.remote.put(name, data)
+        super().put(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        absent = self.remote.create(name, data)
+        assert absent == (name not in self.content)
+        if absent:
+            super().put(name, data)
+        return absent
+
+    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        found = self.remote.sizes(folder, after)
+        assert found == super().sizes(folder, after)
+        return found
+
+    def delete(self, name: str) -> bool:
+        assert self.remote.delete(name)
+        return super().delete(name)
+
+
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_drivers_that_take_turns_on_a_real_server(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, examples: int
+) -> None:
+    monkeypatch.setattr(logs, "EVERY", 4)
+    Mirrored.place = object_store.place
+
+    class OnServer(Protocol):
+        new_objects = Mirrored
+
+    explore(examples, 25, OnServer)
+
+
+# without the right to delete
+
+
+def ended(store: ObjectStore, folder: Path, *, stray: bool) -> Log:
+    planned_in(store, folder, ROWS)
+    log = started(store, ROWS)
+    commit(log, 0, ROWS)
+    if stray:
+        write(log, 0, 10)
+    finish(log)
+    return log
+
+
+def test_a_first_run_needs_no_right_to_delete(
+    faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "EVERY", 1)
+    with faults.doing(Fault("status", **NO_DELETE)):
+        log = ended(faulty_store, tmp_path, stray=False)
+        assert finished(faulty_store, log.state)
+        assert verify(faulty_store, log).proven
+
+
+def test_what_must_go_and_may_not_be_deleted_is_named(
+    faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, tmp_path: Path
+) -> None:
+    with faults.doing(Fault("status", **NO_DELETE)):
+        with pytest.raises(RunError, match=r"every row is there, but 1 files .* must go") as named:
+            ended(faulty_store, tmp_path, stray=True)
+        log = Log(faulty_store, ROWS)
+        assert log.state.final
+        (stray,) = verify(faulty_store, log).strays
+        assert stray in str(named.value)
+        with pytest.raises(FileNotFoundError):
+            object_store.read(SUCCESS)
+        assert len(read(object_store.place)) == ROWS, "who reads with cvbatch is right all the same"
+        object_store.delete(stray)
+        assert finish_tail(log)
+        assert finished(faulty_store, log.state)
+
+
+def test_a_finished_run_is_not_reopened_without_the_right(
+    faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path
+) -> None:
+    with faults.doing(Fault("status", **NO_DELETE)):
+        check_reopening(faulty_store, replaces=False)
+        with pytest.raises(OutputError, match="takes the right to delete"):
+            check_reopening(faulty_store, replaces=True)
+        ended(faulty_store, tmp_path, stray=False)
+        with pytest.raises(OutputError, match="takes the right to delete"):
+            check_reopening(faulty_store, replaces=False)
+    check_reopening(faulty_store, replaces=True)
+
+
+def test_a_mark_of_an_older_end_that_may_not_be_deleted(
+    faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path
+) -> None:
+    ended(faulty_store, tmp_path, stray=False)
+    log = started(faulty_store, ROWS)
+    with faults.doing(Fault("status", **NO_DELETE)), pytest.raises(RunError, match="_SUCCESS is of an older end"):
+        finish(log)
+
+
+def test_with_the_manifest_only_what_may_not_be_deleted_stays(
+    faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, tmp_path: Path
+) -> None:
+    with faults.doing(Fault("status", **NO_DELETE)):
+        ended(faulty_store, tmp_path, stray=False)
+        check_reopening(faulty_store, replaces=True, manifest_only=True)
+        log = started(faulty_store, ROWS)
+        with pytest.raises(RunError, match="must go before this run can go on"):
+            withdraw(faulty_store, manifest_only=False)
+        withdraw(faulty_store, manifest_only=True)
+        assert success(faulty_store) == ""
+        assert not finished(faulty_store, log.state)
+        finish(log, manifest_only=True)
+        assert finished(faulty_store, log.state)
+        assert finish_tail(log, manifest_only=True), "the same command again changes nothing"
+        assert len(read(object_store.place)) == ROWS
+
+
+def test_no_right_to_write(as_job: ObjectServer, tmp_path: Path) -> None:
+    name = as_job.make_bucket("images")
+    store = open_store(Place.of(f"s3://{name}/run", StorageOptions(endpoint_url=as_job.endpoint)))
+    with pytest.raises(DeniedError, match="403 AccessDenied"):
+        planned_in(store, tmp_path, 2)
+    assert as_job.content(name) == {}
+
+
+def test_plain_readers_see_a_run(object_store: ObjectStore, as_job: ObjectServer, out: str, tmp_path: Path) -> None:
+    ended(object_store, tmp_path, stray=True)
+    content = as_job.content(out, f"{object_store.place.key}data/")
+    (local := tmp_path / "copy").mkdir()
+    for key, data in content.items():
+        (local / key.rpartition("/")[2]).write_bytes(data)
+    assert sorted(pq.read_table(local)["row_id"].to_pylist()) == list(range(ROWS))

@@ -1,0 +1,370 @@
+"""Whatever drivers do at whatever moment, and whatever the store does to them: every row is there exactly once.
+
+The model knows nothing of the protocol. It lets the real log, its drivers and their write tasks take turns at one
+store in memory, request by request, and an independent reader looks at what is there after every turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
+from cvbatch.output import commit_log as logs
+from cvbatch.output import data_files as write_tasks
+from cvbatch.output import store as stores
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import WriteJob
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import DATA, SUCCESS, finish, finish_tail, finished, manifest_name
+from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.store import Store
+from cvbatch.schema import predictions_schema
+from tests.output.actors import FAULTS, Actor, Died, Fault, Objects, Refused, Wire
+from tests.output.auditor import Auditor
+
+PLANNED, AT_MOST = 5, 8
+FOREIGN = f"{DATA}/notes.parquet"
+
+who = st.integers(0, 5)
+row = st.integers(0, AT_MOST)
+UNDISTURBED = (999, None, False)
+LOST = Fault("now", "no answer")
+disturbed = st.tuples(
+    st.sampled_from([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 9, 12, 16]),
+    st.sampled_from([None, *FAULTS, *[LOST] * 5]),
+    st.booleans(),
+)
+how = st.one_of(st.just(UNDISTURBED), disturbed)
+"""So many requests at once, then perhaps a fault, and whether it goes on from there; half of the time all at once."""
+How = tuple[int, Fault | None, bool]
+
+
+class Driver:
+    """One start of a run, which does one thing at a time."""
+
+    def __init__(self, objects: Objects, number: int) -> None:
+        self.wire = Wire(objects)
+        self.number = number
+        self.ready = self.failed = False
+        self.actor: Actor | None = None
+
+    def start(self) -> None:
+        """Like a session."""
+        self.log = Log(self.wire, PLANNED)
+        self.log.open({"host": "here", "pid": self.number})
+        self.wire.delete(SUCCESS)
+
+
+class Protocol(RuleBasedStateMachine):
+    """Any number of drivers, three at a time, and the write tasks that they leave behind."""
+
+    new_objects: Callable[[], Objects] = Objects
+
+    def __init__(self) -> None:
+        super().__init__()
+        write_tasks._newest.clear()  # each example is a run of its own
+        self.objects = self.new_objects()
+        self.objects.create(FOREIGN, b"")
+        self.auditor = Auditor(self.objects, PLANNED)
+        self.drivers: list[Driver] = []
+        self.busy: list[tuple[Actor, Driver | None]] = []
+        self.written: list[DataFile] = []
+        self.starts = self.names = 0
+        self.sound = True
+
+    # what drivers do
+
+    @initialize()
+    def the_first_driver_opens(self) -> None:
+        self.a_driver_opens(UNDISTURBED)
+
+    @precondition(lambda self: len(self.drivers) < 3)
+    @rule(how=how)
+    def a_driver_opens(self, how: How) -> None:
+        self.starts += 1
+        driver = Driver(self.objects, self.starts)
+        self.drivers.append(driver)
+        self._begin(driver.wire, driver.start, how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, low=row, high=row, hole=st.booleans(), failed=st.booleans(), how=how)
+    def a_task_writes(self, who: int, low: int, high: int, hole: bool, failed: bool, how: How) -> None:
+        """It belongs to a driver and outlives it; any row may be written again."""
+        epoch = self._pick(who).log.epoch
+        low, high = min(low, high), max(low, high) + 1
+        rows = [(low, low + 1), (low + 2, high)] if hole and low + 2 < high else [(low, high)]
+        wire, path = Wire(self.objects), self._path(epoch)
+        self._begin(wire, lambda: self.written.append(_publish(wire, path, rows, failed)), how)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, low=row, rows=st.integers(1, 3), failed=st.booleans(), how=how)
+    def a_driver_computes(self, who: int, low: int, rows: int, failed: bool, how: How) -> None:
+        """From the task to the commit, whether or not the rows are there already."""
+        driver = self._pick(who)
+        path = self._path(driver.log.epoch)
+
+        def work() -> None:
+            driver.log.commit([_publish(driver.wire, path, [(low, low + rows)], failed)])
+
+        self._begin(driver.wire, work, how, driver)
+
+    @precondition(lambda self: self.idle and self.written)
+    @rule(who=who, which=st.lists(st.integers(0, 9), min_size=1, max_size=3), how=how)
+    def a_driver_commits(self, who: int, which: list[int], how: How) -> None:
+        """Any files, also those of others."""
+        driver = self._pick(who)
+        files = [self.written[-1 - at % len(self.written)] for at in which]
+        self._begin(driver.wire, lambda: driver.log.commit(files), how, driver)
+
+    @precondition(lambda self: any(driver.log.state.files for driver in self.idle))
+    @rule(who=who, which=st.sets(who, min_size=1, max_size=2), cut=row, copied=row, wrong=st.booleans(), how=how)
+    def a_driver_replaces(self, who: int, which: set[int], cut: int, copied: int, wrong: bool, how: How) -> None:
+        """Files by one or two of the same rows, or, `wrong`, of others."""
+        driver = self._pick(who, [driver for driver in self.idle if driver.log.state.files])
+        log, paths = driver.log, list(driver.log.state.files)
+        remove = [*{paths[at % len(paths)] for at in sorted(which)}]
+        rows = RowRanges(pair for path in remove for pair in log.state.files[path].ranges)
+        if wrong:
+            rows.include([(cut, cut + 1)]) if rows.gaps(cut, cut + 1) else rows.exclude([(cut, cut + 1)])
+        halves = [half for half in (rows.within(0, cut), rows.within(cut, AT_MOST + 1)) if half]
+        computed = RowRanges(rows)
+        computed.exclude([(copied, copied + 1)])
+
+        def work() -> None:
+            add = [_publish(driver.wire, self._path(log.epoch), half) for half in halves]
+            try:
+                log.replace(remove, add, computed)
+            except CorruptionError:
+                if not wrong:
+                    raise
+
+        self._begin(driver.wire, work, how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, rows=st.integers(0, 2), low=row, high=row, complete=st.booleans(), how=how)
+    def a_driver_extends(self, who: int, rows: int, low: int, high: int, complete: bool, how: How) -> None:
+        """New rows, and newer facts of a range of older ones."""
+        driver = self._pick(who)
+        first = driver.log.state.planned
+        rows = min(rows, AT_MOST - first)
+        parts = [{"path": "p", "first_row_id": first, "rows": rows}] if rows else []
+        high = min(high, first + rows)
+        changed = [{"path": "c", "rows": high - low, "ranges": [[low, high]]}] if low < high else []
+        self._begin(driver.wire, lambda: driver.log.extend(parts, complete=complete, changed=changed), how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, how=how)
+    def a_driver_moves(self, who: int, how: How) -> None:
+        """All rows lie elsewhere from now on, and none is computed anew."""
+        driver = self._pick(who)
+        part = {"path": "m", "rows": 1, "ranges": [[0, driver.log.state.planned]], "places": [["/a", "/b"]]}
+        self._begin(driver.wire, lambda: driver.log.move(part), how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, gone=st.tuples(row, row), back=st.tuples(row, row), how=how)
+    def a_driver_removes(self, who: int, gone: Range, back: Range, how: How) -> None:
+        driver = self._pick(who)
+        state = driver.log.state
+        returned = state.removed.within(*back) if back[0] < back[1] else []
+        lost = state.removed.gaps(gone[0], min(gone[1], state.planned))
+        self._begin(driver.wire, lambda: driver.log.remove(lost, returned), how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, how=how)
+    def a_driver_completes(self, who: int, how: How) -> None:
+        driver = self._pick(who)
+        self._begin(driver.wire, lambda: self._complete(driver.wire, driver.log), how, driver)
+
+    @precondition(lambda self: self.idle)
+    @rule(who=who, how=how)
+    def a_driver_finishes(self, who: int, how: How) -> None:
+        """Even if rows are missing."""
+        driver = self._pick(who)
+        self._begin(driver.wire, lambda: finish(driver.log), how, driver)
+
+    @precondition(lambda self: self.auditor.now.final and len(self.busy) < 6)
+    @rule(how=how)
+    def anyone_repeats_the_tail(self, how: How) -> None:
+        wire = Wire(self.objects)
+        self._begin(wire, lambda: _repeat_tail(Log(wire, PLANNED)), how)
+
+    # what befalls them
+
+    @precondition(lambda self: self.busy)
+    @rule(who=who, how=how)
+    def somebody_goes_on(self, who: int, how: How) -> None:
+        self._go(*self.busy[who % len(self.busy)], how)
+
+    @precondition(lambda self: len(self.drivers) > 1)
+    @rule(who=who)
+    def a_driver_dies(self, who: int) -> None:
+        """The last one lives on, or little but starts would ever happen."""
+        driver = self.drivers[who % len(self.drivers)]
+        if driver.actor is not None and not driver.actor.over:
+            self._go(driver.actor, driver, (0, FAULTS[0], False))
+        else:
+            self.drivers.remove(driver)
+
+    @precondition(lambda self: self.objects.late)
+    @rule(which=who)
+    def a_late_request_takes_effect(self, which: int) -> None:
+        self.sound = False
+        self._land(which % len(self.objects.late))
+
+    # what must hold
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.auditor.check()
+        self.sound = True
+
+    def teardown(self) -> None:
+        """Whatever happened: the next start brings the run to its end."""
+        for actor, _ in self.busy:
+            actor.kill()
+        if not self.sound:
+            return
+        while self.objects.late:
+            self._land(0)
+        log = Log(self.objects, PLANNED)
+        if log.state.final:
+            assert finish_tail(log)
+            self._check_end(log)
+        log.open()
+        self.objects.delete(SUCCESS)
+        self._complete(self.objects, log)
+        self._check_end(log)
+
+    # how it works
+
+    @property
+    def idle(self) -> list[Driver]:
+        """Drivers that hold the run as far as they know, and could do something."""
+        return [driver for driver in self.drivers if driver.ready and driver.actor is not None and driver.actor.over]
+
+    def _pick(self, who: int, some: Sequence[Driver] = ()) -> Driver:
+        """Half of the time the newest, who alone may still write."""
+        some = some or self.idle
+        return some[who % len(some) if who < 3 else -1]
+
+    def _path(self, epoch: int) -> str:
+        self.names += 1
+        return f"{DATA}/e{epoch:08d}-{self.names:032x}.parquet"
+
+    def _begin(self, wire: Wire, work: Callable[[], object], how: How, driver: Driver | None = None) -> None:
+        actor = Actor(wire, work)
+        if driver is not None:
+            driver.actor = actor
+        self.busy.append((actor, driver))
+        self._go(actor, driver, how)
+
+    def _go(self, actor: Actor, driver: Driver | None, how: How) -> None:
+        self.sound = False
+        requests, fault, goes_on = how
+        actor.go(requests, fault)
+        if goes_on:
+            actor.go(999)
+        if not actor.over:
+            return
+        self.busy.remove((actor, driver))
+        if not _expected(actor.error):
+            raise actor.error or AssertionError
+        if driver is None:
+            return
+        driver.failed |= isinstance(actor.error, Refused)
+        if isinstance(actor.error, FencedError | OutputError):
+            self._check_overtaken(driver)
+        if isinstance(actor.error, Died) or (actor.error and not driver.ready):
+            self.drivers.remove(driver)
+        elif not driver.ready:
+            driver.ready = True
+            self.auditor.check()
+            self.auditor.driver_opened(driver.log.epoch)
+
+    def _check_overtaken(self, driver: Driver) -> None:
+        """Nobody gives way to nobody, unless a request that failed left a record of his own in his way."""
+        self.auditor.check()
+        now = self.auditor.now
+        assert now.holder is not None
+        assert driver.failed or now.final or now.holder["holder"]["pid"] != driver.number, "nobody took over"
+
+    def _land(self, which: int) -> None:
+        with contextlib.suppress(CorruptionError):  # a data file that is there already
+            self.objects.late.pop(which)()
+
+    def _complete(self, store: Store, log: Log) -> None:
+        state = log.state
+        log.commit([_publish(store, self._path(log.epoch), [gap]) for gap in state.accepted.missing(state.planned)])
+        for path, file in [*state.files.items()]:
+            again = [piece for pair in file.ranges for piece in state.stale.within(*pair)]
+            if again:
+                log.replace([path], [_publish(store, self._path(log.epoch), file.ranges)], again)
+        finish(log)
+
+    def _check_end(self, log: Log) -> None:
+        self.auditor.check()
+        now, final = self.auditor.now, len(self.auditor.records) - 1
+        assert now.final
+        assert now.rows == set(range(now.planned))
+        assert self.auditor.mark == final
+        assert manifest_name(final) in self.objects.content
+        assert finished(self.objects, log.state)
+        assert self.objects.sizes(DATA).keys() == {*now.files, FOREIGN}
+        assert Log(self.objects, PLANNED).state == Log(self.objects, PLANNED, whole=True).state == log.state
+
+
+def _publish(store: Store, path: str, ranges: Iterable[Range], failed: bool = False) -> DataFile:
+    """Like a write task, which looks at the log right before its file gets its name."""
+    ranges, file = tuple(ranges), DataFile(path, 0, ())
+    assert file.epoch is not None
+    job = WriteJob(store.root, file.epoch, predictions_schema([]))
+    size = store.add_file(path, lambda local: write_tasks._require_held(store, job))
+    return DataFile(path, size, ranges, {"Odd": 1} if failed else {})
+
+
+def _repeat_tail(log: Log) -> None:
+    if log.state.final:
+        finish_tail(log)
+
+
+def _expected(error: BaseException | None) -> bool:
+    """Whether an actor may end like this where others get in its way, or the store fails."""
+    if error is None or isinstance(error, Died | Refused | FencedError | OutputError):
+        return True
+    return type(error) is RunError and "rows are missing" in str(error)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setattr(logs, "EVERY", 4)
+
+
+def explore(examples: int, steps: int, machine: type[Protocol] = Protocol) -> None:
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=slow),
+    )
+
+
+def test_every_row_is_there_exactly_once_whatever_happens() -> None:
+    explore(100, 40)
+
+
+@pytest.mark.slow
+def test_every_row_is_there_exactly_once_whatever_happens_for_long() -> None:
+    explore(2_000, 60)

@@ -1,0 +1,171 @@
+"""The primitives of a local disk: whole objects, created once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import CorruptionError, JobError, OutputError, RunError
+from cvbatch.output import store as stores
+from cvbatch.output.local_store import TEMPORARY, LocalStore
+from cvbatch.output.store import Store, create_surely, open_store
+from tests.output.failing import Failing
+from tests.rigs.racing import winners
+from tests.sources.fetch.test_local import as_nobody
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path / "out"))
+
+
+@pytest.fixture(params=["store", "object_store"])
+def any_store(request: pytest.FixtureRequest) -> Store:
+    found: Store = request.getfixturevalue(request.param)
+    return found
+
+
+def test_create_only_if_absent(any_store: Store) -> None:
+    assert any_store.create("a/b.json", b"1")
+    assert not any_store.create("a/b.json", b"2")
+    assert any_store.read("a/b.json") == b"1"
+    assert any_store.sizes(TEMPORARY) == {}
+
+
+def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test pulls the plug; what counts is the order."""
+    steps, fsync, link = list[str](), os.fsync, os.link
+
+    def synced(descriptor: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        fsync(descriptor)
+
+    def linked(old: str, new: Path) -> None:
+        steps.append("link")
+        link(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    store.create("a/b.json", b"1")
+    store.add_file("a/c.parquet", lambda local: Path(local).touch())
+    assert steps == ["sync file", "link", "sync folder"] * 2
+
+
+def test_put_replaces_the_whole(any_store: Store) -> None:
+    any_store.put("a/b.json", b"long content")
+    any_store.put("a/b.json", b"x")
+    assert any_store.read("a/b.json") == b"x"
+
+
+def test_of_many_that_create_one_wins(any_store: Store) -> None:
+    won = winners(lambda data: any_store.create("one", data))
+    assert [any_store.read("one")] == won
+
+
+def test_added_files_appear_whole_or_not_at_all(store: LocalStore) -> None:
+    def write(local: str) -> None:
+        Path(local).write_bytes(b"12345")
+        assert store.sizes("data") == {}
+
+    def fail(local: str) -> None:
+        Path(local).write_bytes(b"half")
+        raise ValueError("no more")
+
+    assert store.add_file("data/x", write) == 5
+    assert store.sizes("data") == {"data/x": 5}
+    with pytest.raises(ValueError, match="no more"):
+        store.add_file("data/y", fail)
+    with pytest.raises(CorruptionError, match="never used twice"):
+        store.add_file("data/x", lambda local: Path(local).write_bytes(b"other") and None)
+    assert store.sizes("data") == {"data/x": 5}
+    assert store.sizes(TEMPORARY) == {}
+
+
+def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None:
+    for name in ("data/b", "data/a", "data/below/c", "database/d"):
+        any_store.create(name, name.encode())
+    assert list(any_store.sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
+    assert any_store.sizes("data", after="data/a") == {"data/b": 6}
+    assert any_store.sizes("data", after="data/b") == any_store.sizes("nowhere") == {}
+
+
+def test_a_file_that_vanishes_during_a_listing_takes_no_other_along(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("data/a", b"1")
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "gone"])
+    assert store.sizes("data") == {"data/a": 1}
+
+
+def test_delete_and_read_of_what_is_not_there(any_store: Store) -> None:
+    assert any_store.may_delete()
+    assert any_store.delete("nothing")
+    for read in (any_store.read, any_store.open):
+        with pytest.raises(FileNotFoundError):
+            read("nothing")
+
+
+def test_what_is_deleted_is_gone(any_store: Store) -> None:
+    any_store.create("a/b", b"1")
+    assert any_store.delete("a/b")
+    assert any_store.sizes("a") == {}
+    assert any_store.create("a/b", b"2")
+
+
+def test_open_reads_at_any_position(any_store: Store) -> None:
+    any_store.create("a", b"12345")
+    with any_store.open("a") as file:
+        file.seek(3)
+        assert file.read() == b"45"
+
+
+def test_a_file_where_the_output_should_be(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    store = LocalStore(str(tmp_path / "out"))
+    with pytest.raises(FileNotFoundError):
+        store.read("plan.json")
+    with pytest.raises(OutputError, match="a file is there"):
+        store.sizes("data")
+    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+        store.create("plan.json", b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down")
+def test_an_output_without_permission(tmp_path: Path, store: LocalStore) -> None:
+    store.create("a", b"")
+    with as_nobody():
+        with pytest.raises(OutputError, match="Permission denied"):
+            store.create("b", b"")
+        with pytest.raises(OutputError, match="permission denied"):
+            store.read("a")
+
+
+@pytest.mark.parametrize(("uri", "root"), [("/a/b/", "/a/b"), ("file:///a/x%20y", "/a/x y")])
+def test_locations(uri: str, root: str) -> None:
+    assert open_store(uri).root == root
+
+
+def test_locations_that_cannot_be_written() -> None:
+    with pytest.raises(JobError, match="https://… is not known: expected a local path, s3://"):
+        open_store("https://example.org/x")
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+def test_an_unknown_outcome_is_repeated_until_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
+) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    store = Failing(str(tmp_path), failures=3, takes_effect=takes_effect)
+    assert create_surely(store, "a", b"1") == (not takes_effect)
+    assert store.read("a") == b"1"
+
+
+def test_a_store_that_does_not_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setattr(stores, "_GIVE_UP_AFTER", -1)
+    with pytest.raises(RunError, match="cannot be written: timed out"):
+        create_surely(Failing(str(tmp_path), failures=3, takes_effect=False), "a", b"1")

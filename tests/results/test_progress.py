@@ -1,0 +1,94 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cvbatch.output.commit_log import Log
+from cvbatch.results import progress
+from cvbatch.results.progress import Terminal
+from tests.samples import commit, planned, started
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    store, plan = planned(tmp_path, 10)
+    return started(store, plan.rows)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ticks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Terminal, "_tick_on", lambda _: None)
+
+
+def test_elsewhere_a_plain_line(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal() as terminal:
+        terminal.planned(log.state)
+        commit(log, 0, 4)
+        terminal.committed(log.state)
+    assert capsys.readouterr().err == "10 images planned, 0 done\n"
+
+
+def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal(quiet=True) as terminal:
+        terminal.doing("starting Ray")
+        terminal.planned(log.state)
+        terminal.committed(log.state)
+        terminal.tick(time.monotonic() + 100)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_takes_long_is_said_now_and_then(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal() as terminal:
+        terminal.doing("starting Ray")
+        began = time.monotonic()
+        for seconds in (1, 10, 16, 20, 25, 32, 95):
+            terminal.tick(began + seconds)
+    assert capsys.readouterr().err.splitlines() == ["starting Ray, 16 s", "starting Ray, 32 s", "starting Ray, 2 min"]
+
+
+def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
+    log: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Terminal() as terminal:
+        terminal.doing("loading the models and working on the first images")
+        terminal.planned(log.state)
+        terminal.tick(time.monotonic() + 16)
+        commit(log, 0, 1)
+        terminal.committed(log.state)
+        terminal.tick(time.monotonic() + 40)
+    assert capsys.readouterr().err.splitlines() == [
+        "10 images planned, 0 done",
+        "0 of 10 rows; loading the models and working on the first images, 16 s",
+        "1 of 10 rows; working on the next images, 40 s",
+    ]
+
+
+def test_on_a_terminal_it_stands_beside_the_bar(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120))
+    with Terminal() as terminal:
+        terminal.doing("starting Ray")
+        terminal.tick(time.monotonic() + 5)
+        assert terminal._status is not None
+        assert terminal._status.status == "starting Ray, 5 s"
+        terminal.doing("loading the models")
+        terminal.planned(log.state)
+        terminal.tick(time.monotonic() + 20)
+        assert terminal._bar is not None
+        assert terminal._bar.tasks[0].fields["waits"] == "loading the models, 20 s"
+        commit(log, 0, 1)
+        terminal.committed(log.state)
+        assert terminal._bar.tasks[0].fields["waits"] == ""
+
+
+def test_nothing_is_said_once_it_is_over(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal() as terminal:
+        terminal.doing("starting Ray")
+    terminal.tick(time.monotonic() + 100)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,204 @@
+"""Every row is computed: in units, then in smaller ones, in the end alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cvbatch.errors import RunError
+from cvbatch.output.commit_log import Log
+from cvbatch.output.row_ranges import Range
+from cvbatch.runs import passes
+from cvbatch.runs.passes import compute
+from tests.engines import FakeEngine
+from tests.samples import commit, planned, started
+
+ROWS: Final = 64
+UNIT: Final = 16
+
+
+class Run:
+    """A plan, an open log and an engine."""
+
+    def __init__(self, folder: Path, rows: int = ROWS) -> None:
+        store, self.plan = planned(folder, rows)
+        self.log: Log = started(store, rows)
+        self.engine = FakeEngine(store.root, UNIT)
+
+    def compute(self, wanted: Iterable[Range] | None = None) -> list[int]:
+        """Commit what comes out; returns the row ids in the order in which they came."""
+        came = list[int]()
+
+        def missing() -> Iterable[Range]:
+            gaps = self.log.state.accepted.missing(self.log.state.planned)
+            return gaps if wanted is None else [pair for pair in wanted if pair in gaps]
+
+        for written in compute(self.engine, self.log, self.plan, missing):
+            files = [file for each in written for file in each.files]
+            assert self.log.commit(files) == files
+            came += [row for file in files for low, high in file.ranges for row in range(low, high)]
+        return came
+
+    @property
+    def sizes(self) -> list[list[int]]:
+        """Rows of the units of each call."""
+        return [[high - low for low, high in call.units] for call in self.engine.calls]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_every_row_comes_once_and_the_first_unit_early(run: Run) -> None:
+    assert run.compute() == list(range(ROWS))
+    assert run.sizes == [[4, 16, 16, 16, 12]]
+    assert run.engine.calls[0].tolerated == 10
+
+
+def test_nothing_is_missing(run: Run) -> None:
+    commit(run.log, 0, ROWS)
+    assert run.compute() == []
+    assert run.engine.calls == []
+
+
+def test_only_what_is_missing_is_asked_for(run: Run) -> None:
+    commit(run.log, 0, 30)
+    commit(run.log, 40, 60)
+    assert run.compute() == [*range(30, 40), *range(60, 64)]
+
+
+def test_only_what_is_wanted_is_asked_for(run: Run) -> None:
+    commit(run.log, 0, 10)
+    commit(run.log, 13, ROWS)
+    assert run.compute([(10, 13)]) == [10, 11, 12]
+    assert run.compute([(13, 14)]) == []
+
+
+def test_units_that_were_lost_come_again_smaller_and_then_alone(run: Run) -> None:
+    run.engine.deadly = {21, 50}
+    came = run.compute()
+    assert sorted(came) == list(range(ROWS))
+    whole, smaller, alone = run.engine.calls
+    assert whole.rows == list(range(ROWS))
+    assert smaller.rows == [*range(20, 36), *range(36, 52)], "the units that were lost, and nothing else"
+    assert max(high - low for low, high in smaller.units) == 2
+    assert (alone.rows, alone.tolerated) == ([21, 22, 49, 50], None)
+    assert [high - low for low, high in alone.units] == [1] * 4
+    assert run.log.state.errors == {"ProcessDied": 2}
+
+
+def test_only_what_lies_beside_an_image_that_hangs_is_taken_apart(run: Run) -> None:
+    run.engine.hanging = {9}
+    assert sorted(run.compute()) == list(range(ROWS))
+    whole, smaller, backwards, alone = run.engine.calls
+    assert (whole.rows, smaller.rows) == (list(range(ROWS)), list(range(4, ROWS)))
+    assert backwards.units == sorted(backwards.units, reverse=True)
+    assert (backwards.units[0], backwards.units[-1]) == ((62, 64), (9, 10)), "what lay before it is done"
+    assert alone.rows == [9], "and now what lay behind it"
+    assert run.log.state.errors == {"ProcessDied": 1}
+
+
+def test_an_image_that_is_deadly_only_in_company_is_a_good_row(run: Run) -> None:
+    run.engine.deadly = {21}
+    run.engine.after_unit = lambda: run.engine.deadly.clear() if len(run.engine.calls) == 2 else None
+    assert sorted(run.compute()) == list(range(ROWS))
+    assert run.log.state.errors == {}
+
+
+def test_once_something_is_done_all_suspects_may_be_lost(run: Run) -> None:
+    run.engine.deadly = set(range(16, 64))
+    assert sorted(run.compute()) == list(range(ROWS))
+    assert [call.tolerated for call in run.engine.calls] == [10, len(run.engine.calls[1].units), None]
+    assert run.log.state.errors == {"ProcessDied": 48}
+
+
+def test_where_every_unit_is_lost_it_is_not_the_images(tmp_path: Path) -> None:
+    run = Run(tmp_path, rows=400)
+    run.engine.deadly = set(range(400))
+    with pytest.raises(RunError, match="a process died"):
+        run.compute()
+    assert len(run.engine.calls) == 1, "nothing is tried again"
+
+
+def test_a_small_run_whose_every_unit_is_lost_stops_too(run: Run) -> None:
+    run.engine.deadly = set(range(ROWS))
+    with pytest.raises(RunError, match="a process died"):
+        run.compute()
+    assert [call.tolerated for call in run.engine.calls] == [10, 10]
+    assert len(run.log.state.accepted) == 0
+
+
+def test_some_units_of_a_large_wave_may_be_lost(tmp_path: Path) -> None:
+    run = Run(tmp_path, rows=300)
+    run.engine.unit_rows = 1
+    run.engine.deadly = set(range(15))
+    assert len(run.compute()) == 300
+    assert run.engine.calls[0].tolerated == 15
+    again = Run(tmp_path / "again", rows=300)
+    again.engine.unit_rows, again.engine.deadly = 1, set(range(16))
+    with pytest.raises(RunError):
+        again.compute()
+
+
+def test_units_come_in_waves_of_which_the_first_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_FIRST_WAVE", 3)
+    monkeypatch.setattr(passes, "_WAVE", 5)
+    run = Run(tmp_path)
+    run.engine.unit_rows = 4
+    run.engine.deadly = {40}
+    assert sorted(run.compute()) == list(range(ROWS))
+    counts = [len(call.units) for call in run.engine.calls]
+    assert counts == [3, 5, 5, 4, 4, 1], "17 units, then the rows of the one that was lost, then one image"
+
+
+def test_what_was_lost_in_one_wave_waits_for_the_end_of_the_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "_FIRST_WAVE", 1)
+    monkeypatch.setattr(passes, "_WAVE", 1)
+    run = Run(tmp_path)
+    run.engine.deadly = {0}
+    run.compute()
+    assert [call.rows[0] for call in run.engine.calls][:6] == [0, 4, 20, 36, 52, 0]
+
+
+def test_when_the_time_is_up_no_further_wave_begins(run: Run) -> None:
+    run.engine.deadly = {5}
+
+    def stop() -> None:
+        run.engine.over = len(run.log.state.accepted) >= 36
+
+    run.engine.after_unit = stop
+    came = run.compute()
+    assert len(came) == 36
+    assert len(run.engine.calls) == 1
+    run.engine.over, run.engine.after_unit = False, lambda: None
+    assert sorted([*came, *run.compute()]) == list(range(ROWS))
+
+
+def test_what_seemed_lost_and_is_there_after_all_is_not_computed_again(run: Run) -> None:
+    run.engine.deadly = {21}
+
+    def arrive() -> None:
+        if not run.log.state.accepted.overlaps(20, 36) and len(run.log.state.accepted) == 48:
+            commit(run.log, 20, 36)
+
+    run.engine.after_unit = arrive
+    assert sorted(run.compute()) == [*range(20), *range(36, ROWS)]
+    assert len(run.engine.calls) == 1
+    assert len(run.log.state.accepted) == ROWS
+
+
+def test_a_cluster_that_has_grown_is_shared_out_anew_at_once(run: Run) -> None:
+    def grow() -> None:
+        if len(run.log.state.accepted) == 4 and len(run.engine.calls) == 1:
+            run.engine.grows_to = 20
+
+    run.engine.after_unit = grow
+    assert run.compute() == list(range(ROWS))
+    assert run.sizes == [[4, 16, 16, 16, 12], [5, 20, 20, 15]]
+    assert run.engine.calls[1].tolerated == 10, "what the larger cluster takes over is not suspected of anything"

@@ -1,0 +1,277 @@
+"""Rows are computed anew, and their files swapped, without anything being lost, doubled or done in vain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.errors import CorruptionError, FencedError, RowError, RunError
+from cvbatch.output.commit_log import FOLDER, Log
+from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import DATA, finish
+from cvbatch.output.row_ranges import Range
+from cvbatch.results import predictions
+from cvbatch.results.verify import verify
+from cvbatch.runs import recompute as replacing
+from cvbatch.runs.attempt import Session
+from cvbatch.runs.recompute import failed_rows, recompute
+from cvbatch.schema import predictions_schema
+from tests.engines import FakeEngine
+from tests.samples import FAILED, block, planned, spec, started, write
+
+ROWS: Final = 40
+BUSY: Final = RowError("fetch", "TimeoutError", "the disk was busy", transient=True)
+
+
+class Run:
+    """A finished run whose rows were labelled by epoch 1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.plan = planned(folder, ROWS)
+        log = started(self.store, ROWS)
+        self._commit(log, 0, 20, failed=[3, 4, 5], error=BUSY)
+        self._commit(log, 20, ROWS, failed=[22, 30, 31])
+        finish(log)
+        self.log = Log(self.store, ROWS)
+        self.engine = FakeEngine(self.store.root)
+        self.replaced: list[list[Range]] = []
+
+    def _commit(self, log: Log, low: int, high: int, *, failed: list[int], error: RowError = FAILED) -> None:
+        labels = [None if row in failed else "epoch 1" for row in range(low, high)]
+        rows = block(low, high, failed=failed, error=error, classification_label=labels)
+        log.commit(write_blocks(WriteJob(self.store.root, 1, predictions_schema(spec().fields())), [rows]).files)
+
+    def recompute(self, *rows: Range, **compute: Any) -> None:
+        """A start that does nothing else."""
+        with Session(self.log, self.plan, self.engine, ComputeConfig(**compute)) as session:
+            recompute(session, rows, lambda state: self.replaced.append(list(state.accepted)))
+
+    @property
+    def records(self) -> list[str]:
+        """Types of the records since the run was finished."""
+        kinds = [json.loads(self.store.read(name))["type"] for name in self.store.sizes(FOLDER)]
+        return kinds[kinds.index("final") + 1 :]
+
+    def frame(self) -> pd.DataFrame:
+        frame = predictions.read(self.store.root)
+        assert frame["row_id"].tolist() == list(range(ROWS))
+        return frame
+
+    def labelled_by(self, epoch: int) -> list[int]:
+        frame = self.frame()
+        return frame.loc[frame["classification_label"] == f"epoch {epoch}", "row_id"].tolist()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def rows_of(ranges: Iterable[Range]) -> list[int]:
+    return [row for low, high in ranges for row in range(low, high)]
+
+
+@pytest.mark.parametrize(("transient_only", "expected"), [(False, [3, 4, 5, 22, 30, 31]), (True, [3, 4, 5])])
+def test_failed_rows(run: Run, transient_only: bool, expected: list[int]) -> None:
+    assert rows_of(failed_rows(run.store, run.log.state, transient_only=transient_only)) == expected
+
+
+def test_files_of_good_rows_are_not_read_for_failed_ones(run: Run) -> None:
+    for file in run.log.state.files.values():
+        if not file.errors:
+            run.store.delete(file.path)
+    assert len(failed_rows(run.store, run.log.state, transient_only=False)) == 6
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"], ids=["missing", "damaged"])
+def test_a_file_of_error_rows_that_cannot_be_read_is_named(run: Run, content: bytes | None) -> None:
+    path = next(file.path for file in run.log.state.files.values() if file.errors)
+    run.store.delete(path)
+    if content is not None:
+        run.store.path(path).write_bytes(content)
+    with pytest.raises(CorruptionError, match=f"{path} cannot be read: ") as caught:
+        failed_rows(run.store, run.log.state, transient_only=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_is_asked_for_is_computed_and_only_its_files_are_replaced(run: Run) -> None:
+    before = set(run.log.state.files)
+    run.recompute((3, 6))
+    assert sorted(run.engine.computed) == [3, 4, 5]
+    gone = before - set(run.log.state.files)
+    assert len(gone) == 1, "the file of error rows that held them"
+    assert run.labelled_by(2) == [3, 4, 5]
+    assert +run.log.state.errors == {"TruncatedImage": 3}
+    assert run.records == ["open", "replace"]
+    finish(run.log)
+    assert verify(run.store, Log(run.store, ROWS, whole=True), deep=True).proven
+
+
+def test_rows_that_fail_again_stay_error_rows(run: Run) -> None:
+    run.engine.failed = {22, 31}
+    run.recompute((22, 23), (30, 32))
+    assert run.labelled_by(2) == [30]
+    assert +run.log.state.errors == {"TimeoutError": 3, "TruncatedImage": 2}
+
+
+def test_the_other_rows_of_a_file_are_copied(run: Run) -> None:
+    before = run.frame()
+    run.recompute((22, 23))
+    after = run.frame()
+    unchanged = [row for row in range(ROWS) if row != 22]
+    pd.testing.assert_frame_equal(after.iloc[unchanged], before.iloc[unchanged])
+    assert len(run.engine.copied) == 1
+    assert +run.log.state.errors == {"TimeoutError": 3, "TruncatedImage": 2}
+
+
+def test_good_rows_are_computed_anew_beside_their_neighbours(run: Run) -> None:
+    run.engine.failed = {10}
+    run.recompute((10, 12), (25, 26))
+    assert run.labelled_by(2) == [11, 25]
+    assert sorted(run.engine.computed) == [10, 11, 25]
+    assert run.frame().loc[10, "error_type"] == "TruncatedImage"
+    assert len(run.labelled_by(1)) == ROWS - 6 - 3
+
+
+def test_a_file_with_rows_of_both_kinds_is_rewritten_whole(run: Run) -> None:
+    """Older versions wrote such files."""
+    log = started(run.store, ROWS)
+    [good, failed] = [file for file in log.state.files.values() if max(file.ranges)[1] <= 20]
+    path = f"{DATA}/e{log.epoch:08d}-{'a' * 32}.parquet"
+    tables = [pq.read_table(run.store.path(file.path)) for file in (good, failed)]
+    pq.write_table(pa.concat_tables(tables), run.store.path(path))
+    mixed = DataFile(path, run.store.sizes(DATA)[path], ((0, 20),), failed.errors)
+    log.replace([good.path, failed.path], [mixed], [])
+    run.log = Log(run.store, ROWS)
+    run.recompute((3, 5))
+    assert run.labelled_by(3) == [3, 4]
+    assert run.frame().loc[5, "status"] == "error"
+    assert len(run.labelled_by(1)) == 34
+
+
+def test_many_rows_are_replaced_group_by_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replacing, "_ROWS_AT_ONCE", 4)
+    run.recompute((0, ROWS))
+    assert run.records == ["open"] + ["replace"] * 10
+    assert sorted(run.engine.computed) == list(range(ROWS)), "each row once"
+    assert run.labelled_by(2) == list(range(ROWS))
+    assert run.replaced == [[(0, ROWS)]] * 10, "at every moment every row is there"
+
+
+def test_what_is_replaced_stays_replaced_when_it_is_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replacing, "_ROWS_AT_ONCE", 4)
+
+    def interrupt() -> None:
+        if len(run.engine.calls) == 3:
+            raise KeyboardInterrupt
+
+    run.engine.after_unit = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run.recompute((0, ROWS))
+    assert len(run.replaced) == 2
+    assert len(run.labelled_by(2)) == 8
+
+
+def test_an_interruption_leaves_the_old_files(run: Run) -> None:
+    files, before = dict(run.log.state.files), run.frame()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    run.engine.after_unit = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run.recompute((0, 20))
+    assert run.log.state.files == files
+    assert set(files) <= set(run.store.sizes(DATA))
+    pd.testing.assert_frame_equal(run.frame(), before)
+    finish(run.log)
+    assert set(run.store.sizes(DATA)) == set(files), "what was computed in vain is collected"
+
+
+def test_time_that_is_up_leaves_the_old_files(run: Run) -> None:
+    files = dict(run.log.state.files)
+    run.engine.after_unit = lambda: setattr(run.engine, "over", True)
+    run.recompute((0, 20))
+    assert run.log.state.files == files
+    assert run.records == ["open"]
+    assert len(run.engine.calls) == 1
+    run.recompute((0, 20))
+    assert len(run.engine.calls) == 1, "no time, no work"
+
+
+def test_rows_that_are_lost_come_again_and_take_nobody_along(run: Run) -> None:
+    run.engine.deadly = {4, 25}
+    run.recompute((0, ROWS))
+    assert run.labelled_by(2) == [row for row in range(ROWS) if row not in (4, 25)]
+    assert +run.log.state.errors == {"ProcessDied": 2}
+    assert run.engine.calls[-1].tolerated is None
+
+
+def test_files_that_come_twice_count_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = run.engine.label
+
+    def twice(*arguments: Any, **options: Any) -> Any:
+        for written in label(*arguments, **options):
+            yield [*written, *written]
+            yield written
+
+    monkeypatch.setattr(run.engine, "label", twice)
+    run.recompute((3, 6))
+    assert run.labelled_by(2) == [3, 4, 5]
+
+
+def test_rows_that_nobody_has_committed_are_left_alone(tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 8)
+    log = started(store, 8)
+    log.commit(write(log, 0, 4))
+    engine, records = FakeEngine(store.root), list[int]()
+
+    def committed(_: object) -> None:
+        records.append(log.state.next_seq)
+        assert len(records) < 5, "it goes round in circles"
+
+    with Session(log, plan, engine, ComputeConfig()) as session:
+        recompute(session, [(2, 6)], committed)
+    assert sorted(engine.computed) == [2, 3]
+    assert len(records) == 1
+    assert list(log.state.accepted) == [(0, 4)]
+
+
+def test_an_older_start_replaces_nothing(run: Run) -> None:
+    run.engine.after_unit = lambda: started(run.store, ROWS)
+    files = dict(run.log.state.files)
+    with pytest.raises(FencedError):
+        run.recompute((3, 6))
+    assert Log(run.store, ROWS).state.files == files
+    assert run.labelled_by(2) == []
+
+
+def test_a_file_that_cannot_be_copied_stops_it(run: Run) -> None:
+    damaged = next(file for file in run.log.state.files.values() if 22 in rows_of(file.ranges))
+    run.store.path(damaged.path).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="cannot be read"):
+        run.recompute((22, 23))
+    assert damaged.path in Log(run.store, ROWS).state.files
+
+
+def test_too_many_errors_stop_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvbatch.runs.attempt._FIRST_ROWS", 10)
+    run.engine.failed = set(range(ROWS))
+    with pytest.raises(RunError, match="rows are errors"):
+        run.recompute((0, ROWS))
+    assert run.records == ["open"]
+
+
+def test_nothing_to_do(run: Run) -> None:
+    run.recompute()
+    assert run.engine.calls == []
+    assert run.records == ["open"]

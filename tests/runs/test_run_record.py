@@ -1,0 +1,113 @@
+"""The run record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.engine.nodes import Cluster, Node
+from cvbatch.engine.resource_plan import size_pools
+from cvbatch.errors import RunError
+from cvbatch.output.data_files import Written
+from cvbatch.output.store import LocalStore
+from cvbatch.runs.run_record import Record, load_record
+from cvbatch.system.versions import versions
+from cvbatch.tuning.certificate import REFERENCE, Certificate
+from tests.samples import planned, spec, started, write
+
+CERTIFICATE = Certificate(REFERENCE, "because")
+CLUSTER = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
+
+
+def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 10)
+    log = started(store, 10)
+    files = write(log, 0, 4, failed=[1])
+    log.commit(files)
+    record = Record()
+    record.add([Written(files, {"decode": 2.0}, image_bytes=600)], rows=4)
+    record.save(
+        store,
+        plan,
+        log.state,
+        CLUSTER,
+        size_pools(CLUSTER, ComputeConfig(), [spec()], 10, CERTIFICATE),
+        CERTIFICATE,
+        None,
+    )
+
+    found = load_record(store)
+    assert (found["rows_this_start"], found["rows_committed"], found["rows_planned"]) == (4, 4, 10)
+    assert found["errors"] == {"TruncatedImage": 1}
+    assert found["stage_seconds"] == {"decode": 2.0}
+    assert (found["bytes_read"], found["bytes_written"]) == (600, sum(file.size for file in files))
+    assert found["models"][0]["categories"] == 3
+    assert found["versions"] == versions()
+    assert found["precision"] == "fp32"
+    assert found["stopped_by"] is None
+
+
+def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
+    store, plan = planned(tmp_path, 2)
+    log = started(store, 2)
+    error = RunError("the disk is full", details="all that Ray knows")
+    Record().save(store, plan, log.state, CLUSTER, None, None, error)
+    stopped = {"type": "RunError", "message": "the disk is full", "details": "all that Ray knows"}
+    assert load_record(store)["stopped_by"] == stopped
+
+
+def test_a_record_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
+    class Full(LocalStore):
+        def put(self, name: str, data: bytes) -> None:
+            raise RunError("no space left on device")
+
+    store, plan = planned(tmp_path, 2)
+    log = started(store, 2)
+    Record().save(Full(store.root), plan, log.state, CLUSTER, None, None, None)
+    assert load_record(store) == {}
+
+
+def work(rows: int, seconds: float, **about: Any) -> Written:
+    """What a write task says of rows that one process predicted."""
+    return Written((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
+
+
+def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, plan = planned(tmp_path, 10)
+    log = started(store, 10)
+    record, clock = Record(), [1_000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    record.add([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
+    clock[0] += 60
+    record.add([work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3)
+    record.save(store, plan, log.state, CLUSTER, None, None, None)
+
+    first, second, third = load_record(store)["workers"]
+    assert (first["host"], first["pid"], first["rows"], first["seconds"]) == ("one", 1, 6, 2.5)
+    assert (first["seen_first"], first["seen_last"]) == (1_000.0, 1_060.0)
+    assert (second["host"], second["rows"], second["seen_last"]) == ("two", 2, 1_000.0)
+    assert (third["pid"], third["batch_sizes"]) == (3, {"tags": 4})
+    assert first["idle_share"] == pytest.approx(1 - 0.5 / 60), "what came at first was done before"
+    assert third["idle_share"] is None
+    assert record.idle_shares() == [first["idle_share"]]
+
+
+def test_whoever_has_delivered_nothing_for_minutes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, clock = Record(), [1_000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    assert record.active_workers() == 0
+    record.add([work(1, 1.0, pid=1)], rows=1)
+    clock[0] += 100
+    record.add([work(1, 1.0, pid=2)], rows=1)
+    assert record.active_workers() == 2
+    clock[0] += 100
+    assert record.active_workers() == 1
+
+
+def test_there_is_none_yet(tmp_path: Path) -> None:
+    store, _ = planned(tmp_path, 1)
+    assert load_record(store) == {}

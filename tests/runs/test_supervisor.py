@@ -1,0 +1,247 @@
+"""A run that dies is started again; one that must not go on by itself is not."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.cli.common import interruptible
+from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
+from cvbatch.runs import supervisor as supervising
+from cvbatch.runs.supervisor import exit_code_of, supervise
+
+COUNTS = """
+import pathlib, sys
+file = pathlib.Path(sys.argv[1])
+starts = len(file.read_text()) if file.exists() else 0
+file.write_text("x" * (starts + 1))
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "_PAUSES", (0.0, 0.0))
+
+
+class Watched:
+    """A command that counts its starts, under supervision."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "starts"
+        self.said: list[str] = []
+
+    def run(self, code: str, retries: int) -> int:
+        command = [sys.executable, "-c", COUNTS + code, str(self._file)]
+        return supervise(command, retries, self.said.append)
+
+    @property
+    def starts(self) -> int:
+        return len(self._file.read_text())
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_what_came_to_an_end_is_not_started_again(watched: Watched, code: int) -> None:
+    assert watched.run(f"sys.exit({code})", 3) == code
+    assert (watched.starts, watched.said) == (1, [])
+
+
+def test_what_broke_off_is_started_again_until_it_comes_to_an_end(watched: Watched) -> None:
+    assert watched.run("sys.exit(1 if starts < 2 else 0)", 3) == 0
+    assert watched.starts == 3
+    assert watched.said[0] == "the run did not finish; it goes on in 0 s, start 2 of at most 4"
+
+
+def test_what_was_killed_is_started_again(watched: Watched) -> None:
+    assert watched.run("import os; starts or os.kill(os.getpid(), 9); sys.exit(3)", 1) == 3
+    assert watched.said == ["the run was ended by SIGKILL; it goes on in 0 s, start 2 of at most 2"]
+
+
+def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "memory_kills", itertools.count().__next__)
+    monkeypatch.setattr(supervising, "memory_limit", lambda: 1_000_000_000)
+    assert watched.run("import os; os.kill(os.getpid(), 9)", 9) == 1
+    assert watched.starts == 3
+    assert watched.said[0].startswith("the run was killed for memory, of which the container has 1.0 GB; it goes on")
+    assert watched.said[-1] == "the run was killed for memory 3 times in a row; give the container more than 1.0 GB"
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_terminal_that_is_closed_ends_it_unless_nobody_cares(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert (signal.SIGHUP in supervising.ending_signals()) != ignored
+        with interruptible("stopped"):
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hangup_is_an_interruption() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(RunError, match="stopped"), interruptible("stopped"):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(1)", "import os; os.kill(os.getpid(), 9)"])
+def test_it_gives_up_after_so_many_starts(watched: Watched, ending: str) -> None:
+    assert watched.run(ending, 2) == 1
+    assert watched.starts == 3
+
+
+def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
+    assert watched.run(f"sys.exit({supervising._FINAL})", 3) == 1, "nobody else sees that code"
+    assert watched.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "under_watch"),
+    [
+        (RunError("a process died"), 1, 1),
+        (FencedError("another start"), 1, 4),
+        (HaltError("time is up"), 1, 4),
+        (CorruptionError("a file is gone"), 1, 4),
+        (UsageError("no images"), 2, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_which_errors_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
+) -> None:
+    assert exit_code_of(error) == alone
+    monkeypatch.setenv(supervising._WATCHED, str(os.getppid()))
+    assert exit_code_of(error) == under_watch
+    monkeypatch.setenv(supervising._WATCHED, str(os.getpid()))
+    assert exit_code_of(error) == alone, "it was meant for the process that started this one"
+
+
+@pytest.mark.parametrize("given", [["--retries", "2"], ["--retries=2"], ["--retr", "2"]], ids=" ".join)
+def test_a_run_is_watched_by_one_process_however_it_is_asked_for(tmp_path: Path, given: list[str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOTES)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "cvbatch", "run", "--source", "nowhere", "--model", "resnet50", "--output", "out"]
+    done = subprocess.run([*command, *given], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=60)
+    assert done.returncode == 2
+    assert len((tmp_path / "started").read_text()) == 2, "the one that watches, and the run"
+
+
+NOTES = """
+import os, sys
+if "cvbatch" in sys.orig_argv:
+    with open("started", "a") as file:
+        file.write("x")
+    if os.path.getsize("started") > 5:
+        os._exit(9)
+"""
+
+WATCHER = """
+import sys
+from cvbatch.runs.supervisor import end_with_watcher, supervise
+child = '''
+import pathlib, signal, sys, time
+from cvbatch.runs.supervisor import end_with_watcher
+end_with_watcher()
+folder = pathlib.Path(sys.argv[1])
+def end(number, _):
+    (folder / "ended").write_text(str(number))
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+with (folder / "starts").open("a") as file:
+    file.write("x")
+time.sleep(60)
+'''
+sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    watcher = subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path)])
+    try:
+        wait_for(tmp_path / "starts")
+        watcher.send_signal(number)
+        assert watcher.wait(timeout=30) == (1 if number == signal.SIGTERM else -number)
+        wait_for(tmp_path / "ended")
+    finally:
+        watcher.kill()
+        watcher.wait()
+    assert (tmp_path / "ended").read_text() == str(int(signal.SIGTERM)), (
+        "it commits what it has, and is not started anew"
+    )
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+TOLD_TWICE = """
+import sys
+from cvbatch.runs.supervisor import supervise
+child = '''
+import pathlib, sys, time
+from cvbatch.cli.common import interruptible
+from cvbatch.errors import RunError
+folder = pathlib.Path(sys.argv[1])
+try:
+    with interruptible("stopped"):
+        try:
+            (folder / "starts").write_text("x")
+            time.sleep(60)
+        finally:
+            time.sleep(0.5)
+            (folder / "committed").write_text("x")
+except RunError:
+    sys.exit(1)
+'''
+sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_told_by_its_watcher_and_with_its_group_commits(tmp_path: Path, number: signal.Signals) -> None:
+    watcher = subprocess.Popen([sys.executable, "-c", TOLD_TWICE, str(tmp_path)], start_new_session=True)
+    try:
+        wait_for(tmp_path / "starts")
+        os.killpg(watcher.pid, number)  # as a terminal and Ray's Job API do
+        assert watcher.wait(timeout=30) == 1
+    finally:
+        watcher.kill()
+        watcher.wait()
+    assert (tmp_path / "committed").exists()
+
+
+def test_a_run_that_was_being_started_when_the_watcher_was_told_to_end_is_ended(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def told_meanwhile(*given: Any, **more: Any) -> Any:
+        child = start(*given, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    assert watched.run("import time; time.sleep(60); sys.exit(3)", 2) == 1
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(600):
+        if file.exists() and os.path.getsize(file):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{file.name} did not come")

@@ -1,0 +1,80 @@
+"""Files in pieces: ranges, streams, seekable files, and what is closed again."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import ImageError
+from cvbatch.sources.fetch.blob import OpenedOnce, buffered, contents, open_blob
+
+DATA = os.urandom(100_000)
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> bytes:
+    (tmp_path / "x").write_bytes(DATA)
+    return os.fsencode(tmp_path / "x")
+
+
+def test_ranges(location: bytes) -> None:
+    blob = open_blob(location)
+    assert (blob.location, blob.size()) == (location, len(DATA))
+    assert blob.read(0, 10) == DATA[:10]
+    assert blob.read(50_000, 1 << 20) == DATA[50_000:]
+    assert blob.read(len(DATA), 10) == blob.read(len(DATA) + 5, 10) == blob.read(3, 0) == b""
+    assert bytes(contents(blob)) == DATA
+
+
+def test_streams_and_seekable_files(location: bytes) -> None:
+    blob = open_blob(location)
+    assert blob.stream().read() == DATA
+    file = buffered(blob, 512)
+    assert file.seek(-10, os.SEEK_END) == len(DATA) - 10
+    assert file.read() == DATA[-10:]
+    assert file.seek(100) == 100
+    assert file.seek(5, os.SEEK_CUR) == 105
+    assert file.read(1000) == DATA[105:1105]
+    with pytest.raises(OSError, match="a position from 0 on"):
+        file.seek(-1)
+
+
+def test_it_is_closed_when_nobody_needs_it(location: bytes) -> None:
+    def ours() -> int:
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        return sum(os.path.samefile(link, location) for link in links if os.path.exists(link))
+
+    blob = open_blob(location)
+    assert ours() == 1
+    mapped = contents(blob)
+    del blob
+    gc.collect()
+    assert bytes(mapped[:4]) == DATA[:4]
+    del mapped
+    gc.collect()
+    assert ours() == 0
+
+
+def test_what_cannot_be_opened_says_so_each_time(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "NotARegularFile"), (tmp_path / "none", "NotFound")):
+        once = OpenedOnce(os.fsencode(path))
+        for _ in range(2):
+            with pytest.raises(ImageError) as caught:
+                once.get()
+            assert caught.value.kind == kind
+
+
+def test_more_than_there_is_takes_no_memory(location: bytes) -> None:
+    file = buffered(open_blob(location))
+    file.seek(10)
+    assert file.read(1 << 60) == DATA[10:]
+    assert file.read(1 << 60) == b""
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    assert contents(open_blob(os.fsencode(tmp_path / "x"))).size == 0

@@ -1,0 +1,119 @@
+"""Bytes of a unit: by several threads, each container once, and what goes wrong is of one row or its container."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.errors import RowError
+from cvbatch.sources.entries import Span, entry_table, member_table, spans
+from cvbatch.sources.fetch import blob
+from cvbatch.sources.fetch.blob import LocalBlob
+from cvbatch.sources.fetch.plan_rows import fetches
+from tests.sources.shards import arrow, fetched, kinds, planned, source, tar, zipped
+
+CONTENTS = {f"{number:03d}.jpg": os.urandom(2000) for number in range(200)}
+
+
+def test_several_threads(tmp_path: Path) -> None:
+    tar(tmp_path / "1.tar.gz", CONTENTS)
+    tar(tmp_path / "2.tar", CONTENTS)
+    zipped(tmp_path / "3.zip", CONTENTS)
+    table = pa.table({"image": list(CONTENTS.values())})
+    arrow(tmp_path / "4.feather", table, rows=50, stream=False, packed=True)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda read: read(), fetches(planned(source(tmp_path)))))
+    assert found == list(CONTENTS.values()) * 4
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.zip", "x.arrow"])
+def test_a_container_is_opened_once_and_closed_again(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name.endswith("arrow"):
+        arrow(tmp_path / name, pa.table({"image": list(CONTENTS.values())}))
+    else:
+        (zipped if name.endswith("zip") else tar)(tmp_path / name, CONTENTS)  # type: ignore[operator]
+    table = planned(source(tmp_path / name))
+    before, opened = len(os.listdir("/proc/self/fd")), 0
+
+    class Counting(LocalBlob):
+        def __init__(self, path: bytes) -> None:
+            nonlocal opened
+            opened += 1
+            super().__init__(path)
+
+    monkeypatch.setattr(blob, "LocalBlob", Counting)
+    reads = fetches(table)
+    assert opened == 0
+    assert [read() for read in reads] == list(CONTENTS.values())
+    assert opened == 1
+    del reads
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_packed_shard_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = planned(source(tar(tmp_path / "x.tar.gz", CONTENTS)))
+    passes = 0
+
+    class Counting(LocalBlob):
+        def stream(self) -> BinaryIO:
+            nonlocal passes
+            passes += 1
+            return super().stream()
+
+    monkeypatch.setattr(blob, "LocalBlob", Counting)
+    assert kinds(table) == list(CONTENTS.values())
+    assert passes == 1
+
+
+def test_what_the_system_reports_is_of_one_row_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"a.jpg": os.urandom(3 << 20), "b.jpg": b"b", "c.jpg": b"c"}
+    table = planned(source(tar(tmp_path / "x.tar.gz", members)))
+    failures = iter([False, True])
+
+    class Failing(LocalBlob):
+        def read(self, start: int, length: int) -> bytes:
+            if next(failures, False):
+                raise OSError(errno.EIO, "disk is ill")
+            return super().read(start, length)
+
+    monkeypatch.setattr(blob, "LocalBlob", Failing)
+    first, *rest = fetched(table)
+    assert first == RowError("fetch", "OSError", "[Errno 5] disk is ill", transient=True)
+    assert rest == [b"b", b"c"]
+
+
+def test_refused_members_are_never_opened(tmp_path: Path) -> None:
+    table = planned(source(tar(tmp_path / "x.tar", {"../a.jpg": b"a"})))
+    (tmp_path / "x.tar").unlink()
+    assert fetched(table) == [RowError("fetch", "UnsafeMember", "its name is absolute or leads out of the archive")]
+
+
+def test_containers_that_are_not_local(tmp_path: Path) -> None:
+    table = member_table(b"ftp://host/x.tar", None, ["a.jpg"], [5], [Span("tar", 512, 5)])
+    assert kinds(table) == ["NotLocal"]
+
+
+def test_files_and_members_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"file")
+    tar(tmp_path / "b.tar", {"b.jpg": b"member", "link.jpg": _link()})
+    table = planned(source(tmp_path))
+    assert kinds(table.take([1, 0])) == [b"member", b"file"]
+    assert [span is None for span in spans(table)] == [True, False]
+    assert kinds(entry_table([os.fsencode(tmp_path / "a.jpg")], [None], [None]).drop_columns(["_span"])) == [b"file"]
+
+
+def _link() -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = tarfile.SYMTYPE, "b.jpg"
+    return info

@@ -1,0 +1,156 @@
+"""Images that are not on a disk: many at once, and never more of them in memory than need be."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.config.job import SourceConfig
+from cvbatch.errors import RowError, attempt
+from cvbatch.images.preprocess import View
+from cvbatch.sources import open_source
+from cvbatch.sources.fetch import prefetch
+from cvbatch.sources.fetch.plan_rows import fetches
+from cvbatch.sources.fetch.prefetch import Ahead
+from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
+from cvbatch.storage.fetch_options import Reach
+from cvbatch.storage.http_hosts import HttpOptions
+from tests.conftest import make_photo
+from tests.rigs.web import Names, Say, Web, answer
+
+
+def reach(web: Web) -> Reach:
+    return Reach(http=HttpOptions((f"127.0.0.1:{web.port}",), private=True))
+
+
+def nobody() -> None:
+    """Nobody is told of changes."""
+
+
+def url(web: Web, number: int) -> bytes:
+    return f"http://127.0.0.1:{web.port}/{number}.jpg".encode()
+
+
+def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
+    for number in range(100):
+        web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
+    ahead = Ahead(reach(web))
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(100)]
+    while len(web.asked) < 100:
+        time.sleep(0.01)
+    assert [wait() for wait in waiting] == [b"%d" % number for number in range(100)]
+
+
+def test_no_more_is_held_than_need_be(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes are not known before: a thousand images of a unit might be large."""
+    monkeypatch.setattr(prefetch, "AT_ONCE", 4)
+    monkeypatch.setattr(prefetch, "MAX_HELD_BYTES", 20)
+    for number in range(30):
+        web.pages[f"/{number}.jpg"] = answer(b"0123456789")
+    ahead = Ahead(reach(web))
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(30)]
+    for taken, wait in enumerate(waiting):
+        assert wait() == b"0123456789"
+        time.sleep(0.02)
+        assert len(web.asked) <= taken + 1 + 2 + 4
+
+
+def test_an_image_that_is_asked_for_out_of_turn(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "AT_ONCE", 1)
+    monkeypatch.setattr(prefetch, "MAX_HELD_BYTES", 1)
+    for number in range(4):
+        web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
+    ahead = Ahead(reach(web))
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(4)]
+    assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
+
+
+def test_failures_make_room_too(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "AT_ONCE", 2)
+    ahead = Ahead(reach(web))
+    waiting = [attempt("fetch", ahead.fetch(url(web, number), None, nobody)) for number in range(10)]
+    assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
+
+
+def planned(folder: Path, lines: list[str | None], **options: object) -> tuple[pa.Table, Reach]:
+    manifest = folder / "m.jsonl"
+    manifest.write_text("".join(json.dumps({"uri": line}) + "\n" for line in lines))
+    config = SourceConfig.model_validate({"uri": str(manifest), **options})
+    return pa.concat_tables(open_source(config).chunks()), config.reach
+
+
+def test_images_of_a_manifest(tmp_path: Path, web: Web, names: Names) -> None:
+    photo = make_photo(tmp_path / "a.jpg").read_bytes()
+    web.pages["/a.jpg?w=1"] = answer(photo)
+    base = f"http://images.example:{web.port}"
+    lines = [f"{base}/a.jpg?w=1", "a.jpg", f"{base}/none.jpg", "http://other.example/a.jpg", None]
+    hosts = [f"images.example:{web.port}"]
+    rows, how = planned(tmp_path, lines, http_hosts=hosts, http_private=True)
+    assert rows["image_uri"].to_pylist() == [lines[0], str(tmp_path / "a.jpg"), *lines[2:4], ""]
+    options = DecodeOptions((View(),), 10_000, reach=pickle.loads(pickle.dumps(how)))
+    done = fetch_and_decode(rows, options)
+    assert done["error_type"].to_pylist() == [None, None, "NotFound", "HostNotAllowed", "NoLocation"]
+    assert done["content_sha256"][0] == done["content_sha256"][1]
+    assert "source.http_hosts" in done["error_message"][3].as_py()
+
+
+def test_the_web_is_off_unless_hosts_are_listed(tmp_path: Path, web: Web) -> None:
+    web.pages["/a.jpg"] = answer(b"x")
+    rows, how = planned(tmp_path, [f"http://127.0.0.1:{web.port}/a.jpg"], http_private=True)
+    [read] = fetches(rows, how)
+    found = attempt("fetch", read)
+    assert isinstance(found, RowError)
+    assert (found.type, web.asked) == ("HostNotAllowed", [])
+
+
+SECRETS = [
+    "https://me:s3cret@example.org/a.jpg",
+    "https://example.org/a.jpg?X-Amz-Credential=me&X-Amz-Signature=s3cret",
+    "https://example.org/a.jpg?se=2026&sig=s3cret",
+    "HTTP://example.org/a.jpg?token=s3cret",
+    "s3://bucket/a.jpg?X-Amz-Signature=s3cret",
+    "ftp://me:s3cret@example.org/a.jpg",
+]
+
+
+def test_no_secret_reaches_the_plan(tmp_path: Path) -> None:
+    rows, how = planned(tmp_path, [*SECRETS, "b.jpg"], http_hosts=["example.org"])
+    assert "s3cret" not in str(rows.to_pydict())
+    found = [attempt("fetch", read) for read in fetches(rows, how)]
+    assert [error.type for error in found if isinstance(error, RowError)] == ["SecretInUri"] * 6 + ["NotFound"]
+    assert "s3cret" not in str(found)
+    assert rows["image_uri"][0].as_py() == "https://…@example.org/a.jpg"
+
+
+def test_max_bytes_holds_wherever_an_image_lies(tmp_path: Path, web: Web) -> None:
+    web.pages["/a.jpg"], web.pages["/b.jpg"] = answer(b"x" * 11), answer(b"x" * 10)
+    (tmp_path / "a.jpg").write_bytes(b"x" * 11)
+    base = f"http://127.0.0.1:{web.port}"
+    lines: list[str | None] = [f"{base}/a.jpg", f"{base}/b.jpg", "a.jpg"]
+    rows, how = planned(tmp_path, lines, http_hosts=[f"127.0.0.1:{web.port}"], http_private=True, max_bytes=10)
+    found = [attempt("fetch", read) for read in fetches(rows, how)]
+    assert [error.type if isinstance(error, RowError) else error for error in found] == [
+        "TooManyBytes",
+        b"x" * 10,
+        "TooManyBytes",
+    ]
+
+
+def test_slow_images_do_not_wait_for_each_other(web: Web) -> None:
+    """A barrier: none of these answers comes before all were asked for."""
+
+    def when_all_are_there(say: Say) -> None:
+        while len(web.asked) < 20:
+            time.sleep(0.01)
+        answer(b"x")(say)
+
+    for number in range(20):
+        web.pages[f"/{number}.jpg"] = when_all_are_there
+    ahead = Ahead(reach(web))
+    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(20)]
+    assert [wait() for wait in waiting] == [b"x"] * 20

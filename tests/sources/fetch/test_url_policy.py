@@ -1,0 +1,183 @@
+"""Where URLs lead, and which addresses are never asked."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+
+import pytest
+
+from cvbatch.errors import ImageError, UnavailableError
+from cvbatch.sources.fetch.url_policy import Target, is_http, refused_because
+from cvbatch.storage.http_hosts import HttpOptions
+from tests.rigs.web import Names
+
+PUBLIC = ["8.8.8.8", "203.0.114.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
+INSIDE = [
+    "127.0.0.1",
+    "127.255.255.254",
+    "10.1.2.3",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "::1",
+    "fc00::1",
+    "fd12:3456::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::10.0.0.1",
+    "2002:a00:1::1",
+    "2002:7f00:1::",
+]
+NEVER = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.1.1",
+    "fe80::1",
+    "fec0::1",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "0.0.0.0",
+    "0.1.2.3",
+    "::",
+    "224.0.0.1",
+    "239.255.255.255",
+    "ff02::1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.0.0.1",
+    "192.0.2.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "192.88.99.1",
+    "2001:db8::1",
+    "2001::1",
+    "3fff::1",
+    "100::1",
+    "::8.8.8.8",
+    "::127.0.0.1",
+    "64:ff9b:1::8.8.8.8",
+    "::ffff:169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "2002:a9fe:a9fe::1",
+    "2002:808:808::1",
+    "5f00::1",
+    "4000::1",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses(address: str) -> None:
+    assert refused_because(ipaddress.ip_address(address), private=False) is None
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_addresses_inside_need_an_option(address: str) -> None:
+    found = ipaddress.ip_address(address)
+    assert "http_private" in str(refused_because(found, private=False))
+    assert refused_because(found, private=True) is None
+
+
+@pytest.mark.parametrize("address", NEVER)
+@pytest.mark.parametrize("private", [True, False])
+def test_addresses_that_no_option_opens(address: str, private: bool) -> None:
+    assert refused_because(ipaddress.ip_address(address), private=private) is not None
+
+
+def test_what_python_does_not_take_for_public_is_never_asked() -> None:
+    dice = random.Random(0)
+    for bits in (32, 128):
+        for _ in range(5000):
+            number = dice.getrandbits(bits)
+            address = ipaddress.IPv4Address(number) if bits == 32 else ipaddress.IPv6Address(number)
+            if refused_because(address, private=False) is None:
+                assert address.is_global
+                assert not address.is_multicast
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://example.org", Target("http", "example.org", 80, "/")),
+        ("HTTPS://Example.ORG.:8443/a?b=c#d", Target("https", "example.org", 8443, "/a?b=c")),
+        ("https://example.org/a%20b/c d.jpg", Target("https", "example.org", 443, "/a%20b/c%20d.jpg")),
+        ("https://example.org?x=1", Target("https", "example.org", 443, "/?x=1")),
+        ("https://example.org:443/@2x.png", Target("https", "example.org", 443, "/@2x.png")),
+        ("http://[::1]:80/a@b:c", Target("http", "::1", 80, "/a@b:c")),
+        ("https://bücher.example/ü", Target("https", "xn--bcher-kva.example", 443, "/%C3%BC")),
+    ],
+)
+def test_urls(url: str, target: Target) -> None:
+    assert Target.of(url) == target
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:///a.jpg",
+        "https://",
+        "https://exa mple.org/",
+        "https://example.org:0/",
+        "https://example.org:65536/",
+        "https://example.org:x/",
+        "https://example.org\\.evil.example/",
+        "https://a\nb.example/",
+        "https://example.org/\r\nHost: evil.example",
+        "https://example.org/\x00",
+        "https://exam\tple.org/",
+        " https://example.org/",
+        "https://[fe80::1%25eth0]/",
+        "https://[::1/",
+        "ftp://example.org/",
+    ],
+)
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        Target.of(url)
+    assert (caught.value.kind, str(caught.value)) == ("InvalidUrl", "expected a URL such as https://example.org/a.jpg")
+
+
+@pytest.mark.parametrize("url", ["https://me:s3cret@example.org/", "https://example.org/a?X-Amz-Signature=s3cret"])
+def test_secrets_are_not_repeated(url: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        Target.of(url)
+    assert (caught.value.kind, "s3cret" in str(caught.value)) == ("SecretInUri", False)
+
+
+def test_numbers_are_addresses_only_to_the_resolver() -> None:
+    """Whatever a host is spelled like, it is what it resolves to that is checked."""
+    for host in ("2130706433", "0x7f.1", "127.1", "017700000001"):
+        target, options = Target.of(f"http://{host}/"), HttpOptions((host,))
+        target.check(options)
+        with pytest.raises(ImageError) as caught:
+            target.addresses(options)
+        assert caught.value.kind == "PrivateAddress"
+
+
+def test_all_addresses_in_their_order(names: Names) -> None:
+    names.known["images.example"] = ["8.8.8.8", "2606:4700::1111"]
+    assert Target.of("https://images.example/").addresses(HttpOptions()) == [
+        (socket.AF_INET, ("8.8.8.8", 443)),
+        (socket.AF_INET6, ("2606:4700::1111", 443, 0, 0)),
+    ]
+
+
+def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(UnavailableError, match="cannot be looked up now"):
+        Target.of("https://images.example/").addresses(HttpOptions())
+
+
+@pytest.mark.parametrize(
+    ("location", "is_one"), [(b"http://a", True), (b"HTTPS://a", True), (b"/http://a", False), (b"s3://a", False)]
+)
+def test_what_is_of_the_web(location: bytes, is_one: bool) -> None:
+    assert is_http(location) is is_one

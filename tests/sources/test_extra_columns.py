@@ -1,0 +1,84 @@
+"""Values that come along keep what they say, or are null, or become JSON; none of them is bent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.errors import SourceError
+from cvbatch.sources.extra_columns import as_column, cast_column, found_type, new_names
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, None, 2], pa.int64()),
+        ([1, 0.5], pa.float64()),
+        ([True], pa.bool_()),
+        ([True, 1], pa.string()),
+        ([], pa.string()),
+        ([None], pa.string()),
+        ([[1], [2, 3]], pa.list_(pa.int64())),
+        ([[], []], pa.list_(pa.string())),
+        ([[1], ["a"]], pa.string()),
+        ([{"a": 1}, {"a": None}], pa.struct([("a", pa.int64())])),
+        ([{"a": 1}, {}], pa.string()),
+        ([{}], pa.string()),
+        ([[{"a": 1}], [{"b": 1}]], pa.string()),
+        ([{"a": {"b": []}}], pa.struct([("a", pa.struct([("b", pa.list_(pa.string()))]))])),
+    ],
+)
+def test_types(values: list[Any], kind: pa.DataType) -> None:
+    assert found_type(values) == kind
+    assert as_column(values, kind).type == kind
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ([1, 1.5, "1", 2**70, float("nan"), [1], 2.0], pa.int64(), [1, None, None, None, None, None, 2]),
+        ([1, "x", True], pa.string(), ["1", "x", "true"]),
+        ([{"a": 1}, "x"], pa.string(), ['{"a": 1}', "x"]),
+        ([[1], 1, [1.5]], pa.list_(pa.int64()), [[1], None, None]),
+        ([{"a": 1}, {"a": 1, "b": 2}, {}], pa.struct([("a", pa.int64())]), [{"a": 1}, None, None]),
+    ],
+)
+def test_what_does_not_fit(values: list[Any], kind: pa.DataType, expected: list[Any]) -> None:
+    assert as_column(values, kind).to_pylist() == expected
+
+
+def test_numbers_that_are_none() -> None:
+    found = as_column([float("nan"), 1, "x"], pa.float64()).to_pylist()
+    assert found[0] != found[0]
+    assert found[1:] == [1.0, None]
+
+
+def test_columns_of_tables() -> None:
+    column = pa.chunked_array([[1, 2], [3]])
+    assert cast_column(column, pa.float64()).to_pylist() == [1.0, 2.0, 3.0]
+    assert cast_column(column, pa.list_(pa.int64())).to_pylist() == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "rename", "expected"),
+    [
+        (["width"], {}, "'width' has a name that cvbatch uses; give it another one with source.rename: {width: my_"),
+        (["status", "_x"], {}, "'status', '_x' have names that cvbatch uses; .*: {status: my_status, _x: my_x}"),
+        (["a"], {"b": "c"}, "has no column 'b'; it has a"),
+        (["a", "b"], {"b": "a"}, "source.rename makes two columns 'a'; choose another name there"),
+        (["Width"], {}, "'Width' has a name that cvbatch uses; .* {Width: my_Width}"),
+        (["ab", "AB"], {}, "'ab' and 'AB' differ in case only, which .*: {AB: my_AB}"),
+        (["ab", "c"], {"c": "aB"}, "'ab' and 'aB' differ in case only, which .*: {c: my_aB}"),
+        (["a", "a"], {}, "two columns are named 'a'; give one of them another name in the file, or leave all"),
+    ],
+)
+def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:
+    with pytest.raises(SourceError, match=expected):
+        new_names(pa.schema([(name, pa.string()) for name in names]), rename, "x.tar")
+
+
+def test_a_run_that_is_there_keeps_names_that_differ_in_case_only() -> None:
+    schema = pa.schema([(name, pa.string()) for name in ("Width", "ab", "AB")])
+    assert new_names(schema, {}, "x.csv", schema) == schema

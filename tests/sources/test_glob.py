@@ -1,0 +1,52 @@
+"""Patterns agree with the standard library's `glob` where that one comes to an end."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+import pytest
+
+from cvbatch.sources.glob import Pattern
+
+FILES = ["a.jpg", "b.png", "x/a.jpg", "x/y/a.jpg", "x/y/z/b.jpg", "y/a.jpg", "y/x/y/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**",
+        "**/*",
+        "**/*.jpg",
+        "**/y/*.jpg",
+        "x/**",
+        "x/**/a.jpg",
+        "**/x/**/*.jpg",
+        "*/**/[bc].jpg",
+        "**/y/**",
+        "**/**",
+    ],
+)
+def test_the_same_as_glob(tmp_path: Path, pattern: str) -> None:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = set(glob.iglob(pattern, root_dir=tmp_path, recursive=True))
+    expected = sorted(name for name in found if (tmp_path / name).is_file())
+    assert [name for name in FILES if matched(pattern, name)] == sorted(expected, key=FILES.index)
+
+
+def matched(text: str, name: str) -> bool:
+    pattern = Pattern(os.fsencode(text).split(b"/"))
+    *folders, file = os.fsencode(name).split(b"/")
+    states = pattern.start
+    for folder in folders:
+        states = pattern.below(states, folder)
+    return pattern.takes(states, file)
+
+
+def test_folders_where_nothing_can_match_are_told() -> None:
+    pattern = Pattern([b"x", b"**", b"*.jpg"])
+    assert pattern.below(pattern.start, b"x")
+    assert not pattern.below(pattern.start, b"y")

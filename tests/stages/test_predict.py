@@ -1,0 +1,237 @@
+"""One unit through all models in one process, and what that process does when models or device fail it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cvbatch.errors import ChangedModelError, DeviceLostError, ModelError
+from cvbatch.images.preprocess import View
+from cvbatch.inference.predictor import probe
+from cvbatch.inference.python.protocol import Image, Size
+from cvbatch.inference.settings import REFERENCE
+from cvbatch.models.spec import ModelSpec
+from cvbatch.output.data_files import MEASURES, WORKER
+from cvbatch.output.store import LocalStore
+from cvbatch.planning.parts import read_part
+from cvbatch.planning.plan import Plan, make_plan
+from cvbatch.sources import open_source
+from cvbatch.stages import predict as predict_stage
+from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
+from cvbatch.stages.predict import Predict, PredictOptions
+from cvbatch.stages.weight_transfer import WeightFiles
+from tests.conftest import make_photo
+from tests.samples import job
+
+VIEW = View(resize=(8, 8))
+FAILURES = [ModelError("no such file"), OSError("busy"), RuntimeError("no device"), LookupError("whatever it likes")]
+
+
+class Exited(BaseException):
+    """The process would have ended here."""
+
+
+class Moody:
+    """Counts how often it is loaded; its mood decides what happens then, and at each call."""
+
+    task = "classification"
+    view = VIEW
+    categories = ("dark", "bright")
+    failures: Sequence[BaseException] = ()
+    loaded = 0
+    trouble: BaseException | None = None
+    fits = 100
+
+    def __init__(self) -> None:
+        type(self).loaded += 1
+        if Moody.loaded <= len(Moody.failures):
+            raise Moody.failures[Moody.loaded - 1]
+
+    def predict(self, images: Sequence[Image], sizes: Sequence[Size]) -> Any:
+        if Moody.trouble is not None:
+            raise Moody.trouble
+        if len(images) > Moody.fits:
+            raise MemoryError
+        return np.array([[1, 0]] * len(images))
+
+
+@pytest.fixture(autouse=True)
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes; no process really ends, and no attempt waits long for the next."""
+    for name, value in {"failures": (), "loaded": 0, "trouble": None, "fits": 100}.items():
+        monkeypatch.setattr(Moody, name, value)
+    codes: list[int] = []
+
+    def exit_with(code: int) -> NoReturn:
+        codes.append(code)
+        raise Exited
+
+    monkeypatch.setattr(os, "_exit", exit_with)
+    monkeypatch.setattr(predict_stage, "_PAUSES", (0.0, 0.0, 0.0))
+    return codes
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return probe(ModelSpec(alias="", task="classification", kind="python", name=f"{__name__}:Moody", view=VIEW))
+
+
+@pytest.fixture
+def options(tmp_path: Path, spec: ModelSpec) -> PredictOptions:
+    """A plan of four photos, the third of which is not an image."""
+    for number in range(4):
+        make_photo(tmp_path / "photos" / f"{number}.jpg", seed=number)
+    (tmp_path / "photos" / "2.jpg").write_text("not an image")
+    store = LocalStore(str(tmp_path / "out"))
+    asked = job(tmp_path / "photos", store.root)
+    make_plan(store, asked, [spec], open_source(asked.source))
+    Moody.loaded = 0
+    decode = DecodeOptions(views=(VIEW,), max_pixels=10_000)
+    return PredictOptions(
+        output=store.root,
+        decode=decode,
+        device="cpu",
+        setting=REFERENCE,
+        batch_size=None,
+        threads=1,
+        stalled_after=600,
+    )
+
+
+@pytest.fixture
+def unit(options: PredictOptions, tmp_path: Path) -> pa.Table:
+    store = LocalStore(options.output)
+    plan = json.loads(store.read("_cvbatch/plan.json"))
+    return fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)
+
+
+def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_stage, "_started_anew", lambda: True)
+
+
+def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, unit: pa.Table) -> None:
+    rows = Predict(options)(unit)
+    assert rows["row_id"].to_pylist() == [0, 1, 2, 3]
+    assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
+    assert rows["classification_label"].to_pylist() == ["dark", "dark", None, "dark"]
+    assert not [name for name in rows.column_names if name.startswith(("_pixels", "_encoded"))]
+    seconds = rows[f"{MEASURES}predict"].to_pylist()
+    assert len(set(seconds)) == 1
+    assert seconds[0] > 0
+
+
+def test_an_error_of_a_model_does_not_hide_that_of_the_image(options: PredictOptions, unit: pa.Table) -> None:
+    predict = Predict(options)
+    Moody.trouble = ValueError("in a bad mood")
+    rows = predict(unit)
+    assert rows["error_type"].to_pylist() == ["ValueError", "ValueError", "UnknownFormat", "ValueError"]
+    assert rows["error_stage"].to_pylist() == ["predict", "predict", "decode", "predict"]
+
+
+def test_every_row_says_which_process_predicted_it(options: PredictOptions, unit: pa.Table) -> None:
+    rows = Predict(options)(unit)
+    [about] = {json.dumps(json.loads(text)) for text in rows[WORKER].to_pylist()}
+    assert json.loads(about) == {"host": platform.node(), "pid": os.getpid()}
+
+
+def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit: pa.Table) -> None:
+    predict = Predict(options)
+    Moody.fits = 1
+    first, second = predict(unit), predict(unit)
+    assert first["status"].to_pylist() == ["ok", "ok", "error", "ok"]
+    for rows in (first, second):
+        assert json.loads(rows[WORKER][0].as_py())["batch_sizes"] == {"classification": 1}
+
+
+def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_path: Path) -> None:
+    options = replace(options, decode=replace(options.decode, max_unit_bytes=1))
+    store = LocalStore(options.output)
+    plan = json.loads(store.read("_cvbatch/plan.json"))
+    unit = fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)
+    rows = Predict(options)(unit)
+    assert sorted(rows["row_id"].to_pylist()) == [0, 1, 2, 3]
+    assert rows[WORKER].null_count == rows[f"{MEASURES}predict"].null_count == 0
+
+
+def test_a_device_that_is_lost_ends_the_process(options: PredictOptions, unit: pa.Table, exits: list[int]) -> None:
+    predict = Predict(options)
+    Moody.trouble = DeviceLostError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(Exited):
+        predict(unit)
+    assert exits == [70]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_a_constructor_that_fails_at_the_first_start_says_why(
+    options: PredictOptions, exits: list[int], error: Exception
+) -> None:
+    Moody.failures = [error]
+    with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict_stage\.py, line .*: )?{error}$"):
+        Predict(options)
+    assert (Moody.loaded, exits) == (1, [])
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_a_process_that_was_started_anew_tries_again(
+    options: PredictOptions, unit: pa.Table, monkeypatch: pytest.MonkeyPatch, exits: list[int], error: Exception
+) -> None:
+    restarted(monkeypatch)
+    Moody.failures = [error, error]
+    rows = Predict(options)(unit)
+    assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
+    assert (Moody.loaded, exits) == (3, [])
+
+
+def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
+    options: PredictOptions, unit: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    restarted(monkeypatch)
+    store = LocalStore(options.output)
+    (planned,) = Plan.from_json(json.loads(store.read("_cvbatch/plan.json"))).models
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"edited")
+    began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
+    predict = Predict(replace(options, files=WeightFiles(found={began.alias: began})))
+    assert Moody.loaded == 0
+    with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
+        predict(unit)
+
+
+def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
+    options: PredictOptions, monkeypatch: pytest.MonkeyPatch, exits: list[int]
+) -> None:
+    restarted(monkeypatch)
+    Moody.failures = [OSError("busy")] * 9
+    with pytest.raises(Exited):
+        Predict(options)
+    assert (Moody.loaded, exits) == (3, [71]), "Ray starts a process that has ended, not one that has raised"
+
+
+def test_outside_of_an_actor_nothing_is_started_anew() -> None:
+    assert predict_stage._started_anew() is False
+
+
+def test_time_in_which_two_units_overlap_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(predict_stage.time, "perf_counter", lambda: now[0])
+    clock = predict_stage._Clock()
+    with clock.running():
+        now[0] = 12.0
+        with clock.running():
+            now[0] = 13.0
+            assert clock.take() == 3
+        now[0] = 20.0
+        assert clock.take() == 7, "what was taken is gone, and nothing is counted twice"
+    now[0] = 30.0
+    with clock.running():
+        now[0] = 31.0
+        assert clock.take() == 1, "nobody worked from 20 to 30"

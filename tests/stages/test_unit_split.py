@@ -1,0 +1,135 @@
+"""What a unit becomes on its way into a predictor: pixels on the host, or from a decoder beside the networks."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from cvbatch.images.preprocess import View
+from cvbatch.sources.entries import entry_table
+from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
+from cvbatch.stages.unit_split import Piece, load_decoder, pieces
+from cvbatch.testing import generate_images
+
+VIEW, WHOLE = View(resize=32, crop=(32, 32)), View()
+ON_HOST = DecodeOptions((VIEW, WHOLE), 1_000_000)
+ON_DEVICE = replace(ON_HOST, on_device=True)
+
+
+LARGE_TENSOR = """
+from cvbatch.stages.unit_split import load_predictor
+from cvbatch.inference.settings import REFERENCE
+
+load_predictor([], "cpu", REFERENCE, None, 1)
+
+import torch
+
+tensor = torch.empty(64 << 20, dtype=torch.uint8)
+middle = tensor.data_ptr() + (32 << 20)
+here = False
+for line in open("/proc/self/smaps"):
+    first, *rest = line.split()
+    if not first.endswith(":"):
+        low, high = (int(end, 16) for end in first.split("-"))
+        here = low <= middle < high
+    elif here and first == "VmFlags:":
+        print(*rest)
+"""
+
+
+def unit(folder: Path, options: DecodeOptions) -> pa.Table:
+    """A PNG, two photos of which one lies on its side, one that is cut off, and one without a header."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    first, second, third, fourth = generate_images([(80, 60)] * 4)
+    first.save(folder / "0.png")
+    second.save(folder / "1.jpg")
+    third.save(folder / "2.jpg", exif=exif)
+    stream = io.BytesIO()
+    fourth.save(stream, "jpeg")
+    whole = stream.getvalue()
+    (folder / "3.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "4.jpg").write_bytes(whole[:30])
+    paths = sorted(folder.iterdir())
+    rows = entry_table([str(path).encode() for path in paths], [None] * len(paths), [7] * len(paths))
+    return fetch_and_decode(rows.add_column(0, "row_id", pa.array(range(len(paths)))), options)
+
+
+class Choosy:
+    """Decodes on the CPU, but not every second image."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def __call__(self, files: Any, turns: Any, sizes: Any) -> Any:
+        found = self._decoder(files, turns, sizes)
+        return [None if at % 2 else images for at, images in enumerate(found)]
+
+
+def by_row(
+    folder: Path, options: DecodeOptions, wrap: Any = lambda decoder: decoder
+) -> dict[int, tuple[str, Any, list[Any]]]:
+    """Status, size and pixels of each row."""
+    found = {}
+    for piece in pieces(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
+        for at, (row, status) in enumerate(
+            zip(*(piece.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
+        ):
+            found[row] = (status, piece.sizes[at], [images[at] for images in piece.views.values()])
+    return found
+
+
+def test_the_device_gives_what_the_host_gives(tmp_path: Path) -> None:
+    host, device = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE)
+    assert sorted(device) == sorted(host) == [0, 1, 2, 3, 4]
+    assert [host[row][:2] for row in range(5)] == [device[row][:2] for row in range(5)]
+    assert [host[row][0] for row in range(5)] == ["ok", "ok", "ok", "error", "error"]
+    assert device[2][1] == (60, 80)
+    for row in range(3):
+        for theirs, ours in zip(host[row][2], device[row][2], strict=True):
+            assert theirs.shape == tuple(ours.shape)
+            assert np.abs(np.asarray(ours).astype(int) - theirs).max() <= 2
+
+
+def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
+    host, mixed = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE, Choosy)
+    assert [mixed[row][:2] for row in range(5)] == [host[row][:2] for row in range(5)]
+    assert isinstance(mixed[2][2][0], np.ndarray)
+    none = by_row(tmp_path, ON_DEVICE, lambda _: lambda files, *_: [None] * len(files))
+    assert [none[row][:2] for row in range(5)] == [host[row][:2] for row in range(5)]
+
+
+@pytest.mark.parametrize("budget", [1, 15_000])
+def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, budget: int) -> None:
+    whole, options = unit(tmp_path, ON_DEVICE), replace(ON_DEVICE, max_unit_bytes=budget)
+    found = list(pieces(whole, options, load_decoder(options, "cpu")))
+    assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
+    on_device = [piece.table.num_rows for piece in found if any(map(torch.is_tensor, piece.views[VIEW]))]
+    assert on_device == [1, 1]
+
+
+def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path) -> None:
+    options = replace(ON_DEVICE, max_unit_bytes=1)
+    # how many photos are seen before the PNG has used the room up, the threads decide
+    found = list(pieces(unit(tmp_path, options), options, load_decoder(options, "cpu")))
+    assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
+
+
+def rows_of(found: list[Piece]) -> list[int]:
+    return [row for piece in found for row in piece.table["row_id"].to_pylist()]
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
+def test_a_predicting_process_asks_for_huge_pages() -> None:
+    flags = subprocess.run([sys.executable, "-c", LARGE_TENSOR], capture_output=True, text=True, check=True).stdout
+    assert "hg" in flags.split()

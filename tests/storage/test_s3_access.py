@@ -1,0 +1,122 @@
+"""Credentials, endpoint and region, found as all AWS tools find them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore.exceptions import NoCredentialsError
+from botocore.stub import Stubber
+
+from cvbatch.errors import DeniedError, JobError
+from cvbatch.storage.buckets import Bucket, open_bucket
+from cvbatch.storage.location import Place
+from cvbatch.storage.options import StorageOptions
+from cvbatch.storage.s3_access import access, bucket_region
+from tests.rigs.objects import ObjectServer
+
+HERE = StorageOptions(endpoint_url="http://127.0.0.1:9")
+
+
+@pytest.fixture(autouse=True)
+def _nobody(as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in as_job.job.environment:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def profile(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A profile whose endpoint stands in the config file, and whose keys in the credentials file."""
+    who = as_job.job
+    (tmp_path / "credentials").write_text(
+        f"[lab]\naws_access_key_id = {who.key}\naws_secret_access_key = {who.secret}\n"
+    )
+    (tmp_path / "config").write_text(f"[profile lab]\nendpoint_url = {as_job.endpoint}\nregion = eu-north-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    return "lab"
+
+
+def test_a_profile_says_it_all(as_job: ObjectServer, out: str, profile: str) -> None:
+    bucket = out
+    there = Bucket(Place.of(f"s3://{bucket}", StorageOptions(profile=profile)))
+    there.put("a", b"1")
+    assert there.get("a").data == b"1"
+    found = access(bucket, StorageOptions(profile=profile))
+    assert (found.endpoint, found.region, found.path_style) == (as_job.endpoint, "eu-north-1", True)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_environment_names_the_endpoint(
+    as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for key, value in {**as_job.job.environment, name: as_job.endpoint}.items():
+        monkeypatch.setenv(key, value)
+    there = Bucket(Place.of(f"s3://{out}"))
+    there.put("a", b"1")
+    assert [page.objects["key"].to_pylist() for page in there.list("")] == [["a"]]
+
+
+def test_what_the_job_says_goes_before_the_environment(
+    as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {**as_job.job.environment, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(key, value)
+    place = Place.of(f"s3://{out}", StorageOptions(endpoint_url=as_job.endpoint))
+    open_bucket(place).put("a", b"1")
+    assert [page.objects["key"].to_pylist() for page in open_bucket(place).list("")] == [["a"]]
+
+
+def test_a_profile_that_is_not_there() -> None:
+    with pytest.raises(JobError, match="no profile 'nobody'"):
+        access("bucket", StorageOptions(profile="nobody"))
+
+
+def test_nobody_has_credentials_here() -> None:
+    with pytest.raises(NoCredentialsError):
+        access("bucket", HERE)
+    with pytest.raises(DeniedError, match="s3://bucket: this machine has no credentials"):
+        open_bucket(Place.of("s3://bucket/x", HERE))
+
+
+def test_anonymous_asks_without(as_job: ObjectServer) -> None:
+    place = Place.of("s3://images-x", StorageOptions(endpoint_url=as_job.endpoint, anonymous=True))
+    with pytest.raises(DeniedError, match="403 AccessDenied"):
+        open_bucket(place).get("a")
+    with pytest.raises(DeniedError, match="403 AccessDenied"):
+        list(open_bucket(place).list(""))
+
+
+@pytest.mark.parametrize(
+    ("options", "endpoint", "path_style"),
+    [
+        (StorageOptions(region="eu-west-1"), "https://s3.eu-west-1.amazonaws.com", False),
+        (StorageOptions(region="cn-north-1"), "https://s3.cn-north-1.amazonaws.com.cn", False),
+        (StorageOptions(region="eu-west-1", path_style=True), "https://s3.eu-west-1.amazonaws.com", True),
+        (StorageOptions(endpoint_url="https://s3.example.org"), "https://s3.example.org", True),
+        (StorageOptions(endpoint_url="https://s3.example.org", path_style=False), "https://s3.example.org", False),
+    ],
+)
+def test_where_the_bucket_stands(
+    monkeypatch: pytest.MonkeyPatch, options: StorageOptions, endpoint: str, path_style: bool
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    found = access("bucket", options)
+    assert (found.endpoint, found.path_style) == (endpoint, path_style)
+    assert access("dotted.bucket", options).path_style == (path_style or options.path_style is None)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_the_service_names_the_region_of_a_bucket(status: int) -> None:
+    client = botocore.session.Session().create_client(
+        "s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
+    )
+    headers = {"HTTPHeaders": {"x-amz-bucket-region": "ap-south-1"}}
+    with Stubber(client) as stub:
+        if status == 200:
+            stub.add_response("head_bucket", {"ResponseMetadata": headers})
+        else:
+            stub.add_client_error("head_bucket", "403", http_status_code=403, response_meta=headers)
+        assert bucket_region(client, "bucket") == "ap-south-1"

@@ -1,0 +1,156 @@
+"""What a control group leaves this process, read from files as the kernel's admin guide describes them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cvbatch.system import control_group
+from cvbatch.system.control_group import cpu_quota, dies_as_a_whole, memory_kills, memory_limit, usable_cores
+
+GB = 1_000_000_000
+SECOND = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw"
+FIRST_MEMORY = "36 25 0:31 {top} /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory"
+FIRST_CPU = "37 25 0:32 {top} /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct"
+
+
+class Machine:
+    """The files of a machine with 16 GiB."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB")
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text + "\n")
+
+    def second(self, group: str, **files: str) -> None:
+        """A group of version 2, in which this process is."""
+        self.write("proc/self/mountinfo", SECOND)
+        self.write("proc/self/cgroup", f"0::{group}")
+        for name, text in files.items():
+            self.write(f"sys/fs/cgroup{group}/{name.replace('_', '.', 1)}", text)
+
+    def first(self, group: str, *, top: str = "/") -> None:
+        """The same in version 1."""
+        self.write("proc/self/mountinfo", "\n".join([FIRST_MEMORY.format(top=top), FIRST_CPU.format(top=top)]))
+        self.write("proc/self/cgroup", f"9:memory:{group}\n2:cpu,cpuacct:{group}\n1:name=systemd:/else")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_without_files_there_is_no_limit(tmp_path: Path) -> None:
+    assert memory_limit(tmp_path) is None
+    assert cpu_quota(tmp_path) is None
+    assert memory_kills(tmp_path) == 0
+
+
+def test_a_container_of_version_2_is_the_top_of_what_it_sees(machine: Machine) -> None:
+    machine.second("/", memory_max="1000000000", cpu_max="150000 100000")
+    assert memory_limit(machine.root) == GB
+    assert cpu_quota(machine.root) == 1.5
+
+
+def test_max_is_no_limit(machine: Machine) -> None:
+    machine.second("/", memory_max="max", cpu_max="max 100000")
+    assert memory_limit(machine.root) is None
+    assert cpu_quota(machine.root) is None
+
+
+def test_the_smallest_limit_on_the_way_up_holds(machine: Machine) -> None:
+    machine.second("/pod/container", memory_max="max", cpu_max="400000 100000")
+    machine.write("sys/fs/cgroup/pod/memory.max", "2000000000")
+    machine.write("sys/fs/cgroup/pod/cpu.max", "200000 100000")
+    machine.write("sys/fs/cgroup/other/memory.max", "1000")
+    assert memory_limit(machine.root) == 2 * GB
+    assert cpu_quota(machine.root) == 2.0
+
+
+def test_a_limit_above_what_the_machine_has_is_none(machine: Machine) -> None:
+    machine.second("/", memory_max=str(32 << 30))
+    assert memory_limit(machine.root) is None
+
+
+def test_version_1_nested(machine: Machine) -> None:
+    machine.first("/jobs/one")
+    machine.write("sys/fs/cgroup/memory/jobs/one/memory.limit_in_bytes", "9223372036854771712")
+    machine.write("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "3000000000")
+    machine.write("sys/fs/cgroup/cpu,cpuacct/jobs/one/cpu.cfs_quota_us", "50000")
+    machine.write("sys/fs/cgroup/cpu,cpuacct/jobs/one/cpu.cfs_period_us", "100000")
+    assert memory_limit(machine.root) == 3 * GB
+    assert cpu_quota(machine.root) == 0.5
+
+
+def test_version_1_without_limits(machine: Machine) -> None:
+    machine.first("/")
+    machine.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712")
+    machine.write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1")
+    machine.write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000")
+    assert memory_limit(machine.root) is None
+    assert cpu_quota(machine.root) is None
+
+
+@pytest.mark.parametrize("group", ["/docker/0123", "/docker/0123/inner"])
+def test_a_container_of_version_1_sees_its_group_as_the_top_under_the_name_it_has_outside(
+    group: str, machine: Machine
+) -> None:
+    machine.first(group, top="/docker/0123")
+    machine.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000000")
+    machine.write("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "9223372036854771712")
+    assert memory_limit(machine.root) == GB
+
+
+def test_both_versions_at_once(machine: Machine) -> None:
+    """A hybrid machine: version 2 is mounted without the controllers that version 1 has."""
+    machine.first("/jobs")
+    mounts = (machine.root / "proc/self/mountinfo").read_text()
+    machine.write("proc/self/mountinfo", mounts + SECOND.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified"))
+    machine.write("proc/self/cgroup", "9:memory:/jobs\n0::/jobs")
+    machine.write("sys/fs/cgroup/unified/jobs/cgroup.procs", "1")
+    machine.write("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "1000000000")
+    assert memory_limit(machine.root) == GB
+
+
+def test_kills_of_the_group_are_counted_where_it_is_limited(machine: Machine) -> None:
+    machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
+    machine.second("/", memory_max="1000000000", memory_events="low 0\noom 9\noom_kill 3\noom_group_kill 1")
+    assert memory_kills(machine.root) == 3
+
+
+def test_kills_in_version_1(machine: Machine) -> None:
+    machine.first("/jobs")
+    machine.write("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "1000000000")
+    machine.write("sys/fs/cgroup/memory/jobs/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 5")
+    assert memory_kills(machine.root) == 5
+
+
+def test_kills_in_other_containers_are_not_ours(machine: Machine) -> None:
+    machine.second("/", memory_max="max", memory_events="oom_kill 3")
+    machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
+    assert memory_kills(machine.root) == 0
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_group_may_die_as_a_whole(together: bool, machine: Machine) -> None:
+    machine.second("/", memory_max="1000000000")
+    machine.write("sys/fs/cgroup/memory.oom.group", str(int(together)))
+    assert dies_as_a_whole(machine.root) == together
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (2.0, 2), (1.5, 2), (0.5, 1), (64.0, 8)])
+def test_a_share_of_time_counts_as_cores(quota: float | None, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(control_group, "cpu_quota", lambda: quota)
+    assert usable_cores() == cores
+
+
+def test_this_machine_can_be_asked() -> None:
+    assert (memory_limit() or 1) > 0
+    assert memory_kills() >= 0
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))

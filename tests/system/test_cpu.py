@@ -1,0 +1,43 @@
+"""What this machine tells of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from cvbatch.runs.supervisor import _WATCHED
+from cvbatch.system.cpu import process_age
+
+ASKS = "import time; time.sleep({}); from cvbatch.runs.supervisor import command_seconds; print(command_seconds())"
+
+
+def test_the_age_of_a_process_counts_from_its_start() -> None:
+    """A name with spaces and brackets stands before the fields in `stat`."""
+    began = time.monotonic()
+    child = subprocess.Popen(["bash", "-c", 'exec -a "a) b (c" sleep 60'])
+    try:
+        time.sleep(0.3)
+        lived = time.monotonic() - began
+        assert lived - 0.3 <= process_age(child.pid) <= lived + 0.1
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_process_that_is_gone_has_none() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert process_age(gone.pid) == 0.0
+
+
+def test_the_command_of_a_watched_run_is_the_one_that_watches() -> None:
+    def said(code: str, **environment: str) -> float:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert said(ASKS.format(0.3)) >= 0.3
+    before = process_age()
+    assert before <= said(ASKS.format(0), **{_WATCHED: str(os.getpid())}) <= process_age()

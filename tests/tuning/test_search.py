@@ -1,0 +1,109 @@
+"""Settings measured with a real network on real files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.config.job import ModelConfig
+from cvbatch.inference.predictor import Predictions
+from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.models.resolve import resolve
+from cvbatch.sources.local_files import FileSource
+from cvbatch.stages.decode import DecodeOptions
+from cvbatch.tuning import benchmark
+from cvbatch.tuning.benchmark import Work
+from cvbatch.tuning.certificate import fastest
+from cvbatch.tuning.search import Trial, measure
+from tests.conftest import make_photo
+
+SCALED = Setting("fp32", scaled_decode=True)
+
+
+LITE = ModelConfig(model="efficientnet_lite0")
+
+
+def measured(
+    folder: Path, *tried: Setting, compile_pays_below: float = 0, model: ModelConfig = LITE
+) -> list[dict[str, Any]]:
+    specs = resolve([model])
+    rows = pa.concat_tables(FileSource(str(folder)).chunks())
+    rows = rows.add_column(0, "row_id", pa.array(range(rows.num_rows), pa.int64()))
+    decode = DecodeOptions(tuple(spec.view for spec in specs), 178_000_000)
+    return measure(rows, Trial(Work(specs, decode, "cpu", 2, None), tried, compile_pays_below))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large photos, a small one and a broken one."""
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(3):
+        make_photo(folder / f"{number}.jpg", seed=number, size=(1600, 1100))
+    make_photo(folder / "small.png", size=(50, 40))
+    (folder / "broken.jpg").write_bytes(b"no")
+    return folder
+
+
+def test_every_setting_is_measured_and_compared(folder: Path) -> None:
+    reference, scaled, bf16, *refined = measured(folder, REFERENCE, SCALED, Setting("bf16"))
+    assert reference["setting"] == asdict(REFERENCE)
+    assert (reference["passed"], reference["agreement"]) == (True, {})
+    for each in (reference, scaled, bf16):
+        assert each["images"] == 4
+        assert all(rate > 0 for rate in each["rates"].values())
+    assert scaled["agreement"]["classification"]["same_label"] == 1
+    assert 0 < bf16["agreement"]["classification"]["mean_score_difference"] < 0.1
+    best = Setting(**fastest([reference, scaled, bf16])["setting"])
+    tried = [Setting(**each["setting"]) for each in refined]
+    assert tried[0] == replace(best, channels_last=False)
+    assert sum(each.lanes == 1 for each in tried) >= 1
+    assert {each.batch_factor for each in tried} == {0.5, 1, 2}
+    assert not any(each.compiled for each in tried)
+
+
+def test_what_cannot_be_built_is_told_and_not_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("cvbatch.inference.torch.aot_compile.Compiled", fail)
+    found = [each for each in measured(folder, REFERENCE, compile_pays_below=1e9) if each["setting"]["compiled"]]
+    assert [(each["passed"], each["error"]) for each in found] == [(False, "RuntimeError: no compiler")]
+
+
+def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = iter(range(1, 1000))
+
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    clock = Clock()
+
+    class Predictor:
+        def __init__(self, *_: Any, setting: Setting, **__: Any) -> None:
+            self.share = 0.5 if setting.batch_factor == 2 else 1.0
+
+        def predict(self, *_: Any) -> Any:
+            clock.now += next(pace) * self.share
+            return Predictions(columns={}, errors=[], seconds={})
+
+    monkeypatch.setattr(benchmark, "time", clock)
+    monkeypatch.setattr(benchmark, "load_predictor", Predictor)
+    monkeypatch.setattr(benchmark, "_ROWS_AT_ONCE", {"cpu": 1})
+    found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
+    assert Setting(**fastest(found)["setting"]) == Setting(batch_factor=2.0)
+    slower = [each["rates"]["predict"] for each in found if each["setting"]["batch_factor"] != 2]
+    assert max(slower) < 1.5 * min(slower), "they are equally fast, though each was tried later than the one before"
+
+
+def test_scaling_is_not_tried_where_no_image_is_large(tmp_path: Path) -> None:
+    make_photo(tmp_path / "small.jpg", size=(200, 150))
+    settings = [Setting(**each["setting"]) for each in measured(tmp_path, REFERENCE, SCALED)]
+    assert settings[0] == REFERENCE
+    assert not any(each.scaled_decode for each in settings)
