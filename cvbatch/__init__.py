@@ -8,26 +8,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cvbatch import deprecated
+
 if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.errors import CvbatchError
     from cvbatch.images.preprocess import View
+    from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
 
 _HOME = {
     "CvbatchError": "errors",
-    "Job": "config",
-    "load_job": "job_file",
-    "View": "views",
+    "Job": "config.job",
+    "load_job": "config.job_file",
+    "View": "images.preprocess",
+    "Detections": "inference.python.protocol",
+    "Model": "inference.python.protocol",
     "run": "pipeline",
-    "read": "predictions",
-    "read_detections": "predictions",
-    "read_segments": "predictions",
-    "open_dataset": "predictions",
-    "label_map": "predictions",
-    "decode_mask": "predictions",
+    "read": "results.predictions",
+    "read_detections": "results.predictions",
+    "read_segments": "results.predictions",
+    "open_dataset": "results.predictions",
+    "label_map": "results.predictions",
+    "decode_mask": "results.predictions",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the way
@@ -35,6 +40,8 @@ __all__ = [  # noqa: RUF022 - in the order of the way
     "Job",
     "load_job",
     "View",
+    "Detections",
+    "Model",
     "run",
     "read",
     "read_detections",
@@ -43,6 +50,8 @@ __all__ = [  # noqa: RUF022 - in the order of the way
     "label_map",
     "decode_mask",
 ]
+
+deprecated.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ def run() -> None:
     taken away ("terminate called without an active exception", exit code 134 instead of ours).
     """
     guard_streams()  # before anything opens a file
-    from cvbatch.cli.main import main
+    from cvbatch.cli import main
 
     try:
         code = main()

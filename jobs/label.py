@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from cvbatch.cli.main import main
+from cvbatch.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["run", *sys.argv[1:]]))

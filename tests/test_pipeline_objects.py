@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cvbatch import pipeline
-from cvbatch.cli.main import main
+from cvbatch.cli.parser import main
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
 from cvbatch.output import store as stores

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
-from cvbatch.config.compute import ComputeConfig
-from cvbatch.config.job import Job
 from cvbatch.engine.memory import is_tight
 from cvbatch.engine.nodes import Cluster
 from cvbatch.engine.ray_errors import plain
@@ -17,40 +15,14 @@ from cvbatch.inference.compiled_packages import compilable, package
 from cvbatch.inference.settings import Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import Store
-from cvbatch.stages.decode import DecodeOptions
-from cvbatch.stages.weight_transfer import NO_FILES, WeightFiles
 from cvbatch.tuning import certificate
 from cvbatch.tuning.benchmark import Work
 from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.request import Asked
 from cvbatch.tuning.search import Trial
 
 Sample = Callable[[int], pa.Table]
 """Gives at most so many rows of the plan, from all over it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a setting is for."""
-
-    models: tuple[ModelSpec, ...]
-    decode: DecodeOptions
-    compute: ComputeConfig
-    files: WeightFiles = NO_FILES
-
-    @staticmethod
-    def of(job: Job, models: Sequence[ModelSpec], files: WeightFiles = NO_FILES) -> Asked:
-        """What a job asks for, with its models complete."""
-        views = tuple(dict.fromkeys(model.view for model in models))
-        source = job.source
-        decode = DecodeOptions(
-            views,
-            source.max_pixels,
-            exif=source.exif,
-            icc=source.icc == "convert",
-            keep_damaged=source.keeps_damaged,
-            reach=source.reach,
-        )
-        return Asked(tuple(models), decode, job.compute, files)
 
 
 def setting_of_run(store: Store, asked: Asked, cluster: Cluster, rows: int, sample: Sample) -> Certificate:

@@ -14,13 +14,14 @@ import pyarrow as pa
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
 from cvbatch.engine.budget import Limits
-from cvbatch.engine.choose_settings import Asked, setting_of_run
+from cvbatch.engine.choose_settings import setting_of_run
 from cvbatch.engine.memory import own_store
 from cvbatch.engine.nodes import Changes, Cluster, Node, with_workers, within_reach
 from cvbatch.engine.oom_kills import KillWatch, told_apart
 from cvbatch.engine.ray_errors import Complaints, is_system_failure, plain
-from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.resource_plan import Pools, predict_options, size_pools
 from cvbatch.engine.startup import Startup
+from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import RunError
 from cvbatch.models.resolve import check_aliases, needs_probe
 from cvbatch.models.spec import ModelSpec, described, rows_schema
@@ -31,11 +32,10 @@ from cvbatch.output.store import open_store
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import Unit, first_samples, read_sample, read_unit
 from cvbatch.sources.fetch.plan_rows import check_access
-from cvbatch.stages.predict import PredictOptions
 from cvbatch.stages.watchdog import OUTLIVES
-from cvbatch.stages.weight_transfer import WeightFiles
 from cvbatch.storage.location import Place, is_object_uri
 from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.request import Asked
 
 _ALONE_PER_FILE: Final = 64
 _AT_FIRST: Final = "loading the models and working on the first images"
@@ -98,7 +98,7 @@ class Engine:
 
         try:
             self.doing("loading the models")
-            probed = probe_models(models, WeightFiles.of(filter(needs_probe, models), cluster))
+            probed = probe_models(models, TransferredWeights.of(filter(needs_probe, models), local=cluster.local))
         except RayError as error:
             raise plain(error) from None
         check_aliases(probed)
@@ -135,7 +135,7 @@ class Engine:
         job = within_reach(self.cluster, job)
         self._compute = job.compute
         self._limits.go_on(self._compute, len(self.cluster.nodes))
-        asked = Asked.of(job, models, WeightFiles.of(models, self.cluster))
+        asked = Asked.of(job, models, TransferredWeights.of(models, local=self.cluster.local))
         store, parts = open_store(self._output), all_parts(plan, state)
         sample = partial(read_sample, store, parts)
         if any(map(is_object_uri, job.source.uris)):  # one part and one image will do, as a rule
@@ -175,7 +175,7 @@ class Engine:
         assert self.certificate is not None, "it is chosen"
         asked = self._asked
         pools = size_pools(self.cluster, asked.compute, asked.models, self._rows, self.certificate)
-        self._options = PredictOptions.of(self._output, asked, pools)
+        self._options = predict_options(self._output, asked, pools)
         self.pools, self.unit_rows = pools, pools.unit_rows
         self._changes = Changes(self.cluster, self._compute)
 

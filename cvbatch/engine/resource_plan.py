@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cvbatch.config.compute import ComputeConfig, StageConfig
@@ -14,9 +14,11 @@ from cvbatch.errors import UsageError
 from cvbatch.inference.settings import Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import MAX_UNIT_PIXEL_BYTES, THREADS
-from cvbatch.stages.predict import UNITS_AT_ONCE
+from cvbatch.stages.predict import UNITS_AT_ONCE, PredictOptions
+from cvbatch.storage.location import Place
 from cvbatch.system.control_group import usable_cores
 from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.request import Asked
 
 _UNIT_SECONDS: Final = 4.0
 """That a unit takes in the slower of its stages: what a crash costs, and the first commit waits for."""
@@ -228,3 +230,17 @@ def _whole(cpus: float) -> float:
 
 def _power_of_two(rows: float) -> int:
     return int(min(_MAX_UNIT, max(_MIN_UNIT, 2 ** round(math.log2(max(1.0, rows))))))
+
+
+def predict_options(output: Place, asked: Asked, pools: Pools) -> PredictOptions:
+    """What the actors of these shares of the cluster need."""
+    return PredictOptions(
+        output=output,
+        decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
+        device=pools.device,
+        setting=pools.setting,
+        batch_size=pools.batch_size,
+        threads=pools.threads,
+        stalled_after=asked.compute.stalled_after,
+        files=asked.files,
+    )

@@ -24,7 +24,7 @@ from cvbatch.output.data_files import WriteJob, Written, write_blocks
 from cvbatch.planning.units import Unit, read_unit
 from cvbatch.stages.decode import fetch_and_decode
 from cvbatch.stages.predict import PredictOptions
-from cvbatch.stages.weight_transfer import WeightFiles
+from cvbatch.stages.weight_files import WeightFiles
 from cvbatch.storage.location import Place
 from cvbatch.tuning.search import Trial, measure
 

@@ -8,18 +8,19 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.config.job import Job
-from cvbatch.engine.choose_settings import Asked, certified
+from cvbatch.engine.choose_settings import certified
 from cvbatch.engine.nodes import Cluster
 from cvbatch.engine.ray_engine import Engine
 from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import SourceError
 from cvbatch.models.resolve import resolve
 from cvbatch.planning.units import spread
 from cvbatch.schema import ROW_ID
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import Source
-from cvbatch.stages.weight_transfer import WeightFiles
 from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.request import Asked
 
 _PER_CHUNK: Final = 64
 
@@ -48,7 +49,7 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         models = engine.probe(models, job.compute)
         cluster = engine.connect(job.compute)
         certificate = certified(
-            Asked.of(job, models, WeightFiles.of(models, cluster)),
+            Asked.of(job, models, TransferredWeights.of(models, local=cluster.local)),
             cluster,
             partial(spread, rows),
             rows=images,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from cvbatch.errors import CvbatchError, RunError
@@ -86,7 +87,7 @@ def ending_signals() -> list[signal.Signals]:
 def watched_command(given: Sequence[str]) -> list[str]:
     """The arguments of a command as one for a process of its own, which sees that it is watched."""
     # a module in the current folder must not hide one of Python's, unless this package itself lies there
-    apart = [] if os.getcwd() == os.path.dirname(os.path.dirname(os.path.abspath(__file__))) else ["-P"]
+    apart = [] if os.getcwd() == str(Path(__file__).parents[2]) else ["-P"]
     return [sys.executable, *apart, "-m", "cvbatch", *given]
 
 

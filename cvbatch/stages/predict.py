@@ -25,12 +25,10 @@ from cvbatch.schema import IMAGE_FIELDS
 from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, error_columns
 from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
 from cvbatch.stages.watchdog import Watchdog
-from cvbatch.stages.weight_transfer import NO_FILES, WeightFiles
+from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 from cvbatch.storage.location import Place
 
 if TYPE_CHECKING:
-    from cvbatch.engine.choose_settings import Asked
-    from cvbatch.engine.resource_plan import Pools
     from cvbatch.inference.predictor import Predictor
     from cvbatch.inference.torch.gpu_decode import DeviceDecoder
 
@@ -57,21 +55,7 @@ class PredictOptions:
     threads: int
     stalled_after: float
     """Seconds after which a unit counts as hung."""
-    files: WeightFiles = NO_FILES
-
-    @staticmethod
-    def of(output: Place, asked: Asked, pools: Pools) -> PredictOptions:
-        """What the actors of these shares of the cluster need."""
-        return PredictOptions(
-            output=output,
-            decode=replace(asked.decode.at(pools.setting), max_unit_bytes=pools.max_unit_bytes),
-            device=pools.device,
-            setting=pools.setting,
-            batch_size=pools.batch_size,
-            threads=pools.threads,
-            stalled_after=asked.compute.stalled_after,
-            files=asked.files,
-        )
+    files: WeightFiles = WEIGHTS_IN_PLACE
 
     def on_host(self) -> PredictOptions:
         """The same without decoding on the device, which may be what takes processes along."""

@@ -46,7 +46,7 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
         ModelError: If a module that the job names is not there, or cannot be read.
     """
     shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_left_out)
-    shutil.copyfile(_PACKAGE / "submit" / "begin.py", folder / _START)
+    shutil.copyfile(_PACKAGE / "submit" / "entrypoint.py", folder / _START)
     about = metadata.distribution("cvbatch")
     # so that the versions in the run record are those of the package that came along
     information = folder / f"cvbatch-{about.version}.dist-info"

@@ -18,7 +18,7 @@ from cvbatch.schema import OK, ROW_ID, STATUS
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import UNITS_AT_ONCE
 from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
-from cvbatch.stages.weight_transfer import NO_FILES, WeightFiles
+from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 
 if TYPE_CHECKING:
     from cvbatch.inference.predictor import Predictor
@@ -38,7 +38,7 @@ class Work:
     device: str
     threads: int
     batch_size: int | None
-    files: WeightFiles = NO_FILES
+    files: WeightFiles = WEIGHTS_IN_PLACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.cli.main import main
+from cvbatch.cli.parser import main
 
 QUOTE = "a glob is quoted, such as --source {}, and several sources are named with --source before each"
 

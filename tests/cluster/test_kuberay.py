@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cvbatch.cli.main import main
+from cvbatch.cli.parser import main
 from cvbatch.config.job_file import load_job
 from cvbatch.storage.local_paths import local_path
 from tests.cluster.files import (

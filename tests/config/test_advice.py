@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import cvbatch
-from cvbatch.cli import main
+from cvbatch.cli import parser
 from cvbatch.config.error_messages import keys_at
 from cvbatch.config.job import Job, SourceConfig
 from cvbatch.errors import CvbatchError, ImageError, SourceError
@@ -52,7 +52,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def flags() -> set[str]:
-    found, parsers = set[str](), [main._parser()]
+    found, parsers = set[str](), [parser._parser()]
     while parsers:
         for action in parsers.pop()._actions:
             found.update(action.option_strings)
@@ -186,7 +186,7 @@ def test_a_glob_that_is_quoted(
     monkeypatch.chdir(tmp_path)
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / name).touch()
-    assert main.main(["run", "--source", "a.jpg", "b.jpg", "c.jpg"]) == CvbatchError.exit_code + 1
+    assert parser.main(["run", "--source", "a.jpg", "b.jpg", "c.jpg"]) == CvbatchError.exit_code + 1
     advice = re.search(r"--source '(\S+)'", capsys.readouterr().err)
     assert advice is not None
     assert planned(open_source(SourceConfig(uri=advice[1]))).num_rows == 3

@@ -11,13 +11,13 @@ import pytest
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine import choose_settings
-from cvbatch.engine.choose_settings import Asked
 from cvbatch.images.preprocess import View
 from cvbatch.inference.settings import REFERENCE, Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import DecodeOptions
 from cvbatch.tuning import certificate as settings
 from cvbatch.tuning.certificate import NEEDED, Cache, Certificate
+from cvbatch.tuning.request import Asked
 
 VIEW = View(resize=256, crop=(224, 224))
 SCALED = Setting(scaled_decode=True)

@@ -254,7 +254,7 @@ def test_wrong_requests_are_one_line(
 
 def test_missing_weights_are_told_before_ray_and_torch_are_there(tmp_path: Path, photos: Path) -> None:
     program = (
-        "import sys; from cvbatch.cli.main import main;"
+        "import sys; from cvbatch.cli.parser import main;"
         "code = main(['run', '--source', 'photos', '--model', 'resnet18', '--output', 'out']);"
         "print([code, 'torch' in sys.modules, 'ray' in sys.modules])"
     )

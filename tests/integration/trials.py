@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 import cvbatch as api
-from cvbatch.cli.main import main
+from cvbatch.cli.parser import main
 from cvbatch.output.store import open_store
 from cvbatch.storage.location import Place
 from tests.integration import faulty

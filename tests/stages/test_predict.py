@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import ChangedModelError, DeviceLostError, ModelError
 from cvbatch.images.preprocess import View
 from cvbatch.inference.predictor import probe
@@ -28,7 +29,6 @@ from cvbatch.sources import open_source
 from cvbatch.stages import predict as predict_stage
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import Predict, PredictOptions
-from cvbatch.stages.weight_transfer import WeightFiles
 from tests.conftest import make_photo
 from tests.samples import job
 
@@ -200,7 +200,7 @@ def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
     file = tmp_path / "weights.bin"
     file.write_bytes(b"edited")
     began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
-    predict = Predict(replace(options, files=WeightFiles(found={began.alias: began})))
+    predict = Predict(replace(options, files=TransferredWeights(found={began.alias: began})))
     assert Moody.loaded == 0
     with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
         predict(unit)

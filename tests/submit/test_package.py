@@ -67,7 +67,7 @@ def test_two_spellings_of_a_job_are_the_same_there(tmp_path: Path, modules: Path
 
 def test_the_package_runs_from_there_and_knows_its_version(tmp_path: Path, modules: Path) -> None:
     folder = packed(job(), tmp_path, modules)
-    code = "import cvbatch.cli.main; from importlib.metadata import distribution as d; "
+    code = "import cvbatch.cli.parser; from importlib.metadata import distribution as d; "
     code += "print(cvbatch.__file__, d('cvbatch').locate_file(''))"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, "-c", code]

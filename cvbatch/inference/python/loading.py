@@ -74,7 +74,7 @@ def complete(spec: ModelSpec, model: Model) -> ModelSpec:
     if spec.alias and spec.task != model.task and spec.alias == spec.task:
         raise ModelError(f"{name} does {model.task}, not {spec.task}: correct task:")
     if not isinstance(model.view, View):
-        raise ModelError(f"{name}: expected view to be a cvbatch.images.preprocess.View, got {model.view!r}")
+        raise ModelError(f"{name}: expected view to be a cvbatch.View, got {model.view!r}")
     masks, keypoints = bool(getattr(model, "masks", False)), bool(getattr(model, "keypoints", False))
     if model.view.crop is not None and (masks or model.task == "segmentation"):
         raise ModelError(f"{name}: masks cover the whole image: choose a view without crop")

@@ -114,7 +114,7 @@ def test_segmentation_is_scaled_by_nearest_neighbour() -> None:
     ("attributes", "message"),
     [
         ({"task": "counting"}, "expected a task out of classification, detection, .* got 'counting'"),
-        ({"view": (224, 224)}, r"expected view to be a cvbatch\.views\.View"),
+        ({"view": (224, 224)}, r"expected view to be a cvbatch\.View"),
         ({"categories": {"1": "a", 1: "b"}}, "expected one name for each label id, got two for one"),
         ({"categories": (None, None)}, "expected categories with at least one name"),
         ({"task": "segmentation", "view": View(crop=(8, 8))}, "choose a view without crop"),

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvbatch.engine.nodes import Cluster
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.location import is_object_uri
@@ -19,7 +18,7 @@ _FOLDER: Final = "weights"
 
 
 @dataclass(frozen=True, slots=True)
-class WeightFiles:
+class TransferredWeights:
     """Contents of weight files in the cluster's store; travels with whatever loads models."""
 
     references: Mapping[str, Any] = field(default_factory=dict)
@@ -28,17 +27,22 @@ class WeightFiles:
     """By alias, where this start has found the files of each model: the plan may have been made on another machine."""
 
     @staticmethod
-    def of(models: Iterable[ModelSpec], cluster: Cluster) -> WeightFiles:
-        """Put the files of some models into the store, if another machine may come or be there that lacks them."""
+    def of(models: Iterable[ModelSpec], *, local: bool) -> TransferredWeights:
+        """Put the files of some models into the cluster's store.
+
+        Args:
+            models: Whose weights lie on this machine.
+            local: This machine is the only one and stays that, so nothing is put there.
+        """
         import ray
 
         models = tuple(models)
         found = {model.alias: replace(model, categories=()) for model in models}
-        if cluster.local:
-            return WeightFiles(found=found)
+        if local:
+            return TransferredWeights(found=found)
         paths = {model.weights_sha256: model.weights_path for model in models if _is_local(model)}
         contents = {str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()}
-        return WeightFiles(contents, found)
+        return TransferredWeights(contents, found)
 
     def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models of the plan, with weights that lie on this machine."""
@@ -60,10 +64,6 @@ class WeightFiles:
                 with replacing(kept) as part:
                     ray.get(reference).tofile(part)
         return replace(model, weights_path=str(kept))
-
-
-NO_FILES: Final = WeightFiles()
-"""There is one machine, and will be no other."""
 
 
 def _is_local(model: ModelSpec) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cvbatch.engine.nodes import Cluster, Node
+from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.models.spec import ModelSpec
-from cvbatch.stages.weight_transfer import NO_FILES, WeightFiles
+from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE
 from tests.samples import spec
 
 CONTENT = b"weights" * 1_000
@@ -38,7 +39,7 @@ def kept(cache: Path) -> list[bytes]:
 
 
 def test_one_machine_has_what_the_driver_has(model: ModelSpec) -> None:
-    files = WeightFiles.of([model], ALONE)
+    files = TransferredWeights.of([model], local=True)
     assert files.references == {}
     assert files.here([model]) == (model,)
 
@@ -47,13 +48,13 @@ def test_the_plan_may_have_been_made_where_files_lie_elsewhere(model: ModelSpec)
     options = {"weights": "w.bin"}
     planned = replace(model, weights_path="/gone/own.pth", folder="/gone", options={"weights": "./w.bin"})
     here = replace(model, folder="/here", options=options, files={"w.bin": "12ab"})
-    assert WeightFiles.of([here], ALONE).of_plan([planned]) == (here,)
-    assert NO_FILES.of_plan([planned]) == (planned,)
+    assert TransferredWeights.of([here], local=True).of_plan([planned]) == (here,)
+    assert WEIGHTS_IN_PLACE.of_plan([planned]) == (planned,)
 
 
 @pytest.mark.usefixtures("attached")
 def test_a_machine_that_has_the_file_takes_it(model: ModelSpec, cache: Path) -> None:
-    assert WeightFiles.of([model], TWO).here([model]) == (model,)
+    assert TransferredWeights.of([model], local=False).here([model]) == (model,)
     assert kept(cache) == []
 
 
@@ -63,7 +64,7 @@ def test_a_machine_that_has_the_file_takes_it(model: ModelSpec, cache: Path) -> 
 def test_a_machine_that_lacks_the_file_gets_it_once(
     model: ModelSpec, cache: Path, cluster: Cluster, there: bytes | None
 ) -> None:
-    files, path = WeightFiles.of([model, model], cluster), Path(str(model.weights_path))
+    files, path = TransferredWeights.of([model, model], local=cluster.local), Path(str(model.weights_path))
     assert len(files.references) == 1
     path.unlink() if there is None else path.write_bytes(there)
     (here,) = files.here([model])
@@ -71,13 +72,13 @@ def test_a_machine_that_lacks_the_file_gets_it_once(
     assert kept(cache) == [CONTENT]
     assert Path(str(here.weights_path)).suffix == ".pth"
     Path(str(here.weights_path)).touch()
-    gone = WeightFiles(dict.fromkeys(files.references, "must not be asked"))
+    gone = TransferredWeights(dict.fromkeys(files.references, "must not be asked"))
     assert gone.here([model]) == (here,)
 
 
 @pytest.mark.usefixtures("attached")
 def test_a_copy_that_was_broken_off_is_made_again(model: ModelSpec, cache: Path) -> None:
-    files = WeightFiles.of([model], TWO)
+    files = TransferredWeights.of([model], local=False)
     Path(str(model.weights_path)).unlink()
     (here,) = files.here([model])
     Path(str(here.weights_path)).write_bytes(CONTENT[:10])
@@ -89,6 +90,6 @@ def test_a_copy_that_was_broken_off_is_made_again(model: ModelSpec, cache: Path)
 def test_what_has_no_file_on_a_disk_does_not_travel(model: ModelSpec) -> None:
     nothing = replace(model, weights_path=None, weights_sha256=None)
     remote = replace(model, weights_path="s3://box/own.pth")
-    files = WeightFiles.of([nothing, remote], TWO)
+    files = TransferredWeights.of([nothing, remote], local=False)
     assert files.references == {}
     assert files.here([nothing, remote]) == (nothing, remote)

@@ -12,7 +12,7 @@ import pytest
 
 from cvbatch.cli import commands
 from cvbatch.cli.common import flags_of, output_of
-from cvbatch.cli.main import main
+from cvbatch.cli.parser import main
 from cvbatch.config.job_file import load_job
 from cvbatch.output.commit_log import Log
 from cvbatch.output.manifest import finish

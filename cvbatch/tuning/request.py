@@ -1,0 +1,37 @@
+"""What settings are searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.config.job import Job
+from cvbatch.models.spec import ModelSpec
+from cvbatch.stages.decode import DecodeOptions
+from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a setting is for."""
+
+    models: tuple[ModelSpec, ...]
+    decode: DecodeOptions
+    compute: ComputeConfig
+    files: WeightFiles = WEIGHTS_IN_PLACE
+
+    @staticmethod
+    def of(job: Job, models: Sequence[ModelSpec], files: WeightFiles = WEIGHTS_IN_PLACE) -> Asked:
+        """What a job asks for, with its models complete."""
+        views = tuple(dict.fromkeys(model.view for model in models))
+        source = job.source
+        decode = DecodeOptions(
+            views,
+            source.max_pixels,
+            exif=source.exif,
+            icc=source.icc == "convert",
+            keep_damaged=source.keeps_damaged,
+            reach=source.reach,
+        )
+        return Asked(tuple(models), decode, job.compute, files)
