@@ -184,7 +184,7 @@ class ObjectSource:
         return self._containers.carried
 
     def _noted(self) -> Iterator[Step]:
-        for step in walk(self._place, Position(self._prefix), ahead=False):
+        for step in walk(self._place, Position(self._prefix), folders_ahead=0):
             if self._first is None:
                 self._first = step
             yield step

@@ -72,13 +72,13 @@ class Step:
     """The position behind all of them."""
 
 
-def walk(place: Place, start: Position, *, ahead: bool = True) -> Iterator[Step]:
+def walk(place: Place, start: Position, *, folders_ahead: int = _FOLDERS_AHEAD) -> Iterator[Step]:
     """List a prefix.
 
     Args:
         place: Names the bucket.
         start: Where to begin.
-        ahead: Whether to list more than what is taken, at the same time.
+        folders_ahead: How many folders to list before they are taken, at the same time; 0 for none.
     """
     if start.prefix and not start.prefix.endswith("/"):
         yield from _single(place, start)
@@ -88,7 +88,7 @@ def walk(place: Place, start: Position, *, ahead: bool = True) -> Iterator[Step]
         _Lister(place, folder, below.after if at == below.start else None)
         for at, folder in enumerate(below.folders[below.start : below.end], below.start)
     )
-    with contextlib.closing(_in_order(listers) if ahead else (lister.direct() for lister in listers)) as folders:
+    with contextlib.closing(_in_order(listers, folders_ahead)) as folders:
         for at, pages in enumerate(folders, below.start):
             here = replace(below, start=at, after=None)
             for page in pages:
@@ -168,14 +168,17 @@ class _Lister:
             return
 
 
-def _in_order(listers: Iterator[_Lister]) -> Generator[Iterator[Page]]:
-    """The pages of each in turn; those that come next are under way meanwhile."""
+def _in_order(listers: Iterator[_Lister], ahead: int) -> Generator[Iterator[Page]]:
+    """The pages of each folder in turn; so many folders are under way meanwhile."""
+    if not ahead:
+        yield from (lister.direct() for lister in listers)
+        return
     under_way = deque[_Lister]()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
         try:
             while True:
                 # the pool begins them in this order, so the one that is waited for has always begun
-                while len(under_way) < _FOLDERS_AHEAD and (lister := next(listers, None)) is not None:
+                while len(under_way) < ahead and (lister := next(listers, None)) is not None:
                     under_way.append(lister)
                     pool.submit(lister.run)
                 if not under_way:

@@ -39,8 +39,7 @@ _SMALL: Final = 4 << 20
 """Objects up to this size are read whole when they are opened."""
 _RANDOM_BUFFER: Final = 256 << 10
 _STREAM_BUFFER: Final = 16 << 20
-_PART: Final = 16 << 20
-"""Larger files are uploaded in parts of this size."""
+_PART_BYTES: Final = 16 << 20
 _UNDECIDED: Final = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 """Codes with which S3 says that a conditional request met another one: neither of them need have won."""
 
@@ -82,9 +81,11 @@ class Bucket:
 
     Args:
         place: Names it.
+        part_bytes: Larger files are uploaded in parts of this size; S3 takes no parts below 5 MiB.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, part_bytes: int = _PART_BYTES) -> None:
+        self._part_bytes = part_bytes
         self.uri = place.uri
         self._name = place.bucket
         self._access: Access | None = None
@@ -237,7 +238,7 @@ class Bucket:
 
     def _upload(self, key: str, path: Path) -> None:
         try:
-            obstore.put(self._client, key, path, chunk_size=_PART, max_concurrency=4)
+            obstore.put(self._client, key, path, chunk_size=self._part_bytes, max_concurrency=4)
         except FileNotFoundError as error:
             if status_of(error)[1] != "NoSuchUpload":
                 raise

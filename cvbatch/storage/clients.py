@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from cvbatch.storage.location import Place
-from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS, Access
+from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_TIMEOUT, Access
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -68,7 +68,7 @@ def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig
     options: ClientConfig = {
         "allow_http": endpoint is not None and endpoint.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=READ_SECONDS),
+        "read_timeout": timedelta(seconds=READ_TIMEOUT.value),
         "timeout": timedelta(seconds=_REQUEST_SECONDS),
     }
     if access is not None and access.certificates is not None:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
 from cvbatch.storage.retry import patiently
+from cvbatch.system.environment import EnvironmentNumber
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -33,7 +34,8 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """One row per object. Times are those that the service names."""
-PAGE: Final = 1000
+_PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000)
+"""Most keys that one request asks for; no service gives more."""
 _TAKEN: Final = "cvbatch_page"
 _FIELDS: Final = ("Key", "Size", "ETag", "LastModified")
 
@@ -66,7 +68,7 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
             objects = objects.filter(pc.greater(objects["key"], after))
         yield Page(objects, [each for each in folders if each.startswith(prefix)], last=True)
         return
-    for chunk in obstore.list(client, folder, offset=after, chunk_size=PAGE):
+    for chunk in obstore.list(client, folder, offset=after, chunk_size=_PAGE_KEYS.value):
         yield Page(_batch(chunk, prefix), [], last=False)
 
 
@@ -86,7 +88,7 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
         after: Go on after this key.
         one_level: Fold what lies below the next slash into folders.
     """
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE, "EncodingType": "url"}
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE_KEYS.value, "EncodingType": "url"}
     if one_level:
         request["Delimiter"] = "/"
     if after:

@@ -13,11 +13,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from cvbatch.errors import UnavailableError
 from cvbatch.storage.error_mapping import translated
+from cvbatch.system.environment import EnvironmentNumber
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 8
-PAUSE: Final = 1.0
+_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8)
+_FIRST_PAUSE: Final = EnvironmentNumber("CVBATCH_STORAGE_PAUSE", 1.0)
 """Upper end of the first pause, in seconds; it doubles each time."""
 _LONGEST_PAUSE: Final = 30.0
 
@@ -33,8 +34,8 @@ def patiently(uri: str, work: Callable[[], T]) -> T:
         UnavailableError: After all tries.
     """
     again = Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=PAUSE, max=_LONGEST_PAUSE),
+        stop=stop_after_attempt(_TRIES.value),
+        wait=wait_random_exponential(multiplier=_FIRST_PAUSE.value, max=_LONGEST_PAUSE),
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )

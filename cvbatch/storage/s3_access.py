@@ -17,13 +17,15 @@ from botocore.loaders import create_loader
 
 from cvbatch.errors import JobError
 from cvbatch.storage.options import StorageOptions
+from cvbatch.system.environment import EnvironmentNumber
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
 
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 30
-"""A connection on which nothing moves for so long is given up, and the request is tried again."""
+READ_TIMEOUT: Final = EnvironmentNumber("CVBATCH_STORAGE_READ_TIMEOUT", float(READ_SECONDS))
+"""A connection on which nothing moves for so many seconds is given up, and the request is tried again."""
 _CREDENTIALS_LAST: Final = timedelta(minutes=5)
 """botocore renews credentials some 15 minutes before their end, so what it gives is good for longer than this."""
 _DEFAULT_REGION: Final = "us-east-1"
@@ -110,7 +112,7 @@ def _config(options: StorageOptions, style: str) -> Config:
     more = {"signature_version": UNSIGNED} if options.anonymous else {}
     return Config(
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
+        read_timeout=READ_TIMEOUT.value,
         retries={"total_max_attempts": 1},  # whoever uses it does that
         max_pool_connections=64,
         s3={"addressing_style": style},

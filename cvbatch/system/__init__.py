@@ -1,1 +1,1 @@
-"""What the machine and its system offer: cores, memory limits, caches, versions."""
+"""The machine that a process runs on, and what its environment says."""

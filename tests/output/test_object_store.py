@@ -23,7 +23,6 @@ from cvbatch.output.object_store import ObjectStore
 from cvbatch.output.store import open_store
 from cvbatch.results.predictions import read
 from cvbatch.results.verify import verify
-from cvbatch.storage import listing
 from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
 from tests.output.actors import Objects
@@ -137,7 +136,7 @@ def test_every_record_is_there_once_whatever_happens_to_requests(
 def test_a_long_log_is_not_listed_for_each_file(
     faulty_store: ObjectStore, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "2")
     log = Log(faulty_store, ROWS)
     log.open()
     asked = []

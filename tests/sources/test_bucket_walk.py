@@ -9,9 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cvbatch.errors import UnavailableError
-from cvbatch.sources import bucket_walk
 from cvbatch.sources.bucket_walk import Position, Step, walk
-from cvbatch.storage import listing, retry
 from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.faults import Fault, FaultProxy
@@ -32,7 +30,7 @@ def images(object_server: ObjectServer) -> str:
 
 @pytest.fixture
 def place(as_job: ObjectServer, images: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "2")
     return Place.of(f"s3://{images}", StorageOptions(endpoint_url=as_job.endpoint))
 
 
@@ -45,9 +43,9 @@ def again(position: Position) -> Position:
     return Position.from_json(json.loads(json.dumps(position.to_json())))
 
 
-@pytest.mark.parametrize("ahead", [True, False])
-def test_objects_first_and_then_each_folder(place: Place, ahead: bool) -> None:
-    found = keys(walk(place, Position("top/"), ahead=ahead))
+@pytest.mark.parametrize("ahead", [64, 1, 0])
+def test_objects_first_and_then_each_folder(place: Place, ahead: int) -> None:
+    found = keys(walk(place, Position("top/"), folders_ahead=ahead))
     assert sorted(found) == sorted(KEYS)
     assert sorted(found[: len(TOP)]) == sorted(f"top/{key}" for key in TOP)
     folders = [key.split("/")[1] for key in found[len(TOP) :]]
@@ -91,7 +89,7 @@ def test_a_single_object(place: Place) -> None:
 
 
 def test_a_failure_ends_it(place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.001)
+    monkeypatch.setenv("CVBATCH_STORAGE_PAUSE", "0.001")
     away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", path="prefix=top%2Fa%2F", times=99)):
         steps = walk(away, Position("top/"))
@@ -102,11 +100,10 @@ def test_a_failure_ends_it(place: Place, faults: FaultProxy, monkeypatch: pytest
 def test_no_more_than_a_few_folders_are_under_way(
     place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket_walk, "_FOLDERS_AHEAD", 1)
-    monkeypatch.setattr(listing, "PAGE", 1000)
+    monkeypatch.delenv("CVBATCH_LISTING_PAGE_KEYS")
     away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing() as requests:
-        steps = walk(away, Position("top/"))
+        steps = walk(away, Position("top/"), folders_ahead=1)
         next(steps), next(steps)
         assert [each.path.partition("prefix=")[2].partition("&")[0] for each in requests] == ["top%2F", "top%2FZ%2F"]
         steps.close()  # type: ignore[attr-defined]  # it is a generator

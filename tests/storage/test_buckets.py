@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import DeniedError, StorageError, TooLargeError
-from cvbatch.storage import buckets, listing
+from cvbatch.storage import listing
 from cvbatch.storage.buckets import Bucket, open_bucket
 from cvbatch.storage.capabilities import check_create, may_delete
 from cvbatch.storage.location import Place
@@ -93,10 +93,8 @@ def test_uploads(bucket: Bucket, tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["open", "stream"])
-@pytest.mark.parametrize("size", [1_000, 3_000_000])
-def test_an_object_as_a_file(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, way: str, size: int) -> None:
-    monkeypatch.setattr(buckets, "_SMALL", 2_000)
-    monkeypatch.setattr(buckets, "_STREAM_BUFFER", 1 << 20)
+@pytest.mark.parametrize("size", [1_000, 20_000_000])  # read whole, and in several ranges
+def test_an_object_as_a_file(bucket: Bucket, way: str, size: int) -> None:
     data = os.urandom(size)
     bucket.put("a", data)
     with getattr(bucket, way)("a") as file:
@@ -110,19 +108,18 @@ def test_an_object_as_a_file(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wa
         assert file.read() == data[750:]
 
 
-def test_an_object_that_changes_while_it_is_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "_SMALL", 10)
-    bucket.put("a", b"1" * 1_000_000)
+def test_an_object_that_changes_while_it_is_read(bucket: Bucket) -> None:
+    bucket.put("a", b"1" * 5_000_000)
     with bucket.open("a") as file:
         assert file.read(1) == b"1"
-        bucket.put("a", b"2" * 1_000_000)
-        file.seek(900_000)
+        bucket.put("a", b"2" * 5_000_000)
+        file.seek(4_000_000)
         with pytest.raises(StorageError, match="changed while it was read"):
             file.read(1)
 
 
 def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE", 7)
+    monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "7")
     for number in range(30):
         bucket.put(f"x/{number:03d}", b"1")
     bucket.put("y", b"1")
@@ -135,7 +132,7 @@ def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkey
 
 
 def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "2")
     for key in ("top", "a/1", "a/2", "a/b/3", "a/c d/4", "a-b/5", "ab/6"):
         bucket.put(f"level/{key}", b"1")
     assert bucket.level("level/a/")["key"].to_pylist() == ["level/a/1", "level/a/2"]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import AmbiguousError, DeniedError, OutputError, UnavailableError
-from cvbatch.storage import clients, retry, s3_access
 from cvbatch.storage.buckets import Bucket, open_bucket
 from cvbatch.storage.capabilities import check_create, may_delete
 from cvbatch.storage.location import Place
@@ -28,13 +27,12 @@ def shared(object_server: ObjectServer, _proxy: FaultProxy) -> Iterator[Bucket]:
     name = object_server.make_bucket()
     object_server.put(name, {"large": LARGE, "odd\n": LARGE})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (s3_access, clients):
-            patch.setattr(module, "READ_SECONDS", 1)
-        patch.setattr(retry, "ATTEMPTS", 4)
-        patch.setattr(retry, "PAUSE", 0.01)
+        patch.setenv("CVBATCH_STORAGE_READ_TIMEOUT", "1")
+        patch.setenv("CVBATCH_STORAGE_TRIES", "4")
+        patch.setenv("CVBATCH_STORAGE_PAUSE", "0.01")
         for variable, value in object_server.job.environment.items():
             patch.setenv(variable, value)
-        yield Bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)))
+        yield Bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)), part_bytes=5 << 20)
 
 
 @pytest.fixture
@@ -207,10 +205,7 @@ def test_a_create_that_takes_effect_late(bucket: Bucket, faults: FaultProxy) -> 
         Fault("status", status=404, method="POST", path="uploadId="),
     ],
 )
-def test_large_uploads_survive(
-    bucket: Bucket, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    monkeypatch.setattr("cvbatch.storage.buckets._PART", 5 << 20)
+def test_large_uploads_survive(bucket: Bucket, faults: FaultProxy, tmp_path: Path, fault: Fault) -> None:
     data = os.urandom(11 << 20)
     (tmp_path / "file").write_bytes(data)
     with faults.doing(Fault(**vars(fault))):
@@ -249,7 +244,7 @@ def test_a_service_that_ignores_the_condition_is_refused(bucket: Bucket, faults:
 
 
 def test_nobody_listens(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "ATTEMPTS", 2)
+    monkeypatch.setenv("CVBATCH_STORAGE_TRIES", "2")
     bucket = open_bucket(Place.of("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
     with pytest.raises(UnavailableError, match="s3://out-none/a: no answer after all tries: check endpoint_url"):
         bucket.get("a")

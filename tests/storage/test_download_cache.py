@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import CorruptionError, RunError, TooLargeError
-from cvbatch.storage import download_cache
 from cvbatch.storage.download_cache import newest, version
 from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 
-CONTENT = bytes(range(256)) * 40
+CONTENT = bytes(range(256)) * (80 << 10)
+"""More than is fetched at once."""
 HASH = hashlib.sha256(CONTENT).hexdigest()
 _ELSEWHERE = """
 import sys
@@ -25,7 +25,7 @@ from cvbatch.storage.download_cache import version
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.location import Place
 
-print(version(Place.of(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2])), sys.argv[3], 1 << 20).stat().st_size)
+print(version(Place.of(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2])), sys.argv[3], 32 << 20).stat().st_size)
 """
 
 
@@ -39,41 +39,40 @@ def bucket(as_job: ObjectServer) -> str:
 @pytest.fixture
 def place(bucket: str, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(download_cache, "_BLOCK", 1000)
     return Place.of(f"s3://{bucket}/w.pth", StorageOptions(endpoint_url=faults.endpoint))
 
 
 def test_it_is_fetched_once(place: Place, faults: FaultProxy) -> None:
-    path, digest = newest(place, 1 << 20)
+    path, digest = newest(place, 32 << 20)
     assert (path.read_bytes(), path.suffix, digest) == (CONTENT, ".pth", HASH)
     with faults.doing() as requests:
-        assert newest(place, 1 << 20) == (path, HASH)
-        assert version(place, HASH, 1 << 20) == path
+        assert newest(place, 32 << 20) == (path, HASH)
+        assert version(place, HASH, 32 << 20) == path
     assert [each.method for each in requests] == ["HEAD"], "whether it is still the newest one"
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
 def test_another_version_is_another_file(place: Place, bucket: str, object_server: ObjectServer) -> None:
-    before, _ = newest(place, 1 << 20)
+    before, _ = newest(place, 32 << 20)
     object_server.put(bucket, {"w.pth": b"new"})
-    after, digest = newest(place, 1 << 20)
+    after, digest = newest(place, 32 << 20)
     assert (after.read_bytes(), digest) == (b"new", hashlib.sha256(b"new").hexdigest())
     assert before.read_bytes() == CONTENT, "somebody may work with it"
-    assert version(place, HASH, 1 << 20) == before
+    assert version(place, HASH, 32 << 20) == before
 
 
 def test_another_machine_fetches_what_was_meant(
     place: Place, bucket: str, object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, digest = newest(place, 1 << 20)
+    first, digest = newest(place, 32 << 20)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    second = version(place, digest, 1 << 20)
+    second = version(place, digest, 32 << 20)
     assert second != first
     assert second.read_bytes() == CONTENT
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "third"))
     object_server.put(bucket, {"w.pth": b"new"})
     with pytest.raises(CorruptionError, match=rf"expected sha256 {HASH}, got .*it has changed since the start"):
-        version(place, digest, 1 << 20)
+        version(place, digest, 32 << 20)
     assert not list((tmp_path / "third").rglob("*.pth*part")), "nothing half is left"
 
 
@@ -83,17 +82,17 @@ def test_of_many_processes_one_fetches(place: Place, faults: FaultProxy) -> None
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
         sizes = [int(process.communicate()[0]) for process in processes]
     assert sizes == [len(CONTENT)] * 4
-    assert [each.method for each in requests] == ["HEAD", "GET"]
+    assert [each.method for each in requests] == ["HEAD", "GET", "GET"]
 
 
 def test_what_breaks_off_leaves_nothing(place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     with faults.doing(Fault("status", method="GET", status=403, times=99)), pytest.raises(RunError, match="denied"):
-        newest(place, 1 << 20)
-    assert newest(place, 1 << 20)[0].read_bytes() == CONTENT
+        newest(place, 32 << 20)
+    assert newest(place, 32 << 20)[0].read_bytes() == CONTENT
 
 
 def test_limits(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TooLargeError, match="expected at most 100 bytes, got 10240"):
+    with pytest.raises(TooLargeError, match="expected at most 100 bytes, got 20971520"):
         newest(place, 100)
     with pytest.raises(TooLargeError):
         version(place, HASH, 100)
@@ -102,4 +101,4 @@ def test_limits(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(RunError, match="cannot be written: Not a directory; XDG_CACHE_HOME names another"):
-        newest(place, 1 << 20)
+        newest(place, 32 << 20)

@@ -1,0 +1,43 @@
+"""Numbers that a variable of the environment can change: time-outs, pauses and sizes of batches.
+
+They are for whoever looks after a slow disk or a strict service, so they are no part of a job. Each process reads its
+own environment at the moment when it needs the number.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from cvbatch.errors import JobError
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentNumber(Generic[Number]):
+    """A number with a default and the variable that overrides it."""
+
+    variable: str
+    default: Number
+
+    @property
+    def value(self) -> Number:
+        """The number that holds now.
+
+        Raises:
+            JobError: If the variable holds no number of this kind, or a negative one.
+        """
+        text = os.environ.get(self.variable)
+        if text is None:
+            return self.default
+        try:
+            number = type(self.default)(text)
+        except ValueError:
+            number = None
+        if number is None or number < 0 or not math.isfinite(number):
+            expected = "a whole number" if isinstance(self.default, int) else "a number"
+            raise JobError(f"{self.variable}: expected {expected} of at least 0, got {text!r}")
+        return number

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from cvbatch.errors import JobError
+from cvbatch.system.environment import EnvironmentNumber
+
+ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100)
+SECONDS = EnvironmentNumber("CVBATCH_TEST_SECONDS", 1.5)
+
+
+def test_the_default_holds_unless_a_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ROWS.value, SECONDS.value) == (100, 1.5)
+    monkeypatch.setenv("CVBATCH_TEST_ROWS", "7")
+    monkeypatch.setenv("CVBATCH_TEST_SECONDS", "0")
+    assert (ROWS.value, SECONDS.value) == (7, 0.0)
+    assert isinstance(SECONDS.value, float)
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "expected"),
+    [
+        (ROWS, "many", "a whole number"),
+        (ROWS, "1.5", "a whole number"),
+        (ROWS, "-1", "a whole number"),
+        (ROWS, "", "a whole number"),
+        (SECONDS, "nan", "a number"),
+        (SECONDS, "inf", "a number"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_one_line(
+    number: EnvironmentNumber[int] | EnvironmentNumber[float],
+    text: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(number.variable, text)
+    with pytest.raises(JobError, match=f"{number.variable}: expected {expected} of at least 0, got '{text}'"):
+        _ = number.value
