@@ -13,7 +13,6 @@ from cvbatch import pipeline
 from cvbatch.cli.parser import main
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
-from cvbatch.output import store as stores
 from cvbatch.pipeline import retry, run
 from cvbatch.results import predictions
 from cvbatch.storage.location import Place
@@ -37,7 +36,7 @@ class Output:
         self.uri, self.endpoint = f"s3://{bucket}/{folder.name}", endpoint
         self.next: dict[str, Any] = {}
         monkeypatch.setattr(pipeline, "Engine", self._engine)
-        monkeypatch.setattr(stores, "_PAUSE", 0)
+        monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
     def _engine(self, output: Place, *_: object) -> FakeEngine:
         engine = FakeEngine(output, unit_rows=4)

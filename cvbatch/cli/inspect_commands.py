@@ -14,7 +14,7 @@ from cvbatch.cli.cluster_commands import job_status
 from cvbatch.cli.common import interruptible, log_of, output_of, write_json
 from cvbatch.config.job import TASKS
 from cvbatch.errors import UsageError
-from cvbatch.output.lease import BEAT_SECONDS
+from cvbatch.output.lease import HEARTBEAT_SECONDS
 from cvbatch.results.console import facts, models_table, status_table
 from cvbatch.system.standard_streams import reader_gone
 
@@ -42,7 +42,7 @@ def status(options: argparse.Namespace) -> int:
             live.update(status_table(found), refresh=True)
             if found["finished"] or reader_gone():
                 break
-            time.sleep(BEAT_SECONDS)
+            time.sleep(HEARTBEAT_SECONDS.value)
     return 0
 
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from cvbatch.output.log_records import State
 from cvbatch.output.store import Store, create_surely
+from cvbatch.system.environment import EnvironmentNumber
 
-EVERY: Final = 256
+SNAPSHOT_RECORDS: Final = EnvironmentNumber("CVBATCH_SNAPSHOT_RECORDS", 256, least=1)
 """Records between two snapshots."""
 _FOLDER = "_cvbatch/snapshots"
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
-from cvbatch.output.checkpoints import EVERY, load_snapshot, save_snapshot
+from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_snapshot, save_snapshot
 from cvbatch.output.lease import describe, this_process
 from cvbatch.output.log_records import DataFile, Record, State
 from cvbatch.output.row_ranges import Range, RowRanges
@@ -201,7 +201,7 @@ class Log:
         record = self._stamp({**body, "epoch": self.epoch})
         if not self._try_append(record):
             raise self._fenced()
-        if self.state.next_seq % EVERY == 0:
+        if self.state.next_seq % SNAPSHOT_RECORDS.value == 0:
             save_snapshot(self.store, self.state)
 
     @contextlib.contextmanager

@@ -20,12 +20,14 @@ from typing import Any, Final
 from cvbatch.errors import CvbatchError, OutputError
 from cvbatch.output.log_records import State
 from cvbatch.output.store import Store
+from cvbatch.system.environment import EnvironmentNumber
 
 HOLDER: Final = "_cvbatch/holder.json"
-BEAT_SECONDS: Final = 3.0
-WATCH_SECONDS: Final = 10.0
-"""Whoever does not stir for so long is taken for dead."""
-_LOOK_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = EnvironmentNumber("CVBATCH_HEARTBEAT_SECONDS", 3.0)
+LEASE_SECONDS: Final = EnvironmentNumber("CVBATCH_LEASE_SECONDS", 10.0)
+"""Whoever does not stir for so long is taken for dead; several heartbeats, and the same for all starts of a run."""
+_LOOKS: Final = 20
+"""How often a holder is looked at within that time."""
 
 
 def this_process() -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Heartbeat:
         self._beat(released=True)
 
     def _go_on(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
+        while not self._over.wait(HEARTBEAT_SECONDS.value):
             self._beat()
 
     def _beat(self, **more: Any) -> None:
@@ -139,9 +141,9 @@ def _free(store: Store, state: State) -> bool:
 
 def _stirs(store: Store) -> bool:
     before = _content(store)
-    deadline = time.monotonic() + WATCH_SECONDS
+    deadline = time.monotonic() + (lease := LEASE_SECONDS.value)
     while time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(lease / _LOOKS)
         if _content(store) != before:
             return True
     return False

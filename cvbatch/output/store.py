@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import pyarrow as pa
 
@@ -15,9 +15,12 @@ from cvbatch.errors import AmbiguousError as AmbiguousError
 from cvbatch.errors import RunError
 from cvbatch.output.local_store import LocalStore as LocalStore
 from cvbatch.storage.location import Place
+from cvbatch.system.environment import EnvironmentNumber
 
-_GIVE_UP_AFTER = 300.0
-_PAUSE = 1.0
+_TIMEOUT: Final = EnvironmentNumber("CVBATCH_CREATE_TIMEOUT", 300.0)
+"""How many seconds a creation is repeated whose outcome cannot be known."""
+_PAUSE: Final = EnvironmentNumber("CVBATCH_CREATE_PAUSE", 1.0)
+"""Seconds between two tries."""
 
 
 class Store(Protocol):
@@ -90,11 +93,11 @@ def create_surely(store: Store, name: str, data: bytes) -> bool:
     Raises:
         RunError: If the store does not recover.
     """
-    deadline = time.monotonic() + _GIVE_UP_AFTER
+    deadline = time.monotonic() + _TIMEOUT.value
     while True:
         try:
             return store.create(name, data)
         except AmbiguousError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise RunError(f"{store.root}/{name} cannot be written: {error}") from None
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE.value)

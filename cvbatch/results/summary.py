@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import LIST
 from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import WATCH_SECONDS, describe, last_beat, lives
+from cvbatch.output.lease import LEASE_SECONDS, describe, last_beat, lives
 from cvbatch.output.log_records import State
 from cvbatch.output.manifest import finished
 from cvbatch.planning.plan import open_run
@@ -134,7 +134,7 @@ def _held(log: Log) -> bool:
     beat = last_beat(log.store, log.state)
     alive = lives(log.state)
     if alive is None:
-        alive = time.time() - beat.get("time", 0.0) < WATCH_SECONDS
+        alive = time.time() - beat.get("time", 0.0) < LEASE_SECONDS.value
     return alive and not beat.get("released")
 
 

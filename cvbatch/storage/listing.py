@@ -34,7 +34,7 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """One row per object. Times are those that the service names."""
-_PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000)
+_PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000, least=1)
 """Most keys that one request asks for; no service gives more."""
 _TAKEN: Final = "cvbatch_page"
 _FIELDS: Final = ("Key", "Size", "ETag", "LastModified")

@@ -17,7 +17,7 @@ from cvbatch.system.environment import EnvironmentNumber
 
 T = TypeVar("T")
 
-_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8)
+_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8, least=1)
 _FIRST_PAUSE: Final = EnvironmentNumber("CVBATCH_STORAGE_PAUSE", 1.0)
 """Upper end of the first pause, in seconds; it doubles each time."""
 _LONGEST_PAUSE: Final = 30.0

@@ -22,13 +22,14 @@ class EnvironmentNumber(Generic[Number]):
 
     variable: str
     default: Number
+    least: Number | float = 0
 
     @property
     def value(self) -> Number:
         """The number that holds now.
 
         Raises:
-            JobError: If the variable holds no number of this kind, or a negative one.
+            JobError: If the variable holds no number of this kind, or one that is too small.
         """
         text = os.environ.get(self.variable)
         if text is None:
@@ -37,7 +38,7 @@ class EnvironmentNumber(Generic[Number]):
             number = type(self.default)(text)
         except ValueError:
             number = None
-        if number is None or number < 0 or not math.isfinite(number):
+        if number is None or number < self.least or not math.isfinite(number):
             expected = "a whole number" if isinstance(self.default, int) else "a number"
-            raise JobError(f"{self.variable}: expected {expected} of at least 0, got {text!r}")
+            raise JobError(f"{self.variable}: expected {expected} of at least {self.least}, got {text!r}")
         return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.output.actors import Objects
@@ -48,9 +48,7 @@ class Told:
 
     def after(self, record: Json) -> Told:
         """What it says after one more record, which must be allowed here."""
-        told = copy.copy(self)
-        for name, value in vars(self).items():
-            setattr(told, name, copy.copy(value))
+        told = replace(self, **{name: copy.copy(value) for name, value in vars(self).items()})
         if record["type"] == "open":
             assert record["epoch"] > self.epoch, "epochs rise"
             told.epoch, told.holder, told.rows_before = record["epoch"], record, len(self.rows)

@@ -14,12 +14,16 @@ class Failing(LocalStore):
         root: As for `LocalStore`.
         failures: How many.
         takes_effect: Whether they took effect all the same.
+        before_retry: What happens before each is repeated.
     """
 
-    def __init__(self, root: str, *, failures: int, takes_effect: bool) -> None:
+    def __init__(
+        self, root: str, *, failures: int, takes_effect: bool, before_retry: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(root)
         self.failures = failures
         self.takes_effect = takes_effect
+        self._before_retry = before_retry
 
     def create(self, name: str, data: bytes) -> bool:
         if not self.failures:
@@ -27,6 +31,7 @@ class Failing(LocalStore):
         self.failures -= 1
         if self.takes_effect:
             super().create(name, data)
+        self._before_retry()
         raise AmbiguousError("timed out")
 
 

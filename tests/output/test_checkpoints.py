@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from cvbatch.errors import FencedError, RunError
-from cvbatch.output import commit_log as logs
-from cvbatch.output import store as stores
-from cvbatch.output.checkpoints import EVERY, load_snapshot, save_snapshot
+from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_snapshot, save_snapshot
 from cvbatch.output.commit_log import FOLDER, Log, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
@@ -19,6 +16,7 @@ from tests.samples import started
 
 SNAPSHOTS = "_cvbatch/snapshots"
 ROWS = 1_000
+EVERY = SNAPSHOT_RECORDS.default
 
 
 class Counting(LocalStore):
@@ -33,6 +31,15 @@ class Counting(LocalStore):
         return super().read(name)
 
 
+class Full(LocalStore):
+    """Has no room for snapshots."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        if name.startswith(SNAPSHOTS):
+            raise RunError("disk full")
+        return super().create(name, data)
+
+
 def committed(log: Log, rows: int) -> None:
     """Commit so many further rows one by one."""
     first = len(log.state.accepted)
@@ -44,14 +51,9 @@ def snapshots(store: Store) -> list[int]:
     return [int(Path(name).stem) for name in store.sizes(SNAPSHOTS)]
 
 
-@pytest.fixture(autouse=True)
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of records; no test pulls the plug
-
-
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "EVERY", 4)
+    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def test_a_late_snapshot_drops_only_those_before_it(store: LocalStore, few: None
 def test_a_snapshot_without_an_answer(
     store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
 ) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     failing = Failing(store.root, failures=0, takes_effect=takes_effect)
     log = started(failing, ROWS)
     committed(log, 2)
@@ -168,15 +170,11 @@ def test_a_snapshot_without_an_answer(
     assert (snapshots(store), Log(store, ROWS).state) == ([4], log.state)
 
 
-def test_a_commit_stands_though_its_snapshot_fails(
-    store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = started(store, ROWS)
+def test_a_commit_stands_though_its_snapshot_fails(store: LocalStore, few: None) -> None:
+    log = started(Full(store.root), ROWS)
     committed(log, 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(logs, "save_snapshot", fail)
-        with pytest.raises(RunError, match="disk full"):
-            committed(log, 1)
+    with pytest.raises(RunError, match="disk full"):
+        committed(log, 1)
     assert snapshots(store) == []
     again = started(store, ROWS)
     assert len(again.state.accepted) == 3
@@ -184,7 +182,3 @@ def test_a_commit_stands_though_its_snapshot_fails(
         committed(log, 1)
     committed(again, 3)
     assert (snapshots(store), Log(store, ROWS).state) == ([8], again.state)
-
-
-def fail(*arguments: object) -> None:
-    raise RunError("disk full")

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
-from cvbatch.output import store as stores
 from cvbatch.output.commit_log import FOLDER, Log, last_record, newest_name, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
@@ -161,8 +160,8 @@ def test_of_two_that_open_at_once_one_gives_way(tmp_path: Path) -> None:
 
 def test_an_open_that_is_overtaken_at_once_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(str(tmp_path))
-    late = Failing(str(tmp_path), failures=1, takes_effect=True)
-    monkeypatch.setattr(stores.time, "sleep", lambda _: opened(store))
+    late = Failing(str(tmp_path), failures=1, takes_effect=True, before_retry=lambda: opened(store))
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     with pytest.raises(OutputError, match="another start has just opened it"):
         opened(late)
     assert kinds(store) == ["open 1", "open 2"]
@@ -173,7 +172,7 @@ def test_an_open_that_is_overtaken_at_once_gives_way(tmp_path: Path, monkeypatch
 def test_requests_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool, failures: int
 ) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     store = Failing(str(tmp_path), failures=failures, takes_effect=takes_effect)
     log = opened(store)
     store.failures = failures
@@ -187,10 +186,10 @@ def test_requests_without_an_answer(
 
 def test_a_request_that_was_lost_and_then_fenced_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(str(tmp_path))
-    slow = Failing(str(tmp_path), failures=0, takes_effect=False)
+    slow = Failing(str(tmp_path), failures=0, takes_effect=False, before_retry=lambda: opened(store))
     old = opened(slow)
     slow.failures = 1
-    monkeypatch.setattr(stores.time, "sleep", lambda _: opened(store))
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     with pytest.raises(FencedError):
         old.commit([file(old, 0, 2)])
     assert kinds(store) == ["open 1", "open 2"]

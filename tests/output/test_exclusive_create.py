@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -46,6 +47,13 @@ def mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 class Disk:
     """A disk of this process that refuses requests."""
 
+    _REQUESTS: ClassVar[Mapping[str, tuple[object, str]]] = {
+        "link": (os, "link"),
+        "rename": (ctypes, "CDLL"),
+        "folder": (os, "rename"),
+        "exclusive": (os, "open"),
+    }
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
 
@@ -55,19 +63,23 @@ class Disk:
         def no(*_: Any, **__: Any) -> None:
             raise OSError(number, os.strerror(number))
 
-        if "link" in ways:
-            self._monkeypatch.setattr(os, "link", no)
-        if "rename" in ways:
-            self._monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
         rename, open_ = os.rename, os.open
-        if "folder" in ways:
-            self._monkeypatch.setattr(os, "rename", lambda old, new: (no if os.path.isdir(old) else rename)(old, new))
-        if "exclusive" in ways:
-            self._monkeypatch.setattr(
-                os,
-                "open",
-                lambda path, flags, *mode, **at: (no if flags & os.O_EXCL else open_)(path, flags, *mode, **at),
-            )
+        self.answers(
+            {
+                "link": no,
+                "rename": lambda *_, **__: object(),
+                "folder": lambda old, new: (no if os.path.isdir(old) else rename)(old, new),
+                "exclusive": lambda path, flags, *mode, **at: (no if flags & os.O_EXCL else open_)(
+                    path, flags, *mode, **at
+                ),
+            },
+            *ways,
+        )
+
+    def answers(self, functions: Mapping[str, Callable[..., Any]], *ways: str) -> None:
+        """From now on a function of ours stands for the request that each of these ways makes."""
+        for way in ways:
+            self._monkeypatch.setattr(*self._REQUESTS[way], functions[way])
 
 
 @pytest.fixture
@@ -164,7 +176,7 @@ def test_a_mount_on_which_nothing_is_left(tmp_path: Path) -> None:
             store.create("_cvbatch/log/0.json", b"1")
 
 
-def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, disk: Disk) -> None:
     rename, open_ = os.rename, os.open
 
     def replaces(old: str, new: Path) -> None:
@@ -172,10 +184,13 @@ def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, monkey
             shutil.rmtree(new)
         rename(old, new)
 
-    monkeypatch.setattr(os, "link", lambda old, new: shutil.copyfile(old, new))
-    monkeypatch.setattr(os, "rename", replaces)
-    monkeypatch.setattr(os, "open", lambda path, flags, *mode, **at: open_(path, flags & ~os.O_EXCL, *mode, **at))
-    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    careless = {
+        "link": shutil.copyfile,
+        "rename": lambda *_, **__: object(),
+        "folder": replaces,
+        "exclusive": lambda path, flags, *mode, **at: open_(path, flags & ~os.O_EXCL, *mode, **at),
+    }
+    disk.answers(careless, *careless)
     for way in WAYS.values():
         there = prove(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
         assert there is not None, way.name
@@ -206,24 +221,17 @@ def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, di
     assert verify(copied, Log(copied, plan.rows, whole=True), deep=True).proven
 
 
-def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create_claims, "_LOOK_SECONDS", 0.01)
+def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(name.encode())
     claim = tmp_path / "claim"
     assert create_claims.FILES.make(str(tmp_path / "first"), claim)
     whole = claim.read_bytes()
     claim.write_bytes(whole[:-2])
-    sleeps: list[float] = []
-
-    def goes_on(seconds: float) -> None:
-        sleeps.append(seconds)
-        if len(sleeps) == 3:
-            claim.write_bytes(whole)
-
-    monkeypatch.setattr(create_claims.time, "sleep", goes_on)
+    filling = threading.Timer(0.4, claim.write_bytes, [whole])
+    filling.start()
     assert create_claims.FILES.read(claim) == b"first"
-    assert len(sleeps) == 3
+    filling.join()
     assert not create_claims.FILES.make(str(tmp_path / "second"), claim)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.errors import OutputError, RunError
-from cvbatch.output import lease as holders
 from cvbatch.output.commit_log import Log
 from cvbatch.output.lease import HOLDER, Heartbeat, claim, describe, last_beat, lives, this_process
 from cvbatch.output.store import LocalStore
@@ -41,6 +40,31 @@ class Child:
         self.process.communicate()
 
 
+class Looked(LocalStore):
+    """Counts how often it was looked at what the holder says, and fails on request."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.times = 0
+        self.broken: Mapping[str, Exception] = {}
+        """What reading or writing raises."""
+        self.failed = threading.Event()
+
+    def read(self, name: str) -> bytes:
+        self.times += name == HOLDER
+        self._fail("read")
+        return super().read(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._fail("put")
+        super().put(name, data)
+
+    def _fail(self, request: str) -> None:
+        if request in self.broken:
+            self.failed.set()
+            raise self.broken[request]
+
+
 @pytest.fixture(scope="module")
 def child() -> Iterator[Child]:
     living = Child()
@@ -55,9 +79,8 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holders, "WATCH_SECONDS", 0.5)
-    monkeypatch.setattr(holders, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(holders, "BEAT_SECONDS", 0.05)
+    monkeypatch.setenv("CVBATCH_LEASE_SECONDS", "0.5")
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
 
 
 def held_by(holder: dict[str, Any], store: LocalStore) -> Log:
@@ -102,16 +125,11 @@ def comes_true(condition: Callable[[], bool]) -> bool:
     return False
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The naps that are taken while somebody is watched."""
-    naps, nap = list[float](), time.sleep
-
-    def sleep(seconds: float) -> None:
-        naps.append(seconds)
-        nap(seconds)
-
-    monkeypatch.setattr("time.sleep", sleep)
-    return naps
+def watches(store: LocalStore, log: Log, **options: bool) -> bool:
+    """Whether whoever claims a run now looks for a while whether its holder stirs; it must not be refused."""
+    looked = Looked(store.root)
+    claim(looked, log.read, **options)
+    return looked.times > 1
 
 
 def test_a_living_process_and_a_dead_one(store: LocalStore) -> None:
@@ -146,28 +164,25 @@ def test_a_start_of_an_older_version_did_not_name_its_process_space(child: Child
     assert lives(held_by(holder, store).state) is None
 
 
-def test_nobody(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, naps = Log(store, ROWS), watched(monkeypatch)
+def test_nobody(store: LocalStore) -> None:
+    log = Log(store, ROWS)
     assert lives(log.state) is False
     assert describe(log.state) == "nobody holds it"
     assert last_beat(store, log.state) == {}
-    claim(store, log.read)
-    assert naps == []
+    assert not watches(store, log)
 
 
-def test_a_finished_run_is_free(child: Child, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, naps = Log(store, 0), watched(monkeypatch)
+def test_a_finished_run_is_free(child: Child, store: LocalStore) -> None:
+    log = Log(store, 0)
     log.open(child.holder)
     log.finalise()
     assert lives(log.state) is False
-    claim(store, log.read)
-    assert naps == []
+    assert not watches(store, log)
 
 
-def test_a_dead_process_is_taken_over_at_once(child: Child, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, naps = held_by({**child.holder, "started": "1"}, store), watched(monkeypatch)
-    claim(store, log.read)
-    assert naps == []
+def test_a_dead_process_is_taken_over_at_once(child: Child, store: LocalStore) -> None:
+    log = held_by({**child.holder, "started": "1"}, store)
+    assert not watches(store, log)
 
 
 def test_a_living_process_that_beats_is_left_alone(child: Child, store: LocalStore) -> None:
@@ -177,14 +192,10 @@ def test_a_living_process_that_beats_is_left_alone(child: Child, store: LocalSto
         claim(store, log.read)
 
 
-def test_a_living_process_that_does_not_stir_is_taken_over_after_a_while(
-    child: Child, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_living_process_that_does_not_stir_is_taken_over_after_a_while(child: Child, store: LocalStore) -> None:
     log = held_by(child.holder, store)
     beats(log)(1)
-    naps = watched(monkeypatch)
-    claim(store, log.read)
-    assert naps, "it was watched"
+    assert watches(store, log)
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"pid_space": "pid:[1]"}], ids=str)
@@ -197,24 +208,19 @@ def test_a_process_that_cannot_be_seen_goes_by_its_beats(
     claim(store, log.read)
 
 
-def test_whoever_has_said_goodbye_is_not_watched(
-    child: Child, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log, naps = held_by(child.holder, store), watched(monkeypatch)
+def test_whoever_has_said_goodbye_is_not_watched(child: Child, store: LocalStore) -> None:
+    log = held_by(child.holder, store)
     beats(log, released=True)(1)
-    claim(store, log.read)
-    assert naps == []
+    assert not watches(store, log)
     second = held_by(child.holder, store)
     assert last_beat(store, second.state) == {}, "that was the goodbye of another start"
-    claim(store, second.read)
-    assert naps
+    assert watches(store, second)
 
 
-def test_a_start_does_not_stand_in_its_own_way(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, naps = held_by(this_process(), store), watched(monkeypatch)
+def test_a_start_does_not_stand_in_its_own_way(store: LocalStore) -> None:
+    log = held_by(this_process(), store)
     assert lives(log.state) is True
-    claim(store, log.read)
-    assert naps == []
+    assert not watches(store, log)
 
 
 def test_waiting_ends_when_the_holder_is_done(child: Child, store: LocalStore) -> None:
@@ -232,10 +238,8 @@ def test_waiting_ends_when_the_holder_is_done(child: Child, store: LocalStore) -
     assert len(reads) >= 4
 
 
-def test_a_takeover_does_not_look(child: Child, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, naps = held_by(child.holder, store), watched(monkeypatch)
-    claim(store, log.read, takeover=True)
-    assert naps == []
+def test_a_takeover_does_not_look(child: Child, store: LocalStore) -> None:
+    assert not watches(store, held_by(child.holder, store), takeover=True)
 
 
 def test_a_heartbeat_says_more_than_once_that_it_is_there(store: LocalStore) -> None:
@@ -257,7 +261,7 @@ def test_a_heartbeat_says_more_than_once_that_it_is_there(store: LocalStore) -> 
 def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holders, "BEAT_SECONDS", 600.0)  # it beats at the beginning and at the end
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "600")  # it beats at the beginning and at the end
     old = held_by(this_process(), store)
     with Heartbeat(store, old.state):
         new = held_by(this_process(), store)
@@ -271,19 +275,12 @@ def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
     [("put", RunError("no space left on device")), ("read", OSError(errno.EIO, "broken"))],
     ids=["put", "read"],
 )
-def test_a_heartbeat_goes_on_when_the_store_fails(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch, request_name: str, error: Exception
-) -> None:
-    log, failed = held_by(this_process(), store), threading.Event()
-
-    def fail(*_: object) -> None:
-        failed.set()
-        raise error
-
-    with Heartbeat(store, log.state):
-        with monkeypatch.context() as patch:
-            patch.setattr(store, request_name, fail)
-            assert failed.wait(30)
+def test_a_heartbeat_goes_on_when_the_store_fails(store: LocalStore, request_name: str, error: Exception) -> None:
+    log, failing = held_by(this_process(), store), Looked(store.root)
+    with Heartbeat(failing, log.state):
+        failing.broken = {request_name: error}
+        assert failing.failed.wait(30)
+        failing.broken = {}
         os.unlink(store.path(HOLDER))
         assert comes_true(lambda: bool(last_beat(store, log.state))), "it has given up"
 

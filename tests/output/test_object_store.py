@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import DeniedError, FencedError, OutputError, RunError
-from cvbatch.output import commit_log as logs
-from cvbatch.output import store as stores
 from cvbatch.output.commit_log import FOLDER, Log
 from cvbatch.output.data_files import read_file
 from cvbatch.output.lease import Heartbeat, claim, last_beat
@@ -37,7 +35,7 @@ NO_DELETE = {"method": "DELETE", "status": 403, "times": 999}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
 
 def test_the_way_is_found_again_elsewhere(object_store: ObjectStore) -> None:
@@ -218,7 +216,7 @@ class Mirrored(Objects):
 def test_drivers_that_take_turns_on_a_real_server(
     object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, examples: int
 ) -> None:
-    monkeypatch.setattr(logs, "EVERY", 4)
+    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
     Mirrored.place = object_store.place
 
     class OnServer(Protocol):
@@ -243,7 +241,7 @@ def ended(store: ObjectStore, folder: Path, *, stray: bool) -> Log:
 def test_a_first_run_needs_no_right_to_delete(
     faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "EVERY", 1)
+    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "1")
     with faults.doing(Fault("status", **NO_DELETE)):
         log = ended(faulty_store, tmp_path, stray=False)
         assert finished(faulty_store, log.state)

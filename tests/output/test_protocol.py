@@ -22,9 +22,7 @@ from hypothesis.stateful import (
 )
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
-from cvbatch.output import commit_log as logs
 from cvbatch.output import data_files as write_tasks
-from cvbatch.output import store as stores
 from cvbatch.output.commit_log import Log
 from cvbatch.output.data_files import WriteJob
 from cvbatch.output.log_records import DataFile
@@ -349,8 +347,8 @@ def _expected(error: BaseException | None) -> bool:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
-    monkeypatch.setattr(logs, "EVERY", 4)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
+    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
 
 
 def explore(examples: int, steps: int, machine: type[Protocol] = Protocol) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import CorruptionError, JobError, OutputError, RunError
-from cvbatch.output import store as stores
 from cvbatch.output.local_store import TEMPORARY, LocalStore
 from cvbatch.output.store import Store, create_surely, open_store
 from tests.output.failing import Failing
@@ -92,12 +91,10 @@ def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None
     assert any_store.sizes("data", after="data/b") == any_store.sizes("nowhere") == {}
 
 
-def test_a_file_that_vanishes_during_a_listing_takes_no_other_along(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_without_a_file_takes_no_other_along(store: LocalStore) -> None:
+    """As of a file that vanishes while its folder is listed."""
     store.create("data/a", b"1")
-    listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "gone"])
+    store.path("data/gone").symlink_to("nowhere")
     assert store.sizes("data") == {"data/a": 1}
 
 
@@ -158,14 +155,14 @@ def test_locations_that_cannot_be_written() -> None:
 def test_an_unknown_outcome_is_repeated_until_it_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
 ) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     store = Failing(str(tmp_path), failures=3, takes_effect=takes_effect)
     assert create_surely(store, "a", b"1") == (not takes_effect)
     assert store.read("a") == b"1"
 
 
 def test_a_store_that_does_not_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
-    monkeypatch.setattr(stores, "_GIVE_UP_AFTER", -1)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
+    monkeypatch.setenv("CVBATCH_CREATE_TIMEOUT", "0")
     with pytest.raises(RunError, match="cannot be written: timed out"):
         create_surely(Failing(str(tmp_path), failures=3, takes_effect=False), "a", b"1")

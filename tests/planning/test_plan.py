@@ -14,7 +14,6 @@ import pytest
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output import store as stores
 from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning import plan as plans
 from cvbatch.planning.parts import PARTS, read_part
@@ -143,14 +142,14 @@ def test_the_loser_of_two_refuses_another_job(tmp_path: Path, store: LocalStore)
 def test_a_request_without_an_answer_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
 ) -> None:
-    monkeypatch.setattr(stores, "_PAUSE", 0)
+    monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     failing = Failing(str(tmp_path / "out"), failures=2, takes_effect=takes_effect)
     plan = make(failing, job(photos(tmp_path / "photos", 2)))
     assert rows(failing, plan).num_rows == 2
 
 
 def test_parts_are_never_dropped_on_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_GIVE_UP_AFTER", -1)
+    monkeypatch.setenv("CVBATCH_CREATE_TIMEOUT", "0")
     failing = Failing(str(tmp_path / "out"), failures=1, takes_effect=True)
     with pytest.raises(RunError):
         make(failing, job(photos(tmp_path / "photos", 2)))

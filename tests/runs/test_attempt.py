@@ -146,7 +146,7 @@ def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(star
 
 
 def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.output.lease.BEAT_SECONDS", 0.02)
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.02")
     start.engine.pools = size_pools(CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS, Certificate(REFERENCE, ""))
     with start.session() as session:
         before = last_beat(start.store, start.log.state)

@@ -5,7 +5,7 @@ import pytest
 from cvbatch.errors import JobError
 from cvbatch.system.environment import EnvironmentNumber
 
-ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100)
+ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100, least=1)
 SECONDS = EnvironmentNumber("CVBATCH_TEST_SECONDS", 1.5)
 
 
@@ -22,8 +22,9 @@ def test_the_default_holds_unless_a_variable_says_otherwise(monkeypatch: pytest.
     [
         (ROWS, "many", "a whole number"),
         (ROWS, "1.5", "a whole number"),
-        (ROWS, "-1", "a whole number"),
+        (ROWS, "0", "a whole number"),
         (ROWS, "", "a whole number"),
+        (SECONDS, "-0.1", "a number"),
         (SECONDS, "nan", "a number"),
         (SECONDS, "inf", "a number"),
     ],
@@ -35,5 +36,6 @@ def test_what_is_no_number_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(number.variable, text)
-    with pytest.raises(JobError, match=f"{number.variable}: expected {expected} of at least 0, got '{text}'"):
+    refusal = f"{number.variable}: expected {expected} of at least {number.least}, got '{text}'"
+    with pytest.raises(JobError, match=refusal):
         _ = number.value
