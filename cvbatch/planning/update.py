@@ -223,9 +223,9 @@ def _extend(log: Log, new: list[pa.Table], changed: list[Part], limit: int | Non
     rows = 0 if table is None else table.num_rows
     room = rows if limit is None else max(0, min(rows, limit - first))
     parts = []
-    for start in range(0, room, CHUNK_ROWS):
+    for start in range(0, room, CHUNK_ROWS.value):
         assert table is not None, "there are rows"
-        part = table.slice(start, min(CHUNK_ROWS, room - start))
+        part = table.slice(start, min(CHUNK_ROWS.value, room - start))
         parts.append(add_part(log.store, part, first + start))
     if parts or changed:
         log.extend(parts, complete=room == rows, changed=changed)

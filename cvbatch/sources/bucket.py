@@ -87,7 +87,7 @@ class ObjectSource:
             waiting.append(piece)
             rows += piece.num_rows
             late = time.monotonic() - began > _CHUNK_SECONDS
-            if rows >= CHUNK_ROWS or (rows and position is not None and late):
+            if rows >= CHUNK_ROWS.value or (rows and position is not None and late):
                 yield pa.concat_tables(waiting).combine_chunks(), None if position is None else self._mark(position)
                 waiting, rows, began = [], 0, time.monotonic()
         if rows:

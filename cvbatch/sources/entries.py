@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import RowError
+from cvbatch.system.environment import EnvironmentNumber
 
-CHUNK_ROWS = 65_536
+CHUNK_ROWS: Final = EnvironmentNumber("CVBATCH_CHUNK_ROWS", 65_536, least=1)
 
 LOCATION = "_location"
 MODIFIED = "_modified_ns"

@@ -63,7 +63,7 @@ class FileSource:
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yield the images in byte order of their names, folder by folder, files before folders."""
-        return regrouped(self._pieces(), CHUNK_ROWS)
+        return regrouped(self._pieces(), CHUNK_ROWS.value)
 
     def _pieces(self) -> Iterator[pa.Table]:
         paths: list[bytes] = []
@@ -71,7 +71,7 @@ class FileSource:
             holds = self._containers.holds(found)
             if not holds:
                 paths.append(found)
-            if paths and (holds or len(paths) == CHUNK_ROWS):
+            if paths and (holds or len(paths) == CHUNK_ROWS.value):
                 yield self._chunk(paths)
                 paths = []
             if holds:

@@ -159,8 +159,8 @@ class ManifestSource:
         """Yield one row per line, in the order of the file."""
         try:
             for batch in self._reader.batches():
-                for start in range(0, batch.num_rows, CHUNK_ROWS):
-                    yield self._chunk(batch.slice(start, CHUNK_ROWS))
+                for start in range(0, batch.num_rows, CHUNK_ROWS.value):
+                    yield self._chunk(batch.slice(start, CHUNK_ROWS.value))
         except _UNREADABLE as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
 
@@ -254,7 +254,7 @@ class _Parquet:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path) as file:
-            yield from file.iter_batches(batch_size=CHUNK_ROWS)
+            yield from file.iter_batches(batch_size=CHUNK_ROWS.value)
 
 
 class _Arrow:

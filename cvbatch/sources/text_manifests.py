@@ -78,7 +78,7 @@ class CsvReader:
         """
         rows = self._rows()
         next(rows, None)
-        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        while chunk := list(itertools.islice(rows, CHUNK_ROWS.value)):
             columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
@@ -142,7 +142,7 @@ class JsonLinesReader:
 
     def _chunks(self) -> Iterator[list[dict[str, Any]]]:
         lines = enumerate(_lines(self._path), start=1)
-        while chunk := list(itertools.islice(lines, CHUNK_ROWS)):
+        while chunk := list(itertools.islice(lines, CHUNK_ROWS.value)):
             yield [self._row(number, line) for number, line in chunk if line.strip()]
 
     def _types(self, rows: list[dict[str, Any]]) -> pa.Schema:

@@ -14,7 +14,7 @@ from cvbatch.output.store import LocalStore
 from cvbatch.planning.extend import extend, wants_more
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import Plan, make_plan
-from cvbatch.sources import local_files, open_source
+from cvbatch.sources import open_source
 from tests.samples import job, photos, spec, started
 
 
@@ -54,7 +54,7 @@ def numbers(*rows: int) -> list[str]:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(local_files, "CHUNK_ROWS", 3)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "3")
     return photos(tmp_path / "photos", 8)
 
 
@@ -126,7 +126,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_manifest_go_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.sources.manifest.CHUNK_ROWS", 2)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
     names = ["a", "a", "b", "a", "c", "a", "a"]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps({"uri": name}) + "\n" for name in names))
     run = Run(tmp_path / "m.jsonl", tmp_path / "out", 1)

@@ -18,30 +18,25 @@ import pytest
 
 from cvbatch.config.job import Job
 from cvbatch.output.store import LocalStore, Store, open_store
-from cvbatch.planning import listing_checkpoint
 from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, load_plan, make_plan
 from cvbatch.schema import ROW_ID
-from cvbatch.sources import bucket as objects
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import Source
-from cvbatch.storage import listing
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, spec
 
 _MANY = 2_600
 _PAGE = 50
-_PLANNING = f"""
+_PLANNING = """
 import sys
 from cvbatch.config.job import Job
 from cvbatch.planning.plan import make_plan
-from cvbatch.sources import objects, open_source
-from cvbatch.storage import listing
+from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
-listing.PAGE, objects.CHUNK_ROWS = {_PAGE}, {5 * _PAGE}
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
 """
@@ -63,9 +58,9 @@ def many(object_server: ObjectServer) -> str:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small pages and chunks in this process, too."""
-    monkeypatch.setattr(listing, "PAGE", _PAGE)
-    monkeypatch.setattr(objects, "CHUNK_ROWS", 5 * _PAGE)
+    """Small pages and chunks, in this process and those that it starts."""
+    monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", str(_PAGE))
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", str(5 * _PAGE))
 
 
 def asked(endpoint: str, bucket: str, output: str, **source: Any) -> Job:
@@ -236,16 +231,15 @@ def test_only_the_same_listing_is_gone_on_with(
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_old_or_has_holes_is_not_gone_on_with(
-    as_job: ObjectServer, many: str, out: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_old_or_has_holes_is_not_gone_on_with(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     store = open_store(wanted.output.place)
     broken_off(wanted, 3)
     first = set(store.sizes(PARTS))
-    with monkeypatch.context() as patch:
-        patch.setattr(listing_checkpoint, "_OLDEST_SECONDS", -1)
-        broken_off(wanted, 2)
+    (name,) = left_over(store)
+    a_day = {"time": time.time() - 86_401}
+    store.put(name, json.dumps(json.loads(store.read(name)) | a_day).encode())
+    broken_off(wanted, 2)
     second = set(store.sizes(PARTS)) - first
     assert len(second) == 2
     store.delete(min(second))
@@ -257,7 +251,7 @@ def test_what_is_old_or_has_holes_is_not_gone_on_with(
 def test_containers_are_gone_on_with_between_them(
     as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "CHUNK_ROWS", 4)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "4")
     bucket = as_job.make_bucket("images")
     as_job.put(bucket, {"all/a.jpg": b"1", "all/b.jpg": b"1", "all/notes.txt": b"1"})
     as_job.put(bucket, {f"all/{name}.tar": tar(3) for name in ("aa", "c", "d")} | {"all/e.jpg": b"1"})

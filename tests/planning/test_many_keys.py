@@ -27,7 +27,7 @@ import json, resource, sys
 from cvbatch.config.job import Job
 from cvbatch.planning import progress
 from cvbatch.planning.plan import make_plan
-from cvbatch.sources import objects, open_source
+from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
@@ -37,7 +37,7 @@ def saved(*arguments):
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     save(*arguments)
 
-progress.Progress.save, objects.CHUNK_ROWS = saved, 5_000
+progress.Progress.save = saved
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))
@@ -69,7 +69,8 @@ def fill(server: ObjectServer, bucket: str, keys: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_keys(as_job: ObjectServer, out: str) -> None:
+def test_a_hundred_thousand_keys(as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "5000")
     bucket = as_job.make_bucket("images")
     keys = [f"flat/{number:06d}.jpg" for number in range(KEYS // 2)]
     keys += [f"flat/{number % 40:02d}/{number:06d}.jpg" for number in range(KEYS // 2, KEYS)]

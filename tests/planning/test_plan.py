@@ -18,7 +18,6 @@ from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning import plan as plans
 from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
-from cvbatch.sources import local_files as files
 from cvbatch.sources import open_source
 from cvbatch.storage.options import StorageOptions
 from tests.output.failing import Failing, Overtaken
@@ -41,7 +40,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_row_ids_are_dense_over_all_parts(tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CHUNK_ROWS", 3)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "3")
     plan = make(store, job(photos(tmp_path / "photos", 8)))
     assert [(part["first_row_id"], part["rows"]) for part in plan.parts] == [(0, 3), (3, 3), (6, 2)]
     table = rows(store, plan)
@@ -56,7 +55,7 @@ def test_row_ids_are_dense_over_all_parts(tmp_path: Path, store: LocalStore, mon
 def test_a_limit(
     tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch, limit: int, planned: int, complete: bool
 ) -> None:
-    monkeypatch.setattr(files, "CHUNK_ROWS", 3)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "3")
     plan = make(store, job(photos(tmp_path / "photos", 5), source={"limit": limit}))
     assert (plan.rows, plan.complete, rows(store, plan).num_rows) == (planned, complete, planned)
 

@@ -6,21 +6,23 @@ import itertools
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.output.store import LocalStore
-from cvbatch.planning import parts as parts_of_plans
 from cvbatch.planning import units
 from cvbatch.planning.parts import Part, write_parts
 from cvbatch.planning.units import Unit, cut, read_unit
 from cvbatch.sources.entries import Listing, entry_table
 
-SIZES = [3, 0, None, 100, 1, 1, 2, 60, 60, 7, None, 5, 5, 5, 5, 5, 1, 1]
+MAX_BYTES, TYPICAL = units.MAX_UNIT_BYTES, units.TYPICAL_IMAGE_BYTES
+_SHARES = [3, 0, None, 100, 1, 1, 2, 60, 60, 7, None, 5, 5, 5, 5, 5]
+"""In parts of 64 of what a unit may hold."""
+SIZES = [share and share * MAX_BYTES // 64 for share in _SHARES] + [MAX_BYTES - TYPICAL + 1, None]
 PART_ROWS = 7
-MAX_BYTES, TYPICAL = 64, 10
 
 
 class Sized:
@@ -41,26 +43,21 @@ class Sized:
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, list[Part]]:
     store = LocalStore(str(tmp_path_factory.mktemp("out")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts_of_plans, "_ROW_GROUP", 2)
-        parts, _ = write_parts(store, Sized(), first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
+    parts, _ = write_parts(store, Sized(), first_row_id=0, limit=None)  # type: ignore[arg-type]  # a list will do
+    for path in (store.path(part["path"]) for part in parts):
+        pq.write_table(pq.read_table(path), path, row_group_size=2)  # as of a plan of many rows
     return store, list(parts)
 
 
 def units_of(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> list[Unit]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "MAX_UNIT_BYTES", MAX_BYTES)
-        patch.setattr(units, "TYPICAL_IMAGE_BYTES", TYPICAL)
-        return list(cut(*plan, RowRanges((row, row + 1) for row in rows), unit_rows))
+    return list(cut(*plan, RowRanges((row, row + 1) for row in rows), unit_rows))
 
 
-def test_pieces_hold_what_a_unit_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "MAX_UNIT_BYTES", MAX_BYTES)
-    monkeypatch.setattr(units, "TYPICAL_IMAGE_BYTES", TYPICAL)
+def test_pieces_hold_what_a_unit_holds() -> None:
     found = [piece["image_bytes"].to_pylist() for piece in units.pieces(pa.concat_tables(Sized().chunks()))]
     assert [size for sizes in found for size in sizes] == SIZES
     totals = [sum(TYPICAL if size is None else size for size in sizes) for sizes in found]
-    assert [total for total in totals if total > MAX_BYTES] == [100], "one image alone may be larger"
+    assert [total for total in totals if total > MAX_BYTES] == [100 * MAX_BYTES // 64], "one image alone may be larger"
 
 
 @settings(deadline=None)
@@ -107,4 +104,12 @@ def test_what_is_asked_for_limits_a_real_unit(tmp_path: Path) -> None:
 
 def test_the_first_unit_can_be_smaller(plan: tuple[LocalStore, list[Part]]) -> None:
     found = list(cut(*plan, [(7, 18)], 4, first_rows=1))
-    assert [(unit.low, unit.high) for unit in found] == [(7, 8), (8, 12), (12, 14), (14, 18)]
+    assert [(unit.low, unit.high) for unit in found] == [
+        (7, 8),
+        (8, 9),
+        (9, 13),
+        (13, 14),
+        (14, 16),
+        (16, 17),
+        (17, 18),
+    ]

@@ -21,7 +21,7 @@ from cvbatch.planning.plan import all_parts, make_plan
 from cvbatch.planning.units import cut
 from cvbatch.planning.update import check_source, update
 from cvbatch.schema import predictions_schema
-from cvbatch.sources import local_files, open_source
+from cvbatch.sources import open_source
 from tests.samples import block, job, photos, spec, started
 
 ROWS: Final = 8
@@ -75,7 +75,7 @@ class Run:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(local_files, "CHUNK_ROWS", 3)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "3")
     return photos(tmp_path / "photos", ROWS)
 
 

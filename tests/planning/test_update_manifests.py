@@ -55,7 +55,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr("cvbatch.sources.manifest.CHUNK_ROWS", 4)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "4")
     return Run(tmp_path)
 
 

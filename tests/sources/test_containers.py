@@ -10,7 +10,7 @@ import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError
-from cvbatch.sources import local_files, open_source
+from cvbatch.sources import open_source
 from cvbatch.sources.entries import known_as
 from tests.sources.shards import arrow, fetched, images, kinds, planned, source, tar, zipped
 
@@ -31,7 +31,7 @@ def mixed(folder: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
 def test_they_stand_where_their_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(local_files, "CHUNK_ROWS", rows)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", str(rows))
     contents = mixed(tmp_path)
     opened = source(tmp_path)
     assert kinds(planned(opened)) == contents

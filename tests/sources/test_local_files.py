@@ -13,7 +13,7 @@ import pytest
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError, SourceError, attempt
 from cvbatch.schema import RESERVED
-from cvbatch.sources import entries, local_files, open_source
+from cvbatch.sources import entries, open_source
 from cvbatch.sources.entries import ENTRY_FIELDS, ETAG, INTERNAL, LOCATION, MODIFIED, SPAN
 from cvbatch.sources.fetch.plan_rows import fetches
 from cvbatch.sources.local_files import FileSource
@@ -194,7 +194,7 @@ def test_a_file_uri_is_decoded(tmp_path: Path) -> None:
 
 def test_chunks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{index}.jpg" for index in range(5)))
-    monkeypatch.setattr(local_files, "CHUNK_ROWS", 2)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
     assert [chunk.num_rows for chunk in source(tmp_path).chunks()] == [2, 2, 1]
 
 

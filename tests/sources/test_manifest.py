@@ -16,7 +16,7 @@ import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
-from cvbatch.sources import open_source, text_manifests
+from cvbatch.sources import open_source
 from cvbatch.sources.entries import ENTRY_FIELDS
 from cvbatch.sources.manifest import ManifestSource
 
@@ -77,7 +77,7 @@ def test_csv_stays_text(tmp_path: Path, content: str, uris: list[str], columns: 
 
 
 def test_csv_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_manifests, "CHUNK_ROWS", 7)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "7")
     lines = [f'{index:04d}.jpg,"x\n{index}"' for index in range(100)]
     opened = source(tmp_path / "m.csv", "uri,n\n" + "\n".join(lines))
     assert names(opened) == [f"{index:04d}.jpg" for index in range(100)]
@@ -112,7 +112,7 @@ def test_types_of_jsonl(
     kind: pa.DataType,
     chunk_rows: int,
 ) -> None:
-    monkeypatch.setattr(text_manifests, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", str(chunk_rows))
     opened = source(tmp_path / "m.jsonl", [{"uri": "a.jpg", **line} for line in lines])
     assert opened.carried == pa.schema([("x", kind)])
     assert carried(opened) == {"x": column}
@@ -283,7 +283,7 @@ def test_what_does_not_come_along_may_be_of_any_type(tmp_path: Path, values: tup
 
 
 def test_types_that_do_not_meet_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_manifests, "CHUNK_ROWS", 1)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "1")
     with pytest.raises(SourceError, match="x has incompatible types: int64 vs string"):
         source(tmp_path / "m.jsonl", [{"uri": "a", "x": 1}, {"uri": "a", "x": "1"}])
 

@@ -12,7 +12,6 @@ import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
-from cvbatch.sources import bucket as objects
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import Resumable, Source
 from cvbatch.sources.multiple import SeveralSources
@@ -123,7 +122,7 @@ def test_columns_of_manifests_that_differ_in_case_only(here: Path) -> None:
 def test_a_listing_goes_on_in_the_source_where_it_stood(
     here: Path, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "CHUNK_ROWS", 2)
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
     bucket = object_server.make_bucket("images")
     object_server.put(bucket, {f"p/{number}/{each}.jpg": b"x" for number in range(3) for each in range(3)})
 

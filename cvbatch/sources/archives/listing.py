@@ -72,7 +72,7 @@ class Archive:
                 _count(sample, listing)
                 for member, verdict in sample.images:
                     rows.add(member, verdict.refused, sample.facts)
-                if len(rows) >= CHUNK_ROWS:
+                if len(rows) >= CHUNK_ROWS.value:
                     yield rows.taken()
         except BrokenContainerError:
             yield rows.taken()

@@ -40,8 +40,8 @@ class ArrowTable:
         row = 0
         for number, batch in enumerate(self.batches(whole)):
             # what is mapped need not be sliced for memory, but rows are Python objects for a moment
-            for start in range(0, batch.num_rows, CHUNK_ROWS):
-                part = batch.slice(start, CHUNK_ROWS)
+            for start in range(0, batch.num_rows, CHUNK_ROWS.value):
+                part = batch.slice(start, CHUNK_ROWS.value)
                 names = [str(row + start + at) for at in range(part.num_rows)]
                 sizes, members = self._members(part.column(image), image, whole, number, start)
                 table = member_table(self._blob.location, modified, names, sizes, members)

@@ -85,12 +85,12 @@ class ParquetTable:
         if not sources:
             left = self._starts[group + 1] - self._starts[group]
             while left:
-                count = min(left, CHUNK_ROWS)
+                count = min(left, CHUNK_ROWS.value)
                 yield count, [pa.chunked_array([pa.nulls(count, column.type)]) for column in carried]
                 left -= count
             return
         columns = list(sources.values())
-        for batch in self._file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=columns, use_threads=False):
+        for batch in self._file.iter_batches(CHUNK_ROWS.value, row_groups=[group], columns=columns, use_threads=False):
             table = pa.Table.from_batches([batch])
             yield table.num_rows, [_column(table, sources.get(column.name), column.type) for column in carried]
 
