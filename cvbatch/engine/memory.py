@@ -20,7 +20,7 @@ from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
 from cvbatch.models.catalog import entries
 from cvbatch.models.spec import ModelSpec
-from cvbatch.system.control_group import address_space, memory_limit
+from cvbatch.system.control_group import ROOT, address_space, memory_limit
 
 _MB: Final = 1_000_000
 _RUNTIME: Final = 720 * _MB
@@ -75,13 +75,14 @@ def needed(models: Sequence[ModelSpec], shares: Shares, store: int) -> int:
     return _RUNTIME + _FILES + store + shares.actors * predictor + shares.decoders * _DECODER
 
 
-def check_fits(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None) -> None:
+def check_fits(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:
     """Check that a container is large enough for a job.
 
     Args:
         models: Of the job.
         compute: What was asked for.
         limit: Bytes that it may use; None is no limit.
+        gpu: Whether this machine has one, whose memory is not the container's.
 
     Raises:
         UsageError: If it is not.
@@ -93,7 +94,7 @@ def check_fits(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int |
         1,
     )
     need = needed(models, asked, least_store(models))
-    if limit is None or need <= limit or (has_gpu() and compute.device != "cpu"):
+    if limit is None or need <= limit or (gpu and compute.device != "cpu"):
         return
     fewer = needed(models, LEAST, least_store(models))
     advice = "; or leave compute.num_actors and compute.batch_size to auto" if fewer <= limit else ""
@@ -110,16 +111,22 @@ def least_store(models: Iterable[ModelSpec]) -> int:
     return max(_LEAST_STORE, int(_STORE_IMAGES * sum(map(pixel_bytes, {model.view for model in models}))))
 
 
-def own_store(models: Sequence[ModelSpec], compute: ComputeConfig) -> int | None:
+def own_store(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = ROOT) -> int | None:
     """How large Ray's object store is to be on this machine; None where nothing is limited, or there is a cluster.
+
+    Args:
+        models: Of the job.
+        compute: What it asks for.
+        root: Where the files of the system are.
 
     Raises:
         UsageError: If the container is too small for the job.
     """
     if cluster_address() is not None:
         return None
-    check_fits(models, compute, memory_limit())
-    return store_bytes(models, memory_limit(), address_space())
+    limit = memory_limit(root)
+    check_fits(models, compute, limit, gpu=has_gpu())
+    return store_bytes(models, limit, address_space())
 
 
 def store_bytes(models: Sequence[ModelSpec], limit: int | None, addresses: int | None) -> int | None:

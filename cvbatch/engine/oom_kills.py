@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from cvbatch.errors import HaltError, RowError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import Unit
 from cvbatch.stages.decode import error_rows
-from cvbatch.system.control_group import memory_kills, memory_limit
+from cvbatch.system.control_group import ROOT, memory_kills, memory_limit
 
 _MOST: Final = 3
 """Kills with nothing done between them, after which more of the same will not help."""
@@ -23,20 +24,22 @@ class KillWatch:
 
     Args:
         models: Of the job.
+        root: Where the files of the system are.
     """
 
-    def __init__(self, models: Sequence[ModelSpec]) -> None:
+    def __init__(self, models: Sequence[ModelSpec], root: Path = ROOT) -> None:
         self._models = models
-        self._before = memory_kills()
+        self._root = root
+        self._before = memory_kills(self._root)
 
     def done(self) -> None:
         """Something was done: from here on kills count anew."""
-        self._before = memory_kills()
+        self._before = memory_kills(self._root)
 
     @property
     def in_a_row(self) -> int:
         """Kills since then."""
-        return memory_kills() - self._before
+        return memory_kills(self._root) - self._before
 
     @property
     def too_often(self) -> bool:
@@ -45,7 +48,7 @@ class KillWatch:
 
     def error(self) -> HaltError:
         """What to say of it."""
-        killed, limit = self.in_a_row, memory_limit() or 0
+        killed, limit = self.in_a_row, memory_limit(self._root) or 0
         times = "once" if killed == 1 else f"{killed} times"
         numbers = two_numbers(limit, needed(self._models, LEAST, least_store(self._models)))
         return HaltError(

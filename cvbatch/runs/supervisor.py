@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cvbatch.errors import CvbatchError, RunError
-from cvbatch.system.control_group import memory_kills, memory_limit
+from cvbatch.system.control_group import ROOT, memory_kills, memory_limit
 from cvbatch.system.cpu import process_age
 
 _WATCHED: Final = "CVBATCH_WATCHED"
@@ -24,18 +24,26 @@ _WATCHED: Final = "CVBATCH_WATCHED"
 _FINAL: Final = 4
 """How a watched run ends that did not finish and shall not be started again; nobody else sees this code."""
 _PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
-"""Seconds before each further start; the last one holds from then on."""
 _KILLED_MOST: Final = 3
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -> int:
+def supervise(
+    command: Sequence[str],
+    retries: int,
+    say: Callable[[str], Any],
+    *,
+    pauses: Sequence[float] = _PAUSES,
+    root: Path = ROOT,
+) -> int:
     """Run a command, and run it again after exit code 1 or a signal.
 
     Args:
         command: That of `cvbatch run`.
         retries: How often at most.
         say: Told of each further start, in one line.
+        pauses: Seconds before each further start; the last one holds from then on.
+        root: Where the files of the system are.
 
     Returns:
         The exit code of the last start; 1 if a signal ended it.
@@ -52,22 +60,22 @@ def supervise(command: Sequence[str], retries: int, say: Callable[[str], Any]) -
     before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         for attempt in range(retries + 1):
-            kills = memory_kills()
+            kills = memory_kills(root)
             child = subprocess.Popen(command, env={**os.environ, _WATCHED: str(os.getpid())})
             if stopped:  # while it was being started
                 child.terminate()
             code = child.wait()
-            for_memory = code == -signal.SIGKILL and memory_kills() > kills
+            for_memory = code == -signal.SIGKILL and memory_kills(root) > kills
             killed = killed + 1 if for_memory else 0
             again = (code == RunError.exit_code or code < 0) and attempt < retries
             if killed >= _KILLED_MOST:
-                say(f"the run was killed for memory {killed} times in a row; give the container more than {_has()}")
+                say(f"the run was killed for memory {killed} times in a row; give the container more than {_has(root)}")
                 again = False
             if not again or stopped:
                 break
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "did not finish"
-            how = f"was killed for memory, of which the container has {_has()}" if for_memory else how
-            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            how = f"was killed for memory, of which the container has {_has(root)}" if for_memory else how
+            pause = pauses[min(attempt, len(pauses) - 1)]
             say(f"the run {how}; it goes on in {pause:.0f} s, start {attempt + 2} of at most {retries + 1}")
             _sleep(pause, lambda: stopped)
             if stopped:
@@ -114,8 +122,8 @@ def end_with_watcher() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _has() -> str:
-    return f"{(memory_limit() or 0) / 1e9:.1f} GB"
+def _has(root: Path) -> str:
+    return f"{(memory_limit(root) or 0) / 1e9:.1f} GB"
 
 
 def _sleep(seconds: float, over: Callable[[], bool]) -> None:

@@ -20,11 +20,10 @@ _OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray would take these instead of the address that it is given."""
 
 _QUIET_SECONDS: Final = 60.0
-"""A connection on which nothing has come for so long is made anew: a broken one may be quiet for ever."""
+_AGENT_SECONDS: Final = 60.0
 
 _NO_AGENT: Final = ".*No available agent.*"
 """What a head answers in its first seconds, until its own agent has come up; the job was not taken then."""
-_AGENT_SECONDS: Final = 60.0
 
 _TALKATIVE: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 
@@ -53,12 +52,18 @@ class Client:
 
     Args:
         address: Probed.
+        quiet_seconds: A connection on which nothing has come for so long is made anew: a broken one may be quiet for
+            ever.
+        agent_seconds: How long a head is asked again that has just started and has no agent yet.
 
     Raises:
         RunError: If the cluster does not do what it is asked for; of every method.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, *, quiet_seconds: float = _QUIET_SECONDS, agent_seconds: float = _AGENT_SECONDS
+    ) -> None:
+        self._quiet_seconds, self._agent_seconds = quiet_seconds, agent_seconds
         for name in _OVERRIDES:
             os.environ.pop(name, None)
         os.environ.setdefault("RAY_AUTH_MODE", "token" if address.token else "disabled")
@@ -97,7 +102,7 @@ class Client:
         """
         patiently = Retrying(
             retry=retry_if_exception_message(match=_NO_AGENT),
-            stop=stop_after_delay(_AGENT_SECONDS),
+            stop=stop_after_delay(self._agent_seconds),
             wait=wait_fixed(1),
             reraise=True,
         )
@@ -129,7 +134,7 @@ class Client:
         said = self._client.tail_job_logs(job_id)
 
         async def piece() -> str:
-            return str(await asyncio.wait_for(anext(said), _QUIET_SECONDS))
+            return str(await asyncio.wait_for(anext(said), self._quiet_seconds))
 
         with asyncio.Runner() as runner:
             while True:

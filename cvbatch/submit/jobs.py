@@ -30,10 +30,18 @@ OUTPUT: Final = "cvbatch_output"
 """Key under which a cluster keeps where a job writes to."""
 _POLL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
-_SETTLE_SECONDS: Final = 10.0
-"""Ray tells that a job is over a moment after its log has ended."""
-_BROKEN_SECONDS: Final = 60.0
-"""How long a job is followed that nobody can be asked about: tunnels and heads come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a job is asked about, in seconds."""
+
+    poll: float = _POLL_SECONDS
+    """Between two questions."""
+    settle: float = 10.0
+    """Ray tells that a job is over a moment after its log has ended."""
+    broken: float = 60.0
+    """How long a job is followed that nobody can be asked about: tunnels and heads come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +136,14 @@ def find(client: Client, wanted: str) -> JobInfo:
     return max(found, key=lambda job: (job.start_time or math.inf, _number(job.id)))
 
 
-def follow(client: Client, job: JobInfo, heard: Callable[[str], None]) -> JobInfo:
+def follow(client: Client, job: JobInfo, heard: Callable[[str], None], patience: Patience = Patience()) -> JobInfo:
     """Hear every line that a job says, once, until it is over.
 
     Args:
         client: Of the cluster.
         job: To follow.
         heard: Called with each line, without its end.
+        patience: How long to wait for what.
 
     Returns:
         How it ended.
@@ -153,7 +162,7 @@ def follow(client: Client, job: JobInfo, heard: Callable[[str], None]) -> JobInf
 
     while True:
         hear(_lines(client.tail(job.id)))
-        now = _settled(client, job.id)
+        now = _settled(client, job.id, patience)
         log = client.log(job.id)  # all there is, where nothing can be tailed
         hear(_lines([log, "\n" if now.over and not log.endswith("\n") else ""]))
         if now.over:
@@ -200,19 +209,19 @@ def _absolute_options(job: Job) -> Iterator[str]:
     return (text for text in texts if os.path.isabs(text) and option_path(text, None) is not None)
 
 
-def _settled(client: Client, job_id: str) -> JobInfo:
+def _settled(client: Client, job_id: str, patience: Patience) -> JobInfo:
     """What is known of a job whose log has ended, or whose connection broke."""
     began = time.monotonic()
     while True:
         waited = time.monotonic() - began
         try:
             now = client.job(job_id)
-            if now.over or waited >= _SETTLE_SECONDS:
+            if now.over or waited >= patience.settle:
                 return now
         except RunError:
-            if waited >= _BROKEN_SECONDS:
+            if waited >= patience.broken:
                 raise
-        time.sleep(_POLL_SECONDS)
+        time.sleep(patience.poll)
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:

@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_ROOT: Final = Path("/")
+ROOT: Final = Path("/")
+"""Where the files of the system are."""
 _NO_LIMIT: Final = 1 << 60
 """Version 1 says "no limit" by a number just below 2^63."""
 _MOUNT: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
 """Root, mount point, kind and options of a line of `mountinfo` (proc(5))."""
 
 
-def memory_limit(root: Path = _ROOT) -> int | None:
+def memory_limit(root: Path = ROOT) -> int | None:
     """The bytes that all processes of this control group may use together, swap aside; None if that is all there is.
 
     Args:
@@ -36,7 +37,7 @@ def memory_limit(root: Path = _ROOT) -> int | None:
     return smallest if smallest is not None and smallest < _machine_memory(root) else None
 
 
-def cpu_quota(root: Path = _ROOT) -> float | None:
+def cpu_quota(root: Path = ROOT) -> float | None:
     """Processors' worth of time that this control group gets; None if that is not limited."""
     found = []
     for folder, name in _folders(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
@@ -49,7 +50,7 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
     return min(found, default=None)
 
 
-def memory_kills(root: Path = _ROOT) -> int:
+def memory_kills(root: Path = ROOT) -> int:
     """How many processes the kernel has ended because this control group had used up its memory.
 
     Those of the whole machine say nothing: they are counted for all containers together.
@@ -62,7 +63,7 @@ def memory_kills(root: Path = _ROOT) -> int:
     return 0
 
 
-def dies_as_a_whole(root: Path = _ROOT) -> bool:
+def dies_as_a_whole(root: Path = ROOT) -> bool:
     """Whether the kernel ends all processes of this control group together, as Kubernetes has it do."""
     return any(_text(folder / name) == "1" for folder, name in _folders(root, "memory", "memory.oom.group", ""))
 
@@ -73,9 +74,9 @@ def address_space() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def usable_cores() -> int:
+def usable_cores(root: Path = ROOT) -> int:
     """Cores that this process may use: those that it may run on, and no more than its share of time is worth."""
-    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 

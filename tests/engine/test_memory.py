@@ -25,6 +25,7 @@ from cvbatch.engine.memory import (
 from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
+from tests.rigs.containers import Machine
 from tests.samples import spec
 
 GB, MB = 1_000_000_000, 1_000_000
@@ -37,11 +38,6 @@ def model(name: str = "resnet50", task: Any = "classification", **other: Any) ->
 
 LITE0 = replace(model("efficientnet_lite0"), kind="embedded")
 FASTER = replace(model("fasterrcnn_resnet50_fpn", "detection"), gflops=134.4, view=View())
-
-
-@pytest.fixture(autouse=True)
-def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "has_gpu", lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -75,32 +71,33 @@ def test_one_network_for_two_models_counts_once() -> None:
 @pytest.mark.parametrize(("limit", "said"), [(0.6, "0.6"), (1.0, "1.0"), (1.3, "1.3")])
 def test_what_cannot_fit_is_refused_with_both_numbers(limit: float, said: str) -> None:
     with pytest.raises(UsageError, match=f"the container has {said} GB, this job needs about 1.[45] GB"):
-        check_fits([LITE0], ComputeConfig(), int(limit * GB))
+        check_fits([LITE0], ComputeConfig(), int(limit * GB), gpu=False)
 
 
 @pytest.mark.parametrize("limit", [None, 1_500 * MB, 64 * GB])
 def test_what_fits_is_taken(limit: int | None) -> None:
-    check_fits([LITE0], ComputeConfig(), limit)
+    check_fits([LITE0], ComputeConfig(), limit, gpu=False)
 
 
 def test_more_processes_than_fit_are_refused_with_the_way_out() -> None:
-    check_fits([LITE0], ComputeConfig(num_actors=1), 2 * GB)
+    check_fits([LITE0], ComputeConfig(num_actors=1), 2 * GB, gpu=False)
     with pytest.raises(UsageError, match=r"needs about 3\.\d GB.*leave compute\.num_actors"):
-        check_fits([LITE0], ComputeConfig(num_actors=5), 2 * GB)
+        check_fits([LITE0], ComputeConfig(num_actors=5), 2 * GB, gpu=False)
 
 
-def test_with_a_gpu_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "has_gpu", lambda: True)
-    check_fits([LITE0], ComputeConfig(), GB)
+def test_with_a_gpu_nothing_is_refused() -> None:
+    check_fits([LITE0], ComputeConfig(), GB, gpu=True)
     with pytest.raises(UsageError):
-        check_fits([LITE0], ComputeConfig(device="cpu"), GB)
+        check_fits([LITE0], ComputeConfig(device="cpu"), GB, gpu=True)
 
 
-def test_the_store_is_rays_affair_where_nothing_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_rays_affair_where_nothing_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store_bytes([LITE0], None, None) is None
+    container = Machine(tmp_path)
+    container.second("/", memory_max=str(8 * GB))
+    assert own_store([LITE0], ComputeConfig(device="cpu"), tmp_path) == store_bytes([LITE0], 8 * GB, None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
-    monkeypatch.setattr(memory, "memory_limit", lambda: GB)
-    assert own_store([LITE0], ComputeConfig()) is None, "a cluster has its own store"
+    assert own_store([LITE0], ComputeConfig(), tmp_path) is None, "a cluster has its own store"
 
 
 def test_the_store_leaves_room_for_the_processes() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from cvbatch.engine import oom_kills
 from cvbatch.engine.oom_kills import KillWatch, told_apart
 from cvbatch.errors import HaltError, RowError
 from cvbatch.models.spec import rows_schema
 from cvbatch.planning.units import Unit
+from cvbatch.system.control_group import memory_kills
+from tests.rigs.containers import Machine
 from tests.samples import block, spec
 
 DIED = RowError("predict", "ProcessDied", "the process that worked on this image died each time")
@@ -21,19 +23,34 @@ DIED = RowError("predict", "ProcessDied", "the process that worked on this image
 class Kernel:
     """Counts what it has ended."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._container = Machine(root)
+        self.limit(1_000_000_000)
         self.killed = 40
-        monkeypatch.setattr(oom_kills, "memory_kills", lambda: self.killed)
-        monkeypatch.setattr(oom_kills, "memory_limit", lambda: 1_000_000_000)
+
+    def limit(self, memory: int) -> None:
+        self._container.second("/", memory_max=str(memory))
+
+    @property
+    def killed(self) -> int:
+        return memory_kills(self.root)
+
+    @killed.setter
+    def killed(self, processes: int) -> None:
+        self._container.second("/", memory_events=f"oom_kill {processes}")
+
+    def watch(self) -> KillWatch:
+        return KillWatch([spec()], self.root)
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    return Kernel(monkeypatch)
+def kernel(tmp_path: Path) -> Kernel:
+    return Kernel(tmp_path)
 
 
 def test_kills_count_in_a_row(kernel: Kernel) -> None:
-    watch = KillWatch([spec()])
+    watch = kernel.watch()
     assert watch.in_a_row == 0
     kernel.killed += 2
     assert not watch.too_often
@@ -46,16 +63,16 @@ def test_kills_count_in_a_row(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize(("killed", "times"), [(1, "once"), (3, "3 times")])
 def test_they_are_named_with_both_numbers(killed: int, times: str, kernel: Kernel) -> None:
-    watch = KillWatch([spec()])
+    watch = kernel.watch()
     kernel.killed += killed
     said = str(watch.error())
     assert said.startswith(f"killed for memory {times}; the container has 1.0 GB, this job needs about 1.")
     assert not watch.error().again, "more of the same would not help"
 
 
-def test_what_is_needed_is_always_more_than_there_is(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oom_kills, "memory_limit", lambda: 9_000_000_000)
-    assert "has 9.0 GB, this job needs about 9.1 GB" in str(KillWatch([spec()]).error())
+def test_what_is_needed_is_always_more_than_there_is(kernel: Kernel) -> None:
+    kernel.limit(9_000_000_000)
+    assert "has 9.0 GB, this job needs about 9.1 GB" in str(kernel.watch().error())
 
 
 def alone(kernel: Kernel, watch: KillWatch, *answers: Any, first: bool) -> list[pa.Table]:
@@ -74,7 +91,7 @@ SCHEMA = rows_schema([spec()])
 
 
 def test_an_image_that_takes_its_process_along_is_no_small_container(kernel: Kernel) -> None:
-    watch = KillWatch([spec()])
+    watch = kernel.watch()
     tables = alone(kernel, watch, DIED, block(1, 2), DIED, DIED, first=True)
     assert [table["error_type"].to_pylist() for table in tables] == [
         [kind] for kind in (DIED.type, None, *[DIED.type] * 2)
@@ -85,13 +102,13 @@ def test_an_image_that_takes_its_process_along_is_no_small_container(kernel: Ker
 
 def test_where_nothing_was_ever_done_the_images_are_not_to_blame(kernel: Kernel) -> None:
     with pytest.raises(HaltError, match="killed for memory 4 times"):
-        alone(kernel, KillWatch([spec()]), DIED, DIED, DIED, first=True)
+        alone(kernel, kernel.watch(), DIED, DIED, DIED, first=True)
 
 
 def test_a_start_that_has_done_something_goes_on(kernel: Kernel) -> None:
-    assert len(alone(kernel, KillWatch([spec()]), DIED, DIED, DIED, first=False)) == 3
+    assert len(alone(kernel, kernel.watch(), DIED, DIED, DIED, first=False)) == 3
 
 
 def test_a_process_that_died_otherwise_is_not_called_killed(kernel: Kernel) -> None:
-    watch = KillWatch([spec()])
+    watch = kernel.watch()
     assert watch.named(DIED) is DIED

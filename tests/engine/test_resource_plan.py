@@ -15,6 +15,7 @@ from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import ModelSpec
+from cvbatch.system.control_group import usable_cores
 from cvbatch.tuning.certificate import Certificate
 from tests.samples import spec
 
@@ -123,10 +124,10 @@ def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
     assert shared(boxes, num_actors=2).num_actors == 2
 
 
-def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource_plan, "usable_cores", lambda: 4)
-    assert pools(cpus=8, num_actors=2).threads == 2
-    assert pools(cpus=8, num_actors=1).threads == 4
+def test_processes_of_a_machine_share_its_cores() -> None:
+    cores = usable_cores()
+    assert pools(cpus=8 * cores, num_actors=1).threads == min(8, cores)
+    assert pools(cpus=8 * cores, num_actors=2).threads == min(8, max(1, cores // 2))
 
 
 def test_a_container_with_little_memory_gets_fewer_and_smaller_pieces() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from cvbatch.cli.common import interruptible
 from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
 from cvbatch.runs import supervisor as supervising
 from cvbatch.runs.supervisor import exit_code_of, supervise
+from tests.rigs.containers import Machine
 
 COUNTS = """
 import pathlib, sys
@@ -26,21 +26,17 @@ file.write_text("x" * (starts + 1))
 """
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervising, "_PAUSES", (0.0, 0.0))
-
-
 class Watched:
     """A command that counts its starts, under supervision."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "starts"
+        self.system = Machine(folder)
         self.said: list[str] = []
 
     def run(self, code: str, retries: int) -> int:
         command = [sys.executable, "-c", COUNTS + code, str(self._file)]
-        return supervise(command, retries, self.said.append)
+        return supervise(command, retries, self.said.append, pauses=(0.0, 0.0), root=self.system.root)
 
     @property
     def starts(self) -> int:
@@ -69,12 +65,11 @@ def test_what_was_killed_is_started_again(watched: Watched) -> None:
     assert watched.said == ["the run was ended by SIGKILL; it goes on in 0 s, start 2 of at most 2"]
 
 
-def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervising, "memory_kills", itertools.count().__next__)
-    monkeypatch.setattr(supervising, "memory_limit", lambda: 1_000_000_000)
-    assert watched.run("import os; os.kill(os.getpid(), 9)", 9) == 1
+def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(watched: Watched) -> None:
+    watched.system.second("/", memory_max="1000000000", memory_events="oom_kill 40")
+    events = watched.system.root / "sys/fs/cgroup/memory.events"
+    kernel = f"pathlib.Path({str(events)!r}).write_text(f'oom_kill {{41 + starts}}')"
+    assert watched.run(f"{kernel}; import os; os.kill(os.getpid(), 9)", 9) == 1
     assert watched.starts == 3
     assert watched.said[0].startswith("the run was killed for memory, of which the container has 1.0 GB; it goes on")
     assert watched.said[-1] == "the run was killed for memory 3 times in a row; give the container more than 1.0 GB"

@@ -14,7 +14,6 @@ import pytest
 from aiohttp import web
 
 from cvbatch.errors import RunError
-from cvbatch.submit import client as asking
 from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client
 
@@ -72,17 +71,13 @@ def silent() -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated", "ignore:Unclosed connection")  # Ray's own
-def test_a_connection_that_has_become_silent_is_given_up(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_QUIET_SECONDS", 0.5)
-    assert list(Client(Address(silent)).tail("cvbatch-1")) == ["one\n"]
+def test_a_connection_that_has_become_silent_is_given_up(silent: str) -> None:
+    assert list(Client(Address(silent), quiet_seconds=0.5).tail("cvbatch-1")) == ["one\n"]
     gc.collect()  # what Ray leaves behind shall not trouble the tests that follow
 
 
 @pytest.mark.parametrize(("failures", "taken"), [(1, True), (1_000, False)], ids=["it comes up", "it never does"])
-def test_a_head_whose_agent_is_not_there_yet_is_asked_again(
-    failures: int, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(asking, "_AGENT_SECONDS", 60.0 if taken else 0.0)
+def test_a_head_whose_agent_is_not_there_yet_is_asked_again(failures: int, taken: bool, tmp_path: Path) -> None:
     asked = list[str]()
 
     async def submit(request: web.Request) -> web.Response:
@@ -92,7 +87,8 @@ def test_a_head_whose_agent_is_not_there_yet_is_asked_again(
         return web.json_response({"job_id": asked[-1], "submission_id": asked[-1]})
 
     with serving("POST", "/api/jobs/", submit) as address:
-        work = partial(Client(Address(address)).submit, "cvbatch-1", "true", tmp_path, {}, cpus=0, memory=None)
+        client = Client(Address(address), agent_seconds=60.0 if taken else 0.0)
+        work = partial(client.submit, "cvbatch-1", "true", tmp_path, {}, cpus=0, memory=None)
         with contextlib.nullcontext() if taken else pytest.raises(RunError, match="No available agent"):
             work()
     assert asked == ["cvbatch-1"] * (2 if taken else 1)

@@ -10,13 +10,13 @@ import pytest
 
 from cvbatch.config.job import Job
 from cvbatch.errors import RunError
-from cvbatch.submit import jobs
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import follow, name_of
+from cvbatch.submit.jobs import Patience, follow, name_of
 
 RUNNING = JobInfo("cvbatch-1", "RUNNING", "", None, {}, 0.0, None)
 OVER = replace(RUNNING, status="SUCCEEDED", exit_code=0)
 BROKEN = RunError("nobody answers")
+AT_ONCE = Patience(poll=0.0, settle=0.0)
 
 
 class Scripted:
@@ -55,15 +55,9 @@ def test_a_job_has_its_own_name_at_each_output() -> None:
     assert at() == names[0]
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_POLL_SECONDS", "_SETTLE_SECONDS"):
-        monkeypatch.setattr(jobs, name, 0.0)
-
-
 def heard(*script: Any) -> list[str]:
     lines = list[str]()
-    assert follow(cast(Client, Scripted(*script)), RUNNING, lines.append) == OVER
+    assert follow(cast(Client, Scripted(*script)), RUNNING, lines.append, AT_ONCE) == OVER
     return lines
 
 
@@ -88,11 +82,10 @@ def test_what_else_ends_lines_does_not_make_some_be_heard_twice() -> None:
     assert heard([[log]], [OVER], log) == ["a\x0cb\x85c\u2028d", "e"]
 
 
-def test_a_job_is_heard_before_it_is_over_where_its_log_cannot_be_tailed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_BROKEN_SECONDS", 0.0)
+def test_a_job_is_heard_before_it_is_over_where_its_log_cannot_be_tailed() -> None:
     scripted, lines = cast(Client, Scripted([], [RUNNING, BROKEN], "one\ntwo")), list[str]()
     with pytest.raises(RunError, match="nobody answers"):
-        follow(scripted, RUNNING, lines.append)
+        follow(scripted, RUNNING, lines.append, replace(AT_ONCE, broken=0.0))
     assert lines == ["one"]
 
 

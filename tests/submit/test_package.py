@@ -17,7 +17,6 @@ import yaml
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import load_job
 from cvbatch.errors import ModelError
-from cvbatch.submit import package
 from cvbatch.submit.entrypoint import missing
 from cvbatch.submit.package import pack
 
@@ -133,11 +132,11 @@ def test_files_that_own_models_open_come_with_them(tmp_path: Path, modules: Path
     assert files == {"job.yaml", "mine.py", "labels.txt", "data/weights.bin", "icon.png"}
 
 
-def test_own_files_that_are_too_large_to_send(tmp_path: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package, "_MOST_BYTES", 1 << 20)
+def test_own_files_that_are_too_large_to_send(tmp_path: Path, modules: Path) -> None:
     (modules / "mine.py").write_text("")
-    (modules / "w.bin").write_bytes(bytes(3 << 20))
-    with pytest.raises(ModelError, match="would be 3 MB to send, at most 1 are: put large files where"):
+    with (modules / "w.bin").open("wb") as file:
+        file.truncate(201 << 20)  # takes no room on the disk
+    with pytest.raises(ModelError, match="would be 201 MB to send, at most 200 are: put large files where"):
         packed(job({"model": "python:mine:build", "options": {"weights": "w.bin"}}), tmp_path, modules)
 
 

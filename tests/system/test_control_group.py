@@ -7,37 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.system import control_group
 from cvbatch.system.control_group import cpu_quota, dies_as_a_whole, memory_kills, memory_limit, usable_cores
+from tests.rigs.containers import SECOND, Machine
 
 GB = 1_000_000_000
-SECOND = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw"
-FIRST_MEMORY = "36 25 0:31 {top} /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory"
-FIRST_CPU = "37 25 0:32 {top} /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct"
-
-
-class Machine:
-    """The files of a machine with 16 GiB."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB")
-
-    def write(self, path: str, text: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text + "\n")
-
-    def second(self, group: str, **files: str) -> None:
-        """A group of version 2, in which this process is."""
-        self.write("proc/self/mountinfo", SECOND)
-        self.write("proc/self/cgroup", f"0::{group}")
-        for name, text in files.items():
-            self.write(f"sys/fs/cgroup{group}/{name.replace('_', '.', 1)}", text)
-
-    def first(self, group: str, *, top: str = "/") -> None:
-        """The same in version 1."""
-        self.write("proc/self/mountinfo", "\n".join([FIRST_MEMORY.format(top=top), FIRST_CPU.format(top=top)]))
-        self.write("proc/self/cgroup", f"9:memory:{group}\n2:cpu,cpuacct:{group}\n1:name=systemd:/else")
 
 
 @pytest.fixture
@@ -143,11 +116,11 @@ def test_a_group_may_die_as_a_whole(together: bool, machine: Machine) -> None:
     assert dies_as_a_whole(machine.root) == together
 
 
-@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (2.0, 2), (1.5, 2), (0.5, 1), (64.0, 8)])
-def test_a_share_of_time_counts_as_cores(quota: float | None, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(control_group, "cpu_quota", lambda: quota)
-    assert usable_cores() == cores
+@pytest.mark.parametrize(("quota", "cores"), [(None, None), (2.0, 2), (1.5, 2), (1.0, 1), (0.5, 1), (4096.0, None)])
+def test_a_share_of_time_counts_as_cores(quota: float | None, cores: int | None, machine: Machine) -> None:
+    machine.second("/", cpu_max="max 100000" if quota is None else f"{quota * 100_000:.0f} 100000")
+    there = len(os.sched_getaffinity(0))
+    assert usable_cores(machine.root) == (there if cores is None else min(there, cores))
 
 
 def test_this_machine_can_be_asked() -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 import zstandard
 
 from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, buffered
+from cvbatch.system.environment import EnvironmentNumber
 
 TAR: Final = "tar"
 TAR_GZIP: Final = "tar.gz"
@@ -18,9 +19,9 @@ DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
 """What packed streams raise that are cut or damaged."""
 
 _PIECE: Final = 1 << 20
-_FREE_BYTES: Final = 1 << 30
+_FREE_BYTES: Final = EnvironmentNumber("CVBATCH_UNPACKED_BYTES", 1 << 30)
 _MOST_TIMES: Final = 200
-"""An archive of images that unpacks to more than so many times its size, and 1 GiB, is a bomb."""
+"""An archive of images that unpacks to more than so many times its size, and that, is a bomb."""
 
 
 class Forward:
@@ -34,7 +35,7 @@ class Forward:
     def __init__(self, blob: Blob, how: str) -> None:
         self._packed = how != TAR
         self._file = _OPENERS[how](blob)
-        self._end = _FREE_BYTES + _MOST_TIMES * blob.size() if self._packed else blob.size()
+        self._end = _FREE_BYTES.value + _MOST_TIMES * blob.size() if self._packed else blob.size()
         self._at = 0
 
     def tell(self) -> int:

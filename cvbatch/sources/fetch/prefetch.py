@@ -22,11 +22,10 @@ from cvbatch.storage.fetch_options import Reach
 from cvbatch.storage.location import SCHEMES, Place
 from cvbatch.storage.options import StorageOptions
 
-AT_ONCE: Final = 48
+_AT_ONCE: Final = 48
 """Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
 DENIED: Final = "PermissionDenied"
-MAX_HELD_BYTES: Final = 64 << 20
-"""While a unit holds so many that were fetched and not taken yet, nothing more is begun: sizes may be unknown."""
+_MAX_HELD_BYTES: Final = 64 << 20
 _STARTS: Final = tuple(f"{scheme}://".encode() for scheme in SCHEMES)
 _BLOCK: Final = 1 << 20
 
@@ -93,10 +92,13 @@ class Ahead:
 
     Args:
         reach: How to get there.
+        most_requests: How many are under way at most.
+        most_bytes: While so many are fetched and not taken yet, nothing more is begun: sizes may be unknown.
     """
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, *, most_requests: int = _AT_ONCE, most_bytes: int = _MAX_HELD_BYTES) -> None:
         self._reach = reach
+        self._most_requests, self._most_bytes = most_requests, most_bytes
         self._lock = threading.Lock()
         self._waiting: deque[_Coming] = deque()
         self._under_way = 0
@@ -137,7 +139,7 @@ class Ahead:
         return got.data
 
     def _go_on(self) -> None:
-        while self._waiting and self._under_way < AT_ONCE and self._held < MAX_HELD_BYTES:
+        while self._waiting and self._under_way < self._most_requests and self._held < self._most_bytes:
             self._start(self._waiting.popleft())
 
     def _start(self, coming: _Coming) -> None:
@@ -179,7 +181,7 @@ def _found(location: bytes, storage: StorageOptions) -> tuple[Bucket, str]:
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
 
 
 @contextmanager

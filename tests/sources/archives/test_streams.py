@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from cvbatch.sources.archives import streams
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD, Forward
 from cvbatch.sources.fetch.blob import BrokenContainerError, open_blob
 from tests.sources.shards import kinds, names, planned, source, tar
@@ -56,7 +55,7 @@ def test_what_pzstd_writes_begins_with_a_frame_to_be_skipped(tmp_path: Path, num
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.zst"])
 def test_a_bomb_ends_early(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setenv("CVBATCH_UNPACKED_BYTES", str(1 << 20))
     members = {"a.jpg": b"good", "b.jpg": b"\0" * 50_000_000, "c.jpg": b"beyond"}
     opened = source(tar(tmp_path / name, members))
     table = planned(opened)

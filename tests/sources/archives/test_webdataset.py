@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.archives import listing
+from cvbatch.sources.archives.streams import TAR
+from cvbatch.sources.archives.tars import TarIndex
+from cvbatch.sources.archives.webdataset import columns
+from cvbatch.sources.fetch.blob import open_blob
+from cvbatch.sources.suffixes import Suffixes
 from tests.sources.shards import Content, kinds, names, planned, source, tar, zipped
 
 
@@ -115,10 +120,12 @@ def test_a_source_that_begins_with_plain_images_has_no_such_columns(tmp_path: Pa
     assert carried(tmp_path) == {"cls": [1, None]}
 
 
-def test_only_the_first_samples_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_TYPICAL_SAMPLES", 2)
-    tar(tmp_path / "x.tar", members({"json": {"a": 1}}, {"json": {"b": 1}}, {"json": {"a": 1.5, "b": 2, "c": 1}}))
-    assert carried(tmp_path) == {"a": [1, None, None], "b": [None, 1, 2]}
+def test_only_the_first_samples_decide(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", members({"json": {"a": 1}}, {"json": {"b": 1}}, {"json": {"a": 1.5, "c": 1}}))
+    opened = open_blob(os.fsencode(shard))
+    first, whole = (columns(TarIndex(opened, TAR), Suffixes(None), most) for most in (2, 3))
+    assert (first.names, whole.names) == (["a", "b"], ["a", "b", "c"])
+    assert (first.field("a").type, whole.field("a").type) == (pa.int64(), pa.float64())
 
 
 def test_metadata_off(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pytest
@@ -17,6 +16,7 @@ from cvbatch.sources.entries import Span, entry_table, member_table, spans
 from cvbatch.sources.fetch import blob
 from cvbatch.sources.fetch.blob import LocalBlob
 from cvbatch.sources.fetch.plan_rows import fetches
+from tests.rigs.process import bytes_read, times_open
 from tests.sources.shards import arrow, fetched, kinds, planned, source, tar, zipped
 
 CONTENTS = {f"{number:03d}.jpg": os.urandom(2000) for number in range(200)}
@@ -34,44 +34,27 @@ def test_several_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.zip", "x.arrow"])
-def test_a_container_is_opened_once_and_closed_again(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_container_is_opened_once_and_closed_again(tmp_path: Path, name: str) -> None:
     if name.endswith("arrow"):
         arrow(tmp_path / name, pa.table({"image": list(CONTENTS.values())}))
     else:
         (zipped if name.endswith("zip") else tar)(tmp_path / name, CONTENTS)  # type: ignore[operator]
     table = planned(source(tmp_path / name))
-    before, opened = len(os.listdir("/proc/self/fd")), 0
-
-    class Counting(LocalBlob):
-        def __init__(self, path: bytes) -> None:
-            nonlocal opened
-            opened += 1
-            super().__init__(path)
-
-    monkeypatch.setattr(blob, "LocalBlob", Counting)
     reads = fetches(table)
-    assert opened == 0
-    assert [read() for read in reads] == list(CONTENTS.values())
-    assert opened == 1
-    del reads
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert times_open(tmp_path / name) == 0
+    for read, content in zip(reads, CONTENTS.values(), strict=True):
+        assert read() == content
+        assert times_open(tmp_path / name) == 1
+    del read, reads
+    assert times_open(tmp_path / name) == 0
 
 
-def test_a_packed_shard_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = planned(source(tar(tmp_path / "x.tar.gz", CONTENTS)))
-    passes = 0
-
-    class Counting(LocalBlob):
-        def stream(self) -> BinaryIO:
-            nonlocal passes
-            passes += 1
-            return super().stream()
-
-    monkeypatch.setattr(blob, "LocalBlob", Counting)
-    assert kinds(table) == list(CONTENTS.values())
-    assert passes == 1
+def test_a_packed_shard_is_unpacked_once(tmp_path: Path) -> None:
+    members = {f"{number}.jpg": os.urandom(1 << 20) for number in range(4)}
+    table = planned(source(tar(tmp_path / "x.tar.gz", members)))
+    before = bytes_read()
+    assert kinds(table) == list(members.values())
+    assert bytes_read() - before < 2 * (4 << 20), "one pass"
 
 
 def test_what_the_system_reports_is_of_one_row_and_may_be_tried_again(

@@ -8,13 +8,11 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError, attempt
 from cvbatch.images.preprocess import View
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch import prefetch
 from cvbatch.sources.fetch.plan_rows import fetches
 from cvbatch.sources.fetch.prefetch import Ahead
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
@@ -46,13 +44,11 @@ def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
     assert [wait() for wait in waiting] == [b"%d" % number for number in range(100)]
 
 
-def test_no_more_is_held_than_need_be(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_held_than_need_be(web: Web) -> None:
     """Sizes are not known before: a thousand images of a unit might be large."""
-    monkeypatch.setattr(prefetch, "AT_ONCE", 4)
-    monkeypatch.setattr(prefetch, "MAX_HELD_BYTES", 20)
     for number in range(30):
         web.pages[f"/{number}.jpg"] = answer(b"0123456789")
-    ahead = Ahead(reach(web))
+    ahead = Ahead(reach(web), most_requests=4, most_bytes=20)
     waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(30)]
     for taken, wait in enumerate(waiting):
         assert wait() == b"0123456789"
@@ -60,19 +56,16 @@ def test_no_more_is_held_than_need_be(web: Web, monkeypatch: pytest.MonkeyPatch)
         assert len(web.asked) <= taken + 1 + 2 + 4
 
 
-def test_an_image_that_is_asked_for_out_of_turn(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "AT_ONCE", 1)
-    monkeypatch.setattr(prefetch, "MAX_HELD_BYTES", 1)
+def test_an_image_that_is_asked_for_out_of_turn(web: Web) -> None:
     for number in range(4):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
-    ahead = Ahead(reach(web))
+    ahead = Ahead(reach(web), most_requests=1, most_bytes=1)
     waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(4)]
     assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
 
 
-def test_failures_make_room_too(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "AT_ONCE", 2)
-    ahead = Ahead(reach(web))
+def test_failures_make_room_too(web: Web) -> None:
+    ahead = Ahead(reach(web), most_requests=2)
     waiting = [attempt("fetch", ahead.fetch(url(web, number), None, nobody)) for number in range(10)]
     assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
 
