@@ -122,7 +122,10 @@ def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
 
 
 def test_a_run_that_stops_in_time_goes_on(output: Output) -> None:
-    output.next["after_unit"] = lambda: setattr(output.engines[0], "over", True)
+    def stop() -> None:
+        output.engines[0].over = True
+
+    output.next["after_unit"] = stop
     with pytest.raises(RunError, match="stopped in time"):
         run(output.job(), Seen())
     assert len(output.log.state.accepted) > 0
@@ -252,8 +255,7 @@ def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Outp
 
 
 def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.runs.attempt._FIRST_ROWS", 2)
-    monkeypatch.setattr("cvbatch.runs.recompute._ROWS_AT_ONCE", 2)
+    monkeypatch.setenv("CVBATCH_ERROR_SHARE_ROWS", "2")
     output.next["failed"] = {3, 7, 11}
     with pytest.raises(RunError, match="max_error_share"):
         run(output.job(compute={"max_error_share": 0.0}), Seen())

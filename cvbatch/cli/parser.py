@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         `--strict`; 2 wrong request; 1 not finished.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
+    parser = argument_parser()
     options, more = parser.parse_known_args(given, argparse.Namespace(given=given))
     try:
         if more:
@@ -49,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(UsageError.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it gives names the function of `commands` to call as `command`."""
     parser = _Parser(prog="cvbatch", description="Label large image archives with pretrained models.")
     parser.add_argument("--version", action="version", version=f"cvbatch {metadata.version('cvbatch')}")
     commands_of = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -39,10 +39,13 @@ class Terminal:
 
     Args:
         quiet: Show nothing, because standard output carries JSON.
+        console: Where to show it; by default on standard error.
+        tick_seconds: How often it is looked whether something takes long.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(file=terminal(), quiet=quiet)
+    def __init__(self, *, quiet: bool = False, console: Console | None = None, tick_seconds: float = 1.0) -> None:
+        self.console = console or Console(file=terminal(), quiet=quiet)
+        self._tick_seconds = tick_seconds
         self._bar: Bar | None = None
         self._status: Status | None = None
         self._task = TaskID(0)
@@ -149,5 +152,5 @@ class Terminal:
                 self.console.print(done + text, highlight=False)
 
     def _tick_on(self) -> None:
-        while not self._over.wait(1.0):
+        while not self._over.wait(self._tick_seconds):
             self.tick(time.monotonic())

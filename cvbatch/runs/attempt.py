@@ -19,8 +19,9 @@ from cvbatch.planning.parts import delete_orphan_parts, part_paths
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.runs.run_record import Record
 from cvbatch.sources.entries import Listing
+from cvbatch.system.environment import EnvironmentNumber
 
-_FIRST_ROWS: Final = 1_000
+_FIRST_ROWS: Final = EnvironmentNumber("CVBATCH_ERROR_SHARE_ROWS", 1_000)
 """Rows of a start from which on the share of errors counts."""
 
 
@@ -77,7 +78,7 @@ class Session:
         self._failed += sum(sum(file.errors.values()) for file in accepted)
         rows = self._record.rows
         share = self._failed / max(1, rows)
-        if rows >= _FIRST_ROWS and share > self._compute.max_error_share:
+        if rows >= _FIRST_ROWS.value and share > self._compute.max_error_share:
             (commonest, count), *_ = self._record.errors.most_common(1)
             raise HaltError(
                 f"{self._failed:,} of the last {rows:,} rows are errors, {count:,} of them {commonest}, and "

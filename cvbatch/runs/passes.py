@@ -18,9 +18,9 @@ from cvbatch.output.row_ranges import Range
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import cut
 
-_FIRST_WAVE: Final = 1_000
-_WAVE: Final = 50_000
-"""Units per wave. Ray plans a wave as a whole, so the first is small and something comes out early."""
+_WAVES: Final = (1_000, 50_000)
+"""Units of the first wave, and of the others. Ray plans a wave as a whole, so the first is small and something comes
+out early."""
 _SMALLER: Final = 8
 """What the first pass leaves undone runs again in units this many times smaller."""
 _PASSES: Final = ((1, False), (_SMALLER, False), (_SMALLER, True))
@@ -31,7 +31,14 @@ _TOLERATED, _TOLERATED_SHARE = 10, 1 / 20
 """Units of the first pass that may be lost with their processes before the run stops: then it is not the images."""
 
 
-def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable[Range]]) -> Iterator[list[Written]]:
+def compute(
+    engine: Engine,
+    log: Log,
+    plan: Plan,
+    missing: Callable[[], Iterable[Range]],
+    *,
+    waves: tuple[int, int] = _WAVES,
+) -> Iterator[list[Written]]:
     """Compute rows until none is missing; yields files once they are written.
 
     Args:
@@ -39,11 +46,12 @@ def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable
         log: Open.
         plan: Of the run.
         missing: Rows that are wanted and that nobody has computed yet; asked at the beginning of each pass.
+        waves: Units of the first wave, and of the others.
 
     Raises:
         RunError: If the stages cannot go on.
     """
-    size = _FIRST_WAVE
+    size, later = waves
     for smaller, backwards in _PASSES:
         if backwards and not engine.stalled:
             continue
@@ -58,7 +66,7 @@ def compute(engine: Engine, log: Log, plan: Plan, missing: Callable[[], Iterable
                 suspects = smaller > 1 and len(log.state.accepted) > 0
                 tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
                 yield from engine.label(wave, log.epoch, tolerated=tolerated)
-                size = _WAVE
+                size = later
                 if engine.time_is_up:
                     return
                 resized = engine.resize()  # then what is left of the wave is cut anew

@@ -16,7 +16,6 @@ from cvbatch.runs.passes import compute
 from cvbatch.schema import ERROR, ERROR_TRANSIENT, ROW_ID, STATUS
 
 _ROWS_AT_ONCE: Final = 4_096
-"""Rows of one replacement; an interruption costs at most what is under way."""
 
 
 def failed_rows(store: Store, state: State, *, transient_only: bool) -> RowRanges:
@@ -42,13 +41,16 @@ def failed_rows(store: Store, state: State, *, transient_only: bool) -> RowRange
     return failed
 
 
-def recompute(session: Session, rows: Iterable[Range], committed: Callable[[State], None]) -> None:
+def recompute(
+    session: Session, rows: Iterable[Range], committed: Callable[[State], None], *, rows_at_once: int = _ROWS_AT_ONCE
+) -> None:
     """Compute committed rows anew, some thousand at a time.
 
     Args:
         session: Holds the run.
         rows: Which.
         committed: Told of each replacement.
+        rows_at_once: Most rows of one replacement; an interruption costs at most what is under way.
 
     Raises:
         RunError: If the stages cannot go on, or too many rows are errors.
@@ -56,7 +58,7 @@ def recompute(session: Session, rows: Iterable[Range], committed: Callable[[Stat
     engine, log = session.engine, session.log
     left = RowRanges(rows)
     while len(left) and not engine.time_is_up:
-        files, again = _next(log.state, left)
+        files, again = _next(log.state, left, rows_at_once)
         if not files:
             return  # what is left was never committed, and so cannot be replaced
         new, done = list[DataFile](), RowRanges()
@@ -76,18 +78,18 @@ def recompute(session: Session, rows: Iterable[Range], committed: Callable[[Stat
         committed(log.state)
 
 
-def _next(state: State, rows: RowRanges) -> tuple[list[DataFile], RowRanges]:
+def _next(state: State, rows: RowRanges, most: int) -> tuple[list[DataFile], RowRanges]:
     """Files to replace, and which of their rows to compute anew."""
     files, again = list[DataFile](), RowRanges()
     for file in state.files.values():
         inside = [piece for pair in file.ranges for piece in rows.within(*pair)]
         for low, high in inside:
-            again.add(low, min(high, low + _ROWS_AT_ONCE - len(again)))
-            if len(again) == _ROWS_AT_ONCE:
+            again.add(low, min(high, low + most - len(again)))
+            if len(again) == most:
                 break
         if inside:
             files.append(file)
-        if len(again) == _ROWS_AT_ONCE:
+        if len(again) == most:
             break
     return files, again
 

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -52,7 +52,9 @@ class Worker:
 class Record:
     """What one start of a run sees; kept in memory while it works."""
 
-    started_at: float = field(default_factory=time.time)
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    started_at: float = field(init=False)
     first_commit_at: float | None = None
     rows: int = 0
     bytes_read: int = 0
@@ -71,9 +73,12 @@ class Record:
     workers: dict[str, Worker] = field(default_factory=dict)
     """Predicting processes, by what they say of themselves."""
 
+    def __post_init__(self) -> None:
+        self.started_at = self.clock()
+
     def add(self, written: Sequence[Written], rows: int) -> None:
         """Take in written files, of which so many rows were accepted."""
-        now = time.time()
+        now = self.clock()
         if self.first_commit_at is None:
             self.first_commit_at = now
             self._before.update(sum((Counter(_seconds(each)) for each in written), Counter()))
@@ -101,7 +106,8 @@ class Record:
 
     def busy_shares(self, pools: Pools) -> dict[str, float]:
         """How much of the time since the first commit each stage was at work; the highest held the run back."""
-        elapsed = time.time() - (self.first_commit_at or time.time())
+        now = self.clock()
+        elapsed = now - (self.first_commit_at or now)
         slots = {"decode": pools.decode_tasks, "predict": pools.num_actors}
         if elapsed <= 0:
             return {}
@@ -124,7 +130,7 @@ class Record:
 
     def active_workers(self) -> int:
         """How many processes have delivered lately."""
-        return sum(time.time() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
+        return sum(self.clock() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
 
     def save(
         self,
@@ -155,7 +161,7 @@ class Record:
                 "details": getattr(stopped_by, "details", ""),
             },
             "started_at": self.started_at,
-            "seconds": time.time() - self.started_at,
+            "seconds": self.clock() - self.started_at,
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
             "busy_shares": self.busy_shares(pools) if pools else {},

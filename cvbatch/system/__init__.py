@@ -1,1 +1,1 @@
-"""The machine that a process runs on, and what its environment says."""
+"""What the machine and its system offer: cores, memory limits, caches, versions."""

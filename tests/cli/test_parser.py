@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from cvbatch.cli import commands
 from cvbatch.cli.common import flags_of, output_of
-from cvbatch.cli.parser import main
+from cvbatch.cli.parser import argument_parser, main
 from cvbatch.config.job_file import load_job
 from cvbatch.output.commit_log import Log
 from cvbatch.output.manifest import finish
@@ -33,17 +36,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err.strip()
 
 
-def parsed(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> argparse.Namespace:
+def parsed(name: str, *arguments: str) -> argparse.Namespace:
     """What a command gets to see."""
-    seen: list[argparse.Namespace] = []
-
-    def command(options: argparse.Namespace) -> int:
-        seen.append(options)
-        return 7
-
-    monkeypatch.setattr(commands, name, command)
-    assert main([name, *arguments]) == 7, "the command's answer is the exit code"
-    return seen[0]
+    options = argument_parser().parse_args([name, *arguments])
+    assert options.command is getattr(commands, name)
+    return options
 
 
 def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,13 +79,16 @@ def test_a_cluster_is_asked_for_a_status_once(capsys: pytest.CaptureFixture[str]
     assert message.startswith("cvbatch: --address: asks the cluster once")
 
 
-def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(_: argparse.Namespace) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands, "stop", interrupted)
-    assert main(["stop", "out", "--address", "http://127.0.0.1:1"]) == 1
-    assert capsys.readouterr() == ("", "cvbatch: stopped\n")
+def test_an_interruption_is_one_line() -> None:
+    """By Ctrl-C, while a cluster gives no answer."""
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        address = f"http://127.0.0.1:{cluster.getsockname()[1]}"
+        command = [sys.executable, "-m", "cvbatch", "stop", "out", "--address", address]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with waiting, cluster.accept()[0]:
+            waiting.send_signal(signal.SIGINT)
+            said = waiting.communicate()
+    assert (waiting.returncode, *said) == (1, "", "cvbatch: stopped\n")
 
 
 @pytest.mark.parametrize("job", [[], ["job.yaml"]])
@@ -142,11 +142,11 @@ def test_wrong_requests(
     assert not (tmp_path / "out").exists()
 
 
-def test_options_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_run() -> None:
     line = (
         "job.yaml --source s --model a --model b --output o --limit 5 --set x.y=1 --set z=2 --strict --json --retries 2"
     )
-    options = parsed(monkeypatch, "run", *line.split())
+    options = parsed("run", *line.split())
     assert (options.job, options.model, options.limit) == ("job.yaml", ["a", "b"], 5)
     assert (options.set, options.strict, options.json, options.retries) == (["x.y=1", "z=2"], True, True, 2)
     job = load_job(defaults=flags_of(options))
@@ -177,40 +177,41 @@ def test_watching_ends_when_the_run_is_finished(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, plan = planned(tmp_path, 4)
-    log, naps = started(store, plan.rows), list[float]()
+    log = started(store, plan.rows)
+    commit(log, 0, 2)
 
-    def go_on(seconds: float) -> None:
-        naps.append(seconds)
-        commit(log, 2 * len(naps) - 2, 2 * len(naps))
-        if len(naps) == 2:
-            finish(log)
+    def go_on() -> None:
+        commit(log, 2, 4)
+        finish(log)
 
-    monkeypatch.setattr("cvbatch.cli.inspect_commands.time.sleep", go_on)
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
+    working = threading.Timer(0.5, go_on)
+    working.start()
     assert main(["status", store.root, "--watch"]) == 0
-    assert len(naps) == 2
+    working.join()
     assert "4 of 4, 0 to go" in capsys.readouterr().out
 
 
-def test_options_that_are_not_given_lie_over_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert flags_of(parsed(monkeypatch, "run", "job.yaml")) == {}
+def test_options_that_are_not_given_lie_over_nothing() -> None:
+    assert flags_of(parsed("run", "job.yaml")) == {}
 
 
-def test_options_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parsed(monkeypatch, "status", "out").output == "out"
-    assert parsed(monkeypatch, "verify", "out", "--deep").deep is True
-    assert parsed(monkeypatch, "status", "out", "--watch").watch is True
+def test_options_of_the_others() -> None:
+    assert parsed("status", "out").output == "out"
+    assert parsed("verify", "out", "--deep").deep is True
+    assert parsed("status", "out", "--watch").watch is True
     for name in ("status", "verify", "retry"):
-        given = parsed(monkeypatch, name, "s3://box/o", "--storage", "region=x", "--storage", "anonymous=true")
+        given = parsed(name, "s3://box/o", "--storage", "region=x", "--storage", "anonymous=true")
         assert output_of(given) == Place("s3://box/o", StorageOptions(region="x", anonymous=True))
-    assert parsed(monkeypatch, "models").task is None
-    assert parsed(monkeypatch, "models", "detection", "--json").task == "detection"
-    shared = flags_of(parsed(monkeypatch, "plan", "job.yaml", "--shared-filesystem"))
+    assert parsed("models").task is None
+    assert parsed("models", "detection", "--json").task == "detection"
+    shared = flags_of(parsed("plan", "job.yaml", "--shared-filesystem"))
     assert shared == {"compute": {"shared_filesystem": True}}
-    assert parsed(monkeypatch, "demo").output == "cvbatch-demo"
+    assert parsed("demo").output == "cvbatch-demo"
 
 
-def test_options_of_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = parsed(monkeypatch, "retry", "out")
+def test_options_of_retry() -> None:
+    options = parsed("retry", "out")
     assert (options.output, options.errors, options.takeover, options.strict, options.json) == (
         "out",
         "transient",
@@ -218,13 +219,13 @@ def test_options_of_retry(monkeypatch: pytest.MonkeyPatch) -> None:
         False,
         False,
     )
-    options = parsed(monkeypatch, "retry", "out", "--errors", "all", "--takeover", "--strict", "--json")
+    options = parsed("retry", "out", "--errors", "all", "--takeover", "--strict", "--json")
     assert (options.errors, options.takeover, options.strict, options.json) == ("all", True, True, True)
 
 
 @pytest.mark.parametrize("given", ["update", "wait", "takeover"])
-def test_options_of_a_run_that_somebody_may_work_on(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    options = parsed(monkeypatch, "run", f"--{given}")
+def test_options_of_a_run_that_somebody_may_work_on(given: str) -> None:
+    options = parsed("run", f"--{given}")
     assert {name: getattr(options, name) for name in ("update", "wait", "takeover")} == {
         name: name == given for name in ("update", "wait", "takeover")
     }

@@ -52,7 +52,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def flags() -> set[str]:
-    found, parsers = set[str](), [parser._parser()]
+    found, parsers = set[str](), [parser.argument_parser()]
     while parsers:
         for action in parsers.pop()._actions:
             found.update(action.option_strings)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from cvbatch.output.commit_log import Log
-from cvbatch.results import progress
 from cvbatch.results.progress import Terminal
 from tests.samples import commit, planned, started
 
@@ -21,13 +21,12 @@ def log(tmp_path: Path) -> Log:
     return started(store, plan.rows)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_ticks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Terminal, "_tick_on", lambda _: None)
+still = partial(Terminal, tick_seconds=3600)
+"""It ticks only when a test says so."""
 
 
 def test_elsewhere_a_plain_line(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal() as terminal:
+    with still() as terminal:
         terminal.planned(log.state)
         commit(log, 0, 4)
         terminal.committed(log.state)
@@ -35,7 +34,7 @@ def test_elsewhere_a_plain_line(log: Log, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal(quiet=True) as terminal:
+    with still(quiet=True) as terminal:
         terminal.doing("starting Ray")
         terminal.planned(log.state)
         terminal.committed(log.state)
@@ -44,7 +43,7 @@ def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_takes_long_is_said_now_and_then(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal() as terminal:
+    with still() as terminal:
         terminal.doing("starting Ray")
         began = time.monotonic()
         for seconds in (1, 10, 16, 20, 25, 32, 95):
@@ -55,7 +54,7 @@ def test_what_takes_long_is_said_now_and_then(log: Log, capsys: pytest.CaptureFi
 def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
     log: Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Terminal() as terminal:
+    with still() as terminal:
         terminal.doing("loading the models and working on the first images")
         terminal.planned(log.state)
         terminal.tick(time.monotonic() + 16)
@@ -69,10 +68,9 @@ def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
     ]
 
 
-def test_on_a_terminal_it_stands_beside_the_bar(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120))
-    with Terminal() as terminal:
+def test_on_a_terminal_it_stands_beside_the_bar(log: Log) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with still(console=screen) as terminal:
         terminal.doing("starting Ray")
         terminal.tick(time.monotonic() + 5)
         assert terminal._status is not None
@@ -88,7 +86,7 @@ def test_on_a_terminal_it_stands_beside_the_bar(log: Log, monkeypatch: pytest.Mo
 
 
 def test_nothing_is_said_once_it_is_over(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal() as terminal:
+    with still() as terminal:
         terminal.doing("starting Ray")
     terminal.tick(time.monotonic() + 100)
     assert capsys.readouterr().err == ""

@@ -49,7 +49,7 @@ class Start:
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    monkeypatch.setattr(sessions, "_FIRST_ROWS", 20)
+    monkeypatch.setenv("CVBATCH_ERROR_SHARE_ROWS", "20")
     return Start(tmp_path)
 
 

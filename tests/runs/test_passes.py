@@ -11,7 +11,6 @@ import pytest
 from cvbatch.errors import RunError
 from cvbatch.output.commit_log import Log
 from cvbatch.output.row_ranges import Range
-from cvbatch.runs import passes
 from cvbatch.runs.passes import compute
 from tests.engines import FakeEngine
 from tests.samples import commit, planned, started
@@ -27,6 +26,7 @@ class Run:
         store, self.plan = planned(folder, rows)
         self.log: Log = started(store, rows)
         self.engine = FakeEngine(store.root, UNIT)
+        self.waves = (1_000, 50_000)
 
     def compute(self, wanted: Iterable[Range] | None = None) -> list[int]:
         """Commit what comes out; returns the row ids in the order in which they came."""
@@ -36,7 +36,7 @@ class Run:
             gaps = self.log.state.accepted.missing(self.log.state.planned)
             return gaps if wanted is None else [pair for pair in wanted if pair in gaps]
 
-        for written in compute(self.engine, self.log, self.plan, missing):
+        for written in compute(self.engine, self.log, self.plan, missing, waves=self.waves):
             files = [file for each in written for file in each.files]
             assert self.log.commit(files) == files
             came += [row for file in files for low, high in file.ranges for row in range(low, high)]
@@ -144,10 +144,8 @@ def test_some_units_of_a_large_wave_may_be_lost(tmp_path: Path) -> None:
         again.compute()
 
 
-def test_units_come_in_waves_of_which_the_first_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_FIRST_WAVE", 3)
-    monkeypatch.setattr(passes, "_WAVE", 5)
-    run = Run(tmp_path)
+def test_units_come_in_waves_of_which_the_first_is_small(run: Run) -> None:
+    run.waves = (3, 5)
     run.engine.unit_rows = 4
     run.engine.deadly = {40}
     assert sorted(run.compute()) == list(range(ROWS))
@@ -155,12 +153,8 @@ def test_units_come_in_waves_of_which_the_first_is_small(tmp_path: Path, monkeyp
     assert counts == [3, 5, 5, 4, 4, 1], "17 units, then the rows of the one that was lost, then one image"
 
 
-def test_what_was_lost_in_one_wave_waits_for_the_end_of_the_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(passes, "_FIRST_WAVE", 1)
-    monkeypatch.setattr(passes, "_WAVE", 1)
-    run = Run(tmp_path)
+def test_what_was_lost_in_one_wave_waits_for_the_end_of_the_pass(run: Run) -> None:
+    run.waves = (1, 1)
     run.engine.deadly = {0}
     run.compute()
     assert [call.rows[0] for call in run.engine.calls][:6] == [0, 4, 20, 36, 52, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +15,12 @@ import pytest
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.errors import CorruptionError, FencedError, RowError, RunError
 from cvbatch.output.commit_log import FOLDER, Log
-from cvbatch.output.data_files import WriteJob, write_blocks
-from cvbatch.output.log_records import DataFile
+from cvbatch.output.data_files import WriteJob, Written, write_blocks
+from cvbatch.output.log_records import DataFile, State
 from cvbatch.output.manifest import DATA, finish
 from cvbatch.output.row_ranges import Range
 from cvbatch.results import predictions
 from cvbatch.results.verify import verify
-from cvbatch.runs import recompute as replacing
 from cvbatch.runs.attempt import Session
 from cvbatch.runs.recompute import failed_rows, recompute
 from cvbatch.schema import predictions_schema
@@ -50,10 +49,14 @@ class Run:
         rows = block(low, high, failed=failed, error=error, classification_label=labels)
         log.commit(write_blocks(WriteJob(self.store.root, 1, predictions_schema(spec().fields())), [rows]).files)
 
-    def recompute(self, *rows: Range, **compute: Any) -> None:
+    def recompute(self, *rows: Range, rows_at_once: int = 4_096) -> None:
         """A start that does nothing else."""
-        with Session(self.log, self.plan, self.engine, ComputeConfig(**compute)) as session:
-            recompute(session, rows, lambda state: self.replaced.append(list(state.accepted)))
+
+        def committed(state: State) -> None:
+            self.replaced.append(list(state.accepted))
+
+        with Session(self.log, self.plan, self.engine, ComputeConfig()) as session:
+            recompute(session, rows, committed, rows_at_once=rows_at_once)
 
     @property
     def records(self) -> list[str]:
@@ -158,25 +161,29 @@ def test_a_file_with_rows_of_both_kinds_is_rewritten_whole(run: Run) -> None:
     assert len(run.labelled_by(1)) == 34
 
 
-def test_many_rows_are_replaced_group_by_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replacing, "_ROWS_AT_ONCE", 4)
-    run.recompute((0, ROWS))
+def test_many_rows_are_replaced_group_by_group(run: Run) -> None:
+    run.recompute((0, ROWS), rows_at_once=4)
     assert run.records == ["open"] + ["replace"] * 10
     assert sorted(run.engine.computed) == list(range(ROWS)), "each row once"
     assert run.labelled_by(2) == list(range(ROWS))
     assert run.replaced == [[(0, ROWS)]] * 10, "at every moment every row is there"
 
 
-def test_what_is_replaced_stays_replaced_when_it_is_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replacing, "_ROWS_AT_ONCE", 4)
+def test_images_that_stay_bad_are_looked_at_once(run: Run) -> None:
+    run.engine.failed = {3, 4, 5, 22}
+    run.recompute((3, 6), (22, 23), rows_at_once=2)
+    assert sorted(run.engine.computed) == [3, 4, 5, 22]
+    assert run.records == ["open", "replace", "replace"]
 
+
+def test_what_is_replaced_stays_replaced_when_it_is_interrupted(run: Run) -> None:
     def interrupt() -> None:
         if len(run.engine.calls) == 3:
             raise KeyboardInterrupt
 
     run.engine.after_unit = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run.recompute((0, ROWS))
+        run.recompute((0, ROWS), rows_at_once=4)
     assert len(run.replaced) == 2
     assert len(run.labelled_by(2)) == 8
 
@@ -199,7 +206,11 @@ def test_an_interruption_leaves_the_old_files(run: Run) -> None:
 
 def test_time_that_is_up_leaves_the_old_files(run: Run) -> None:
     files = dict(run.log.state.files)
-    run.engine.after_unit = lambda: setattr(run.engine, "over", True)
+
+    def stop() -> None:
+        run.engine.over = True
+
+    run.engine.after_unit = stop
     run.recompute((0, 20))
     assert run.log.state.files == files
     assert run.records == ["open"]
@@ -216,15 +227,17 @@ def test_rows_that_are_lost_come_again_and_take_nobody_along(run: Run) -> None:
     assert run.engine.calls[-1].tolerated is None
 
 
-def test_files_that_come_twice_count_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    label = run.engine.label
+class Repeating(FakeEngine):
+    """Tells of each file three times."""
 
-    def twice(*arguments: Any, **options: Any) -> Any:
-        for written in label(*arguments, **options):
+    def label(self, *arguments: Any, **options: Any) -> Iterator[list[Written]]:
+        for written in super().label(*arguments, **options):
             yield [*written, *written]
             yield written
 
-    monkeypatch.setattr(run.engine, "label", twice)
+
+def test_files_that_come_twice_count_once(run: Run) -> None:
+    run.engine = Repeating(run.store.root)
     run.recompute((3, 6))
     assert run.labelled_by(2) == [3, 4, 5]
 
@@ -264,7 +277,7 @@ def test_a_file_that_cannot_be_copied_stops_it(run: Run) -> None:
 
 
 def test_too_many_errors_stop_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.runs.attempt._FIRST_ROWS", 10)
+    monkeypatch.setenv("CVBATCH_ERROR_SHARE_ROWS", "10")
     run.engine.failed = set(range(ROWS))
     with pytest.raises(RunError, match="rows are errors"):
         run.recompute((0, ROWS))

@@ -76,11 +76,11 @@ def work(rows: int, seconds: float, **about: Any) -> Written:
     return Written((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
 
 
-def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_what_each_process_did(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log = started(store, 10)
-    record, clock = Record(), [1_000.0]
-    monkeypatch.setattr("time.time", lambda: clock[0])
+    clock = [1_000.0]
+    record = Record(clock=lambda: clock[0])
     record.add([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
     clock[0] += 60
     record.add([work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3)
@@ -96,9 +96,9 @@ def test_it_says_what_each_process_did(tmp_path: Path, monkeypatch: pytest.Monke
     assert record.idle_shares() == [first["idle_share"]]
 
 
-def test_whoever_has_delivered_nothing_for_minutes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    record, clock = Record(), [1_000.0]
-    monkeypatch.setattr("time.time", lambda: clock[0])
+def test_whoever_has_delivered_nothing_for_minutes_does_not_count() -> None:
+    clock = [1_000.0]
+    record = Record(clock=lambda: clock[0])
     assert record.active_workers() == 0
     record.add([work(1, 1.0, pid=1)], rows=1)
     clock[0] += 100
