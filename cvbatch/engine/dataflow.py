@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError
 
@@ -23,6 +22,7 @@ from cvbatch.planning.units import Unit, read_unit
 from cvbatch.stages.decode import fetch_and_decode
 from cvbatch.stages.predict import Predict, PredictOptions
 from cvbatch.storage.location import Place
+from cvbatch.system.ray_compat import Bundle, ExecutionCallback, iter_bundles, set_data_context
 
 
 class UnitSource(Datasource):
@@ -88,7 +88,7 @@ def predicted_blocks(
     tolerated: int,
     stalled_after: float,
     over: Callable[[], bool],
-) -> Generator[Any]:
+) -> Generator[Bundle]:
     """Stream units through decoding and prediction.
 
     Args:
@@ -106,7 +106,7 @@ def predicted_blocks(
     Raises:
         WaveOver: If it was ended.
     """
-    _configure(pools, tolerated, stalled_after)
+    set_data_context(data_settings(pools, tolerated=tolerated, stalled_after=stalled_after))
     Interruption.over = over
     decoders = TaskPoolStrategy(size=pools.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
@@ -145,23 +145,31 @@ def predicted_blocks(
         max_task_retries=_ACTOR_RETRIES,
         **pools.predict_where,
     )
-    yield from dataset.iter_internal_ref_bundles()
+    yield from iter_bundles(dataset)
+
+
+def data_settings(pools: Pools, *, tolerated: int, stalled_after: float) -> dict[str, Any]:
+    """Values of Ray's `DataContext` by attribute; ARCHITECTURE.md says what each is for.
+
+    Args:
+        pools: The stages' shares of the cluster.
+        tolerated: So many units may be lost.
+        stalled_after: Seconds without progress after which Ray Data gives up.
+    """
+    return {
+        "target_max_block_size": None,
+        "downstream_capacity_backpressure_ratio": READY,
+        "max_errored_blocks": tolerated,
+        "actor_init_retry_on_errors": True,
+        "actor_init_max_retries": 3,
+        "max_consecutive_actor_init_deaths": 2 * pools.num_actors,
+        "execution_no_progress_timeout_s": stalled_after,
+        "actor_task_retry_on_errors": False,
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "custom_execution_callback_classes": [Interruption],
+    }
 
 
 def _read(output: Place, unit: Unit) -> list[pa.Table]:
     return [read_unit(output, unit)]
-
-
-def _configure(pools: Pools, tolerated: int, stalled_after: float) -> None:
-    context = DataContext.get_current()
-    context.target_max_block_size = None
-    context.downstream_capacity_backpressure_ratio = READY
-    context.max_errored_blocks = tolerated
-    context.actor_init_retry_on_errors = True
-    context.actor_init_max_retries = 3
-    context.max_consecutive_actor_init_deaths = 2 * pools.num_actors
-    context.execution_no_progress_timeout_s = stalled_after
-    context.actor_task_retry_on_errors = False
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.custom_execution_callback_classes = [Interruption]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from typing import Any, Final
+from typing import Final
 
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from cvbatch.engine.dataflow import WaveOver
 from cvbatch.engine.tasks import Writers
 from cvbatch.output.data_files import Written
+from cvbatch.system.ray_compat import Bundle
 
 _MAX_ROWS: Final = 65_536
 _MAX_BYTES: Final = 128 << 20
@@ -24,7 +25,7 @@ _WAITS_FOR_FILE, _WAITS_AT_MOST = 1 / 4, 2.0
 the next unit is asked for. It would lie there until that came, which a slow model takes half a minute for."""
 
 
-def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> Iterator[list[Written]]:
+def written_files(bundles: Generator[Bundle], writers: Writers, *, early: bool) -> Iterator[list[Written]]:
     """Gather predicted units into files and hand out each file once it is written.
 
     A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
@@ -35,7 +36,7 @@ def written_files(bundles: Generator[Any], writers: Writers, *, early: bool) -> 
         writers: Where to write.
         early: Make a file of the first unit at once, so that something is committed soon.
     """
-    gathered: list[Any] = []
+    gathered: list[Bundle] = []
     started = since = came = time.monotonic()
     try:
         for bundle in bundles:

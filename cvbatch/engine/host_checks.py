@@ -13,11 +13,10 @@ from typing import Final
 
 from cvbatch.errors import UsageError
 from cvbatch.system.control_group import address_space
+from cvbatch.system.ray_compat import SOCKET_PATH
 
 _LONGEST_SOCKET: Final = 107
 """Bytes that the path of a Unix socket may have (unix(7))."""
-_SOCKET: Final = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
-"""What Ray appends to its folder."""
 _SHORT_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm")
 _LEAST_FREE: Final = 100 << 20
 """Bytes for Ray's log files and sockets."""
@@ -52,7 +51,7 @@ def ray_folder() -> Iterator[str | None]:
         UsageError: If there is no folder that can be used.
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    if len(os.fsencode(usual)) + len(_SOCKET) <= _LONGEST_SOCKET:
+    if len(os.fsencode(usual)) + len(SOCKET_PATH) <= _LONGEST_SOCKET:
         _check_folder(usual)
         yield None
         return
@@ -61,7 +60,7 @@ def ray_folder() -> Iterator[str | None]:
         raise UsageError(
             f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} may "
             "be written; set TMPDIR to a folder with a path of at most "
-            f"{_LONGEST_SOCKET - len(_SOCKET)} bytes"
+            f"{_LONGEST_SOCKET - len(SOCKET_PATH)} bytes"
         )
     _check_folder(parent)
     folder = tempfile.mkdtemp(prefix="cvb-", dir=parent)

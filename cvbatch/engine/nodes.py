@@ -11,6 +11,7 @@ from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.config.job import Job
 from cvbatch.errors import HaltError, UsageError
 from cvbatch.system.control_group import memory_limit
+from cvbatch.system.ray_compat import ACCELERATOR_RESOURCE, NODE_ID_LABEL, NODE_RESOURCE
 
 _POLL_SECONDS: Final = 1.0
 _PATIENCE: Final = 600.0
@@ -20,8 +21,6 @@ LOOK_SECONDS = 15.0
 SETTLED_SECONDS = 60.0
 """For which nothing may have changed before a cluster is shared out anew: nodes seldom come or go alone."""
 _CHANGED: Final = 1.25
-_MACHINE: Final = "node:"
-"""Ray gives each machine a resource of this name with its address."""
 _A_LITTLE: Final = 0.001
 _NODE_RESOURCES: Final = ("memory", "object_store_memory")
 
@@ -198,7 +197,7 @@ def within_reach(cluster: Cluster, job: Job) -> Job:
             f"{paths[0]} is a path on a disk, and the cluster has {cluster.machines} machines: use a bucket, or say "
             "--shared-filesystem if all of them see the same files under this path"
         )
-    here = {f"{_MACHINE}{cluster.nodes[0].address}": _A_LITTLE}
+    here = {f"{NODE_RESOURCE}{cluster.nodes[0].address}": _A_LITTLE}
     pinned = {
         name: stage.model_copy(update={"resources": {**stage.resources, **here}})
         for name, stage in (("decode", job.compute.decode), ("predict", job.compute.predict))
@@ -208,7 +207,7 @@ def within_reach(cluster: Cluster, job: Job) -> Job:
 
 def of_a_machine(stage: StageConfig) -> dict[str, float]:
     """Of the resources that a stage takes, that which ties it to a machine."""
-    return {name: amount for name, amount in stage.resources.items() if name.startswith(_MACHINE)}
+    return {name: amount for name, amount in stage.resources.items() if name.startswith(NODE_RESOURCE)}
 
 
 def _node(found: Mapping[str, Any]) -> Node:
@@ -216,7 +215,7 @@ def _node(found: Mapping[str, Any]) -> Node:
     custom = {
         name: amount
         for name, amount in resources.items()
-        if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith("accelerator_type:")
+        if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith(ACCELERATOR_RESOURCE)
     }
     return Node(
         address=found["NodeManagerAddress"],
@@ -224,5 +223,5 @@ def _node(found: Mapping[str, Any]) -> Node:
         gpus=resources.get("GPU", 0.0),
         host=found.get("NodeManagerHostname", ""),
         resources=custom,
-        labels={name: value for name, value in found.get("Labels", {}).items() if name != "ray.io/node-id"},
+        labels={name: value for name, value in found.get("Labels", {}).items() if name != NODE_ID_LABEL},
     )

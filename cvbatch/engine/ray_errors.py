@@ -7,8 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from cvbatch.errors import CvbatchError, RunError
-
-_CHAINED = "The above exception was the direct cause"
+from cvbatch.system.ray_compat import cause_of, root_line, writes_log_files
 
 
 class Complaints(logging.Handler):
@@ -29,7 +28,7 @@ class Complaints(logging.Handler):
         logger = logging.getLogger("ray.data")
         before = list(logger.handlers)
         for handler in before:
-            if type(handler).__name__ != "SessionFileHandler":
+            if not writes_log_files(handler):
                 logger.removeHandler(handler)
         logger.addHandler(self)
         try:
@@ -43,13 +42,13 @@ def plain(error: BaseException) -> CvbatchError:
     from ray.exceptions import RayTaskError
 
     chain = [error]
-    while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) is not None:
+    while (cause := cause_of(chain[-1])) is not None:
         chain.append(cause)
     for each in reversed(chain):
         # what Ray wraps around an exception is of its class, too, but speaks in tracebacks
         if isinstance(each, CvbatchError) and not isinstance(each, RayTaskError):
             return each
-    message = f"the run stopped: {_root_line(str(error)) or type(error).__name__}; the same command goes on"
+    message = f"the run stopped: {root_line(str(error)) or type(error).__name__}; the same command goes on"
     return RunError(message, details=str(error))
 
 
@@ -58,9 +57,3 @@ def is_system_failure(error: BaseException) -> bool:
     from ray.exceptions import RayTaskError
 
     return not isinstance(error, RayTaskError) and not isinstance(getattr(error, "cause", None), RayTaskError)
-
-
-def _root_line(text: str) -> str:
-    """The line of a chained traceback that names the first cause."""
-    lines = [line.strip() for line in text.partition(_CHAINED)[0].splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""

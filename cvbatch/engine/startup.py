@@ -7,43 +7,23 @@ import logging
 import os
 import secrets
 import signal
-import sys
-import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from cvbatch.engine.address import ON_THIS_MACHINE, cluster_address, nobody, wait_for_head
 from cvbatch.engine.host_checks import check_machine, ray_folder
 from cvbatch.engine.nodes import Cluster, look
 from cvbatch.errors import CvbatchError, RunError, UsageError, caught
+from cvbatch.system import ray_compat
 from cvbatch.system.control_group import dies_as_a_whole, memory_limit, usable_cores
 from cvbatch.system.versions import unmet
-
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",  # `sizing.READY` holds from the start
-    "RAY_task_oom_retries": "3",  # by default for ever
-}
-# a head of our own is for this run alone: on loopback, which Ray does where it knows of no clusters, and without the
-# figures about itself that nobody could ask for, as only child processes know its token
-_OURS = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_worker_niceness": "0",  # by default 15, which leaves decoding nothing to give way to
-    "RAY_enable_metrics_collection": "0",
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_AUTH_MODE": "token",
-}
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 """Seconds to wait for Ray to end; what is left of it then ends with this process."""
-_OTHER_VERSION: Final = "Version mismatch"
-"""How Ray begins where a cluster runs another Ray or Python."""
 _LONGEST_SAID: Final = 300
 
 
@@ -127,40 +107,12 @@ class Startup:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None,
-                job_config=_job_config(),
-                _temp_dir=folder,
+                job_config=ray_compat.worker_job_config(),
+                **ray_compat.temporary_folder(folder),
             )
             if self._address is None:
                 ray.get(ray.remote(num_cpus=0)(_nothing).remote())  # a head that gets no workers would wait for ever
         return look(local=self._address is None)
-
-
-def _job_config() -> Any:
-    """That of Ray, without the current folder at the front of the path of all workers: a `torch.py` in it is no torch.
-
-    It stays where this process itself imports from it first.
-    """
-    from ray.job_config import JobConfig
-
-    class Own(JobConfig):
-        @property
-        def _py_driver_sys_path(self) -> list[str]:
-            return self._wanted
-
-        @_py_driver_sys_path.setter
-        def _py_driver_sys_path(self, paths: list[str]) -> None:
-            self._wanted = _Importable(paths)
-
-    return Own()
-
-
-class _Importable(list[str]):
-    """Folders that this process imports from before all others; only those can be added."""
-
-    def extend(self, paths: Iterable[str]) -> None:
-        """Add those that count."""
-        ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        super().extend(path for path in paths if path in (sys.path[0], ours))
 
 
 def _nothing() -> None:
@@ -179,12 +131,13 @@ def _set_environment(address: str | None, pythonpath: str | None) -> str:
 
     In a container the kernel ends what takes too much memory: it counts what it ends, and Ray's own monitor does not.
     """
-    for name, value in _QUIET.items():
+    for name, value in ray_compat.CLUSTER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is not None:
         return os.environ.get("PYTHONPATH", "") if pythonpath else ""
-    monitor = {"RAY_memory_monitor_refresh_ms": "0"} if memory_limit() is not None and not dies_as_a_whole() else {}
-    for name, value in {**_OURS, **monitor, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+    monitor = ray_compat.NO_MEMORY_MONITOR if memory_limit() is not None and not dies_as_a_whole() else {}
+    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in {**ray_compat.OWN_HEAD_ENVIRONMENT, **monitor, **token}.items():
         os.environ.setdefault(name, value)
     return ""
 
@@ -196,14 +149,14 @@ def _too_late(address: str | None, timeout: float) -> str:
         return f"{nobody(address, f'Ray was not to be had within {timeout:.0f} s')}; {longer}"
     return (
         f"Ray did not start on this machine within {timeout:.0f} s; is it very busy, or short of memory? Its log files "
-        f"are below {os.path.join(tempfile.gettempdir(), 'ray', 'session_latest', 'logs')}, and {longer}"
+        f"are below {ray_compat.log_folder()}, and {longer}"
     )
 
 
 def _in_our_words(failure: Exception | None, address: str | None) -> CvbatchError:
     """What Ray says, in one line."""
     said = " ".join(str(failure).split())[:_LONGEST_SAID]
-    if said.startswith(_OTHER_VERSION):
+    if ray_compat.is_other_version(said):
         return UsageError(f"{said}; use the versions of the cluster here, or cvbatch submit")
     if address is not None and isinstance(failure, ConnectionError):
         return RunError(nobody(address, "none was found" if address == ON_THIS_MACHINE else said))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, Final
@@ -26,6 +26,7 @@ from cvbatch.stages.decode import fetch_and_decode
 from cvbatch.stages.predict import PredictOptions
 from cvbatch.stages.weight_files import WeightFiles
 from cvbatch.storage.location import Place
+from cvbatch.system.ray_compat import Bundle, block_references
 from cvbatch.tuning.search import Trial, measure
 
 RETRIES: Final = 3
@@ -69,18 +70,18 @@ class Writers:
         # no CPU of their own: they are short, and must not queue behind decoding
         self._task = ray.remote(num_cpus=0, max_retries=RETRIES, **pools.write_where)(_write)
 
-    def submit(self, bundles: Sequence[Any]) -> None:
+    def submit(self, bundles: Sequence[Bundle]) -> None:
         """Start writing the blocks of some bundles into one file."""
-        references = _references(bundles)
+        references = block_references(bundles)
         if self._threads is not None:
             # fetched here: a thread that is late would ask when Ray has gone, and Ray would start once more for it
             self._pending.add(self._threads.submit(write_blocks, self._job, ray.get(references)))
         else:
             self._pending.add(self._task.remote(self._job, *references).future())
 
-    def write_here(self, bundles: Sequence[Any]) -> Written:
+    def write_here(self, bundles: Sequence[Bundle]) -> Written:
         """Write a few blocks in this process, now."""
-        return write_blocks(self._job, ray.get(_references(bundles)))
+        return write_blocks(self._job, ray.get(block_references(bundles)))
 
     def finished(self, timeout: float | None = 0) -> list[Written]:
         """Return what was written meanwhile; None waits for everything."""
@@ -150,10 +151,6 @@ def _predict_alone(output: Place, unit: Unit, options: PredictOptions) -> pa.Tab
     from cvbatch.stages.predict import Predict
 
     return Predict(options)(fetch_and_decode(read_unit(output, unit), options.decode))
-
-
-def _references(bundles: Iterable[Any]) -> list[Any]:
-    return [reference for bundle in bundles for reference in bundle.block_refs]
 
 
 def _probed(model: ModelSpec, reference: Any) -> ModelSpec:

@@ -27,6 +27,7 @@ from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, piece
 from cvbatch.stages.watchdog import Watchdog
 from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 from cvbatch.storage.location import Place
+from cvbatch.system.ray_compat import actor_was_restarted
 
 if TYPE_CHECKING:
     from cvbatch.inference.predictor import Predictor
@@ -151,7 +152,7 @@ def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder |
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
     one, Ray would leave the pool one actor smaller, and say nothing.
     """
-    if not _started_anew():
+    if not actor_was_restarted():
         return _load(options)
     for pause in _PAUSES:
         loaded = caught(lambda: _load(options))  # a factory of somebody else's may raise anything
@@ -159,15 +160,6 @@ def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder |
             return loaded  # of the latter the units that come here say it
         time.sleep(pause)
     os._exit(_NOT_LOADED)
-
-
-def _started_anew() -> bool:
-    import ray  # the driver imports this module before Ray is set up
-
-    if not ray.is_initialized():
-        return False
-    context = ray.get_runtime_context()
-    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
 def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:

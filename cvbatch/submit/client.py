@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from cvbatch.errors import RunError
 from cvbatch.submit.address import Address
-
-_OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-"""Ray would take these instead of the address that it is given."""
+from cvbatch.system.ray_compat import ADDRESS_OVERRIDES, agent_is_missing, quiet_job_client
 
 _QUIET_SECONDS: Final = 60.0
 _AGENT_SECONDS: Final = 60.0
-
-_NO_AGENT: Final = ".*No available agent.*"
-"""What a head answers in its first seconds, until its own agent has come up; the job was not taken then."""
-
-_TALKATIVE: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +56,13 @@ class Client:
         self, address: Address, *, quiet_seconds: float = _QUIET_SECONDS, agent_seconds: float = _AGENT_SECONDS
     ) -> None:
         self._quiet_seconds, self._agent_seconds = quiet_seconds, agent_seconds
-        for name in _OVERRIDES:
+        for name in ADDRESS_OVERRIDES:
             os.environ.pop(name, None)
         os.environ.setdefault("RAY_AUTH_MODE", "token" if address.token else "disabled")
         with _plain(address):
             from ray.job_submission import JobSubmissionClient
 
-            logging.getLogger("ray").setLevel(logging.ERROR)
-            for name in _TALKATIVE:
-                logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
-
+            quiet_job_client()
             self._client: Any = JobSubmissionClient(address.url, headers=address.headers)
         self._address = address
 
@@ -101,7 +90,7 @@ class Client:
             memory: The same, in bytes.
         """
         patiently = Retrying(
-            retry=retry_if_exception_message(match=_NO_AGENT),
+            retry=retry_if_exception(agent_is_missing),
             stop=stop_after_delay(self._agent_seconds),
             wait=wait_fixed(1),
             reraise=True,

@@ -10,6 +10,7 @@ import requests
 
 from cvbatch.errors import UsageError
 from cvbatch.submit.address import Address
+from cvbatch.system.ray_compat import NODES_PATH, VERSION_PATH, living_nodes
 from cvbatch.system.versions import fits, requirement
 
 _PATIENCE: Final = 10.0
@@ -36,14 +37,12 @@ def probe(address: Address) -> Head:
     Raises:
         UsageError: If there is no cluster, the token is missing or wrong, or its Ray is too old for us.
     """
-    about = _ask(address, "/api/version")
+    about = _ask(address, VERSION_PATH)
     version = str(about.get("ray_version"))
     if not fits("ray", version):
         wanted = requirement("ray").specifier
         raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted}; update the cluster")
-    answer = _ask(address, "/api/v0/nodes?limit=10000")
-    nodes = answer.get("data", {}).get("result", {}).get("result", [])
-    return Head(version, tuple(node for node in nodes if node.get("state") == "ALIVE"))
+    return Head(version, living_nodes(_ask(address, NODES_PATH)))
 
 
 def _ask(address: Address, path: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def unit(options: PredictOptions, tmp_path: Path) -> pa.Table:
 
 
 def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_stage, "_started_anew", lambda: True)
+    monkeypatch.setattr(predict_stage, "actor_was_restarted", lambda: True)
 
 
 def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, unit: pa.Table) -> None:
@@ -217,7 +217,7 @@ def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
 
 
 def test_outside_of_an_actor_nothing_is_started_anew() -> None:
-    assert predict_stage._started_anew() is False
+    assert predict_stage.actor_was_restarted() is False
 
 
 def test_time_in_which_two_units_overlap_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
