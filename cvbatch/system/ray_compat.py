@@ -1,8 +1,7 @@
 """Everything that rests on private or text-matched behaviour of Ray, in one place.
 
-Each entry says why it is needed. All were seen with Ray 2.60.0, and `tests/compute/test_ray_compat.py` fails when an
-upgrade takes one away. Ray is imported inside the functions, so that `submit` and a start of cvbatch come here without
-it.
+Each entry says why it is needed. All were seen with Ray 2.60.0, and `tests/system/test_ray_compat.py` fails when an
+upgrade takes one away. Ray is imported inside the functions, so that a start of cvbatch does without it.
 """
 
 from __future__ import annotations
