@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from cvbatch.images.arrow_pixels import unpack
 from cvbatch.images.preprocess import Size, View, size_of
 from cvbatch.inference.settings import Setting
 from cvbatch.inference.torch.fast_import import import_torchvision
+from cvbatch.inference.torch.torch_compat import HUGE_PAGES
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
 from cvbatch.system.control_group import usable_cores
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
     from cvbatch.inference.torch.gpu_decode import DeviceDecoder
 
 
-_HUGE_PAGES: Final = "THP_MEM_ALLOC_ENABLE"
-"""Asks torch for huge pages where a tensor has 2 MB and more. What a network holds between its layers is taken and
-given back with each batch; in pages of 4 KB that was up to 3,500 faults for an image, and a quarter of the rate."""
-
-
 def load_predictor(
     models: Sequence[ModelSpec], device: str, setting: Setting, batch_size: int | None, threads: int
 ) -> Predictor:
     """Load the models of a job in the process that predicts."""
-    os.environ.setdefault(_HUGE_PAGES, "1")  # torch looks at it once, with its first tensor
+    os.environ.setdefault(HUGE_PAGES, "1")  # torch looks at it once, with its first tensor
     from cvbatch.inference.predictor import Predictor  # torch is loaded here and nowhere else
 
     # logical CPUs of the cluster may be more than this machine has cores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from cvbatch.inference.compiled_packages import package
 from cvbatch.inference.settings import Setting
 from cvbatch.inference.torch.aot_runner import UnlockedPackage
 from cvbatch.inference.torch.tensors import DTYPES
+from cvbatch.inference.torch.torch_compat import compile_package
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.cache_files import locked, replacing
 from cvbatch.system.control_group import usable_cores
@@ -22,11 +22,6 @@ _RUNNERS: Final = 8
 """Threads that may run one network at once; at least one for each core."""
 _EXAMPLES: Final = 4
 _MAX_BATCH: Final = 1024
-_OPTIONS: Final = {
-    "freezing": True,  # weights become constants: batch norms are folded, layouts chosen once
-    "cpp.dynamic_threads": True,  # each thread that calls decides how many cores it uses
-    "compile_threads": 1,
-}
 
 
 class Compiled:
@@ -55,15 +50,13 @@ class Compiled:
             return self._package(batch)
 
     def _build(self, path: Path, setting: Setting) -> None:
-        from torch._inductor import aoti_compile_and_package
-
         example = torch.zeros(_EXAMPLES, 3, *self._size).to(memory_format=torch.channels_last)
         batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
         with replacing(path) as part, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, about itself
             whole = _AtPrecision(self._module, setting.precision)
             exported = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
-            aoti_compile_and_package(exported, package_path=os.fspath(part), inductor_configs=dict(_OPTIONS))
+            compile_package(exported, part)
 
 
 class _AtPrecision(nn.Module):

@@ -1,8 +1,8 @@
 """Running a compiled network without Python's lock, so that several threads can do so at once.
 
 torch 2.14 keeps the lock while a network computes that was compiled ahead of time: on two cores two threads took turns,
-and ResNet-50 at fp32 did 8.0 images/s instead of 15.6. What it compiles is a library with a C interface
-(`torch/csrc/inductor/aoti_runtime/interface.h`), and ctypes lets go of the lock while it calls one.
+and ResNet-50 at fp32 did 8.0 images/s instead of 15.6. What it compiles is a library with a C interface (see
+`torch_compat`), and ctypes lets go of the lock while it calls one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from cvbatch.inference.torch.torch_compat import (
+    handles_to_tensors,
+    library_function,
+    library_member,
+    tensors_to_handles,
+)
 from cvbatch.system.cache_files import replacing
-
-_CREATE = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p)
-_COUNT = (ctypes.c_void_p, ctypes.c_void_p)
-_RUN = (*(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t), *2 * (ctypes.c_void_p,))
 
 
 class UnlockedPackage:
@@ -37,12 +38,12 @@ class UnlockedPackage:
 
     def __init__(self, package: Path, runners: int) -> None:
         library = ctypes.CDLL(os.fspath(_library(package)))
-        create = _function(library, "AOTInductorModelContainerCreateWithDevice", *_CREATE)
-        count = _function(library, "AOTInductorModelContainerGetNumOutputs", *_COUNT)
-        self._run = _function(library, "AOTInductorModelContainerRun", *_RUN)
+        create = library_function(library, "AOTInductorModelContainerCreateWithDevice")
+        count = library_function(library, "AOTInductorModelContainerGetNumOutputs")
+        self._run = library_function(library, "AOTInductorModelContainerRun")
         self._container = ctypes.c_void_p()
         _check(create(ctypes.byref(self._container), runners, b"cpu", None))
-        delete = _function(library, "AOTInductorModelContainerDelete", ctypes.c_void_p)
+        delete = library_function(library, "AOTInductorModelContainerDelete")
         weakref.finalize(self, delete, self._container).atexit = False  # at the end of the process it goes anyway
         outputs = ctypes.c_size_t()
         _check(count(self._container, ctypes.byref(outputs)))
@@ -54,11 +55,11 @@ class UnlockedPackage:
         Raises:
             RuntimeError: It failed; why stands on stderr.
         """
-        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors([batch])
+        handles = tensors_to_handles([batch])
         given = (ctypes.c_void_p * 1)(*map(_address, handles))  # taken over by what is called
         found = (ctypes.c_void_p * self._outputs)()
         _check(self._run(self._container, given, 1, found, self._outputs, None, None))
-        tensors = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs([_capsule(each) for each in found])
+        tensors = handles_to_tensors([_capsule(each) for each in found])
         return tuple(tensors) if self._outputs > 1 else tensors[0]
 
 
@@ -67,15 +68,8 @@ def _library(package: Path) -> Path:
     library = package.with_suffix(".so")
     if not library.exists():
         with replacing(library) as part, zipfile.ZipFile(package) as archive:
-            (name,) = (each for each in archive.namelist() if each.endswith(".so"))
-            part.write_bytes(archive.read(name))
+            part.write_bytes(archive.read(library_member(archive.namelist())))
     return library
-
-
-def _function(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
-    function = getattr(library, name)
-    function.argtypes, function.restype = arguments, ctypes.c_int
-    return function
 
 
 def _check(code: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cvbatch.errors import ModelError
 from cvbatch.inference.torch import weight_formats
+from cvbatch.inference.torch.torch_compat import unpickling_reason
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 
@@ -151,7 +152,7 @@ def _content(path: str) -> Any:
     try:
         return _unpickled(path)
     except _UNPICKLING as error:
-        raise ModelError(f"{path}: expected a state dict as torch.save writes it; {_reason(error)}") from None
+        raise ModelError(f"{path}: expected a state dict as torch.save writes it; {unpickling_reason(error)}") from None
 
 
 def _unpickled(path: str) -> Any:
@@ -163,17 +164,6 @@ def _unpickled(path: str) -> Any:
     stand_ins = [(type("Stranger", (Stranger,), {"name": name}), name) for name in strangers]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]  # pairs of class and name are allowed
         return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _reason(error: Exception) -> str:
-    """Why a file could not be read, without the library's advice to trust it."""
-    text = str(error).strip()
-    if "GLOBAL" in text or "global" in text or "REDUCE" in text or "reduce" in text:
-        return "it holds programs, which are never run"
-    if "magic number" in text.lower() or "invalid load key" in text or isinstance(error, EOFError):
-        return "it is another kind of file, or damaged"
-    line = text.partition("\n")[0].partition("weights_only")[0].partition(". In ")[0].strip()
-    return line[:150] or type(error).__name__
 
 
 def _best(path: str, content: Any, expected: Sequence[str]) -> dict[str, Tensor]:

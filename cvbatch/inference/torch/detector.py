@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection.roi_heads import paste_masks_in_image
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cvbatch.errors import ImageError
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.output_checks import INVALID
 from cvbatch.inference.torch.tensors import to_device, to_numpy
+from cvbatch.inference.torch.torchvision_compat import DETECTOR_HEADS, GeneralizedRCNNTransform, paste_masks_in_image
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
@@ -26,8 +25,6 @@ _INSIDE = 0.5
 """Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""
 
 _PADDING = 0.15
-_HEADS = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "roi_heads.keypoint_predictor", "head")
-"""Layers whose outputs become scores, boxes, masks and keypoints, as torchvision's detectors name them."""
 
 
 class Detector:
@@ -43,7 +40,7 @@ class Detector:
         self._padded = padded
         self._transform = _SmallMasks.like(module.transform)
         module.transform = self._transform
-        for name in _HEADS:
+        for name in DETECTOR_HEADS:
             if (head := dict(module.named_modules()).get(name)) is not None:
                 head.register_forward_hook(_expect_finite)
         self._module = module

@@ -12,25 +12,26 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-_PACKAGE: Final = "torch._dynamo"
-_UTILS: Final = f"{_PACKAGE}.utils"
+from cvbatch.inference.torch.torch_compat import COMPILER_PACKAGE
+
+_UTILS: Final = f"{COMPILER_PACKAGE}.utils"
 
 
 def import_torchvision() -> None:
     """Import torchvision; what it takes of the compiler is imported when it is called."""
-    if "torchvision" in sys.modules or _PACKAGE in sys.modules:
+    if "torchvision" in sys.modules or COMPILER_PACKAGE in sys.modules:
         return
-    package, utils = types.ModuleType(_PACKAGE), types.ModuleType(_UTILS)
+    package, utils = types.ModuleType(COMPILER_PACKAGE), types.ModuleType(_UTILS)
     vars(utils)["__getattr__"] = _later
     vars(package)["utils"] = utils
-    sys.modules |= {_PACKAGE: package, _UTILS: utils}
+    sys.modules |= {COMPILER_PACKAGE: package, _UTILS: utils}
     try:
         importlib.import_module("torchvision")
     except (ImportError, AttributeError):  # another version may take more of it
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
     finally:
-        del sys.modules[_PACKAGE], sys.modules[_UTILS]
+        del sys.modules[COMPILER_PACKAGE], sys.modules[_UTILS]
     importlib.import_module("torchvision")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torchvision
 from torchvision import models as zoo
 
+from cvbatch.inference.torch.torchvision_compat import weights_facts
 from cvbatch.inference.torch.torchvision_models import OnMeta, construct, embedding_head
 from cvbatch.models.catalog import CATALOG_FILE, CATEGORIES_FILE
 
@@ -64,7 +65,7 @@ def _entry(name: str, task: str, categories: dict[str, list[str | None]]) -> dic
 
 
 def _weights(member: Any, categories: dict[str, list[str | None]]) -> dict[str, Any]:
-    meta = member.meta
+    meta, facts = member.meta, weights_facts(member.meta)
     file = member.url.rpartition("/")[2]
     prefix = _SHA256_PREFIX.search(file)
     if prefix is None:
@@ -72,12 +73,12 @@ def _weights(member: Any, categories: dict[str, list[str | None]]) -> dict[str, 
     row = {
         "url": member.url,
         "sha256_prefix": prefix[1],
-        "megabytes": meta["_file_size"],
+        "megabytes": facts["megabytes"],
         "params": meta["num_params"],
-        "gflops": meta["_ops"],
+        "gflops": facts["gflops"],
         "licence": _SWAG_LICENCE if "SWAG" in meta.get("license", "") else "BSD-3-Clause",
         "categories": _category_set(meta["categories"], categories),
-        "metrics": meta["_metrics"],
+        "metrics": facts["metrics"],
     }
     return row | _view(member.transforms())
 

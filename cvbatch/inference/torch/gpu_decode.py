@@ -17,7 +17,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from cvbatch.images.exif import sideways
 from cvbatch.images.preprocess import Size, View
 from cvbatch.inference.torch.resize import resample
-from cvbatch.inference.torch.tensors import Streams, device_errors, is_sticky
+from cvbatch.inference.torch.tensors import Streams, device_errors
+from cvbatch.inference.torch.torch_compat import is_sticky
 
 _AT_ONCE = 64
 _PIXELS_AT_ONCE = 64_000_000

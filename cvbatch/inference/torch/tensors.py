@@ -16,16 +16,10 @@ from cvbatch.errors import DeviceLostError
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Forward, Image
 from cvbatch.inference.settings import Setting
+from cvbatch.inference.torch.torch_compat import is_sticky
 from cvbatch.models.spec import ModelSpec
 
-_STICKY = "CUDA error"
-"""Such errors, as of an illegal address, stay with a process: every later call fails, too."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def is_sticky(error: RuntimeError) -> bool:
-    """Whether a device gives no answers any more until its process is started anew."""
-    return _STICKY in str(error) and not isinstance(error, torch.OutOfMemoryError)
 
 
 @contextmanager

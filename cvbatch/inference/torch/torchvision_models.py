@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as zoo
 
 from cvbatch.errors import ModelError
 from cvbatch.inference.torch import checkpoint
+from cvbatch.inference.torch.torchvision_compat import states_from
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 
@@ -61,7 +62,7 @@ def load(spec: ModelSpec) -> nn.Module:
     arguments = _threshold(spec)
     if spec.weights is not None:
         member = zoo.get_model_weights(spec.name)[spec.weights]
-        with _states_from(weights.here(spec)):
+        with states_from(partial(checkpoint.read, weights.here(spec))):
             pretrained: nn.Module = zoo.get_model(spec.name, weights=member, progress=False, **arguments)
             return pretrained
     num_classes = len(spec.categories)
@@ -118,22 +119,3 @@ class OnMeta(TorchFunctionMode):
 
 
 _ALLOCATORS = (torch.empty, torch.zeros, torch.ones)
-
-
-@contextmanager
-def _states_from(path: str) -> Iterator[None]:
-    """Let builders take their weights from a file.
-
-    They do more with pretrained weights than load them (frozen batch norms, another epsilon, renamed keys), so
-    it must be the builder that loads; but it would unpickle anything, and look only into its own folder.
-    """
-    original = zoo.WeightsEnum.get_state_dict
-
-    def read(_: Any, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
-        return checkpoint.read(path)
-
-    zoo.WeightsEnum.get_state_dict = read
-    try:
-        yield
-    finally:
-        zoo.WeightsEnum.get_state_dict = original
