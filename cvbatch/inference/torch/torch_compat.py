@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -103,11 +104,13 @@ def is_sticky(error: RuntimeError) -> bool:
 
 
 def unpickling_reason(error: Exception) -> str:
-    """Why `torch.load` could not read a file, without its advice to trust it; all it has is texts."""
+    """Why `torch.load` could not read a file, without its advice to trust it.
+
+    What holds a program, and what is damaged, is one class of errors to it.
+    """
     text = str(error).strip()
     if "GLOBAL" in text or "global" in text or "REDUCE" in text or "reduce" in text:
         return "it holds programs, which are never run"
-    if "magic number" in text.lower() or "invalid load key" in text or isinstance(error, EOFError):
+    if isinstance(error, EOFError | pickle.UnpicklingError | UnicodeDecodeError) or "magic number" in text.lower():
         return "it is another kind of file, or damaged"
-    line = text.partition("\n")[0].partition("weights_only")[0].partition(". In ")[0].strip()
-    return line[:150] or type(error).__name__
+    return text.partition("\n")[0][:150] or type(error).__name__
