@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,9 +27,8 @@ from obstore.exceptions import (
 
 from cvbatch.errors import CvbatchError, DeniedError, StorageError, UnavailableError
 from cvbatch.storage.location import redacted
+from cvbatch.storage.obstore_compat import is_no_answer, message_in, status_in
 
-_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
-_CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _NO_MORE: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -39,7 +37,6 @@ _ACCESS: Final = (
     "is denied, too)"
 )
 _REACH: Final = "check endpoint_url and region, and try again later"
-_NO_ANSWER: Final = re.compile(r"error sending request|request or response body error|HTTP error|timed? ?out", re.I)
 
 FAILURES: Final = (BaseError, BotoCoreError, ClientError, FileNotFoundError, ValueError)
 """What the clients raise."""
@@ -86,10 +83,9 @@ def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
         return UnavailableError(f"{where}: the service says {said} after all tries: {_REACH}")
     if status:
         return StorageError(f"{where}: the service says {said}, which was not expected")
-    if isinstance(error, ConnectionError | HTTPClientError) or _NO_ANSWER.search(str(error)):
+    if isinstance(error, ConnectionError | HTTPClientError) or is_no_answer(str(error)):
         return UnavailableError(f"{where}: no answer after all tries: {_REACH}")
-    told = " ".join(str(error).partition("Debug source")[0].split())
-    return StorageError(f"{where}: {type(error).__name__}: {redacted(told)[:200]}")
+    return StorageError(f"{where}: {type(error).__name__}: {redacted(message_in(str(error)))[:200]}")
 
 
 def status_of(error: Exception) -> tuple[int, str]:
@@ -98,6 +94,4 @@ def status_of(error: Exception) -> tuple[int, str]:
         told = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return int(status), "" if told.isdecimal() else told
-    text = str(error)
-    found, named = _STATUS.search(text), _CODE.search(text)
-    return int(found[1]) if found else 0, named[1] if named else ""
+    return status_in(str(error))

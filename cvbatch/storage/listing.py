@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
+from cvbatch.storage.botocore_compat import body_of, take_bodies
 from cvbatch.storage.retry import patiently
 from cvbatch.system.environment import EnvironmentNumber
 
@@ -36,7 +37,6 @@ SCHEMA: Final = pa.schema(
 """One row per object. Times are those that the service names."""
 _PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000, least=1)
 """Most keys that one request asks for; no service gives more."""
-_TAKEN: Final = "cvbatch_page"
 _FIELDS: Final = ("Key", "Size", "ETag", "LastModified")
 
 
@@ -74,8 +74,7 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
 
 def prepare(client: Any) -> None:
     """Let a botocore client hand over the pages of listings unread."""
-    # botocore looks for errors in whatever came with 200, at the cost of parsing it; by the first * we come before it
-    client.meta.events.register("before-parse.*.ListObjectsV2", _take_page)
+    take_bodies(client, "ListObjectsV2")
 
 
 def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
@@ -96,7 +95,7 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
     token: str | None = ""
     while token is not None:
         page, token = patiently(
-            f"s3://{bucket}/{prefix}", lambda: _parsed(client.list_objects_v2(**request)[_TAKEN], bucket)
+            f"s3://{bucket}/{prefix}", lambda: _parsed(body_of(client.list_objects_v2(**request)), bucket)
         )
         yield page
         request["ContinuationToken"] = token
@@ -137,9 +136,3 @@ def _batch(objects: Sequence[ObjectMeta], prefix: str) -> pa.RecordBatch:
         if each["path"].startswith(prefix)
     ]
     return pa.RecordBatch.from_pylist(rows, SCHEMA)
-
-
-def _take_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    if response_dict["status_code"] == 200:
-        customized_response_dict[_TAKEN] = response_dict["body"]
-        response_dict["body"] = b""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
-from botocore.loaders import create_loader
 
 from cvbatch.errors import JobError
+from cvbatch.storage.botocore_compat import CREDENTIALS_LAST, share_descriptions
 from cvbatch.storage.options import StorageOptions
 from cvbatch.system.environment import EnvironmentNumber
 
@@ -26,8 +25,6 @@ CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 30
 READ_TIMEOUT: Final = EnvironmentNumber("CVBATCH_STORAGE_READ_TIMEOUT", float(READ_SECONDS))
 """A connection on which nothing moves for so many seconds is given up, and the request is tried again."""
-_CREDENTIALS_LAST: Final = timedelta(minutes=5)
-"""botocore renews credentials some 15 minutes before their end, so what it gives is good for longer than this."""
 _DEFAULT_REGION: Final = "us-east-1"
 
 
@@ -55,7 +52,7 @@ def access(bucket: str, options: StorageOptions) -> Access:
     """
     session = botocore.session.Session(profile=options.profile)
     try:
-        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        share_descriptions(session)
         configured = session.get_config_variable("region")
         found = None if options.anonymous else session.get_credentials()
     except ProfileNotFound:
@@ -88,12 +85,6 @@ def bucket_region(client: Any, bucket: str) -> str | None:
         answer = error.response
     region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
     return region
-
-
-@lru_cache
-def _loader(data_path: str | None) -> Any:
-    """What reads botocore's own descriptions of the services: half of what a client costs, and the same for all."""
-    return create_loader(data_path)
 
 
 def _client(session: Any, region: str, options: StorageOptions) -> Any:
@@ -137,7 +128,7 @@ def _renewed(credentials: Any) -> Callable[[], S3Credential]:
             "access_key_id": now.access_key,
             "secret_access_key": now.secret_key,
             "token": now.token,
-            "expires_at": datetime.now(UTC) + _CREDENTIALS_LAST,
+            "expires_at": datetime.now(UTC) + CREDENTIALS_LAST,
         }
 
     return give
