@@ -175,7 +175,7 @@ def test_a_constructor_that_fails_at_the_first_start_says_why(
     options: PredictOptions, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error]
-    with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict_stage\.py, line .*: )?{error}$"):
+    with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict\.py, line .*: )?{error}$"):
         Predict(options)
     assert (Moody.loaded, exits) == (1, [])
 
