@@ -24,7 +24,7 @@ ENTRIES = ("__init__", "__main__")
 """May import everything."""
 LOOSE = 6
 """Modules at the top at most, besides those."""
-WITH_RAY = ("cvbatch.engine.", "cvbatch.system.ray_compat", "cvbatch.submit.client", "cvbatch.stages.predict")
+WITH_RAY = ("cvbatch.engine.", "cvbatch.system.ray_compat", "cvbatch.submit.client")
 WITH_TORCH = ("cvbatch.inference.torch.",)
 TORCH_INSIDE_FUNCTIONS = ("cvbatch.testing",)
 """May import torch in a function, where a person asks for it."""
