@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -21,8 +21,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import Answer
+from tests.conftest import Answer, make_photo
+from tests.pages import PAGES, ROOT, page_commands
 from tests.rigs.clusters import with_token
+from tests.rigs.objects import ObjectServer
+
+PAGE_ADDRESS = "http://127.0.0.1:8265"
+"""What pages call the dashboard."""
 
 MODEL = """
 import time
@@ -91,10 +96,21 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    folder = tmp_path_factory.mktemp("submit")
+    with running_dashboard(tmp_path_factory.mktemp("submit"), {}) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running_dashboard(folder: Path, more: Mapping[str, str]) -> Iterator[Dashboard]:
+    """Start a head of Ray with its dashboard, and end it with the context.
+
+    Args:
+        folder: Where commands are run.
+        more: Environment variables of the head and of the commands.
+    """
     ray_folder = tempfile.mkdtemp(prefix="cvbatch-head-")
     # a short path, as it holds sockets; and of its own, or drivers are sent to the newest head of the machine
-    environment = {**with_token(folder), "RAY_TMPDIR": ray_folder}
+    environment = {**with_token(folder), "RAY_TMPDIR": ray_folder, **more}
     gcs, port, agent = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=4", "--min-worker-port=0"]
@@ -248,17 +264,36 @@ def test_a_job_that_nobody_knows(dashboard: Dashboard) -> None:
     assert "cvbatch-unknown is neither a job of this cluster nor the output of one: it has " in unknown.err
 
 
+def commands_of_pages(*, bucket: bool) -> list[list[str]]:
+    """The arguments of all commands of pages that need a dashboard, each once, without its address."""
+    commands = [command for page in PAGES for command in page_commands(page) if command.needs_dashboard]
+    assert {command.words[-1] for command in commands if "--follow" not in command.words} == {PAGE_ADDRESS}
+    chosen = [command.words[1:] for command in commands if ("jobs/bucket.yaml" in command.words) == bucket]
+    cut = [words[: words.index("--address")] + words[words.index("--address") + 2 :] for words in chosen]
+    return [words for at, words in enumerate(cut) if words not in cut[:at]]
+
+
 @pytest.mark.slow
-def test_the_commands_of_the_readme(dashboard: Dashboard) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("cvbatch ") and "--address" in line]
-    assert [line.split()[1] for line in lines] == ["submit", "status", "logs", "stop"]
-    (dashboard.folder / "jobs").symlink_to(Path(__file__).parents[2] / "jobs")
+def test_the_commands_of_the_pages(dashboard: Dashboard) -> None:
+    commands = commands_of_pages(bucket=False)
+    assert [words[0] for words in commands] == ["submit", "status", "logs", "stop"]
+    (dashboard.folder / "jobs").symlink_to(ROOT / "jobs")
     dashboard.job("photos", 3)
     (dashboard.folder / "photos-photos").rename(dashboard.folder / "photos")
-    for line in lines:
-        *words, _, address = shlex.split(line.replace(" --follow", ""))
-        assert address == "http://127.0.0.1:8265"
-        follow = ["--follow"] if words[1] == "submit" else []
-        done = dashboard.cvbatch(*words[1:], *follow)
-        assert done.code == 0, f"{line}\n{done.err}"
+    for words in commands:
+        done = dashboard.cvbatch(*words)
+        assert done.code == 0, f"{words}\n{done.err}"
+
+
+@pytest.mark.slow
+def test_a_job_with_buckets_of_the_pages(tmp_path: Path, object_server: ObjectServer) -> None:
+    for name in ("archive", "results"):
+        object_server.ensure_bucket(name)
+    object_server.put("archive", {"2019/a.jpg": make_photo(tmp_path / "a.jpg").read_bytes()})
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    commands = commands_of_pages(bucket=True)
+    assert len(commands) == 1
+    environment = {**object_server.admin.environment, "AWS_ENDPOINT_URL_S3": object_server.endpoint}
+    with running_dashboard(tmp_path, environment) as dashboard:
+        done = dashboard.cvbatch(*commands[0])
+    assert done.code == 0, done.err

@@ -66,6 +66,12 @@ class ObjectServer:
             client.create_bucket(Bucket=name)
         return name
 
+    def ensure_bucket(self, name: str) -> None:
+        """Create a bucket of this name, unless it exists."""
+        with contextlib.closing(self.client()) as client:
+            if name not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+                client.create_bucket(Bucket=name)
+
     def put(self, bucket: str, objects: dict[str, bytes]) -> None:
         with contextlib.closing(self.client()) as client:
             for key, data in objects.items():
