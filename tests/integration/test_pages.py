@@ -53,7 +53,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def home(demo: Path, checkpoint: dict[str, str], tmp_path: Path) -> Path:
+def home(demo: Path, tmp_path: Path) -> Path:
     """A folder as a reader has it: the demo has run, and there is everything that the pages name."""
     (tmp_path / "cvbatch-demo").symlink_to(demo / "cvbatch-demo")
     copy_jobs(tmp_path)
@@ -71,8 +71,6 @@ def home(demo: Path, checkpoint: dict[str, str], tmp_path: Path) -> Path:
     pd.DataFrame({"image": images}).to_parquet(tmp_path / "tables" / "photos.parquet")
     # of a host that is not listed, so that no connection is made
     (tmp_path / "urls.csv").write_text("uri\nhttps://other.example.org/a.jpg\n")
-    shutil.copy(checkpoint["checkpoint"], tmp_path / "birds.pth")
-    (tmp_path / "birds.txt").write_text("\n".join(checkpoint["categories"]))
     return tmp_path
 
 
@@ -106,6 +104,10 @@ def test_every_command_works(page: Path, home: Path, ray_head: str, request: pyt
     if "storage" in page.parts:  # the standing head has no credentials; a Ray of its own inherits those of the command
         environment = request.getfixturevalue("buckets")
         endpoint = request.getfixturevalue("object_server").endpoint
+    if "models" in page.parts:
+        checkpoint = request.getfixturevalue("checkpoint")
+        shutil.copy(checkpoint["checkpoint"], home / "birds.pth")
+        (home / "birds.txt").write_text("\n".join(checkpoint["categories"]))
     for command in [command for command in page_commands(page) if command.is_run]:
         if command.text.startswith("export "):
             name, _, value = command.words[1].partition("=")
