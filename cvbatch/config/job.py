@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -102,18 +102,29 @@ class SourceConfig(StorageSection):
         return self
 
 
-_LATER = (
-    "metadata",
-    "image_column",
-    "uri_column",
-    "min_bytes",
-    "max_bytes",
-    "modified_since",
-    "exclude",
-    "icc",
-    "damaged",
+_OF_ALL_SOURCES = ("uri", "extensions", "exif", "rename", "max_pixels")
+_OF_ALL_MODELS = (
+    "model",
+    "alias",
+    "task",
+    "weights",
+    "checkpoint",
+    "categories",
+    "background",
+    "sha256",
+    "seed",
+    "top_k",
+    "score_threshold",
+    "normalize",
+    "dtype",
+    "options",
 )
-"""Keys that runs of earlier versions do not have; left at their defaults they change nothing."""
+"""What stands in every identity. A later option does only where it is not at its default, so that it changes no run
+that does without it; no name is ever added here."""
+_WAY_TO_SOURCE = ("limit", "http_hosts", "http_private", *OPTION_NAMES)
+"""Options that another start of the same run may change."""
+_SECTIONS = ("source", "models", "compute", "output")
+"""Of the last two nothing but the precision counts: another start may run elsewhere."""
 
 
 class ModelConfig(StorageSection):
@@ -206,17 +217,36 @@ class Job(Section):
             Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
             may be asked, the models without the way to their files, the precision as asked.
         """
-        source = self.source.model_dump(mode="json", exclude={"limit", "http_hosts", "http_private", *OPTION_NAMES})
+        source = _told(self.source, _OF_ALL_SOURCES, _WAY_TO_SOURCE)
         where = [local_path(uri) or uri for uri in self.source.uris]
         source["uri"] = where if len(where) > 1 else where[0]
-        for name in _LATER:
-            if getattr(self.source, name) == SourceConfig.model_fields[name].default:
-                del source[name]
         return {
             "source": source,
-            "models": [model.model_dump(mode="json", exclude=set(OPTION_NAMES)) for model in self.models],
+            "models": [_told(model, _OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
             "precision": self.compute.precision,
+            **_told(self, (), _SECTIONS),
         }
+
+    def with_defaults(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """An identity, of this version or an earlier one, in which every option is spelled out that this one knows."""
+        model = _defaults(self.models[0], OPTION_NAMES)
+        return {
+            **_defaults(self, _SECTIONS),
+            **identity,
+            "source": {**_defaults(self.source, _WAY_TO_SOURCE), **identity["source"]},
+            "models": [{**model, **each} for each in identity["models"]],
+        }
+
+
+def _told(section: Section, always: Collection[str], never: Collection[str]) -> dict[str, Any]:
+    """What an identity says of a section: those options, and all others that are not at their defaults."""
+    values, defaults = section.model_dump(mode="json", exclude=set(never)), _defaults(section, never)
+    return {name: value for name, value in values.items() if name in always or value != defaults.get(name)}
+
+
+def _defaults(section: Section, never: Collection[str]) -> dict[str, Any]:
+    """The default of each option that has one, but for some, as plain data."""
+    return type(section).model_construct().model_dump(mode="json", exclude=set(never))
 
 
 def _local(places: Iterable[object]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from cvbatch.system.formats import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,15 @@ class Setting:
     lanes: int | None = None
     """Batches at once; None is one for each core of a CPU, and a few for a GPU."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the certificate that it stands in says in which format."""
+        return _SETTING.fields(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Setting:
+        """The inverse of `to_json`."""
+        return _SETTING.from_json(data, "a certificate")
+
     def __str__(self) -> str:
         """What differs from the reference, in words."""
         words = {
@@ -41,5 +53,6 @@ class Setting:
         return ", ".join([self.precision, *(word for word, differs in words.items() if differs)])
 
 
+_SETTING: Final = Format("setting", Setting)
 REFERENCE: Final = Setting()
 """What all others must agree with."""

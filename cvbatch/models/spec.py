@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
@@ -13,6 +12,7 @@ from cvbatch.config.job import Task
 from cvbatch.images.preprocess import View
 from cvbatch.schema import predictions_schema, task_fields
 from cvbatch.storage.options import StorageOptions
+from cvbatch.system.formats import Format
 from cvbatch.system.versions import versions
 
 
@@ -69,7 +69,7 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""
-        data = asdict(self)
+        data = MODEL.to_json(self)
         for name in ("weights_storage", "folder", "files"):  # so that what was kept by earlier versions stays the same
             if not data[name]:
                 del data[name]
@@ -89,12 +89,12 @@ class ModelSpec:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ModelSpec:
         """The inverse of `to_json`."""
-        view: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data["view"].items()
-        }
-        way = data.get("weights_storage")
-        made = {"view": View(**view), "categories": tuple(data["categories"])}
-        return ModelSpec(**{**data, **made, "weights_storage": None if way is None else StorageOptions.of(way)})
+        return MODEL.from_json(data, "the plan")
+
+
+MODEL: Final = Format("model", ModelSpec)
+_ABOUT: Final = Format("description", dict[str, Any])
+"""What the schema of a data file says of it."""
 
 
 def rows_schema(
@@ -116,4 +116,4 @@ def described(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) ->
         "precision": precision,
         "versions": versions(),
     }
-    return schema.with_metadata({"cvbatch": json.dumps(about)})
+    return schema.with_metadata({"cvbatch": _ABOUT.encode(about)})

@@ -7,12 +7,11 @@ Safety rests on one fact: a record can be created only where none is. A driver t
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
 from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_snapshot, save_snapshot
@@ -20,13 +19,24 @@ from cvbatch.output.lease import describe, this_process
 from cvbatch.output.log_records import DataFile, Record, State
 from cvbatch.output.row_ranges import Range, RowRanges
 from cvbatch.output.store import Store, create_surely
+from cvbatch.system.formats import Format
 
 FOLDER = "_cvbatch/log"
+_RECORD: Final = Format("record of the log", dict[str, Any])
 
 
 def record_name(seq: int) -> str:
     """Name of the record with this number."""
     return f"{FOLDER}/{seq:010d}.json"
+
+
+def read_record(store: Store, name: str) -> Record:
+    """Read one record; raises FileNotFoundError if there is none.
+
+    Raises:
+        OutputError: If a newer version wrote it, in a format that this one does not read.
+    """
+    return _RECORD.decode(store.read(name), f"{store.root}/{name}")
 
 
 def newest_name(store: Store, known: str | None = None) -> str | None:
@@ -50,7 +60,7 @@ def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | 
     if name is None:
         return None
     try:
-        return name, json.loads(store.read(name))
+        return name, read_record(store, name)
     except FileNotFoundError:
         if known is None:
             raise
@@ -86,7 +96,7 @@ class Log:
         newest = newest_name(self.store, record_name(self.state.next_seq - 1) if self.state.next_seq else None) or ""
         while (name := record_name(self.state.next_seq)) <= newest:
             try:
-                self.state.apply(json.loads(self.store.read(name)))
+                self.state.apply(read_record(self.store, name))
             except FileNotFoundError:
                 raise CorruptionError(f"{self.store.root}: {name} is missing from the log") from None
         return self.state
@@ -216,14 +226,14 @@ class Log:
         return FencedError(f"{self.store.root}: another start has taken over ({describe(self.state)})")
 
     def _stamp(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {**body, "nonce": uuid.uuid4().hex, "time": time.time()}
+        return _RECORD.to_json({**body, "nonce": uuid.uuid4().hex, "time": time.time()})
 
     def _try_append(self, record: dict[str, Any]) -> bool:
         """Create the record at the next number; False if a foreign record is there, which is taken in."""
         name = record_name(self.state.next_seq)
-        if create_surely(self.store, name, json.dumps(record).encode()):
+        if create_surely(self.store, name, _RECORD.encode(record)):
             self.state.apply(record)
             return True
-        there = json.loads(self.store.read(name))
+        there = read_record(self.store, name)
         self.state.apply(there)
         return bool(there["nonce"] == record["nonce"])

@@ -7,7 +7,6 @@ be dead, and otherwise from one that does not stir.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import threading
@@ -17,12 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from cvbatch.errors import CvbatchError, OutputError
+from cvbatch.errors import CorruptionError, CvbatchError, OutputError
 from cvbatch.output.log_records import State
 from cvbatch.output.store import Store
 from cvbatch.system.environment import EnvironmentNumber
+from cvbatch.system.formats import Format
 
 HOLDER: Final = "_cvbatch/holder.json"
+_HEARTBEAT: Final = Format("heartbeat", dict[str, Any])
 HEARTBEAT_SECONDS: Final = EnvironmentNumber("CVBATCH_HEARTBEAT_SECONDS", 3.0)
 LEASE_SECONDS: Final = EnvironmentNumber("CVBATCH_LEASE_SECONDS", 10.0)
 """Whoever does not stir for so long is taken for dead; several heartbeats, and the same for all starts of a run."""
@@ -126,7 +127,7 @@ class Heartbeat:
         content = {**self._about, "time": time.time(), **self._facts(), **more}
         with contextlib.suppress(CvbatchError, OSError):  # whoever cannot say it, can still work
             if not self._replaced():
-                self._store.put(HOLDER, json.dumps(content).encode())
+                self._store.put(HOLDER, _HEARTBEAT.encode(content))
 
     def _replaced(self) -> bool:
         return bool(_content(self._store).get("epoch", 0) > self._about["epoch"])
@@ -151,10 +152,9 @@ def _stirs(store: Store) -> bool:
 
 def _content(store: Store) -> Mapping[str, Any]:
     try:
-        content = json.loads(store.read(HOLDER))
-    except (FileNotFoundError, ValueError):
+        return _HEARTBEAT.decode(store.read(HOLDER), f"{store.root}/{HOLDER}")
+    except (FileNotFoundError, CorruptionError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _machine() -> dict[str, Any]:

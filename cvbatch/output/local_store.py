@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -18,11 +18,15 @@ from cvbatch.errors import CorruptionError, OutputError, RunError
 from cvbatch.output.create_claims import drop
 from cvbatch.output.disk_space import HIDDEN, move, sync_file, sync_folder
 from cvbatch.output.exclusive_create import LINK, LINK_REFUSED, WAYS, Way, prove
+from cvbatch.system.formats import Format
 
 TEMPORARY: Final = "_cvbatch/tmp"
 _CLAIMS: Final = "_cvbatch/claims"
 _MARK: Final = "_cvbatch/created-with"
-"""Names the way in which objects are created here, where that is not by links: all starts must use the same."""
+"""Names the way in which objects are created here, where that is not by links: all starts must use the same.
+
+Earlier versions wrote the bare name."""
+_CREATED_WITH: Final = Format("way to create", dict[str, Any])
 _MOMENT_SECONDS: Final = 0.05
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
 
@@ -141,12 +145,17 @@ class LocalStore:
         """How objects are created here; found out once, as all processes of a start see the same disk."""
         if self._known is None:
             try:
-                self._known = self._read(_MARK).decode().strip()
+                self._known = self._noted(self._read(_MARK))
             except FileNotFoundError:
                 self._known = LINK.name
             if self._known not in WAYS:
                 raise OutputError(f"{self.root}/{_MARK} is not known: {self._known!r}; use a newer cvbatch")
         return WAYS[self._known]
+
+    def _noted(self, content: bytes) -> str:
+        if not content.startswith(b"{"):
+            return content.decode().strip()
+        return str(_CREATED_WITH.decode(content, f"{self.root}/{_MARK}").get("way"))
 
     def _settle(self, why: str) -> None:
         """Choose another way than by links, one that is proven here, for this and all later starts."""
@@ -157,7 +166,7 @@ class LocalStore:
             with self._temporary(_MARK) as temporary:
                 trouble = self._proven(way, temporary)
             if trouble is None:
-                self.put(_MARK, way.name.encode())
+                self.put(_MARK, _CREATED_WITH.encode({"way": way.name}))
                 self._known = way.name
                 return
             tried.append(f"{way.title}: {trouble}")

@@ -17,10 +17,6 @@ from cvbatch.output.row_ranges import Range, RowRanges
 
 Record = Mapping[str, Any]
 RECENT_SECONDS: Final = 300.0
-_PLAIN = (
-    "planned epoch next_seq last holder parts changed complete rows_before opened recent".split()  # noqa: SIM905 - a table
-)
-"""Fields of `State` that are JSON data as they are."""
 _DATA_NAME = re.compile(r"data/e(\d+)-[0-9a-f]{32}\.parquet", re.ASCII)
 
 
@@ -59,7 +55,7 @@ class DataFile:
     def from_json(data: Mapping[str, Any]) -> DataFile:
         """The inverse of `to_json`."""
         ranges = tuple((low, high) for low, high in data["ranges"])
-        return DataFile(data["path"], data["size"], ranges, data["errors"])
+        return DataFile(data["path"], data["size"], ranges, data.get("errors", {}))
 
 
 def epoch_of(path: str) -> int | None:
@@ -117,9 +113,18 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a snapshot."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
         return {
-            **plain,
+            "planned": self.planned,
+            "epoch": self.epoch,
+            "next_seq": self.next_seq,
+            "last": self.last,
+            "holder": self.holder,
+            "parts": self.parts,
+            "changed": self.changed,
+            "complete": self.complete,
+            "rows_before": self.rows_before,
+            "opened": self.opened,
+            "recent": self.recent,
             "files": [file.to_json() for file in self.files.values()],
             "stale": list(self.stale),
             "removed": list(self.removed),
@@ -128,12 +133,26 @@ class State:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> State:
         """The inverse of `to_json`."""
-        state = State(**{name: data[name] for name in _PLAIN})
+        state = State(
+            planned=data["planned"],
+            epoch=data["epoch"],
+            next_seq=data["next_seq"],
+            last=data["last"],
+            holder=data["holder"],
+            parts=data.get("parts", []),
+            changed=data.get("changed", []),
+            complete=data.get("complete"),
+            rows_before=data.get("rows_before", 0),
+            opened=data.get("opened", []),
+            recent=data.get("recent", []),
+        )
         for file in map(DataFile.from_json, data["files"]):
             state.files[file.path] = file
             state.errors.update(file.errors)
         ordered = sorted(pair for file in state.files.values() for pair in file.ranges)
-        state.accepted, state.stale, state.removed = map(RowRanges, (ordered, data["stale"], data["removed"]))
+        state.accepted, state.stale, state.removed = (
+            RowRanges(pairs) for pairs in (ordered, data.get("stale", ()), data.get("removed", ()))
+        )
         return state
 
     def accepts(self, file: DataFile) -> bool:
@@ -217,7 +236,7 @@ class State:
             self._require(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
             self.planned += part["rows"]
             self.parts.append(part)
-        for part in record["changed"]:
+        for part in record.get("changed", ()):
             self._require(all(high <= self.planned for _, high in part["ranges"]), record, "it changes unplanned rows")
             self.changed.append(part)
             self.stale.include(part["ranges"])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from cvbatch.errors import FencedError, HaltError, OutputError
+from cvbatch.errors import CorruptionError, FencedError, HaltError, OutputError
 from cvbatch.output.commit_log import Log
 from cvbatch.output.lease import describe
 from cvbatch.output.log_records import DataFile, State, epoch_of
 from cvbatch.output.row_ranges import Range
 from cvbatch.output.store import Store, create_surely
+from cvbatch.system.formats import Format
 
 DATA = "data"
 SUCCESS = "_SUCCESS"
 _FOLDER = "_cvbatch"
 _MOST_NAMED = 3
 _PREFIX = f"{_FOLDER}/manifest-"
+_MANIFEST: Final = Format("manifest", dict[str, Any])
+_MARK: Final = Format("mark of a finished run", dict[str, Any])
 
 
 def manifest_name(seq: int) -> str:
@@ -45,8 +47,8 @@ def latest_manifest(store: Store) -> Manifest | None:
     names = [name for name in store.sizes(_FOLDER) if name.startswith(_PREFIX)]
     if not names:
         return None
-    content = json.loads(store.read(names[-1]))
-    removed = [(low, high) for low, high in content["removed"]]
+    content = _MANIFEST.decode(store.read(names[-1]), f"{store.root}/{names[-1]}")
+    removed = [(low, high) for low, high in content.get("removed", ())]
     files = [DataFile.from_json(data) for data in content["files"]]
     return Manifest(content["final"], files, removed, tuple(content.get("moves", ())))
 
@@ -54,12 +56,12 @@ def latest_manifest(store: Store) -> Manifest | None:
 def success(store: Store) -> str | None:
     """Name of the manifest that `_SUCCESS` names; empty if it names none, None if it is not there."""
     try:
-        content = json.loads(store.read(SUCCESS))
+        content = _MARK.decode(store.read(SUCCESS), f"{store.root}/{SUCCESS}")
     except FileNotFoundError:
         return None
-    except ValueError:
+    except CorruptionError:
         return ""
-    return str(content.get("manifest", "")) if isinstance(content, dict) else ""
+    return str(content.get("manifest", ""))
 
 
 def finished(store: Store, state: State) -> bool:
@@ -96,7 +98,7 @@ def withdraw(store: Store, *, manifest_only: bool) -> None:
         return
     if not manifest_only:
         raise HaltError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
-    store.put(SUCCESS, json.dumps({"manifest": ""}).encode())
+    store.put(SUCCESS, _MARK.encode({"manifest": ""}))
 
 
 def finish(log: Log, *, manifest_only: bool = False) -> None:
@@ -133,7 +135,7 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
     if not log.read().final or log.state.next_seq - 1 != final:
         return False
     if manifest_only and (left or success(store) == ""):
-        store.put(SUCCESS, json.dumps({"manifest": name, "to_remove": left}).encode())
+        store.put(SUCCESS, _MARK.encode({"manifest": name, "to_remove": left}))
         return True
     if left:
         some = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" * (len(left) > _MOST_NAMED))
@@ -143,7 +145,7 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
             "(cvbatch verify lists them)",
             details="\n".join(left),
         )
-    mark = json.dumps({"manifest": name}).encode()
+    mark = _MARK.encode({"manifest": name})
     # a mark that names a newer manifest stays: its owner has overtaken this tail and may be gone already
     while not create_surely(store, SUCCESS, mark) and (there := success(store)) != name:
         if there is not None and there > name:
@@ -161,7 +163,7 @@ def _manifest(final: int, state: State) -> bytes:
     """A pure function of the log up to `final`, so that writing it twice is harmless."""
     listed = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
     content = {"final": final, "files": listed, "removed": list(state.removed)}
-    return json.dumps(content | ({"moves": state.moves} if state.moves else {})).encode()
+    return _MANIFEST.encode(content | ({"moves": state.moves} if state.moves else {}))
 
 
 def _collect_strays(store: Store, state: State) -> list[str]:

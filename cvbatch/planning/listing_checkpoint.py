@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -20,9 +20,10 @@ from cvbatch.config.job import SourceConfig
 from cvbatch.output.store import Store
 from cvbatch.planning.parts import PARTS, Part
 from cvbatch.sources.entries import ENTRY_FIELDS, Mark, Resumable, Source
+from cvbatch.system.formats import Format
 
 _PREFIX: Final = "_cvbatch/listing-"
-_FORMAT: Final = 1
+_LISTING: Final = Format("listing", dict[str, Any])
 _OLDEST_SECONDS: Final = 86_400.0
 """What was listed longer ago is listed again: too much may have changed."""
 
@@ -56,7 +57,7 @@ class Progress:
         self._source = source
         self._written = False
         columns = [f"{column.name} {column.type}" for column in (*ENTRY_FIELDS, *source.carried)]
-        key = [_FORMAT, config.model_dump(mode="json", exclude={"limit"}), columns]
+        key = [_LISTING.major, config.model_dump(mode="json", exclude={"limit"}), columns]
         self._name = f"{_PREFIX}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
     def begun(self, limit: int | None) -> Begun:
@@ -68,7 +69,7 @@ class Progress:
         if not isinstance(self._source, Resumable):
             return Begun()
         try:
-            data = json.loads(self._store.read(self._name))
+            data = _LISTING.decode(self._store.read(self._name), f"{self._store.root}/{self._name}")
         except FileNotFoundError:
             return Begun()
         self._written = True
@@ -88,7 +89,7 @@ class Progress:
     def save(self, parts: Sequence[Part], mark: Mark) -> None:
         """Let other starts go on behind these parts, which must be written."""
         self._written = True
-        self._store.put(self._name, json.dumps({"time": time.time(), "parts": list(parts), "mark": mark}).encode())
+        self._store.put(self._name, _LISTING.encode({"time": time.time(), "parts": list(parts), "mark": mark}))
 
     def drop(self) -> None:
         """Forget it; there must be a plan."""

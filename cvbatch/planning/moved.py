@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -44,10 +44,15 @@ def identity_at(plan: Plan, places: Sequence[str]) -> dict[str, Any]:
 def job_now(plan: Plan, state: State) -> Job:
     """The job of a run, at the places where its sources lie by now."""
     if not state.moves:
-        return Job.model_validate(plan.job)
+        return _job(plan.job)
     where = where_now(plan, state)
     uri = list(where) if len(where) > 1 else where[0]
-    return Job.model_validate({**plan.job, "source": {**plan.job["source"], **state.moves[-1]["way"], "uri": uri}})
+    return _job({**plan.job, "source": {**plan.job["source"], **state.moves[-1]["way"], "uri": uri}})
+
+
+def _job(data: Mapping[str, Any]) -> Job:
+    """A job of a plan; what a newer version asked for besides is part of the identity, which is compared later."""
+    return Job.model_validate(data, extra="ignore")
 
 
 def find_move(plan: Plan, state: State, job: Job, moved_from: Sequence[str]) -> Move | None:

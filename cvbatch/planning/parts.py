@@ -14,11 +14,15 @@ from cvbatch.output.row_ranges import Range
 from cvbatch.output.store import Store
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import LOCATION, SPAN, Mark, Source, known_as
+from cvbatch.system.formats import Format
 
 PARTS: Final = "_cvbatch/plan"
 _SUFFIX: Final = ".plan"
 """Not `.parquet`, which readers that go through all folders would take for predictions; earlier versions wrote that."""
 _ROW_GROUP = 4096
+_FORMAT: Final = Format("part of the plan", dict[str, Any])
+_ABOUT: Final = b"cvbatch"
+"""Key in the metadata of the file with the format."""
 MOVED_FROM: Final = "_moved_from"
 """Column of a part that tells of a move: the `image_uri` that an image had before."""
 
@@ -134,13 +138,30 @@ def ranges_in(part: Part) -> list[Range]:
 def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part of the plan; columns that an earlier version did not write are left out."""
     with store.open(part["path"]) as file:
-        table = pq.ParquetFile(file).read(columns=columns)
-    return table if columns is not None else planned_columns(table)
+        table = open_part(file, f"{store.root}/{part['path']}").read(columns=columns)
+    return planned_columns(table) if columns is None else _without_format(table)
+
+
+def open_part(file: pa.NativeFile, where: str) -> pq.ParquetFile:
+    """Open a part of the plan; `where` is for messages.
+
+    Raises:
+        OutputError: If a newer version wrote it, in a format that this one does not read.
+    """
+    opened = pq.ParquetFile(file)
+    _FORMAT.decode((opened.schema_arrow.metadata or {}).get(_ABOUT, b"{}"), where)
+    return opened
 
 
 def planned_columns(table: pa.Table) -> pa.Table:
     """Rows of a part with what every part has."""
+    table = _without_format(table)
     return table.drop_columns([MOVED_FROM]) if MOVED_FROM in table.column_names else table
+
+
+def _without_format(table: pa.Table) -> pa.Table:
+    others = {key: value for key, value in (table.schema.metadata or {}).items() if key != _ABOUT}
+    return table.replace_schema_metadata(others or None)
 
 
 def _new(source: Source, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
@@ -156,4 +177,5 @@ def _new(source: Source, first_row_id: int, known: frozenset[bytes]) -> Iterator
 
 
 def _write(table: pa.Table, local: str) -> None:
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: _FORMAT.encode({})})
     pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)

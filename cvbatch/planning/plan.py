@@ -7,11 +7,11 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import PlainSerializer, PlainValidator
 
 from cvbatch.config.job import Job
 from cvbatch.errors import CvbatchError, OutputError, SourceError
@@ -22,16 +22,20 @@ from cvbatch.output.log_records import State
 from cvbatch.output.manifest import DATA
 from cvbatch.output.store import Store, create_surely, open_store
 from cvbatch.planning.listing_checkpoint import Progress
-from cvbatch.planning.parts import Part, write_chunks
+from cvbatch.planning.parts import Part, open_part, write_chunks
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import ENTRY_FIELDS, Source
 from cvbatch.sources.filters import REASONS
 from cvbatch.storage.location import Place
+from cvbatch.system.formats import Format
 
 PLAN = "_cvbatch/plan.json"
 _DATA_FILES: Final = ".huggingface.yaml"
 """Tells `datasets.load_dataset(OUTPUT)` where the rows are; by itself it would read whatever lies in the folder."""
-_FORMAT = 1
+
+
+_Model = Annotated[ModelSpec, PlainValidator(ModelSpec.from_json), PlainSerializer(ModelSpec.to_json)]
+"""With its own format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +45,34 @@ class Plan:
     nonce: str
     rows: int
     parts: tuple[Part, ...]
-    complete: bool
-    """False if a limit ended the listing."""
     identity: Mapping[str, Any]
     job: Mapping[str, Any]
-    models: tuple[ModelSpec, ...]
-    skipped: Mapping[str, int]
-    unreadable: tuple[str, ...]
-    pythonpath: str | None
+    models: tuple[_Model, ...]
+    complete: bool = True
+    """False if a limit ended the listing."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+    pythonpath: str | None = None
     """Folder that `python:` models are imported from."""
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Plan:
-        """Read what `plan.json` holds.
-
-        Raises:
-            OutputError: If it was written by a newer version.
-        """
-        if data["format"] != _FORMAT:
-            raise OutputError(f"the plan has format {data['format']}, expected {_FORMAT}; use a newer cvbatch")
-        return Plan(
-            nonce=data["nonce"],
-            rows=data["rows"],
-            parts=tuple(data["parts"]),
-            complete=data["complete"],
-            identity=data["identity"],
-            job=data["job"],
-            models=tuple(ModelSpec.from_json(model) for model in data["models"]),
-            skipped=data["skipped"],
-            unreadable=tuple(data["unreadable"]),
-            pythonpath=data["pythonpath"],
-        )
+    created_at: float = 0.0
+    """Seconds since 1970."""
 
     def carried(self, store: Store) -> list[pa.Field]:
         """Columns that come along from the source."""
         ours = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
-        with store.open(self.parts[0]["path"]) as file:
-            return [column for column in pq.read_schema(file) if column.name not in ours]
+        path = self.parts[0]["path"]
+        with store.open(path) as file:
+            schema = open_part(file, f"{store.root}/{path}").schema_arrow
+        return [column for column in schema if column.name not in ours]
+
+
+_PLAN: Final = Format("plan", Plan)
 
 
 def load_plan(store: Store) -> Plan | None:
     """Return the plan of an output, or None if there is none yet."""
     try:
-        return Plan.from_json(json.loads(store.read(PLAN)))
+        return _PLAN.decode(store.read(PLAN), f"{store.root}/{PLAN}")
     except FileNotFoundError:
         return None
 
@@ -115,7 +104,6 @@ def make_plan(
     if store.sizes(DATA) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
     rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, carried=source.carried)
-    nonce = uuid.uuid4().hex
     progress = Progress(store, job.source, source)
     begun = progress.begun(job.source.limit)
     parts, complete = write_chunks(store, progress.chunks(begun), job.source.limit, begun.parts, progress.save)
@@ -124,25 +112,24 @@ def make_plan(
             for part in parts:
                 store.delete(part["path"])
         raise SourceError(f"{', '.join(job.source.uris)} holds no images{_skipped_note(source)}")
-    data = {
-        "format": _FORMAT,
-        "nonce": nonce,
-        "created_at": time.time(),
-        "rows": sum(part["rows"] for part in parts),
-        "parts": parts,
-        "complete": complete,
-        "identity": job.identity(),
-        "job": job.model_dump(mode="json", by_alias=True),
-        "models": [model.to_json() for model in models],
-        "skipped": dict(source.listing.skipped),
-        "unreadable": source.listing.troubles,
-        "pythonpath": pythonpath,
-    }
-    create_surely(store, PLAN, json.dumps(data).encode())
-    plan = Plan.from_json(json.loads(store.read(PLAN)))
+    ours = Plan(
+        nonce=uuid.uuid4().hex,
+        created_at=time.time(),
+        rows=sum(part["rows"] for part in parts),
+        parts=tuple(parts),
+        complete=complete,
+        identity=job.identity(),
+        job=job.model_dump(mode="json", by_alias=True),
+        models=tuple(models),
+        skipped=dict(source.listing.skipped),
+        unreadable=tuple(source.listing.troubles),
+        pythonpath=pythonpath,
+    )
+    create_surely(store, PLAN, _PLAN.encode(ours))
+    plan = _PLAN.decode(store.read(PLAN), f"{store.root}/{PLAN}")
     progress.drop()
     store.put(_DATA_FILES, f'configs:\n- config_name: default\n  data_files: "{DATA}/*.parquet"\n'.encode())
-    if plan.nonce != nonce:
+    if plan.nonce != ours.nonce:
         theirs = {part["path"] for part in plan.parts}  # both may have gone on from the same listing
         for part in parts:
             if part["path"] not in theirs:
@@ -167,7 +154,8 @@ def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     Raises:
         OutputError: Naming the differences.
     """
-    differences = _differing(_by_content(identity), _by_content(job.identity()))
+    there, asked = (job.with_defaults(each) for each in (identity, job.identity()))
+    differences = _differing(_by_content(there), _by_content(asked))
     moved = ""
     if differences and all(each.startswith("source.uri") for each in differences):
         moved = _if_moved(*(_as_list(each["source"]["uri"]) for each in (identity, job.identity())))

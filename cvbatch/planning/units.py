@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cvbatch.output.row_ranges import Range, RowRanges
 from cvbatch.output.store import Store, open_store
-from cvbatch.planning.parts import Part, planned_columns, ranges_in, read_part
+from cvbatch.planning.parts import Part, open_part, planned_columns, ranges_in, read_part
 from cvbatch.schema import ROW_ID
 from cvbatch.storage.location import Place
 
@@ -134,7 +134,8 @@ def read_unit(output: Place, unit: Unit) -> pa.Table:
 @lru_cache(maxsize=4)
 def _open_part(output: Place, path: str) -> tuple[pq.ParquetFile, np.ndarray, np.ndarray]:
     """Open a part once per process; with the lowest and highest row id of each of its row groups."""
-    file = pq.ParquetFile(open_store(output).open(path))
+    store = open_store(output)
+    file = open_part(store.open(path), f"{store.root}/{path}")
     at = file.schema_arrow.names.index(ROW_ID)
     facts = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
     return file, np.array([fact.min for fact in facts]), np.array([fact.max for fact in facts])

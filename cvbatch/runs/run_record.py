@@ -20,12 +20,12 @@ from cvbatch.output.log_records import State
 from cvbatch.output.store import Store
 from cvbatch.planning.plan import Plan
 from cvbatch.sources.entries import Listing
+from cvbatch.system.formats import Format
 from cvbatch.system.versions import versions
 from cvbatch.tuning.certificate import Certificate
 
 RUN = "_cvbatch/run.json"
-
-
+_RUN: Final = Format("run record", dict[str, Any])
 _LATELY_SECONDS: Final = 120.0
 
 
@@ -180,7 +180,7 @@ class Record:
             **self._listed(store, plan),
         }
         with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
-            store.put(RUN, json.dumps(content, indent=1).encode())
+            store.put(RUN, json.dumps(_RUN.to_json(content), indent=1).encode())
 
 
 def _seconds(written: Written) -> dict[str, float]:
@@ -195,7 +195,6 @@ def files_of_last_start(store: Store) -> dict[str, Mapping[str, str]]:
 def load_record(store: Store) -> Mapping[str, Any]:
     """Read the run record; empty if there is none yet."""
     try:
-        content: dict[str, Any] = json.loads(store.read(RUN))
+        return _RUN.decode(store.read(RUN), f"{store.root}/{RUN}")
     except FileNotFoundError:
         return {}
-    return content

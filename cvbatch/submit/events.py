@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
+from cvbatch.errors import CorruptionError
 from cvbatch.output.log_records import State
 from cvbatch.results.progress import Progress
+from cvbatch.system.formats import FORMAT, Format
 
 _MARK: Final = "cvbatch"
+_LINE: Final = Format("line of a job's log", dict[str, Any])
 DOING, PLANNED, COMMITTED, FINISHED = "doing", "planned", "committed", "finished"
 
 
@@ -40,19 +43,22 @@ class EventLines:
         self._write(FINISHED, {"summary": summary})
 
     def _write(self, event: str, content: Mapping[str, Any]) -> None:
-        self._out.write(json.dumps({_MARK: event, **content}, default=str) + "\n")
+        self._out.write(json.dumps({_MARK: event, FORMAT: str(_LINE), **content}, default=str) + "\n")
         self._out.flush()
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """The event that a line of a log is; None for any other line."""
+    """The event that a line of a log is; None for any other line.
+
+    Raises:
+        OutputError: If a newer version wrote it, in a format that this one does not read.
+    """
     if not line.startswith(f'{{"{_MARK}": '):
         return None
     try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError:
+        return _LINE.decode(line, "the log")
+    except CorruptionError:
         return None
-    return event
 
 
 def name_of(event: Mapping[str, Any]) -> str:

@@ -22,12 +22,16 @@ from cvbatch.submit.address import Address
 from cvbatch.submit.client import Client, JobInfo
 from cvbatch.submit.package import pack
 from cvbatch.submit.probe import Head, probe
+from cvbatch.system.formats import FORMAT, Format
 
 _PREFIX: Final = "cvbatch-"
 REQUEST: Final = "cvbatch_request"
 """Key under which a cluster keeps which request a job came from."""
 OUTPUT: Final = "cvbatch_output"
 """Key under which a cluster keeps where a job writes to."""
+FORMAT_OF_JOB: Final = "cvbatch_format"
+"""Key under which a cluster keeps the format of these."""
+_JOB: Final = Format("job", dict[str, Any])
 _POLL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
 
@@ -96,7 +100,7 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
             return client, before, False
     job_id = name if before is None else f"{name}-{_number(before.id) + 1}"
     command = f"{_PYTHON} {shlex.join(['start.py', '--events', f'--retries={order.retries}', *order.arguments])}"
-    about = {REQUEST: order.request, OUTPUT: str(order.job.output.place)}
+    about = {FORMAT_OF_JOB: str(_JOB), REQUEST: order.request, OUTPUT: str(order.job.output.place)}
     with tempfile.TemporaryDirectory(prefix="cvbatch-submit-") as folder:
         pack(order.job, Path(folder), order.modules)
         try:
@@ -112,7 +116,7 @@ def submit(order: Order, address: Address, *, anew: bool) -> tuple[Client, JobIn
 def latest(client: Client, name: str) -> JobInfo | None:
     """The newest attempt at a job; None if the cluster has not seen it."""
     found = [job for job in client.jobs() if job.id == name or job.id.rpartition("-")[0] == name]
-    return max(found, key=lambda job: _number(job.id), default=None)
+    return max(map(_known, found), key=lambda job: _number(job.id), default=None)
 
 
 def find(client: Client, wanted: str) -> JobInfo:
@@ -127,13 +131,13 @@ def find(client: Client, wanted: str) -> JobInfo:
     """
     ours = [job for job in client.jobs() if job.id.startswith(_PREFIX)]
     if named := [job for job in ours if job.id == wanted]:
-        return named[0]
+        return _known(named[0])
     output = None if wanted.startswith(_PREFIX) else str(Place.of(wanted))
     found = [job for job in ours if job.metadata.get(OUTPUT) == output]
     if not found:
         there = ", ".join(sorted(job.id for job in ours)) or "no jobs of ours"
         raise UsageError(f"{wanted} is neither a job of this cluster nor the output of one: it has {there}")
-    return max(found, key=lambda job: (job.start_time or math.inf, _number(job.id)))
+    return _known(max(found, key=lambda job: (job.start_time or math.inf, _number(job.id))))
 
 
 def follow(client: Client, job: JobInfo, heard: Callable[[str], None], patience: Patience = Patience()) -> JobInfo:
@@ -207,6 +211,12 @@ def _absolute_options(job: Job) -> Iterator[str]:
     """Files that options of own models name by absolute paths; others travel with the job."""
     texts = (text for model in job.models for text in named(model.options))
     return (text for text in texts if os.path.isabs(text) and option_path(text, None) is not None)
+
+
+def _known(job: JobInfo) -> JobInfo:
+    """A job of which this version can read what the cluster keeps of it."""
+    _JOB.check({FORMAT: job.metadata[FORMAT_OF_JOB]} if FORMAT_OF_JOB in job.metadata else {}, job.id)
+    return job
 
 
 def _settled(client: Client, job_id: str, patience: Patience) -> JobInfo:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.config.compute import ComputeConfig
+from cvbatch.errors import CvbatchError
 from cvbatch.images.preprocess import SMOOTH, enough
 from cvbatch.inference.settings import REFERENCE, Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import Store, create_surely
 from cvbatch.system.cache_files import kept_file, make_folder, replacing
 from cvbatch.system.cpu import cpu_has_bf16, instructions, processor
+from cvbatch.system.formats import FORMAT, Format
 from cvbatch.system.versions import versions
 
 NEEDED: Final = 256
@@ -52,13 +53,7 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the run record."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Certificate:
-        """The inverse of `to_json`."""
-        setting, large = Setting(**data["setting"]), data.get("large_files", False)
-        return Certificate(setting, data["reason"], tuple(data["candidates"]), large)
+        return CERTIFICATE.to_json(self)
 
     @property
     def measured_enough(self) -> bool:
@@ -78,14 +73,14 @@ class Certificate:
     @property
     def tried_scaling(self) -> bool:
         """Whether there were images large enough to be scaled while they were decoded."""
-        return any(each["setting"]["scaled_decode"] for each in self.candidates)
+        return any(each["setting"].get("scaled_decode") for each in self.candidates)
 
     def uncompiled(self) -> Certificate:
         """The same, if nothing may be compiled."""
         if not self.setting.compiled:
             return self
         best = fastest(each for each in self.candidates if not each["setting"].get("compiled"))
-        setting = Setting(**best["setting"])
+        setting = Setting.from_json(best["setting"])
         if not self.tried_scaling:
             setting = replace(setting, scaled_decode=self.setting.scaled_decode)
         return replace(self, setting=setting, reason=f"{self.reason}; compiling would not pay for this run")
@@ -96,7 +91,10 @@ class Certificate:
         if not self.tried_scaling:
             # it makes no difference to images as small as those that were measured
             wanted = replace(wanted, scaled_decode=False)
-        return next((each["rates"] for each in self.candidates if Setting(**each["setting"]) == wanted), None)
+        return next((each["rates"] for each in self.candidates if Setting.from_json(each["setting"]) == wanted), None)
+
+
+CERTIFICATE: Final = Format("certificate", Certificate)
 
 
 def fixed(compute: ComputeConfig) -> Certificate | None:
@@ -185,20 +183,20 @@ def choose(measured: Sequence[Mapping[str, Any]], *, has_answers: bool) -> Certi
     reason = f"the fastest of {len(measured)} settings that agrees with fp32 on {best['images']} images of the run"
     if not has_answers:
         reason = f"the fastest of {len(measured)} settings; {NOT_APPLICABLE}"
-    return Certificate(Setting(**best["setting"]), reason, tuple(measured))
+    return Certificate(Setting.from_json(best["setting"]), reason, tuple(measured))
 
 
 def kept(store: Store) -> Certificate | None:
     """The setting that an earlier start of this run chose; it must stay."""
     try:
-        return Certificate.from_json(json.loads(store.read(_KEPT)))
+        return CERTIFICATE.decode(store.read(_KEPT), f"{store.root}/{_KEPT}")
     except FileNotFoundError:
         return None
 
 
 def keep(store: Store, certificate: Certificate) -> Certificate:
     """Make this the setting of the run; if another start was faster, theirs is returned."""
-    create_surely(store, _KEPT, json.dumps(certificate.to_json()).encode())
+    create_surely(store, _KEPT, CERTIFICATE.encode(certificate))
     return kept(store) or certificate
 
 
@@ -216,9 +214,7 @@ class Cache:
             "device": device,
             "processor": [processor(), instructions()],
             "threads": threads,
-            "models": [
-                {**replace(model, folder=None).to_json(), "weights_path": None, "alias": None} for model in models
-            ],
+            "models": [_what_it_answers(model) for model in models],
             "versions": versions(),
         }
         self._path = kept_file("settings", key, ".json")
@@ -226,8 +222,8 @@ class Cache:
     def load(self) -> Certificate | None:
         """The certificate of an earlier run on this machine."""
         try:
-            found = Certificate.from_json(json.loads(self._path.read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+            found = CERTIFICATE.decode(self._path.read_bytes(), str(self._path))
+        except (OSError, CvbatchError):  # whatever it is, it can be measured anew
             return None
         return replace(found, reason=f"{found.reason}, as measured before")
 
@@ -235,7 +231,12 @@ class Cache:
         """Keep a certificate for the next run."""
         make_folder(self._path)
         with replacing(self._path) as part:
-            part.write_text(json.dumps(certificate.to_json()))
+            part.write_bytes(CERTIFICATE.encode(certificate))
+
+
+def _what_it_answers(model: ModelSpec) -> dict[str, Any]:
+    data = {**replace(model, folder=None).to_json(), "weights_path": None, "alias": None}
+    return {name: value for name, value in data.items() if name != FORMAT}
 
 
 def may_scale(compute: ComputeConfig, models: Sequence[ModelSpec]) -> bool:

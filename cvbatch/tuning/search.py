@@ -8,7 +8,7 @@ one minute to the next, so these are measured on some images in turns with the b
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -150,7 +150,7 @@ def _only(answer: Answer, row_ids: Container[int]) -> dict[str, pa.Array]:
 
 def _entry(setting: Setting, images: int, rates: Mapping[str, float]) -> dict[str, Any]:
     """What is told of a setting that was not held against the reference."""
-    return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": False}
+    return {"setting": setting.to_json(), "images": images, "rates": rates, "agreement": {}, "passed": False}
 
 
 def _failed(setting: Setting, error: RowError) -> dict[str, Any]:

@@ -164,6 +164,7 @@ class Auditor:
         told = self.told[count]
         rows = {name: rows_of(content[name]) for name in ("stale", "removed")}
         expected = {
+            "format": "1.0",
             **vars(told),
             "last": self.records[count - 1],
             "next_seq": count,

@@ -102,7 +102,7 @@ def hold_to_it(store: LocalStore, way: str) -> None:
         assert store.delete(SUCCESS)
     won = winners(lambda data: create_surely(store, "_cvbatch/one", data))
     assert [store.read("_cvbatch/one")] == won
-    assert store.read(MARK) == way.encode()
+    assert json.loads(store.read(MARK)) == {"format": "1.0", "way": way}
     assert store.sizes(TEMPORARY) == {}
     assert not os.path.exists(store.path(CLAIMS)) or os.listdir(store.path(CLAIMS)) == []
 
@@ -203,9 +203,15 @@ def test_later_starts_use_the_same_way(tmp_path: Path, monkeypatch: pytest.Monke
         Disk(patched).refuses(errno.EPERM, "link", "rename")
         LocalStore(str(tmp_path)).check()
     hold_to_it(LocalStore(str(tmp_path)), "folder")
-    LocalStore(str(tmp_path)).put(MARK, b"telepathy")
-    with pytest.raises(OutputError, match="use a newer cvbatch"):
-        LocalStore(str(tmp_path)).create("x", b"")
+    LocalStore(str(tmp_path)).put(MARK, b"folder")  # as earlier versions wrote it
+    with monkeypatch.context() as patched:
+        Disk(patched).refuses(errno.EPERM, "link", "rename")
+        assert LocalStore(str(tmp_path)).create("x", b"")
+    assert LocalStore(str(tmp_path)).read(MARK) == b"folder"
+    for unknown in (b"telepathy", b'{"format": "1.1", "way": "telepathy"}', b'{"format": "2.0"}'):
+        LocalStore(str(tmp_path)).put(MARK, unknown)
+        with pytest.raises(OutputError, match="use a newer cvbatch"):
+            LocalStore(str(tmp_path)).create("y", b"")
 
 
 def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, disk: Disk) -> None:
@@ -217,7 +223,7 @@ def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, di
     log = started(copied, plan.rows)
     commit(log, 0, 4)
     finish(log)
-    assert copied.read(MARK) == b"rename"
+    assert json.loads(copied.read(MARK))["way"] == "rename"
     assert verify(copied, Log(copied, plan.rows, whole=True), deep=True).proven
 
 

@@ -84,7 +84,7 @@ def test_a_finished_run(store: LocalStore) -> None:
     assert not finished(store, log.state)
     finish(log)
     assert finished(store, log.state)
-    assert json.loads(store.read(SUCCESS)) == {"manifest": manifest_name(2)}
+    assert json.loads(store.read(SUCCESS)) == {"format": "1.0", "manifest": manifest_name(2)}
     assert latest_manifest(store) == Manifest(2, list(log.state.files.values()), [])
     assert len(pd.read_parquet(store.root)) == ROWS
 

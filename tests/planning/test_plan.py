@@ -11,15 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.config.job import Job
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.config.job import Job, ModelConfig, OutputConfig, SourceConfig
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.models.spec import ModelSpec
+from cvbatch.output.log_records import State
 from cvbatch.output.store import LocalStore, Store
-from cvbatch.planning import plan as plans
+from cvbatch.planning.moved import job_now
 from cvbatch.planning.parts import PARTS, read_part
 from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
 from cvbatch.sources import open_source
 from cvbatch.storage.options import StorageOptions
+from cvbatch.submit.jobs import name_of
 from tests.output.failing import Failing, Overtaken
 from tests.samples import job, photos, spec
 
@@ -185,9 +188,124 @@ def test_other_weights_are_refused(tmp_path: Path, store: LocalStore) -> None:
 def test_a_plan_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     make(store, job(photos(tmp_path / "photos", 2)))
     content = json.loads(store.read(PLAN))
-    store.put(PLAN, json.dumps({**content, "format": plans._FORMAT + 1}).encode())
-    with pytest.raises(OutputError, match="use a newer cvbatch"):
+    store.put(PLAN, json.dumps({**content, "format": 2}).encode())
+    with pytest.raises(OutputError, match=r"plan\.json: this plan was written with format 2, and .* up to 1\.0: use a"):
         load_plan(store)
+
+
+def test_a_plan_whose_models_are_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
+    make(store, job(photos(tmp_path / "photos", 2)))
+    content = json.loads(store.read(PLAN))
+    models = [{**model, "format": "2.1"} for model in content["models"]]
+    store.put(PLAN, json.dumps({**content, "models": models}).encode())
+    with pytest.raises(OutputError, match=r"this model was written with format 2\.1"):
+        load_plan(store)
+
+
+def test_a_part_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
+    plan = make(store, job(photos(tmp_path / "photos", 2)))
+    path = store.path(plan.parts[0]["path"])
+    table = pq.read_table(path)
+    assert read_part(store, plan.parts[0]).schema.metadata is None
+    pq.write_table(table.replace_schema_metadata({"cvbatch": json.dumps({"format": "2.0"})}), path)
+    with pytest.raises(OutputError, match=r"\.plan: this part of the plan was written with format 2\.0"):
+        read_part(store, plan.parts[0])
+
+
+class NewerSource(SourceConfig):
+    sharpen: float = 0.5
+    crops: tuple[str, ...] = ("whole",)
+
+
+class NewerModel(ModelConfig):
+    layer: str = "last"
+
+
+class NewerCompute(ComputeConfig):
+    pause: float = 0.1
+
+
+class NewerOutput(OutputConfig):
+    compression: str = "zstd"
+
+
+class NewerJob(Job):
+    """A job as a newer version has it: with an option that has a default in every section, and one beside them."""
+
+    source: NewerSource
+    models: tuple[NewerModel, ...]
+    compute: NewerCompute = NewerCompute()
+    output: NewerOutput
+    language: str = "en"
+
+
+def newer(asked: Job, **changes: Any) -> NewerJob:
+    data = asked.model_dump(mode="json", by_alias=True)
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        place: Any = data
+        for section in sections:
+            place = place[0 if section == "first" else section]
+        place[key] = value
+    return NewerJob.model_validate(data)
+
+
+def test_a_new_option_with_its_default_changes_no_run(tmp_path: Path, store: LocalStore) -> None:
+    asked = job(photos(tmp_path / "photos", 2), store.root)
+    plan = make(store, asked)
+    assert newer(asked).identity() == asked.identity()
+    assert name_of(newer(asked)) == name_of(asked)
+    check_job(store, plan.identity, newer(asked))
+    spelled = {"source__sharpen": 0.5, "models__first__layer": "last", "compute__pause": 0.1, "language": "en"}
+    check_job(store, plan.identity, newer(asked, **spelled))
+    elsewhere = newer(asked, compute__pause=9.0, output__compression="none")
+    check_job(store, plan.identity, elsewhere)  # how a start computes and writes is its own affair
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("source__sharpen", 0.9, r"source\.sharpen is 0\.5 there, 0\.9 asked"),
+        ("source__crops", ["left"], r'source\.crops\.0 is "whole" there, "left" asked'),
+        ("models__first__layer", "first", r'models\.0\.layer is "last" there, "first" asked'),
+        ("language", "de", r'language is "en" there, "de" asked'),
+        ("source__exif", True, r"source\.exif is false there, true asked"),
+        ("source__icc", "convert", r'source\.icc is "ignore" there, "convert" asked'),
+        ("models__first__top_k", 3, r"models\.0\.top_k is 5 there, 3 asked"),
+        ("compute__precision", "bf16", r'precision is "auto" there, "bf16" asked'),
+    ],
+)
+def test_a_changed_option_is_another_run(tmp_path: Path, store: LocalStore, path: str, value: Any, said: str) -> None:
+    asked = job(photos(tmp_path / "photos", 2), store.root)
+    plan = make(store, asked)
+    changed = newer(asked, **{path: value})
+    assert name_of(changed) != name_of(asked)
+    with pytest.raises(OutputError, match=said):
+        check_job(store, plan.identity, changed)
+
+
+def test_a_plan_of_a_newer_minor_version(tmp_path: Path, store: LocalStore) -> None:
+    """What it asks for besides is passed over where it has its default, and nowhere else."""
+    asked = job(photos(tmp_path / "photos", 2), store.root)
+    make(store, asked)
+    content = json.loads(store.read(PLAN))
+
+    def planned_with(**changes: Any) -> tuple[Plan, Job]:
+        wanted = newer(asked, **changes)
+        parts = {"job": wanted.model_dump(mode="json", by_alias=True), "identity": wanted.identity()}
+        models = [{**model, "stride": 2} for model in content["models"]]
+        store.put(PLAN, json.dumps({**content, **parts, "format": "1.9", "mood": "good", "models": models}).encode())
+        plan = load_plan(store)
+        assert plan is not None
+        return plan, job_now(plan, State(2))
+
+    plan, known = planned_with()
+    assert (known, plan.models) == (asked, (spec(),))
+    check_job(store, plan.identity, known)
+    plan, known = planned_with(source__sharpen=0.9)
+    assert known == asked
+    with pytest.raises(OutputError, match=r"source\.sharpen is 0\.9 there, null asked"):
+        check_job(store, plan.identity, known)
 
 
 def own(tmp_path: Path, **changes: Any) -> ModelSpec:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cvbatch.errors import OutputError
 from cvbatch.results.progress import Progress
 from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, name_of, parse
 from tests.samples import commit, planned, started
@@ -26,6 +27,12 @@ def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
     assert Progress(first["done"], first["planned"], first["errors"]) == Progress(0, 10, 0)
     assert Progress(second["done"], second["planned"], second["errors"]) == Progress(6, 10, 2)
     assert last["summary"] == {"rows": 10, "output": str(tmp_path)}
+
+
+def test_a_line_of_a_newer_version_is_refused() -> None:
+    assert parse('{"cvbatch": "doing", "format": "1.7", "what": "waiting", "more": 1}') is not None
+    with pytest.raises(OutputError, match=r"written with format 2\.0, and this cvbatch reads up to 1\.0"):
+        parse('{"cvbatch": "doing", "format": "2.0"}')
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from cvbatch.config.job import Job
-from cvbatch.errors import RunError
+from cvbatch.errors import OutputError, RunError
 from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import Patience, follow, name_of
+from cvbatch.submit.jobs import FORMAT_OF_JOB, OUTPUT, Patience, find, follow, latest, name_of
 
 RUNNING = JobInfo("cvbatch-1", "RUNNING", "", None, {}, 0.0, None)
 OVER = replace(RUNNING, status="SUCCEEDED", exit_code=0)
@@ -91,3 +91,27 @@ def test_a_job_is_heard_before_it_is_over_where_its_log_cannot_be_tailed() -> No
 
 def test_a_cluster_that_cannot_be_asked_for_a_moment_is_asked_again() -> None:
     assert heard([["one\n"]], [BROKEN, BROKEN, OVER], "one\n") == ["one"]
+
+
+class Listed:
+    """A cluster that knows some jobs."""
+
+    def __init__(self, *known: JobInfo) -> None:
+        self._known = known
+
+    def jobs(self) -> list[JobInfo]:
+        return list(self._known)
+
+
+def test_a_job_that_a_newer_version_submitted_is_refused() -> None:
+    kept = {OUTPUT: "s3://bucket/out"}
+    older, minor, major = (
+        replace(RUNNING, metadata={**kept, **more}) for more in ({}, {FORMAT_OF_JOB: "1.4"}, {FORMAT_OF_JOB: "2.0"})
+    )
+    for job in (older, minor):
+        client = cast(Client, Listed(job))
+        assert latest(client, job.id) == find(client, job.id) == find(client, "s3://bucket/out") == job
+    client = cast(Client, Listed(major))
+    for asked in (lambda: latest(client, major.id), lambda: find(client, major.id), lambda: find(client, kept[OUTPUT])):
+        with pytest.raises(OutputError, match=r"cvbatch-1: this job was written with format 2\.0"):
+            asked()

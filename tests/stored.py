@@ -1,0 +1,240 @@
+"""One of each record that is stored, as plain data, without what differs from time to time.
+
+`python -m tests.stored` writes `stored.json` anew, after a format has grown on purpose.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import pyarrow.parquet as pq
+
+from cvbatch.config.compute import ComputeConfig
+from cvbatch.config.job import Job
+from cvbatch.engine.nodes import Cluster, Node
+from cvbatch.engine.resource_plan import size_pools
+from cvbatch.errors import RunError
+from cvbatch.images.preprocess import View
+from cvbatch.inference.settings import Setting
+from cvbatch.models.spec import ModelSpec, described, rows_schema
+from cvbatch.output.checkpoints import save_snapshot
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import Written
+from cvbatch.output.lease import Heartbeat
+from cvbatch.output.log_records import DataFile
+from cvbatch.output.manifest import finish
+from cvbatch.output.store import LocalStore
+from cvbatch.planning.listing_checkpoint import Progress
+from cvbatch.planning.plan import make_plan
+from cvbatch.runs.run_record import Record
+from cvbatch.sources import open_source
+from cvbatch.sources.bucket_walk import Position
+from cvbatch.storage.options import StorageOptions
+from cvbatch.submit.events import EventLines
+from cvbatch.tuning.certificate import NEEDED, Certificate, choose, keep
+from tests.samples import job, photos, spec
+
+GOLDEN: Final = Path(__file__).with_suffix(".json")
+_OF_THE_MOMENT: Final = frozenset(
+    {
+        "boot_id",
+        "busy_shares",
+        "command",
+        "created_at",
+        "host",
+        "nonce",
+        "opened",
+        "pid",
+        "pid_space",
+        "recent",
+        "seconds",
+        "seconds_to_first_commit",
+        "seen_first",
+        "seen_last",
+        "started",
+        "started_at",
+        "time",
+        "versions",
+    }
+)
+"""Fields that say where and when something was written, and by whom."""
+_PART_NAME: Final = re.compile("(?<=_cvbatch/plan/)[0-9a-f]{32}")
+EVERYTHING: Final = ModelSpec(
+    alias="tags",
+    task="embedding",
+    kind="torchvision",
+    name="resnet50",
+    view=View(resize=(8, 9), crop=(7, 7), interpolation="bicubic"),
+    weights="IMAGENET1K_V2",
+    weights_path="s3://bucket/w.pth",
+    weights_storage=StorageOptions("https://minio.example.org:9000", "here", True, True, "mine"),
+    weights_sha256="ab",
+    seed=3,
+    categories=("a", None),
+    label_map="imagenet-1k",
+    licence="BSD-3-Clause",
+    gflops=4.5,
+    masks=True,
+    keypoints=True,
+    dimension=2048,
+    top_k=3,
+    score_threshold=0.5,
+    normalize=True,
+    dtype="float16",
+    options={"size": 3, "names": ["a"]},
+    folder="/jobs",
+    files={"m.py": "cd"},
+)
+
+
+def certificate() -> Certificate:
+    """What a search for a setting ends with."""
+    measured = []
+    for number, setting in enumerate((Setting(), Setting("bf16", True, True, False, True, True, 2.0, 1)), 1):
+        rates = {"decode_per_core": 9.0, "predict": 1.0 * number, "together": 1.0 * number}
+        facts = {"images": NEEDED, "rates": rates, "agreement": {"tags": {"agree": 1.0}}, "passed": True}
+        measured.append({"setting": setting.to_json(), **facts})
+    return choose(measured, has_answers=True)
+
+
+def records(folder: Path) -> dict[str, Any]:
+    """Each record by a name for people."""
+    store, source = LocalStore(str(folder / "out")), photos(folder / "photos", 3)
+    asked = job(source, store.root)
+    plan = make_plan(store, asked, [spec(), EVERYTHING], open_source(asked.source), pythonpath="/jobs")
+    log = Log(store, plan.rows)
+    log.open()
+    one, two, three = (_file(1, row) for row in range(3))
+    log.commit([one, two])
+    log.replace([one.path], [_file(1, 0, "b")], [(0, 1)])
+    log.extend(
+        [{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"path": "q", "ranges": [[2, 3]]}]
+    )
+    log.remove([(1, 2)], [])
+    log.remove([], [(1, 2)])
+    places = [["/archive", "/photos"]]
+    log.move({"path": "m", "rows": 1, "ranges": [[0, 1]], "places": places, "way": {"region": None}})
+    log.commit([three, _file(1, 3)])
+    save_snapshot(store, log.state)
+    chosen = keep(store, certificate())
+    with Heartbeat(store, log.state, lambda: {"workers": 1}):
+        pass
+    finish(log)
+    _run(store, plan, log, chosen)
+    listing(store, folder).save(plan.parts, {"position": Position("a/", "a/b", True, ["a/c/"], 0, 1).to_json()})
+    with mock.patch.object(store, "_proven", lambda way, _: None if way.name == "folder" else "refused"):
+        store._settle("refused")
+    return {
+        **{_named(path, folder): json.loads(path.read_text()) for path in _stored(folder / "out")},
+        "a part of the plan": json.loads(pq.read_schema(store.path(plan.parts[0]["path"])).metadata[b"cvbatch"]),
+        "a data file": json.loads(described(rows_schema([spec()]), [spec()], "fp32").metadata[b"cvbatch"]),
+        "lines of a job's log": _lines(log),
+        "identity of a job": asked.identity(),
+        "identity of a job with every option": _every_option().identity(),
+    }
+
+
+def listing(store: LocalStore, folder: Path) -> Progress:
+    """The progress of a listing that can be gone on with."""
+    source = job("", source={"uri": [str(photos(folder / name, 3)) for name in ("photos", "more")]}).source
+    return Progress(store, source, open_source(source))
+
+
+def _run(store: LocalStore, plan: Any, log: Log, chosen: Certificate) -> None:
+    cluster = Cluster((Node("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
+    pools, record = size_pools(cluster, ComputeConfig(), [spec()], 3, chosen), Record()
+    work = {"rows": 2, "seconds": 1.0}
+    record.add([Written((_file(1, 0),), {"decode": 2.0}, 600, {'{"host": "vm", "pid": 1}': work})], rows=1)
+    record.save(store, plan, log.state, cluster, pools, chosen, RunError("the disk is full", details="all"))
+
+
+def _lines(log: Log) -> list[Any]:
+    out = io.StringIO()
+    events = EventLines(out)
+    events.doing("starting Ray")
+    events.planned(log.state)
+    events.committed(log.state)
+    events.finished({"rows": 3})
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def _every_option() -> Job:
+    model = {
+        "model": "resnet50",
+        "as": "tags",
+        "task": "embedding",
+        "checkpoint": "/w.pth",
+        "categories": ["a"],
+        "background": True,
+        "sha256": "ab",
+        "seed": 3,
+        "top_k": 3,
+        "score_threshold": 0.5,
+        "normalize": True,
+        "dtype": "float16",
+        "options": {"size": 3},
+    }
+    source = {
+        "uri": ["s3://bucket/a", "/archive"],
+        "extensions": ["jpg"],
+        "exif": True,
+        "rename": {"a": "b"},
+        "metadata": "off",
+        "image_column": "image",
+        "uri_column": "where",
+        "icc": "convert",
+        "damaged": "keep",
+        "limit": 3,
+        "max_pixels": 5,
+        "min_bytes": "1kB",
+        "max_bytes": "1MB",
+        "modified_since": "2024-05-31",
+        "exclude": ["thumbs"],
+        "http_hosts": ["example.org"],
+        "http_private": True,
+        "anonymous": True,
+    }
+    compute = {"precision": "bf16", "batch_size": 4}
+    parts = {"source": source, "models": [model], "compute": compute, "output": {"uri": "/out"}}
+    return Job.model_validate(parts)
+
+
+def _file(epoch: int, row: int, letter: str = "a") -> DataFile:
+    return DataFile(f"data/e{epoch:08d}-{letter * 31}{row}.parquet", 9, ((row, row + 1),), {"Odd": row % 2})
+
+
+def _stored(output: Path) -> Iterator[Path]:
+    return (path for path in sorted(output.rglob("*")) if path.is_file() and path.suffix in (".json", ""))
+
+
+def _named(path: Path, folder: Path) -> str:
+    name = str(path.relative_to(folder / "out"))
+    return "_cvbatch/listing.json" if "listing-" in name else name
+
+
+def lasting(value: Any, folder: Path) -> Any:
+    """What does not differ from time to time."""
+    if isinstance(value, dict):
+        return {key: "…" if key in _OF_THE_MOMENT else lasting(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [lasting(item, folder) for item in value]
+    return _PART_NAME.sub("…", value.replace(str(folder), "/folder")) if isinstance(value, str) else value
+
+
+def main() -> None:
+    """Write the golden file anew."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = json.dumps(lasting(records(folder), folder), indent=1, ensure_ascii=False)
+    GOLDEN.write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
