@@ -1,14 +1,15 @@
-"""Outputs of the version before plan parts had a suffix of their own (commit d749192) are gone on with.
+"""Outputs of earlier versions are read, proven and gone on with.
 
-`older_outputs.tar.xz` was made by that version of `FakeEngine`, from six photos below `/archive/photos`:
+Each archive in `older_outputs/` was made by the `FakeEngine` of a version, from six photos below `/archive/photos`:
 
 - `finished`: planned with a limit of four, then without, then updated after `0004.jpg` had changed; row 1 is an error
-- `half`: interrupted after its first commit
-- `retried`: finished with errors in rows 1 and 2; `retry` was interrupted after its first file
+- `half`: interrupted after its first commits
+- `retried`: finished with errors in rows 1 and 2; `retry` was interrupted before it had replaced both
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import tarfile
 from pathlib import Path
@@ -18,25 +19,41 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from cvbatch.inference.settings import Setting
+from cvbatch.output.commit_log import FOLDER, Log
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.parts import PARTS
+from cvbatch.planning.plan import PLAN, open_run
 from cvbatch.results import predictions
+from cvbatch.results.summary import status, summarise
+from cvbatch.runs.run_record import load_record
+from cvbatch.tuning.certificate import kept
 from tests.samples import photos
 from tests.test_pipeline import Output, Seen
 
 ROWS: Final = 6
+ARCHIVES: Final = sorted(Path(__file__).with_name("older_outputs").glob("*.tar.xz"))
+REPLACED: Final = {"d749192": 0}
+"""Errors that the half `retry` had replaced, where that is not one."""
 
 
-def older(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Output:
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def archive(request: pytest.FixtureRequest) -> Path:
+    """The outputs of one version."""
+    path: Path = request.param
+    return path
+
+
+def older(archive: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Output:
     """One of them, as if its photos had always been below this folder and its driver had died on this machine."""
-    with tarfile.open(Path(__file__).with_name("older_outputs.tar.xz")) as archive:
-        archive.extractall(folder, filter="data")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
     (folder / name).rename(folder / "out")
     state = folder / "out" / "_cvbatch"
     for path in state.rglob("*.json"):
         text = path.read_text().replace("/archive/", f"{folder}/")
         path.write_text(text.replace('"host": "vm"', f'"host": "{socket.gethostname()}"'))
-    for path in state.rglob("*.parquet"):
+    for path in (state / "plan").iterdir():
         table = pq.read_table(path)
         uris = pc.replace_substring(table["image_uri"], "/archive", str(folder))
         at = table.column_names.index("image_uri")
@@ -54,8 +71,12 @@ def suffixes(output: Output) -> set[str]:
     return {Path(name).suffix for name in output.store.sizes(PARTS)}
 
 
-def test_a_finished_one_is_read_and_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(tmp_path, "finished", monkeypatch)
+def test_all_versions_are_there() -> None:
+    assert [path.name for path in ARCHIVES] == ["3183bbf.tar.xz", "d749192.tar.xz"]
+
+
+def test_a_finished_one_is_read_and_proven(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = older(archive, tmp_path, "finished", monkeypatch)
     assert output.proven
     frame = predictions.read(output.store.root)
     assert frame["status"].tolist() == ["ok", "error", *["ok"] * 4]
@@ -63,19 +84,53 @@ def test_a_finished_one_is_read_and_proven(tmp_path: Path, monkeypatch: pytest.M
     assert not output.engines, "it is finished"
 
 
-def test_a_finished_one_is_updated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(tmp_path, "finished", monkeypatch)
+def test_a_finished_one_is_summed_up(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = older(archive, tmp_path, "finished", monkeypatch)
+    summary = summarise(output.store.root, output.log.state)
+    assert (summary["rows"], summary["errors"], summary["finished"]) == (ROWS, {"TruncatedImage": 1}, True)
+    assert status(output.store.root, output.log)["starts"] == 3
+    assert load_record(output.store).get("rows_committed", ROWS) == ROWS
+    _, plan = open_run(output.store.root)
+    assert Log(output.store, plan.rows).state == output.log.state, "a snapshot says the same"
+
+
+def test_what_a_later_start_writes_beside_it_is_of_today(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = older(archive, tmp_path, "half", monkeypatch)
+    plan = output.store.read(PLAN)
+    run(output.job(), Seen())
+    assert output.store.read(PLAN) == plan
+    formats = [json.loads(output.store.read(name)).get("format") for name in output.store.sizes(FOLDER)]
+    before = formats.count(None)
+    assert formats == [*[None] * before, *["1.0"] * (len(formats) - before)]
+    assert 0 < before < len(formats)
+
+
+def test_a_setting_that_was_chosen_stays(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = older(archive, tmp_path, "half", monkeypatch)
+    found = kept(output.store)
+    if archive.name.startswith("d749192"):
+        assert found is None, "it chose none"
+        return
+    assert found is not None
+    assert (found.setting, found.measured_enough) == (Setting("bf16"), True)
+    assert found.rates() == {"decode_per_core": 9.0, "predict": 2.0, "together": 2.0}
+
+
+def test_a_finished_one_is_updated(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = older(archive, tmp_path, "finished", monkeypatch)
     (output.source / "0007.jpg").write_bytes(b"new")
     (output.source / "0000.jpg").unlink()
     state = run(output.job(), Seen(), refresh=True)
     assert (state.planned, list(state.removed)) == (ROWS + 1, [(0, 1)])
     assert output.labelled_by(4)[-1] == ROWS
-    assert suffixes(output) == {".parquet", ".plan"}
+    assert ".plan" in suffixes(output)
     assert output.proven
 
 
-def test_half_of_one_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(tmp_path, "half", monkeypatch)
+def test_half_of_one_is_gone_on_with(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = older(archive, tmp_path, "half", monkeypatch)
     before = output.labelled_by(1)
     assert 0 < len(before) < ROWS
     run(output.job(), Seen())
@@ -85,13 +140,18 @@ def test_half_of_one_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("first", ["run", "retry"])
-def test_half_of_a_retry_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    output = older(tmp_path, "retried", monkeypatch)
+def test_half_of_a_retry_is_gone_on_with(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    output = older(archive, tmp_path, "retried", monkeypatch)
+    replaced = REPLACED.get(archive.name.partition(".")[0], 1)
     if first == "run":
         run(output.job(), Seen())
         assert output.proven
-        assert predictions.read(output.store.root)["status"].tolist().count("error") == 2
+        errors = predictions.read(output.store.root)["status"].tolist().count("error")
+        assert errors == 2 - replaced
     state = retry(output.store.root, "all", Seen())
     assert not state.errors.total()
-    assert output.labelled_by(state.epoch) == [1, 2]
+    assert output.labelled_by(2) == [1][:replaced]
+    assert output.labelled_by(state.epoch) == [1, 2][replaced:]
     assert output.proven

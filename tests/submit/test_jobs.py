@@ -115,3 +115,10 @@ def test_a_job_that_a_newer_version_submitted_is_refused() -> None:
     for asked in (lambda: latest(client, major.id), lambda: find(client, major.id), lambda: find(client, kept[OUTPUT])):
         with pytest.raises(OutputError, match=r"cvbatch-1: this job was written with format 2\.0"):
             asked()
+
+
+def test_a_job_has_the_name_that_earlier_versions_gave_it() -> None:
+    """Or a job that one of them submitted would run twice."""
+    parts = {"models": [{"model": "resnet50"}], "output": {"uri": "s3://bucket/o"}}
+    asked = Job.model_validate({"source": {"uri": "s3://bucket/a", "anonymous": True}, **parts})
+    assert name_of(asked) == "cvbatch-2f9cf5ce4237dc37"
