@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from cvbatch import pipeline
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import this_process
+from cvbatch.output.lease import Heartbeat, this_process
 from cvbatch.output.log_records import State
 from cvbatch.output.manifest import SUCCESS
 from cvbatch.output.store import LocalStore
@@ -57,8 +58,7 @@ class Output:
 
     def _engine(self, output: str, *_: object) -> FakeEngine:
         self.engines.append(engine := FakeEngine(output, unit_rows=4))
-        for name, value in self.next.items():
-            setattr(engine, name, value)
+        vars(engine).update(self.next)
         self.next = {}
         return engine
 
@@ -288,17 +288,24 @@ def test_another_job_is_refused_before_anything_is_started(output: Output) -> No
     assert (len(output.engines), output.log.state.epoch) == (1, 1)
 
 
+def held_elsewhere(output: Output) -> Heartbeat:
+    """Another start, on another machine, which says that it is there."""
+    log = output.log
+    log.open({**this_process(), "host": "elsewhere"})
+    return Heartbeat(output.store, log.state)
+
+
 def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(models: Any, _: Any) -> list[Any]:
         """Meanwhile another start plans the same, and opens the log."""
         asked = output.job()
         make_plan(output.store, asked, [spec()], open_source(asked.source))
-        output.log.open({**this_process(), "host": "elsewhere"})
+        elsewhere.enter_context(held_elsewhere(output))
         return [spec()]
 
     output.next["probe"] = probe
-    monkeypatch.setattr("cvbatch.output.lease._stirs", lambda store: True)
-    with pytest.raises(OutputError, match="on elsewhere is working on it"):
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
+    with ExitStack() as elsewhere, pytest.raises(OutputError, match="on elsewhere is working on it"):
         run(output.job(), Seen())
     assert output.log.state.epoch == 1
 
@@ -306,16 +313,16 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
 @pytest.mark.parametrize("command", ["run", "retry"])
 def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     failed_run(output, 3)
-    output.log.open({**this_process(), "host": "elsewhere"})
-    monkeypatch.setattr("cvbatch.output.lease._stirs", lambda store: True)
+    monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
 
     def start(**options: Any) -> State:
         if command == "run":
             return run(output.job(), Seen(), **options)
         return retry(output.store.root, "all", Seen(), **options)
 
-    with pytest.raises(OutputError, match=rf"process {os.getpid()} on elsewhere is working on it"):
-        start()
-    assert len(output.engines) == 1, "nothing was started"
-    assert start(takeover=True).final
+    with held_elsewhere(output):
+        with pytest.raises(OutputError, match=rf"process {os.getpid()} on elsewhere is working on it"):
+            start()
+        assert len(output.engines) == 1, "nothing was started"
+        assert start(takeover=True).final
     assert output.proven

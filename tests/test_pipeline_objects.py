@@ -40,8 +40,7 @@ class Output:
 
     def _engine(self, output: Place, *_: object) -> FakeEngine:
         engine = FakeEngine(output, unit_rows=4)
-        for name, value in self.next.items():
-            setattr(engine, name, value)
+        vars(engine).update(self.next)
         self.next = {}
         return engine
 

@@ -25,7 +25,9 @@ _WAITS_FOR_FILE, _WAITS_AT_MOST = 1 / 4, 2.0
 the next unit is asked for. It would lie there until that came, which a slow model takes half a minute for."""
 
 
-def written_files(bundles: Generator[Bundle], writers: Writers, *, early: bool) -> Iterator[list[Written]]:
+def written_files(
+    bundles: Generator[Bundle], writers: Writers, *, early: bool, min_seconds: float = _MIN_SECONDS
+) -> Iterator[list[Written]]:
     """Gather predicted units into files and hand out each file once it is written.
 
     A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
@@ -35,6 +37,7 @@ def written_files(bundles: Generator[Bundle], writers: Writers, *, early: bool) 
         bundles: Predicted units, as references.
         writers: Where to write.
         early: Make a file of the first unit at once, so that something is committed soon.
+        min_seconds: No other file closes sooner for its age.
     """
     gathered: list[Bundle] = []
     started = since = came = time.monotonic()
@@ -49,7 +52,7 @@ def written_files(bundles: Generator[Bundle], writers: Writers, *, early: bool) 
             full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
             large = sum(one.size_bytes() for one in gathered) >= _MAX_BYTES
             now = time.monotonic()
-            old = now - since >= min(_MAX_SECONDS, max(_MIN_SECONDS, (now - started) * _SHARE_OF_ELAPSED))
+            old = now - since >= min(_MAX_SECONDS, max(min_seconds, (now - started) * _SHARE_OF_ELAPSED))
             if full or large or old:
                 writers.submit(gathered)
                 gathered, since = [], now

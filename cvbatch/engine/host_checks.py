@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,27 +42,31 @@ def check_machine() -> None:
 
 
 @contextlib.contextmanager
-def ray_folder() -> Iterator[str | None]:
+def ray_folder(*, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int = _LEAST_FREE) -> Iterator[str | None]:
     """The folder for Ray's sockets and log files; None where its own choice will do.
 
     The paths of sockets are limited, so a long one is replaced by a folder of its own, which is removed afterwards.
+
+    Args:
+        short_folders: Where that may be.
+        least_free: Bytes that must be free.
 
     Raises:
         UsageError: If there is no folder that can be used.
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if len(os.fsencode(usual)) + len(SOCKET_PATH) <= _LONGEST_SOCKET:
-        _check_folder(usual)
+        _check_folder(usual, least_free)
         yield None
         return
-    parent = next((folder for folder in _SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), None)
+    parent = next((folder for folder in short_folders if os.access(folder, os.W_OK | os.X_OK)), None)
     if parent is None:
         raise UsageError(
-            f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} may "
+            f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(short_folders)} may "
             "be written; set TMPDIR to a folder with a path of at most "
             f"{_LONGEST_SOCKET - len(SOCKET_PATH)} bytes"
         )
-    _check_folder(parent)
+    _check_folder(parent, least_free)
     folder = tempfile.mkdtemp(prefix="cvb-", dir=parent)
     try:
         yield folder
@@ -70,7 +74,7 @@ def ray_folder() -> Iterator[str | None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_folder(folder: str) -> None:
+def _check_folder(folder: str, least_free: int) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -81,9 +85,9 @@ def _check_folder(folder: str) -> None:
             f"the temporary folder {folder} cannot be used ({(error.strerror or str(error)).lower()}), and Ray needs "
             "one; set TMPDIR to another"
         ) from None
-    if free < _LEAST_FREE:
+    if free < least_free:
         raise UsageError(
-            f"the temporary folder {folder} has {free / 1e6:.0f} MB free, and Ray needs {_LEAST_FREE / 1e6:.0f} MB; "
+            f"the temporary folder {folder} has {free / 1e6:.0f} MB free, and Ray needs {least_free / 1e6:.0f} MB; "
             "make room, or set TMPDIR to a folder on another disk"
         )
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine import budget
 from cvbatch.engine.budget import Limits
 
 
@@ -16,15 +15,13 @@ class Clock:
 
     now = 1_000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(budget, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def lasts(start: Limits, clock: Clock) -> float | None:
@@ -52,7 +49,7 @@ def lasts(start: Limits, clock: Clock) -> float | None:
 def test_time_is_what_the_clock_and_the_money_leave(
     clock: Clock, asked: dict[str, Any], nodes: int, seconds: float | None
 ) -> None:
-    start = Limits()
+    start = Limits(clock)
     assert not start.reached
     start.go_on(ComputeConfig(**asked), nodes)
     assert lasts(start, clock) == seconds
@@ -60,7 +57,7 @@ def test_time_is_what_the_clock_and_the_money_leave(
 
 def test_nodes_that_come_later_are_paid_from_then_on(clock: Clock) -> None:
     compute = ComputeConfig(max_cost=10, price_per_node_hour=2.5, stop_after="3h")
-    start = Limits()
+    start = Limits(clock)
     start.go_on(compute, 1)
     clock.now += 2 * 3600  # for 5
     start.go_on(compute, 4)

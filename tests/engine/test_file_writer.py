@@ -7,9 +7,6 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
-from cvbatch.engine import file_writer
 from cvbatch.engine.file_writer import written_files
 
 
@@ -57,14 +54,9 @@ def told(writers: Any, every: float) -> list[str]:
             happened.append(f"unit {number}")
             yield Bundle(number)
 
-    for written in written_files(units(), writers, early=True):
+    for written in written_files(units(), writers, early=True, min_seconds=0.0):
         happened.extend(f"file of {[each.number for each in bundles]}" for bundles in written)
     return happened
-
-
-@pytest.fixture(autouse=True)
-def each_unit_closes_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_writer, "_MIN_SECONDS", 0.0)
 
 
 def test_a_file_is_handed_out_before_the_next_unit_is_there() -> None:

@@ -11,8 +11,6 @@ import numpy.typing as npt
 import pytest
 
 from cvbatch.errors import ImageError
-from cvbatch.images import colours
-from cvbatch.images import png as png_reader
 from cvbatch.images.decode import decode
 from tests.images import profiles
 from tests.images.pngs import chunk, packed, png
@@ -151,14 +149,14 @@ def test_a_transparent_colour_stays_transparent_where_profiles_are_converted(bit
     assert read(png(samples, bits, colour, before=before), icc=True)[0, 0].tolist() == [255, 255, 255]
 
 
-def test_large_pictures_are_worked_on_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bits, colour in [(16, RGB), (16, RGBA), (8, RGBA), (16, GREY), (8, GREY_ALPHA)]:
-        data = png(noise(bits, colour), bits, colour, before=[chunk(b"tRNS", bytes(6))] if colour == RGB else [])
-        whole = read(data)
-        for module in (colours, png_reader):
-            monkeypatch.setattr(module, "_BAND_PIXELS", 4 * WIDTH)
-        np.testing.assert_array_equal(read(data), whole)
-        monkeypatch.undo()
+@pytest.mark.parametrize(("bits", "colour"), [(16, RGB), (16, RGBA), (8, RGBA), (16, GREY), (8, GREY_ALPHA)])
+def test_large_pictures_are_worked_on_in_bands(bits: int, colour: int) -> None:
+    """A picture of three bands, which repeats a small one."""
+    before, samples, times = [chunk(b"tRNS", bytes(6))] if colour == RGB else [], noise(bits, colour), (180, 55)
+    large = decode(png(np.tile(samples, (*times, 1)), bits, colour, before=before), max_pixels=10**7).image
+    assert large.width * large.height > 2 << 20
+    small = read(png(samples, bits, colour, before=before))
+    np.testing.assert_array_equal(np.asarray(large), np.tile(small, (*times, 1)))
 
 
 def test_pixels_that_are_missing_or_damaged_are_an_error() -> None:

@@ -19,16 +19,28 @@ SPEC = ModelSpec(
 )
 
 
+def bright(image: Image) -> float:
+    return float(image.mean()) / 255
+
+
 class Light:
     """Says how bright images are.
 
     Args:
         parallel: Whether several threads may run it at once.
         trouble: Called with each batch before it is answered.
+        bright: How bright it finds an image.
     """
 
-    def __init__(self, trouble: Callable[[Sequence[Image]], object] = len, *, parallel: bool = False) -> None:
+    def __init__(
+        self,
+        trouble: Callable[[Sequence[Image]], object] = len,
+        *,
+        parallel: bool = False,
+        bright: Callable[[Image], float] = bright,
+    ) -> None:
         self.parallel = parallel
+        self._bright = bright
         self.batches: list[int] = []
         self.threads: list[int] = []
         self._trouble = trouble
@@ -42,11 +54,8 @@ class Light:
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         self.batches.append(len(images))
         self._trouble(images)
-        return {spec.alias: [np.array([1 - bright(image), bright(image)]) for image in images] for spec in specs}
-
-
-def bright(image: Image) -> float:
-    return float(image.mean()) / 255
+        scores = [self._bright(image) for image in images]
+        return {spec.alias: [np.array([1 - score, score]) for score in scores] for spec in specs}
 
 
 def predictor(network: Light, monkeypatch: pytest.MonkeyPatch, *, batch_size: int, threads: int = 1) -> Predictor:

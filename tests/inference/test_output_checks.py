@@ -182,9 +182,8 @@ def test_boxes_of_a_detector_without_an_area() -> None:
 
 
 def test_an_answer_that_is_none_costs_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Light()
+    network = Light(bright=lambda image: NAN if image[0, 0, 0] == 7 else 0.25)
     light = predictor(network, monkeypatch, batch_size=4)
-    monkeypatch.setattr("tests.inference.networks.bright", lambda image: NAN if image[0, 0, 0] == 7 else 0.25)
     found = light.predict({View(resize=(8, 8)): grey(1, 7, 3)}, [(8, 8)] * 3)
     assert [error and error.type for error in found.errors] == [None, "InvalidOutput", None]
     assert network.batches == [3]

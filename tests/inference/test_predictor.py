@@ -19,6 +19,8 @@ from cvbatch.inference.settings import Setting
 from cvbatch.models import resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import generate_images
+from tests.inference import networks
+from tests.inference.networks import Light
 
 VIEW = View(resize=(8, 8))
 
@@ -154,21 +156,12 @@ def test_threads_are_set_where_the_work_is_done(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_units_at_once_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    (spec,) = resolve.resolve([ModelConfig(model="mobilenet_v3_small", weights=None)])
-    predictor = Predictor([spec], threads=4)
-    network, counts, both = predictor._passes[0].network, list[int](), threading.Barrier(2)
-    run = network.run
-
-    def together(*arguments: Any) -> Any:
-        both.wait(timeout=60)
-        return run(*arguments)
-
-    monkeypatch.setattr(network, "use_threads", counts.append)
-    monkeypatch.setattr(network, "run", together)
-    pixels = [apply(spec.view, image) for image in generate_images([(64, 64)])]
+    both = threading.Barrier(2)
+    network = Light(lambda _: both.wait(timeout=60), parallel=True)
+    shared = networks.predictor(network, monkeypatch, batch_size=4, threads=4)
     with ThreadPoolExecutor(2) as callers:
-        list(callers.map(lambda _: predictor.predict({spec.view: pixels}, [(64, 64)]), range(2)))
-    assert sorted(counts) == [2, 4]
+        list(callers.map(lambda value: networks.scores(shared, value), (1, 2)))
+    assert sorted(network.threads) == [2, 4]
 
 
 def test_read_only_pixels_are_fine() -> None:

@@ -35,8 +35,7 @@ class Model:
         self.view = View(resize=40)
         self.categories: Sequence[str | None] = ("a", None, "c")
         self.answer = answer
-        for name, value in attributes.items():
-            setattr(self, name, value)
+        vars(self).update(attributes)
 
     def predict(self, images: Sequence[Image], sizes: Sequence[Size]) -> Any:
         return self.answer(images, sizes)
