@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol
-
-import pyarrow as pa
 
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import job_with
-from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import OutputError
 from cvbatch.models.resolve import resolve
-from cvbatch.output.commit_log import Log
+from cvbatch.models.spec import ModelSpec
 from cvbatch.output.lease import claim
 from cvbatch.output.log_records import State
-from cvbatch.output.manifest import check_reopening, finish, finish_tail
-from cvbatch.output.store import open_store
-from cvbatch.planning.extend import extend, wants_more
-from cvbatch.planning.moved import Moving, find_move, identity_at, job_now, where_now
-from cvbatch.planning.plan import check_job, check_models, load_plan, make_plan, open_run
-from cvbatch.planning.update import check_source, update
+from cvbatch.output.manifest import check_reopening, finish_tail
+from cvbatch.output.store import Store, open_store
 from cvbatch.runs.attempt import Session
 from cvbatch.runs.passes import compute
+from cvbatch.runs.planned_run import PlannedRun
 from cvbatch.runs.recompute import failed_rows, recompute
-from cvbatch.runs.run_record import files_of_last_start
 from cvbatch.sources import open_source
+from cvbatch.sources.entries import Source
 from cvbatch.storage.location import Place
 
 
@@ -74,60 +69,27 @@ def run(
         RunError: If the run did not finish; what is committed stays.
     """
     watcher.doing("getting the models")
-    store, models = open_store(job.output.place), resolve(job.models, folder=pythonpath)
-    plan = load_plan(store)
-    moving, move, carried = None, None, None
-    if plan is not None:
-        log = Log(store, plan.rows)
-        move = find_move(plan, log.state, job, moved_from)
-        check_job(store, identity_at(plan, move.now if move else where_now(plan, log.state)), job)
-        check_models(store, plan, models, files_of_last_start(store), loaded=False)
-        carried = pa.schema(plan.carried(store))
-    source = open_source(job.source, carried)
-    if plan is not None:
-        claim(store, log.read, wait=wait, takeover=takeover)
-        if move is not None:
-            moving = Moving(store, plan, log.state, job, source, move)
-        if refresh:
-            check_source(job, source, plan.carried(store))
-        more = refresh or moving is not None or wants_more(log.state, plan, job.source.limit)
-        if log.state.final and not more and finish_tail(log, manifest_only=manifest_only):
-            return log.state
-        check_reopening(store, replaces=refresh, manifest_only=manifest_only)
-    elif moved_from:
-        raise OutputError(f"--moved-from: {store.root} holds no run that could have moved; leave it out")
-    with Engine(job.output.place, models, job.compute, pythonpath) as engine:
-        engine.doing = watcher.doing
-        watcher.doing("starting Ray")
-        models = engine.probe(models, job.compute)
-        if plan is None:
-            store.check()
-            watcher.doing("listing the source")
-        plan = plan or make_plan(store, job, models, source, pythonpath=pythonpath)
-        check_models(store, plan, models, files_of_last_start(store))
-        plan = replace(plan, models=models)
-        log = Log(store, plan.rows)
-        state = log.state if moving is None else moving.ahead()  # what is tried out is read where it lies now
-        watcher.doing("starting Ray")
-        engine.prepare(models, plan, state, job, rows=log.state.planned)
-        claim(store, log.read, wait=wait, takeover=takeover)
-        with Session(log, plan, engine, job.compute, manifest_only=manifest_only) as session:
-            if moving is not None:
-                moving.record(log)
-            lists = refresh or wants_more(log.state, plan, job.source.limit)
-            extend(log, plan, job, source)
-            if refresh:
-                update(log, plan, source, job.source.limit, job.source.reach)
-            if lists:
+    store = open_store(job.output.place)
+    acquire = partial(claim, store, wait=wait, takeover=takeover)
+    planned = _find_run(store, job, moved_from, acquire)
+    wants_more = planned is None or refresh or planned.wants_more(job)
+    if planned and not wants_more and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
+        return planned.log.state
+    models = resolve(job.models, folder=pythonpath)
+    source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
+    with start_ray(job.output.place, models, job.compute, pythonpath, watcher.doing) as starting:
+        models = starting.probe(models, job.compute)
+        planned = planned or _make_plan(store, job, models, source, pythonpath, watcher)
+        engine = planned.prepare(starting, models, job, rows=planned.log.state.planned)
+        acquire(planned.log.read)  # Ray has taken its time
+        with Session(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as session:
+            if planned.list_again(source, job, refresh=refresh):
                 session.listed(source.listing)
-            watcher.planned(log.state)
-            for written in compute(engine, log, plan, lambda: log.state.accepted.missing(log.state.planned)):
-                session.took(written, log.commit(file for each in written for file in each.files))
-                watcher.committed(log.state)
-            recompute(session, log.state.stale, watcher.committed)
-            session.check_time()
-            finish(log, manifest_only=manifest_only)
-    return log.state
+            watcher.planned(planned.log.state)
+            _compute_missing(session, watcher)
+            recompute(session, planned.log.state.stale, watcher.committed)
+            session.finish()
+    return planned.log.state
 
 
 def retry(
@@ -159,34 +121,84 @@ def retry(
         RunError: If the retry did not finish; what is replaced stays replaced.
     """
     place = Place.at(output)
-    store, plan = open_run(place)
-    log = Log(store, plan.rows)
-    job = _as_given(job_now(plan, log.state), overrides)
-    pythonpath = pythonpath or plan.pythonpath
-    models = resolve(job.models, folder=pythonpath)
-    check_job(store, identity_at(plan, where_now(plan, log.state)), job)
-    check_models(store, plan, models, files_of_last_start(store), loaded=False)
-    claim(store, log.read, takeover=takeover)
+    planned = PlannedRun.of(place)
+    store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath
+    acquire = partial(claim, store, takeover=takeover)
+    job = _as_given(planned.job, overrides)
+    planned.check_job(job)
+    acquire(log.read)
     if log.state.left:
         raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
-    if log.state.final and not len(failed) and finish_tail(log, manifest_only=manifest_only):
+    if not len(failed) and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return log.state
+    models = resolve(job.models, folder=pythonpath)
+    planned.check_models(models, loaded=False)
     check_reopening(store, replaces=True, manifest_only=manifest_only)
-    with Engine(place, models, job.compute, pythonpath) as engine:
-        engine.doing = watcher.doing
-        watcher.doing("starting Ray")
-        models = engine.probe(models, job.compute)
-        check_models(store, plan, models)
-        engine.prepare(models, plan, log.state, job, rows=len(failed))
+    with start_ray(place, models, job.compute, pythonpath, watcher.doing) as starting:
+        models = starting.probe(models, job.compute)
+        engine = planned.prepare(starting, models, job, rows=len(failed))
+        acquire(log.read)  # Ray has taken its time
         # that many of these rows are errors is no news
         compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
-        with Session(log, plan, engine, compute_all, manifest_only=manifest_only) as session:
+        with Session(log, planned.plan, engine, compute_all, manifest_only=manifest_only) as session:
             watcher.planned(log.state)
             recompute(session, failed, watcher.committed)
-            session.check_time()
-            finish(log, manifest_only=manifest_only)
+            session.finish()
     return log.state
+
+
+def _find_run(
+    store: Store, job: Job, moved_from: Sequence[str], acquire: Callable[[Callable[[], State]], None]
+) -> PlannedRun | None:
+    """The run of the output, once nobody else works on it."""
+    planned = PlannedRun.find(store, job, moved_from)
+    if planned is not None:
+        acquire(planned.log.read)
+    return planned
+
+
+def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manifest_only: bool) -> bool:
+    """Whether a run of which no more is asked is finished, to its last file.
+
+    Its models are looked at only where the job says something else of them, or their files were touched.
+
+    Raises:
+        OutputError: If they are others than those of the run.
+    """
+    if not planned.log.state.final:
+        return False
+    if not planned.has_untouched_models(job, pythonpath):
+        planned.check_models(resolve(job.models, folder=pythonpath), loaded=False)
+    return finish_tail(planned.log, manifest_only=manifest_only)
+
+
+def _open_source(
+    planned: PlannedRun | None, job: Job, models: Sequence[ModelSpec], *, refresh: bool, manifest_only: bool
+) -> Source:
+    """Open the source; a run that is there must be able to go on with it, and with the models."""
+    if planned is None:
+        return open_source(job.source)
+    planned.check_models(models, loaded=False)
+    source = planned.reopen_source(job, refresh=refresh)
+    check_reopening(planned.store, replaces=refresh, manifest_only=manifest_only)
+    return source
+
+
+def _make_plan(
+    store: Store, job: Job, models: Sequence[ModelSpec], source: Source, pythonpath: str | None, watcher: Watcher
+) -> PlannedRun:
+    store.check()
+    watcher.doing("listing the source")
+    return PlannedRun.create(store, job, models, source, pythonpath)
+
+
+def _compute_missing(session: Session, watcher: Watcher) -> None:
+    """Compute and commit the rows that nobody has committed yet."""
+    log = session.log
+    for written in compute(session.engine, log, session.plan, lambda: log.state.accepted.missing(log.state.planned)):
+        session.took(written, log.commit(file for each in written for file in each.files))
+        watcher.committed(log.state)
 
 
 def _as_given(job: Job, overrides: Sequence[str]) -> Job:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,7 @@ from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.results import predictions
 from cvbatch.results.verify import verify
 from cvbatch.sources import open_source
+from cvbatch.storage.location import Place
 from tests.engines import FakeEngine
 from tests.samples import job, photos, spec
 
@@ -54,13 +57,14 @@ class Output:
         self.engines: list[FakeEngine] = []
         self.next: dict[str, Any] = {}
         """What the next engine is to do."""
-        monkeypatch.setattr(pipeline, "Engine", self._engine)
+        monkeypatch.setattr(pipeline, "start_ray", self._start_engine)
 
-    def _engine(self, output: str, *_: object) -> FakeEngine:
+    @contextlib.contextmanager
+    def _start_engine(self, output: Place, *_: object) -> Iterator[FakeEngine]:
         self.engines.append(engine := FakeEngine(output, unit_rows=4))
         vars(engine).update(self.next)
         self.next = {}
-        return engine
+        yield engine
 
     def job(self, **parts: Any) -> Job:
         return job(self.source, self.store.root, **parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,15 @@ class Output:
         self.source = photos(folder / "photos", ROWS)
         self.uri, self.endpoint = f"s3://{bucket}/{folder.name}", endpoint
         self.next: dict[str, Any] = {}
-        monkeypatch.setattr(pipeline, "Engine", self._engine)
+        monkeypatch.setattr(pipeline, "start_ray", self._start_engine)
         monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
-    def _engine(self, output: Place, *_: object) -> FakeEngine:
+    @contextlib.contextmanager
+    def _start_engine(self, output: Place, *_: object) -> Iterator[FakeEngine]:
         engine = FakeEngine(output, unit_rows=4)
         vars(engine).update(self.next)
         self.next = {}
-        return engine
+        yield engine
 
     def job(self, **storage: Any) -> Job:
         output = {"uri": self.uri, "endpoint_url": self.endpoint, **storage}

@@ -6,8 +6,9 @@ fusing, dropping or endlessly retrying what must stay one unit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from cvbatch.engine.resource_plan import READY, Pools
 from cvbatch.engine.tasks import RETRIES
 from cvbatch.planning.units import Unit, read_unit
-from cvbatch.stages.decode import fetch_and_decode
+from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import Predict, PredictOptions
 from cvbatch.storage.location import Place
 from cvbatch.system.ray_compat import Bundle, ExecutionCallback, iter_bundles, set_data_context
@@ -77,6 +78,8 @@ class Interruption(ExecutionCallback):
 _ACTOR_RESTARTS: Final = 100
 """Every image that takes its process along costs a few; Ray's own default is for ever."""
 _ACTOR_RETRIES: Final = 1
+_NICENESS: Final = 10
+"""Of processes that decode."""
 
 
 def predicted_blocks(
@@ -117,7 +120,7 @@ def predicted_blocks(
         ray_remote_args={"max_retries": RETRIES, **pools.decode_where},
     )
     dataset = dataset.map_batches(
-        partial(fetch_and_decode, options=options.decode),
+        partial(_decode_in_background, options=options.decode),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -173,3 +176,14 @@ def data_settings(pools: Pools, *, tolerated: int, stalled_after: float) -> dict
 
 def _read(output: Place, unit: Unit) -> list[pa.Table]:
     return [read_unit(output, unit)]
+
+
+def _decode_in_background(rows: pa.Table, options: DecodeOptions) -> pa.Table:
+    _lower_priority()
+    return fetch_and_decode(rows, options)
+
+
+@lru_cache(maxsize=1)
+def _lower_priority() -> None:
+    """Let prediction have the cores first: one of its threads that waits makes all the others wait."""
+    os.nice(_NICENESS)

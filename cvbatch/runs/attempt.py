@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Any, Final
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.base import Engine
 from cvbatch.errors import FencedError, HaltError
 from cvbatch.output.commit_log import Log
 from cvbatch.output.data_files import Written
 from cvbatch.output.lease import Heartbeat
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import withdraw
+from cvbatch.output.manifest import finish, withdraw
 from cvbatch.planning.parts import delete_orphan_parts, part_paths
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.runs.run_record import Record
@@ -99,12 +99,22 @@ class Session:
                 f"{state.planned:,} rows are committed; the same command goes on"
             )
 
+    def finish(self) -> None:
+        """Freeze the run; see `output.manifest.finish`.
+
+        Raises:
+            HaltError: If time or money is used up and work is left, or something must go that may not be deleted.
+            FencedError: If another start opened the run meanwhile.
+        """
+        self.check_time()
+        finish(self.log, manifest_only=self._manifest_only)
+
     def _facts(self) -> dict[str, Any]:
         pools = self.engine.pools
         return {
             "workers": self._record.active_workers(),
-            "workers_planned": pools.num_actors if pools else 0,
-            "busy_shares": self._record.busy_shares(pools) if pools else {},
+            "workers_planned": pools.num_actors,
+            "busy_shares": self._record.busy_shares(pools),
             "idle_shares": self._record.idle_shares(),
             "nodes": self._nodes(),
         }

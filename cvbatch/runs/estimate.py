@@ -10,8 +10,8 @@ import pyarrow as pa
 from cvbatch.config.job import Job
 from cvbatch.engine.choose_settings import certified
 from cvbatch.engine.nodes import Cluster
-from cvbatch.engine.ray_engine import Engine
 from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.starting_ray import start_ray
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import SourceError
 from cvbatch.models.resolve import resolve
@@ -45,9 +45,9 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     images, size, rows = _listed(source, job.source.limit)
     if images <= source.listing.lost:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")
-    with Engine(job.output.place, models, job.compute, pythonpath) as engine:
-        models = engine.probe(models, job.compute)
-        cluster = engine.connect(job.compute)
+    with start_ray(job.output.place, models, job.compute, pythonpath) as starting:
+        models = starting.probe(models, job.compute)
+        cluster = starting.connect(job.compute)
         certificate = certified(
             Asked.of(job, models, TransferredWeights.of(models, local=cluster.local)),
             cluster,

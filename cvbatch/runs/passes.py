@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.base import Engine
 from cvbatch.output.commit_log import Log
 from cvbatch.output.data_files import Written
 from cvbatch.output.row_ranges import Range
@@ -27,7 +27,7 @@ _PASSES: Final = ((1, False), (_SMALLER, False), (_SMALLER, True))
 """How much smaller the units are, and whether they come backwards."""
 _FIRST_UNIT: Final = 4
 """The first unit of a pass is so many times smaller: it shows early that all goes well."""
-_TOLERATED, _TOLERATED_SHARE = 10, 1 / 20
+_MAX_LOST_UNITS, _MAX_LOST_SHARE = 10, 1 / 20
 """Units of the first pass that may be lost with their processes before the run stops: then it is not the images."""
 
 
@@ -64,11 +64,11 @@ def compute(
                 units = iter(list(units)[::-1])
             while not resized and (wave := list(itertools.islice(units, size))):
                 suspects = smaller > 1 and len(log.state.accepted) > 0
-                tolerated = len(wave) if suspects else max(_TOLERATED, int(len(wave) * _TOLERATED_SHARE))
-                yield from engine.label(wave, log.epoch, tolerated=tolerated)
+                max_lost = len(wave) if suspects else max(_MAX_LOST_UNITS, int(len(wave) * _MAX_LOST_SHARE))
+                yield from engine.run_units(wave, log.epoch, max_lost_units=max_lost)
                 size = later
                 if engine.time_is_up:
                     return
-                resized = engine.resize()  # then what is left of the wave is cut anew
-    if alone := list(cut(log.store, all_parts(plan, log.state), missing(), 1)):
-        yield from engine.label_alone(alone, log.epoch)
+                resized = engine.rebalance()  # then what is left of the wave is cut anew
+    if isolated := list(cut(log.store, all_parts(plan, log.state), missing(), 1)):
+        yield from engine.run_isolated(isolated, log.epoch)

@@ -72,7 +72,7 @@ def recompute(
             new += fresh
         if missing():
             return
-        kept = engine.copy(files, again, log.epoch)
+        kept = engine.copy_rows(files, again, log.epoch)
         log.replace([file.path for file in files], [*new, *kept], again)
         left.exclude(again)
         committed(log.state)

@@ -32,7 +32,6 @@ TURN: Final = "_turn"
 """How the pixels of rows have to be turned that are left to the GPU, as Exif counts; null for all others."""
 THREADS: Final = 2
 _CHANGED: Final = f"{MEASURES}{CHANGED}"
-_NICENESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +92,11 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
         One row per row, with the columns of the schema, the pixels of each view and, where the pixel budget
         was used up or the device decodes, the encoded bytes.
     """
-    _give_way()
     carried = [name for name in rows.column_names if name not in INTERNAL]
     changed = set[int]()
     reads = fetches(rows, options.reach, changed.add)
     table = _decode_all(rows.select(carried), [partial(_fetch, read) for read in reads], options)
     return table.append_column(_CHANGED, pa.array([float(at in changed) for at in range(rows.num_rows)], pa.float64()))
-
-
-@lru_cache(maxsize=1)
-def _give_way() -> None:
-    """Let prediction have the cores first: one of its threads that waits makes all the others wait."""
-    os.nice(_NICENESS)
 
 
 def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:

@@ -12,9 +12,11 @@ from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.config.job import Job
 from cvbatch.engine import nodes
 from cvbatch.engine.nodes import Changes, Cluster, Node, of_a_machine, with_workers, within_reach
-from cvbatch.engine.ray_engine import Engine
+from cvbatch.engine.oom_kills import KillWatch
+from cvbatch.engine.starting_ray import StartingRay
 from cvbatch.engine.startup import Startup
 from cvbatch.errors import HaltError, UsageError
+from cvbatch.storage.location import Place
 from tests.samples import spec
 
 A, B, GPU = Node("10.0.0.1", 4), Node("10.0.0.2", 4), Node("10.0.0.3", 4, 1)
@@ -111,10 +113,9 @@ def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callabl
             return cluster(HEAD)
 
     seen(cluster(HEAD))
-    engine = Engine.__new__(Engine)
-    engine._startup = cast(Startup, Connected())
+    starting = StartingRay(cast(Startup, Connected()), Place.at("out"), KillWatch([]), lambda _: None)
     with pytest.raises(HaltError, match="none has come in"):
-        engine.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
+        starting.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
 
 
 CPU = Node("10.0.0.2", 4, resources={"decoder": 1.0})

@@ -56,7 +56,7 @@ def run(tmp_path: Path) -> Run:
 def test_every_row_comes_once_and_the_first_unit_early(run: Run) -> None:
     assert run.compute() == list(range(ROWS))
     assert run.sizes == [[4, 16, 16, 16, 12]]
-    assert run.engine.calls[0].tolerated == 10
+    assert run.engine.calls[0].max_lost_units == 10
 
 
 def test_nothing_is_missing(run: Run) -> None:
@@ -86,7 +86,7 @@ def test_units_that_were_lost_come_again_smaller_and_then_alone(run: Run) -> Non
     assert whole.rows == list(range(ROWS))
     assert smaller.rows == [*range(20, 36), *range(36, 52)], "the units that were lost, and nothing else"
     assert max(high - low for low, high in smaller.units) == 2
-    assert (alone.rows, alone.tolerated) == ([21, 22, 49, 50], None)
+    assert (alone.rows, alone.max_lost_units) == ([21, 22, 49, 50], None)
     assert [high - low for low, high in alone.units] == [1] * 4
     assert run.log.state.errors == {"ProcessDied": 2}
 
@@ -112,7 +112,7 @@ def test_an_image_that_is_deadly_only_in_company_is_a_good_row(run: Run) -> None
 def test_once_something_is_done_all_suspects_may_be_lost(run: Run) -> None:
     run.engine.deadly = set(range(16, 64))
     assert sorted(run.compute()) == list(range(ROWS))
-    assert [call.tolerated for call in run.engine.calls] == [10, len(run.engine.calls[1].units), None]
+    assert [call.max_lost_units for call in run.engine.calls] == [10, len(run.engine.calls[1].units), None]
     assert run.log.state.errors == {"ProcessDied": 48}
 
 
@@ -128,7 +128,7 @@ def test_a_small_run_whose_every_unit_is_lost_stops_too(run: Run) -> None:
     run.engine.deadly = set(range(ROWS))
     with pytest.raises(RunError, match="a process died"):
         run.compute()
-    assert [call.tolerated for call in run.engine.calls] == [10, 10]
+    assert [call.max_lost_units for call in run.engine.calls] == [10, 10]
     assert len(run.log.state.accepted) == 0
 
 
@@ -137,7 +137,7 @@ def test_some_units_of_a_large_wave_may_be_lost(tmp_path: Path) -> None:
     run.engine.unit_rows = 1
     run.engine.deadly = set(range(15))
     assert len(run.compute()) == 300
-    assert run.engine.calls[0].tolerated == 15
+    assert run.engine.calls[0].max_lost_units == 15
     again = Run(tmp_path / "again", rows=300)
     again.engine.unit_rows, again.engine.deadly = 1, set(range(16))
     with pytest.raises(RunError):
@@ -195,4 +195,4 @@ def test_a_cluster_that_has_grown_is_shared_out_anew_at_once(run: Run) -> None:
     run.engine.after_unit = grow
     assert run.compute() == list(range(ROWS))
     assert run.sizes == [[4, 16, 16, 16, 12], [5, 20, 20, 15]]
-    assert run.engine.calls[1].tolerated == 10, "what the larger cluster takes over is not suspected of anything"
+    assert run.engine.calls[1].max_lost_units == 10, "what the larger cluster takes over is not suspected of anything"

@@ -224,14 +224,14 @@ def test_rows_that_are_lost_come_again_and_take_nobody_along(run: Run) -> None:
     run.recompute((0, ROWS))
     assert run.labelled_by(2) == [row for row in range(ROWS) if row not in (4, 25)]
     assert +run.log.state.errors == {"ProcessDied": 2}
-    assert run.engine.calls[-1].tolerated is None
+    assert run.engine.calls[-1].max_lost_units is None
 
 
 class Repeating(FakeEngine):
     """Tells of each file three times."""
 
-    def label(self, *arguments: Any, **options: Any) -> Iterator[list[Written]]:
-        for written in super().label(*arguments, **options):
+    def run_units(self, *arguments: Any, **options: Any) -> Iterator[list[Written]]:
+        for written in super().run_units(*arguments, **options):
             yield [*written, *written]
             yield written
 
