@@ -15,11 +15,12 @@ from cvbatch.errors import RowError, RunError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.output.data_files import WORKER, WriteJob, Written, copy_rows, write_blocks
+from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.output.log_records import DataFile, State
 from cvbatch.output.row_ranges import Range, RowRanges
 from cvbatch.planning.plan import Plan
 from cvbatch.planning.units import Unit, read_unit
+from cvbatch.schema import WORKER
 from cvbatch.storage.location import Place
 from cvbatch.tuning.certificate import Certificate
 from tests.samples import FAILED, block, spec

@@ -13,10 +13,11 @@ from cvbatch.errors import RowError
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import MEASURES, WriteJob, write_blocks
+from cvbatch.output.data_files import WriteJob, write_blocks
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning.plan import Plan, make_plan
+from cvbatch.schema import MEASURES
 from cvbatch.sources import open_source
 from cvbatch.stages.decode import error_columns
 

@@ -23,7 +23,7 @@ from cvbatch.results.predictions import read
 from cvbatch.results.progress import Terminal
 from cvbatch.results.summary import summarise
 from cvbatch.runs.supervisor import command_seconds
-from cvbatch.schema import ERROR, OK, STATUS
+from cvbatch.schema import ERROR, IMAGE_URI, OK, STATUS
 
 MODEL: Final = "efficientnet_lite0"
 
@@ -78,9 +78,9 @@ def demo_job(photos: Path, predictions: Path) -> Job:
 
 def failed_names(photos: Path, predictions: Path) -> list[str]:
     """Names of the images that failed, below the archive's folder."""
-    rows = read(str(predictions), columns=["image_uri", "status"])
+    rows = read(str(predictions), columns=[IMAGE_URI, STATUS])
     start = os.path.abspath(photos)
-    return [Path(os.path.relpath(uri, start)).as_posix() for uri in rows["image_uri"][rows["status"] == ERROR]]
+    return [Path(os.path.relpath(uri, start)).as_posix() for uri in rows[IMAGE_URI][rows[STATUS] == ERROR]]
 
 
 def unexpected(failed: Iterable[str]) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvbatch.schema import HEIGHT, WIDTH
+
 Image = npt.NDArray[np.uint8]
 """uint8 (height, width, 3), RGB."""
 
@@ -33,7 +35,7 @@ def pack(images: Sequence[Image | None]) -> pa.StructArray:
     shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
     heights, widths = (pa.array([shape[axis] for shape in shapes], pa.int32()) for axis in (0, 1))
     absent = pa.array([image is None for image in images], pa.bool_())
-    return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", "height", "width"], mask=absent)
+    return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", HEIGHT, WIDTH], mask=absent)
 
 
 def unpack(column: pa.ChunkedArray) -> list[Image | None]:
@@ -45,7 +47,7 @@ def unpack(column: pa.ChunkedArray) -> list[Image | None]:
         offsets = np.frombuffer(pixels.buffers()[1], dtype=np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
         flat = np.frombuffer(pixels.buffers()[2] or b"", dtype=np.uint8)
         flat.flags.writeable = False
-        heights, widths = (chunk.field(name).to_numpy() for name in ("height", "width"))
+        heights, widths = (chunk.field(name).to_numpy() for name in (HEIGHT, WIDTH))
         images.extend(
             flat[start:end].reshape(height, width, 3) if here else None
             for here, start, end, height, width in zip(present, offsets[:-1], offsets[1:], heights, widths, strict=True)

@@ -18,15 +18,11 @@ from cvbatch.output.log_records import DataFile
 from cvbatch.output.manifest import DATA
 from cvbatch.output.row_ranges import RowRanges, ranges_of
 from cvbatch.output.store import Store, open_store
-from cvbatch.schema import ERROR, ERROR_TYPE, ROW_ID, STATUS
+from cvbatch.schema import ERROR, ERROR_TYPE, IMAGE_BYTES, MEASURES, ROW_ID, STATUS, WORKER
 from cvbatch.storage.location import Place
 
-MEASURES = "_measures_"
-"""Prefix of per-row float columns that stages add for the run record; summed here, never written."""
 CHANGED = "changed"
 """The measure that counts images that are other versions than were planned."""
-WORKER = "_worker"
-"""Column with what the process that predicted a row says of itself, as JSON; never written either."""
 
 
 _newest: dict[Place, str] = {}
@@ -78,7 +74,7 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
     parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
     files = tuple(_write(job, part) for part in parts)
     measures["write"] = time.perf_counter() - started
-    return Written(files, measures, pc.sum(table["image_bytes"]).as_py() or 0, workers)
+    return Written(files, measures, pc.sum(table[IMAGE_BYTES]).as_py() or 0, workers)
 
 
 def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:

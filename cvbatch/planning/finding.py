@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from cvbatch.errors import SourceError
 from cvbatch.output.log_records import State
 from cvbatch.output.store import Store
-from cvbatch.planning.parts import MOVED_FROM
 from cvbatch.planning.plan import Plan
 from cvbatch.planning.update import as_planned, different_rows, planned_rows
-from cvbatch.schema import IMAGE_URI, ROW_ID
-from cvbatch.sources.entries import ENTRY_FIELDS, SPAN, Source, exact_paths, readable
+from cvbatch.schema import IMAGE_BYTES, IMAGE_URI, MOVED_FROM, ROW_ID, SPAN
+from cvbatch.sources.entries import ENTRY_FIELDS, Source, exact_paths, readable
 
 _MOST_NAMED: Final = 3
 
@@ -93,7 +92,7 @@ class _Wrong:
         """
         for at in unlike:
             self._add(f"{_uri(after, at)} stands where {_uri(before, at)} was")
-        sizes = before["image_bytes"], after["image_bytes"]
+        sizes = before[IMAGE_BYTES], after[IMAGE_BYTES]
         other = pc.fill_null(pc.not_equal(*sizes), False).to_numpy()
         for at in np.flatnonzero(other).tolist():
             was, now = (size[at].as_py() for size in sizes)

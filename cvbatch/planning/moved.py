@@ -15,9 +15,9 @@ from cvbatch.output.log_records import State
 from cvbatch.output.row_ranges import ranges_of
 from cvbatch.output.store import Store
 from cvbatch.planning.finding import Move, find_images
-from cvbatch.planning.parts import MOVED_FROM, Part, read_part, write_part
+from cvbatch.planning.parts import Part, read_part, write_part
 from cvbatch.planning.plan import Plan
-from cvbatch.schema import IMAGE_URI, ROW_ID
+from cvbatch.schema import IMAGE_URI, MOVED_FROM, ROW_ID
 from cvbatch.sources.entries import Source
 from cvbatch.storage.local_paths import local_path
 from cvbatch.storage.options import OPTION_NAMES

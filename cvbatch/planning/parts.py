@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from cvbatch.output.row_ranges import Range
 from cvbatch.output.store import Store
-from cvbatch.schema import ROW_ID
-from cvbatch.sources.entries import LOCATION, SPAN, Mark, Source, known_as
+from cvbatch.schema import IMAGE_URI, LOCATION, MOVED_FROM, ROW_ID, SPAN
+from cvbatch.sources.entries import Mark, Source, known_as
 from cvbatch.system.formats import Format
 
 PARTS: Final = "_cvbatch/plan"
@@ -23,8 +23,6 @@ _ROW_GROUP = 4096
 _FORMAT: Final = Format("part of the plan", dict[str, Any])
 _ABOUT: Final = b"cvbatch"
 """Key in the metadata of the file with the format."""
-MOVED_FROM: Final = "_moved_from"
-"""Column of a part that tells of a move: the `image_uri` that an image had before."""
 
 Part = Mapping[str, Any]
 """`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
@@ -124,7 +122,7 @@ def delete_orphan_parts(store: Store, written_before: frozenset[str], named: Ite
 
 def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
     """What every planned image is known by."""
-    columns = ["image_uri", LOCATION, SPAN]
+    columns = [IMAGE_URI, LOCATION, SPAN]
     return frozenset(key for part in parts for key in known_as(read_part(store, part, columns)))
 
 

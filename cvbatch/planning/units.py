@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cvbatch.output.row_ranges import Range, RowRanges
 from cvbatch.output.store import Store, open_store
 from cvbatch.planning.parts import Part, open_part, planned_columns, ranges_in, read_part
-from cvbatch.schema import ROW_ID
+from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.storage.location import Place
 
 MAX_UNIT_BYTES: Final = 32 << 20
@@ -60,7 +60,7 @@ def cut(
         if not ranges:
             continue
         left.exclude(ranges)
-        table = read_part(store, part, [ROW_ID, "image_bytes"])
+        table = read_part(store, part, [ROW_ID, IMAGE_BYTES])
         row_ids = table[ROW_ID].to_numpy()
         total = _total(table)
         for low, high in ranges:
@@ -83,7 +83,7 @@ def pieces(images: pa.Table) -> Iterator[pa.Table]:
 
 def _total(images: pa.Table) -> np.ndarray:
     """Encoded bytes before each row."""
-    return np.concatenate(([0], np.cumsum(images["image_bytes"].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
+    return np.concatenate(([0], np.cumsum(images[IMAGE_BYTES].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
 
 
 def _end(total: np.ndarray, at: int, most: int) -> int:

@@ -23,15 +23,13 @@ from cvbatch.output.store import Store
 from cvbatch.planning.parts import Part, add_part, read_part, write_part
 from cvbatch.planning.plan import Plan, all_parts
 from cvbatch.planning.units import pieces
-from cvbatch.schema import ERROR, ROW_ID, STATUS
-from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, SPAN, Source, known_as
+from cvbatch.schema import CERTAIN, CONTENT_SHA256, ERROR, IMAGE_URI, ROW_ID, SPAN, STATUS
+from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, Source, known_as
 from cvbatch.sources.fetch.plan_rows import Fetch, fetches
 from cvbatch.sources.multiple import SeveralSources
 from cvbatch.storage.fetch_options import DISK, Reach
 
 _THREADS: Final = 8
-_CERTAIN: Final = "_certain"
-"""Column that says that a row is changed whatever the content of its image."""
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -64,7 +62,7 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach
         beside = different_rows(chunk.drop_columns(facts), before.drop_columns(facts))
         different = beside | different_rows(chunk.select(facts), before.select(facts))
         certain = different if source.numbered else beside
-        found = chunk.filter(pa.array(different)).append_column(_CERTAIN, pa.array(certain[different]))
+        found = chunk.filter(pa.array(different)).append_column(CERTAIN, pa.array(certain[different]))
         changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
     _extend(log, new, _changed_parts(log, pa.concat_tables(changed), reach), limit)
     unseen = ~seen & ~_below(planned, source.listing.unreadable)
@@ -123,7 +121,7 @@ def _below(planned: pa.Table, places: Iterable[str]) -> _Flags:
     inside = np.zeros(planned.num_rows, np.bool_)
     for place in places:
         for separator in "/#":
-            inside |= pc.starts_with(planned["image_uri"], pattern=f"{place}{separator}").to_numpy()
+            inside |= pc.starts_with(planned[IMAGE_URI], pattern=f"{place}{separator}").to_numpy()
     return inside
 
 
@@ -170,9 +168,7 @@ def _spread_out(table: pa.Table) -> pa.Table:
 
 
 def _changed_parts(log: Log, changed: pa.Table, reach: Reach) -> list[Part]:
-    sure, maybe = (
-        changed.filter(flags).drop_columns([_CERTAIN]) for flags in (pc.field(_CERTAIN), ~pc.field(_CERTAIN))
-    )
+    sure, maybe = (changed.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN)))
     changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe, reach)))])
     if not changed.num_rows:
         return []
@@ -211,8 +207,8 @@ def _hashes(log: Log, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
     found: dict[int, tuple[str | None, bool]] = {}
     for file in log.state.files.values():
         if any(rows.overlaps(*pair) for pair in file.ranges):
-            table = read_file(log.store, file, [ROW_ID, "content_sha256", STATUS])
-            facts = (table[name].to_pylist() for name in (ROW_ID, "content_sha256", STATUS))
+            table = read_file(log.store, file, [ROW_ID, CONTENT_SHA256, STATUS])
+            facts = (table[name].to_pylist() for name in (ROW_ID, CONTENT_SHA256, STATUS))
             found |= {row: (sha, status == ERROR) for row, sha, status in zip(*facts, strict=True)}
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from cvbatch.inference.settings import Setting
+from cvbatch.schema import ERROR_MESSAGE, IMAGE_URI
 
 _MOST_NODES = 8
 
@@ -136,7 +137,7 @@ def _from_here(uri: str) -> str:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The short table at the end of a run."""
     rows = [("images", f"{summary['rows']:,}"), ("errors", counts(summary["errors"]))]
-    rows += [("", f"{_from_here(failed['image_uri'])}: {failed['error_message']}") for failed in summary["failed"]]
+    rows += [("", f"{_from_here(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
     if summary["skipped"]:
         rows.append(("other files skipped", counts(summary["skipped"])))
     if summary["unreadable"]:

@@ -26,7 +26,7 @@ from cvbatch.output.store import Store
 from cvbatch.planning.moved import follow
 from cvbatch.planning.parts import Part
 from cvbatch.planning.plan import Plan, open_run
-from cvbatch.schema import IMAGE_URI, ROW_ID, SOURCE_REMOVED
+from cvbatch.schema import HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, WIDTH
 from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
 from cvbatch.tasks.masks import decode_mask as decode_mask
@@ -163,7 +163,7 @@ def read_segments(output: Output, alias: str = "segmentation", *, storage: Stora
         `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
     """
     place = _place(output, storage)
-    table = _rows_of(place, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), ("width", "height"))
+    table = _rows_of(place, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), (WIDTH, HEIGHT))
     return _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
 
 
@@ -239,7 +239,7 @@ def _rows_of(output: Place, alias: str, task: str, names: Sequence[str], facts: 
         raise OutputError(f"{output} has no {task} model {alias!r}; it has {', '.join(known) or 'none'}")
     present = {column.name for column in model.fields()}
     columns = [f"{alias}_{name}" for name in names if f"{alias}_{name}" in present]
-    table = _table(output, [ROW_ID, "image_uri", *facts, *columns])
+    table = _table(output, [ROW_ID, IMAGE_URI, *facts, *columns])
     # rows of failed images are left out before pandas sees them, and with them all integers that are missing
     return _frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))
 

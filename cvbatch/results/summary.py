@@ -19,7 +19,7 @@ from cvbatch.output.manifest import finished
 from cvbatch.planning.plan import open_run
 from cvbatch.results.predictions import open_dataset
 from cvbatch.runs.run_record import load_record
-from cvbatch.schema import ERROR, ERROR_STAGE, ROW_ID, STATUS
+from cvbatch.schema import ERROR, ERROR_MESSAGE, ERROR_STAGE, ERROR_TYPE, IMAGE_URI, ROW_ID, STATUS
 from cvbatch.storage.location import Place
 
 _MOST_FAILED: Final = 10
@@ -139,9 +139,9 @@ def _held(log: Log) -> bool:
 
 
 def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:
-    columns = ["row_id", "image_uri", "error_stage", "error_type", "error_message"]
+    columns = [ROW_ID, IMAGE_URI, ERROR_STAGE, ERROR_TYPE, ERROR_MESSAGE]
     table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MOST_FAILED)
-    rows: list[dict[str, Any]] = table.sort_by("row_id").to_pylist()
+    rows: list[dict[str, Any]] = table.sort_by(ROW_ID).to_pylist()
     return rows
 
 

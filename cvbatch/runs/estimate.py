@@ -16,7 +16,7 @@ from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import SourceError
 from cvbatch.models.resolve import resolve
 from cvbatch.planning.units import spread
-from cvbatch.schema import ROW_ID
+from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import Source
 from cvbatch.tuning.certificate import Certificate
@@ -108,7 +108,7 @@ def _listed(source: Source, limit: int | None) -> tuple[int, int, pa.Table]:
     for chunk in source.chunks():
         chunk = chunk if limit is None else chunk.slice(0, limit - count)
         count += chunk.num_rows
-        size += sum(value or 0 for value in chunk["image_bytes"].to_pylist())
+        size += sum(value or 0 for value in chunk[IMAGE_BYTES].to_pylist())
         some.append(spread(chunk, _PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
         if count == limit:
             break

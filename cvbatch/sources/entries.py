@@ -12,14 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import RowError
+from cvbatch.schema import ETAG, IMAGE_BYTES, IMAGE_URI, LOCATION, MODIFIED, SPAN
 from cvbatch.system.environment import EnvironmentNumber
 
 CHUNK_ROWS: Final = EnvironmentNumber("CVBATCH_CHUNK_ROWS", 65_536, least=1)
 
-LOCATION = "_location"
-MODIFIED = "_modified_ns"
-ETAG = "_etag"
-SPAN = "_span"
 SPAN_FIELDS: Final = (
     pa.field("how", pa.string()),
     pa.field("offset", pa.int64()),
@@ -32,8 +29,8 @@ SPAN_FIELDS: Final = (
 )
 """The fields of `Span`."""
 ENTRY_FIELDS = (
-    pa.field("image_uri", pa.string(), nullable=False),
-    pa.field("image_bytes", pa.int64()),
+    pa.field(IMAGE_URI, pa.string(), nullable=False),
+    pa.field(IMAGE_BYTES, pa.int64()),
     pa.field(LOCATION, pa.binary()),
     pa.field(MODIFIED, pa.int64()),
     pa.field(ETAG, pa.string()),
@@ -144,7 +141,7 @@ def readable(path: bytes) -> str:
 
 def exact_paths(entries: pa.Table) -> list[bytes]:
     """The exact bytes of each path: what the file is read by."""
-    pairs = zip(entries["image_uri"].to_pylist(), entries[LOCATION].to_pylist(), strict=True)
+    pairs = zip(entries[IMAGE_URI].to_pylist(), entries[LOCATION].to_pylist(), strict=True)
     return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]
 
 
@@ -163,7 +160,7 @@ def known_as(entries: pa.Table) -> list[bytes]:
     paths = exact_paths(entries)
     if _only_files(entries):
         return paths
-    uris, members = entries["image_uri"].to_pylist(), entries[SPAN].is_valid().to_pylist()
+    uris, members = entries[IMAGE_URI].to_pylist(), entries[SPAN].is_valid().to_pylist()
     keys = pc.struct_field(entries[SPAN], "key").to_pylist()
     return [
         path + b"\0" + (os.fsencode(uri) if key is None else key) if member else path

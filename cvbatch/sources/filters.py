@@ -12,7 +12,8 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.config.job import SourceConfig
-from cvbatch.sources.entries import MODIFIED, Listing, readable
+from cvbatch.schema import IMAGE_BYTES, IMAGE_URI, MODIFIED
+from cvbatch.sources.entries import Listing, readable
 from cvbatch.sources.glob import Pattern
 from cvbatch.sources.output_folders import OUTPUT
 
@@ -72,11 +73,11 @@ class Filters:
         """
         if self == NO_FILTERS:
             return chunk
-        facts = zip(chunk["image_bytes"].to_pylist(), chunk[MODIFIED].to_pylist(), strict=True)
+        facts = zip(chunk[IMAGE_BYTES].to_pylist(), chunk[MODIFIED].to_pylist(), strict=True)
         refused = [self.refuse(size, modified) for size, modified in facts]
         if within is not None and self.exclude:
             start = len(readable(within)) + 1
-            members = (uri[start:].encode() for uri in chunk["image_uri"].to_pylist())
+            members = (uri[start:].encode() for uri in chunk[IMAGE_URI].to_pylist())
             refused = [EXCLUDED if self.excludes(name) else why for name, why in zip(members, refused, strict=True)]
         listing.skipped.update(why for why in refused if why is not None)
         return chunk.filter(pa.array([why is None for why in refused], pa.bool_()))

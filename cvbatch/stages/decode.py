@@ -20,16 +20,36 @@ from cvbatch.images.decode import Decoded, decode
 from cvbatch.images.jpeg_header import Header, plain_jpeg
 from cvbatch.images.preprocess import View, apply, enough, fits
 from cvbatch.inference.settings import Setting
-from cvbatch.output.data_files import CHANGED, MEASURES
-from cvbatch.schema import ERROR, EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, OK, WARNING_FIELD
+from cvbatch.output.data_files import CHANGED
+from cvbatch.schema import (
+    CONTENT_SHA256,
+    DECODED_FIELDS,
+    ENCODED,
+    ERROR,
+    ERROR_MESSAGE,
+    ERROR_STAGE,
+    ERROR_TRANSIENT,
+    ERROR_TYPE,
+    EXIF_FIELDS,
+    FORMAT,
+    HEIGHT,
+    IMAGE_BYTES,
+    IMAGE_FIELDS,
+    IMAGE_WARNING,
+    MEASURES,
+    OK,
+    STATUS,
+    TURN,
+    WARNING_FIELD,
+    WIDTH,
+    is_hidden,
+    pixels_column,
+)
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetch.plan_rows import fetches
 from cvbatch.storage.fetch_options import DISK, Reach
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
-ENCODED: Final = "_encoded"
-TURN: Final = "_turn"
-"""How the pixels of rows have to be turned that are left to the GPU, as Exif counts; null for all others."""
 THREADS: Final = 2
 _CHANGED: Final = f"{MEASURES}{CHANGED}"
 
@@ -58,11 +78,6 @@ class DecodeOptions:
     def at(self, setting: Setting) -> DecodeOptions:
         """The same as a setting wants it."""
         return replace(self, scaled=setting.scaled_decode, on_device=setting.device_decode)
-
-
-def pixels_column(index: int) -> str:
-    """Name of the column with the pixels of a view."""
-    return f"_pixels_{index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +116,11 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
 
 def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
     """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
-    ours = {column.name for column in (*IMAGE_FIELDS[2:], *EXIF_FIELDS)}
+    ours = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
     if options.keep_damaged:
         ours.add(IMAGE_WARNING)
-    rows = table.select([name for name in table.column_names if name not in ours and not name.startswith("_")])
-    held = zip(table[ENCODED].to_pylist(), table["content_sha256"].to_pylist(), strict=True)
+    rows = table.select([name for name in table.column_names if name not in ours and not is_hidden(name)])
+    held = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
     decoded = _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
     return decoded.append_column(_CHANGED, table[_CHANGED])
 
@@ -178,11 +193,11 @@ class _Budget:
 def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds: float) -> pa.Table:
     known = [row.decoded or row.header for row in done]
     facts: dict[str, list[Any]] = {
-        "image_bytes": [None if row.data is None else len(row.data) for row in done],
-        "width": [each and each.width for each in known],
-        "height": [each and each.height for each in known],
-        "format": [each and each.format for each in known],
-        "content_sha256": [row.sha256 for row in done],
+        IMAGE_BYTES: [None if row.data is None else len(row.data) for row in done],
+        WIDTH: [each and each.width for each in known],
+        HEIGHT: [each and each.height for each in known],
+        FORMAT: [each and each.format for each in known],
+        CONTENT_SHA256: [row.sha256 for row in done],
         **error_columns([row.error for row in done]),
     }
     if options.exif:
@@ -192,7 +207,7 @@ def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds
     if options.keep_damaged:
         facts[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in done]
     types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD)}
-    table = rows.drop_columns(["image_bytes"]) if "image_bytes" in rows.column_names else rows
+    table = rows.drop_columns([IMAGE_BYTES]) if IMAGE_BYTES in rows.column_names else rows
     for name, values in facts.items():
         table = table.append_column(name, pa.array(values, types[name]))
     for index in range(len(options.views)):
@@ -206,11 +221,11 @@ def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds
 def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
     """The status and error columns of rows."""
     return {
-        "status": [OK if error is None else ERROR for error in errors],
-        "error_stage": [error and error.stage for error in errors],
-        "error_type": [error and error.type for error in errors],
-        "error_message": [error and error.message for error in errors],
-        "error_transient": [None if error is None else error.transient for error in errors],
+        STATUS: [OK if error is None else ERROR for error in errors],
+        ERROR_STAGE: [error and error.stage for error in errors],
+        ERROR_TYPE: [error and error.type for error in errors],
+        ERROR_MESSAGE: [error and error.message for error in errors],
+        ERROR_TRANSIENT: [None if error is None else error.transient for error in errors],
     }
 
 

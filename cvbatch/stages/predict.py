@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, caught
 from cvbatch.inference.settings import Setting
-from cvbatch.output.data_files import MEASURES, WORKER
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import load_plan
-from cvbatch.schema import IMAGE_FIELDS
-from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, error_columns
+from cvbatch.schema import ENCODED, IMAGE_FIELDS, MEASURES, PIXELS, TURN, WORKER
+from cvbatch.stages.decode import DecodeOptions, error_columns
 from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
 from cvbatch.stages.watchdog import Watchdog
 from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
@@ -38,7 +37,7 @@ _PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
 UNITS_AT_ONCE: Final = {"cpu": 1, "cuda": 3}
 """Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
 no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
-_NOT_KEPT: Final = ("_pixels", ENCODED, TURN)
+_NOT_KEPT: Final = (PIXELS, ENCODED, TURN)
 """Beginnings of the names of columns that end here."""
 _DEVICE_LOST, _NOT_LOADED = 70, 71
 """Exit codes, for Ray's log files."""

@@ -19,7 +19,8 @@ from cvbatch.inference.settings import Setting
 from cvbatch.inference.torch.fast_import import import_torchvision
 from cvbatch.inference.torch.torch_compat import HUGE_PAGES
 from cvbatch.models.spec import ModelSpec
-from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, decode_encoded, pixels_column
+from cvbatch.schema import ENCODED, HEIGHT, TURN, WIDTH, pixels_column
+from cvbatch.stages.decode import DecodeOptions, decode_encoded
 from cvbatch.system.control_group import usable_cores
 
 if TYPE_CHECKING:
@@ -119,4 +120,4 @@ def _bytes_of(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
 
 def _sizes(table: pa.Table) -> list[Size]:
     """(width, height) of each oriented original; 0 where it is not known."""
-    return list(zip(table["width"].fill_null(0).to_pylist(), table["height"].fill_null(0).to_pylist(), strict=True))
+    return list(zip(table[WIDTH].fill_null(0).to_pylist(), table[HEIGHT].fill_null(0).to_pylist(), strict=True))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cvbatch.inference.settings import Setting
 from cvbatch.models.spec import ModelSpec
-from cvbatch.schema import OK, ROW_ID, STATUS
+from cvbatch.schema import IMAGE_BYTES, OK, ROW_ID, STATUS
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import UNITS_AT_ONCE
 from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
@@ -125,7 +125,7 @@ def _predict(unit: Callable[[], Iterable[Piece]], predictor: Predictor, some: in
         sizes = [piece.sizes[at] for at in good]
         columns = predictor.predict(views, sizes).columns
         kept = piece.table.take(pa.array(good))
-        found.append(_Found(columns, sizes, kept[ROW_ID].to_pylist(), kept["image_bytes"].to_pylist()))
+        found.append(_Found(columns, sizes, kept[ROW_ID].to_pylist(), kept[IMAGE_BYTES].to_pylist()))
     return found
 
 

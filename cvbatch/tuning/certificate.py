@@ -15,6 +15,7 @@ from cvbatch.images.preprocess import SMOOTH, enough
 from cvbatch.inference.settings import REFERENCE, Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import Store, create_surely
+from cvbatch.schema import IMAGE_BYTES
 from cvbatch.system.cache_files import kept_file, make_folder, replacing
 from cvbatch.system.cpu import cpu_has_bf16, instructions, processor
 from cvbatch.system.formats import FORMAT, Format
@@ -156,7 +157,7 @@ def _may_decode(models: Sequence[ModelSpec]) -> bool:
 
 def look_large(rows: pa.Table) -> bool:
     """Whether most images are so large that scaling them while they are decoded may be worth it."""
-    middle = pc.approximate_median(rows["image_bytes"]).as_py()
+    middle = pc.approximate_median(rows[IMAGE_BYTES]).as_py()
     return middle is not None and middle > _LARGE_BYTES
 
 

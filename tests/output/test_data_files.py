@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import CorruptionError, FencedError
-from cvbatch.output.data_files import MEASURES, WORKER, WriteJob, Written, copy_rows, write_blocks
+from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.output.local_store import TEMPORARY, LocalStore
 from cvbatch.output.manifest import DATA
 from cvbatch.output.row_ranges import RowRanges
-from cvbatch.schema import predictions_schema
+from cvbatch.schema import MEASURES, WORKER, predictions_schema
 from tests.samples import block, commit, spec, started
 
 SCHEMA = predictions_schema(spec().fields()).with_metadata({"cvbatch": json.dumps({"precision": "fp32"})})

@@ -11,8 +11,8 @@ import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import DeniedError, RowError, SourceError, attempt
+from cvbatch.schema import ETAG
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import ETAG
 from cvbatch.sources.fetch.plan_rows import check_access, fetches
 from cvbatch.storage.fetch_options import Reach
 from cvbatch.storage.options import StorageOptions

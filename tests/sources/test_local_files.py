@@ -12,9 +12,9 @@ import pytest
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError, SourceError, attempt
-from cvbatch.schema import RESERVED
+from cvbatch.schema import ETAG, LOCATION, MODIFIED, RESERVED, SPAN
 from cvbatch.sources import entries, open_source
-from cvbatch.sources.entries import ENTRY_FIELDS, ETAG, INTERNAL, LOCATION, MODIFIED, SPAN
+from cvbatch.sources.entries import ENTRY_FIELDS, INTERNAL
 from cvbatch.sources.fetch.plan_rows import fetches
 from cvbatch.sources.local_files import FileSource
 from tests.sources.fetch.test_local import as_nobody

@@ -18,10 +18,10 @@ from PIL import Image
 
 from cvbatch.images.arrow_pixels import unpack
 from cvbatch.images.preprocess import View, apply
-from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING
+from cvbatch.schema import ENCODED, EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, TURN, pixels_column
 from cvbatch.sources.entries import INTERNAL, entry_table
 from cvbatch.stages import decode
-from cvbatch.stages.decode import ENCODED, TURN, DecodeOptions, decode_encoded, fetch_and_decode, pixels_column
+from cvbatch.stages.decode import DecodeOptions, decode_encoded, fetch_and_decode
 from tests.images.profiles import DISPLAY_P3, rgb_profile
 from tests.sources import shards
 

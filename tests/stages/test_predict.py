@@ -21,10 +21,10 @@ from cvbatch.inference.predictor import probe
 from cvbatch.inference.python.protocol import Image, Size
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.data_files import MEASURES, WORKER
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.parts import read_part
 from cvbatch.planning.plan import Plan, make_plan
+from cvbatch.schema import MEASURES, WORKER
 from cvbatch.sources import open_source
 from cvbatch.stages import predict as predict_stage
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode

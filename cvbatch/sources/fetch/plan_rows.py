@@ -9,11 +9,12 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError, RowError, SourceError, UnlistedError, attempt
+from cvbatch.schema import ETAG, IMAGE_BYTES
 from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTar, PlainTar, Zip
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
-from cvbatch.sources.entries import ETAG, exact_paths, spans
+from cvbatch.sources.entries import exact_paths, spans
 from cvbatch.sources.fetch.blob import OpenedOnce
 from cvbatch.sources.fetch.container_reader import Reader, Wanted
 from cvbatch.sources.fetch.local import read_local, too_large
@@ -59,7 +60,7 @@ def fetches(rows: pa.Table, reach: Reach = DISK, changed: Changed = lambda at: N
     wanted, readers = dict[_Key, list[Wanted]](), dict[_Key, Reader]()
     found = list[Fetch]()
     etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
-    lengths = rows["image_bytes"].to_pylist()
+    lengths = rows[IMAGE_BYTES].to_pylist()
     for at, (path, span, length, etag) in enumerate(zip(exact_paths(rows), spans(rows), lengths, etags, strict=True)):
         if span is None:
             if is_remote(path) or is_http(path):
