@@ -16,7 +16,6 @@ from cvbatch.engine.nodes import Changes, Cluster, Node, with_workers
 from cvbatch.engine.oom_kills import KillWatch, told_apart
 from cvbatch.engine.ray_errors import Complaints, is_system_failure, plain
 from cvbatch.engine.resource_plan import predict_options, size_pools
-from cvbatch.errors import RunError
 from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.row_ranges import RowRanges
@@ -60,7 +59,7 @@ class RayEngine:
     ) -> None:
         self._setup, self._compute = setup, setup.asked.compute
         self._limits, self._kills, self._doing = limits, kills, doing
-        self._is_first_wave = True
+        self._nothing_came = True  # in this attempt
         self._ended_early = self._must_cut_anew = False
         self.stalled = False
         self._share_out(cluster)
@@ -108,23 +107,18 @@ class RayEngine:
         from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError, RayError
 
         _release_actors()
-        self._doing(_FIRST_IMAGES if self._is_first_wave else _NEXT_IMAGES)
+        self._doing(_FIRST_IMAGES if self._nothing_came else _NEXT_IMAGES)
         self._kills.done()
         stalled_after = self._compute.stalled_after * (OUTLIVES if self.stalled else 1.0)
         complaints, self.stalled, some_came = Complaints(), False, False
         try:
             with complaints.heard(), closing(self._wave(units, epoch, max_lost_units, stalled_after)) as wave:
-                for written in wave:
-                    self._is_first_wave, some_came = False, some_came or bool(written)
+                for written in filter(None, wave):
+                    self._nothing_came, some_came = False, True
                     self._kills.done()
                     yield written
         except ExecutionTimeoutError:
             self.stalled = True
-            if self._is_first_wave:
-                raise RunError(
-                    f"nothing was predicted within {stalled_after:.0f} s; look at the cluster, or raise "
-                    "compute.stalled_after"
-                ) from None
         except (ActorUnavailableError, NodeDiedError, ObjectLostError) as error:
             # a node went, and what was sent to it before that was known failed at once: it is not the images
             if not some_came:
@@ -132,7 +126,7 @@ class RayEngine:
             self._must_cut_anew = True
         except (RayError, OSError) as error:
             raise plain(error) from None
-        if self._is_first_wave and self._kills.too_often:
+        if self._nothing_came and self._kills.too_often:
             raise self._kills.error()
         if complaints.last is not None and not is_system_failure(complaints.last):
             raise plain(complaints.last)
@@ -155,10 +149,10 @@ class RayEngine:
             over=self._ends_early,
         )
         with closing(Writers(self._write_job(epoch), self.pools, local=self.cluster.local)) as writers:
-            yield from written_files(predicted, writers, early=self._is_first_wave)
+            yield from written_files(predicted, writers, early=self._nothing_came)
 
     def _ends_early(self) -> bool:
-        time_is_up = self.time_is_up and not self._is_first_wave  # an attempt that gets nowhere would do so again
+        time_is_up = self.time_is_up and not self._nothing_came  # an attempt that gets nowhere would do so again
         # kept, because a further change might make waiting the better choice again, and the wave has ended by then
         self._ended_early = self._changes.worth_it
         return time_is_up or self._ended_early or self._kills.too_often
@@ -172,9 +166,9 @@ class RayEngine:
         _release_actors()
         output, job, blocks = self._setup.output, self._write_job(epoch), list[pa.Table]()
         answers = predict_alone(output, units, self._options.on_host(), self.pools, self._compute.stalled_after)
-        rows_of, is_first = partial(read_unit, output), self._is_first_wave
+        rows_of, first = partial(read_unit, output), self._nothing_came
         try:
-            for block in told_apart(answers, rows_of, self._setup.schema, self._kills, is_first):
+            for block in told_apart(answers, rows_of, self._setup.schema, self._kills, first):
                 blocks.append(block)
                 if len(blocks) == _ISOLATED_PER_FILE or self.time_is_up:
                     yield [write_blocks(job, blocks)]

@@ -1,0 +1,182 @@
+"""The engine on a real Ray: what it does where processes die, hang or come too late, and where time is up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+from cvbatch.compute.engine_start import start_ray
+
+from cvbatch.config.job_file import load_job
+from cvbatch.engine.ray_engine import RayEngine
+from cvbatch.errors import RunError
+from cvbatch.models.resolve import resolve
+from cvbatch.output.commit_log import Log
+from cvbatch.output.data_files import Written, read_file
+from cvbatch.output.store import open_store
+from cvbatch.planning.plan import Plan, all_parts, make_plan
+from cvbatch.planning.units import Unit, cut
+from cvbatch.runs.passes import compute
+from cvbatch.sources import open_source
+from tests.integration.faulty import DIES, HANGS
+from tests.integration.trials import Trial
+
+
+class Attempt:
+    """A plan over images of which some do harm, an open log, and an engine that was prepared for them."""
+
+    def __init__(self, trial: Trial, plan: Plan, log: Log, engine: RayEngine) -> None:
+        self.trial, self.plan, self.log, self.engine = trial, plan, log, engine
+
+    def units(self, rows: int) -> list[Unit]:
+        """All rows, in units of so many."""
+        return list(cut(self.log.store, all_parts(self.plan, self.log.state), [(0, self.plan.rows)], rows))
+
+    def run_units(self, units: Sequence[Unit], *, max_lost_units: int = 10) -> dict[int, str | None]:
+        """What `outcome` says of one wave."""
+        return self.outcome(self.engine.run_units(units, self.log.epoch, max_lost_units=max_lost_units))
+
+    def run_isolated(self, rows: int = 1) -> dict[int, str | None]:
+        """What `outcome` says of images that are tried alone."""
+        return self.outcome(self.engine.run_isolated(self.units(rows), self.log.epoch))
+
+    def outcome(self, written: Iterable[list[Written]], then: Callable[[], object] = lambda: None) -> dict[int, Any]:
+        """Commit what comes, and do something then; by row the type of its error, or None."""
+        for some in written:
+            self.log.commit(file for each in some for file in each.files)
+            then()
+        tables = [read_file(self.log.store, file) for file in self.log.state.files.values()]
+        table = pa.concat_tables(tables) if tables else pa.table({"row_id": [], "error_type": []})
+        return dict(sorted(zip(table["row_id"].to_pylist(), table["error_type"].to_pylist(), strict=True)))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of itself
+
+
+Prepare = Callable[..., Attempt]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, ray_head: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepare]:
+    """Make an attempt on the standing head; `deeds` says what happens to which image."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(
+            prepared(tmp_path, ray_head, monkeypatch, *arguments, **options)
+        )
+
+
+@contextlib.contextmanager
+def prepared(
+    folder: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    deeds: Mapping[int, int] = {},
+    compute: Mapping[str, Any] = {},
+    **options: Any,
+) -> Iterator[Attempt]:
+    ray.shutdown()  # other tests of this process may have attached it
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    trial = Trial(folder, address)
+    trial.photos(rows, deeds)
+    trial.job(source=str(folder / "photos"), compute={"num_actors": 1, **compute}, **options)
+    job, place = load_job(str(folder / "job.yaml")), str(folder)
+    models, store = resolve(job.models, folder=place), open_store(job.output.place)
+    with start_ray(job.output.place, models, job.compute, place) as starting:
+        models = starting.probe(models, job.compute)
+        store.check()
+        plan = make_plan(store, job, models, open_source(job.source), pythonpath=place)
+        log = Log(store, plan.rows)
+        engine = starting.prepare(models, plan, log.state, job, rows=rows)
+        log.open()
+        yield Attempt(trial, plan, log, engine)
+
+
+def test_what_takes_its_process_along_is_found_by_smaller_units_and_is_one_row(prepare: Prepare) -> None:
+    attempt = prepare(12, {5: DIES}, {"unit_rows": 8})
+    log = attempt.log
+
+    def missing() -> list[tuple[int, int]]:
+        return log.state.accepted.missing(log.state.planned)
+
+    found = attempt.outcome(compute(attempt.engine, log, attempt.plan, missing))
+    assert found == {row: "ProcessDied" if row == 5 else None for row in range(12)}
+
+
+def test_a_process_that_is_killed_costs_no_row(prepare: Prepare, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    attempt = prepare(24, starts=str(starts), seconds=0.1)
+    killed = list[int]()
+
+    def kill() -> None:
+        if not killed:
+            killed.append(int(starts.read_text().split()[-1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    wave = attempt.engine.run_units(attempt.units(4), attempt.log.epoch, max_lost_units=0)
+    assert attempt.outcome(wave, kill) == dict.fromkeys(range(24))
+    assert int(starts.read_text().split()[-1]) != killed[0]
+
+
+def test_too_many_lost_units_stop_the_run(prepare: Prepare) -> None:
+    attempt = prepare(4, dict.fromkeys(range(4), DIES))
+    with pytest.raises(RunError, match=r"the run stopped: .*; the same command goes on"):
+        attempt.run_units(attempt.units(1), max_lost_units=1)
+
+
+def test_units_that_are_lost_are_missing_where_so_many_may_be(prepare: Prepare) -> None:
+    attempt = prepare(6, {3: DIES})
+    assert attempt.run_units(attempt.units(2)) == dict.fromkeys([0, 1, 4, 5])
+    assert not attempt.engine.stalled
+
+
+def test_a_wave_that_stalls_is_given_up(prepare: Prepare) -> None:
+    attempt = prepare(4, {2: HANGS}, {"stalled_after": "3s"})
+    found = attempt.run_units(attempt.units(1))
+    assert attempt.engine.stalled
+    assert 2 not in found
+    assert not attempt.engine.rebalance(), "the cluster is as it was"
+
+
+def test_an_attempt_whose_time_is_up_ends_the_wave_once_something_came(prepare: Prepare) -> None:
+    attempt = prepare(60, compute={"stop_after": "0.1s"}, seconds=0.2)
+    found = attempt.run_units(attempt.units(2))
+    assert attempt.engine.time_is_up
+    assert 0 < len(found) < 60
+
+
+def test_images_that_are_tried_alone(prepare: Prepare) -> None:
+    attempt = prepare(2, {0: DIES})
+    assert attempt.run_isolated() == {0: "ProcessDied", 1: None}
+
+
+def test_an_image_that_hangs_alone_is_given_up(prepare: Prepare) -> None:
+    attempt = prepare(1, {0: HANGS}, {"stalled_after": "1s"})
+    assert attempt.run_isolated() == {0: "TimedOut"}
+
+
+def test_no_further_image_is_tried_alone_once_time_is_up(prepare: Prepare) -> None:
+    attempt = prepare(20, compute={"stop_after": "0.1s"})
+    assert len(attempt.run_isolated()) == 1
+
+
+def test_an_error_of_our_own_that_ray_only_logs_stops_the_run(prepare: Prepare, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    attempt = prepare(16, starts=str(starts), seconds=0.1)
+
+    def edit_and_kill() -> None:
+        if len(attempt.log.state.files) == 1:
+            with (tmp_path / "faulty.py").open("a") as source:
+                source.write("# edited\n")
+            os.kill(int(starts.read_text().split()[-1]), signal.SIGKILL)
+
+    wave = attempt.engine.run_units(attempt.units(4), attempt.log.epoch, max_lost_units=10)
+    with pytest.raises(RunError, match=r"ChangedModelError: .*faulty\.py in .* is not what this run began with"):
+        attempt.outcome(wave, edit_and_kill)
