@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
-from cvbatch.compute.engine_start import start_ray
 
 from cvbatch.config.job_file import load_job
 from cvbatch.engine.ray_engine import RayEngine
+from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import RunError
 from cvbatch.models.resolve import resolve
 from cvbatch.output.commit_log import Log

@@ -1,0 +1,128 @@
+"""A run that is there: whether it is that of the job, and what is looked at before a finished one returns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.config.job import Job
+from cvbatch.errors import ModelError, OutputError
+from cvbatch.models.spec import ModelSpec
+from cvbatch.output.log_records import State
+from cvbatch.pipeline import retry, run
+from tests.samples import spec
+from tests.test_pipeline import Output, Seen
+
+CATEGORIES = [f"class {number}" for number in range(5)]
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
+    return Output(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of own weights; nobody in these tests loads them."""
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def asked(output: Output, weights: Path, **options: Any) -> Job:
+    model = {"model": "resnet18", "checkpoint": str(weights), "categories": CATEGORIES, **options}
+    return output.job(models=[model])
+
+
+def finished(output: Output, job: Job, pythonpath: str | None = None) -> State:
+    """The first attempt, which looks at the models, and comes to its end."""
+
+    def probe(models: list[ModelSpec], _: object) -> list[ModelSpec]:
+        return [replace(spec(), files=model.files, name=model.name) if model.files else model for model in models]
+
+    output.next["probe"] = probe
+    return run(job, Seen(), pythonpath=pythonpath)
+
+
+def again(output: Output, job: Job, command: str = "run", **options: Any) -> State:
+    state = run(job, Seen(), **options) if command == "run" else retry(output.store.root, "all", Seen(), **options)
+    assert (state.epoch, len(output.engines)) == (1, 1), "nothing was started"
+    return state
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_a_finished_run_needs_no_weights(output: Output, weights: Path, command: str) -> None:
+    job = asked(output, weights)
+    before = finished(output, job)
+    weights.unlink()
+    assert again(output, job, command).files == before.files
+    with pytest.raises(ModelError, match=r"there is no file .*weights\.pt"):
+        run(job, Seen(), refresh=True)
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_weights_that_were_touched_are_compared(output: Output, weights: Path, command: str) -> None:
+    job = asked(output, weights)
+    finished(output, job)
+    copy = weights.with_suffix(".copy")
+    copy.write_bytes(weights.read_bytes())
+    copy.rename(weights)
+    again(output, job, command)
+    times = weights.stat()
+    weights.write_bytes(b"others!")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(OutputError, match=r"belongs to another run: classification\.weights_sha256"):
+        again(output, job, command)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"top_k": 2}, r"models\.0\.top_k is 5 there, 2 asked"),
+        ({"as": "other"}, r"models\.0\.alias"),
+    ],
+)
+def test_another_job_is_refused_without_weights(
+    output: Output, weights: Path, change: dict[str, Any], message: str
+) -> None:
+    finished(output, asked(output, weights))
+    weights.unlink()
+    with pytest.raises(OutputError, match=f"belongs to another run: {message}"):
+        again(output, asked(output, weights, **change))
+
+
+def test_what_only_the_files_can_tell_is_read_where_the_job_says_something_else(output: Output, weights: Path) -> None:
+    finished(output, asked(output, weights))
+    moved = weights.rename(weights.with_name("moved.pt"))
+    again(output, asked(output, moved))
+    with pytest.raises(OutputError, match=r"belongs to another run: classification\.categories\.1"):
+        again(output, asked(output, moved, categories=[CATEGORIES[0], "another", *CATEGORIES[2:]]))
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_an_own_model_that_was_edited_is_refused_and_one_that_is_gone_is_not_missed(
+    output: Output, tmp_path: Path, command: str
+) -> None:
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    module = folder / "own_model.py"
+    module.write_text("class Own: ...\n")
+    job = output.job(models=[{"model": "python:own_model:Own"}])
+    finished(output, job, str(folder))
+    again(output, job, command, pythonpath=str(folder))
+    module.write_text("class Own: size = 2\n")
+    with pytest.raises(OutputError, match=r"own_model\.py of the model classification has changed since then"):
+        again(output, job, command, pythonpath=str(folder))
+    module.unlink()
+    again(output, job, command, pythonpath=str(folder))
+
+
+def test_a_finished_run_needs_no_source(output: Output, weights: Path) -> None:
+    job = asked(output, weights)
+    finished(output, job)
+    output.source.rename(output.source.with_name("elsewhere"))
+    again(output, job)
