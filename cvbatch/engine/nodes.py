@@ -11,14 +11,15 @@ from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.config.job import Job
 from cvbatch.errors import HaltError, UsageError
 from cvbatch.system.control_group import memory_limit
+from cvbatch.system.environment import EnvironmentNumber
 from cvbatch.system.ray_compat import ACCELERATOR_RESOURCE, NODE_ID_LABEL, NODE_RESOURCE
 
 _POLL_SECONDS: Final = 1.0
 _PATIENCE: Final = 600.0
 """Seconds to wait for a first node that can work, where nothing else is asked for."""
-LOOK_SECONDS = 15.0
+_LOOK_SECONDS: Final = EnvironmentNumber("CVBATCH_CLUSTER_LOOK_SECONDS", 15.0)
 """Between two looks at which nodes there are."""
-SETTLED_SECONDS = 60.0
+_SETTLED_SECONDS: Final = EnvironmentNumber("CVBATCH_CLUSTER_SETTLED_SECONDS", 60.0)
 """For which nothing may have changed before a cluster is shared out anew: nodes seldom come or go alone."""
 _CHANGED: Final = 1.25
 _A_LITTLE: Final = 0.001
@@ -160,12 +161,12 @@ class Changes:
         the CPUs that decoding had there.
         """
         now = time.monotonic()
-        if not self._sized.local and now - self._looked >= LOOK_SECONDS:
+        if not self._sized.local and now - self._looked >= _LOOK_SECONDS.value:
             self._looked = now
             latest = look(local=False)
             if latest != self.latest:
                 self.latest, self._changed = latest, now
-        return now - self._changed >= SETTLED_SECONDS and (self._grown() or self._shrunk())
+        return now - self._changed >= _SETTLED_SECONDS.value and (self._grown() or self._shrunk())
 
     def _grown(self) -> bool:
         latest, before = self.latest, self._sized

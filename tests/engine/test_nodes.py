@@ -145,12 +145,12 @@ def test_what_is_worth_a_pause(
     before: list[Node], after: list[Node], compute: ComputeConfig, worth_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "look", lambda *, local: cluster(HEAD, *after))
-    monkeypatch.setattr(nodes, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0")
+    monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "0")
     changes = Changes(cluster(HEAD, *before), compute)
     assert changes.worth_it is worth_it
     assert changes.latest == cluster(HEAD, *after)
-    monkeypatch.setattr(nodes, "SETTLED_SECONDS", 60.0)
+    monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "60")
     assert not changes.worth_it, "more may come"
 
 

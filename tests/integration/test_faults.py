@@ -16,7 +16,8 @@ def trial(tmp_path: Path, ray_head: str) -> Trial:
     return Trial(tmp_path, ray_head)
 
 
-@pytest.mark.parametrize("deed", [DIES, pytest.param(SEGFAULTS, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deed", [DIES, SEGFAULTS])
 def test_a_poison_image_ends_as_one_error_row(trial: Trial, deed: int) -> None:
     trial.photos(12, {5: deed})
     trial.job(compute={"unit_rows": 4})

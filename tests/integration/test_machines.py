@@ -18,8 +18,8 @@ from tests.rigs.clusters import RayCluster, running_cluster
 from tests.rigs.machines import wait_until, why_not
 
 DRIVER = """
-from cvbatch.compute import nodes
-nodes.LOOK_SECONDS, nodes.SETTLED_SECONDS = 0.5, 3.0
+import os
+os.environ.update(CVBATCH_CLUSTER_LOOK_SECONDS="0.5", CVBATCH_CLUSTER_SETTLED_SECONDS="3")
 from cvbatch.__main__ import run
 run()
 """
