@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -72,3 +74,11 @@ def test_decoding_runs_ahead_as_far_as_was_planned(tmp_path: Path, web: Web, cvb
     planned = UNIT_ROWS * (2 * pools["units_in_flight"] * pools["num_actors"] + pools["decode_tasks"])
     assert planned < ROWS / 2
     assert len(early) <= planned
+
+
+def test_processes_that_decode_give_way_to_those_that_predict() -> None:
+    code = (
+        "import os; from cvbatch.engine.dataflow import _lower_priority as lower; before = os.nice(0); "
+        "lower(); lower(); print(os.nice(0) - before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"10\n"

@@ -263,3 +263,9 @@ def test_units_share_their_threads(tmp_path: Path) -> None:
 
     first = threads()
     assert set() < threads() <= first, "the allocator keeps what new ones take"
+
+
+def test_the_priority_of_the_process_stays_as_it_is(tmp_path: Path) -> None:
+    before = os.nice(0)
+    fetch_and_decode(unit(tmp_path, [encoded(0)]), OPTIONS)
+    assert os.nice(0) == before
