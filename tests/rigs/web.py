@@ -74,6 +74,7 @@ class Web:
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 128  # as real servers have: a burst of connections overflows the usual 5, and waits
 
             def get_request(self) -> Any:
                 request, address = super().get_request()

@@ -1,197 +1,187 @@
-"""Connections to web servers: only to addresses that were checked, kept for the next request, and never for too long.
+"""The web client: aiohttp, set up so that it connects to nothing but addresses that were checked.
 
-`http.client` with a socket of our own, because there both are in our hands: which address is connected to, and how long
-each read may take. It knows no proxies and no cookies.
+The requests of all threads run in one event loop, in a thread of its own, and share their connections.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
+import asyncio
 import os
-import select
+import selectors
 import socket
 import ssl
 import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Final, TypeVar
+from weakref import WeakSet, finalize
 
-from cvbatch.sources.fetch.url_policy import Target
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from cvbatch.sources.fetch.url_policy import Target, check_address
 from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS
 
-_MOST_IDLE: Final = 64
-"""Connections that a process keeps open, to all hosts together."""
+T = TypeVar("T")
+
+_LOOKUPS_AT_ONCE: Final = 48
 _IDLE_SECONDS: Final = 20
-
-_Where = tuple[socket.AddressFamily, Any]
-
-
-class _Timely:
-    """Part of a socket that gives up a read when nothing comes for a while, or when the time for all of it is over.
-
-    Time-outs of sockets begin anew with every byte.
-    """
-
-    deadline: float = 0.0
-    """On the clock of `time.monotonic`."""
-
-    def recv_into(self, *arguments: Any) -> int:
-        """Read, in time."""
-        self.settimeout(_left(self.deadline, READ_SECONDS))  # type: ignore[attr-defined] # the socket's
-        return int(super().recv_into(*arguments))  # type: ignore[misc] # the socket's
+_MAX_SOCKETS: Final = 112
+"""With more of them, no connection is kept for the next request; aiohttp has no limit for idle ones."""
+_MAX_HEADERS: Final = 100
+_MAX_HEADER_BYTES: Final = 64 << 10
+"""Of one header: the 8 KiB of aiohttp are too few for the cookies and policies that some servers send."""
+_BUFFER_BYTES: Final = 256 << 10
 
 
-class _PlainSocket(_Timely, socket.socket):
-    pass
-
-
-class _TlsSocket(_Timely, ssl.SSLSocket):
-    pass
-
-
-class Connection(http.client.HTTPConnection):
-    """A connection to one of the addresses that the host of a target was found to have.
-
-    Args:
-        target: Names the host: in the request, and in the certificate that is asked for.
-        options: Which addresses are fine.
-    """
-
-    def __init__(self, target: Target, options: HttpOptions) -> None:
-        super().__init__(target.host, target.port)
-        self.key = (target.scheme, target.host, target.port, options)
-        self.idle_since = 0.0
-        self.deadline = 0.0
-        self._target, self._options = target, options
-        self._socket: _PlainSocket | _TlsSocket | None = None
-        self._secure = target.scheme == "https"
-
-    def connect(self) -> None:
-        """Look the host up, check what is found, and connect to exactly that.
-
-        Raises:
-            ImageError: As `Target.addresses`.
-            OSError: If none of the addresses answers.
-        """
-        failed: OSError | None = None
-        for family, address in self._target.addresses(self._options):
-            try:
-                self.sock = self._socket = self._connected(family, address)
-                return
-            except ssl.SSLCertVerificationError:
-                raise
-            except OSError as error:
-                failed = error
-        raise failed or ConnectionError("no address")
-
-    def begin(self, deadline: float) -> None:
-        """Say until when all that follows must be done."""
-        self.deadline = deadline
-        if self._socket is not None:
-            self._socket.deadline = deadline
-            self._socket.settimeout(_left(deadline, READ_SECONDS))  # to send
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the server has neither closed it nor sent what nobody asked for."""
-        if self.sock is None or time.monotonic() - self.idle_since > _IDLE_SECONDS:
-            return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
-
-    def _connected(self, family: socket.AddressFamily, address: Any) -> _PlainSocket | _TlsSocket:
-        with contextlib.ExitStack() as on_failure:
-            sock = on_failure.enter_context(_PlainSocket(family, socket.SOCK_STREAM))
-            sock.deadline = self.deadline
-            sock.settimeout(_left(self.deadline, CONNECT_SECONDS))
-            sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._secure:
-                secure = _context(os.getpid()).wrap_socket(sock, server_hostname=self.host)
-                assert isinstance(secure, _TlsSocket), "the context makes no others"
-                secure.deadline = self.deadline
-                return secure
-            on_failure.pop_all()
-            return sock
-
-
-class _Kept:
-    """Connections that wait for the next request."""
+class WebClient:
+    """The sessions of one process, and the event loop that they belong to; safe to be used by several threads."""
 
     def __init__(self) -> None:
-        self._idle: deque[Connection] = deque()
-        weakref.finalize(self, _close_all, self._idle)
-        self._lock = threading.Lock()
+        # not epoll, which a fork would share with its parent: what the child unregisters as it exits is gone in both
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup"))
+        thread = threading.Thread(target=self._loop.run_forever, name="web client", daemon=True)
+        thread.start()
+        self._sessions: dict[HttpOptions, aiohttp.ClientSession] = {}
+        self._sockets = WeakSet[socket.socket]()
+        finalize(self, _close, os.getpid(), self._loop, thread, self._sessions)
 
-    def take(self, key: object) -> Connection | None:
-        """One that can be used again; the last one that was, as it is the least likely to be closed."""
-        with self._lock:
-            fitting = [each for each in reversed(self._idle) if each.key == key]
-            for each in fitting:
-                self._idle.remove(each)
-                if each.reusable:
-                    return each
-                each.close()
+    def run(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> T:
+        """Wait for a coroutine that runs in the event loop.
+
+        Args:
+            work: Given this client, makes the coroutine.
+        """
+        return asyncio.run_coroutine_threadsafe(work(self), self._loop).result()
+
+    def get(
+        self, target: Target, options: HttpOptions, headers: Mapping[str, str]
+    ) -> aiohttp.client._RequestContextManager:
+        """Send one request; a redirect is an answer like others. To be used in the event loop.
+
+        Args:
+            target: What to ask for.
+            options: Which addresses may be connected to.
+            headers: All of the request.
+
+        Raises:
+            ImageError: As `Target.addresses`, when the answer is waited for.
+        """
+        if options not in self._sessions:
+            self._sessions[options] = _session(options, self._sockets)
+        if len(self._sockets) > _MAX_SOCKETS:
+            headers = {**headers, "Connection": "close"}
+        return self._sessions[options].get(target.url, headers=headers, allow_redirects=False)
+
+
+def _session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aiohttp.ClientSession:
+    connector = _Connector(
+        resolver=_CheckedResolver(options),
+        use_dns_cache=False,
+        socket_factory=partial(_open_socket, options, sockets),
+        ssl=ssl.create_default_context(),
+        limit=0,
+        keepalive_timeout=_IDLE_SECONDS,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
+        middlewares=[_send_once],
+        read_bufsize=_BUFFER_BYTES,
+        max_headers=_MAX_HEADERS,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
+    )
+
+
+def _open_socket(
+    options: HttpOptions, sockets: WeakSet[socket.socket], address_info: aiohttp.AddrInfoType
+) -> socket.socket:
+    """Check the address once more: hosts that are addresses are not looked up."""
+    family, kind, protocol, _, (address, *_) = address_info
+    check_address(str(address), str(address), options)
+    opened = socket.socket(family, kind, protocol)
+    sockets.add(opened)
+    return opened
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Closes idle connections on which something came that nobody asked for; aiohttp takes it for the next answer.
+
+    It is a known fault (aio-libs/aiohttp issue 13656), and the only private name that is used here.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
         return None
 
-    def give(self, connection: Connection) -> None:
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            self._idle.append(connection)
-            oldest = self._idle.popleft() if len(self._idle) > _MOST_IDLE else None
-        if oldest is not None:
-            oldest.close()
+
+class _CheckedResolver(AbstractResolver):
+    """Looks a host up, once for each connection, and refuses it if any of its addresses is refused."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a host, in the order of the system's resolver; errors are those of `Target.addresses`."""
+        target = Target("http", host, port, "/")
+        return [
+            ResolveResult(hostname=host, host=str(where[0]), port=port, family=kind, proto=0, flags=0)
+            for kind, where in await asyncio.to_thread(target.addresses, self._options)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
-def _close_all(connections: Iterable[Connection]) -> None:
-    for each in connections:
-        each.close()
-
-
-@contextlib.contextmanager
-def connection_to(target: Target, options: HttpOptions, deadline: float) -> Iterator[Connection]:
-    """A connection for one request; afterwards it is kept if its answer was read to the end, and else closed.
-
-    Args:
-        target: Where to.
-        options: Which addresses are fine.
-        deadline: Until when all must be done.
-    """
-    kept = _kept(os.getpid())
-    connection = kept.take((target.scheme, target.host, target.port, options)) or Connection(target, options)
-    connection.begin(deadline)
-    done = False
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a request by itself where a connection breaks off: we count the tries."""
     try:
-        yield connection
-        done = True
-    finally:
-        if done and connection.sock is not None:
-            kept.give(connection)
-        else:
-            connection.close()
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
 
 
-def _left(deadline: float, most: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the time for one image is over")
-    return min(left, most)
+def web_client() -> WebClient:
+    """The client of this process; a fork does not share connections with its parent."""
+    return _client(os.getpid())
 
 
-@lru_cache(maxsize=1)
-def _kept(process: int) -> _Kept:
-    return _Kept()
+@cache
+def _client(process: int) -> WebClient:
+    return WebClient()
 
 
-@lru_cache(maxsize=1)
-def _context(process: int) -> ssl.SSLContext:
-    """Checks certificates against those that the system trusts, or the file that SSL_CERT_FILE names."""
-    context = ssl.create_default_context()
-    context.sslsocket_class = _TlsSocket
-    return context
+def _close(
+    process: int,
+    loop: asyncio.AbstractEventLoop,
+    thread: threading.Thread,
+    sessions: Mapping[HttpOptions, aiohttp.ClientSession],
+) -> None:
+    if process != os.getpid():
+        return  # the thread is the parent's
+
+    async def close_sessions() -> None:
+        for session in sessions.values():
+            await session.close()
+
+    asyncio.run_coroutine_threadsafe(close_sessions(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

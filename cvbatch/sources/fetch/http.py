@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
+import asyncio
+import http
 import os
 import ssl
 import time
@@ -10,11 +11,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+import aiohttp
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
 from cvbatch.errors import ImageError, UnavailableError
-from cvbatch.sources.fetch.connections import Connection, connection_to
+from cvbatch.sources.fetch.connections import WebClient, web_client
 from cvbatch.sources.fetch.local import too_large
 from cvbatch.sources.fetch.url_policy import Target
 from cvbatch.storage.http_hosts import HttpOptions
@@ -25,7 +27,6 @@ TOTAL_SECONDS: Final = 120
 """For one image, with all tries."""
 TRIES: Final = 4
 REDIRECTS: Final = 3
-_BLOCK: Final = 256 << 10
 _SMALL: Final = 64 << 10
 """The page of an error is read up to this size, which leaves the connection fit for the next request."""
 _HEADERS: Final = {
@@ -77,7 +78,9 @@ def get(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> 
         reraise=True,
     )
     try:
-        return again(_follow, target, options, max_bytes or MAX_BYTES, deadline)
+        return again(
+            lambda: web_client().run(lambda client: _follow(client, target, options, max_bytes or MAX_BYTES, deadline))
+        )
     except _BusyError as error:
         raise UnavailableError(str(error)) from None
 
@@ -89,74 +92,81 @@ def _pause(state: RetryCallState) -> float:
     return _PAUSES(state) + (asked or 0.0)
 
 
-def _follow(target: Target, options: HttpOptions, max_bytes: int, deadline: float) -> bytes:
-    for _ in range(1 + REDIRECTS):
-        answer = _ask(target, options, max_bytes, deadline)
-        if isinstance(answer, bytes):
-            return answer
-        target = answer
+async def _follow(client: WebClient, target: Target, options: HttpOptions, max_bytes: int, deadline: float) -> bytes:
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            for _ in range(1 + REDIRECTS):
+                answer = await _ask(client, target, options, max_bytes)
+                if isinstance(answer, bytes):
+                    return answer
+                target = answer
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise ImageError("UntrustedCertificate", f"{target}: {_mistrust(error.certificate_error)}") from None
+    except aiohttp.InvalidURL:
+        raise ImageError("InvalidUrl", f"{target.host}: expected a name, or an address of four numbers") from None
+    except (OSError, aiohttp.ClientError) as error:
+        raise UnavailableError(
+            f"{target} gave no usable answer after all tries ({_reason(error)}); try again later"
+        ) from None
     raise ImageError("RedirectRefused", f"{target} leads on and on; expected at most {REDIRECTS} redirects")
 
 
-def _ask(target: Target, options: HttpOptions, max_bytes: int, deadline: float) -> bytes | Target:
+async def _ask(client: WebClient, target: Target, options: HttpOptions, max_bytes: int) -> bytes | Target:
     """The image, or where it is."""
-    try:
-        with connection_to(target, options, deadline) as connection:
-            connection.request("GET", target.path, headers={"Host": str(target), **_HEADERS})
-            answer = _understood(connection, target, options, max_bytes)
-    except ssl.SSLCertVerificationError as error:
-        raise ImageError("UntrustedCertificate", f"{target}: {error.verify_message.strip().rstrip('.')}") from None
-    except (OSError, http.client.HTTPException) as error:
-        why = "too slow" if isinstance(error, TimeoutError) else type(error).__name__
-        raise UnavailableError(f"{target} gave no usable answer after all tries ({why}); try again later") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _understood(
-    connection: Connection, target: Target, options: HttpOptions, max_bytes: int
-) -> bytes | Target | ImageError | _BusyError:
-    """What an answer means; a refusal is returned where the connection is as good as before."""
-    response = connection.getresponse()
-    with response:
-        status = response.status
-        if status == http.HTTPStatus.OK:
-            return _body(response, target, max_bytes)
-        page = response.read(_SMALL)
-        if len(page) == _SMALL or status < http.HTTPStatus.OK:
-            connection.close()
-        if status in _LEADS_ON and (location := response.getheader("Location")):
+    async with client.get(target, options, {"Host": str(target), **_HEADERS}) as response:
+        if response.status == http.HTTPStatus.OK:
+            return await _body(response, target, max_bytes)
+        await _read_at_most(response, _SMALL)
+        if response.status in _LEADS_ON and (location := response.headers.get("Location")):
             return target.redirected(location, options)
-        return _refusal(response, target)
+        raise _refusal(response, target)
 
 
-def _body(response: http.client.HTTPResponse, target: Target, max_bytes: int) -> bytes:
+async def _body(response: aiohttp.ClientResponse, target: Target, max_bytes: int) -> bytes:
     for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
-        encoding = response.getheader(name, plain).strip().lower()
+        encoding = ", ".join(response.headers.getall(name, ())).strip().lower()
         if encoding not in (plain, ""):
             raise ImageError("UnsupportedEncoding", f"{target} sends it packed, though it was asked not to ({name})")
-    if response.length is not None and response.length > max_bytes:
-        raise too_large(response.length, max_bytes)
+    if response.content_length is not None and response.content_length > max_bytes:
+        raise too_large(response.content_length, max_bytes)
+    data = await _read_at_most(response, max_bytes)
+    if data is None:
+        raise ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got more")
+    return data
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+    """The body, or None if it is larger; then the connection is of no more use, and aiohttp closes it."""
     pieces, size = [], 0
-    while piece := response.read(_BLOCK):
+    async for piece in response.content.iter_any():
         pieces.append(piece)
         size += len(piece)
         if size > max_bytes:
-            raise ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got more")
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
+            return None
     return b"".join(pieces)
 
 
-def _refusal(response: http.client.HTTPResponse, target: Target) -> ImageError | _BusyError:
+def _mistrust(error: Exception) -> str:
+    said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    return said.strip().rstrip(".")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "too slow"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    return type(error).__name__
+
+
+def _refusal(response: aiohttp.ClientResponse, target: Target) -> ImageError | _BusyError:
     status = response.status
     if status in _GONE:
         return ImageError("NotFound", f"{target} has no such image ({status})")
     if status in _DENIED:
         return ImageError("PermissionDenied", f"{target} denies it ({status}); it is asked without credentials")
     if status in _TRANSIENT:
-        after = _seconds(response.getheader("Retry-After", ""))
+        after = _seconds(response.headers.get("Retry-After", ""))
         return _BusyError(f"{target} says {status} after all tries; try again later", after)
     return ImageError("HttpStatus", f"{target} says {status}; expected 200")
 

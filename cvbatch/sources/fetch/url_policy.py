@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from yarl import URL
+
 from cvbatch.errors import ImageError, UnavailableError
 from cvbatch.storage.http_hosts import PORTS, HttpOptions, normal_host
 from cvbatch.storage.location import has_secret
@@ -88,10 +90,8 @@ class Target:
         Raises:
             ImageError: `RedirectRefused`.
         """
-        # headers come as Latin-1, whatever they are
-        exact = location.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
         try:
-            to = _taken_apart(urljoin(f"{self.scheme}://{self._netloc}{self.path}", exact))
+            to = _taken_apart(urljoin(f"{self.scheme}://{self._netloc}{self.path}", location))
         except (ImageError, ValueError):
             raise ImageError("RedirectRefused", f"{self.host} leads to a URL that cannot be used") from None
         if to.host != self.host or not options.allows(to.scheme, to.host, to.port):
@@ -102,6 +102,11 @@ class Target:
         if self.scheme == "https" and to.scheme == "http":
             raise ImageError("RedirectRefused", f"{self.host} leads from https to http, which anybody could read")
         return to
+
+    @property
+    def url(self) -> URL:
+        """As a client wants it that must not change it."""
+        return URL(f"{self.scheme}://{self._netloc}{self.path}", encoded=True)
 
     @property
     def _netloc(self) -> str:
@@ -135,9 +140,7 @@ class Target:
                 raise ImageError("HostNotFound", f"{self.host}: there is no such host") from None
             raise UnavailableError(f"{self.host}: the name cannot be looked up now; try again later") from None
         for *_, (address, *_) in found:
-            why = refused_because(ipaddress.ip_address(str(address)), private=options.private)
-            if why is not None:
-                raise ImageError("PrivateAddress", f"{self.host} leads to {address}, {why}")
+            check_address(self.host, str(address), options)
         return [(family, where) for family, _, _, _, where in found]
 
     def __str__(self) -> str:
@@ -147,6 +150,22 @@ class Target:
 def is_http(location: bytes) -> bool:
     """Whether a location is a URL of the web."""
     return location[:8].lower().startswith((b"http://", b"https://"))
+
+
+def check_address(host: str, address: str, options: HttpOptions) -> None:
+    """Refuse an address that is not to be connected to.
+
+    Args:
+        host: Whose it is; for the message.
+        address: As text.
+        options: Whether private networks are fine.
+
+    Raises:
+        ImageError: `PrivateAddress`.
+    """
+    why = refused_because(ipaddress.ip_address(address), private=options.private)
+    if why is not None:
+        raise ImageError("PrivateAddress", f"{host} leads to {address}, {why}")
 
 
 def refused_because(address: Address, *, private: bool) -> str | None:

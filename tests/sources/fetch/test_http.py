@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -322,7 +323,7 @@ def test_a_body_that_breaks_off(web: Web) -> None:
     web.pages["/a.jpg"] = in_turn(broken, broken, answer(IMAGE))
     assert get(web) == IMAGE
     web.pages["/b.jpg"] = broken
-    assert "IncompleteRead" in unavailable(web, "/b.jpg")
+    assert "ClientPayloadError" in unavailable(web, "/b.jpg")
 
 
 def test_a_body_longer_than_it_says_is_not_the_next_answer(web: Web) -> None:
@@ -355,7 +356,7 @@ def test_what_is_sent_between_two_requests_is_not_the_next_answer(web: Web) -> N
         answer(b"\x1f\x8b\x08bomb", 200, "Content-Encoding: gzip"),
         answer(b"bomb", 200, "Content-Encoding: br, identity"),
         chunked([b"bomb"], "Content-Encoding: deflate"),
-        lambda say: say(HEAD + b"Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\nbomb"),
+        lambda say: say(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n4\r\nbomb\r\n0\r\n\r\n"),
     ],
 )
 def test_what_is_packed_is_not_unpacked(web: Web, given: Answer) -> None:
@@ -407,6 +408,32 @@ def test_many_at_once(web: Web) -> None:
     assert found == [b"%d" % number for number in range(60)]
 
 
+def test_connections_to_many_hosts_are_not_all_kept(web: Web, names: Names) -> None:
+    """aiohttp keeps every connection for the next request to its host, until the process may open no more files."""
+    web.pages["/a.jpg"] = answer(IMAGE)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        names.known[f"{number}.example"] = ["127.0.0.1"]
+        anyone = HttpOptions((f"*.example:{web.port}",), private=True)
+        assert http.get(f"http://{number}.example:{web.port}/a.jpg".encode(), anyone) == IMAGE
+    ours = (len(os.listdir("/proc/self/fd")) - before) / 2  # the server is in this process
+    assert ours < connections._MAX_SOCKETS + 10
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433"])
+def test_addresses_of_fewer_than_four_numbers(web: Web, host: str) -> None:
+    assert refused(web, host=host)[0] == "InvalidUrl"
+    assert web.asked == []
+
+
+def test_the_client_leaves_nothing_behind(web: Web) -> None:
+    web.pages["/a.jpg"] = answer(IMAGE)
+    get(web)
+    loop = connections.web_client()._loop
+    connections._client.cache_clear()
+    assert loop.is_closed()
+
+
 @pytest.fixture
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server with a certificate for `images.example`, which this process trusts."""
@@ -416,13 +443,13 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 def _secure(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str, days: int = 1) -> Iterator[Web]:
     certificate, context = make_certificate(folder, *names, days=days)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    connections._context.cache_clear()
+    connections._client.cache_clear()
     web = Web(context)
     web.pages["/a.jpg"] = answer(IMAGE)
     yield web
-    connections._kept.cache_clear()
+    connections._client.cache_clear()
     web.close()
-    connections._context.cache_clear()
+    connections._client.cache_clear()
 
 
 def test_https(trusted: Web, names: Names) -> None:
@@ -446,7 +473,7 @@ def test_a_certificate_of_another_host(trusted: Web, names: Names) -> None:
 
 def test_a_certificate_that_nobody_trusts(trusted: Web, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    connections._context.cache_clear()
+    connections._client.cache_clear()
     assert refused(trusted, host="images.example", scheme="https")[0] == "UntrustedCertificate"
     assert trusted.asked == []
 
