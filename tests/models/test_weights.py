@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,13 +20,47 @@ from cvbatch.errors import ModelError
 from cvbatch.models import catalog, weights
 from cvbatch.models.catalog import Weights
 
-CONTENT = b"some weights"
+CONTENT = bytes(range(256)) * 40_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+@dataclass
+class Publisher:
+    """A server that offers the file, as well as it can."""
+
+    weights: Weights
+    busy: int = 0
+    """So many requests it answers with 503."""
+    cuts: int = 0
+    """So many answers it breaks off halfway."""
+    ranges: list[str | None] = field(default_factory=list)
+    """What was asked for, request by request."""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        asked = request.headers.get("Range")
+        self.ranges.append(asked)
+        if self.busy:
+            self.busy -= 1
+            request.send_error(503)
+            return
+        if request.path != "/net-x.pth":
+            request.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        if start >= len(CONTENT):
+            request.send_error(416)
+            return
+        body = CONTENT[start:]
+        request.send_response(206 if asked else 200)
+        if asked:
+            request.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("ETag", '"1"')
+        request.end_headers()
+        if self.cuts:
+            self.cuts -= 1
+            body = body[: len(body) // 2]
+        request.wfile.write(body)
 
 
 @pytest.fixture(autouse=True)
@@ -33,19 +70,35 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Iterator[Weights]:
-    """Weights that a server on this machine offers."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    (folder / "net-x.pth").write_bytes(CONTENT)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+def publisher() -> Iterator[Publisher]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     row = catalog.entries()["resnet18"].weights["IMAGENET1K_V1"]
-    yield replace(row, url=f"http://127.0.0.1:{server.server_port}/net-x.pth", sha256_prefix=DIGEST[:8])
+    url = f"http://127.0.0.1:{server.server_port}/net-x.pth"
+    made = Publisher(replace(row, url=url, sha256_prefix=DIGEST[:8]))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield made
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def published(publisher: Publisher) -> Weights:
+    """Weights that a server on this machine offers."""
+    return publisher.weights
+
+
+def in_folder() -> list[str]:
+    """What there is besides locks."""
+    return sorted(path.name for path in weights.folder().iterdir() if path.suffix != ".lock")
 
 
 @pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME"])
@@ -59,14 +112,94 @@ def test_a_download_arrives_whole_and_once(published: Weights, home: Path) -> No
     assert weights.locate(published) is None
     path = weights.fetch(published, "net")
     assert path.read_bytes() == CONTENT
-    assert [each.name for each in path.parent.iterdir()] == ["net-x.pth"]
+    assert [each.name for each in path.parent.iterdir()] == ["net-x.pth"]  # no lock either
     assert weights.fetch(replace(published, url="http://127.0.0.1:9/net-x.pth"), "net") == path
 
 
 def test_a_file_that_is_not_the_published_one_does_not_stay(published: Weights) -> None:
     with pytest.raises(ModelError, match=r"net-x\.pth: expected sha256 00000000, got"):
         weights.fetch(replace(published, sha256_prefix="00000000"), "net")
-    assert list(weights.folder().iterdir()) == []
+    assert in_folder() == []
+
+
+def test_a_busy_server_is_asked_again(publisher: Publisher) -> None:
+    publisher.busy = 2
+    assert weights.fetch(publisher.weights, "net").read_bytes() == CONTENT
+    assert publisher.ranges == [None] * 3
+
+
+def test_what_breaks_off_is_gone_on_with(publisher: Publisher) -> None:
+    publisher.cuts = 2
+    assert weights.fetch(publisher.weights, "net").read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert publisher.ranges == [None, *(f"bytes={start}-{len(CONTENT) - 1}" for start in (half, half + half // 2))]
+
+
+def test_what_another_process_began_is_gone_on_with(publisher: Publisher, home: Path) -> None:
+    part = weights.folder() / "net-x.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1000])
+    assert weights.fetch(publisher.weights, "net").read_bytes() == CONTENT
+    assert publisher.ranges == ["bytes=1000-"]
+    assert in_folder() == ["net-x.pth"]
+
+
+@pytest.mark.parametrize("beginning", [b"something else", CONTENT], ids=["other", "whole"])
+def test_a_beginning_that_does_not_fit_is_thrown_away(publisher: Publisher, beginning: bytes) -> None:
+    part = weights.folder() / "net-x.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(beginning)
+    assert weights.fetch(publisher.weights, "net").read_bytes() == CONTENT
+    assert publisher.ranges[-1] is None
+    assert in_folder() == ["net-x.pth"]
+
+
+def test_what_came_before_the_server_went_away_stays(publisher: Publisher) -> None:
+    part = weights.folder() / "net-x.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1000])
+    publisher.busy = 100
+    with pytest.raises(ModelError, match="cannot be reached"):
+        weights.fetch(publisher.weights, "net")
+    assert part.read_bytes() == CONTENT[:1000]
+
+
+def test_many_want_it_and_one_fetches_it(publisher: Publisher) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: weights.fetch(publisher.weights, "net"), range(8)))
+    assert [path.read_bytes() for path in paths] == [CONTENT]
+    assert publisher.ranges == [None]
+    assert [path.name for path in weights.folder().iterdir()] == ["net-x.pth"]
+
+
+def test_who_waits_is_told_how_far_it_is(published: Weights) -> None:
+    told: list[str] = []
+    weights.fetch(published, "net", told.append)
+    assert told[-1] == "getting net-x.pth, 10 of 10 MB"
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_a_bar_is_for_terminals(published: Weights, on_terminal: bool) -> None:
+    code = (
+        "from pathlib import Path; from cvbatch.models.download import download; import sys\n"
+        "download(sys.argv[1], Path(sys.argv[2]), lambda part: None)"
+    )
+    command = [sys.executable, "-c", code, published.url, str(weights.folder() / "net-x.pth")]
+    ours, theirs = os.openpty() if on_terminal else os.pipe()
+    subprocess.run(command, stderr=theirs, check=True, env={**os.environ, "TERM": "xterm"})
+    os.set_blocking(ours, False)
+    shown = os.read(ours, 100_000) if on_terminal else b""
+    os.close(theirs)
+    assert (b"net-x.pth" in shown, b"MB" in shown) == (on_terminal, on_terminal)
+    if not on_terminal:
+        assert os.read(ours, 1000) == b""
+    os.close(ours)
+
+
+def test_a_folder_that_cannot_be_written_is_named(published: Weights, home: Path) -> None:
+    home.write_text("a file")
+    with pytest.raises(ModelError, match="cannot be written"):
+        weights.fetch(published, "net")
 
 
 @pytest.mark.parametrize("path", ["missing.pth", "net-x.pth"])

@@ -1,0 +1,112 @@
+"""Downloading a published file by obstore, which tries again where it fails and goes on where it breaks off."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock
+
+from cvbatch.errors import ModelError, StorageError, UnavailableError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+Report = Callable[[str], None]
+"""Told in words what is waited for."""
+_Advance = Callable[[int, int], None]
+"""Told how many bytes are there, and how many there will be."""
+
+_CLIENT: Final[ClientConfig] = {
+    "allow_http": True,
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=30),
+    "timeout": timedelta(hours=12),
+}
+_RETRIES: Final[RetryConfig] = {"max_retries": 3, "backoff": {"max_backoff": timedelta(seconds=5)}}
+_CHUNK_BYTES: Final = 2 << 20
+
+
+def download(url: str, target: Path, check: Callable[[Path], object], report: Report | None = None) -> None:
+    """Download a file, once for all processes; what an earlier one left unfinished is gone on with.
+
+    Args:
+        url: Where it is published.
+        target: Gets its name when it is whole and checked; its folder is made.
+        check: Raises ModelError if the file is not the published one; then nothing of it stays.
+        report: Told how far it is; without, there is a bar if standard error is a terminal.
+
+    Raises:
+        ModelError: As `check` says.
+        FileNotFoundError: The server has no such file.
+        UnavailableError: There is no usable answer after all tries; what came stays for the next time.
+        StorageError: The server does something else than was asked.
+        OSError: The file cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = Path(f"{target}.lock")
+    with FileLock(lock):
+        if not target.is_file():
+            part = target.with_name(f"{target.name}.part")
+            with _progress(target.name, report) as advance:
+                _complete(url, part, check, advance)
+            part.replace(target)
+        lock.unlink(missing_ok=True)  # whoever waits for it finds the file
+
+
+def _complete(url: str, part: Path, check: Callable[[Path], object], advance: _Advance) -> None:
+    """Fetch what is missing; a beginning that does not fit is thrown away."""
+    from cvbatch.storage.interruptible import aside
+
+    resumed = part.exists()
+    try:
+        aside(lambda: _append(url, part, advance))
+        check(part)
+    except UnavailableError:
+        raise
+    except (ModelError, StorageError):
+        part.unlink(missing_ok=True)
+        if not resumed:
+            raise
+        _complete(url, part, check, advance)
+
+
+def _append(url: str, part: Path, advance: _Advance) -> None:
+    import obstore
+    from obstore.store import HTTPStore
+
+    from cvbatch.storage.error_mapping import translated
+
+    folder, _, name = url.rpartition("/")
+    start = part.stat().st_size if part.exists() else 0
+    with translated(url):
+        store = HTTPStore.from_url(folder, client_options=_CLIENT, retry_config=_RETRIES)
+        answer = obstore.get(store, name, options={"range": {"offset": start}} if start else None)
+        chunks = answer.stream(min_chunk_size=_CHUNK_BYTES)
+    with part.open("ab") as file:
+        while True:
+            with translated(url):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            file.write(chunk)
+            advance(file.tell(), answer.meta["size"])
+
+
+@contextlib.contextmanager
+def _progress(name: str, report: Report | None) -> Iterator[_Advance]:
+    if report is not None:
+        yield lambda done, total: report(f"getting {name}, {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
