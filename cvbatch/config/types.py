@@ -6,12 +6,13 @@ import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", re.I)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", re.IGNORECASE)
+"""What pydantic makes of the number itself is not taken: 2.01KB would be 2,009 bytes, and `20MB of what` 20 MB."""
+_BYTE_SIZE: Final = TypeAdapter(ByteSize)
 
 
 def _seconds(value: Any) -> Any:
@@ -31,10 +32,12 @@ def bytes_of(text: str) -> int:
         ValueError: If it is no size.
     """
     found = _SIZE.fullmatch(text.strip())
-    if found is None or (found[3] and not found[2]):
-        raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {text!r}")
-    unit: int = (1024 if found[3] else 1000) ** _POWERS[found[2].lower()]
-    return round(float(found[1]) * unit)
+    try:
+        if found is None:
+            raise ValueError
+        return round(float(found[1]) * _BYTE_SIZE.validate_python(f"1{found[2]}"))
+    except ValueError:
+        raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {text!r}") from None
 
 
 def _bytes(value: Any) -> Any:

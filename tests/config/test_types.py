@@ -21,6 +21,7 @@ MAY = datetime(2024, 5, 31, tzinfo=UTC)
         ("20 MB", 20_000_000),
         ("1.5GB", 1_500_000_000),
         ("512KiB", 524_288),
+        ("2.01KB", 2_010),
         ("10kb", 10_000),
         ("1 MiB", 1_048_576),
         ("7B", 7),
@@ -31,7 +32,9 @@ def test_sizes(text: Any, bytes_: int) -> None:
     assert TypeAdapter(Bytes).validate_python(text) == bytes_
 
 
-@pytest.mark.parametrize("text", ["20", "MB", "20M", "20MBs", "-1MB", "7iB", "1e3B", "0MB", 0, -1, 1.5, True, None, []])
+@pytest.mark.parametrize(
+    "text", ["20", "MB", "20M", "-1MB", "7iB", "1e3B", "20MB or so", "8bit", "0MB", 0, -1, 1.5, True, None, []]
+)
 def test_what_is_no_size(text: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Bytes).validate_python(text)
