@@ -23,7 +23,6 @@ _FILE_HEADER: Final = 14
 _CORE: Final = 12
 _OS2_SHORT: Final = 16
 _OS2: Final = 64
-_WITH_MASKS: Final = 52
 _WITH_ALPHA: Final = 56
 _PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS = 0, 1, 2, 3, 6
 _END_OF_RUNS: Final = b"\0\1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +52,6 @@ class Predictions:
     """All fields of all specs, one value per image, null where there is no image or an error."""
     errors: list[RowError | None]
     """Per image, what kept a model from answering."""
-    seconds: dict[str, float]
-    """Time of each forward pass with what follows it, by the aliases it serves."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,15 +141,12 @@ class Predictor:
         """
         errors: list[RowError | None] = [None] * len(sizes)
         answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in self._specs}
-        seconds = {}
         for step in self._passes:
-            started = time.perf_counter()
             self._run(step, views[step.view], sizes, answers, errors)
-            seconds[step.aliases] = time.perf_counter() - started
         columns: dict[str, pa.Array] = {}
         for spec in self._specs:
             columns |= _columns(spec, answers[spec.alias], errors)
-        return Predictions(columns=columns, errors=errors, seconds=seconds)
+        return Predictions(columns=columns, errors=errors)
 
     def _run(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
@@ -12,20 +10,15 @@ Mask = npt.NDArray[np.bool_]
 """(height, width), true inside."""
 
 
-def encode_masks(masks: Sequence[Mask]) -> list[bytes]:
-    """Encode masks.
+def encode_mask(mask: Mask) -> bytes:
+    """Encode one mask.
 
     Args:
-        masks: Bool arrays, (height, width); encoding is fastest in Fortran order, which is that of the format.
+        mask: Bool, (height, width); encoding is fastest in Fortran order, which is that of the format.
 
     Returns:
-        The compressed counts of each mask, as `decode_mask` and pycocotools take them.
+        Its compressed counts, as `decode_mask` and pycocotools take them.
     """
-    return [encode_mask(mask) for mask in masks]
-
-
-def encode_mask(mask: Mask) -> bytes:
-    """Encode one mask; see `encode_masks`."""
     counts: bytes = coco.encode(np.asfortranarray(mask).view(np.uint8))["counts"]
     return counts
 
