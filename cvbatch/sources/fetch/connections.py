@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Final, TypeVar
 from weakref import WeakSet, finalize
@@ -28,6 +28,8 @@ from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS
 
 T = TypeVar("T")
+
+_one_at_a_time: Final = threading.Lock()
 
 _LOOKUPS_AT_ONCE: Final = 48
 _IDLE_SECONDS: Final = 20
@@ -52,13 +54,13 @@ class WebClient:
         self._sockets = WeakSet[socket.socket]()
         finalize(self, _close, os.getpid(), self._loop, thread, self._sessions)
 
-    def run(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> T:
-        """Wait for a coroutine that runs in the event loop.
+    def start(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> Future[T]:
+        """Run a coroutine in the event loop.
 
         Args:
             work: Given this client, makes the coroutine.
         """
-        return asyncio.run_coroutine_threadsafe(work(self), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work(self), self._loop)
 
     def get(
         self, target: Target, options: HttpOptions, headers: Mapping[str, str]
@@ -160,7 +162,8 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
 
 def web_client() -> WebClient:
     """The client of this process; a fork does not share connections with its parent."""
-    return _client(os.getpid())
+    with _one_at_a_time:
+        return _client(os.getpid())
 
 
 @cache
@@ -176,6 +179,10 @@ def _close(
 ) -> None:
     if process != os.getpid():
         return  # the thread is the parent's
+
+    if threading.current_thread() is thread:  # the last request held the client, and nobody can wait for the loop here
+        loop.stop()
+        return
 
     async def close_sessions() -> None:
         for session in sessions.values():

@@ -7,18 +7,20 @@ import http
 import os
 import ssl
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import aiohttp
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
 from cvbatch.errors import ImageError, UnavailableError
 from cvbatch.sources.fetch.connections import WebClient, web_client
 from cvbatch.sources.fetch.local import too_large
 from cvbatch.sources.fetch.url_policy import Target
+from cvbatch.storage.buckets import Got
 from cvbatch.storage.http_hosts import HttpOptions
 
 MAX_BYTES: Final = 64 << 20
@@ -68,19 +70,26 @@ def get(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> 
             `HttpStatus`. No message repeats the URL.
         UnavailableError: If there is no usable answer after all tries.
     """
+    return start(location, options, max_bytes).result().data
+
+
+def start(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> Future[Got]:
+    """Begin what `get` does, without waiting; the errors are those of the future."""
+    return web_client().start(lambda client: _get(client, location, options, max_bytes or MAX_BYTES))
+
+
+async def _get(client: WebClient, location: bytes, options: HttpOptions, max_bytes: int) -> Got:
     target = Target.of(os.fsdecode(location))
     target.check(options)
     deadline = time.monotonic() + TOTAL_SECONDS
-    again = Retrying(
+    again = AsyncRetrying(
         stop=stop_after_attempt(TRIES) | stop_before_delay(TOTAL_SECONDS),
         wait=_pause,
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )
     try:
-        return again(
-            lambda: web_client().run(lambda client: _follow(client, target, options, max_bytes or MAX_BYTES, deadline))
-        )
+        return Got(await again(_follow, client, target, options, max_bytes, deadline), None)
     except _BusyError as error:
         raise UnavailableError(str(error)) from None
 

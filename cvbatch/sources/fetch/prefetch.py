@@ -99,7 +99,7 @@ class Ahead:
     def __init__(self, reach: Reach, *, most_requests: int = _AT_ONCE, most_bytes: int = _MAX_HELD_BYTES) -> None:
         self._reach = reach
         self._most_requests, self._most_bytes = most_requests, most_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a future that is done already calls back at once
         self._waiting: deque[_Coming] = deque()
         self._under_way = 0
         self._held = 0
@@ -144,19 +144,15 @@ class Ahead:
 
     def _start(self, coming: _Coming) -> None:
         self._under_way += 1
-        coming.future = _pool(os.getpid()).submit(self._work, coming.location)
+        coming.future = future = _begin(coming.location, self._reach)
+        future.add_done_callback(self._done)
 
-    def _work(self, location: bytes) -> Got:
-        held = 0
-        try:
-            got = _get(location, self._reach)
-            held = len(got.data)
-        finally:
-            with self._lock:
-                self._under_way -= 1
-                self._held += held
-                self._go_on()
-        return got
+    def _done(self, future: Future[Got]) -> None:
+        with self._lock:
+            self._under_way -= 1
+            if future.exception() is None:
+                self._held += len(future.result().data)
+            self._go_on()
 
 
 def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter) -> None:
@@ -166,9 +162,14 @@ def download(location: bytes, storage: StorageOptions, target: io.BufferedWriter
         target.write(blob.read(start, 16 << 20))
 
 
-def _get(location: bytes, reach: Reach) -> Got:
+def _begin(location: bytes, reach: Reach) -> Future[Got]:
+    """Images of the web are fetched by an event loop, objects by a thread of the pool each."""
     if is_http(location):
-        return Got(http.get(location, reach.http, reach.max_bytes), None)
+        return http.start(location, reach.http, reach.max_bytes)
+    return _pool(os.getpid()).submit(_get_object, location, reach)
+
+
+def _get_object(location: bytes, reach: Reach) -> Got:
     bucket, key = _found(location, reach.storage)
     return bucket.get(key, min(reach.max_bytes or MAX_IMAGE_BYTES, MAX_IMAGE_BYTES))
 
