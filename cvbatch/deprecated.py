@@ -85,7 +85,7 @@ MOVED: Final = {
     "models.torch_loading": "inference.torch.loading",
     "models.torchvision_network": "inference.torch.torchvision_models",
     "models.unlocked": "inference.torch.aot_runner",
-    "models.validity": "inference.output_checks",
+    "models.validity": "tasks.output_checks",
     "models.weight_formats": "inference.torch.weight_formats",
     "overrides": "config.overrides",
     "passes": "runs.passes",

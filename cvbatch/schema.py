@@ -1,4 +1,4 @@
-"""Every column name and Arrow type of the predictions, in one place."""
+"""Columns and Arrow types that all predictions have; those of a task stand with it, in `cvbatch.tasks`."""
 
 from __future__ import annotations
 
@@ -98,50 +98,6 @@ FLOATS: Final = pa.list_(pa.float32())
 HALVES: Final = pa.list_(pa.float16())
 FLOAT_LISTS: Final = pa.list_(pa.list_(pa.float32()))
 BINARIES: Final = pa.list_(pa.binary())
-
-_TASK_TYPES: Final[dict[str, dict[str, pa.DataType]]] = {
-    "classification": {
-        "label": pa.string(),
-        "label_id": pa.int32(),
-        "score": pa.float32(),
-        "top_labels": STRINGS,
-        "top_label_ids": INTS,
-        "top_scores": FLOATS,
-    },
-    "detection": {
-        "boxes": FLOAT_LISTS,
-        "labels": STRINGS,
-        "label_ids": INTS,
-        "scores": FLOATS,
-        "masks": BINARIES,
-        "keypoints": FLOAT_LISTS,
-    },
-    "segmentation": {"labels": STRINGS, "label_ids": INTS, "areas": FLOATS, "masks": BINARIES},
-    "embedding": {"vector": FLOATS},
-}
-
-
-def task_fields(
-    alias: str, task: str, *, masks: bool = False, keypoints: bool = False, half: bool = False
-) -> list[pa.Field]:
-    """Columns of one model, in their order.
-
-    Args:
-        alias: Prefix of the column names.
-        task: One of `cvbatch.config.job.TASKS`.
-        masks: Detection only: the model gives instance masks.
-        keypoints: Detection only: the model gives keypoints.
-        half: Embedding only: vectors are float16.
-    """
-    types = dict(_TASK_TYPES[task])
-    if task == "detection" and not masks:
-        del types["masks"]
-    if task == "detection" and not keypoints:
-        del types["keypoints"]
-    if half:
-        types["vector"] = HALVES
-    return [pa.field(f"{alias}_{name}", kind) for name, kind in types.items()]
-
 
 RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
 """Names that a manifest column cannot have, besides those of the job's models."""

@@ -11,21 +11,23 @@ from PIL import Image, ImageDraw
 
 from cvbatch.errors import ImageError, RowError
 from cvbatch.images.preprocess import View, apply
-from cvbatch.inference import output_checks
 from cvbatch.inference.predictor import Predictor
 from cvbatch.inference.python import loading
 from cvbatch.inference.python import network as python_network
 from cvbatch.inference.python.protocol import Model
 from cvbatch.models import catalog
+from cvbatch.models.backends.python import PYTHON
+from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import CLASSIFICATION, TASKS
 
 SIZES = ((320, 240), (240, 320), (500, 375), (200, 200), (333, 417), (320, 240), (97, 130), (320, 240))
 """(width, height) of images of mixed size, some of them equal."""
 _SHAPES = 12
 _MIN_LABELS = 5
-_MIN_BOXES = 5
-_MIN_BOX_CLASSES = 3
-_MIN_SEGMENT_CLASSES = 3
+_MIN_CLASSES = 5
+_MIN_SEVERAL_CLASSES = 3
+"""Where an image may have several labels."""
 
 
 def generate_image(width: int, height: int, *, seed: int = 0) -> Image.Image:
@@ -68,8 +70,8 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
         An entry for `models:` of a job: model, checkpoint and categories (those of the builder's default weights).
 
     Raises:
-        AssertionError: On eight generated images come out fewer than 5 labels, 5 boxes of 3 classes, or 3 segment
-            classes.
+        AssertionError: On eight generated images come out labels of fewer than 5 classes, or, of boxes and segments,
+            fewer than 5 or of fewer than 3 classes.
     """
     import torch
 
@@ -78,13 +80,13 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
     entry = catalog.entries()[builder]
     names = catalog.categories(entry.weights[entry.default].categories)
     images = generate_images([(256, 256)] * 8, seed=seed)
-    network = seeded_network(builder, entry.tasks[0], len(names), images, seed)
+    network = seeded_network(builder, len(names), images, seed)
     path = Path(folder) / f"{builder}-{seed}.pth"
     torch.save(network.state_dict(), path)
     spec = ModelSpec(
         alias="seeded",
         task=entry.tasks[0],
-        kind="torchvision",
+        kind=TORCHVISION.name,
         name=builder,
         view=entry.view(entry.default, entry.tasks[0]),
         weights_path=str(path),
@@ -130,7 +132,7 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
     """
     model = factory(**(options or {}))
     name = f"{factory.__module__}:{factory.__qualname__}"
-    empty = ModelSpec(alias="checked", task="classification", kind="python", name=name, view=View())
+    empty = ModelSpec(alias="checked", task=CLASSIFICATION.name, kind=PYTHON.name, name=name, view=View())
     spec = loading.complete(empty, model)
     images = generate_images(SIZES[:4])
     pixels, sizes = [apply(spec.view, image) for image in images], [image.size for image in images]
@@ -145,7 +147,7 @@ def _answers(
     network: python_network.PythonNetwork, spec: ModelSpec, pixels: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> Sequence[Any]:
     try:
-        found = output_checks.checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
+        found = TASKS[spec.task].checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
     except ImageError as error:
         raise AssertionError(f"{spec.name}: {error}") from None
     for at, answer in enumerate(found):
@@ -162,15 +164,10 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _assert_varied(spec: ModelSpec, columns: Mapping[str, list[Any]]) -> None:
-    labels = columns[f"{spec.alias}_label{'' if spec.task == 'classification' else 's'}"]
-    if spec.task == "classification":
-        assert len(set(labels)) >= _MIN_LABELS, f"{spec.name}: only the labels {set(labels)} come out"
-        return
-    kinds = {label for found in labels for label in found}
-    if spec.task == "detection":
-        named = sum(name is not None for name in spec.categories)
-        count = sum(len(found) for found in labels)
-        enough = count >= _MIN_BOXES and len(kinds) >= min(_MIN_BOX_CLASSES, named)
-        assert enough, f"{spec.name}: only {count} boxes of {len(kinds)} classes come out"
-    else:
-        assert len(kinds) >= _MIN_SEGMENT_CLASSES, f"{spec.name}: only the segments {kinds} come out"
+    labels = columns[f"{spec.alias}_{TASKS[spec.task].label_column}"]
+    several = isinstance(labels[0], list)  # any number of labels for an image, or one for each
+    emitted = [label for answer in labels for label in answer] if several else labels
+    named = sum(name is not None for name in spec.categories)
+    least = min(_MIN_SEVERAL_CLASSES, named) if several else _MIN_CLASSES
+    assert len(emitted) >= _MIN_LABELS, f"{spec.name}: only {len(emitted)} labels come out"
+    assert len(set(emitted)) >= least, f"{spec.name}: only the labels {set(emitted)} come out"

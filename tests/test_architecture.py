@@ -6,13 +6,16 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 import cvbatch
+from cvbatch.models.backends import BACKENDS
+from cvbatch.models.backends.embedded import LITE0
+from cvbatch.tasks import TASKS
 
 ROOT = Path(cvbatch.__file__).parent
 TESTS = Path(__file__).parent
@@ -153,6 +156,30 @@ def test_nothing_is_caught_broadly_but_at_one_place() -> None:
         and (node.type is None or {"Exception", "BaseException"} & set(re.findall(r"\w+", ast.unparse(node.type))))
     ]
     assert [place.partition(",")[0] for place in broad] == ["cvbatch.errors"], broad
+
+
+def test_no_code_asks_for_the_name_of_a_task_or_of_a_kind_of_model() -> None:
+    """What differs between them stands in their tables, so that a new one is one file and one row."""
+    names = {*TASKS, *BACKENDS, LITE0}
+    asked = [
+        f"{module}, line {node.lineno}"
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        for value in _compared_with(node)
+        if isinstance(value, ast.Constant) and value.value in names
+    ]
+    assert asked == []
+
+
+def _compared_with(node: ast.AST) -> Iterator[ast.AST | None]:
+    """What a piece of code compares with, or looks for in; and names of tasks that it keeps something by."""
+    if isinstance(node, ast.Compare):
+        for side in (node.left, *node.comparators):
+            yield from ast.walk(side) if isinstance(side, ast.Tuple | ast.List | ast.Set) else (side,)
+    elif isinstance(node, ast.MatchValue):
+        yield node.value
+    elif isinstance(node, ast.Dict):
+        yield from (key for key in node.keys if isinstance(key, ast.Constant) and key.value in TASKS)
 
 
 def test_public_names() -> None:

@@ -1,4 +1,4 @@
-"""Columns and types of the predictions, as the design lists them."""
+"""Columns and types that all predictions have, as the design lists them."""
 
 from __future__ import annotations
 
@@ -7,51 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.config.job import TASKS, Task
 from cvbatch.errors import SourceError
-from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, RESERVED, predictions_schema, task_fields
-
-COLUMNS = {
-    "classification": {
-        "x_label": "string",
-        "x_label_id": "int32",
-        "x_score": "float",
-        "x_top_labels": "list<item: string>",
-        "x_top_label_ids": "list<item: int32>",
-        "x_top_scores": "list<item: float>",
-    },
-    "detection": {
-        "x_boxes": "list<item: list<item: float>>",
-        "x_labels": "list<item: string>",
-        "x_label_ids": "list<item: int32>",
-        "x_scores": "list<item: float>",
-    },
-    "segmentation": {
-        "x_labels": "list<item: string>",
-        "x_label_ids": "list<item: int32>",
-        "x_areas": "list<item: float>",
-        "x_masks": "list<item: binary>",
-    },
-    "embedding": {"x_vector": "list<item: float>"},
-}
+from cvbatch.schema import EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, RESERVED, predictions_schema
+from cvbatch.tasks import TASKS
+from tests.samples import spec
 
 
 def types(fields: list[pa.Field]) -> dict[str, str]:
     return {field.name: str(field.type) for field in fields}
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_columns_of_a_task(task: Task) -> None:
-    assert types(task_fields("x", task)) == COLUMNS[task]
-
-
-def test_optional_columns() -> None:
-    assert types(task_fields("x", "detection", masks=True, keypoints=True)) == {
-        **COLUMNS["detection"],
-        "x_masks": "list<item: binary>",
-        "x_keypoints": "list<item: list<item: float>>",
-    }
-    assert types(task_fields("x", "embedding", half=True)) == {"x_vector": "list<item: halffloat>"}
 
 
 def test_columns_of_every_image() -> None:
@@ -73,7 +36,7 @@ def test_columns_of_every_image() -> None:
 
 def test_order_of_the_columns() -> None:
     carried = [pa.field("mine", pa.string())]
-    schema = predictions_schema(task_fields("x", "embedding"), exif=True, carried=carried)
+    schema = predictions_schema(spec("x", "embedding").fields(), exif=True, carried=carried)
     exif = [field.name for field in EXIF_FIELDS]
     assert schema.names == [*(field.name for field in IMAGE_FIELDS), *exif, "mine", "x_vector"]
     assert not set(exif) & set(predictions_schema([]).names)
@@ -81,7 +44,7 @@ def test_order_of_the_columns() -> None:
 
 def test_a_carried_column_with_the_name_of_a_models() -> None:
     with pytest.raises(SourceError, match=r"source\.rename: \{x_vector: my_x_vector\}"):
-        predictions_schema(task_fields("x", "embedding"), carried=[pa.field("x_vector", pa.string())])
+        predictions_schema(spec("x", "embedding").fields(), carried=[pa.field("x_vector", pa.string())])
 
 
 def test_a_warning_has_a_column_only_where_damaged_images_are_kept() -> None:
@@ -99,7 +62,7 @@ def test_reserved_names() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_pandas_reads_every_column_also_where_it_is_null(tmp_path: object, rows: int) -> None:
-    fields = [field for task in TASKS for field in task_fields(task, task, masks=True, keypoints=True)]
+    fields = [field for task in TASKS for field in spec(task, task, masks=True, keypoints=True).fields()]
     schema = predictions_schema(fields, exif=True)
     values = {"row_id": range(rows), "image_uri": ["u"] * rows, "status": ["error"] * rows}
     table = pa.table(

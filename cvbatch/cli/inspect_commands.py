@@ -12,11 +12,11 @@ from rich.live import Live
 
 from cvbatch.cli.cluster_commands import job_status
 from cvbatch.cli.common import interruptible, log_of, output_of, write_json
-from cvbatch.config.job import TASKS
 from cvbatch.errors import UsageError
 from cvbatch.output.lease import HEARTBEAT_SECONDS
 from cvbatch.results.console import facts, models_table, status_table
 from cvbatch.system.standard_streams import reader_gone
+from cvbatch.tasks import TASKS
 
 
 def status(options: argparse.Namespace) -> int:

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 from cvbatch.cli import commands
 from cvbatch.cli.globs import check_globs
-from cvbatch.config.job import TASKS
 from cvbatch.config.types import bytes_of
 from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.runs.supervisor import exit_code_of
+from cvbatch.tasks import TASKS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +105,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
     models = commands_of.add_parser("models", help="what can be run")
     models.set_defaults(command=commands.models)
-    models.add_argument("task", nargs="?", choices=TASKS)
+    models.add_argument("task", nargs="?", choices=list(TASKS))
     models.add_argument("--json", action="store_true")
 
     submit = commands_of.add_parser("submit", help="run a job on a Ray cluster that stands")

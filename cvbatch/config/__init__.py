@@ -8,4 +8,4 @@ from cvbatch.deprecated import moved_name
 
 
 def __getattr__(name: str) -> Any:
-    return moved_name("cvbatch.config", name, "cvbatch.config.job")
+    return moved_name("cvbatch.config", name, "cvbatch.tasks" if name == "TASKS" else "cvbatch.config.job")

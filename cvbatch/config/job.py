@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,9 +15,11 @@ from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.local_paths import local_path
 from cvbatch.storage.location import Place, is_object_uri, redacted
 from cvbatch.storage.options import OPTION_NAMES
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.classification import TOP_K
 
-Task = Literal["classification", "detection", "segmentation", "embedding"]
-TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation", "embedding")
+Task: TypeAlias = str
+"""The name of a task: a row of `cvbatch.tasks.TASKS`."""
 ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
 PYTHON = "python:"
@@ -149,7 +151,7 @@ class ModelConfig(StorageSection):
     """Expected hash of the weights file."""
     seed: Annotated[int, Field(strict=True)] = 0
     """Seed of random weights."""
-    top_k: Count = 5
+    top_k: Count = TOP_K
     """Classification: how many of the best classes are kept."""
     score_threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
     """Detection: boxes below are dropped; by default the model's own threshold."""
@@ -165,6 +167,14 @@ class ModelConfig(StorageSection):
     def _alias_is_a_column_prefix(cls, value: str | None) -> str | None:
         if value is not None and not ALIAS.fullmatch(value):
             raise ValueError(f"expected lower-case letters, digits and _ starting with a letter, got {value!r}")
+        return value
+
+    @field_validator("task")
+    @classmethod
+    def _task_is_known(cls, value: Task | None) -> Task | None:
+        if value is not None and value not in TASKS:
+            *names, last = map(repr, TASKS)
+            raise ValueError(f"expected {', '.join(names)} or {last}, got {value!r}")
         return value
 
     @model_validator(mode="after")

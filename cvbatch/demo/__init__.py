@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow.dataset as pads
 from rich.console import Console
 
-from cvbatch.config.job import TASKS, Job
+from cvbatch.config.job import Job
 from cvbatch.config.job_file import load_job
 from cvbatch.demo.archive import BROKEN, archive_names, make_archive
 from cvbatch.demo.contact_sheet import contact_sheet
 from cvbatch.errors import OutputError, RunError
+from cvbatch.models.backends.embedded import EMBEDDED, LITE0
 from cvbatch.pipeline import run
 from cvbatch.results.console import summary_table
 from cvbatch.results.predictions import read
@@ -25,7 +26,7 @@ from cvbatch.results.summary import summarise
 from cvbatch.runs.supervisor import command_seconds
 from cvbatch.schema import ERROR, IMAGE_URI, OK, STATUS
 
-MODEL: Final = "efficientnet_lite0"
+MODEL: Final = LITE0
 
 
 def run_demo(output: str, console: Console) -> int:
@@ -70,7 +71,7 @@ def demo_job(photos: Path, predictions: Path) -> Job:
     """All four tasks of the embedded model, as in `jobs/all_tasks.yaml`."""
     job = {
         "source": {"uri": str(photos)},
-        "models": [{"model": MODEL, "task": task} for task in TASKS],
+        "models": [{"model": MODEL, "task": task} for task in EMBEDDED.entries()[MODEL].tasks],
         "output": {"uri": str(predictions)},
     }
     return load_job(defaults=job)

@@ -11,8 +11,9 @@ from cvbatch.engine.memory import is_tight
 from cvbatch.engine.nodes import Cluster
 from cvbatch.engine.ray_errors import plain
 from cvbatch.engine.resource_plan import size_pools, uses_gpu
-from cvbatch.inference.compiled_packages import compilable, package
+from cvbatch.inference.compiled_packages import package
 from cvbatch.inference.settings import Setting
+from cvbatch.models.backends import applies
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import Store
 from cvbatch.tuning import certificate
@@ -111,12 +112,12 @@ def _thorough(known: Certificate, asked: Asked, pays_below: float, sample: Sampl
     searched = known.tried_scaling or known.large_files
     if scaling and not searched and certificate.look_large(sample(certificate.SAMPLE)):
         return False
-    return known.tried_compiling or not (_pays(known, pays_below) and any(map(compilable, asked.models)))
+    return known.tried_compiling or not (_pays(known, pays_below) and applies("compiled", asked.models))
 
 
 def _ready(known: Certificate, asked: Asked, cluster: Cluster, pays_below: float) -> bool:
     """Whether the run can wait for what must be compiled first; another node may have to do that anew."""
     if not known.setting.compiled or _pays(known, pays_below):
         return True
-    packages = [package(model, known.setting) for model in asked.models if compilable(model)]
+    packages = [package(model, known.setting) for model in asked.models if applies("compiled", [model])]
     return cluster.local and all(path.exists() for path in packages)

@@ -7,20 +7,19 @@ pages of files that are needed all the time. EfficientNet-Lite0 runs in 1.47 GB 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.config.job import Task
 from cvbatch.engine.address import cluster_address
 from cvbatch.engine.host_checks import LEAST_ADDRESS_SPACE
 from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
-from cvbatch.models.catalog import entries
+from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import ROOT, address_space, memory_limit
+from cvbatch.tasks import TASKS
 
 _MB: Final = 1_000_000
 _RUNTIME: Final = 720 * _MB
@@ -36,8 +35,6 @@ _PER_IMAGE: Final = 10 * _MB
 """What a pass holds for each image of the usual size: EfficientNet-Lite0 11 MB, ResNet-50 5, ViT-L 9."""
 _PER_GFLOP: Final = 5 * _MB
 """The same where boxes or masks are made: Faster R-CNN 5.2 MB, DeepLabV3 3.4."""
-_ONE_BY_ONE: Final[tuple[Task, ...]] = ("detection", "segmentation")
-"""What is made of one image at a time on a CPU."""
 USUAL_BATCH: Final = 8
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
@@ -69,7 +66,7 @@ def needed(models: Sequence[ModelSpec], shares: Shares, store: int) -> int:
         store: Bytes of Ray's object store.
     """
     passes = [
-        shares.lanes * _pass_bytes(model) * (1 if model.task in _ONE_BY_ONE else shares.batch_size) for model in models
+        shares.lanes * _pass_bytes(model) * (1 if _goes_one_by_one(model) else shares.batch_size) for model in models
     ]
     predictor = _TORCH + sum(_weights(models)) + max(passes, default=0)
     return _RUNTIME + _FILES + store + shares.actors * predictor + shares.decoders * _DECODER
@@ -167,7 +164,7 @@ def fitted(models: Sequence[ModelSpec], wanted: Shares, store: int, limit: int |
 
 def smaller_batch(models: Sequence[ModelSpec], batch_size: int) -> int:
     """A batch size that holds for every task: where some go one by one, it would make theirs larger."""
-    return 1 if any(model.task in _ONE_BY_ONE for model in models) else batch_size
+    return 1 if any(map(_goes_one_by_one, models)) else batch_size
 
 
 def is_tight(models: Sequence[ModelSpec], limit: int | None) -> bool:
@@ -189,23 +186,20 @@ def pixel_bytes(view: View) -> float:
     return 3.0 * 1.5 * view.resize**2 if view.resize is not None else 6e6
 
 
+def _goes_one_by_one(model: ModelSpec) -> bool:
+    return TASKS[model.task].goes_one_by_one
+
+
 def _pass_bytes(model: ModelSpec) -> int:
-    by_pixels = _PER_IMAGE * pixel_bytes(model.view) / 3 / _USUAL_PIXELS
-    if model.task in _ONE_BY_ONE and model.kind == "torchvision":
+    if TASKS[model.task].has_places and backend_of(model).memory_follows_work:
         return int(max(_PER_IMAGE, _PER_GFLOP * (model.gflops or 0)))
-    return int(by_pixels)
+    return int(_PER_IMAGE * pixel_bytes(model.view) / 3 / _USUAL_PIXELS)
 
 
 def _weights(models: Sequence[ModelSpec]) -> list[int]:
     """Bytes of each network's weights, once in the network and once, for the largest, as they are read."""
-    sizes = {(model.kind, model.name, model.weights, model.weights_path): _weight_bytes(model) for model in models}
+    sizes = {
+        (model.kind, model.name, model.weights, model.weights_path): backend_of(model).weight_bytes(model)
+        for model in models
+    }
     return [*sizes.values(), max(sizes.values(), default=0)]
-
-
-def _weight_bytes(model: ModelSpec) -> int:
-    if model.weights_path is not None and os.path.isfile(model.weights_path):
-        return os.path.getsize(model.weights_path)
-    entry = entries().get(model.name)
-    if entry is None:  # of somebody's own module, whose size only loading would tell
-        return 0
-    return int(entry.weights[model.weights or entry.default].megabytes * _MB)

@@ -12,11 +12,13 @@ from cvbatch.engine.memory import USUAL_BATCH, Shares, fitted, pixel_bytes, smal
 from cvbatch.engine.nodes import Cluster, Node, of_a_machine
 from cvbatch.errors import UsageError
 from cvbatch.inference.settings import Setting
+from cvbatch.models.backends import applies
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import MAX_UNIT_PIXEL_BYTES, THREADS
 from cvbatch.stages.predict import UNITS_AT_ONCE, PredictOptions
 from cvbatch.storage.location import Place
 from cvbatch.system.control_group import usable_cores
+from cvbatch.tasks import TASKS
 from cvbatch.tuning.certificate import Certificate
 from cvbatch.tuning.request import Asked
 
@@ -196,7 +198,8 @@ def _actors_on_gpus(nodes: Sequence[Node]) -> tuple[int, float, int]:
 
 
 def _in_python(model: ModelSpec) -> bool:
-    return model.kind != "python" and model.task in ("detection", "segmentation")
+    """Whether much of what the threads of an actor do is Python: they make answers side by side, image by image."""
+    return applies("lanes", [model]) and TASKS[model.task].has_places
 
 
 def _actors_on_cpus(nodes: Sequence[Node], most: int) -> tuple[int, float, int]:

@@ -18,6 +18,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrash
 
 from cvbatch.engine.resource_plan import Pools
 from cvbatch.errors import ModelError, RowError
+from cvbatch.models.backends import backend_of
 from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.data_files import WriteJob, Written, write_blocks
@@ -157,7 +158,7 @@ def _probed(model: ModelSpec, reference: Any) -> ModelSpec:
     try:
         probed: ModelSpec = ray.get(reference)
     except WorkerCrashedError:
-        name = f"python:{model.name}" if model.kind == "python" else f"{model.name} with {model.weights_path}"
+        name = backend_of(model).title(model)
         how = "it ended its process while it was loaded, as os._exit or an error in native code does"
         raise ModelError(f"{name}: {how}; load it in a process of its own to see where") from None
     return probed

@@ -1,4 +1,4 @@
-"""Where compiled networks lie, and which networks can be compiled; the driver asks, so torch is not imported."""
+"""Where compiled networks lie; the driver asks, so torch is not imported."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.system.cache_files import kept_file
 from cvbatch.system.cpu import instructions, processor
 from cvbatch.system.versions import versions
-
-
-def compilable(spec: ModelSpec) -> bool:
-    """Whether all images reach the network in one size, and what it gives is a vector for each."""
-    whole = spec.task in ("classification", "embedding")
-    return whole and spec.kind != "python" and spec.view.crop is not None
 
 
 def package(spec: ModelSpec, setting: Setting) -> Path:

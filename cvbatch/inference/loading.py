@@ -1,23 +1,22 @@
-"""From a spec to a network on its device; torch is imported only if the spec needs it."""
+"""From a spec to a network on its device; what is heavy is imported only if the spec needs it."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Hashable
-from dataclasses import replace
+from typing import Any
 
+from cvbatch.errors import ModelError
 from cvbatch.inference.network import Network
-from cvbatch.inference.python import loading as python_loading
-from cvbatch.inference.python import network
 from cvbatch.inference.settings import Setting
-from cvbatch.models import resolve
+from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
 
 
 def network_key(spec: ModelSpec) -> Hashable:
     """Specs with equal keys share one network."""
-    threshold = spec.score_threshold if spec.kind == "torchvision" and spec.task == "detection" else None
-    options = repr(sorted(spec.options.items()))
-    return (spec.kind, spec.name, spec.weights, spec.weights_path, spec.seed, spec.categories, threshold, options)
+    return (spec.kind, backend_of(spec).network_key(spec))
 
 
 def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
@@ -29,13 +28,10 @@ def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
         setting: How it runs; a `python:` model decides for itself.
 
     Raises:
-        ModelError: The weights do not fit, or the factory fails.
+        ModelError: The weights do not fit, the factory fails, or a package is missing.
     """
-    if spec.kind == "python":
-        return network.PythonNetwork(python_loading.load(spec))
-    from cvbatch.inference.torch import loading as torch_loading
-
-    return torch_loading.load(spec, device=device, setting=setting)
+    network: Network = _loader(spec).load_network(spec, device=device, setting=setting)
+    return network
 
 
 def probe(spec: ModelSpec) -> ModelSpec:
@@ -48,14 +44,18 @@ def probe(spec: ModelSpec) -> ModelSpec:
         A complete spec; the same one if it was complete.
 
     Raises:
-        ModelError: The checkpoint's head does not fit the categories, or the factory fails.
+        ModelError: The checkpoint's head does not fit the categories, the factory fails, or a package is missing.
     """
-    if not resolve.needs_probe(spec):
+    if not backend_of(spec).needs_probe(spec):
         return spec
-    if spec.kind == "python":
-        return python_loading.complete(spec, python_loading.load(spec))
-    from cvbatch.inference.torch import loading as torch_loading
+    completed: ModelSpec = _loader(spec).complete_spec(spec)
+    return completed
 
-    fitted = torch_loading.fit_categories(spec)
-    named = sum(name is not None for name in fitted.categories)
-    return replace(fitted, top_k=min(fitted.top_k, named))
+
+def _loader(spec: ModelSpec) -> Any:
+    """The module that loads models of this kind; see `Backend.loader`."""
+    backend = backend_of(spec)
+    missing = [install for module, install in backend.packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ModelError(f"{backend.title(spec)}: needs packages that are missing: pip install {' '.join(missing)}")
+    return importlib.import_module(backend.loader)

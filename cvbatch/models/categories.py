@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from cvbatch.config.job import ModelConfig, Task
+from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError, TooLargeError
 from cvbatch.storage.location import Place, is_object_uri
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.base import Background
 
 MOST_IDS: Final = 1 << 20
 """A label id above is a slip."""
@@ -18,7 +20,7 @@ _BACKGROUND: Final = ("__background__", "background")
 _NOT_EMITTED: Final = "N/A"
 
 
-def own_categories(model: ModelConfig, task: Task) -> tuple[str | None, ...]:
+def own_categories(model: ModelConfig, task: str) -> tuple[str | None, ...]:
     """The categories of own weights; None where a label id is never emitted.
 
     Args:
@@ -32,7 +34,8 @@ def own_categories(model: ModelConfig, task: Task) -> tuple[str | None, ...]:
     if not names or not all(names):
         raise ModelError(f"categories: expected a name for every label id, got an empty one in {model.categories}")
     kept = [None if name == _NOT_EMITTED else name for name in names]
-    if kept[0] in _BACKGROUND[: 2 if model.background or task in ("detection", "segmentation") else 1]:
+    may_have_one = model.background or TASKS[task].background is not Background.NEVER
+    if kept[0] in _BACKGROUND[: 2 if may_have_one else 1]:
         kept[0] = None
     elif model.background and kept[0] is not None:
         kept.insert(0, None)

@@ -8,12 +8,13 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
-from cvbatch.config.job import Task
 from cvbatch.images.preprocess import View
-from cvbatch.schema import predictions_schema, task_fields
+from cvbatch.schema import predictions_schema
 from cvbatch.storage.options import StorageOptions
 from cvbatch.system.formats import Format
 from cvbatch.system.versions import versions
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.classification import TOP_K
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +22,10 @@ class ModelSpec:
     """One model of a job, resolved: travels to the workers, and its hash stands in the plan."""
 
     alias: str
-    task: Task
-    kind: Literal["torchvision", "embedded", "python"]
+    task: str
+    """A row of `cvbatch.tasks.TASKS`."""
+    kind: str
+    """A row of `cvbatch.models.backends.BACKENDS`."""
     name: str
     """Builder name, `efficientnet_lite0`, or `package.module:factory`."""
     view: View
@@ -46,7 +49,7 @@ class ModelSpec:
     keypoints: bool = False
     dimension: int | None = None
     """Length of an embedding vector."""
-    top_k: int = 5
+    top_k: int = TOP_K
     score_threshold: float | None = None
     normalize: bool = False
     dtype: Literal["float32", "float16"] = "float32"
@@ -56,16 +59,9 @@ class ModelSpec:
     files: dict[str, str] = field(default_factory=dict)
     """The sha256 of each source of a `python:` model and of each file in `options`, by its path from there."""
 
-    @property
-    def random(self) -> bool:
-        """Whether the weights are random: such a model has no answers to protect."""
-        return self.kind == "torchvision" and self.weights_path is None
-
     def fields(self) -> list[pa.Field]:
         """The columns of this model in the predictions."""
-        return task_fields(
-            self.alias, self.task, masks=self.masks, keypoints=self.keypoints, half=self.dtype == "float16"
-        )
+        return TASKS[self.task].fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""

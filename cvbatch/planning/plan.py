@@ -16,7 +16,7 @@ from pydantic import PlainSerializer, PlainValidator
 from cvbatch.config.job import Job
 from cvbatch.errors import CvbatchError, OutputError, SourceError
 from cvbatch.models import own_files
-from cvbatch.models.resolve import needs_probe
+from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.log_records import State
 from cvbatch.output.manifest import DATA
@@ -214,8 +214,6 @@ def check_models(
 
 _WAYS = ("checkpoint", "categories", "background", "sha256", "options")
 """Keys of a model in a job that say where things are; what they hold is compared in its `ModelSpec`."""
-_KNOWN_OF_OWN = ("kind", "name", "score_threshold", "normalize", "dtype", "options")
-"""What is known of a `python:` model before it is loaded."""
 
 
 def _by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,12 +227,7 @@ def _contents(planned: ModelSpec, asked: ModelSpec, *, loaded: bool) -> Iterator
         data = replace(model, weights_path=None, weights_storage=None, folder=None, files={}).to_json()
         if planned.options != asked.options:
             data["options"] = own_files.comparable(model.options, model.files)
-        if needs_probe(asked) and not loaded:
-            data["categories"] = model.categories[1:] if model.categories[:1] == (None,) else model.categories
-            del data["top_k"]
-        if asked.kind == "python" and not loaded:
-            data = {key: data[key] for key in _KNOWN_OF_OWN}
-        yield data
+        yield data if loaded else backend_of(asked).known_before_probe(asked, data)
 
 
 def _refuse(store: Store, differences: Sequence[str], otherwise: str = "") -> None:

@@ -29,6 +29,7 @@ from cvbatch.planning.plan import Plan, open_run
 from cvbatch.schema import HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, WIDTH
 from cvbatch.storage.location import Place
 from cvbatch.storage.options import StorageOptions
+from cvbatch.tasks import DETECTION, SEGMENTATION, Task
 from cvbatch.tasks.masks import decode_mask as decode_mask
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def open_dataset(output: Output, *, storage: Storage = None) -> pads.Dataset:
     return _steadily(store, plan, lambda now: _dataset(store, plan, now.files))
 
 
-def read_detections(output: Output, alias: str = "detection", *, storage: Storage = None) -> pd.DataFrame:
+def read_detections(output: Output, alias: str = DETECTION.name, *, storage: Storage = None) -> pd.DataFrame:
     """Read boxes as a tidy frame: one row per box.
 
     Args:
@@ -141,7 +142,7 @@ def read_detections(output: Output, alias: str = "detection", *, storage: Storag
         model gives them.
     """
     place = _place(output, storage)
-    table = _rows_of(place, alias, "detection", ("boxes", "labels", "label_ids", "scores", "masks", "keypoints"))
+    table = _rows_of(place, alias, DETECTION)
     frame = _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"})
     corners = ("x_min", "y_min", "x_max", "y_max")
     for at, name in enumerate(corners):
@@ -150,7 +151,7 @@ def read_detections(output: Output, alias: str = "detection", *, storage: Storag
     return frame.drop(columns="_box").rename(columns=optional)
 
 
-def read_segments(output: Output, alias: str = "segmentation", *, storage: Storage = None) -> pd.DataFrame:
+def read_segments(output: Output, alias: str = SEGMENTATION.name, *, storage: Storage = None) -> pd.DataFrame:
     """Read segments as a tidy frame: one row per class that is present in an image.
 
     Args:
@@ -163,7 +164,7 @@ def read_segments(output: Output, alias: str = "segmentation", *, storage: Stora
         `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
     """
     place = _place(output, storage)
-    table = _rows_of(place, alias, "segmentation", ("labels", "label_ids", "areas", "masks"), (WIDTH, HEIGHT))
+    table = _rows_of(place, alias, SEGMENTATION, (WIDTH, HEIGHT))
     return _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
 
 
@@ -231,14 +232,14 @@ def _steadily(store: Store, plan: Plan, load: Callable[[Current], T]) -> T:
     raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
 
 
-def _rows_of(output: Place, alias: str, task: str, names: Sequence[str], facts: Sequence[str] = ()) -> pd.DataFrame:
+def _rows_of(output: Place, alias: str, task: Task, facts: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows with answers of a model, and all columns of it."""
     _, plan = open_run(output)
     model = next((model for model in plan.models if model.alias == alias), None)
-    if model is None or model.task != task:
-        known = [model.alias for model in plan.models if model.task == task]
-        raise OutputError(f"{output} has no {task} model {alias!r}; it has {', '.join(known) or 'none'}")
-    present = {column.name for column in model.fields()}
-    columns = [f"{alias}_{name}" for name in names if f"{alias}_{name}" in present]
+    if model is None or model.task != task.name:
+        known = [model.alias for model in plan.models if model.task == task.name]
+        raise OutputError(f"{output} has no {task.name} model {alias!r}; it has {', '.join(known) or 'none'}")
+    columns = [column.name for column in model.fields()]
     table = _table(output, [ROW_ID, IMAGE_URI, *facts, *columns])
     # rows of failed images are left out before pandas sees them, and with them all integers that are missing
     return _frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))

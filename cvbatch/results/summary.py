@@ -21,13 +21,13 @@ from cvbatch.results.predictions import open_dataset
 from cvbatch.runs.run_record import load_record
 from cvbatch.schema import ERROR, ERROR_MESSAGE, ERROR_STAGE, ERROR_TYPE, IMAGE_URI, ROW_ID, STATUS
 from cvbatch.storage.location import Place
+from cvbatch.tasks import TASKS
 
 _MOST_FAILED: Final = 10
 _MOST_LABELS: Final = 5
 _LOST_EXIT: Final = 3
 _MOST_ROWS: Final = 5_000_000
 """Labels of larger runs are not counted at the end of a start; that would take too long."""
-_LABEL_COLUMNS: Final = {"classification": "label", "detection": "labels", "segmentation": "labels"}
 
 
 def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -
         "unreadable": record.get("unreadable", []),
         "unlisted": _unlisted(dataset, state) if state.errors.total() else 0,
         "top_labels": {
-            model.alias: _top_labels(dataset, f"{model.alias}_{_LABEL_COLUMNS[model.task]}")
+            model.alias: _top_labels(dataset, f"{model.alias}_{column}")
             for model in plan.models
-            if model.task in _LABEL_COLUMNS and state.planned <= _MOST_ROWS
+            if (column := TASKS[model.task].label_column) is not None and state.planned <= _MOST_ROWS
         },
     }
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cvbatch.config.job import Job
 from cvbatch.engine.base import Engine, StartingEngine
 from cvbatch.errors import OutputError
+from cvbatch.models.backends import backend_of
 from cvbatch.models.own_modules import folder_of
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.commit_log import Log
@@ -133,8 +134,8 @@ class PlannedRun:
         """
         if job.models != self.job.models or pythonpath != self.plan.pythonpath or self.log.state.holder is None:
             return False
-        if any(spec.kind == "python" and not spec.files for spec in self.plan.models):  # an early version did not look
-            return False
+        if any(backend_of(spec).has_sources and not spec.files for spec in self.plan.models):
+            return False  # an early version did not look
         compared_at = self.log.state.holder["time"]
         return not any(_changed_since(path, compared_at) for path in self._model_files(job, pythonpath))
 

@@ -1,1 +1,20 @@
-"""Tasks: what is taken from a network's output, and how it becomes columns."""
+"""Tasks: what is taken from a model's output, and how it becomes columns.
+
+A task is one file and one row of `TASKS`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cvbatch.tasks.base import Task
+from cvbatch.tasks.classification import CLASSIFICATION
+from cvbatch.tasks.detection import DETECTION
+from cvbatch.tasks.embedding import EMBEDDING
+from cvbatch.tasks.plugin_table import PluginTable
+from cvbatch.tasks.segmentation import SEGMENTATION
+
+__all__ = ["CLASSIFICATION", "DETECTION", "EMBEDDING", "SEGMENTATION", "TASKS", "Task"]
+
+TASKS: Final = PluginTable[Task]("cvbatch.tasks", Task, (CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING))  # type: ignore[type-abstract]
+"""All tasks, by name."""

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks.base import ModelFacts
 
 
-def names(spec: ModelSpec) -> pa.Array:
+def names(model: ModelFacts) -> pa.Array:
     """The model's category names as an Arrow array that label ids index; null where never emitted."""
-    return pa.array(spec.categories, pa.string())
+    return pa.array(model.categories, pa.string())
 
 
 def lists(values: pa.Array, lengths: npt.NDArray[np.integer[Any]] | Sequence[int]) -> pa.ListArray:

@@ -2,33 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.models.spec import ModelSpec
+from cvbatch.images.preprocess import Size
+from cvbatch.schema import FLOATS, INTS, STRINGS
 from cvbatch.tasks.arrow import lists, names
+from cvbatch.tasks.base import Agreement, BatchSizes, Columns, ModelFacts, Task
+from cvbatch.tasks.output_checks import ROUNDING, Array, number_rows, without_impossible
+
+TOP_K: Final = 5
+"""How many of the best classes are kept by default."""
+SAME_LABEL: Final = 0.99
+SCORE_DIFFERENCE: Final = 0.01
+"""The tolerances of the parity certificate: the least share of equal labels, and the mean difference of scores."""
 
 
-def columns(spec: ModelSpec, scores: npt.NDArray[np.float32]) -> list[pa.Array]:
-    """Turn class scores into columns.
+class Classification(Task):
+    """An answer is a float32 vector of scores from 0 to 1, (classes,)."""
 
-    Args:
-        spec: Its categories name the classes; those without a name are never emitted.
-        scores: Float32, (images, classes).
+    name = "classification"
+    options = ("top_k",)
+    batch_sizes = BatchSizes(cpu=8, cuda=128)
+    label_column = "label"
 
-    Returns:
-        One array per field of `spec.fields()`, in their order. Of equal scores the lower label id is first.
-    """
-    named = np.flatnonzero([name is not None for name in spec.categories])
-    ids = named[best_of(scores if len(named) == scores.shape[1] else scores[:, named], spec.top_k)].astype(np.int32)
-    best = np.take_along_axis(scores, ids, axis=1)
-    label_ids, flat_scores = pa.array(ids.reshape(-1)), pa.array(best.reshape(-1))
-    labels = names(spec).take(label_ids)
-    lengths = np.full(len(ids), ids.shape[1])
-    first = pa.array(np.arange(len(ids)) * ids.shape[1])
-    flats = [labels, label_ids, flat_scores]
-    return [array.take(first) for array in flats] + [lists(array, lengths) for array in flats]
+    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+        """See `Task.types`."""
+        return {
+            "label": pa.string(),
+            "label_id": pa.int32(),
+            "score": pa.float32(),
+            "top_labels": STRINGS,
+            "top_label_ids": INTS,
+            "top_scores": FLOATS,
+        }
+
+    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+        """See `Task.columns`; classes without a name are left out, and of equal scores the lower label id is first."""
+        scores = np.stack(answers)
+        named = np.flatnonzero([name is not None for name in model.categories])
+        candidates = scores if len(named) == scores.shape[1] else scores[:, named]
+        ids = named[best_of(candidates, model.top_k)].astype(np.int32)
+        label_ids = pa.array(ids.reshape(-1))
+        top_scores = pa.array(np.take_along_axis(scores, ids, axis=1).reshape(-1))
+        labels = names(model).take(label_ids)
+        lengths = np.full(len(ids), ids.shape[1])
+        first = pa.array(np.arange(len(ids)) * ids.shape[1])
+        return {
+            "label": labels.take(first),
+            "label_id": label_ids.take(first),
+            "score": top_scores.take(first),
+            "top_labels": lists(labels, lengths),
+            "top_label_ids": lists(label_ids, lengths),
+            "top_scores": lists(top_scores, lengths),
+        }
+
+    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+        """The outputs' `scores`."""
+        scores: Sequence[Any] = outputs.scores
+        return scores
+
+    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        """See `Task.parse`: scores or logits, (images, categories)."""
+        rows = number_rows(model, "scores", raw, (len(sizes), len(model.categories)))
+        return list(_softmax(rows) if logits else rows)
+
+    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+        """See `Task.checked`: scores are finite, and from 0 to 1."""
+        return without_impossible(answers, -ROUNDING, 1 + ROUNDING, partial(_explain, model))
+
+    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+        """See `Task.compare`: by the share of equal labels, and the mean difference of their scores."""
+        labels = [_numbers(columns["label_id"]) for columns in (reference, other)]
+        scores = [_numbers(columns["score"]) for columns in (reference, other)]
+        same = float(np.mean(labels[0] == labels[1])) if len(labels[0]) else 0.0
+        difference = float(np.mean(np.abs(scores[0] - scores[1]))) if len(scores[0]) else 1.0
+        measured = {"same_label": same, "mean_score_difference": difference}
+        return measured, same >= SAME_LABEL and difference < SCORE_DIFFERENCE
+
+
+CLASSIFICATION: Final = Classification()
 
 
 def best_of(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
@@ -43,12 +101,37 @@ def best_of(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64
     """
     count = min(count, scores.shape[1])
     last = np.partition(scores, -count, axis=1)[:, -count, None]
-    found = np.empty((len(scores), count), np.int64)
-    enough = scores >= last
+    positions = np.empty((len(scores), count), np.int64)
+    candidates = scores >= last
     # whose last score is not that of one more
-    alone = np.count_nonzero(enough, axis=1) == count
-    found[alone] = np.nonzero(enough[alone])[1].reshape(-1, count)
-    order = np.argsort(-np.take_along_axis(scores[alone], found[alone], axis=1), axis=1, kind="stable")
-    found[alone] = np.take_along_axis(found[alone], order, axis=1)
-    found[~alone] = np.argsort(-scores[~alone], axis=1, kind="stable")[:, :count]
-    return found
+    clear = np.count_nonzero(candidates, axis=1) == count
+    positions[clear] = np.nonzero(candidates[clear])[1].reshape(-1, count)
+    order = np.argsort(-np.take_along_axis(scores[clear], positions[clear], axis=1), axis=1, kind="stable")
+    positions[clear] = np.take_along_axis(positions[clear], order, axis=1)
+    positions[~clear] = np.argsort(-scores[~clear], axis=1, kind="stable")[:, :count]
+    return positions
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):  # a row that is not finite has no probabilities, and is refused
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _explain(model: ModelFacts, row: Array) -> str:
+    finite = np.isfinite(row)
+    hint = ""
+    if not finite.all():
+        label_id = int((~finite).argmax())
+    else:
+        largest = int(np.abs(row).argmax())
+        label_id = largest if abs(row[largest]) > 1 + ROUNDING else int(row.argmin())
+        hint = ": a model that returns logits says so with `logits = True`"
+    what = f"expected scores from 0 to 1, got {row[label_id]:g} for label id {label_id}{hint}"
+    return f"{model.alias or model.name}: {what}"
+
+
+def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+    numbers: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers

@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.models.spec import ModelSpec
+from cvbatch.images.preprocess import Size
+from cvbatch.schema import FLOATS, HALVES
 from cvbatch.tasks.arrow import lists
+from cvbatch.tasks.base import Agreement, BatchSizes, Columns, ModelFacts, Task
+from cvbatch.tasks.output_checks import Array, number_rows, without_impossible
 
-_SMALLEST_LENGTH = 1e-12
+_HALF: Final = "float16"
+_LARGEST_HALF: Final = 65504.0
+_SMALLEST_LENGTH: Final = 1e-12
+COSINE: Final = 0.999
+"""The tolerance of the parity certificate: the smallest cosine between two vectors of one image."""
 
 
-def columns(spec: ModelSpec, vectors: npt.NDArray[np.float32]) -> list[pa.Array]:
-    """Turn feature vectors into a column.
+class Embedding(Task):
+    """An answer is a float32 vector, (dimension,)."""
 
-    Args:
-        spec: Tells whether to scale vectors to length 1, and their type.
-        vectors: Float32, (images, dimension).
+    name = "embedding"
+    options = ("normalize", "dtype")
+    facts = frozenset({"dimension"})
+    batch_sizes = BatchSizes(cpu=8, cuda=128)
+    has_labels = False
 
-    Returns:
-        One array per field of `spec.fields()`. A vector of zeros stays one.
-    """
-    if spec.normalize:
-        with np.errstate(over="ignore"):
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(lengths).all():  # the squares are more than a float32 holds
-            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-        vectors = vectors / np.maximum(lengths, _SMALLEST_LENGTH)
-    values = pa.array(vectors.astype(spec.dtype).reshape(-1))
-    return [lists(values, np.full(len(vectors), vectors.shape[1]))]
+    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+        """See `Task.types`."""
+        return {"vector": HALVES if model.dtype == _HALF else FLOATS}
+
+    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+        """See `Task.columns`; with `normalize` a vector of zeros stays one."""
+        vectors: npt.NDArray[np.float32] = np.stack(answers)
+        if model.normalize:
+            with np.errstate(over="ignore"):
+                lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            if not np.isfinite(lengths).all():  # the squares are more than a float32 holds
+                lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            vectors = vectors / np.maximum(lengths, _SMALLEST_LENGTH)
+        values = pa.array(vectors.astype(model.dtype).reshape(-1))
+        return {"vector": lists(values, np.full(len(vectors), vectors.shape[1]))}
+
+    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+        """The outputs' `vectors`."""
+        vectors: Sequence[Any] = outputs.vectors
+        return vectors
+
+    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        """See `Task.parse`: vectors, (images, dimension)."""
+        return list(number_rows(model, "vector", raw, (len(sizes), model.dimension)))
+
+    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+        """See `Task.checked`: numbers are finite, and fit the type of the column."""
+        high = float(np.finfo(np.float32).max)
+        if model.dtype == _HALF and not model.normalize:
+            high = _LARGEST_HALF
+        return without_impossible(answers, -high, high, partial(_explain, model))
+
+    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+        """See `Task.compare`: by the angles between the vectors."""
+        one, two = (_vectors(columns["vector"]) for columns in (reference, other))
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+        cosines = (one * two).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
+        smallest = float(cosines.min()) if len(cosines) else 0.0
+        mean = float(cosines.mean()) if len(cosines) else 0.0
+        return {"smallest_cosine": smallest, "mean_cosine": mean}, smallest >= COSINE
+
+
+EMBEDDING: Final = Embedding()
+
+
+def _explain(model: ModelFacts, row: Array) -> str:
+    finite = np.isfinite(row)
+    position = int((~finite).argmax()) if not finite.all() else int(np.abs(row).argmax())
+    what = f"expected finite numbers that fit {model.dtype}, got {row[position]:g} at position {position} of the vector"
+    return f"{model.alias or model.name}: {what}"
+
+
+def _vectors(column: pa.Array) -> npt.NDArray[np.float64]:
+    return np.array(column.drop_null().to_pylist(), np.float64)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
+
+from cvbatch.images.preprocess import Size
 
 Mask = npt.NDArray[np.bool_]
 """(height, width), true inside."""
@@ -17,7 +21,7 @@ def encode_mask(mask: Mask) -> bytes:
         mask: Bool, (height, width); encoding is fastest in Fortran order, which is that of the format.
 
     Returns:
-        Its compressed counts, as `decode_mask` and pycocotools take them.
+        The compressed counts, as `decode_mask` and pycocotools take them.
     """
     counts: bytes = coco.encode(np.asfortranarray(mask).view(np.uint8))["counts"]
     return counts
@@ -44,6 +48,23 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
     if len(pixels) != height * width:
         raise ValueError(f"expected a mask of {height} × {width} pixels, got one of {len(pixels)}")
     return pixels.reshape((height, width), order="F")
+
+
+def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
+    """Scale a mask or a map of labels to an image by nearest neighbour.
+
+    Args:
+        labels: (height, width) of whatever size.
+        size: (width, height) of the image.
+
+    Returns:
+        (height, width) of the image, in Fortran order.
+    """
+    width, height = size
+    rows = (np.arange(height) + 0.5) * labels.shape[0] // height
+    columns = (np.arange(width) + 0.5) * labels.shape[1] // width
+    scaled: npt.NDArray[Any] = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
+    return scaled.T
 
 
 def _runs(counts: bytes) -> npt.NDArray[np.int64]:

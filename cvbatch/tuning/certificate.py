@@ -13,6 +13,7 @@ from cvbatch.config.compute import ComputeConfig
 from cvbatch.errors import CvbatchError
 from cvbatch.images.preprocess import SMOOTH, enough
 from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.models.backends import applies, backend_of
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import Store, create_surely
 from cvbatch.schema import IMAGE_BYTES
@@ -114,18 +115,18 @@ def unmeasured(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: b
 
 def have_answers(models: Sequence[ModelSpec]) -> bool:
     """Whether there are answers to protect: random weights have none."""
-    return not all(model.random for model in models)
+    return not all(backend_of(model).has_random_weights(model) for model in models)
 
 
 def decide_themselves(models: Sequence[ModelSpec]) -> bool:
     """Whether nobody but the models decides how they run: they are somebody's own."""
-    return all(model.kind == "python" for model in models)
+    return not any(backend_of(model).settings(model) for model in models)
 
 
 def candidates(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> list[Setting]:
     """The reference, and what is compared with it first."""
     precisions = ["fp32"]
-    if not decide_themselves(models):
+    if applies("precision", models):
         precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if cpu_has_bf16() else []
     decoding = [{"scaled_decode": False}]
     if may_scale(compute, models):
@@ -152,7 +153,7 @@ def compile_pays_below(rows: int) -> float:
 
 def _may_decode(models: Sequence[ModelSpec]) -> bool:
     """Whether a GPU can make what the models want to see: those of somebody else want arrays."""
-    return all(model.kind != "python" and model.view.interpolation in SMOOTH for model in models)
+    return all(applies("device_decode", [model]) and model.view.interpolation in SMOOTH for model in models)
 
 
 def look_large(rows: pa.Table) -> bool:

@@ -15,13 +15,13 @@ import pyarrow as pa
 
 from cvbatch.errors import RowError, attempt
 from cvbatch.images.preprocess import enough
-from cvbatch.inference.compiled_packages import compilable
 from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.models.backends import applies
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import THREADS
 from cvbatch.system.control_group import usable_cores
 from cvbatch.tuning.benchmark import Answer, Work, answers, decoded
-from cvbatch.tuning.certificate import SOME, WORTH_IT, decide_themselves, fastest, have_answers
+from cvbatch.tuning.certificate import SOME, WORTH_IT, fastest, have_answers
 from cvbatch.tuning.parity import agree
 
 _NEARLY_ALL: Final = 0.99
@@ -162,29 +162,29 @@ def _compiled(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
         # measured on an H100 with torch 2.11: loading what was compiled crashes the process, and a captured graph,
         # which launches as fast as can be, is 5 % faster than ResNet-50 as it is
         return []
-    pays = best["rates"]["together"] < trial.compile_pays_below and any(map(compilable, trial.models))
+    pays = best["rates"]["together"] < trial.compile_pays_below and applies("compiled", trial.models)
     # the compiler chooses the layout itself
     return [replace(Setting(**best["setting"]), compiled=True, channels_last=True)] if pays else []
 
 
 def _channels_first(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
     setting = Setting(**best["setting"])
-    return [] if setting.compiled or decide_themselves(trial.models) else [replace(setting, channels_last=False)]
+    may_be_first = applies("channels_last", trial.models) and not setting.compiled
+    return [replace(setting, channels_last=False)] if may_be_first else []
 
 
 def _one_lane(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
     more = trial.work.threads > 1 or trial.on_gpu
-    return [replace(Setting(**best["setting"]), lanes=1)] if more and not decide_themselves(trial.models) else []
+    return [replace(Setting(**best["setting"]), lanes=1)] if more and applies("lanes", trial.models) else []
 
 
 def _padded(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
     batches = trial.on_gpu or (trial.work.batch_size or 1) > 1
-    detects = any(model.task == "detection" and model.kind == "torchvision" for model in trial.models)
-    return [replace(Setting(**best["setting"]), padded=True)] if batches and detects else []
+    return [replace(Setting(**best["setting"]), padded=True)] if batches and applies("padded", trial.models) else []
 
 
 def _batch_sizes(best: Mapping[str, Any], trial: Trial) -> list[Setting]:
-    if trial.work.batch_size is not None or decide_themselves(trial.models):
+    if trial.work.batch_size is not None or not applies("batch_factor", trial.models):
         return []
     return [replace(Setting(**best["setting"]), batch_factor=factor) for factor in (0.5, 2.0)]
 

@@ -14,6 +14,7 @@ from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View
 from cvbatch.models import catalog, weights
 from cvbatch.models import resolve as registry
+from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
 
 RANDOM = {"model": "resnet50", "weights": None}
@@ -37,7 +38,7 @@ def test_random_weights_keep_the_preprocessing_and_categories_of_the_default() -
     (spec,) = resolve(RANDOM | {"seed": 3, "top_k": 2, "as": "random"})
     assert spec.view == View(resize=232, crop=(224, 224))
     assert spec.categories[1] == "goldfish"
-    assert (spec.alias, spec.seed, spec.top_k, spec.random) == ("random", 3, 2, True)
+    assert (spec.alias, spec.seed, spec.top_k, backend_of(spec).has_random_weights(spec)) == ("random", 3, 2, True)
     assert (spec.weights, spec.weights_path, spec.weights_sha256) == (None, None, None)
     assert spec.gflops == pytest.approx(4.09, abs=0.01)
 
@@ -115,7 +116,7 @@ class TestCheckpoints:
         assert by_file.categories == by_list.categories == (None, "cat", None, "dögs")
         assert registry.needs_probe(by_file)
         assert by_file.weights is None
-        assert not by_file.random
+        assert not backend_of(by_file).has_random_weights(by_file)
 
     def test_the_hash_is_checked(self, file: Path) -> None:
         entry = {"model": "resnet18", "checkpoint": str(file), "categories": ["a", "b"]}

@@ -7,7 +7,7 @@ import pytest
 
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks import classification
+from cvbatch.tasks.classification import CLASSIFICATION, best_of
 
 SCORES = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.4, 0.1, 0.1]], np.float32)
 
@@ -16,10 +16,9 @@ def columns(top_k: int, *categories: str | None) -> list[list[object]]:
     spec = ModelSpec(
         alias="a", task="classification", kind="python", name="", view=View(), categories=categories, top_k=top_k
     )
-    arrays = classification.columns(spec, SCORES)
-    for field, array in zip(spec.fields(), arrays, strict=True):
-        assert array.type == field.type
-    return [array.to_pylist() for array in arrays]
+    arrays = CLASSIFICATION.columns(spec, list(SCORES))
+    assert {name: array.type for name, array in arrays.items()} == CLASSIFICATION.types(spec)
+    return [array.to_pylist() for array in arrays.values()]
 
 
 def test_best_first_and_the_lower_id_of_equals() -> None:
@@ -47,4 +46,4 @@ def test_the_best_are_those_of_a_stable_sort(count: int) -> None:
     scores[6, 11] = np.nan
     scores[7] = np.nan
     wanted = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    np.testing.assert_array_equal(classification.best_of(scores, count), wanted)
+    np.testing.assert_array_equal(best_of(scores, count), wanted)

@@ -9,8 +9,7 @@ import pytest
 
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks import detection
-from cvbatch.tasks.detection import Boxes
+from cvbatch.tasks.detection import DETECTION, Boxes, wanted
 
 SPEC = ModelSpec(
     alias="a", task="detection", kind="python", name="", view=View(), categories=(None, "b", "c"), score_threshold=0.3
@@ -27,24 +26,22 @@ TWO = Boxes(
 
 def test_wanted_is_named_above_the_threshold_best_first() -> None:
     label_ids, scores = np.array([1, 0, 2, 1, 2]), np.array([0.3, 0.9, 0.8, 0.2, 0.8], np.float32)
-    assert detection.wanted(SPEC, label_ids, scores).tolist() == [2, 4, 0]
-    assert detection.wanted(replace(SPEC, score_threshold=None), label_ids, scores).tolist() == [2, 4, 0, 3]
+    assert wanted(SPEC, label_ids, scores).tolist() == [2, 4, 0]
+    assert wanted(replace(SPEC, score_threshold=None), label_ids, scores).tolist() == [2, 4, 0, 3]
 
 
 @pytest.mark.parametrize("found", [[NONE, TWO, NONE], [NONE], [TWO]])
 @pytest.mark.parametrize(("masks", "keypoints"), [(False, False), (True, False), (False, True), (True, True)])
 def test_rows_keep_their_boxes(found: list[Boxes], masks: bool, keypoints: bool) -> None:
     spec = replace(SPEC, masks=masks, keypoints=keypoints)
-    arrays = detection.columns(spec, found)
-    columns = {}
-    for field, array in zip(spec.fields(), arrays, strict=True):
-        assert array.type == field.type
-        columns[field.name] = array.to_pylist()
+    arrays = DETECTION.columns(spec, found)
+    assert {name: array.type for name, array in arrays.items()} == DETECTION.types(spec)
+    columns = {name: array.to_pylist() for name, array in arrays.items()}
     for at, image in enumerate(found):
-        assert columns["a_boxes"][at] == image.boxes.tolist()
-        assert columns["a_label_ids"][at] == image.label_ids.tolist()
-        assert columns["a_labels"][at] == [spec.categories[label] for label in image.label_ids]
-        assert columns["a_scores"][at] == image.scores.tolist()
-        assert not masks or columns["a_masks"][at] == list(image.masks)
+        assert columns["boxes"][at] == image.boxes.tolist()
+        assert columns["label_ids"][at] == image.label_ids.tolist()
+        assert columns["labels"][at] == [spec.categories[label] for label in image.label_ids]
+        assert columns["scores"][at] == image.scores.tolist()
+        assert not masks or columns["masks"][at] == list(image.masks)
         points = [] if image.keypoints is None else image.keypoints.reshape(2, -1).tolist()
-        assert not keypoints or columns["a_keypoints"][at] == points
+        assert not keypoints or columns["keypoints"][at] == points

@@ -7,9 +7,8 @@ import pytest
 
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks import segmentation
 from cvbatch.tasks.masks import decode_mask
-from cvbatch.tasks.segmentation import emitted, segments
+from cvbatch.tasks.segmentation import SEGMENTATION, emitted, segments
 
 SPEC = ModelSpec(
     alias="a", task="segmentation", kind="python", name="", view=View(), categories=(None, "b", "c", None, "e")
@@ -29,12 +28,10 @@ def test_present_classes_with_their_areas_and_masks(order: str) -> None:
 
 def test_columns() -> None:
     found = [segments(labels, emitted(SPEC)) for labels in (LABELS, np.zeros((3, 3), int), LABELS[:, :3])]
-    arrays = segmentation.columns(SPEC, found)
-    columns = {}
-    for field, array in zip(SPEC.fields(), arrays, strict=True):
-        assert array.type == field.type
-        columns[field.name] = array.to_pylist()
-    assert columns["a_labels"] == [["b", "e"], [], ["b"]]
-    assert columns["a_label_ids"] == [[1, 4], [], [1]]
-    assert columns["a_areas"] == [[3 / 8, 1 / 8], [], [0.5]]
-    assert [len(each) for each in columns["a_masks"]] == [2, 0, 1]
+    arrays = SEGMENTATION.columns(SPEC, found)
+    assert {name: array.type for name, array in arrays.items()} == SEGMENTATION.types(SPEC)
+    columns = {name: array.to_pylist() for name, array in arrays.items()}
+    assert columns["labels"] == [["b", "e"], [], ["b"]]
+    assert columns["label_ids"] == [[1, 4], [], [1]]
+    assert columns["areas"] == [[3 / 8, 1 / 8], [], [0.5]]
+    assert [len(each) for each in columns["masks"]] == [2, 0, 1]

@@ -10,16 +10,16 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
-from cvbatch.config.job import Task
 from cvbatch.errors import ChangedModelError, ModelError, caught
 from cvbatch.images.preprocess import View
-from cvbatch.inference.output_checks import short
 from cvbatch.inference.python.protocol import Model
 from cvbatch.models import own_files, own_modules
 from cvbatch.models.categories import MOST_IDS
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.output_checks import short
 
 T = TypeVar("T")
 _PARTS: Final = ("task", "view", "categories", "predict")
@@ -66,23 +66,24 @@ def complete(spec: ModelSpec, model: Model) -> ModelSpec:
     Raises:
         ModelError: What it says of itself contradicts the job or the protocol.
     """
-    name, tasks = f"python:{spec.name}", get_args(Task)
-    if not isinstance(model.task, str) or model.task not in tasks:
-        near = difflib.get_close_matches(str(model.task), tasks, n=1)
+    name = f"python:{spec.name}"
+    if not isinstance(model.task, str) or model.task not in TASKS:
+        near = difflib.get_close_matches(str(model.task), TASKS, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
-        raise ModelError(f"{name}: expected a task out of {', '.join(tasks)}, got {model.task!r}{hint}")
+        raise ModelError(f"{name}: expected a task out of {', '.join(TASKS)}, got {model.task!r}{hint}")
+    task = TASKS[model.task]
     if spec.alias and spec.task != model.task and spec.alias == spec.task:
         raise ModelError(f"{name} does {model.task}, not {spec.task}: correct task:")
     if not isinstance(model.view, View):
         raise ModelError(f"{name}: expected view to be a cvbatch.View, got {model.view!r}")
     masks, keypoints = bool(getattr(model, "masks", False)), bool(getattr(model, "keypoints", False))
-    if model.view.crop is not None and (masks or model.task == "segmentation"):
+    if model.view.crop is not None and (masks or task.covers_image):
         raise ModelError(f"{name}: masks cover the whole image: choose a view without crop")
     categories = _done(spec, "categories", lambda: _names(name, model.categories))
-    if model.task != "embedding" and not any(categories):
+    if task.has_labels and not any(categories):
         raise ModelError(f"{name}: expected categories with at least one name, got {short(categories)}")
     dimension: Any = getattr(model, "dimension", None)
-    if model.task == "embedding":
+    if "dimension" in task.facts:
         if not hasattr(dimension, "__index__") or isinstance(dimension, bool) or int(dimension) < 1:
             raise ModelError(f"{name}: expected an attribute dimension, the length of its vectors, got {dimension!r}")
         dimension = int(dimension)
@@ -95,9 +96,9 @@ def complete(spec: ModelSpec, model: Model) -> ModelSpec:
         categories=categories,
         label_map=str(getattr(model, "label_map", f"categories of {name}")),
         licence=str(getattr(model, "licence", "")),
-        masks=masks and model.task == "detection",
-        keypoints=keypoints and model.task == "detection",
-        dimension=dimension if model.task == "embedding" else None,
+        masks=masks and "masks" in task.facts,
+        keypoints=keypoints and "keypoints" in task.facts,
+        dimension=dimension if "dimension" in task.facts else None,
         top_k=min(spec.top_k, max(named, 1)),
     )
 

@@ -34,7 +34,7 @@ class Compiled:
     """
 
     def __init__(self, module: nn.Module, spec: ModelSpec, setting: Setting) -> None:
-        assert spec.view.crop is not None, "see compilable"
+        assert spec.view.crop is not None, "see torch_settings"
         self._module, self._size = module, spec.view.crop
         path = package(spec, setting)
         with locked(path):

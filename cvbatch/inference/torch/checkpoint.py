@@ -17,6 +17,8 @@ from cvbatch.inference.torch import weight_formats
 from cvbatch.inference.torch.torch_compat import unpickling_reason
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.base import Background
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 """Heads that only training uses."""
@@ -120,9 +122,10 @@ def fit_categories(spec: ModelSpec, shapes: Callable[[int], Shapes]) -> ModelSpe
     named = spec.categories and spec.categories[0] is _BACKGROUND
     candidates = [spec.categories]
     with_background = (_BACKGROUND, *spec.categories)
-    if not named and spec.task == "detection":
+    background = TASKS[spec.task].background
+    if not named and background is Background.ALWAYS:
         candidates = [with_background]
-    elif not named and spec.task == "segmentation":
+    elif not named and background is Background.OPTIONAL:
         candidates.append(with_background)
     for categories in candidates:
         expected = shapes(len(categories))
@@ -261,7 +264,7 @@ def _misfit(spec: ModelSpec, found: Shapes, expected: Shapes, other: Shapes) -> 
     key = next((key for key in head if found.get(key) != expected[key]), "")
     got = _shape(found[key]) if key in found else "missing"
     hint = "with or without `__background__` in front"
-    if spec.task in ("classification", "embedding"):
+    if TASKS[spec.task].background is Background.NEVER:
         hint = "and where the first of them is a background, say `background: true`"
     return (
         f"{spec.weights_path}: {len(spec.categories)} categories ask for a head {key} of {_shape(expected[key])}, "

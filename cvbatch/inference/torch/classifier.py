@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch.tensors import Normalised, to_numpy
 from cvbatch.inference.torch.torchvision_models import embedding_head
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
 
 
 class Classifier:
@@ -36,12 +38,30 @@ class Classifier:
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         logits, features = (found[: len(images)] for found in self._forward(self._batch(images)))
-        answers = dict[str, Sequence[npt.NDArray[np.float32]]]()
-        if any(spec.task == "classification" for spec in specs):
-            answers["classification"] = list(to_numpy(torch.softmax(logits.float(), dim=1)))
-        if any(spec.task == "embedding" for spec in specs):
-            answers["embedding"] = list(to_numpy(features))
-        return {spec.alias: answers[spec.task] for spec in specs}
+        outputs = ClassifierOutputs(logits, features)
+        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+
+
+class ClassifierOutputs:
+    """What the network found in a batch, each part computed once when a task asks for it.
+
+    Args:
+        logits: (images, classes)
+        features: (images, dimension)
+    """
+
+    def __init__(self, logits: Tensor, features: Tensor) -> None:
+        self._logits, self._features = logits, features
+
+    @cached_property
+    def scores(self) -> list[npt.NDArray[np.float32]]:
+        """Probabilities of the classes for each image, (classes,)."""
+        return list(to_numpy(torch.softmax(self._logits.float(), dim=1)))
+
+    @cached_property
+    def vectors(self) -> list[npt.NDArray[np.float32]]:
+        """A feature vector for each image, (dimension,)."""
+        return list(to_numpy(self._features))
 
 
 class WithFeatures(nn.Module):

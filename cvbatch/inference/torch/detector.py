@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch.nn import functional
 from cvbatch.errors import ImageError
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.output_checks import INVALID
 from cvbatch.inference.torch.tensors import to_device, to_numpy
 from cvbatch.inference.torch.torchvision_compat import DETECTOR_HEADS, GeneralizedRCNNTransform, paste_masks_in_image
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.detection import Boxes, wanted
 from cvbatch.tasks.masks import encode_mask
+from cvbatch.tasks.output_checks import INVALID
 
 _INSIDE = 0.5
 """Probability from which a pixel belongs to a mask, as in the Mask R-CNN paper (arXiv:1703.06870, 3.1)."""
@@ -60,14 +63,26 @@ class Detector:
             found = self._module([self._tensor(image) for image in images])
         except ImageError as error:
             raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
-        return {
-            spec.alias: [_boxes(spec, each, image.shape[:2]) for each, image in zip(found, images, strict=True)]
-            for spec in specs
-        }
+        outputs = DetectorOutputs(found, [image.shape[:2] for image in images])
+        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
 
     def _tensor(self, image: Image) -> Tensor:
         pixels = to_device([image], self._device)[0].permute(2, 0, 1)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOutputs:
+    """What the network found in a batch."""
+
+    found: Sequence[Mapping[str, Tensor]]
+    """For each image, as torchvision's detectors return it."""
+    sizes: Sequence[Sequence[int]]
+    """(height, width) of each image."""
+
+    def boxes(self, model: ModelFacts) -> list[Boxes]:
+        """The boxes of each image."""
+        return [_boxes(model, found, size) for found, size in zip(self.found, self.sizes, strict=True)]
 
 
 def _expect_finite(_: nn.Module, __: Any, output: Any) -> None:
@@ -85,16 +100,16 @@ def _tensors(output: Any) -> Iterator[Tensor]:
             yield from _tensors(inner)
 
 
-def _boxes(spec: ModelSpec, found: Mapping[str, Tensor], size: Sequence[int]) -> Boxes:
+def _boxes(model: ModelFacts, found: Mapping[str, Tensor], size: Sequence[int]) -> Boxes:
     label_ids, scores = found["labels"].cpu().numpy(), to_numpy(found["scores"])
     boxes = to_numpy(found["boxes"])
-    keep = wanted(spec, label_ids, scores)
+    keep = wanted(model, label_ids, scores)
     keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # cut off at the edge to nothing
     masks: list[bytes] = []
-    if spec.masks:
+    if model.masks:
         masks = [_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
     keypoints = None
-    if spec.keypoints:
+    if model.keypoints:
         points = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"][..., None]], dim=2)
         keypoints = to_numpy(points)[keep]
     return Boxes(

@@ -6,7 +6,8 @@ arXiv:1512.04150). On a view of 384 pixels these maps are fine enough for boxes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvbatch.images.preprocess import Size
-from cvbatch.inference import output_checks
 from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch import checkpoint, class_activation_maps
 from cvbatch.inference.torch.tensors import Normalised, to_numpy
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.segmentation import emitted
+from cvbatch.tasks import TASKS, output_checks
+from cvbatch.tasks.base import ModelFacts
+from cvbatch.tasks.detection import Boxes, score_threshold
+from cvbatch.tasks.segmentation import Segments, emitted
 
 MEAN = (0.498, 0.498, 0.498)
 STD = (0.502, 0.502, 0.502)
@@ -56,34 +59,55 @@ class Lite0:
     def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         features = self._features(self._batch(images))[: len(images)]
-        by_threshold: dict[float, list[list[class_activation_maps.Region]]] = {}
-        answers: dict[str, Sequence[Any]] = {}
-        for spec in specs:
-            if spec.task in ("classification", "embedding"):
-                answers[spec.alias] = self._whole(spec, features)
-                continue
-            threshold = class_activation_maps.THRESHOLD if spec.score_threshold is None else spec.score_threshold
-            if threshold not in by_threshold:
-                by_threshold[threshold] = self._regions(spec, features, threshold)
-            take: Callable[[Sequence[class_activation_maps.Region], Size], Any] = (
-                class_activation_maps.boxes if spec.task == "detection" else class_activation_maps.segments
-            )
-            answers[spec.alias] = [
-                take(found, size) for found, size in zip(by_threshold[threshold], sizes, strict=True)
+        outputs = Lite0Outputs(features, self._head, sizes)
+        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+
+
+class Lite0Outputs:
+    """What the network found in a batch, each part computed once when a task asks for it.
+
+    Args:
+        features: The last feature map, (images, channels, height, width).
+        head: From features to scores, at each position.
+        sizes: (width, height) of each oriented original.
+    """
+
+    def __init__(self, features: Tensor, head: nn.Module, sizes: Sequence[Size]) -> None:
+        self._features, self._head, self._sizes = features, head, sizes
+        self._by_threshold: dict[float, list[list[class_activation_maps.Region]]] = {}
+
+    @cached_property
+    def scores(self) -> list[Any]:
+        """Probabilities of the classes for each image: float32, (classes,)."""
+        return list(to_numpy(torch.softmax(self._head(self._pooled).float(), dim=1)))
+
+    @cached_property
+    def vectors(self) -> list[Any]:
+        """A feature vector for each image: float32, (dimension,)."""
+        return list(to_numpy(self._pooled))
+
+    def boxes(self, model: ModelFacts) -> list[Boxes]:
+        """The boxes of each image."""
+        return [class_activation_maps.boxes(regions, size) for regions, size in self._regions(model)]
+
+    def segments(self, model: ModelFacts) -> list[Segments]:
+        """The segments of each image."""
+        return [class_activation_maps.segments(regions, size) for regions, size in self._regions(model)]
+
+    @cached_property
+    def _pooled(self) -> Tensor:
+        return self._features.float().mean(dim=(2, 3))
+
+    def _regions(self, model: ModelFacts) -> Iterator[tuple[list[class_activation_maps.Region], Size]]:
+        threshold = score_threshold(model, class_activation_maps.THRESHOLD)
+        if threshold not in self._by_threshold:
+            maps = self._head(self._features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
+            if not maps.isfinite().all():
+                raise output_checks.invalid(model, "expected finite class maps, got NaN or infinity")
+            self._by_threshold[threshold] = [
+                class_activation_maps.regions(image, emitted(model), threshold) for image in maps
             ]
-        return answers
-
-    def _whole(self, spec: ModelSpec, features: Tensor) -> Sequence[Any]:
-        pooled = features.float().mean(dim=(2, 3))
-        if spec.task == "embedding":
-            return list(to_numpy(pooled))
-        return list(to_numpy(torch.softmax(self._head(pooled).float(), dim=1)))
-
-    def _regions(self, spec: ModelSpec, features: Tensor, threshold: float) -> list[list[class_activation_maps.Region]]:
-        maps = self._head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
-        if not maps.isfinite().all():
-            raise output_checks.invalid(spec, "expected finite class maps, got NaN or infinity")
-        return [class_activation_maps.regions(each, emitted(spec), threshold) for each in maps]
+        return zip(self._by_threshold[threshold], self._sizes, strict=True)
 
 
 class Features(nn.Module):

@@ -14,25 +14,26 @@ from typing import Any, Final
 
 from cvbatch.inference.torch.torch_compat import COMPILER_PACKAGE
 
+_TORCHVISION: Final = "torchvision"
 _UTILS: Final = f"{COMPILER_PACKAGE}.utils"
 
 
 def import_torchvision() -> None:
     """Import torchvision; what it takes of the compiler is imported when it is called."""
-    if "torchvision" in sys.modules or COMPILER_PACKAGE in sys.modules:
+    if _TORCHVISION in sys.modules or COMPILER_PACKAGE in sys.modules:
         return
     package, utils = types.ModuleType(COMPILER_PACKAGE), types.ModuleType(_UTILS)
     vars(utils)["__getattr__"] = _later
     vars(package)["utils"] = utils
     sys.modules |= {COMPILER_PACKAGE: package, _UTILS: utils}
     try:
-        importlib.import_module("torchvision")
+        importlib.import_module(_TORCHVISION)
     except (ImportError, AttributeError):  # another version may take more of it
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == _TORCHVISION]:
             del sys.modules[name]
     finally:
         del sys.modules[COMPILER_PACKAGE], sys.modules[_UTILS]
-    importlib.import_module("torchvision")
+    importlib.import_module(_TORCHVISION)
 
 
 def _later(name: str) -> Callable[..., Any]:

@@ -15,10 +15,10 @@ import torchvision
 from torchvision import models as zoo
 
 from cvbatch.inference.torch.torchvision_compat import weights_facts
+from cvbatch.inference.torch.torchvision_families import FAMILIES, Family
 from cvbatch.inference.torch.torchvision_models import OnMeta, construct, embedding_head
 from cvbatch.models.catalog import CATALOG_FILE, CATEGORIES_FILE
 
-_MODULES = {"classification": zoo, "detection": zoo.detection, "segmentation": zoo.segmentation}
 _NOT_AN_OBJECT = frozenset({"__background__", "N/A", "no person"})
 _SHA256_PREFIX = re.compile(r"-([0-9a-f]{8,})\.pth$")
 _SWAG_LICENCE = "CC-BY-NC-4.0"
@@ -32,9 +32,9 @@ def generate() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
     """
     entries: dict[str, Any] = {}
     categories: dict[str, list[str | None]] = {}
-    for task, module in _MODULES.items():
-        for name in zoo.list_models(module=module):
-            entries[name] = _entry(name, task, categories)
+    for family in FAMILIES:
+        for name in zoo.list_models(module=family.module):
+            entries[name] = _entry(name, family, categories)
     return {"torchvision": torchvision.__version__.partition("+")[0], "models": entries}, categories
 
 
@@ -44,11 +44,11 @@ def read() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
     return catalog, categories
 
 
-def _entry(name: str, task: str, categories: dict[str, list[str | None]]) -> dict[str, Any]:
+def _entry(name: str, family: Family, categories: dict[str, list[str | None]]) -> dict[str, Any]:
     members = list(zoo.get_model_weights(name))
     default = zoo.get_model_weights(name).DEFAULT
-    entry: dict[str, Any] = {"task": task, "default": default.name}
-    if task == "classification":
+    entry: dict[str, Any] = {"tasks": [task.name for task in family.tasks], "default": default.name}
+    if any("dimension" in task.facts for task in family.tasks):
         with OnMeta():
             network = construct(name, num_classes=2)
         entry["dimension"] = embedding_head(network).dimension

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models as zoo
 
-from cvbatch.config.job import Task
-from cvbatch.inference.torch import torchvision_models
+from cvbatch.inference.torch import torchvision_families, torchvision_models
 
 _SIGMOID = (-2.5, 1.5)
 _SOFTMAX = (0.0, 2.5)
@@ -20,7 +19,7 @@ _BOXES = (0.0, 0.3)
 _SMALLEST_STD = 1e-4
 
 
-def seeded_network(builder: str, task: Task, num_classes: int, images: Sequence[Image.Image], seed: int) -> nn.Module:
+def seeded_network(builder: str, num_classes: int, images: Sequence[Image.Image], seed: int) -> nn.Module:
     """Build a network with random weights and tune it on images.
 
     Untouched random weights answer almost the same for every image, so that a comparison proves nothing.
@@ -29,7 +28,6 @@ def seeded_network(builder: str, task: Task, num_classes: int, images: Sequence[
 
     Args:
         builder: A torchvision builder.
-        task: What it does.
         num_classes: Outputs of its head, background included.
         images: To tune on.
         seed: Of the random weights.
@@ -47,7 +45,7 @@ def seeded_network(builder: str, task: Task, num_classes: int, images: Sequence[
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0
                 module.train()
-        network(tensors if task == "detection" else torch.stack(tensors))
+        network(tensors if torchvision_families.family_of(builder).takes_lists else torch.stack(tensors))
         for hook in hooks:
             hook.remove()
     return network.eval()

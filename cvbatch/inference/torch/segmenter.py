@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch.nn import functional
 from cvbatch.errors import ImageError
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.output_checks import INVALID
 from cvbatch.inference.torch.tensors import Normalised
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks.segmentation import emitted, segments
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.base import ModelFacts
+from cvbatch.tasks.output_checks import INVALID
+from cvbatch.tasks.segmentation import Segments, emitted, segments
 
 _BAND_PIXELS = 1 << 20
 _MARGIN = 1e-3
@@ -44,11 +47,23 @@ class Segmenter:
         logits = self._module(self._batch(images))["out"][: len(images)]
         name = "+".join(spec.alias for spec in specs)
         maps = [label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
-        return {spec.alias: [segments(labels, emitted(spec)) for labels in maps] for spec in specs}
+        return {spec.alias: TASKS[spec.task].take(SegmenterOutputs(maps), spec) for spec in specs}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterOutputs:
+    """What the network found in a batch."""
+
+    label_maps: Sequence[npt.NDArray[np.integer[Any]]]
+    """Of each image, (height, width) of the oriented original."""
+
+    def segments(self, model: ModelFacts) -> list[Segments]:
+        """The segments of each image."""
+        return [segments(label_map, emitted(model)) for label_map in self.label_maps]
 
 
 def label_map(
-    logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = "segmentation"
+    logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = ""
 ) -> npt.NDArray[np.integer[Any]]:
     """The best class of each pixel of the original.
 

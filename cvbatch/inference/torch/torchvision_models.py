@@ -99,7 +99,7 @@ def embedding_head(network: nn.Module) -> Head:
 
 
 def _threshold(spec: ModelSpec) -> dict[str, float]:
-    if spec.task != "detection" or spec.score_threshold is None:
+    if spec.score_threshold is None:
         return {}
     return {"box_score_thresh" if spec.name.startswith(_RCNN) else "score_thresh": spec.score_threshold}
 

@@ -14,10 +14,11 @@ import torch
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.images.preprocess import apply
-from cvbatch.inference.compiled_packages import compilable, package
+from cvbatch.inference.compiled_packages import package
 from cvbatch.inference.predictor import Predictor
 from cvbatch.inference.settings import REFERENCE, Setting
 from cvbatch.inference.torch.aot_runner import UnlockedPackage
+from cvbatch.models.backends import applies
 from cvbatch.models.resolve import resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import generate_images
@@ -104,7 +105,7 @@ def test_only_networks_whose_views_have_one_size_are_compiled() -> None:
         ModelConfig(model="efficientnet_lite0", task="detection"),
         ModelConfig(model="lraspp_mobilenet_v3_large", weights=None),
     ]
-    assert [compilable(spec) for spec in resolve(configs)] == [True, False, False]
+    assert [applies("compiled", [spec]) for spec in resolve(configs)] == [True, False, False]
 
 
 @pytest.mark.usefixtures("cache")

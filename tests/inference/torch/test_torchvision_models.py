@@ -22,7 +22,7 @@ from cvbatch.models import catalog, resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import generate_image
 
-BUILDERS = [name for name, entry in catalog.entries().items() if entry.kind == "torchvision"]
+BUILDERS = list(catalog.entries())
 
 
 def smallest_of_each_family() -> list[str]:

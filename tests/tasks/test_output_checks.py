@@ -13,9 +13,9 @@ import torch
 
 from cvbatch.errors import RowError
 from cvbatch.images.preprocess import View
-from cvbatch.inference import output_checks
 from cvbatch.inference.python.protocol import Detections, Image, Size
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
 from cvbatch.tasks.detection import Boxes
 from cvbatch.testing import check_model
 from tests.inference.networks import Light, grey, predictor
@@ -165,7 +165,7 @@ def test_a_vector_that_float16_cannot_hold() -> None:
         alias="a", task="embedding", kind="python", name="", view=View(), dimension=2, dtype="float16", normalize=False
     )
     small, large = np.array([1, 2], np.float32), np.array([1, 70_000], np.float32)
-    first, second = output_checks.checked(spec, [small, large])
+    first, second = TASKS[spec.task].checked(spec, [small, large])
     assert first is small
     assert isinstance(second, RowError)
     assert second.message == "a: expected finite numbers that fit float16, got 70000 at position 1 of the vector"
@@ -175,7 +175,7 @@ def test_boxes_of_a_detector_without_an_area() -> None:
     spec = ModelSpec(alias="a", task="detection", kind="torchvision", name="", view=View(), categories=(None, "x"))
     one = Boxes(boxes=np.array([[0, 0, 2, 2]]), label_ids=np.array([1]), scores=np.array([0.5]))
     flat = Boxes(boxes=np.array([[0, 0, 2, 0]]), label_ids=np.array([1]), scores=np.array([0.5]))
-    first, second = output_checks.checked(spec, [one, flat])
+    first, second = TASKS[spec.task].checked(spec, [one, flat])
     assert first is one
     assert isinstance(second, RowError)
     assert second.message == "a: expected boxes with an area, got [0, 0, 2, 0]"

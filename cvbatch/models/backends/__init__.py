@@ -1,0 +1,47 @@
+"""Kinds of models: what of a job each understands, what it needs, and which module loads it.
+
+A kind is one file and one row of `BACKENDS`; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from cvbatch.errors import ModelError
+from cvbatch.models.backends.advice import file_for_a_model, near
+from cvbatch.models.backends.base import Backend
+from cvbatch.models.backends.embedded import EMBEDDED
+from cvbatch.models.backends.python import PYTHON
+from cvbatch.models.backends.torchvision import TORCHVISION
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks.plugin_table import PluginTable
+
+BACKENDS: Final = PluginTable[Backend]("cvbatch.backends", Backend, (EMBEDDED, TORCHVISION, PYTHON))  # type: ignore[type-abstract]
+"""All kinds of models, by the name that stands in the plan."""
+
+
+def backend_of(spec: ModelSpec) -> Backend:
+    """The kind of a resolved model."""
+    return BACKENDS[spec.kind]
+
+
+def backend_for(model: str) -> Backend:
+    """The kind of the model that a job names.
+
+    Args:
+        model: As in the job: a builder with or without its weights, or a prefix and what it means to its kind.
+
+    Raises:
+        ModelError: No kind knows it.
+    """
+    for backend in BACKENDS.values():
+        if backend.understands(model):
+            return backend
+    known = [name for backend in BACKENDS.values() for name in backend.names()]
+    raise ModelError(file_for_a_model(model) or f"unknown model {model!r}{near(model.partition(':')[0], known)}")
+
+
+def applies(setting: str, models: Iterable[ModelSpec]) -> bool:
+    """Whether a field of `Setting` makes a difference to any of some models."""
+    return any(setting in backend_of(model).settings(model) for model in models)

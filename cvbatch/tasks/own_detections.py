@@ -1,0 +1,93 @@
+"""From the detections of a `python:` model to boxes in pixels of the original."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvbatch.images.preprocess import Size, View, size_of, to_original
+from cvbatch.tasks.base import ModelFacts
+from cvbatch.tasks.output_checks import (
+    REAL,
+    TRUTH,
+    WHOLE,
+    Array,
+    expect_boxes,
+    expect_finite,
+    expect_label_ids,
+    expect_probabilities,
+    expect_shape,
+    invalid,
+    number_array,
+    short,
+)
+
+_KINDS = {"scores": REAL, "boxes": REAL, "label_ids": WHOLE, "masks": TRUTH, "keypoints": REAL}
+_TYPES: dict[str, Any] = {
+    "scores": np.float32,
+    "boxes": np.float64,
+    "label_ids": np.int64,
+    "masks": np.bool_,
+    "keypoints": np.float32,
+}
+
+
+def checked_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
+    """The arrays of one image's detections, in pixels of the view.
+
+    Args:
+        model: Whose answer it is.
+        raw: Has the attributes of `cvbatch.inference.python.protocol.Detections`.
+        size: (width, height) of the oriented original.
+
+    Returns:
+        `boxes`, `label_ids` and `scores`, and `masks` and `keypoints` where the model has them.
+
+    Raises:
+        ImageError: They cannot be an answer.
+    """
+    if not all(hasattr(raw, name) for name in ("boxes", "label_ids", "scores")):
+        raise invalid(model, f"expected Detections for each image, got {short(raw)}")
+    arrays = {
+        name: number_array(model, name, value, kinds)
+        for name, kinds in _KINDS.items()
+        if (value := getattr(raw, name, None)) is not None
+    }
+    count = len(arrays["scores"]) if "scores" in arrays and arrays["scores"].ndim else 0
+    shapes: dict[str, tuple[int | None, ...]] = {"scores": (count,), "boxes": (count, 4), "label_ids": (count,)}
+    shapes |= {"masks": (count, None, None)} if model.masks else {}
+    shapes |= {"keypoints": (count, None, 3)} if model.keypoints else {}
+    if not count:  # as [] where there is nothing
+        arrays |= {
+            name: np.zeros([length or 0 for length in shape])
+            for name, shape in shapes.items()
+            if name not in arrays or not arrays[name].size
+        }
+    for name, shape in shapes.items():
+        expect_shape(model, name, arrays.get(name), shape)
+    arrays = {name: array.astype(_TYPES[name], copy=False) for name, array in arrays.items()}
+    if model.masks and count and not arrays["masks"].size:
+        raise invalid(model, f"expected masks with pixels, got some of shape {arrays['masks'].shape}")
+    expect_label_ids(model, arrays["label_ids"])
+    expect_probabilities(model, arrays["scores"])
+    expect_boxes(model, arrays["boxes"], size_of(model.view, size))
+    if model.keypoints:
+        expect_finite(model, "keypoints", arrays["keypoints"])
+    return arrays
+
+
+def keypoints_to_original(
+    view: View, size: Size, keypoints: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.floating[Any]]:
+    """Map keypoints from the view to the original.
+
+    Args:
+        view: That the model saw.
+        size: (width, height) of the oriented original.
+        keypoints: (n, keypoints, 3): x, y in pixels of the view, score.
+    """
+    flat = keypoints.reshape(-1, 3)
+    mapped = to_original(view, size, flat[:, [0, 1, 0, 1]])
+    return np.concatenate([mapped[:, :2], flat[:, 2:]], axis=1).reshape(keypoints.shape)

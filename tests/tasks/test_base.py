@@ -1,0 +1,71 @@
+"""What all tasks have in common, and the columns of each, as the design lists them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from cvbatch.config.job import ModelConfig
+from cvbatch.tasks import TASKS
+from tests.samples import spec
+
+COLUMNS = {
+    "classification": {
+        "x_label": "string",
+        "x_label_id": "int32",
+        "x_score": "float",
+        "x_top_labels": "list<item: string>",
+        "x_top_label_ids": "list<item: int32>",
+        "x_top_scores": "list<item: float>",
+    },
+    "detection": {
+        "x_boxes": "list<item: list<item: float>>",
+        "x_labels": "list<item: string>",
+        "x_label_ids": "list<item: int32>",
+        "x_scores": "list<item: float>",
+    },
+    "segmentation": {
+        "x_labels": "list<item: string>",
+        "x_label_ids": "list<item: int32>",
+        "x_areas": "list<item: float>",
+        "x_masks": "list<item: binary>",
+    },
+    "embedding": {"x_vector": "list<item: float>"},
+}
+
+
+def types(fields: list[pa.Field]) -> dict[str, str]:
+    return {field.name: str(field.type) for field in fields}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_columns_of_a_task(task: str) -> None:
+    assert types(spec("x", task).fields()) == COLUMNS[task]
+
+
+def test_optional_columns() -> None:
+    assert types(spec("x", "detection", masks=True, keypoints=True).fields()) == {
+        **COLUMNS["detection"],
+        "x_masks": "list<item: binary>",
+        "x_keypoints": "list<item: list<item: float>>",
+    }
+    assert types(spec("x", "embedding", dtype="float16").fields()) == {"x_vector": "list<item: halffloat>"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_task_says_of_itself_is_there(task: str) -> None:
+    row = TASKS[task]
+    assert row.name == task
+    assert set(row.options) <= ModelConfig.model_fields.keys()
+    assert row.facts <= {"masks", "keypoints", "dimension"}
+    assert row.label_column is None or row.label_column in row.types(spec())
+
+
+def test_no_option_belongs_to_two_tasks() -> None:
+    options = [option for task in TASKS.values() for option in task.options]
+    assert len(options) == len(set(options)) == 4
+
+
+def test_cpus_take_one_image_at_a_time_where_answers_have_places() -> None:
+    assert {name for name, task in TASKS.items() if task.goes_one_by_one} == {"detection", "segmentation"}
+    assert {name for name, task in TASKS.items() if task.has_places} == {"detection", "segmentation"}
