@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -140,15 +140,27 @@ def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywh
     return cluster
 
 
+def _look_at_ray() -> Cluster:
+    return look(local=False)
+
+
 class Changes:
     """Watches whether a cluster has become so much larger or smaller that sharing it out anew is worth a pause.
 
     Args:
         cluster: As it was shared out.
         compute: Which of its nodes each stage may use.
+        look: What there is now; by default Ray is asked.
     """
 
-    def __init__(self, cluster: Cluster, compute: ComputeConfig) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        compute: ComputeConfig,
+        *,
+        look: Callable[[], Cluster] | None = None,
+    ) -> None:
+        self._look = look or _look_at_ray
         self.latest = cluster
         self._sized, self._compute = cluster, compute
         self._looked = self._changed = time.monotonic()
@@ -163,7 +175,7 @@ class Changes:
         now = time.monotonic()
         if not self._sized.local and now - self._looked >= _LOOK_SECONDS.value:
             self._looked = now
-            latest = look(local=False)
+            latest = self._look()
             if latest != self.latest:
                 self.latest, self._changed = latest, now
         return now - self._changed >= _SETTLED_SECONDS.value and (self._grown() or self._shrunk())

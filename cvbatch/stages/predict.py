@@ -7,10 +7,10 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from cvbatch.inference.torch.gpu_decode import DeviceDecoder
 
 _PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
-"""Seconds between attempts to load the models again."""
 UNITS_AT_ONCE: Final = {"cpu": 1, "cuda": 3}
 """Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
 no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
@@ -62,12 +61,27 @@ class PredictOptions:
         return replace(self, decode=replace(self.decode, on_device=False))
 
 
-class Predict:
-    """All models of a job on one device; one call is one unit, and calls may overlap."""
+@dataclass(frozen=True, slots=True)
+class ActorProcess:
+    """What the stage needs to know of the process that it runs in, and how it ends it."""
 
-    def __init__(self, options: PredictOptions) -> None:
-        self._options = options
-        loaded = _load_patiently(options)
+    was_restarted: Callable[[], bool] = actor_was_restarted
+    end: Callable[[int], NoReturn] = os._exit
+    pauses: Sequence[float] = _PAUSES
+    """Seconds between attempts to load the models again."""
+
+
+class Predict:
+    """All models of a job on one device; one call is one unit, and calls may overlap.
+
+    Args:
+        options: What to load, and how.
+        process: The one that this runs in.
+    """
+
+    def __init__(self, options: PredictOptions, process: ActorProcess = ActorProcess()) -> None:
+        self._options, self._process = options, process
+        loaded = _load_patiently(options, process)
         self._changed = loaded if isinstance(loaded, ChangedModelError) else None
         if not isinstance(loaded, ChangedModelError):
             self._predictor, self._decoder = loaded
@@ -92,7 +106,7 @@ class Predict:
                 some = pieces(unit, self._options.decode, self._decoder)
                 return pa.concat_tables([self._predict(piece) for piece in some])
         except DeviceLostError:
-            os._exit(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
+            self._process.end(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
 
     def _predict(self, piece: Piece) -> pa.Table:
         table = piece.table
@@ -113,9 +127,14 @@ class Predict:
 
 
 class _Clock:
-    """Counts the time in which anything was done once, however many did something in it."""
+    """Counts the time in which anything was done once, however many did something in it.
 
-    def __init__(self) -> None:
+    Args:
+        now: Seconds since any moment.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._running = 0
         self._since = self._counted = 0.0
@@ -139,26 +158,28 @@ class _Clock:
         return taken
 
     def _count(self, change: int) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self._running:
             self._counted += now - self._since
         self._since, self._running = now, self._running + change
 
 
-def _load_patiently(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None] | ChangedModelError:
+def _load_patiently(
+    options: PredictOptions, process: ActorProcess
+) -> tuple[Predictor, DeviceDecoder | None] | ChangedModelError:
     """Load the models; where that fails in a process that was started anew, try again for a while.
 
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
     one, Ray would leave the pool one actor smaller, and say nothing.
     """
-    if not actor_was_restarted():
+    if not process.was_restarted():
         return _load(options)
-    for pause in _PAUSES:
+    for pause in process.pauses:
         loaded = caught(lambda: _load(options))  # a factory of somebody else's may raise anything
         if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
             return loaded  # of the latter the units that come here say it
         time.sleep(pause)
-    os._exit(_NOT_LOADED)
+    process.end(_NOT_LOADED)
 
 
 def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:

@@ -144,10 +144,9 @@ PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
 def test_what_is_worth_a_pause(
     before: list[Node], after: list[Node], compute: ComputeConfig, worth_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nodes, "look", lambda *, local: cluster(HEAD, *after))
     monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0")
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "0")
-    changes = Changes(cluster(HEAD, *before), compute)
+    changes = Changes(cluster(HEAD, *before), compute, look=lambda: cluster(HEAD, *after))
     assert changes.worth_it is worth_it
     assert changes.latest == cluster(HEAD, *after)
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "60")

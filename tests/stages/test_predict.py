@@ -23,12 +23,12 @@ from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import Plan, make_plan
+from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.schema import MEASURES, WORKER
 from cvbatch.sources import open_source
 from cvbatch.stages import predict as predict_stage
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.stages.predict import Predict, PredictOptions
+from cvbatch.stages.predict import ActorProcess, Predict, PredictOptions
 from tests.conftest import make_photo
 from tests.samples import job
 
@@ -65,19 +65,30 @@ class Moody:
 
 
 @pytest.fixture(autouse=True)
-def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Exit codes; no process really ends, and no attempt waits long for the next."""
-    for name, value in {"failures": (), "loaded": 0, "trouble": None, "fits": 100}.items():
-        monkeypatch.setattr(Moody, name, value)
-    codes: list[int] = []
+def _in_a_good_mood() -> None:
+    Moody.failures, Moody.loaded, Moody.trouble, Moody.fits = (), 0, None, 100
+
+
+@pytest.fixture
+def exits() -> list[int]:
+    """Exit codes."""
+    return []
+
+
+@pytest.fixture
+def process(exits: list[int]) -> ActorProcess:
+    """One that does not really end, and whose attempts do not wait for each other."""
 
     def exit_with(code: int) -> NoReturn:
-        codes.append(code)
+        exits.append(code)
         raise Exited
 
-    monkeypatch.setattr(os, "_exit", exit_with)
-    monkeypatch.setattr(predict_stage, "_PAUSES", (0.0, 0.0, 0.0))
-    return codes
+    return ActorProcess(end=exit_with, pauses=(0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def restarted(process: ActorProcess) -> ActorProcess:
+    return replace(process, was_restarted=lambda: True)
 
 
 @pytest.fixture
@@ -112,10 +123,6 @@ def unit(options: PredictOptions, tmp_path: Path) -> pa.Table:
     store = LocalStore(options.output)
     plan = json.loads(store.read("_cvbatch/plan.json"))
     return fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)
-
-
-def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_stage, "actor_was_restarted", lambda: True)
 
 
 def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, unit: pa.Table) -> None:
@@ -162,8 +169,10 @@ def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_pat
     assert rows[WORKER].null_count == rows[f"{MEASURES}predict"].null_count == 0
 
 
-def test_a_device_that_is_lost_ends_the_process(options: PredictOptions, unit: pa.Table, exits: list[int]) -> None:
-    predict = Predict(options)
+def test_a_device_that_is_lost_ends_the_process(
+    options: PredictOptions, unit: pa.Table, process: ActorProcess, exits: list[int]
+) -> None:
+    predict = Predict(options, process)
     Moody.trouble = DeviceLostError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(Exited):
         predict(unit)
@@ -172,58 +181,56 @@ def test_a_device_that_is_lost_ends_the_process(options: PredictOptions, unit: p
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
 def test_a_constructor_that_fails_at_the_first_start_says_why(
-    options: PredictOptions, exits: list[int], error: Exception
+    options: PredictOptions, process: ActorProcess, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error]
     with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict\.py, line .*: )?{error}$"):
-        Predict(options)
+        Predict(options, process)
     assert (Moody.loaded, exits) == (1, [])
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
 def test_a_process_that_was_started_anew_tries_again(
-    options: PredictOptions, unit: pa.Table, monkeypatch: pytest.MonkeyPatch, exits: list[int], error: Exception
+    options: PredictOptions, unit: pa.Table, restarted: ActorProcess, exits: list[int], error: Exception
 ) -> None:
-    restarted(monkeypatch)
     Moody.failures = [error, error]
-    rows = Predict(options)(unit)
+    rows = Predict(options, restarted)(unit)
     assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
     assert (Moody.loaded, exits) == (3, [])
 
 
 def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
-    options: PredictOptions, unit: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    options: PredictOptions, unit: pa.Table, restarted: ActorProcess, tmp_path: Path
 ) -> None:
-    restarted(monkeypatch)
     store = LocalStore(options.output)
-    (planned,) = Plan.from_json(json.loads(store.read("_cvbatch/plan.json"))).models
+    plan = load_plan(store)
+    assert plan is not None
+    (planned,) = plan.models
     file = tmp_path / "weights.bin"
     file.write_bytes(b"edited")
     began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
-    predict = Predict(replace(options, files=TransferredWeights(found={began.alias: began})))
+    predict = Predict(replace(options, files=TransferredWeights(found={began.alias: began})), restarted)
     assert Moody.loaded == 0
     with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
         predict(unit)
 
 
 def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
-    options: PredictOptions, monkeypatch: pytest.MonkeyPatch, exits: list[int]
+    options: PredictOptions, restarted: ActorProcess, exits: list[int]
 ) -> None:
-    restarted(monkeypatch)
     Moody.failures = [OSError("busy")] * 9
     with pytest.raises(Exited):
-        Predict(options)
+        Predict(options, restarted)
     assert (Moody.loaded, exits) == (3, [71]), "Ray starts a process that has ended, not one that has raised"
 
 
 def test_outside_of_an_actor_nothing_is_started_anew() -> None:
-    assert predict_stage.actor_was_restarted() is False
+    assert ActorProcess().was_restarted() is False
 
 
-def test_time_in_which_two_units_overlap_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_which_two_units_overlap_counts_once() -> None:
     now = [10.0]
-    monkeypatch.setattr(predict_stage.time, "perf_counter", lambda: now[0])
-    clock = predict_stage._Clock()
+    clock = predict_stage._Clock(now=lambda: now[0])
     with clock.running():
         now[0] = 12.0
         with clock.running():
