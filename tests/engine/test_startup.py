@@ -54,13 +54,13 @@ def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
 
 LATE = """
 import time
-from cvbatch.compute import cluster
-unmet = cluster.unmet
-cluster.unmet = lambda package: time.sleep(2) or unmet(package)
-startup = cluster.Startup()
+from cvbatch.engine import startup
+unmet = startup.unmet
+startup.unmet = lambda package: time.sleep(2) or unmet(package)
+ours = startup.Startup()
 import cvbatch.engine.dataflow
-print(startup.ready().local)
-startup.stop()
+print(ours.ready().local)
+ours.stop()
 """
 
 

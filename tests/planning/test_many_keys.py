@@ -25,19 +25,19 @@ _AT_ONCE = 64
 _PLANNING = """
 import json, resource, sys
 from cvbatch.config.job import Job
-from cvbatch.planning import progress
+from cvbatch.planning.listing_checkpoint import Progress
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
-peaks, save = [], progress.Progress.save
+peaks, save = [], Progress.save
 
 def saved(*arguments):
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     save(*arguments)
 
-progress.Progress.save = saved
+Progress.save = saved
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))
