@@ -1,4 +1,4 @@
-"""Private and text-matched behaviour of Ray, torch, torchvision, botocore and obstore stays in the compat modules."""
+"""Private and text-matched behaviour of libraries stays in the compat modules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import cvbatch
 
 ROOT = Path(cvbatch.__file__).parent
-LIBRARIES = ("botocore", "obstore", "ray", "torch", "torchvision")
+LIBRARIES = ("aiohttp", "botocore", "obstore", "ray", "torch", "torchvision")
 COMPAT = {
     "inference/torch/torch_compat.py",
     "inference/torch/torchvision_compat.py",
+    "sources/fetch/aiohttp_compat.py",
     "storage/botocore_compat.py",
     "storage/obstore_compat.py",
     "system/ray_compat.py",

@@ -13,16 +13,15 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import cache, partial
 from typing import Final, TypeVar
 from weakref import WeakSet, finalize
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 
+from cvbatch.sources.fetch.aiohttp_compat import CleanConnector
 from cvbatch.sources.fetch.url_policy import Target, check_address
 from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS
@@ -64,7 +63,7 @@ class WebClient:
 
     def get(
         self, target: Target, options: HttpOptions, headers: Mapping[str, str]
-    ) -> aiohttp.client._RequestContextManager:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Send one request; a redirect is an answer like others. To be used in the event loop.
 
         Args:
@@ -83,7 +82,7 @@ class WebClient:
 
 
 def _session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aiohttp.ClientSession:
-    connector = _Connector(
+    connector = CleanConnector(
         resolver=_CheckedResolver(options),
         use_dns_cache=False,
         socket_factory=partial(_open_socket, options, sockets),
@@ -114,20 +113,6 @@ def _open_socket(
     opened = socket.socket(family, kind, protocol)
     sockets.add(opened)
     return opened
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Closes idle connections on which something came that nobody asked for; aiohttp takes it for the next answer.
-
-    It is a known fault (aio-libs/aiohttp issue 13656), and the only private name that is used here.
-    """
-
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        while (connection := await super()._get(key, traces)) is not None:
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            connection.close()
-        return None
 
 
 class _CheckedResolver(AbstractResolver):
