@@ -51,7 +51,7 @@ __all__ = [  # noqa: RUF022 - in the order of the way
     "decode_mask",
 ]
 
-deprecated.install()
+deprecated.install_old_paths()
 
 
 def __getattr__(name: str) -> Any:

@@ -198,7 +198,7 @@ class OldPathFinder(MetaPathFinder):
         return None
 
 
-def install() -> None:
+def install_old_paths() -> None:
     """Make the old paths importable; a second call changes nothing."""
     if not any(isinstance(finder, OldPathFinder) for finder in sys.meta_path):
         sys.meta_path.append(OldPathFinder())

@@ -169,7 +169,7 @@ class RowError:
     transient: bool = False
 
 
-def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
+def capture_row_error(stage: str, work: Callable[[], T]) -> T | RowError:
     """Do the work on one image; whatever it raises becomes that row's error.
 
     Args:
@@ -179,16 +179,16 @@ def attempt(stage: str, work: Callable[[], T]) -> T | RowError:
     Returns:
         What `work` returned, or the `RowError` that stands for what it raised.
     """
-    done = caught(work)
+    done = try_call(work)
     if isinstance(done, ImageError):
         stage = LIST if isinstance(done, UnlistedError) else stage
-        return RowError(stage, done.kind, _one_line(done))
+        return RowError(stage, done.kind, _one_line_of(done))
     if isinstance(done, Exception):  # one bad image must never take its neighbours along
-        return RowError(stage, type(done).__name__, _one_line(done), _is_transient(done))
+        return RowError(stage, type(done).__name__, _one_line_of(done), _is_transient_error(done))
     return done
 
 
-def caught(work: Callable[[], T]) -> T | Exception:
+def try_call(work: Callable[[], T]) -> T | Exception:
     """Do the work; an exception is returned instead of raised."""
     try:
         return work()
@@ -196,13 +196,13 @@ def caught(work: Callable[[], T]) -> T | Exception:
         return error
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line_of(error: BaseException) -> str:
     """The message as text that Arrow can hold: names that are not UTF-8 reach Python as lone surrogates."""
     text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     return text[:_MESSAGE_LIMIT] or type(error).__name__
 
 
-def _is_transient(error: BaseException) -> bool:
+def _is_transient_error(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError | MemoryError | UnavailableError):
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS

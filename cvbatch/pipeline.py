@@ -7,40 +7,40 @@ from functools import partial
 from typing import Literal, Protocol
 
 from cvbatch.config.job import Job
-from cvbatch.config.job_file import job_with
+from cvbatch.config.job_file import build_job
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import OutputError
-from cvbatch.models.resolve import resolve
+from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.lease import claim
-from cvbatch.output.log_records import State
-from cvbatch.output.manifest import check_reopening, finish_tail
+from cvbatch.output.lease import acquire_lease
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import check_can_reopen, complete_finish
 from cvbatch.output.store import Store, open_store
-from cvbatch.runs.attempt import Session
-from cvbatch.runs.passes import compute
+from cvbatch.runs.attempt import RunAttempt
+from cvbatch.runs.passes import compute_missing_rows
 from cvbatch.runs.planned_run import PlannedRun
-from cvbatch.runs.recompute import failed_rows, recompute
+from cvbatch.runs.recompute import failed_rows, recompute_rows
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import Source
-from cvbatch.storage.location import Place
+from cvbatch.sources.entries import ImageSource
+from cvbatch.storage.location import Location
 
 
-class Watcher(Protocol):
+class RunObserver(Protocol):
     """Whoever wants to see a run go on."""
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         """Something else is waited for from now on, in words."""
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         """The plan stands; work begins."""
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         """Rows were committed."""
 
 
 def run(
     job: Job,
-    watcher: Watcher,
+    watcher: RunObserver,
     *,
     pythonpath: str | None = None,
     refresh: bool = False,
@@ -48,7 +48,7 @@ def run(
     takeover: bool = False,
     manifest_only: bool = False,
     moved_from: Sequence[str] = (),
-) -> State:
+) -> RunState:
     """Label every image of a source, exactly once.
 
     Args:
@@ -68,40 +68,40 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; what is committed stays.
     """
-    watcher.doing("getting the models")
-    store = open_store(job.output.place)
-    acquire = partial(claim, store, wait=wait, takeover=takeover)
+    watcher.on_phase("getting the models")
+    store = open_store(job.output.location)
+    acquire = partial(acquire_lease, store, wait=wait, takeover=takeover)
     planned = _find_run(store, job, moved_from, acquire)
     wants_more = planned is None or refresh or planned.wants_more(job)
     if planned and not wants_more and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return planned.log.state
-    models = resolve(job.models, folder=pythonpath, report=watcher.doing)
+    models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
     source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
-    with start_ray(job.output.place, models, job.compute, pythonpath, watcher.doing) as starting:
-        models = starting.probe(models, job.compute)
+    with start_ray(job.output.location, models, job.compute, pythonpath, watcher.on_phase) as starting:
+        models = starting.probe_models(models, job.compute)
         planned = planned or _make_plan(store, job, models, source, pythonpath, watcher)
-        engine = planned.prepare(starting, models, job, rows=planned.log.state.planned)
-        acquire(planned.log.read)  # Ray has taken its time
-        with Session(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as session:
+        engine = planned.prepare_engine(starting, models, job, rows=planned.log.state.planned)
+        acquire(planned.log.refresh)  # Ray has taken its time
+        with RunAttempt(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as session:
             if planned.list_again(source, job, refresh=refresh):
-                session.listed(source.listing)
-            watcher.planned(planned.log.state)
+                session.record_listing(source.listing)
+            watcher.on_planned(planned.log.state)
             _compute_missing(session, watcher)
-            recompute(session, planned.log.state.stale, watcher.committed)
-            session.finish()
+            recompute_rows(session, planned.log.state.stale, watcher.on_committed)
+            session.finish_run()
     return planned.log.state
 
 
 def retry(
-    output: Place | str,
+    output: Location | str,
     errors: Literal["transient", "all"],
-    watcher: Watcher,
+    watcher: RunObserver,
     *,
     pythonpath: str | None = None,
     overrides: Sequence[str] = (),
     takeover: bool = False,
     manifest_only: bool = False,
-) -> State:
+) -> RunState:
     """Label failed images again; what is good stays as it is.
 
     Args:
@@ -120,41 +120,41 @@ def retry(
         UsageError: If there is no run, or somebody works on it.
         RunError: If the retry did not finish; what is replaced stays replaced.
     """
-    place = Place.at(output)
-    planned = PlannedRun.of(place)
+    place = Location.from_path_or_uri(output)
+    planned = PlannedRun.from_output(place)
     store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath
-    acquire = partial(claim, store, takeover=takeover)
-    job = _as_given(planned.job, overrides)
+    acquire = partial(acquire_lease, store, takeover=takeover)
+    job = _job_with_overrides(planned.job, overrides)
     planned.check_job(job)
-    acquire(log.read)
-    if log.state.left:
+    acquire(log.refresh)
+    if log.state.remaining_rows:
         raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
     if not len(failed) and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return log.state
-    models = resolve(job.models, folder=pythonpath, report=watcher.doing)
+    models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
     planned.check_models(models, loaded=False)
-    check_reopening(store, replaces=True, manifest_only=manifest_only)
-    with start_ray(place, models, job.compute, pythonpath, watcher.doing) as starting:
-        models = starting.probe(models, job.compute)
-        engine = planned.prepare(starting, models, job, rows=len(failed))
-        acquire(log.read)  # Ray has taken its time
+    check_can_reopen(store, replaces=True, manifest_only=manifest_only)
+    with start_ray(place, models, job.compute, pythonpath, watcher.on_phase) as starting:
+        models = starting.probe_models(models, job.compute)
+        engine = planned.prepare_engine(starting, models, job, rows=len(failed))
+        acquire(log.refresh)  # Ray has taken its time
         # that many of these rows are errors is no news
         compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
-        with Session(log, planned.plan, engine, compute_all, manifest_only=manifest_only) as session:
-            watcher.planned(log.state)
-            recompute(session, failed, watcher.committed)
-            session.finish()
+        with RunAttempt(log, planned.plan, engine, compute_all, manifest_only=manifest_only) as session:
+            watcher.on_planned(log.state)
+            recompute_rows(session, failed, watcher.on_committed)
+            session.finish_run()
     return log.state
 
 
 def _find_run(
-    store: Store, job: Job, moved_from: Sequence[str], acquire: Callable[[Callable[[], State]], None]
+    store: Store, job: Job, moved_from: Sequence[str], acquire: Callable[[Callable[[], RunState]], None]
 ) -> PlannedRun | None:
     """The run of the output, once nobody else works on it."""
-    planned = PlannedRun.find(store, job, moved_from)
+    planned = PlannedRun.find_run(store, job, moved_from)
     if planned is not None:
-        acquire(planned.log.read)
+        acquire(planned.log.refresh)
     return planned
 
 
@@ -166,41 +166,48 @@ def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manif
     Raises:
         OutputError: If they are others than those of the run.
     """
-    if not planned.log.state.final:
+    if not planned.log.state.is_final:
         return False
     if not planned.has_untouched_models(job, pythonpath):
-        planned.check_models(resolve(job.models, folder=pythonpath), loaded=False)
-    return finish_tail(planned.log, manifest_only=manifest_only)
+        planned.check_models(resolve_models(job.models, folder=pythonpath), loaded=False)
+    return complete_finish(planned.log, manifest_only=manifest_only)
 
 
 def _open_source(
     planned: PlannedRun | None, job: Job, models: Sequence[ModelSpec], *, refresh: bool, manifest_only: bool
-) -> Source:
+) -> ImageSource:
     """Open the source; a run that is there must be able to go on with it, and with the models."""
     if planned is None:
         return open_source(job.source)
     planned.check_models(models, loaded=False)
     source = planned.reopen_source(job, refresh=refresh)
-    check_reopening(planned.store, replaces=refresh, manifest_only=manifest_only)
+    check_can_reopen(planned.store, replaces=refresh, manifest_only=manifest_only)
     return source
 
 
 def _make_plan(
-    store: Store, job: Job, models: Sequence[ModelSpec], source: Source, pythonpath: str | None, watcher: Watcher
+    store: Store,
+    job: Job,
+    models: Sequence[ModelSpec],
+    source: ImageSource,
+    pythonpath: str | None,
+    watcher: RunObserver,
 ) -> PlannedRun:
-    store.check()
-    watcher.doing("listing the source")
-    return PlannedRun.create(store, job, models, source, pythonpath)
+    store.check_writable()
+    watcher.on_phase("listing the source")
+    return PlannedRun.create_run(store, job, models, source, pythonpath)
 
 
-def _compute_missing(session: Session, watcher: Watcher) -> None:
+def _compute_missing(session: RunAttempt, watcher: RunObserver) -> None:
     """Compute and commit the rows that nobody has committed yet."""
     log = session.log
-    for written in compute(session.engine, log, session.plan, lambda: log.state.accepted.missing(log.state.planned)):
-        session.took(written, log.commit(file for each in written for file in each.files))
-        watcher.committed(log.state)
+    for written in compute_missing_rows(
+        session.engine, log, session.plan, lambda: log.state.accepted.missing_ranges(log.state.planned)
+    ):
+        session.record_commit(written, log.commit_files(file for each in written for file in each.files))
+        watcher.on_committed(log.state)
 
 
-def _as_given(job: Job, overrides: Sequence[str]) -> Job:
+def _job_with_overrides(job: Job, overrides: Sequence[str]) -> Job:
     """A job of the plan, in which every option is spelled out, with those alone that say anything, and with others."""
-    return job_with(job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)
+    return build_job(job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)

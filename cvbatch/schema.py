@@ -99,7 +99,7 @@ HALVES: Final = pa.list_(pa.float16())
 FLOAT_LISTS: Final = pa.list_(pa.list_(pa.float32()))
 BINARIES: Final = pa.list_(pa.binary())
 
-RESERVED: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
+RESERVED_COLUMNS: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
 """Names that a manifest column cannot have, besides those of the job's models."""
 
 
@@ -108,7 +108,7 @@ def predictions_schema(
     *,
     exif: bool = False,
     warnings: bool = False,
-    carried: Iterable[pa.Field] = (),
+    extra_columns: Iterable[pa.Field] = (),
 ) -> pa.Schema:
     """The schema of every data file of a run.
 
@@ -116,21 +116,21 @@ def predictions_schema(
         model_fields: Columns of all models of the job.
         exif: Whether capture time, camera and position are asked for.
         warnings: Whether damaged images are kept, with what is wrong with them.
-        carried: Columns that come along from the source.
+        extra_columns: Columns that come along from the source.
 
     Raises:
         SourceError: If a carried column has the name of a model's column.
     """
     added = [*(EXIF_FIELDS if exif else ()), *((WARNING_FIELD,) if warnings else ())]
     taken = {column.name for column in model_fields}
-    for column in carried:
+    for column in extra_columns:
         if column.name in taken or (warnings and column.name == IMAGE_WARNING):
             whose = "a model's column" if column.name in taken else "the column that source.damaged: keep adds"
             raise SourceError(
                 f"the column {column.name!r} has the name of {whose}; "
                 f"use source.rename: {{{column.name}: my_{column.name}}}"
             )
-    return pa.schema([*IMAGE_FIELDS, *added, *carried, *model_fields])
+    return pa.schema([*IMAGE_FIELDS, *added, *extra_columns, *model_fields])
 
 
 def is_hidden(name: str) -> bool:

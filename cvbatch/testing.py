@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cvbatch.errors import ImageError, RowError
-from cvbatch.images.preprocess import View, apply
+from cvbatch.images.preprocess import View, apply_view
 from cvbatch.inference.predictor import Predictor
 from cvbatch.inference.python import loading
 from cvbatch.inference.python import network as python_network
@@ -77,8 +77,8 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
 
     from cvbatch.inference.torch.seeding import seeded_network
 
-    entry = catalog.entries()[builder]
-    names = catalog.categories(entry.weights[entry.default].categories)
+    entry = catalog.catalog_entries()[builder]
+    names = catalog.category_set(entry.weights[entry.default].categories)
     images = generate_images([(256, 256)] * 8, seed=seed)
     network = seeded_network(builder, len(names), images, seed)
     path = Path(folder) / f"{builder}-{seed}.pth"
@@ -88,7 +88,7 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
         task=entry.tasks[0],
         kind=TORCHVISION.name,
         name=builder,
-        view=entry.view(entry.default, entry.tasks[0]),
+        view=entry.view_for_task(entry.default, entry.tasks[0]),
         weights_path=str(path),
         categories=names,
         top_k=1,
@@ -112,8 +112,8 @@ def predict(specs: Sequence[ModelSpec], images: Sequence[Image.Image], **options
     Raises:
         AssertionError: An image gave an error.
     """
-    views = {spec.view: [apply(spec.view, image) for image in images] for spec in specs}
-    predictions = Predictor(specs, **options).predict(views, [image.size for image in images])
+    views = {spec.view: [apply_view(spec.view, image) for image in images] for spec in specs}
+    predictions = Predictor(specs, **options).predict_views(views, [image.size for image in images])
     errors = [error for error in predictions.errors if error]
     assert not errors, errors
     return {name: column.to_pylist() for name, column in predictions.columns.items()}
@@ -133,21 +133,21 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
     model = factory(**(options or {}))
     name = f"{factory.__module__}:{factory.__qualname__}"
     empty = ModelSpec(alias="checked", task=CLASSIFICATION.name, kind=PYTHON.name, name=name, view=View())
-    spec = loading.complete(empty, model)
+    spec = loading.complete_spec(empty, model)
     images = generate_images(SIZES[:4])
-    pixels, sizes = [apply(spec.view, image) for image in images], [image.size for image in images]
+    pixels, sizes = [apply_view(spec.view, image) for image in images], [image.size for image in images]
     network = python_network.PythonNetwork(model)
-    together = _answers(network, spec, pixels, sizes)
+    together = _network_answers(network, spec, pixels, sizes)
     for at, pixel in enumerate(pixels):
-        (alone,) = _answers(network, spec, [pixel], [sizes[at]])
-        assert _equal(alone, together[at]), f"{name}: image {at} gives another answer when it shares a call"
+        (alone,) = _network_answers(network, spec, [pixel], [sizes[at]])
+        assert _are_equal_answers(alone, together[at]), f"{name}: image {at} gives another answer when it shares a call"
 
 
-def _answers(
+def _network_answers(
     network: python_network.PythonNetwork, spec: ModelSpec, pixels: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> Sequence[Any]:
     try:
-        found = TASKS[spec.task].checked(spec, network.run(pixels, sizes, [spec])[spec.alias])
+        found = TASKS[spec.task].check_answers(spec, network.run_batch(pixels, sizes, [spec])[spec.alias])
     except ImageError as error:
         raise AssertionError(f"{spec.name}: {error}") from None
     for at, answer in enumerate(found):
@@ -155,12 +155,12 @@ def _answers(
     return found
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _are_equal_answers(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
     if isinstance(one, list | tuple | bytes) or one is None:
         return bool(one == other)
-    return all(_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+    return all(_are_equal_answers(getattr(one, name), getattr(other, name)) for name in one.__slots__)
 
 
 def _assert_varied(spec: ModelSpec, columns: Mapping[str, list[Any]]) -> None:

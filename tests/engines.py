@@ -9,33 +9,33 @@ import pyarrow as pa
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources
 from cvbatch.errors import RowError, RunError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
-from cvbatch.output.log_records import DataFile, State
-from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.data_files import WriteContext, WriteResult, copy_unchanged_rows, write_data_files
+from cvbatch.output.log_records import DataFile, RunState
+from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.planning.plan import Plan
-from cvbatch.planning.units import Unit, read_unit
+from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.schema import WORKER
-from cvbatch.storage.location import Place
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.storage.location import Location
+from cvbatch.tuning.certificate import TuningResult
 from tests.samples import FAILED, block, spec
 
 DIED = RowError("predict", "ProcessDied", "the process that worked on this image died each time")
 
 
-CLUSTER = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
+CLUSTER = Cluster((ClusterNode("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
 @dataclass(frozen=True)
 class Call:
     """What the engine was asked for."""
 
-    units: list[Range]
+    units: list[RowRange]
     max_lost_units: int | None
     """None where each image was to be alone."""
 
@@ -52,12 +52,12 @@ class FakeEngine:
         unit_rows: Most rows of a unit.
     """
 
-    def __init__(self, output: Place | str, unit_rows: int = 8) -> None:
-        self._output = Place.at(output)
+    def __init__(self, output: Location | str, unit_rows: int = 8) -> None:
+        self._output = Location.from_path_or_uri(output)
         self._models: Sequence[ModelSpec] = [spec()]
         self.cluster = CLUSTER
-        self.certificate = Certificate(REFERENCE, "")
-        self.pools: Pools = size_pools(CLUSTER, ComputeConfig(), [spec()], 1, self.certificate)
+        self.tuning_result = TuningResult(REFERENCE, "")
+        self.resource_plan: ResourcePlan = allocate_resources(CLUSTER, ComputeConfig(), [spec()], 1, self.tuning_result)
         self.unit_rows = unit_rows
         self.calls: list[Call] = []
         self.copied: list[str] = []
@@ -68,7 +68,7 @@ class FakeEngine:
         """Rows that take the process along that works on them."""
         self.hanging: set[int] = set()
         """Rows of which no answer comes; the units behind the first one are not begun."""
-        self.stalled = False
+        self.has_stalled = False
         self.after_unit: Callable[[], object] = lambda: None
         """Called once the file of a unit is taken in."""
         self.over = False
@@ -84,10 +84,12 @@ class FakeEngine:
         """Every row that was asked for, as often as it was."""
         return [row for call in self.calls for row in call.rows]
 
-    def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
+    def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         return tuple(spec() if needs_probe(model) else model for model in models)
 
-    def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> FakeEngine:
+    def prepare_engine(
+        self, models: Sequence[ModelSpec], plan: Plan, state: RunState, job: Job, *, rows: int
+    ) -> FakeEngine:
         self._models = models
         return self
 
@@ -97,44 +99,44 @@ class FakeEngine:
         self.unit_rows, self.grows_to = self.grows_to, None
         return True
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[ClusterNode, ...]:
         return self.cluster.nodes
 
-    def run_units(self, units: Sequence[Unit], epoch: int, *, max_lost_units: int) -> Iterator[list[Written]]:
+    def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:
         self.calls.append(Call([(unit.low, unit.high) for unit in units], max_lost_units))
-        lost, self.stalled = 0, False
+        lost, self.has_stalled = 0, False
         for unit in units:
             if self.hanging & set(range(unit.low, unit.high)):
-                self.stalled = True
+                self.has_stalled = True
                 return
             if self.deadly & set(range(unit.low, unit.high)):
                 lost += 1
                 if lost > max_lost_units:
                     raise RunError("the run stopped: a process died; the same command goes on")
                 continue
-            yield [write_blocks(self._job(epoch), [self._rows(unit, epoch)])]
+            yield [write_data_files(self._job(epoch), [self._rows(unit, epoch)])]
             self.after_unit()
             if self.over or self.grows_to is not None:
                 return
 
-    def run_isolated(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:
+    def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         self.calls.append(Call([(unit.low, unit.high) for unit in units], None))
-        yield [write_blocks(self._job(epoch), [self._rows(unit, epoch) for unit in units])]
+        yield [write_data_files(self._job(epoch), [self._rows(unit, epoch) for unit in units])]
 
     def copy_rows(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
         self.copied += [file.path for file in files]
-        return copy_rows(self._job(epoch), files, without)
+        return copy_unchanged_rows(self._job(epoch), files, without)
 
-    def _job(self, epoch: int) -> WriteJob:
-        return WriteJob(self._output, epoch, rows_schema(self._models))
+    def _job(self, epoch: int) -> WriteContext:
+        return WriteContext(self._output, epoch, rows_schema(self._models))
 
-    def _rows(self, unit: Unit, epoch: int) -> pa.Table:
+    def _rows(self, unit: RowUnit, epoch: int) -> pa.Table:
         ids = range(unit.low, unit.high)
         labels = [None if row in self.failed | self.deadly | self.hanging else f"epoch {epoch}" for row in ids]
         failed, error = self.failed, self.error
         if dead := (self.deadly | self.hanging) & set(ids):
             failed, error = dead, DIED
-        uris = read_unit(self._output, unit)["image_uri"].to_pylist()
+        uris = read_unit_rows(self._output, unit)["image_uri"].to_pylist()
         rows = block(
             unit.low, unit.high, *self._models, failed=failed, error=error, classification_label=labels, image_uri=uris
         )

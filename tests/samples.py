@@ -12,8 +12,8 @@ from cvbatch.config.job import Job
 from cvbatch.errors import RowError
 from cvbatch.images.preprocess import View
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning.plan import Plan, make_plan
@@ -52,15 +52,15 @@ def planned(tmp_path: Path, rows: int, *models: ModelSpec) -> tuple[LocalStore, 
 
 def planned_in(store: Store, tmp_path: Path, rows: int, *models: ModelSpec) -> Plan:
     """A plan of so many files, in any store."""
-    store.check()
+    store.check_writable()
     asked = job(photos(tmp_path / "photos", rows), store.root)
     return make_plan(store, asked, models or [spec()], open_source(asked.source))
 
 
-def started(store: Store, rows: int) -> Log:
+def started(store: Store, rows: int) -> CommitLog:
     """A log that this process has opened."""
-    log = Log(store, rows)
-    log.open()
+    log = CommitLog(store, rows)
+    log.open_epoch()
     return log
 
 
@@ -86,13 +86,13 @@ def block(
     return table.append_column(f"{MEASURES}decode", pa.array([0.5] * len(ids)))
 
 
-def write(log: Log, low: int, high: int, failed: Collection[int] = ()) -> tuple[DataFile, ...]:
+def write(log: CommitLog, low: int, high: int, failed: Collection[int] = ()) -> tuple[DataFile, ...]:
     """Write some rows under the epoch of the log."""
     rows = block(low, high, failed=failed)
     schema = rows_schema([spec()])
     place = getattr(log.store, "place", log.store.root)
-    return write_blocks(WriteJob(place, log.epoch, schema), [rows]).files
+    return write_data_files(WriteContext(place, log.epoch, schema), [rows]).files
 
 
-def commit(log: Log, low: int, high: int, failed: Collection[int] = ()) -> list[DataFile]:
-    return log.commit(write(log, low, high, failed))
+def commit(log: CommitLog, low: int, high: int, failed: Collection[int] = ()) -> list[DataFile]:
+    return log.commit_files(write(log, low, high, failed))

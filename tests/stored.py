@@ -18,27 +18,27 @@ import pyarrow.parquet as pq
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.errors import RunError
 from cvbatch.images.preprocess import View
-from cvbatch.inference.settings import Setting
-from cvbatch.models.spec import ModelSpec, described, rows_schema
-from cvbatch.output.checkpoints import save_snapshot
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import Written
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.output.checkpoints import save_checkpoint
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteResult
 from cvbatch.output.lease import Heartbeat
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import finish
+from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.listing_checkpoint import Progress
+from cvbatch.planning.listing_checkpoint import ListingProgress
 from cvbatch.planning.plan import make_plan
-from cvbatch.runs.run_record import Record
+from cvbatch.runs.run_record import RunRecord
 from cvbatch.sources import open_source
-from cvbatch.sources.bucket_walk import Position
+from cvbatch.sources.bucket_walk import WalkPosition
 from cvbatch.storage.options import StorageOptions
 from cvbatch.submit.events import EventLines
-from cvbatch.tuning.certificate import NEEDED, Certificate, choose, keep
+from cvbatch.tuning.certificate import MIN_IMAGES, TuningResult, choose_candidate, save_run_settings
 from tests.samples import job, photos, spec
 
 GOLDEN: Final = Path(__file__).with_suffix(".json")
@@ -94,14 +94,16 @@ EVERYTHING: Final = ModelSpec(
 )
 
 
-def certificate() -> Certificate:
+def certificate() -> TuningResult:
     """What a search for a setting ends with."""
     measured = []
-    for number, setting in enumerate((Setting(), Setting("bf16", True, True, False, True, True, 2.0, 1)), 1):
+    for number, setting in enumerate(
+        (InferenceSettings(), InferenceSettings("bf16", True, True, False, True, True, 2.0, 1)), 1
+    ):
         rates = {"decode_per_core": 9.0, "predict": 1.0 * number, "together": 1.0 * number}
-        facts = {"images": NEEDED, "rates": rates, "agreement": {"tags": {"agree": 1.0}}, "passed": True}
+        facts = {"images": MIN_IMAGES, "rates": rates, "agreement": {"tags": {"agree": 1.0}}, "passed": True}
         measured.append({"setting": setting.to_json(), **facts})
-    return choose(measured, has_answers=True)
+    return choose_candidate(measured, has_answers=True)
 
 
 def records(folder: Path) -> dict[str, Any]:
@@ -109,59 +111,61 @@ def records(folder: Path) -> dict[str, Any]:
     store, source = LocalStore(str(folder / "out")), photos(folder / "photos", 3)
     asked = job(source, store.root)
     plan = make_plan(store, asked, [spec(), EVERYTHING], open_source(asked.source), pythonpath="/jobs")
-    log = Log(store, plan.rows)
-    log.open()
+    log = CommitLog(store, plan.rows)
+    log.open_epoch()
     one, two, three = (_file(1, row) for row in range(3))
-    log.commit([one, two])
-    log.replace([one.path], [_file(1, 0, "b")], [(0, 1)])
-    log.extend(
+    log.commit_files([one, two])
+    log.replace_files([one.path], [_file(1, 0, "b")], [(0, 1)])
+    log.extend_plan(
         [{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"path": "q", "ranges": [[2, 3]]}]
     )
-    log.remove([(1, 2)], [])
-    log.remove([], [(1, 2)])
+    log.remove_rows([(1, 2)], [])
+    log.remove_rows([], [(1, 2)])
     places = [["/archive", "/photos"]]
-    log.move({"path": "m", "rows": 1, "ranges": [[0, 1]], "places": places, "way": {"region": None}})
-    log.commit([three, _file(1, 3)])
-    save_snapshot(store, log.state)
-    chosen = keep(store, certificate())
+    log.record_move({"path": "m", "rows": 1, "ranges": [[0, 1]], "places": places, "way": {"region": None}})
+    log.commit_files([three, _file(1, 3)])
+    save_checkpoint(store, log.state)
+    chosen = save_run_settings(store, certificate())
     with Heartbeat(store, log.state, lambda: {"workers": 1}):
         pass
-    finish(log)
+    finish_run(log)
     _run(store, plan, log, chosen)
-    listing(store, folder).save(plan.parts, {"position": Position("a/", "a/b", True, ["a/c/"], 0, 1).to_json()})
+    listing(store, folder).save_checkpoint(
+        plan.parts, {"position": WalkPosition("a/", "a/b", True, ["a/c/"], 0, 1).to_json()}
+    )
     with mock.patch.object(store, "_proven", lambda way, _: None if way.name == "folder" else "refused"):
-        store._settle("refused")
+        store._choose_method("refused")
     return {
         **{_named(path, folder): json.loads(path.read_text()) for path in _stored(folder / "out")},
-        "a part of the plan": json.loads(pq.read_schema(store.path(plan.parts[0]["path"])).metadata[b"cvbatch"]),
-        "a data file": json.loads(described(rows_schema([spec()]), [spec()], "fp32").metadata[b"cvbatch"]),
+        "a part of the plan": json.loads(pq.read_schema(store.local_path(plan.parts[0]["path"])).metadata[b"cvbatch"]),
+        "a data file": json.loads(describe_schema(rows_schema([spec()]), [spec()], "fp32").metadata[b"cvbatch"]),
         "lines of a job's log": _lines(log),
         "identity of a job": asked.identity(),
         "identity of a job with every option": _every_option().identity(),
     }
 
 
-def listing(store: LocalStore, folder: Path) -> Progress:
+def listing(store: LocalStore, folder: Path) -> ListingProgress:
     """The progress of a listing that can be gone on with."""
     source = job("", source={"uri": [str(photos(folder / name, 3)) for name in ("photos", "more")]}).source
-    return Progress(store, source, open_source(source))
+    return ListingProgress(store, source, open_source(source))
 
 
-def _run(store: LocalStore, plan: Any, log: Log, chosen: Certificate) -> None:
-    cluster = Cluster((Node("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
-    pools, record = size_pools(cluster, ComputeConfig(), [spec()], 3, chosen), Record()
+def _run(store: LocalStore, plan: Any, log: CommitLog, chosen: TuningResult) -> None:
+    cluster = Cluster((ClusterNode("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
+    pools, record = allocate_resources(cluster, ComputeConfig(), [spec()], 3, chosen), RunRecord()
     work = {"rows": 2, "seconds": 1.0}
-    record.add([Written((_file(1, 0),), {"decode": 2.0}, 600, {'{"host": "vm", "pid": 1}': work})], rows=1)
-    record.save(store, plan, log.state, cluster, pools, chosen, RunError("the disk is full", details="all"))
+    record.add_result([WriteResult((_file(1, 0),), {"decode": 2.0}, 600, {'{"host": "vm", "pid": 1}': work})], rows=1)
+    record.save_record(store, plan, log.state, cluster, pools, chosen, RunError("the disk is full", details="all"))
 
 
-def _lines(log: Log) -> list[Any]:
+def _lines(log: CommitLog) -> list[Any]:
     out = io.StringIO()
     events = EventLines(out)
-    events.doing("starting Ray")
-    events.planned(log.state)
-    events.committed(log.state)
-    events.finished({"rows": 3})
+    events.on_phase("starting Ray")
+    events.on_planned(log.state)
+    events.on_committed(log.state)
+    events.on_finished({"rows": 3})
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 

@@ -10,20 +10,20 @@ import pyarrow as pa
 import pytest
 
 from cvbatch import errors
-from cvbatch.errors import ImageError, RowError, attempt
+from cvbatch.errors import ImageError, RowError, capture_row_error
 
 
 def failing(error: BaseException) -> RowError:
     def work() -> NoReturn:
         raise error
 
-    result = attempt("decode", work)
+    result = capture_row_error("decode", work)
     assert isinstance(result, RowError)
     return result
 
 
 def test_what_succeeds_is_returned() -> None:
-    assert attempt("fetch", lambda: 5) == 5
+    assert capture_row_error("fetch", lambda: 5) == 5
 
 
 def test_named_reasons_keep_their_name() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from cvbatch.config.job import PYTHON
 from cvbatch.config.job_file import load_job
-from cvbatch.models.resolve import resolve
+from cvbatch.models.resolve import resolve_models
 from cvbatch.sources import open_source
 
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -22,7 +22,7 @@ NAMES = [path.relative_to(JOBS).as_posix() for path in FILES]
 def test_job_files_are_right(path: Path) -> None:
     job = load_job(str(path))
     known = [model for model in job.models if not model.checkpoint]
-    specs = resolve(known, fetch=False)
+    specs = resolve_models(known, fetch=False)
     assert [spec.name for spec in specs] == [model.model.removeprefix(PYTHON).partition(":IM")[0] for model in known]
     assert all(spec.categories for spec in specs if spec.kind != "python" and spec.task != "embedding")
 
@@ -63,7 +63,7 @@ def test_the_manifest_names_photos_of_the_demo() -> None:
     manifest = open_source(job.source.model_copy(update={"uri": str(JOBS / Path(job.source.uri).name)}))
     photos = JOBS.parent / "cvbatch-demo" / "photos"
     expected = {str(photos / name) for name in archive_names()}
-    named = [uri for chunk in manifest.chunks() for uri in chunk["image_uri"].to_pylist()]
+    named = [uri for chunk in manifest.iter_chunks() for uri in chunk["image_uri"].to_pylist()]
     assert len(named) >= 5
     assert set(named) <= expected
-    assert manifest.carried.names == ["occasion", "expected_format"]
+    assert manifest.extra_columns.names == ["occasion", "expected_format"]

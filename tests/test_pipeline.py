@@ -14,17 +14,17 @@ import pytest
 from cvbatch import pipeline
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import Heartbeat, this_process
-from cvbatch.output.log_records import State
-from cvbatch.output.manifest import SUCCESS
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import Heartbeat, describe_process
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import SUCCESS_FILE
 from cvbatch.output.store import LocalStore
 from cvbatch.pipeline import retry, run
 from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.results import predictions
-from cvbatch.results.verify import verify
+from cvbatch.results.verify import verify_output
 from cvbatch.sources import open_source
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from tests.engines import FakeEngine
 from tests.samples import job, photos, spec
 
@@ -38,13 +38,13 @@ class Seen:
         self.planned_rows: list[int] = []
         self.commits = 0
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         pass
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         self.planned_rows.append(state.planned)
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         self.commits += 1
 
 
@@ -60,7 +60,7 @@ class Output:
         monkeypatch.setattr(pipeline, "start_ray", self._start_engine)
 
     @contextlib.contextmanager
-    def _start_engine(self, output: Place, *_: object) -> Iterator[FakeEngine]:
+    def _start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
         self.engines.append(engine := FakeEngine(output, unit_rows=4))
         vars(engine).update(self.next)
         self.next = {}
@@ -70,14 +70,14 @@ class Output:
         return job(self.source, self.store.root, **parts)
 
     @property
-    def log(self) -> Log:
+    def log(self) -> CommitLog:
         plan = load_plan(self.store)
         assert plan is not None
-        return Log(self.store, plan.rows, whole=True)
+        return CommitLog(self.store, plan.rows, whole=True)
 
     @property
     def proven(self) -> bool:
-        return verify(self.store, self.log, deep=True).proven
+        return verify_output(self.store, self.log, deep=True).is_proven
 
     def labelled_by(self, epoch: int) -> list[int]:
         frame = predictions.read(self.store.root)
@@ -96,7 +96,7 @@ def interrupt() -> None:
 def test_a_run_and_the_same_again(output: Output) -> None:
     seen = Seen()
     state = run(output.job(), seen)
-    assert (state.final, state.planned, seen.planned_rows, seen.commits) == (True, ROWS, [ROWS], 6)
+    assert (state.is_final, state.planned, seen.planned_rows, seen.commits) == (True, ROWS, [ROWS], 6)
     assert output.proven
     assert run(output.job(), Seen()).epoch == 1
     assert len(output.engines) == 1, "a finished run needs no engine"
@@ -106,8 +106,8 @@ def test_a_run_and_the_same_again(output: Output) -> None:
 def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, command: str) -> None:
     run(output.job(), Seen())
     stray = f"data/e00000001-{'f' * 32}.parquet"
-    output.store.create(stray, b"late")
-    output.store.delete(SUCCESS)
+    output.store.create_object(stray, b"late")
+    output.store.delete_object(SUCCESS_FILE)
     state = run(output.job(), Seen()) if command == "run" else retry(output.store.root, "all", Seen())
     assert (state.epoch, len(output.engines)) == (1, 1)
     assert output.proven
@@ -119,7 +119,7 @@ def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
         run(output.job(), Seen())
     first = output.labelled_by(1)
     assert 0 < len(first) < ROWS
-    assert not output.store.path(SUCCESS).exists()
+    assert not output.store.local_path(SUCCESS_FILE).exists()
     run(output.job(), Seen())
     assert sorted([*first, *output.engines[1].computed]) == list(range(ROWS))
     assert output.proven
@@ -250,11 +250,11 @@ def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
 
 def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Output) -> None:
     failed_run(output, 3)
-    output.log.open()
-    assert retry(output.store.root, "transient", Seen()).final
+    output.log.open_epoch()
+    assert retry(output.store.root, "transient", Seen()).is_final
     assert output.proven
-    output.log.open()
-    assert run(output.job(), Seen()).final
+    output.log.open_epoch()
+    assert run(output.job(), Seen()).is_final
     assert output.proven
 
 
@@ -295,7 +295,7 @@ def test_another_job_is_refused_before_anything_is_started(output: Output) -> No
 def held_elsewhere(output: Output) -> Heartbeat:
     """Another start, on another machine, which says that it is there."""
     log = output.log
-    log.open({**this_process(), "host": "elsewhere"})
+    log.open_epoch({**describe_process(), "host": "elsewhere"})
     return Heartbeat(output.store, log.state)
 
 
@@ -319,7 +319,7 @@ def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: py
     failed_run(output, 3)
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
 
-    def start(**options: Any) -> State:
+    def start(**options: Any) -> RunState:
         if command == "run":
             return run(output.job(), Seen(), **options)
         return retry(output.store.root, "all", Seen(), **options)
@@ -328,5 +328,5 @@ def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: py
         with pytest.raises(OutputError, match=rf"process {os.getpid()} on elsewhere is working on it"):
             start()
         assert len(output.engines) == 1, "nothing was started"
-        assert start(takeover=True).final
+        assert start(takeover=True).is_final
     assert output.proven

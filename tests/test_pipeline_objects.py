@@ -16,7 +16,7 @@ from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
 from cvbatch.pipeline import retry, run
 from cvbatch.results import predictions
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.engines import FakeEngine
 from tests.rigs.faults import Fault, FaultProxy
@@ -40,7 +40,7 @@ class Output:
         monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
     @contextlib.contextmanager
-    def _start_engine(self, output: Place, *_: object) -> Iterator[FakeEngine]:
+    def _start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
         engine = FakeEngine(output, unit_rows=4)
         vars(engine).update(self.next)
         self.next = {}
@@ -51,8 +51,8 @@ class Output:
         return Job.model_validate({**job(self.source).model_dump(by_alias=True, exclude_unset=True), "output": output})
 
     @property
-    def place(self) -> Place:
-        return Place.of(self.uri, StorageOptions(endpoint_url=self.endpoint))
+    def place(self) -> Location:
+        return Location.from_uri(self.uri, StorageOptions(endpoint_url=self.endpoint))
 
     def command(self, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, Any]:
         code = main([name, self.uri, "--storage", f"endpoint_url={self.endpoint}", "--json", *more])
@@ -70,7 +70,7 @@ def test_run_status_verify_retry_and_read(
     output: Output, out: str, as_job: ObjectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output.next["failed"] = {7}
-    assert run(output.job(), Seen()).final
+    assert run(output.job(), Seen()).is_final
     assert output.command(capsys, "status")[1]["finished"] is True
     assert output.command(capsys, "verify")[0] == 0
     assert run(output.job(region="us-east-1"), Seen()).epoch == 1, "the way to it is no part of what it is"
@@ -103,7 +103,7 @@ def test_storms_and_lost_answers_lose_and_double_nothing(
     storm = [Fault("status", status=503, times=3), Fault("lost", method="PUT", path="log/", times=3)]
     storm += [Fault("lost", method="PUT", path="data/", times=2), Fault("reset", method="GET", after=40, times=3)]
     with faults.doing(*storm):
-        assert run(output.job(), Seen()).final
+        assert run(output.job(), Seen()).is_final
         assert [fault.times for fault in storm] == [0, 0, 0, 0]
     code, verdict = output.command(capsys, "verify", "--deep")
     assert (code, verdict["strays"]) == (0, [])
@@ -112,7 +112,7 @@ def test_storms_and_lost_answers_lose_and_double_nothing(
 def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Output, faults: FaultProxy) -> None:
     with faults.doing(NO_DELETE):
         output.next["failed"] = {7}
-        assert run(output.job(), Seen()).final
+        assert run(output.job(), Seen()).is_final
         assert run(output.job(), Seen()).epoch == 1
         for change in (lambda: retry(output.place, "all", Seen()), lambda: run(output.job(), Seen(), refresh=True)):
             with pytest.raises(OutputError, match="takes the right to delete"):

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
-from cvbatch.output.manifest import finish
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
+from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
 from cvbatch.results import predictions
@@ -79,7 +79,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     asked = job(folder / "m.parquet", folder / "out", source={"exif": True})
     store = LocalStore(str(folder / "out"))
     plan = make_plan(store, asked, MODELS, open_source(asked.source))
-    schema = rows_schema(MODELS, exif=True, carried=plan.carried(store))
+    schema = rows_schema(MODELS, exif=True, extra_columns=plan.extra_columns(store))
     assert {*GOOD} | {*CARRIED} <= {*schema.names}
     rows = block(0, ROWS, *MODELS, failed=[1])
     rows = rows.drop_columns([name for name in GOOD if name in rows.column_names])
@@ -87,10 +87,10 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
         rows = rows.append_column(schema.field(name), pa.array([value, None, value], schema.field(name).type))
     for name, column in CARRIED.items():
         rows = rows.append_column(name, column)
-    log = Log(store, plan.rows)
-    log.open()
-    log.commit(write_blocks(WriteJob(store.root, log.epoch, schema), [rows]).files)
-    finish(log)
+    log = CommitLog(store, plan.rows)
+    log.open_epoch()
+    log.commit_files(write_data_files(WriteContext(store.root, log.epoch, schema), [rows]).files)
+    finish_run(log)
     return store.root
 
 
@@ -178,7 +178,7 @@ SPARK_TIMES: Final = {pa.timestamp("ms")}
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.task)
 def test_every_column_has_a_type_that_spark_reads(model: ModelSpec) -> None:
-    for column in [*IMAGE_FIELDS, *EXIF_FIELDS, *model.fields()]:
+    for column in [*IMAGE_FIELDS, *EXIF_FIELDS, *model.column_fields()]:
         for kind in types_of(column.type):
             assert kind in SPARK | SPARK_TIMES or pa.types.is_list(kind), f"{column.name}: {kind}"
     assert pa.float16() in types_of(HALVES), "halves are for those who ask for them"

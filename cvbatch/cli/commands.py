@@ -1,7 +1,18 @@
 """What each command does with its options."""
 
-from cvbatch.cli.cluster_commands import logs, stop, submit
-from cvbatch.cli.inspect_commands import models, status, verify
-from cvbatch.cli.run_commands import demo, plan, retry, run
+from cvbatch.cli.cluster_commands import logs_command, stop_command, submit_command
+from cvbatch.cli.inspect_commands import models_command, status_command, verify_command
+from cvbatch.cli.run_commands import demo_command, plan_command, retry_command, run_command
 
-__all__ = ["demo", "logs", "models", "plan", "retry", "run", "status", "stop", "submit", "verify"]
+__all__ = [
+    "demo_command",
+    "logs_command",
+    "models_command",
+    "plan_command",
+    "retry_command",
+    "run_command",
+    "status_command",
+    "stop_command",
+    "submit_command",
+    "verify_command",
+]

@@ -11,49 +11,49 @@ from rich.console import Console
 from rich.live import Live
 
 from cvbatch.cli.cluster_commands import job_status
-from cvbatch.cli.common import interruptible, log_of, output_of, write_json
+from cvbatch.cli.common import open_log, output_from_options, print_json, stop_on_signals
 from cvbatch.errors import UsageError
 from cvbatch.output.lease import HEARTBEAT_SECONDS
-from cvbatch.results.console import facts, models_table, status_table
-from cvbatch.system.standard_streams import reader_gone
+from cvbatch.results.console import facts_table, models_table, status_table
+from cvbatch.system.standard_streams import is_output_closed
 from cvbatch.tasks import TASKS
 
 
-def status(options: argparse.Namespace) -> int:
+def status_command(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
-    from cvbatch.results.summary import status as status_of
+    from cvbatch.results.summary import run_status as status_of
 
     if options.address is not None:
         if options.watch or options.storage:
             raise UsageError("--address: asks the cluster once, so --watch and --storage are not for it; leave one out")
         return job_status(options)
-    output = output_of(options)
-    log = log_of(output)
+    output = output_from_options(options)
+    log = open_log(output)
     if options.json:
-        return write_json(status_of(output, log))
+        return print_json(status_of(output, log))
     console = Console()
     if not options.watch:
         console.print(status_table(status_of(output, log)))
         return 0
-    with interruptible(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+    with stop_on_signals(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            log.read()
+            log.refresh()
             found = status_of(output, log)
             live.update(status_table(found), refresh=True)
-            if found["finished"] or reader_gone():
+            if found["finished"] or is_output_closed():
                 break
-            time.sleep(HEARTBEAT_SECONDS.value)
+            time.sleep(HEARTBEAT_SECONDS.current_value)
     return 0
 
 
-def verify(options: argparse.Namespace) -> int:
+def verify_command(options: argparse.Namespace) -> int:
     """`cvbatch verify`."""
-    from cvbatch.results.verify import verify as prove
+    from cvbatch.results.verify import verify_output as prove
 
-    log = log_of(output_of(options), whole=True)
+    log = open_log(output_from_options(options), whole=True)
     verdict = prove(log.store, log, deep=options.deep)
     if options.json:
-        write_json({**asdict(verdict), "proven": verdict.proven})
+        print_json({**asdict(verdict), "proven": verdict.is_proven})
     else:
         rows = [
             ("rows", f"{verdict.committed:,} of {verdict.planned:,} planned, {verdict.errors:,} of them errors"),
@@ -61,20 +61,20 @@ def verify(options: argparse.Namespace) -> int:
         ]
         rows += [("problem", problem) for problem in verdict.problems[:20]]
         if verdict.strays:
-            by_whom = "the next cvbatch run removes it" if log.store.may_delete() else "remove it, this job may not"
+            by_whom = "the next cvbatch run removes it" if log.store.can_delete() else "remove it, this job may not"
             rows += [("stray file", f"{path}; {by_whom}") for path in verdict.strays[:20]]
-        rows.append(("verdict", "every planned row is there exactly once" if verdict.proven else "not proven"))
-        Console().print(facts(rows, title=options.output))
-    return 0 if verdict.proven else 1
+        rows.append(("verdict", "every planned row is there exactly once" if verdict.is_proven else "not proven"))
+        Console().print(facts_table(rows, title=options.output))
+    return 0 if verdict.is_proven else 1
 
 
-def models(options: argparse.Namespace) -> int:
+def models_command(options: argparse.Namespace) -> int:
     """`cvbatch models`."""
     from cvbatch.models.resolve import list_models
 
     found = [asdict(model) for model in list_models(options.task)]
     if options.json:
-        return write_json(found)
+        return print_json(found)
     console = Console()
     for task in [options.task] if options.task else TASKS:
         console.print(models_table(task, [model for model in found if task in model["tasks"]]))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from cvbatch.config.types import Duration
 from cvbatch.errors import JobError
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -17,13 +17,13 @@ AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off
 """YAML reads a plain `off` as false."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the job file: frozen, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
-class StorageSection(Section):
+class StorageSection(ConfigSection):
     """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
 
     endpoint_url: str | None = None
@@ -38,24 +38,24 @@ class StorageSection(Section):
     """Section of the shared AWS files, on each machine."""
 
     @property
-    def storage(self) -> StorageOptions:
+    def storage_options(self) -> StorageOptions:
         """These options alone."""
         return StorageOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
 
 
-def check_place(uri: str, section: StorageSection) -> None:
+def check_location_options(uri: str, section: StorageSection) -> None:
     """See that a location is one that can be reached as a section says.
 
     Raises:
         ValueError: With the reason, as pydantic wants it.
     """
     try:
-        Place.of(uri, section.storage)
+        Location.from_uri(uri, section.storage_options)
     except JobError as error:
         raise ValueError(str(error)) from None
 
 
-class StageConfig(Section):
+class StageConfig(ConfigSection):
     """On which nodes of a cluster a stage may run; by default on all."""
 
     resources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -65,13 +65,13 @@ class StageConfig(Section):
     accelerator_type: str | None = None
     """Kind of GPU that a node must have, as Ray calls it: `A100`, `H100`, `L4`."""
 
-    def selector(self) -> dict[str, str]:
+    def label_selector(self) -> dict[str, str]:
         """The labels that a node must have."""
         kind = {} if self.accelerator_type is None else {"ray.io/accelerator-type": self.accelerator_type}
         return {**self.labels, **kind}
 
 
-class ComputeConfig(Section):
+class ComputeConfig(ConfigSection):
     """Where and how the models run; may change between starts, but for the precision."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -106,7 +106,7 @@ class ComputeConfig(Section):
     """Give up on units that have not moved for so long, and try them again in smaller pieces."""
 
     @model_validator(mode="after")
-    def _cost_needs_a_price(self) -> ComputeConfig:
+    def _check_cost_has_price(self) -> ComputeConfig:
         if self.max_cost is not None and self.price_per_node_hour is None:
             raise ValueError("max_cost needs price_per_node_hour")
         return self

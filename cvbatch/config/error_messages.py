@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _EXPECTED: Final = {
     "int_type": "a whole number",
@@ -33,7 +33,7 @@ _FLAGS: Final = {"source": "--source", "models": "--model", "output": "--output"
 _LONGEST: Final = 60
 
 
-def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iterator[str]:
+def explain_validation_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iterator[str]:
     """Say what is wrong where.
 
     Of a union pydantic reports every branch, and of a list the items as well as the list that lacks them;
@@ -43,66 +43,66 @@ def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iter
         errors: From `ValidationError.errors()`.
         model: What the data should have been.
     """
-    places: dict[Place, list[Mapping[str, Any]]] = {}
+    places: dict[KeyPath, list[Mapping[str, Any]]] = {}
     for item in errors:
-        places.setdefault(_place(item["loc"], model), []).append(item)
+        places.setdefault(_key_path_of(item["loc"], model), []).append(item)
     for place, items in places.items():
         if not any(len(inner) > len(place) and inner[: len(place)] == place for inner in places):
-            yield _phrase(place, items, model)
+            yield _phrase_for_key(place, items, model)
 
 
-def _phrase(place: Place, items: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> str:
+def _phrase_for_key(place: KeyPath, items: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> str:
     name, first = ".".join(map(str, place)), items[0]
     match first["type"]:
         case "extra_forbidden":
-            return f"{name}: unknown key; {_hint(str(place[-1]), keys_at(place[:-1], model))}"
+            return f"{name}: unknown key; {_key_hint(str(place[-1]), known_keys_at(place[:-1], model))}"
         case "missing":
             flag = f" ({_FLAGS[name]} gives it)" if name in _FLAGS else ""
             return f"{name}: missing{flag}"
         case "value_error":
             return f"{name}: {first['ctx']['error']}"
-    expected = " or ".join(dict.fromkeys(map(_expected, items)))
+    expected = " or ".join(dict.fromkeys(map(_expected_words, items)))
     got = repr(first["input"])
     return f"{name}: expected {expected}, got {got if len(got) <= _LONGEST else got[: _LONGEST - 1] + '…'}"
 
 
-def _expected(item: Mapping[str, Any]) -> str:
+def _expected_words(item: Mapping[str, Any]) -> str:
     words = _EXPECTED.get(item["type"])
     if words is None:
         return str(item["msg"]).removeprefix("Input should be ")
     return words.format(**item.get("ctx", {}))
 
 
-def _hint(key: str, known: Sequence[str]) -> str:
+def _key_hint(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
 
 
-def _place(location: Place, model: type[BaseModel]) -> Place:
+def _key_path_of(location: KeyPath, model: type[BaseModel]) -> KeyPath:
     """Keep keys and positions of the data; leave out the branches of unions that pydantic adds."""
-    place: Place = ()
+    place: KeyPath = ()
     for part in location:
-        known = keys_at(place, model)
+        known = known_keys_at(place, model)
         if isinstance(part, int) or part in known or (known and part == location[-1]):
             place = (*place, part)
     return place
 
 
-def keys_at(place: Place, model: type[BaseModel]) -> list[str]:
+def known_keys_at(place: KeyPath, model: type[BaseModel]) -> list[str]:
     """The keys that a section of the data may have; empty where it is no section."""
     at: Any = model
     for part in place:
         if isinstance(part, int):
             continue
         fields = {field.alias or name: field.annotation for name, field in at.model_fields.items()}
-        at = _section(fields.get(part))
+        at = _section_model(fields.get(part))
         if at is None:
             return []
     return [field.alias or name for name, field in at.model_fields.items()]
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def _section_model(annotation: Any) -> type[BaseModel] | None:
     """The model behind a field, also if it is a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in typing.get_args(annotation) if (found := _section(inner))), None)
+    return next((found for inner in typing.get_args(annotation) if (found := _section_model(inner))), None)

@@ -8,12 +8,19 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from cvbatch.config.compute import AutoOrOff, ComputeConfig, Count, Section, StorageSection, check_place
+from cvbatch.config.compute import (
+    AutoOrOff,
+    ComputeConfig,
+    ConfigSection,
+    Count,
+    StorageSection,
+    check_location_options,
+)
 from cvbatch.config.types import Bytes, Moment
-from cvbatch.storage.fetch_options import Reach
+from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.http_hosts import HttpOptions
-from cvbatch.storage.local_paths import local_path
-from cvbatch.storage.location import Place, is_object_uri, redacted
+from cvbatch.storage.local_paths import to_local_path
+from cvbatch.storage.location import Location, is_object_uri, redact_secrets
 from cvbatch.storage.options import OPTION_NAMES
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.classification import TOP_K
@@ -78,28 +85,28 @@ class SourceConfig(StorageSection):
         return self.damaged == "keep"
 
     @property
-    def reach(self) -> Reach:
+    def fetch_options(self) -> FetchOptions:
         """How its images are got."""
-        return Reach(self.storage, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
+        return FetchOptions(self.storage_options, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
 
     @field_validator("uri")
     @classmethod
-    def _a_list_of_one_is_that_one(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    def _unwrap_single_uri(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         return value[0] if len(value) == 1 and not isinstance(value, str) else value
 
     @field_validator("http_hosts")
     @classmethod
-    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return HttpOptions(value).hosts
 
     @model_validator(mode="after")
-    def _is_possible(self) -> SourceConfig:
+    def _check_combinations(self) -> SourceConfig:
         if self.min_bytes and self.max_bytes and self.min_bytes > self.max_bytes:
             raise ValueError(f"expected min_bytes up to max_bytes, got {self.min_bytes} and {self.max_bytes}")
         for uri in self.uris:
             if is_object_uri(uri):
-                check_place(uri, self)
-            elif redacted(uri) != uri and local_path(uri) is None:
+                check_location_options(uri, self)
+            elif redact_secrets(uri) != uri and to_local_path(uri) is None:
                 raise ValueError("expected a location without credentials")
         return self
 
@@ -164,7 +171,7 @@ class ModelConfig(StorageSection):
 
     @field_validator("alias")
     @classmethod
-    def _alias_is_a_column_prefix(cls, value: str | None) -> str | None:
+    def _check_alias(cls, value: str | None) -> str | None:
         if value is not None and not ALIAS.fullmatch(value):
             raise ValueError(f"expected lower-case letters, digits and _ starting with a letter, got {value!r}")
         return value
@@ -178,12 +185,12 @@ class ModelConfig(StorageSection):
         return value
 
     @model_validator(mode="after")
-    def _weights_have_one_origin(self) -> ModelConfig:
+    def _check_weights_origin(self) -> ModelConfig:
         if self.checkpoint and self.weights not in (None, DEFAULT_WEIGHTS):
             raise ValueError("give checkpoint: or weights:, not both")
         for file in (self.checkpoint, self.categories):
             if isinstance(file, str) and is_object_uri(file):
-                check_place(file, self)
+                check_location_options(file, self)
         return self
 
 
@@ -194,17 +201,17 @@ class OutputConfig(StorageSection):
     """A local folder, `s3://bucket/prefix`, `gs://…` or `az://…`."""
 
     @model_validator(mode="after")
-    def _is_a_place(self) -> OutputConfig:
-        check_place(self.uri, self)
+    def _check_location(self) -> OutputConfig:
+        check_location_options(self.uri, self)
         return self
 
     @property
-    def place(self) -> Place:
+    def location(self) -> Location:
         """Where, and how to get there."""
-        return Place.of(self.uri, self.storage)
+        return Location.from_uri(self.uri, self.storage_options)
 
 
-class Job(Section):
+class Job(ConfigSection):
     """A whole job file."""
 
     source: SourceConfig
@@ -214,11 +221,11 @@ class Job(Section):
 
     def local_paths(self) -> list[str]:
         """Images and predictions that are on a disk: all machines that work on the job have to see them."""
-        return _local([*self.source.uris, self.output.uri])
+        return _local_only([*self.source.uris, self.output.uri])
 
     def local_files(self) -> list[str]:
         """What else on a disk the job names: the machine that directs it has to see that."""
-        return _local([place for model in self.models for place in (model.checkpoint, model.categories)])
+        return _local_only([place for model in self.models for place in (model.checkpoint, model.categories)])
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for two starts to be the same run.
@@ -227,37 +234,37 @@ class Job(Section):
             Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
             may be asked, the models without the way to their files, the precision as asked.
         """
-        source = _told(self.source, _OF_ALL_SOURCES, _WAY_TO_SOURCE)
-        where = [local_path(uri) or uri for uri in self.source.uris]
+        source = _identity_of_section(self.source, _OF_ALL_SOURCES, _WAY_TO_SOURCE)
+        where = [to_local_path(uri) or uri for uri in self.source.uris]
         source["uri"] = where if len(where) > 1 else where[0]
         return {
             "source": source,
-            "models": [_told(model, _OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
+            "models": [_identity_of_section(model, _OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
             "precision": self.compute.precision,
-            **_told(self, (), _SECTIONS),
+            **_identity_of_section(self, (), _SECTIONS),
         }
 
     def with_defaults(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """An identity, of this version or an earlier one, in which every option is spelled out that this one knows."""
-        model = _defaults(self.models[0], OPTION_NAMES)
+        model = _defaults_of_section(self.models[0], OPTION_NAMES)
         return {
-            **_defaults(self, _SECTIONS),
+            **_defaults_of_section(self, _SECTIONS),
             **identity,
-            "source": {**_defaults(self.source, _WAY_TO_SOURCE), **identity["source"]},
+            "source": {**_defaults_of_section(self.source, _WAY_TO_SOURCE), **identity["source"]},
             "models": [{**model, **each} for each in identity["models"]],
         }
 
 
-def _told(section: Section, always: Collection[str], never: Collection[str]) -> dict[str, Any]:
+def _identity_of_section(section: ConfigSection, always: Collection[str], never: Collection[str]) -> dict[str, Any]:
     """What an identity says of a section: those options, and all others that are not at their defaults."""
-    values, defaults = section.model_dump(mode="json", exclude=set(never)), _defaults(section, never)
+    values, defaults = section.model_dump(mode="json", exclude=set(never)), _defaults_of_section(section, never)
     return {name: value for name, value in values.items() if name in always or value != defaults.get(name)}
 
 
-def _defaults(section: Section, never: Collection[str]) -> dict[str, Any]:
+def _defaults_of_section(section: ConfigSection, never: Collection[str]) -> dict[str, Any]:
     """The default of each option that has one, but for some, as plain data."""
     return type(section).model_construct().model_dump(mode="json", exclude=set(never))
 
 
-def _local(places: Iterable[object]) -> list[str]:
-    return [path for place in places if isinstance(place, str) and (path := local_path(place)) is not None]
+def _local_only(places: Iterable[object]) -> list[str]:
+    return [path for place in places if isinstance(place, str) and (path := to_local_path(place)) is not None]

@@ -11,11 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from cvbatch.config import job_paths
-from cvbatch.config.error_messages import explain
+from cvbatch.config.error_messages import explain_validation_errors
 from cvbatch.config.job import Job
-from cvbatch.config.overrides import merge, put
+from cvbatch.config.overrides import apply_override, merge_nested
 from cvbatch.errors import JobError, TooLargeError
-from cvbatch.storage.location import Place, is_object_uri
+from cvbatch.storage.location import Location, is_object_uri
 from cvbatch.storage.options import StorageOptions
 
 _MAX_JOB_BYTES = 1 << 20
@@ -42,26 +42,28 @@ def load_job(
         JobError: With everything that is wrong, in one message of one line.
         StorageError: If the file lies in a bucket and cannot be had.
     """
-    data: dict[str, Any] = {} if path is None else _read(path, storage)
-    data = merge({key: value for key, value in data.items() if value is not None}, defaults or {})
-    return job_with(data, overrides, path)
+    data: dict[str, Any] = {} if path is None else _read_job_data(path, storage)
+    data = merge_nested({key: value for key, value in data.items() if value is not None}, defaults or {})
+    return build_job(data, overrides, path)
 
 
-def job_with(data: dict[str, Any], overrides: Sequence[str], path: str | None = None) -> Job:
+def build_job(data: dict[str, Any], overrides: Sequence[str], path: str | None = None) -> Job:
     """Check a job, with options laid over it; see `load_job`."""
     for override in overrides:
-        put(data, override)
-    job_paths.place(data, None if path is None or is_object_uri(path) else os.path.dirname(os.path.abspath(path)))
+        apply_override(data, override)
+    job_paths.resolve_job_paths(
+        data, None if path is None or is_object_uri(path) else os.path.dirname(os.path.abspath(path))
+    )
     try:
         return Job.model_validate(data)
     except ValidationError as error:
         where = f"{path}: " if path else ""
-        raise JobError(where + "; ".join(explain(error.errors(), Job))) from None
+        raise JobError(where + "; ".join(explain_validation_errors(error.errors(), Job))) from None
 
 
-def _read(path: str, storage: StorageOptions | None) -> dict[str, Any]:
+def _read_job_data(path: str, storage: StorageOptions | None) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(_text(path, storage))
+        data = yaml.safe_load(_read_job_text(path, storage))
     except IsADirectoryError:
         raise JobError(
             f"expected a job file, but {path} is a directory; images are given with --source {path}"
@@ -72,17 +74,17 @@ def _read(path: str, storage: StorageOptions | None) -> dict[str, Any]:
         raise JobError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise JobError(f"{path}: expected a mapping with source, models and output, got {type(data).__name__}")
-    job_paths.mark(data)
+    job_paths.mark_job_file_paths(data)
     return data
 
 
-def _text(path: str, storage: StorageOptions | None) -> str:
+def _read_job_text(path: str, storage: StorageOptions | None) -> str:
     if not is_object_uri(path):
         return Path(path).read_text(encoding="utf-8")
     from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
 
-    place = Place.of(path, storage)
+    place = Location.from_uri(path, storage)
     try:
-        return open_bucket(place).get(place.key, _MAX_JOB_BYTES).data.decode()
+        return open_bucket(place).get_object(place.key, _MAX_JOB_BYTES).data.decode()
     except TooLargeError as error:
         raise JobError(f"{place} is no job file: {error}") from None

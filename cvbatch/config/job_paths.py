@@ -16,19 +16,19 @@ _FILES: Final = ("checkpoint", "categories")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
-class OfFile(str):
+class JobFilePath(str):
     """A path as it stands in a job file."""
 
     __slots__ = ()
 
 
-def mark(data: dict[str, Any]) -> None:
+def mark_job_file_paths(data: dict[str, Any]) -> None:
     """Remember which paths stand in the job file, before others are laid over them."""
-    for container, key, _ in _paths(data):
-        container[key] = OfFile(container[key])
+    for container, key, _ in _iter_path_values(data):
+        container[key] = JobFilePath(container[key])
 
 
-def place(data: dict[str, Any], folder: str | None) -> None:
+def resolve_job_paths(data: dict[str, Any], folder: str | None) -> None:
     """Give every path of a job its meaning: variables, `~`, and the folder that it begins at.
 
     Args:
@@ -38,17 +38,17 @@ def place(data: dict[str, Any], folder: str | None) -> None:
     Raises:
         JobError: A variable is not set.
     """
-    for container, key, name in _paths(data):
+    for container, key, name in _iter_path_values(data):
         given = container[key]
-        found = _placed(str(given), folder if isinstance(given, OfFile) else None, name)
+        found = _resolve_path(str(given), folder if isinstance(given, JobFilePath) else None, name)
         # of a model's files the plan keeps where they are, for a retry from another folder
         container[key] = os.path.abspath(found) if key in _FILES and found and not _SCHEME.match(found) else found
 
 
-def _placed(given: str, folder: str | None, name: str) -> str:
+def _resolve_path(given: str, folder: str | None, name: str) -> str:
     start = folder or os.curdir
     if "$" in given and not os.path.lexists(os.path.join(start, given)):
-        given = _expanded(given, name)
+        given = _expand_variables(given, name)
     if not given or _SCHEME.match(given):
         return given
     home = os.path.expanduser(given)
@@ -58,8 +58,8 @@ def _placed(given: str, folder: str | None, name: str) -> str:
     return os.path.normpath(os.path.join(start, home)) + ("/" if home.endswith("/") else "")
 
 
-def _expanded(given: str, name: str) -> str:
-    def value(found: re.Match[str]) -> str:
+def _expand_variables(given: str, name: str) -> str:
+    def variable_value(found: re.Match[str]) -> str:
         variable = found[1] or found[2]
         if variable is None:
             return "$"
@@ -67,10 +67,10 @@ def _expanded(given: str, name: str) -> str:
             raise JobError(f"{name}: {given}: there is no variable {variable} in the environment; $$ stands for a $")
         return os.environ[variable]
 
-    return _VARIABLE.sub(value, given)
+    return _VARIABLE.sub(variable_value, given)
 
 
-def _paths(data: dict[str, Any]) -> Iterator[tuple[Any, Any, str]]:
+def _iter_path_values(data: dict[str, Any]) -> Iterator[tuple[Any, Any, str]]:
     """Where the paths of a job stand: what holds them, under which key, and what that is called."""
     models = data.get("models")
     sections: list[tuple[Any, str, tuple[str, ...]]] = [

@@ -10,16 +10,16 @@ import yaml
 from cvbatch.errors import JobError
 
 
-def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_nested(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay nested values over others."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        merged[key] = merge_nested(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
     return merged
 
 
-def put(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
     """Set the value that a `dotted.path=YAML value` names.
 
     Raises:
@@ -35,9 +35,9 @@ def put(data: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:
-        node = _step(node, part, override)
+        node = _child_node(node, part, override)
     if isinstance(node, list):
-        _step(node, last, override)
+        _child_node(node, last, override)
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value
@@ -45,7 +45,7 @@ def put(data: dict[str, Any], override: str) -> None:
         raise JobError(f"--set {override}: {'.'.join(parents)} is {node!r}, not a mapping or a list")
 
 
-def _step(node: Any, part: str, override: str) -> Any:
+def _child_node(node: Any, part: str, override: str) -> Any:
     if isinstance(node, list):
         if part.isdecimal() and int(part) < len(node):
             return node[int(part)]

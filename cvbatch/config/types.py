@@ -15,7 +15,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", re.IGNORECASE)
 _BYTE_SIZE: Final = TypeAdapter(ByteSize)
 
 
-def _seconds(value: Any) -> Any:
+def _parse_duration(value: Any) -> Any:
     """`8h` as seconds; numbers are seconds already."""
     if not isinstance(value, str):
         return value
@@ -40,11 +40,11 @@ def bytes_of(text: str) -> int:
         raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {text!r}") from None
 
 
-def _bytes(value: Any) -> Any:
+def _parse_bytes(value: Any) -> Any:
     return bytes_of(value) if isinstance(value, str) else value  # numbers are bytes already
 
 
-def _moment(value: Any) -> Any:
+def _parse_moment(value: Any) -> Any:
     """A date, or a date with a time, as a time in UTC; where no time zone is given it is UTC."""
     if isinstance(value, str):
         try:
@@ -60,9 +60,9 @@ def _moment(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, strict=True)]
+Duration = Annotated[float, BeforeValidator(_parse_duration), Field(gt=0, strict=True)]
 """Seconds."""
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]
+Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(gt=0, strict=True)]
 """Bytes."""
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 """A time in UTC."""

@@ -14,16 +14,16 @@ from rich.console import Console
 
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import load_job
-from cvbatch.demo.archive import BROKEN, archive_names, make_archive
-from cvbatch.demo.contact_sheet import contact_sheet
+from cvbatch.demo.archive import BROKEN_FILES, archive_names, make_photo_archive
+from cvbatch.demo.contact_sheet import draw_contact_sheet
 from cvbatch.errors import OutputError, RunError
 from cvbatch.models.backends.embedded import EMBEDDED, LITE0
 from cvbatch.pipeline import run
 from cvbatch.results.console import summary_table
 from cvbatch.results.predictions import read
-from cvbatch.results.progress import Terminal
-from cvbatch.results.summary import summarise
-from cvbatch.runs.supervisor import command_seconds
+from cvbatch.results.progress import TerminalProgress
+from cvbatch.results.summary import summarize_run
+from cvbatch.runs.supervisor import seconds_since_command
 from cvbatch.schema import ERROR, IMAGE_URI, OK, STATUS
 
 MODEL: Final = LITE0
@@ -47,46 +47,46 @@ def run_demo(output: str, console: Console) -> int:
         raise OutputError(f"the demo writes to a local folder, got {output}; choose another --output")
     folder = Path(output)
     photos, predictions, sheet = folder / "photos", folder / "predictions", folder / "contact_sheet.png"
-    make_archive(photos)
-    with Terminal() as terminal:
+    make_photo_archive(photos)
+    with TerminalProgress() as terminal:
         try:
-            state = run(demo_job(photos, predictions), terminal)
+            state = run(build_demo_job(photos, predictions), terminal)
         except KeyboardInterrupt:
             raise RunError("stopped; what is written is committed. The same command goes on with it") from None
-    console.print(summary_table(summarise(str(predictions), state, command_seconds())))
+    console.print(summary_table(summarize_run(str(predictions), state, seconds_since_command())))
     show_query(str(predictions), console)
     names = archive_names()
     title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"
     labelled = read(str(predictions), filter=pads.field(STATUS) == OK)
-    contact_sheet(labelled, title).save(sheet, optimize=True)
+    draw_contact_sheet(labelled, title).save(sheet, optimize=True)
     for what, path in (("photos", photos), ("predictions", predictions), ("contact sheet", sheet)):
         console.out(f"{what + ':':15}{path}", highlight=False)
-    difference = unexpected(failed_names(photos, predictions))
+    difference = describe_unexpected_failures(read_failed_names(photos, predictions))
     if difference:
         console.out(difference, highlight=False)
     return 1 if difference else 0
 
 
-def demo_job(photos: Path, predictions: Path) -> Job:
+def build_demo_job(photos: Path, predictions: Path) -> Job:
     """All four tasks of the embedded model, as in `jobs/all_tasks.yaml`."""
     job = {
         "source": {"uri": str(photos)},
-        "models": [{"model": MODEL, "task": task} for task in EMBEDDED.entries()[MODEL].tasks],
+        "models": [{"model": MODEL, "task": task} for task in EMBEDDED.catalog_entries()[MODEL].tasks],
         "output": {"uri": str(predictions)},
     }
     return load_job(defaults=job)
 
 
-def failed_names(photos: Path, predictions: Path) -> list[str]:
+def read_failed_names(photos: Path, predictions: Path) -> list[str]:
     """Names of the images that failed, below the archive's folder."""
     rows = read(str(predictions), columns=[IMAGE_URI, STATUS])
     start = os.path.abspath(photos)
     return [Path(os.path.relpath(uri, start)).as_posix() for uri in rows[IMAGE_URI][rows[STATUS] == ERROR]]
 
 
-def unexpected(failed: Iterable[str]) -> str:
+def describe_unexpected_failures(failed: Iterable[str]) -> str:
     """Say how the failed images differ from the broken ones; empty if they do not."""
-    failed, broken = set(failed), set(BROKEN)
+    failed, broken = set(failed), set(BROKEN_FILES)
     parts = [
         f"{what}: {', '.join(sorted(names))}"
         for what, names in (("did not fail", broken - failed), ("failed too", failed - broken))

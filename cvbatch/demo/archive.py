@@ -19,17 +19,17 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from cvbatch.demo.formats import FORMATS, Format, save
+from cvbatch.demo.formats import FORMATS, FileFormat, save_as_format
 from cvbatch.errors import OutputError, UsageError
 
 Crop = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the photo."""
 
-_GOOD: Final = 197
+_GOOD_PHOTO_COUNT: Final = 197
 _SEED: Final = 20261124
-_SHIFT: Final = 0.04
+_MAX_CROP_SHIFT: Final = 0.04
 """How far each edge of a crop moves at most, as a share of its length."""
-_SCALES: Final = (1.0, 0.7, 1.2, 0.5, 0.85)
+_SCALE_FACTORS: Final = (1.0, 0.7, 1.2, 0.5, 0.85)
 _SHORTEST_SIDE: Final = 224
 """In pixels; what would get smaller is scaled up."""
 _MIRROR_EVERY: Final = 3
@@ -62,10 +62,10 @@ _SCENES: Final[tuple[tuple[str, str, Crop], ...]] = (
 )
 """Folder and name, photo, crop."""
 
-_TRUNCATED: Final = "2023/café/copied halfway.jpg"
-_TEXT: Final = "2024/garage/shopping list.jpg"
-_EMPTY: Final = "2022/космодром/disk was full.jpg"
-BROKEN: Final = (_EMPTY, _TRUNCATED, _TEXT)
+_TRUNCATED_FILE: Final = "2023/café/copied halfway.jpg"
+_TEXT_FILE: Final = "2024/garage/shopping list.jpg"
+_EMPTY_FILE: Final = "2022/космодром/disk was full.jpg"
+BROKEN_FILES: Final = (_EMPTY_FILE, _TRUNCATED_FILE, _TEXT_FILE)
 """The files that cannot be decoded, below the archive's folder."""
 
 _SIDECARS: Final = {
@@ -76,23 +76,23 @@ _SIDECARS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Photo:
+class _DemoPhoto:
     """One good file of the archive."""
 
     name: str
     source: str
     crop: Crop
     scale: float
-    mirrored: bool
-    format: Format
+    is_mirrored: bool
+    format: FileFormat
 
 
 def archive_names() -> list[str]:
     """Names of all images of the archive, below its folder, broken ones included, in order."""
-    return sorted([*(photo.name for photo in _photos()), *BROKEN])
+    return sorted([*(photo.name for photo in _iter_demo_photos()), *BROKEN_FILES])
 
 
-def make_archive(folder: Path) -> None:
+def make_photo_archive(folder: Path) -> None:
     """Write the archive, unless it is there already.
 
     Args:
@@ -107,49 +107,49 @@ def make_archive(folder: Path) -> None:
         if there != sorted([*archive_names(), *_SIDECARS]):
             raise OutputError(f"{folder} holds other files than the demo's photos; choose another --output")
         return
-    sources = _Sources(_photo_folder())
+    sources = _SourcePhotos(_find_photo_folder())
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
 
-    def write(photo: _Photo) -> None:
-        save(_cut(sources, photo), photo.format, _place(part, photo.name))
+    def write_photo(photo: _DemoPhoto) -> None:
+        save_as_format(_crop_and_scale(sources, photo), photo.format, _prepare_photo_path(part, photo.name))
 
     with ThreadPoolExecutor() as pool:
-        collections.deque(pool.map(write, _photos()), maxlen=0)
-    first = next(photo for photo in _photos() if photo.format.name == "jpeg")
+        collections.deque(pool.map(write_photo, _iter_demo_photos()), maxlen=0)
+    first = next(photo for photo in _iter_demo_photos() if photo.format.name == "jpeg")
     whole = (part / first.name).read_bytes()
-    _place(part, _TRUNCATED).write_bytes(whole[: len(whole) * 3 // 5])
-    _place(part, _TEXT).write_text("spark plugs, chain oil, red paint\n", encoding="utf-8")
-    _place(part, _EMPTY).touch()
+    _prepare_photo_path(part, _TRUNCATED_FILE).write_bytes(whole[: len(whole) * 3 // 5])
+    _prepare_photo_path(part, _TEXT_FILE).write_text("spark plugs, chain oil, red paint\n", encoding="utf-8")
+    _prepare_photo_path(part, _EMPTY_FILE).touch()
     for name, text in _SIDECARS.items():
-        _place(part, name).write_text(text, encoding="utf-8")
+        _prepare_photo_path(part, name).write_text(text, encoding="utf-8")
     part.rename(folder)
 
 
-def _photos() -> Iterator[_Photo]:
+def _iter_demo_photos() -> Iterator[_DemoPhoto]:
     """Each scene again and again, each time a little different and in another format."""
     random = np.random.default_rng(_SEED)
     endless = itertools.cycle(enumerate(_SCENES))
-    for number, (at, (name, source, crop)) in enumerate(itertools.islice(endless, _GOOD)):
+    for number, (at, (name, source, crop)) in enumerate(itertools.islice(endless, _GOOD_PHOTO_COUNT)):
         form = FORMATS[number % len(FORMATS)]
-        yield _Photo(
+        yield _DemoPhoto(
             name=f"{name} {number // len(_SCENES) + 1:02d}.{form.suffix}",
             source=source,
-            crop=_shifted(crop, random.uniform(0, _SHIFT, 4)) if number >= len(_SCENES) else crop,
-            scale=_SCALES[(at + number // len(_SCENES)) % len(_SCALES)],
-            mirrored=number % _MIRROR_EVERY == _MIRROR_EVERY - 1,
+            crop=_shift_crop(crop, random.uniform(0, _MAX_CROP_SHIFT, 4)) if number >= len(_SCENES) else crop,
+            scale=_SCALE_FACTORS[(at + number // len(_SCENES)) % len(_SCALE_FACTORS)],
+            is_mirrored=number % _MIRROR_EVERY == _MIRROR_EVERY - 1,
             format=form,
         )
 
 
-def _shifted(crop: Crop, shares: np.ndarray) -> Crop:
+def _shift_crop(crop: Crop, shares: np.ndarray) -> Crop:
     left, top, right, bottom = crop
     width, height = right - left, bottom - top
     moves = [round(share * length) for share, length in zip(shares.tolist(), (width, height) * 2, strict=True)]
     return left + moves[0], top + moves[1], right - moves[2], bottom - moves[3]
 
 
-class _Sources(dict[str, Image.Image]):
+class _SourcePhotos(dict[str, Image.Image]):
     """Whole photos by name, each decoded once."""
 
     def __init__(self, folder: Path) -> None:
@@ -162,22 +162,22 @@ class _Sources(dict[str, Image.Image]):
         return self[name]
 
 
-def _cut(sources: Mapping[str, Image.Image], photo: _Photo) -> Image.Image:
+def _crop_and_scale(sources: Mapping[str, Image.Image], photo: _DemoPhoto) -> Image.Image:
     image = sources[photo.source].crop(photo.crop)
-    if photo.mirrored:
+    if photo.is_mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     scale = max(photo.scale, _SHORTEST_SIDE / min(image.size))
     size = round(image.width * scale), round(image.height * scale)
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _place(folder: Path, name: str) -> Path:
+def _prepare_photo_path(folder: Path, name: str) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _photo_folder() -> Path:
+def _find_photo_folder() -> Path:
     package = importlib.util.find_spec("skimage")
     if package is None or not package.submodule_search_locations:
         raise UsageError("the demo is made of photos from scikit-image, which is missing: pip install 'cvbatch[demo]'")

@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, features
 
-_QUALITY: Final = 90
+_JPEG_QUALITY: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class FileFormat:
     """A kind of file."""
 
     name: str
@@ -28,27 +28,27 @@ class Format:
     """Exif orientation; the picture is turned so that it shows upright."""
 
 
-def save(image: Image.Image, form: Format, path: Path) -> None:
+def save_as_format(image: Image.Image, file_format: FileFormat, path: Path) -> None:
     """Write a picture as a file.
 
     Args:
         image: RGB, upright.
-        form: The kind of file.
+        file_format: The kind of file.
         path: In a folder that exists.
     """
-    options = dict(form.options)
-    if form.orientation != 1:
-        image = image.transpose(_STORED[form.orientation])
+    options = dict(file_format.options)
+    if file_format.orientation != 1:
+        image = image.transpose(_STORED_TRANSPOSES[file_format.orientation])
         exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = form.orientation
+        exif[ExifTags.Base.Orientation] = file_format.orientation
         options["exif"] = exif
-    pixels = form.change(image) if form.change else image
-    if form.name in _MULTIPLE:
+    pixels = file_format.change(image) if file_format.change else image
+    if file_format.name in _MULTI_FRAME_FORMATS:
         options |= {"save_all": True, "append_images": [pixels.transpose(Image.Transpose.ROTATE_180)]}
-    pixels.save(path, form.name, **options)
+    pixels.save(path, file_format.name, **options)
 
 
-_STORED: Final = {
+_STORED_TRANSPOSES: Final = {
     3: Image.Transpose.ROTATE_180,
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_90,
@@ -56,23 +56,23 @@ _STORED: Final = {
 }
 """How pixels lie in a file whose orientation turns them upright (Exif 3.0, 4.6.5.1.6)."""
 
-_MULTIPLE: Final = frozenset({"gif", "tiff"})
+_MULTI_FRAME_FORMATS: Final = frozenset({"gif", "tiff"})
 """Get a second frame or page, upside down."""
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _convert_to_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
-def _grey16(image: Image.Image) -> Image.Image:
+def _convert_to_grey16(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
 
 
-def _palette(image: Image.Image) -> Image.Image:
+def _convert_to_palette(image: Image.Image) -> Image.Image:
     return image.quantize(256, Image.Quantize.FASTOCTREE)
 
 
-def _cmyk(image: Image.Image) -> Image.Image:
+def _convert_to_cmyk(image: Image.Image) -> Image.Image:
     return image.convert("CMYK")
 
 
@@ -85,32 +85,34 @@ def _round_corners(image: Image.Image) -> Image.Image:
     return image
 
 
-def _jpeg(suffix: str = "jpg", **options: Any) -> Format:
+def _jpeg_variant(suffix: str = "jpg", **options: Any) -> FileFormat:
     change, orientation = options.pop("change", None), options.pop("orientation", 1)
-    return Format("jpeg", suffix, {"quality": _QUALITY, **options}, change, orientation)
+    return FileFormat("jpeg", suffix, {"quality": _JPEG_QUALITY, **options}, change, orientation)
 
 
-_MODERN: Final = Format("avif", "avif", {"quality": 80, "speed": 8}) if features.check("avif") else _jpeg("jpeg")
+_AVIF_OR_JPEG: Final = (
+    FileFormat("avif", "avif", {"quality": 80, "speed": 8}) if features.check("avif") else _jpeg_variant("jpeg")
+)
 
-FORMATS: Final[tuple[Format, ...]] = (
-    _jpeg(),
-    _jpeg(orientation=6),
-    Format("png", "png"),
-    _jpeg(progressive=True),
-    Format("webp", "webp", {"quality": _QUALITY}),
-    _jpeg("JPG"),
-    Format("png", "png", change=_palette),
-    _jpeg(orientation=8),
-    Format("gif", "gif", change=_palette),
-    _jpeg("jpeg", change=_grey),
-    Format("tiff", "tif", {"compression": "tiff_lzw"}),
-    _jpeg(orientation=3),
-    Format("png", "PNG", change=_round_corners),
-    _jpeg(change=_cmyk),
-    _MODERN,
-    _jpeg(orientation=5),
-    Format("png", "png", change=_grey16),
-    Format("bmp", "bmp"),
-    _jpeg(subsampling="4:4:4"),
+FORMATS: Final[tuple[FileFormat, ...]] = (
+    _jpeg_variant(),
+    _jpeg_variant(orientation=6),
+    FileFormat("png", "png"),
+    _jpeg_variant(progressive=True),
+    FileFormat("webp", "webp", {"quality": _JPEG_QUALITY}),
+    _jpeg_variant("JPG"),
+    FileFormat("png", "png", change=_convert_to_palette),
+    _jpeg_variant(orientation=8),
+    FileFormat("gif", "gif", change=_convert_to_palette),
+    _jpeg_variant("jpeg", change=_convert_to_grey),
+    FileFormat("tiff", "tif", {"compression": "tiff_lzw"}),
+    _jpeg_variant(orientation=3),
+    FileFormat("png", "PNG", change=_round_corners),
+    _jpeg_variant(change=_convert_to_cmyk),
+    _AVIF_OR_JPEG,
+    _jpeg_variant(orientation=5),
+    FileFormat("png", "png", change=_convert_to_grey16),
+    FileFormat("bmp", "bmp"),
+    _jpeg_variant(subsampling="4:4:4"),
 )
 """Taken in turn; their number and that of the scenes have no common factor, so that each meets each."""

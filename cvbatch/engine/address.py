@@ -61,11 +61,11 @@ def wait_for_head(address: str, seconds: float) -> None:
         except (OSError, UnicodeError) as error:  # a name with empty or long parts is a UnicodeError
             why, patience = getattr(error, "strerror", None) or str(error), min(seconds, _REFUSED_SECONDS)
         if time.monotonic() - began > patience - _POLL_SECONDS:
-            raise RunError(nobody(address, why.lower()))
+            raise RunError(no_cluster_error(address, why.lower()))
         time.sleep(_POLL_SECONDS)
 
 
-def nobody(address: str, why: str) -> str:
+def no_cluster_error(address: str, why: str) -> str:
     """What to say where no cluster is found.
 
     Args:

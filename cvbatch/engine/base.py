@@ -11,15 +11,15 @@ from typing import Protocol
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import Pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import ResourcePlan
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.data_files import Written
-from cvbatch.output.log_records import DataFile, State
+from cvbatch.output.data_files import WriteResult
+from cvbatch.output.log_records import DataFile, RunState
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.planning.plan import Plan
-from cvbatch.planning.units import Unit
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.planning.units import RowUnit
+from cvbatch.tuning.certificate import TuningResult
 
 
 class Engine(Protocol):
@@ -30,11 +30,11 @@ class Engine(Protocol):
         """What there was to work with when it was last shared out."""
 
     @property
-    def pools(self) -> Pools:
+    def resource_plan(self) -> ResourcePlan:
         """The shares of the stages in it."""
 
     @property
-    def certificate(self) -> Certificate:
+    def tuning_result(self) -> TuningResult:
         """The settings of the run, and why they are what they are."""
 
     @property
@@ -42,17 +42,17 @@ class Engine(Protocol):
         """Most rows of a unit, as the cluster is shared out now."""
 
     @property
-    def stalled(self) -> bool:
+    def has_stalled(self) -> bool:
         """Whether the last wave was given up because nothing moved any more."""
 
     @property
     def time_is_up(self) -> bool:
         """Whether this attempt has worked for as long, or cost as much, as it may."""
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[ClusterNode, ...]:
         """The nodes as they were last seen."""
 
-    def run_units(self, units: Sequence[Unit], epoch: int, *, max_lost_units: int) -> Iterator[list[Written]]:
+    def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:
         """Decode, predict and write some units, which are one wave; yields files once they are written.
 
         Units that were lost with the processes that worked on them, or that have not moved for long, are not among
@@ -68,7 +68,7 @@ class Engine(Protocol):
             RunError: If the stages cannot go on.
         """
 
-    def run_isolated(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:
+    def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         """Label images one by one, each in a process of its own; one that takes its process along is an error row.
 
         Args:
@@ -99,7 +99,7 @@ class Engine(Protocol):
 class StartingEngine(Protocol):
     """An engine that is on its way."""
 
-    def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
+    def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """Load the models that only loading can describe, in a worker, and fill in what they say.
 
         Args:
@@ -111,7 +111,9 @@ class StartingEngine(Protocol):
             HaltError: If no node came that could work.
         """
 
-    def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> Engine:
+    def prepare_engine(
+        self, models: Sequence[ModelSpec], plan: Plan, state: RunState, job: Job, *, rows: int
+    ) -> Engine:
         """Wait for the engine, choose the settings and share the cluster out.
 
         Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cvbatch.config.compute import ComputeConfig
 
 
-class Limits:
+class RunBudget:
     """The clock and the purse of one start; it begins when this is made.
 
     Args:
@@ -22,7 +22,7 @@ class Limits:
         self._spent = 0.0
         self._deadline: float | None = None
 
-    def go_on(self, compute: ComputeConfig, nodes: int) -> None:
+    def update_cost(self, compute: ComputeConfig, nodes: int) -> None:
         """Take note that so many nodes have to be paid from now on."""
         now, price = self._clock(), compute.price_per_node_hour or 0.0
         self._spent += price * self._nodes * (now - self._paid_until) / 3600
@@ -33,6 +33,6 @@ class Limits:
         self._deadline = min(limits, default=None)
 
     @property
-    def reached(self) -> bool:
+    def exceeded_limit(self) -> bool:
         """Whether one of them is."""
         return self._deadline is not None and self._clock() >= self._deadline

@@ -17,19 +17,19 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError
 
-from cvbatch.engine.resource_plan import READY, Pools
-from cvbatch.engine.tasks import RETRIES
-from cvbatch.planning.units import Unit, read_unit
+from cvbatch.engine.resource_plan import READY_UNITS_PER_ACTIVE, ResourcePlan
+from cvbatch.engine.tasks import TASK_RETRIES
+from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.stages.predict import Predict, PredictOptions
-from cvbatch.storage.location import Place
-from cvbatch.system.ray_compat import Bundle, ExecutionCallback, iter_bundles, set_data_context
+from cvbatch.stages.predict import PredictActor, PredictOptions
+from cvbatch.storage.location import Location
+from cvbatch.system.ray_compat import BlockBundle, ExecutionCallback, iter_bundles, set_data_context
 
 
 class UnitSource(Datasource):
     """The units of one wave: each is one read task and becomes exactly one block."""
 
-    def __init__(self, output: Place, units: Sequence[Unit]) -> None:
+    def __init__(self, output: Location, units: Sequence[RowUnit]) -> None:
         super().__init__()
         self._output = output
         self._units = units
@@ -48,21 +48,21 @@ class UnitSource(Datasource):
         """One task per unit, however many tasks Ray would like."""
         return [
             ReadTask(
-                partial(_read, self._output, unit),
-                BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=None, exec_stats=None),
+                partial(_read_unit_task, self._output, unit),
+                BlockMetadata(num_rows=unit.row_count, size_bytes=None, input_files=None, exec_stats=None),
             )
             for unit in self._units
         ]
 
 
-class WaveOver(ExecutionTimeoutError):
+class WaveEndedError(ExecutionTimeoutError):
     """A wave was ended before its units were done; Ray logs errors of this kind in one line."""
 
 
-class Interruption(ExecutionCallback):
+class WaveInterruption(ExecutionCallback):
     """Ends a wave from within, as nobody else is asked while nothing moves."""
 
-    over: ClassVar[Callable[[], bool]]
+    should_stop: ClassVar[Callable[[], bool]]
     """Not of an instance: Ray makes those itself, and sends the class to the workers by its name."""
 
     def on_execution_step(self, executor: Any) -> None:
@@ -71,8 +71,8 @@ class Interruption(ExecutionCallback):
         Raises:
             WaveOver: If it is time.
         """
-        if type(self).over():
-            raise WaveOver
+        if type(self).should_stop():
+            raise WaveEndedError
 
 
 _ACTOR_RESTARTS: Final = 100
@@ -82,16 +82,16 @@ _NICENESS: Final = 10
 """Of processes that decode."""
 
 
-def predicted_blocks(
-    output: Place,
-    units: Sequence[Unit],
+def stream_predicted_blocks(
+    output: Location,
+    units: Sequence[RowUnit],
     options: PredictOptions,
-    pools: Pools,
+    pools: ResourcePlan,
     *,
-    tolerated: int,
+    max_lost_units: int,
     stalled_after: float,
-    over: Callable[[], bool],
-) -> Generator[Bundle]:
+    should_stop: Callable[[], bool],
+) -> Generator[BlockBundle]:
     """Stream units through decoding and prediction.
 
     Args:
@@ -99,9 +99,9 @@ def predicted_blocks(
         units: What to work on.
         options: The models and what they need.
         pools: The stages' shares of the cluster.
-        tolerated: So many units may be lost with their processes before the stream ends with an error.
+        max_lost_units: So many units may be lost with their processes before the stream ends with an error.
         stalled_after: It ends with an error, too, when nothing has moved for so many seconds.
-        over: Whether to end it now.
+        should_stop: Whether to end it now.
 
     Yields:
         Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
@@ -109,15 +109,15 @@ def predicted_blocks(
     Raises:
         WaveOver: If it was ended.
     """
-    set_data_context(data_settings(pools, tolerated=tolerated, stalled_after=stalled_after))
-    Interruption.over = over
+    set_data_context(data_settings(pools, tolerated=max_lost_units, stalled_after=stalled_after))
+    WaveInterruption.should_stop = should_stop
     decoders = TaskPoolStrategy(size=pools.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
         override_num_blocks=len(units),
         num_cpus=1,
         compute=decoders,
-        ray_remote_args={"max_retries": RETRIES, **pools.decode_where},
+        ray_remote_args={"max_retries": TASK_RETRIES, **pools.decode_where},
     )
     dataset = dataset.map_batches(
         partial(_decode_in_background, options=options.decode),
@@ -126,11 +126,11 @@ def predicted_blocks(
         zero_copy_batch=True,
         num_cpus=1,
         compute=decoders,
-        max_retries=RETRIES,
+        max_retries=TASK_RETRIES,
         **pools.decode_where,
     )
     dataset = dataset.map_batches(
-        Predict,
+        PredictActor,
         fn_constructor_args=(options,),
         batch_size=None,
         batch_format="pyarrow",
@@ -151,7 +151,7 @@ def predicted_blocks(
     yield from iter_bundles(dataset)
 
 
-def data_settings(pools: Pools, *, tolerated: int, stalled_after: float) -> dict[str, Any]:
+def data_settings(pools: ResourcePlan, *, tolerated: int, stalled_after: float) -> dict[str, Any]:
     """Values of Ray's `DataContext` by attribute; ARCHITECTURE.md says what each is for.
 
     Args:
@@ -161,7 +161,7 @@ def data_settings(pools: Pools, *, tolerated: int, stalled_after: float) -> dict
     """
     return {
         "target_max_block_size": None,
-        "downstream_capacity_backpressure_ratio": READY,
+        "downstream_capacity_backpressure_ratio": READY_UNITS_PER_ACTIVE,
         "max_errored_blocks": tolerated,
         "actor_init_retry_on_errors": True,
         "actor_init_max_retries": 3,
@@ -170,12 +170,12 @@ def data_settings(pools: Pools, *, tolerated: int, stalled_after: float) -> dict
         "actor_task_retry_on_errors": False,
         "enable_progress_bars": False,
         "print_on_execution_start": False,
-        "custom_execution_callback_classes": [Interruption],
+        "custom_execution_callback_classes": [WaveInterruption],
     }
 
 
-def _read(output: Place, unit: Unit) -> list[pa.Table]:
-    return [read_unit(output, unit)]
+def _read_unit_task(output: Location, unit: RowUnit) -> list[pa.Table]:
+    return [read_unit_rows(output, unit)]
 
 
 def _decode_in_background(rows: pa.Table, options: DecodeOptions) -> pa.Table:

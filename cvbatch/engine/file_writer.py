@@ -9,10 +9,10 @@ from typing import Final
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
-from cvbatch.engine.dataflow import WaveOver
-from cvbatch.engine.tasks import Writers
-from cvbatch.output.data_files import Written
-from cvbatch.system.ray_compat import Bundle
+from cvbatch.engine.dataflow import WaveEndedError
+from cvbatch.engine.tasks import FileWriters
+from cvbatch.output.data_files import WriteResult
+from cvbatch.system.ray_compat import BlockBundle
 
 _MAX_ROWS: Final = 65_536
 _MAX_BYTES: Final = 128 << 20
@@ -25,9 +25,9 @@ _WAITS_FOR_FILE, _WAITS_AT_MOST = 1 / 4, 2.0
 the next unit is asked for. It would lie there until that came, which a slow model takes half a minute for."""
 
 
-def written_files(
-    bundles: Generator[Bundle], writers: Writers, *, early: bool, min_seconds: float = _MIN_SECONDS
-) -> Iterator[list[Written]]:
+def iter_written_files(
+    bundles: Generator[BlockBundle], writers: FileWriters, *, early: bool, min_seconds: float = _MIN_SECONDS
+) -> Iterator[list[WriteResult]]:
     """Gather predicted units into files and hand out each file once it is written.
 
     A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
@@ -39,12 +39,12 @@ def written_files(
         early: Make a file of the first unit at once, so that something is committed soon.
         min_seconds: No other file closes sooner for its age.
     """
-    gathered: list[Bundle] = []
+    gathered: list[BlockBundle] = []
     started = since = came = time.monotonic()
     try:
         for bundle in bundles:
             if early:
-                yield [writers.write_here([bundle])]
+                yield [writers.write_in_driver([bundle])]
                 early = False
                 since = came = time.monotonic()
                 continue
@@ -54,26 +54,26 @@ def written_files(
             now = time.monotonic()
             old = now - since >= min(_MAX_SECONDS, max(min_seconds, (now - started) * _SHARE_OF_ELAPSED))
             if full or large or old:
-                writers.submit(gathered)
+                writers.submit_blocks(gathered)
                 gathered, since = [], now
-            if finished := writers.finished(timeout=min(_WAITS_AT_MOST, (now - came) * _WAITS_FOR_FILE)):
+            if finished := writers.finished_files(timeout=min(_WAITS_AT_MOST, (now - came) * _WAITS_FOR_FILE)):
                 yield finished
             came = now
-    except WaveOver:
+    except WaveEndedError:
         pass  # what is predicted by then is still written
     except KeyboardInterrupt:
         if gathered:
-            writers.submit(gathered)
-        yield writers.finished(timeout=_LAST_CALL_SECONDS)
+            writers.submit_blocks(gathered)
+        yield writers.finished_files(timeout=_LAST_CALL_SECONDS)
         raise
     except (RayError, ExecutionTimeoutError):
         if gathered:
-            writers.submit(gathered)
-        yield writers.finished(timeout=None)
+            writers.submit_blocks(gathered)
+        yield writers.finished_files(timeout=None)
         raise
     finally:
         bundles.close()
     if gathered:
-        writers.submit(gathered)
-    if finished := writers.finished(timeout=None):
+        writers.submit_blocks(gathered)
+    if finished := writers.finished_files(timeout=None):
         yield finished

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cvbatch.errors import UsageError
-from cvbatch.system.control_group import address_space
+from cvbatch.system.control_group import address_space_limit
 from cvbatch.system.ray_compat import SOCKET_PATH
 
 _LONGEST_SOCKET: Final = 107
@@ -26,14 +26,14 @@ _LOOPBACK: Final = "127.0.0.1"
 _LOOPBACK_SECONDS: Final = 5.0
 
 
-def check_machine() -> None:
+def check_host() -> None:
     """Check that Ray could start here.
 
     Raises:
         UsageError: If it could not, with what to do.
     """
     _check_loopback()
-    allowed = address_space()
+    allowed = address_space_limit()
     if allowed is not None and allowed < LEAST_ADDRESS_SPACE:
         raise UsageError(
             f"each process may use {allowed / 1e9:.1f} GB of addresses (ulimit -v), and torch and Ray need "
@@ -42,7 +42,9 @@ def check_machine() -> None:
 
 
 @contextlib.contextmanager
-def ray_folder(*, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int = _LEAST_FREE) -> Iterator[str | None]:
+def ray_temporary_folder(
+    *, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int = _LEAST_FREE
+) -> Iterator[str | None]:
     """The folder for Ray's sockets and log files; None where its own choice will do.
 
     The paths of sockets are limited, so a long one is replaced by a folder of its own, which is removed afterwards.
@@ -56,7 +58,7 @@ def ray_folder(*, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if len(os.fsencode(usual)) + len(SOCKET_PATH) <= _LONGEST_SOCKET:
-        _check_folder(usual, least_free)
+        _check_temporary_folder(usual, least_free)
         yield None
         return
     parent = next((folder for folder in short_folders if os.access(folder, os.W_OK | os.X_OK)), None)
@@ -66,7 +68,7 @@ def ray_folder(*, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int
             "be written; set TMPDIR to a folder with a path of at most "
             f"{_LONGEST_SOCKET - len(SOCKET_PATH)} bytes"
         )
-    _check_folder(parent, least_free)
+    _check_temporary_folder(parent, least_free)
     folder = tempfile.mkdtemp(prefix="cvb-", dir=parent)
     try:
         yield folder
@@ -74,7 +76,7 @@ def ray_folder(*, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_folder(folder: str, least_free: int) -> None:
+def _check_temporary_folder(folder: str, least_free: int) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

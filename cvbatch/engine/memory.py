@@ -18,33 +18,33 @@ from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
-from cvbatch.system.control_group import ROOT, address_space, memory_limit
+from cvbatch.system.control_group import ROOT, address_space_limit, memory_limit
 from cvbatch.tasks import TASKS
 
 _MB: Final = 1_000_000
-_RUNTIME: Final = 720 * _MB
+_RUNTIME_BYTES: Final = 720 * _MB
 """The driver and Ray's processes."""
-_DECODER: Final = 150 * _MB
+_DECODER_BYTES: Final = 150 * _MB
 """A process that decodes, with two photos of 12 megapixels at once."""
-_TORCH: Final = 430 * _MB
+_TORCH_BYTES: Final = 430 * _MB
 """A process that predicts, without its models."""
-_FILES: Final = 25 * _MB
+_FILE_CACHE_BYTES: Final = 25 * _MB
 """Pages of libraries; with less they are read again and again."""
-_USUAL_PIXELS: Final = 224 * 224
+_TYPICAL_VIEW_PIXELS: Final = 224 * 224
 _PER_IMAGE: Final = 10 * _MB
 """What a pass holds for each image of the usual size: EfficientNet-Lite0 11 MB, ResNet-50 5, ViT-L 9."""
 _PER_GFLOP: Final = 5 * _MB
 """The same where boxes or masks are made: Faster R-CNN 5.2 MB, DeepLabV3 3.4."""
-USUAL_BATCH: Final = 8
+DEFAULT_BATCH_SIZE: Final = 8
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
 _STORE_IMAGES: Final = 40
 """That the store must hold at least: five units of four rows, twice."""
-_RAYS_SHARE: Final = 0.3
+_RAY_STORE_SHARE: Final = 0.3
 """Of the memory, that Ray gives to its store."""
 
 
-class Shares(NamedTuple):
+class MemoryShares(NamedTuple):
     """How many processes and threads there are."""
 
     actors: int
@@ -54,10 +54,10 @@ class Shares(NamedTuple):
     decoders: int
 
 
-LEAST: Final = Shares(1, 1, 1, 1)
+MIN_SHARES: Final = MemoryShares(1, 1, 1, 1)
 
 
-def needed(models: Sequence[ModelSpec], shares: Shares, store: int) -> int:
+def needed_bytes(models: Sequence[ModelSpec], shares: MemoryShares, store: int) -> int:
     """Bytes that a run takes.
 
     Args:
@@ -66,13 +66,14 @@ def needed(models: Sequence[ModelSpec], shares: Shares, store: int) -> int:
         store: Bytes of Ray's object store.
     """
     passes = [
-        shares.lanes * _pass_bytes(model) * (1 if _goes_one_by_one(model) else shares.batch_size) for model in models
+        shares.lanes * _forward_pass_bytes(model) * (1 if _goes_one_by_one(model) else shares.batch_size)
+        for model in models
     ]
-    predictor = _TORCH + sum(_weights(models)) + max(passes, default=0)
-    return _RUNTIME + _FILES + store + shares.actors * predictor + shares.decoders * _DECODER
+    predictor = _TORCH_BYTES + sum(_total_weight_bytes(models)) + max(passes, default=0)
+    return _RUNTIME_BYTES + _FILE_CACHE_BYTES + store + shares.actors * predictor + shares.decoders * _DECODER_BYTES
 
 
-def check_fits(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:
+def check_memory_suffices(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:
     """Check that a container is large enough for a job.
 
     Args:
@@ -84,31 +85,31 @@ def check_fits(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int |
     Raises:
         UsageError: If it is not.
     """
-    asked = Shares(
+    asked = MemoryShares(
         1 if compute.num_actors == "auto" else compute.num_actors,
         1,
         1 if compute.batch_size == "auto" else compute.batch_size,
         1,
     )
-    need = needed(models, asked, least_store(models))
+    need = needed_bytes(models, asked, min_store_bytes(models))
     if limit is None or need <= limit or (gpu and compute.device != "cpu"):
         return
-    fewer = needed(models, LEAST, least_store(models))
+    fewer = needed_bytes(models, MIN_SHARES, min_store_bytes(models))
     advice = "; or leave compute.num_actors and compute.batch_size to auto" if fewer <= limit else ""
-    raise UsageError(f"{two_numbers(limit, need)}: give it more memory, or take a smaller model{advice}")
+    raise UsageError(f"{describe_need_and_limit(limit, need)}: give it more memory, or take a smaller model{advice}")
 
 
-def two_numbers(limit: int, need: int) -> str:
+def describe_need_and_limit(limit: int, need: int) -> str:
     """What there is, and what it takes."""
     return f"the container has {limit / 1e9:.1f} GB, this job needs about {max(need, limit + _MB * 100) / 1e9:.1f} GB"
 
 
-def least_store(models: Iterable[ModelSpec]) -> int:
+def min_store_bytes(models: Iterable[ModelSpec]) -> int:
     """The smallest object store that a job can do with, in bytes."""
-    return max(_LEAST_STORE, int(_STORE_IMAGES * sum(map(pixel_bytes, {model.view for model in models}))))
+    return max(_LEAST_STORE, int(_STORE_IMAGES * sum(map(view_pixel_bytes, {model.view for model in models}))))
 
 
-def own_store(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = ROOT) -> int | None:
+def object_store_bytes(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = ROOT) -> int | None:
     """How large Ray's object store is to be on this machine; None where nothing is limited, or there is a cluster.
 
     Args:
@@ -122,11 +123,11 @@ def own_store(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = 
     if cluster_address() is not None:
         return None
     limit = memory_limit(root)
-    check_fits(models, compute, limit, gpu=has_gpu())
-    return store_bytes(models, limit, address_space())
+    check_memory_suffices(models, compute, limit, gpu=has_nvidia_gpu())
+    return fitting_store_bytes(models, limit, address_space_limit())
 
 
-def store_bytes(models: Sequence[ModelSpec], limit: int | None, addresses: int | None) -> int | None:
+def fitting_store_bytes(models: Sequence[ModelSpec], limit: int | None, addresses: int | None) -> int | None:
     """How large Ray's object store is to be; None where nothing is limited and Ray decides.
 
     Args:
@@ -136,14 +137,14 @@ def store_bytes(models: Sequence[ModelSpec], limit: int | None, addresses: int |
     """
     found = []
     if limit is not None:
-        spare = limit - needed(models, LEAST, 0)
-        found.append(int(min(_RAYS_SHARE * limit, max(least_store(models), spare / 3))))
+        spare = limit - needed_bytes(models, MIN_SHARES, 0)
+        found.append(int(min(_RAY_STORE_SHARE * limit, max(min_store_bytes(models), spare / 3))))
     if addresses is not None:
         found.append(max(_LEAST_STORE, (addresses - LEAST_ADDRESS_SPACE) // 2))
     return min(found, default=None)
 
 
-def fitted(models: Sequence[ModelSpec], wanted: Shares, store: int, limit: int | None) -> Shares:
+def shares_that_fit(models: Sequence[ModelSpec], wanted: MemoryShares, store: int, limit: int | None) -> MemoryShares:
     """Fewer processes and threads than wanted, if that takes more than there is.
 
     Args:
@@ -157,27 +158,27 @@ def fitted(models: Sequence[ModelSpec], wanted: Shares, store: int, limit: int |
     """
     shares = wanted
     for name in ("actors", "decoders", "batch_size", "lanes"):
-        while limit is not None and getattr(shares, name) > 1 and needed(models, shares, store) > limit:
+        while limit is not None and getattr(shares, name) > 1 and needed_bytes(models, shares, store) > limit:
             shares = shares._replace(**{name: max(1, getattr(shares, name) * 3 // 4)})
     return shares
 
 
-def smaller_batch(models: Sequence[ModelSpec], batch_size: int) -> int:
+def reduced_batch_size(models: Sequence[ModelSpec], batch_size: int) -> int:
     """A batch size that holds for every task: where some go one by one, it would make theirs larger."""
     return 1 if any(map(_goes_one_by_one, models)) else batch_size
 
 
-def is_tight(models: Sequence[ModelSpec], limit: int | None) -> bool:
+def is_memory_tight(models: Sequence[ModelSpec], limit: int | None) -> bool:
     """Whether there is no room to try settings side by side."""
-    return limit is not None and limit < 2 * needed(models, LEAST, least_store(models))
+    return limit is not None and limit < 2 * needed_bytes(models, MIN_SHARES, min_store_bytes(models))
 
 
-def has_gpu() -> bool:
+def has_nvidia_gpu() -> bool:
     """Whether this machine has one; what its processes take is not known beforehand."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def pixel_bytes(view: View) -> float:
+def view_pixel_bytes(view: View) -> float:
     """Bytes of the pixels of one image; where a view keeps the size of the original, that of 2 megapixels."""
     if view.crop is not None:
         return 3.0 * view.crop[0] * view.crop[1]
@@ -190,13 +191,13 @@ def _goes_one_by_one(model: ModelSpec) -> bool:
     return TASKS[model.task].goes_one_by_one
 
 
-def _pass_bytes(model: ModelSpec) -> int:
-    if TASKS[model.task].has_places and backend_of(model).memory_follows_work:
+def _forward_pass_bytes(model: ModelSpec) -> int:
+    if TASKS[model.task].locates_objects and backend_of(model).memory_follows_work:
         return int(max(_PER_IMAGE, _PER_GFLOP * (model.gflops or 0)))
-    return int(_PER_IMAGE * pixel_bytes(model.view) / 3 / _USUAL_PIXELS)
+    return int(_PER_IMAGE * view_pixel_bytes(model.view) / 3 / _TYPICAL_VIEW_PIXELS)
 
 
-def _weights(models: Sequence[ModelSpec]) -> list[int]:
+def _total_weight_bytes(models: Sequence[ModelSpec]) -> list[int]:
     """Bytes of each network's weights, once in the network and once, for the largest, as they are read."""
     sizes = {
         (model.kind, model.name, model.weights, model.weights_path): backend_of(model).weight_bytes(model)

@@ -15,19 +15,19 @@ from cvbatch.system.environment import EnvironmentNumber
 from cvbatch.system.ray_compat import ACCELERATOR_RESOURCE, NODE_ID_LABEL, NODE_RESOURCE
 
 _POLL_SECONDS: Final = 1.0
-_PATIENCE: Final = 600.0
+_SETTLE_SECONDS: Final = 600.0
 """Seconds to wait for a first node that can work, where nothing else is asked for."""
 _LOOK_SECONDS: Final = EnvironmentNumber("CVBATCH_CLUSTER_LOOK_SECONDS", 15.0)
 """Between two looks at which nodes there are."""
 _SETTLED_SECONDS: Final = EnvironmentNumber("CVBATCH_CLUSTER_SETTLED_SECONDS", 60.0)
 """For which nothing may have changed before a cluster is shared out anew: nodes seldom come or go alone."""
-_CHANGED: Final = 1.25
-_A_LITTLE: Final = 0.001
+_REBALANCE_SHARES: Final = 1.25
+_TINY_RESOURCE: Final = 0.001
 _NODE_RESOURCES: Final = ("memory", "object_store_memory")
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ClusterNode:
     """One node of Ray; several may share a machine."""
 
     address: str
@@ -38,11 +38,11 @@ class Node:
     """Custom ones."""
     labels: Mapping[str, str] | None = None
 
-    def may(self, stage: StageConfig) -> bool:
+    def can_run(self, stage: StageConfig) -> bool:
         """Whether a stage may run here."""
         there, labels = self.resources or {}, self.labels or {}
         return all(there.get(name, 0) >= amount for name, amount in stage.resources.items()) and all(
-            labels.get(name) == value for name, value in stage.selector().items()
+            labels.get(name) == value for name, value in stage.label_selector().items()
         )
 
 
@@ -50,7 +50,7 @@ class Node:
 class Cluster:
     """What there is to work with."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[ClusterNode, ...]
     local: bool
     """Whether this process started it, on this machine alone."""
     object_store_bytes: int
@@ -68,15 +68,15 @@ class Cluster:
         return sum(node.gpus for node in self.nodes)
 
     @property
-    def machines(self) -> int:
+    def machine_count(self) -> int:
         """Machines, by their addresses."""
         return len({node.address for node in self.nodes})
 
-    def nodes_of(self, stage: StageConfig) -> list[Node]:
+    def nodes_of(self, stage: StageConfig) -> list[ClusterNode]:
         """The nodes where a stage may run, and that have something to work with."""
-        return [node for node in self.nodes if node.may(stage) and (node.cpus or node.gpus)]
+        return [node for node in self.nodes if node.can_run(stage) and (node.cpus or node.gpus)]
 
-    def may(self, stage: StageConfig) -> bool:
+    def can_run(self, stage: StageConfig) -> bool:
         """Whether a stage may run somewhere."""
         return bool(self.nodes_of(stage))
 
@@ -85,20 +85,20 @@ class Cluster:
         return {**asdict(self), "cpus": self.cpus, "gpus": self.gpus}
 
 
-def look(*, local: bool) -> Cluster:
+def current_cluster(*, local: bool) -> Cluster:
     """The nodes that live now; Ray must be connected."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     return Cluster(
-        nodes=tuple(map(_node, alive)),
+        nodes=tuple(map(_to_cluster_node, alive)),
         local=local,
         object_store_bytes=int(sum(node["Resources"].get("object_store_memory", 0) for node in alive)),
         memory_limit=memory_limit() if local else None,
     )
 
 
-def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywhere: bool) -> Cluster:
+def wait_for_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywhere: bool) -> Cluster:
     """Wait until there is a node that can work: an autoscaler begins with none, and is told here what is wanted.
 
     Args:
@@ -115,19 +115,19 @@ def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywh
     """
     stages = (compute.decode, compute.predict) if everywhere else ()
 
-    def ready(now: Cluster) -> bool:
-        return now.cpus > 0 and (now.gpus > 0 or not gpu) and all(map(now.may, stages))
+    def cluster_if_ready(now: Cluster) -> bool:
+        return now.cpus > 0 and (now.gpus > 0 or not gpu) and all(map(now.can_run, stages))
 
-    if cluster.local or ready(cluster):
+    if cluster.local or cluster_if_ready(cluster):
         return cluster
     from ray.autoscaler.sdk import request_resources
 
-    patience = compute.wait_for_nodes or _PATIENCE
+    patience = compute.wait_for_nodes or _SETTLE_SECONDS
     deadline = time.monotonic() + patience
     count = 1 if compute.num_actors == "auto" else compute.num_actors
     request_resources(bundles=[{"GPU": 1} if gpu else {"CPU": 1}] * count)
     try:
-        while not ready(cluster := look(local=False)):
+        while not cluster_if_ready(cluster := current_cluster(local=False)):
             if time.monotonic() > deadline:
                 missing = "GPU" if gpu and cluster.cpus and not cluster.gpus else "CPU for us"
                 raise HaltError(
@@ -141,10 +141,10 @@ def with_workers(cluster: Cluster, compute: ComputeConfig, *, gpu: bool, everywh
 
 
 def _look_at_ray() -> Cluster:
-    return look(local=False)
+    return current_cluster(local=False)
 
 
-class Changes:
+class ClusterMonitor:
     """Watches whether a cluster has become so much larger or smaller that sharing it out anew is worth a pause.
 
     Args:
@@ -166,37 +166,39 @@ class Changes:
         self._looked = self._changed = time.monotonic()
 
     @property
-    def worth_it(self) -> bool:
+    def should_rebalance(self) -> bool:
         """Whether there is a quarter more than before, or a fifth less, and has been for a while.
 
         What is lost starves the stages: processes that hold models start again on the nodes that are left, and take
         the CPUs that decoding had there.
         """
         now = time.monotonic()
-        if not self._sized.local and now - self._looked >= _LOOK_SECONDS.value:
+        if not self._sized.local and now - self._looked >= _LOOK_SECONDS.current_value:
             self._looked = now
             latest = self._look()
             if latest != self.latest:
                 self.latest, self._changed = latest, now
-        return now - self._changed >= _SETTLED_SECONDS.value and (self._grown() or self._shrunk())
+        return now - self._changed >= _SETTLED_SECONDS.current_value and (self._has_grown() or self._has_shrunk())
 
-    def _grown(self) -> bool:
+    def _has_grown(self) -> bool:
         latest, before = self.latest, self._sized
-        (_, *cpus), (_, *cpus_before) = self._shares(latest), self._shares(before)
-        more = any(there > then and there >= _CHANGED * then for there, then in zip(cpus, cpus_before, strict=True))
-        return latest.gpus >= _CHANGED * before.gpus > 0 or (latest.gpus >= before.gpus and more)
+        (_, *cpus), (_, *cpus_before) = self._capacity_by_node(latest), self._capacity_by_node(before)
+        more = any(
+            there > then and there >= _REBALANCE_SHARES * then for there, then in zip(cpus, cpus_before, strict=True)
+        )
+        return latest.gpus >= _REBALANCE_SHARES * before.gpus > 0 or (latest.gpus >= before.gpus and more)
 
-    def _shrunk(self) -> bool:
-        latest, before = self._shares(self.latest), self._shares(self._sized)
-        return any(there > 0 and left * _CHANGED <= there for left, there in zip(latest, before, strict=True))
+    def _has_shrunk(self) -> bool:
+        latest, before = self._capacity_by_node(self.latest), self._capacity_by_node(self._sized)
+        return any(there > 0 and left * _REBALANCE_SHARES <= there for left, there in zip(latest, before, strict=True))
 
-    def _shares(self, cluster: Cluster) -> tuple[float, ...]:
+    def _capacity_by_node(self, cluster: Cluster) -> tuple[float, ...]:
         """What would hurt if it were gone."""
         stages = (self._compute.decode, self._compute.predict)
         return cluster.gpus, *(sum(node.cpus for node in cluster.nodes_of(stage)) for stage in stages)
 
 
-def within_reach(cluster: Cluster, job: Job) -> Job:
+def pin_to_driver_node(cluster: Cluster, job: Job) -> Job:
     """The same job, where only the one machine works on it that sees its paths on a disk; others may still join.
 
     Raises:
@@ -205,12 +207,12 @@ def within_reach(cluster: Cluster, job: Job) -> Job:
     paths = job.local_paths()
     if not paths or cluster.local or job.compute.shared_filesystem:
         return job
-    if cluster.machines > 1:
+    if cluster.machine_count > 1:
         raise UsageError(
-            f"{paths[0]} is a path on a disk, and the cluster has {cluster.machines} machines: use a bucket, or say "
-            "--shared-filesystem if all of them see the same files under this path"
+            f"{paths[0]} is a path on a disk, and the cluster has {cluster.machine_count} machines: use a bucket, or "
+            "say --shared-filesystem if all of them see the same files under this path"
         )
-    here = {f"{NODE_RESOURCE}{cluster.nodes[0].address}": _A_LITTLE}
+    here = {f"{NODE_RESOURCE}{cluster.nodes[0].address}": _TINY_RESOURCE}
     pinned = {
         name: stage.model_copy(update={"resources": {**stage.resources, **here}})
         for name, stage in (("decode", job.compute.decode), ("predict", job.compute.predict))
@@ -218,19 +220,19 @@ def within_reach(cluster: Cluster, job: Job) -> Job:
     return job.model_copy(update={"compute": job.compute.model_copy(update=pinned)})
 
 
-def of_a_machine(stage: StageConfig) -> dict[str, float]:
+def node_affinity(stage: StageConfig) -> dict[str, float]:
     """Of the resources that a stage takes, that which ties it to a machine."""
     return {name: amount for name, amount in stage.resources.items() if name.startswith(NODE_RESOURCE)}
 
 
-def _node(found: Mapping[str, Any]) -> Node:
+def _to_cluster_node(found: Mapping[str, Any]) -> ClusterNode:
     resources = found["Resources"]
     custom = {
         name: amount
         for name, amount in resources.items()
         if name not in ("CPU", "GPU", *_NODE_RESOURCES) and not name.startswith(ACCELERATOR_RESOURCE)
     }
-    return Node(
+    return ClusterNode(
         address=found["NodeManagerAddress"],
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),

@@ -11,19 +11,19 @@ from typing import Final
 
 import pyarrow as pa
 
-from cvbatch.engine.budget import Limits
-from cvbatch.engine.nodes import Changes, Cluster, Node, with_workers
-from cvbatch.engine.oom_kills import KillWatch, told_apart
-from cvbatch.engine.ray_errors import Complaints, is_system_failure, plain
-from cvbatch.engine.resource_plan import predict_options, size_pools
-from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
+from cvbatch.engine.budget import RunBudget
+from cvbatch.engine.nodes import Cluster, ClusterMonitor, ClusterNode, wait_for_workers
+from cvbatch.engine.oom_kills import OomKillMonitor, separate_oom_victims
+from cvbatch.engine.ray_errors import RayErrorCapture, is_system_failure, to_cvbatch_error
+from cvbatch.engine.resource_plan import allocate_resources, make_predict_options
+from cvbatch.output.data_files import WriteContext, WriteResult, copy_unchanged_rows, write_data_files
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.row_ranges import RowRanges
-from cvbatch.planning.units import Unit, read_unit
-from cvbatch.stages.watchdog import OUTLIVES
-from cvbatch.storage.location import Place
-from cvbatch.tuning.certificate import Certificate
-from cvbatch.tuning.request import Asked
+from cvbatch.planning.units import RowUnit, read_unit_rows
+from cvbatch.stages.watchdog import STALL_GRACE_FACTOR
+from cvbatch.storage.location import Location
+from cvbatch.tuning.certificate import TuningResult
+from cvbatch.tuning.request import TuningRequest
 
 _ISOLATED_PER_FILE: Final = 64
 _FIRST_IMAGES: Final = "loading the models and working on the first images"
@@ -34,9 +34,9 @@ _NEXT_IMAGES: Final = "working on the next images"
 class RunSetup:
     """What stays the same in an attempt, however often the cluster changes."""
 
-    output: Place
-    asked: Asked
-    certificate: Certificate
+    output: Location
+    asked: TuningRequest
+    certificate: TuningResult
     schema: pa.Schema
     """Of the rows."""
     rows: int
@@ -55,137 +55,144 @@ class RayEngine:
     """
 
     def __init__(
-        self, setup: RunSetup, cluster: Cluster, limits: Limits, kills: KillWatch, doing: Callable[[str], None]
+        self, setup: RunSetup, cluster: Cluster, limits: RunBudget, kills: OomKillMonitor, doing: Callable[[str], None]
     ) -> None:
         self._setup, self._compute = setup, setup.asked.compute
         self._limits, self._kills, self._doing = limits, kills, doing
         self._nothing_came = True  # in this attempt
         self._ended_early = self._must_cut_anew = False
-        self.stalled = False
+        self.has_stalled = False
         self._share_out(cluster)
 
     def _share_out(self, cluster: Cluster) -> None:
         setup = self._setup
-        self._limits.go_on(self._compute, len(cluster.nodes))
+        self._limits.update_cost(self._compute, len(cluster.nodes))
         self.cluster = cluster
-        self.pools = size_pools(cluster, self._compute, setup.asked.models, setup.rows, setup.certificate)
-        self._options = predict_options(setup.output, setup.asked, self.pools)
-        self._changes = Changes(cluster, self._compute)
+        self.resource_plan = allocate_resources(
+            cluster, self._compute, setup.asked.models, setup.rows, setup.certificate
+        )
+        self._options = make_predict_options(setup.output, setup.asked, self.resource_plan)
+        self._changes = ClusterMonitor(cluster, self._compute)
 
     @property
-    def certificate(self) -> Certificate:
+    def tuning_result(self) -> TuningResult:
         """See `Engine`."""
         return self._setup.certificate
 
     @property
     def unit_rows(self) -> int:
         """See `Engine`."""
-        return self.pools.unit_rows
+        return self.resource_plan.unit_rows
 
     @property
     def time_is_up(self) -> bool:
         """See `Engine`."""
-        return self._limits.reached
+        return self._limits.exceeded_limit
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[ClusterNode, ...]:
         """See `Engine`."""
         return self._changes.latest.nodes
 
     def rebalance(self) -> bool:
         """See `Engine`."""
-        is_due, must_cut_anew = self._ended_early or self._changes.worth_it, self._must_cut_anew
+        is_due, must_cut_anew = self._ended_early or self._changes.should_rebalance, self._must_cut_anew
         self._ended_early = self._must_cut_anew = False
         if not is_due:
             return must_cut_anew
-        on_gpu = self.pools.device == "cuda"
-        self._share_out(with_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True))
+        on_gpu = self.resource_plan.device == "cuda"
+        self._share_out(wait_for_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True))
         return True
 
-    def run_units(self, units: Sequence[Unit], epoch: int, *, max_lost_units: int) -> Iterator[list[Written]]:
+    def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:
         """See `Engine`."""
         from ray.data.exceptions import ExecutionTimeoutError
         from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError, RayError
 
         _release_actors()
         self._doing(_FIRST_IMAGES if self._nothing_came else _NEXT_IMAGES)
-        self._kills.done()
-        stalled_after = self._compute.stalled_after * (OUTLIVES if self.stalled else 1.0)
-        complaints, self.stalled, some_came = Complaints(), False, False
+        self._kills.note_progress()
+        stalled_after = self._compute.stalled_after * (STALL_GRACE_FACTOR if self.has_stalled else 1.0)
+        complaints, self.has_stalled, some_came = RayErrorCapture(), False, False
         try:
-            with complaints.heard(), closing(self._wave(units, epoch, max_lost_units, stalled_after)) as wave:
+            with (
+                complaints.capture_errors(),
+                closing(self._run_wave(units, epoch, max_lost_units, stalled_after)) as wave,
+            ):
                 for written in filter(None, wave):
                     self._nothing_came, some_came = False, True
-                    self._kills.done()
+                    self._kills.note_progress()
                     yield written
         except ExecutionTimeoutError:
-            self.stalled = True
+            self.has_stalled = True
         except (ActorUnavailableError, NodeDiedError, ObjectLostError) as error:
             # a node went, and what was sent to it before that was known failed at once: it is not the images
             if not some_came:
-                raise plain(error) from None
+                raise to_cvbatch_error(error) from None
             self._must_cut_anew = True
         except (RayError, OSError) as error:
-            raise plain(error) from None
-        if self._nothing_came and self._kills.too_often:
-            raise self._kills.error()
+            raise to_cvbatch_error(error) from None
+        if self._nothing_came and self._kills.is_too_often:
+            raise self._kills.halt_error()
         if complaints.last is not None and not is_system_failure(complaints.last):
-            raise plain(complaints.last)
+            raise to_cvbatch_error(complaints.last)
 
-    def _wave(
-        self, units: Sequence[Unit], epoch: int, max_lost_units: int, stalled_after: float
-    ) -> Generator[list[Written]]:
+    def _run_wave(
+        self, units: Sequence[RowUnit], epoch: int, max_lost_units: int, stalled_after: float
+    ) -> Generator[list[WriteResult]]:
         """Files of one wave, once they are written; fails as Ray does."""
-        from cvbatch.engine.dataflow import predicted_blocks
-        from cvbatch.engine.file_writer import written_files
-        from cvbatch.engine.tasks import Writers
+        from cvbatch.engine.dataflow import stream_predicted_blocks
+        from cvbatch.engine.file_writer import iter_written_files
+        from cvbatch.engine.tasks import FileWriters
 
-        predicted = predicted_blocks(
+        predicted = stream_predicted_blocks(
             self._setup.output,
             units,
             self._options,
-            self.pools,
-            tolerated=max_lost_units,
+            self.resource_plan,
+            max_lost_units=max_lost_units,
             stalled_after=stalled_after,
-            over=self._ends_early,
+            should_stop=self._ends_early,
         )
-        with closing(Writers(self._write_job(epoch), self.pools, local=self.cluster.local)) as writers:
-            yield from written_files(predicted, writers, early=self._nothing_came)
+        with closing(FileWriters(self._write_job(epoch), self.resource_plan, local=self.cluster.local)) as writers:
+            yield from iter_written_files(predicted, writers, early=self._nothing_came)
 
     def _ends_early(self) -> bool:
         time_is_up = self.time_is_up and not self._nothing_came  # an attempt that gets nowhere would do so again
         # kept, because a further change might make waiting the better choice again, and the wave has ended by then
-        self._ended_early = self._changes.worth_it
-        return time_is_up or self._ended_early or self._kills.too_often
+        self._ended_early = self._changes.should_rebalance
+        return time_is_up or self._ended_early or self._kills.is_too_often
 
-    def run_isolated(self, units: Sequence[Unit], epoch: int) -> Iterator[list[Written]]:
+    def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         """See `Engine`."""
         from ray.exceptions import RayError
 
-        from cvbatch.engine.tasks import predict_alone
+        from cvbatch.engine.tasks import predict_isolated
 
         _release_actors()
         output, job, blocks = self._setup.output, self._write_job(epoch), list[pa.Table]()
-        answers = predict_alone(output, units, self._options.on_host(), self.pools, self._compute.stalled_after)
-        rows_of, first = partial(read_unit, output), self._nothing_came
+        answers = predict_isolated(
+            output, units, self._options.on_host(), self.resource_plan, self._compute.stalled_after
+        )
+        rows_of, first = partial(read_unit_rows, output), self._nothing_came
         try:
-            for block in told_apart(answers, rows_of, self._setup.schema, self._kills, first):
+            for block in separate_oom_victims(answers, rows_of, self._setup.schema, self._kills, first):
                 blocks.append(block)
                 if len(blocks) == _ISOLATED_PER_FILE or self.time_is_up:
-                    yield [write_blocks(job, blocks)]
+                    yield [write_data_files(job, blocks)]
                     blocks = []
                 if self.time_is_up:
                     return
         except RayError as error:
-            raise plain(error) from None
+            raise to_cvbatch_error(error) from None
         if blocks:
-            yield [write_blocks(job, blocks)]
+            yield [write_data_files(job, blocks)]
 
     def copy_rows(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
         """See `Engine`."""
-        return copy_rows(self._write_job(epoch), files, without)
+        return copy_unchanged_rows(self._write_job(epoch), files, without)
 
-    def _write_job(self, epoch: int) -> WriteJob:
-        return WriteJob(self._setup.output, epoch, self._setup.schema)
+    def _write_job(self, epoch: int) -> WriteContext:
+        return WriteContext(self._setup.output, epoch, self._setup.schema)
 
 
 def _release_actors() -> None:

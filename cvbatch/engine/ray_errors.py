@@ -10,7 +10,7 @@ from cvbatch.errors import CvbatchError, RunError
 from cvbatch.system.ray_compat import cause_of, root_line, writes_log_files
 
 
-class Complaints(logging.Handler):
+class RayErrorCapture(logging.Handler):
     """Takes the place of Ray Data's console output and remembers the last failure of a task."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Complaints(logging.Handler):
             self.last = record.exc_info[1]
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[Complaints]:
+    def capture_errors(self) -> Iterator[RayErrorCapture]:
         """Listen instead of the console for a while; Ray's own log files go on."""
         logger = logging.getLogger("ray.data")
         before = list(logger.handlers)
@@ -37,7 +37,7 @@ class Complaints(logging.Handler):
             logger.handlers[:] = before
 
 
-def plain(error: BaseException) -> CvbatchError:
+def to_cvbatch_error(error: BaseException) -> CvbatchError:
     """Return the error of ours that a worker raised, or one line with all that Ray knows behind it."""
     from ray.exceptions import RayTaskError
 

@@ -9,30 +9,30 @@ from functools import partial
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
-from cvbatch.engine.budget import Limits
-from cvbatch.engine.choose_settings import setting_of_run
-from cvbatch.engine.memory import own_store
-from cvbatch.engine.nodes import Cluster, with_workers, within_reach
-from cvbatch.engine.oom_kills import KillWatch
+from cvbatch.engine.budget import RunBudget
+from cvbatch.engine.choose_settings import choose_run_settings
+from cvbatch.engine.memory import object_store_bytes
+from cvbatch.engine.nodes import Cluster, pin_to_driver_node, wait_for_workers
+from cvbatch.engine.oom_kills import OomKillMonitor
 from cvbatch.engine.ray_engine import RayEngine, RunSetup
-from cvbatch.engine.ray_errors import plain
-from cvbatch.engine.startup import Startup
+from cvbatch.engine.ray_errors import to_cvbatch_error
+from cvbatch.engine.startup import RayStartup
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import RunError
 from cvbatch.models.resolve import check_aliases, needs_probe
-from cvbatch.models.spec import ModelSpec, described, rows_schema
-from cvbatch.output.log_records import State
+from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.output.log_records import RunState
 from cvbatch.output.store import open_store
-from cvbatch.planning.plan import Plan, all_parts
-from cvbatch.planning.units import first_samples, read_sample
-from cvbatch.sources.fetch.plan_rows import check_access
-from cvbatch.storage.location import Place, is_object_uri
-from cvbatch.tuning.request import Asked
+from cvbatch.planning.plan import Plan, all_plan_parts
+from cvbatch.planning.units import first_row_samples, read_row_sample
+from cvbatch.sources.fetch.plan_rows import check_source_access
+from cvbatch.storage.location import Location, is_object_uri
+from cvbatch.tuning.request import TuningRequest
 
 
 @contextlib.contextmanager
 def start_ray(
-    output: Place,
+    output: Location,
     models: Sequence[ModelSpec],
     compute: ComputeConfig,
     pythonpath: str | None = None,
@@ -51,15 +51,18 @@ def start_ray(
         UsageError: If there is no Ray that we could use, or too little memory.
         HaltError: If the block failed because the kernel ended processes that took too much memory.
     """
-    startup, kills = Startup(pythonpath, compute.ray_start_timeout, own_store(models, compute)), KillWatch(models)
+    startup, kills = (
+        RayStartup(pythonpath, compute.ray_start_timeout, object_store_bytes(models, compute)),
+        OomKillMonitor(models),
+    )
     try:
         try:
             yield StartingRay(startup, output, kills, doing)
         finally:
-            startup.stop()
+            startup.stop_ray()
     except RunError as error:
-        if type(error) is RunError and kills.in_a_row:  # one of its kinds has a reason of its own
-            raise kills.error() from None
+        if type(error) is RunError and kills.kills_in_a_row:  # one of its kinds has a reason of its own
+            raise kills.halt_error() from None
         raise
 
 
@@ -67,13 +70,13 @@ def start_ray(
 class StartingRay:
     """A `StartingEngine`; whatever needs Ray waits for it."""
 
-    startup: Startup
-    output: Place
-    kills: KillWatch
+    startup: RayStartup
+    output: Location
+    kills: OomKillMonitor
     doing: Callable[[str], None]
-    limits: Limits = field(default_factory=Limits)
+    limits: RunBudget = field(default_factory=RunBudget)
 
-    def connect(self, compute: ComputeConfig) -> Cluster:
+    def wait_for_cluster(self, compute: ComputeConfig) -> Cluster:
         """Wait for Ray, and for a node that can work; returns what there is to work with.
 
         Raises:
@@ -82,40 +85,46 @@ class StartingRay:
         self.doing("starting Ray")
         waits = compute.wait_for_nodes is not None
         gpu = waits and compute.device == "cuda"
-        return with_workers(self.startup.ready(), compute, gpu=gpu, everywhere=waits)
+        return wait_for_workers(self.startup.wait_until_ready(), compute, gpu=gpu, everywhere=waits)
 
-    def probe(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
+    def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """See `StartingEngine`."""
         if not any(map(needs_probe, models)):
             return tuple(models)
-        cluster = self.connect(compute)
+        cluster = self.wait_for_cluster(compute)
         from ray.exceptions import RayError
 
         from cvbatch.engine.tasks import probe_models
 
         try:
             self.doing("loading the models")
-            probed = probe_models(models, TransferredWeights.of(filter(needs_probe, models), local=cluster.local))
+            probed = probe_models(
+                models, TransferredWeights.put_into_store(filter(needs_probe, models), local=cluster.local)
+            )
         except RayError as error:
-            raise plain(error) from None
+            raise to_cvbatch_error(error) from None
         check_aliases(probed)
         return probed
 
-    def prepare(self, models: Sequence[ModelSpec], plan: Plan, state: State, job: Job, *, rows: int) -> RayEngine:
+    def prepare_engine(
+        self, models: Sequence[ModelSpec], plan: Plan, state: RunState, job: Job, *, rows: int
+    ) -> RayEngine:
         """See `StartingEngine`."""
         import cvbatch.engine.dataflow  # noqa: F401 - takes a second, in which Ray starts
 
-        cluster = self.connect(job.compute)
-        job = within_reach(cluster, job)
-        self.limits.go_on(job.compute, len(cluster.nodes))
-        asked = Asked.of(job, models, TransferredWeights.of(models, local=cluster.local))
-        store, parts = open_store(self.output), all_parts(plan, state)
+        cluster = self.wait_for_cluster(job.compute)
+        job = pin_to_driver_node(cluster, job)
+        self.limits.update_cost(job.compute, len(cluster.nodes))
+        asked = TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local))
+        store, parts = open_store(self.output), all_plan_parts(plan, state)
         if any(map(is_object_uri, job.source.uris)):  # one part and one image will do, as a rule
-            check_access(first_samples(store, parts), job.source.reach)
+            check_source_access(first_row_samples(store, parts), job.source.fetch_options)
         self.doing("choosing how the models run")
-        certificate = setting_of_run(store, asked, cluster, rows, partial(read_sample, store, parts))
+        certificate = choose_run_settings(store, asked, cluster, rows, partial(read_row_sample, store, parts))
         source = job.source
-        schema = rows_schema(models, exif=source.exif, warnings=source.keeps_damaged, carried=plan.carried(store))
-        schema = described(schema, models, certificate.setting.precision)
+        schema = rows_schema(
+            models, exif=source.exif, warnings=source.keeps_damaged, extra_columns=plan.extra_columns(store)
+        )
+        schema = describe_schema(schema, models, certificate.setting.precision)
         setup = RunSetup(self.output, asked, certificate, schema, rows)
         return RayEngine(setup, cluster, self.limits, self.kills, self.doing)

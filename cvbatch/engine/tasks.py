@@ -16,23 +16,23 @@ import pyarrow as pa
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from cvbatch.engine.resource_plan import Pools
+from cvbatch.engine.resource_plan import ResourcePlan
 from cvbatch.errors import ModelError, RowError
 from cvbatch.models.backends import backend_of
 from cvbatch.models.resolve import needs_probe
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.data_files import WriteJob, Written, write_blocks
-from cvbatch.planning.units import Unit, read_unit
+from cvbatch.output.data_files import WriteContext, WriteResult, write_data_files
+from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.stages.decode import fetch_and_decode
 from cvbatch.stages.predict import PredictOptions
 from cvbatch.stages.weight_files import WeightFiles
-from cvbatch.storage.location import Place
-from cvbatch.system.ray_compat import Bundle, block_references
-from cvbatch.tuning.search import Trial, measure
+from cvbatch.storage.location import Location
+from cvbatch.system.ray_compat import BlockBundle, block_references
+from cvbatch.tuning.search import BenchmarkSpec, measure_settings
 
-RETRIES: Final = 3
+TASK_RETRIES: Final = 3
 """How often a task is tried again after its process died; Ray's own default is for ever."""
-_LONELY_RETRIES: Final = 1
+_ISOLATED_RETRIES: Final = 1
 _MEASURING_RETRIES: Final = 2
 _WRITE_THREADS: Final = 4
 """Files that one process writes at once; slow ones are uploads."""
@@ -40,19 +40,19 @@ _WRITE_THREADS: Final = 4
 
 def probe_models(models: Sequence[ModelSpec], files: WeightFiles) -> tuple[ModelSpec, ...]:
     """Load the models that need it in a worker, so that the driver never imports torch."""
-    probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
+    probe = ray.remote(num_cpus=1, max_retries=0)(_probe_model_task)
     references = [probe.remote(model, files) for model in models]
-    return tuple(_probed(model, reference) for model, reference in zip(models, references, strict=True))
+    return tuple(_await_probe(model, reference) for model, reference in zip(models, references, strict=True))
 
 
-def measure_settings(rows: pa.Table, trial: Trial, pools: Pools) -> list[dict[str, Any]]:
+def measure_settings_in_task(rows: pa.Table, trial: BenchmarkSpec, pools: ResourcePlan) -> list[dict[str, Any]]:
     """Measure settings in a worker like those that will predict."""
-    work = _like_a_predictor(pools, retries=_MEASURING_RETRIES)(measure)
+    work = _predictor_task_options(pools, retries=_MEASURING_RETRIES)(measure_settings)
     found: list[dict[str, Any]] = ray.get(work.remote(rows, trial))
     return found
 
 
-class Writers:
+class FileWriters:
     """Files that are being written: by threads of this process where Ray is its own, by tasks in a cluster.
 
     In a cluster rows stay where they are. On one machine a task would only cost the start of its worker, and that of
@@ -64,27 +64,27 @@ class Writers:
         local: Whether Ray was started by this process, for itself.
     """
 
-    def __init__(self, job: WriteJob, pools: Pools, *, local: bool) -> None:
+    def __init__(self, job: WriteContext, pools: ResourcePlan, *, local: bool) -> None:
         self._job = job
-        self._pending: set[Future[Written]] = set()
+        self._pending: set[Future[WriteResult]] = set()
         self._threads = ThreadPoolExecutor(_WRITE_THREADS, "write") if local else None
         # no CPU of their own: they are short, and must not queue behind decoding
-        self._task = ray.remote(num_cpus=0, max_retries=RETRIES, **pools.write_where)(_write)
+        self._task = ray.remote(num_cpus=0, max_retries=TASK_RETRIES, **pools.write_where)(_write_task)
 
-    def submit(self, bundles: Sequence[Bundle]) -> None:
+    def submit_blocks(self, bundles: Sequence[BlockBundle]) -> None:
         """Start writing the blocks of some bundles into one file."""
         references = block_references(bundles)
         if self._threads is not None:
             # fetched here: a thread that is late would ask when Ray has gone, and Ray would start once more for it
-            self._pending.add(self._threads.submit(write_blocks, self._job, ray.get(references)))
+            self._pending.add(self._threads.submit(write_data_files, self._job, ray.get(references)))
         else:
             self._pending.add(self._task.remote(self._job, *references).future())
 
-    def write_here(self, bundles: Sequence[Bundle]) -> Written:
+    def write_in_driver(self, bundles: Sequence[BlockBundle]) -> WriteResult:
         """Write a few blocks in this process, now."""
-        return write_blocks(self._job, ray.get(block_references(bundles)))
+        return write_data_files(self._job, ray.get(block_references(bundles)))
 
-    def finished(self, timeout: float | None = 0) -> list[Written]:
+    def finished_files(self, timeout: float | None = 0) -> list[WriteResult]:
         """Return what was written meanwhile; None waits for everything."""
         done, self._pending = wait(self._pending, timeout)
         return [file.result() for file in done]
@@ -95,9 +95,9 @@ class Writers:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def predict_alone(
-    output: Place, units: Sequence[Unit], options: PredictOptions, pools: Pools, stalled_after: float
-) -> Iterator[tuple[Unit, pa.Table | RowError]]:
+def predict_isolated(
+    output: Location, units: Sequence[RowUnit], options: PredictOptions, pools: ResourcePlan, stalled_after: float
+) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
     """Decode and predict each unit in a process of its own, which ends with it.
 
     Args:
@@ -110,8 +110,8 @@ def predict_alone(
     Yields:
         The predicted row, or why there is none.
     """
-    work = _like_a_predictor(pools, retries=_LONELY_RETRIES)(_predict_alone)
-    waiting, running = deque(units), dict[Any, tuple[Unit, float]]()
+    work = _predictor_task_options(pools, retries=_ISOLATED_RETRIES)(_predict_unit_in_task)
+    waiting, running = deque(units), dict[Any, tuple[RowUnit, float]]()
     while waiting or running:
         while waiting and len(running) < pools.num_actors:
             unit = waiting.popleft()
@@ -120,10 +120,10 @@ def predict_alone(
         late = [each for each, (_, since) in running.items() if time.monotonic() - since > stalled_after]
         for reference in {*done, *late}:
             unit, _ = running.pop(reference)
-            yield unit, _answer(reference, in_time=reference in done)
+            yield unit, _await_isolated_result(reference, in_time=reference in done)
 
 
-def _like_a_predictor(pools: Pools, *, retries: int) -> Any:
+def _predictor_task_options(pools: ResourcePlan, *, retries: int) -> Any:
     """A task where the models may run, in a process of its own."""
     return ray.remote(
         num_cpus=pools.actor_cpus,
@@ -134,7 +134,7 @@ def _like_a_predictor(pools: Pools, *, retries: int) -> Any:
     )
 
 
-def _answer(reference: Any, *, in_time: bool) -> pa.Table | RowError:
+def _await_isolated_result(reference: Any, *, in_time: bool) -> pa.Table | RowError:
     if not in_time:
         ray.cancel(reference, force=True)
         return RowError("predict", "TimedOut", "the process that worked on this image gave no answer")
@@ -148,30 +148,30 @@ def _answer(reference: Any, *, in_time: bool) -> pa.Table | RowError:
         return RowError("predict", "ProcessDied", "the process that worked on this image died each time")
 
 
-def _predict_alone(output: Place, unit: Unit, options: PredictOptions) -> pa.Table:
-    from cvbatch.stages.predict import Predict
+def _predict_unit_in_task(output: Location, unit: RowUnit, options: PredictOptions) -> pa.Table:
+    from cvbatch.stages.predict import PredictActor
 
-    return Predict(options)(fetch_and_decode(read_unit(output, unit), options.decode))
+    return PredictActor(options)(fetch_and_decode(read_unit_rows(output, unit), options.decode))
 
 
-def _probed(model: ModelSpec, reference: Any) -> ModelSpec:
+def _await_probe(model: ModelSpec, reference: Any) -> ModelSpec:
     try:
         probed: ModelSpec = ray.get(reference)
     except WorkerCrashedError:
-        name = backend_of(model).title(model)
+        name = backend_of(model).display_name(model)
         how = "it ended its process while it was loaded, as os._exit or an error in native code does"
         raise ModelError(f"{name}: {how}; load it in a process of its own to see where") from None
     return probed
 
 
-def _probe(model: ModelSpec, files: WeightFiles) -> ModelSpec:
-    from cvbatch.inference.predictor import probe  # torch stays in the worker
+def _probe_model_task(model: ModelSpec, files: WeightFiles) -> ModelSpec:
+    from cvbatch.inference.predictor import probe_model  # torch stays in the worker
 
     if not needs_probe(model):
         return model
-    (here,) = files.here([model])
-    return replace(probe(here), weights_path=model.weights_path)
+    (here,) = files.fetch_local([model])
+    return replace(probe_model(here), weights_path=model.weights_path)
 
 
-def _write(job: WriteJob, *blocks: pa.Table) -> Written:
-    return write_blocks(job, blocks)
+def _write_task(job: WriteContext, *blocks: pa.Table) -> WriteResult:
+    return write_data_files(job, blocks)

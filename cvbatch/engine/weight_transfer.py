@@ -12,7 +12,7 @@ import numpy as np
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.location import is_object_uri
-from cvbatch.system.cache_files import kept_file, locked, replacing
+from cvbatch.system.cache_files import atomic_write_path, cache_file_path, lock_cache_file
 
 _FOLDER: Final = "weights"
 
@@ -27,7 +27,7 @@ class TransferredWeights:
     """By alias, where this start has found the files of each model: the plan may have been made on another machine."""
 
     @staticmethod
-    def of(models: Iterable[ModelSpec], *, local: bool) -> TransferredWeights:
+    def put_into_store(models: Iterable[ModelSpec], *, local: bool) -> TransferredWeights:
         """Put the files of some models into the cluster's store.
 
         Args:
@@ -40,36 +40,38 @@ class TransferredWeights:
         found = {model.alias: replace(model, categories=()) for model in models}
         if local:
             return TransferredWeights(found=found)
-        paths = {model.weights_sha256: model.weights_path for model in models if _is_local(model)}
+        paths = {model.weights_sha256: model.weights_path for model in models if _has_local_file(model)}
         contents = {str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()}
         return TransferredWeights(contents, found)
 
-    def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models of the plan, with weights that lie on this machine."""
-        return self.here(model.at(self.found[model.alias]) if model.alias in self.found else model for model in models)
+        return self.fetch_local(
+            model.with_files_of(self.found[model.alias]) if model.alias in self.found else model for model in models
+        )
 
-    def here(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def fetch_local(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The same models with weights that lie on this machine."""
-        return tuple(self._here(model) for model in models)
+        return tuple(self._fetch_local_one(model) for model in models)
 
-    def _here(self, model: ModelSpec) -> ModelSpec:
+    def _fetch_local_one(self, model: ModelSpec) -> ModelSpec:
         reference = self.references.get(model.weights_sha256 or "")
-        if reference is None or _is_the_file(Path(str(model.weights_path)), model):
+        if reference is None or _is_same_file(Path(str(model.weights_path)), model):
             return model
-        kept = kept_file(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
-        with locked(kept):
-            if not _is_the_file(kept, model):
+        kept = cache_file_path(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
+        with lock_cache_file(kept):
+            if not _is_same_file(kept, model):
                 import ray
 
-                with replacing(kept) as part:
+                with atomic_write_path(kept) as part:
                     ray.get(reference).tofile(part)
         return replace(model, weights_path=str(kept))
 
 
-def _is_local(model: ModelSpec) -> bool:
+def _has_local_file(model: ModelSpec) -> bool:
     return bool(model.weights_path and model.weights_sha256) and not is_object_uri(str(model.weights_path))
 
 
-def _is_the_file(path: Path, model: ModelSpec) -> bool:
+def _is_same_file(path: Path, model: ModelSpec) -> bool:
     """Whether a file is what the driver found under its name: on another machine that may be something else."""
-    return path.is_file() and weights.sha256(path) == model.weights_sha256
+    return path.is_file() and weights.file_sha256(path) == model.weights_sha256

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from cvbatch.schema import HEIGHT, WIDTH
 
-Image = npt.NDArray[np.uint8]
+RgbArray = npt.NDArray[np.uint8]
 """uint8 (height, width, 3), RGB."""
 
 
-def pack(images: Sequence[Image | None]) -> pa.StructArray:
+def pack_images(images: Sequence[RgbArray | None]) -> pa.StructArray:
     """Put images into one Arrow column with a single copy of each.
 
     Args:
@@ -38,9 +38,9 @@ def pack(images: Sequence[Image | None]) -> pa.StructArray:
     return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", HEIGHT, WIDTH], mask=absent)
 
 
-def unpack(column: pa.ChunkedArray) -> list[Image | None]:
+def unpack_images(column: pa.ChunkedArray) -> list[RgbArray | None]:
     """Return the images of a packed column as read-only views of its buffer."""
-    images: list[Image | None] = []
+    images: list[RgbArray | None] = []
     for chunk in column.chunks:
         present = chunk.is_valid().to_numpy(zero_copy_only=False)
         pixels = chunk.field("pixels")

@@ -14,20 +14,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.colours import to_rgb
-from cvbatch.images.formats import MALFORMED, Format
+from cvbatch.images.colours import convert_to_rgb
+from cvbatch.images.formats import MALFORMED_ERRORS, ImageFormat
 from cvbatch.images.pillow_reader import read_by_pillow
-from cvbatch.images.reading import Picture, ReadOptions, check_pixels
+from cvbatch.images.reading import ReadOptions, ReadResult, check_pixel_count
 
-_FILE_HEADER: Final = 14
-_CORE: Final = 12
-_OS2_SHORT: Final = 16
-_OS2: Final = 64
-_WITH_ALPHA: Final = 56
-_PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS = 0, 1, 2, 3, 6
-_END_OF_RUNS: Final = b"\0\1"
-_SAVE: Final = "save it with 24 bits"
-_PACKINGS: Final = {
+_FILE_HEADER_BYTES: Final = 14
+_CORE_HEADER_BYTES: Final = 12
+_OS2_SHORT_HEADER_BYTES: Final = 16
+_OS2_HEADER_BYTES: Final = 64
+_ALPHA_HEADER_BYTES: Final = 56
+_BI_RGB, _BI_RLE8, _BI_RLE4, _BI_BITFIELDS, _BI_ALPHABITFIELDS = 0, 1, 2, 3, 6
+_RLE_END_MARKER: Final = b"\0\1"
+_SAVE_HINT: Final = "save it with 24 bits"
+_COMPRESSION_NAMES: Final = {
     3: "fax compression (OS/2)",
     4: "a JPEG inside",
     5: "a PNG inside",
@@ -38,84 +38,89 @@ _PACKINGS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    size: int
+class _BmpHeader:
+    header_bytes: int
     width: int
     height: int
     """Negative where the first row is the top one."""
-    bits: int
-    packing: int
+    bits_per_pixel: int
+    compression: int
 
 
-def read_bmp(kind: Format, data: bytes, options: ReadOptions) -> Picture:
-    """Read a BMP; a `cvbatch.images.reading.Reader`.
+def read_bmp(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
+    """Read a BMP; a `cvbatch.images.reading.FormatReader`.
 
     Raises:
         ImageError: `UnsupportedImage`, `TooManyPixels` or `TruncatedImage`.
     """
-    header = _header(data)
+    header = _parse_bmp_header(data)
     if header is None:
-        return read_by_pillow(kind, data, options)
-    _check(header)
-    if header.packing in (_RLE8, _RLE4):
-        return _run_lengths(kind, data, options)
-    if header.packing == _PLAIN:
-        return read_by_pillow(kind, data, options)
+        return read_by_pillow(image_format, data, options)
+    _check_bmp_supported(header)
+    if header.compression in (_BI_RLE8, _BI_RLE4):
+        return _read_run_length_bmp(image_format, data, options)
+    if header.compression == _BI_RGB:
+        return read_by_pillow(image_format, data, options)
     height = abs(header.height)
-    check_pixels(header.width, height, options.max_pixels)
-    return Picture(to_rgb(_by_masks(header, data)), (header.width, height))
+    check_pixel_count(header.width, height, options.max_pixels)
+    return ReadResult(convert_to_rgb(_decode_bit_fields(header, data)), (header.width, height))
 
 
-def _run_lengths(kind: Format, data: bytes, options: ReadOptions) -> Picture:
+def _read_run_length_bmp(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
     try:
-        return read_by_pillow(kind, data, options)
-    except MALFORMED as error:
-        if data.endswith(_END_OF_RUNS):
+        return read_by_pillow(image_format, data, options)
+    except MALFORMED_ERRORS as error:
+        if data.endswith(_RLE_END_MARKER):
             reason = "a BMP whose run lengths leave pixels out"
-            raise ImageError("UnsupportedImage", f"cannot read {reason}; {_SAVE}") from error
+            raise ImageError("UnsupportedImage", f"cannot read {reason}; {_SAVE_HINT}") from error
         raise ImageError("TruncatedImage", "bmp stops early: some of its pixels are not there") from error
 
 
-def _header(data: bytes) -> _Header | None:
+def _parse_bmp_header(data: bytes) -> _BmpHeader | None:
     size = int.from_bytes(data[14:18], "little")
-    if size == _OS2_SHORT:
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with a short header of OS/2; {_SAVE}")
-    if size == _CORE or len(data) < _FILE_HEADER + 40:
+    if size == _OS2_SHORT_HEADER_BYTES:
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with a short header of OS/2; {_SAVE_HINT}")
+    if size == _CORE_HEADER_BYTES or len(data) < _FILE_HEADER_BYTES + 40:
         return None
     width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
-    return _Header(size, width, height, bits, packing)
+    return _BmpHeader(size, width, height, bits, packing)
 
 
-def _check(header: _Header) -> None:
-    packing, bits = header.packing, header.bits
-    if header.size == _OS2 and packing == 4:
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with 24-bit run lengths (OS/2); {_SAVE}")
-    if packing in _PACKINGS and (packing != _MASKS or header.size == _OS2):
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with {_PACKINGS[packing]}; {_SAVE}")
-    if packing not in (_PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS):
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with packing number {packing}; {_SAVE}")
-    if bits not in ((16, 32) if packing in (_MASKS, _ALPHA_MASKS) else (1, 4, 8, 16, 24, 32)):
-        raise ImageError("UnsupportedImage", f"cannot read a BMP of {bits} bits; {_SAVE}")
+def _check_bmp_supported(header: _BmpHeader) -> None:
+    packing, bits = header.compression, header.bits_per_pixel
+    if header.header_bytes == _OS2_HEADER_BYTES and packing == 4:
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with 24-bit run lengths (OS/2); {_SAVE_HINT}")
+    if packing in _COMPRESSION_NAMES and (packing != _BI_BITFIELDS or header.header_bytes == _OS2_HEADER_BYTES):
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with {_COMPRESSION_NAMES[packing]}; {_SAVE_HINT}")
+    if packing not in (_BI_RGB, _BI_RLE8, _BI_RLE4, _BI_BITFIELDS, _BI_ALPHABITFIELDS):
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with packing number {packing}; {_SAVE_HINT}")
+    if bits not in ((16, 32) if packing in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) else (1, 4, 8, 16, 24, 32)):
+        raise ImageError("UnsupportedImage", f"cannot read a BMP of {bits} bits; {_SAVE_HINT}")
 
 
-def _by_masks(header: _Header, data: bytes) -> Image.Image:
-    alpha = header.packing == _ALPHA_MASKS or header.size >= _WITH_ALPHA
-    masks = struct.unpack_from("<IIII" if alpha else "<III", data.ljust(_FILE_HEADER + _WITH_ALPHA), 54)
-    if header.width < 1 or header.height == 0 or not all(_is_run(mask) for mask in masks) or not all(masks[:3]):
+def _decode_bit_fields(header: _BmpHeader, data: bytes) -> Image.Image:
+    alpha = header.compression == _BI_ALPHABITFIELDS or header.header_bytes >= _ALPHA_HEADER_BYTES
+    masks = struct.unpack_from("<IIII" if alpha else "<III", data.ljust(_FILE_HEADER_BYTES + _ALPHA_HEADER_BYTES), 54)
+    if (
+        header.width < 1
+        or header.height == 0
+        or not all(_is_contiguous_mask(mask) for mask in masks)
+        or not all(masks[:3])
+    ):
         raise ImageError("CorruptImage", "bmp cannot be decoded: it does not say in which bits its colours are")
-    pixels = _pixels(header, data)
-    bands = [Image.fromarray(_channel(pixels, mask)) for mask in masks if mask]
+    pixels = _read_packed_pixels(header, data)
+    bands = [Image.fromarray(_extract_masked_channel(pixels, mask)) for mask in masks if mask]
     return Image.merge("RGBA" if len(bands) == 4 else "RGB", bands)
 
 
-def _is_run(mask: int) -> bool:
+def _is_contiguous_mask(mask: int) -> bool:
     """Whether the bits of a mask stand side by side."""
     low = mask & -mask
     return (mask + low) & mask == 0
 
 
-def _pixels(header: _Header, data: bytes) -> npt.NDArray[np.unsignedinteger]:
-    size = header.bits // 8
+def _read_packed_pixels(header: _BmpHeader, data: bytes) -> npt.NDArray[np.unsignedinteger]:
+    size = header.bits_per_pixel // 8
     stride = -(-header.width * size // 4) * 4
     height = abs(header.height)
     begin = int.from_bytes(data[10:14], "little")
@@ -126,8 +131,8 @@ def _pixels(header: _Header, data: bytes) -> npt.NDArray[np.unsignedinteger]:
     return pixels if header.height < 0 else pixels[::-1]
 
 
-def _channel(pixels: npt.NDArray[np.unsignedinteger], mask: int) -> npt.NDArray[np.uint8]:
+def _extract_masked_channel(packed_pixels: npt.NDArray[np.unsignedinteger], mask: int) -> npt.NDArray[np.uint8]:
     shift = (mask & -mask).bit_length() - 1
     largest = mask >> shift
-    value = ((pixels & pixels.dtype.type(mask)) >> shift).astype(np.uint64)
+    value = ((packed_pixels & packed_pixels.dtype.type(mask)) >> shift).astype(np.uint64)
     return ((value * 255 * 2 + largest) // (2 * largest)).astype(np.uint8)

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.colour_profiles import to_srgb
+from cvbatch.images.colour_profiles import convert_to_srgb
 
 
-def to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
+def convert_to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
     """Bring a loaded image of any mode to 8-bit RGB, by the table below.
 
     Args:
@@ -22,36 +22,36 @@ def to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
     Raises:
         ImageError: `UnsupportedImage`, where no meaning of the numbers as colours is agreed on.
     """
-    if image.mode in _GREY_16:
-        image = _in_bands(image, "L", _grey8)
+    if image.mode in _GREY_16_MODES:
+        image = _convert_in_bands(image, "L", _grey16_to_grey8)
     if isinstance(profile, bytes) and profile:
-        image = to_srgb(image, profile)
-    convert = _TO_RGB.get(image.mode, _refuse)
-    if image.has_transparency_data and convert in (_keep, _by_pillow):
-        convert = _over_white
+        image = convert_to_srgb(image, profile)
+    convert = _RGB_CONVERTERS.get(image.mode, _refuse_mode)
+    if image.has_transparency_data and convert in (_return_unchanged, _convert_by_pillow):
+        convert = _blend_over_white
     return convert(image)
 
 
-def _keep(image: Image.Image) -> Image.Image:
+def _return_unchanged(image: Image.Image) -> Image.Image:
     return image
 
 
-def _by_pillow(image: Image.Image) -> Image.Image:
+def _convert_by_pillow(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    return _in_bands(image, "RGB", _composed)
+def _blend_over_white(image: Image.Image) -> Image.Image:
+    return _convert_in_bands(image, "RGB", _blend_band_over_white)
 
 
-def _composed(image: Image.Image) -> Image.Image:
+def _blend_band_over_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(rgba, mask=rgba)
     return canvas
 
 
-def _grey8(image: Image.Image) -> Image.Image:
+def _grey16_to_grey8(image: Image.Image) -> Image.Image:
     grey = np.asarray(image).astype(np.uint16)
     # Rounded to the nearest without ever leaving 16 bits.
     quotient, rest = np.divmod(grey, np.uint16(257))
@@ -61,7 +61,7 @@ def _grey8(image: Image.Image) -> Image.Image:
     return Image.fromarray(small)
 
 
-def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _convert_in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Convert a large image piece by piece, so that only its result takes memory."""
     rows = max(1, _BAND_PIXELS // image.width)
     if image.height <= rows:
@@ -73,28 +73,30 @@ def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Im
     return whole
 
 
-def _refuse(image: Image.Image) -> Image.Image:
+def _refuse_mode(image: Image.Image) -> Image.Image:
     name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"samples of kind {image.mode}")
     reason = "nothing says which of them is black and which white"
     raise ImageError("UnsupportedImage", f"cannot read an image of {name}: {reason}; save it with 8 or 16 bits")
 
 
-_GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_GREY_16_MODES: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 _BAND_PIXELS: Final = 1 << 20
-_TO_RGB: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
-    "RGB": _keep,
-    "L": _by_pillow,
-    "1": _by_pillow,
-    "P": _by_pillow,
-    "RGBX": _by_pillow,
-    "CMYK": _by_pillow,
-    "YCbCr": _by_pillow,
-    "LAB": _by_pillow,
-    "HSV": _by_pillow,
-    "LA": _over_white,
-    "PA": _over_white,
-    "RGBA": _over_white,
-    "RGBa": _over_white,
+_RGB_CONVERTERS: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
+    "RGB": _return_unchanged,
+    "L": _convert_by_pillow,
+    "1": _convert_by_pillow,
+    "P": _convert_by_pillow,
+    "RGBX": _convert_by_pillow,
+    "CMYK": _convert_by_pillow,
+    "YCbCr": _convert_by_pillow,
+    "LAB": _convert_by_pillow,
+    "HSV": _convert_by_pillow,
+    "LA": _blend_over_white,
+    "PA": _blend_over_white,
+    "RGBA": _blend_over_white,
+    "RGBa": _blend_over_white,
 }
-"""Pillow's mode of a file and what becomes of it; `_keep` and `_by_pillow` go over white where a colour or a
-palette entry is transparent. Grey of 16 bits is brought to 8 before. Anything else is refused."""
+"""How each of Pillow's modes becomes RGB.
+
+`_return_unchanged` and `_convert_by_pillow` put white behind a transparent colour or palette entry. Grey of 16 bits is
+reduced to 8 bits before. Any other mode is refused."""

@@ -10,16 +10,16 @@ from PIL import Image
 
 from cvbatch.errors import ImageError
 from cvbatch.images.bmp import read_bmp
-from cvbatch.images.exif import ExifFacts, sideways
-from cvbatch.images.formats import MALFORMED, Format, identify
+from cvbatch.images.exif import ExifMetadata, is_transposed
+from cvbatch.images.formats import MALFORMED_ERRORS, ImageFormat, identify_format
 from cvbatch.images.jpeg import read_jpeg
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow, read_jpeg2000
 from cvbatch.images.png import read_png
-from cvbatch.images.reading import Picture, Reader, ReadOptions
+from cvbatch.images.reading import FormatReader, ReadOptions, ReadResult
 from cvbatch.images.tiff.reader import read_tiff
 
-_READERS: Final[Mapping[str, Reader]] = {
+_FORMAT_READERS: Final[Mapping[str, FormatReader]] = {
     "bmp": read_bmp,
     "jpeg": read_jpeg,
     "png": read_png,
@@ -30,7 +30,7 @@ _READERS: Final[Mapping[str, Reader]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedImage:
     """One decoded image."""
 
     image: Image.Image
@@ -41,7 +41,7 @@ class Decoded:
     """Of the oriented original, in pixels."""
     format: str
     """What the content is, such as `jpeg`; see `cvbatch.images.formats.FORMATS`."""
-    exif: ExifFacts | None = None
+    exif: ExifMetadata | None = None
     """None unless asked for."""
     warning: str | None = None
     """What is wrong with a picture that is given all the same; None if nothing is."""
@@ -52,18 +52,18 @@ def decode(
     *,
     max_pixels: int,
     exif: bool = False,
-    enough: int | None = None,
+    min_decode_side: int | None = None,
     icc: bool = False,
     keep_damaged: bool = False,
-) -> Decoded:
+) -> DecodedImage:
     """Decode one image file; several threads may do so at once.
 
     Args:
         data: The whole file.
         max_pixels: Images whose header promises more are not decoded.
         exif: Also read capture time, camera and position.
-        enough: Shorter side in pixels that suffices. A much larger JPEG is then scaled down while it is decoded, to no
-            less than that, which takes a fifth of the time for 12 megapixels.
+        min_decode_side: Shorter side in pixels that suffices. A much larger JPEG is scaled down while it is decoded, to
+            no less than that, which takes a fifth of the time for 12 megapixels.
         icc: Bring colours to sRGB by the profile that lies in the file; by default profiles are not looked at.
         keep_damaged: Take a damaged JPEG as far as it can be decoded; `warning` says what is wrong with it.
 
@@ -73,18 +73,18 @@ def decode(
     """
     if not data:
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
-    kind = identify(data)
+    kind = identify_format(data)
     with quiet_pillow:
-        picture = _read(kind, data, ReadOptions(max_pixels, exif, enough, icc, keep_damaged))
+        picture = _read_by_format(kind, data, ReadOptions(max_pixels, exif, min_decode_side, icc, keep_damaged))
     rgb, (width, height) = picture.image, picture.size
-    if picture.orientation in _TURNS:
-        rgb = rgb.transpose(_TURNS[picture.orientation])
-    if sideways(picture.orientation):
+    if picture.orientation in _TRANSPOSE_METHODS:
+        rgb = rgb.transpose(_TRANSPOSE_METHODS[picture.orientation])
+    if is_transposed(picture.orientation):
         width, height = height, width
-    return Decoded(rgb, width, height, kind.name, picture.exif, picture.warning)
+    return DecodedImage(rgb, width, height, kind.name, picture.exif, picture.warning)
 
 
-_TURNS: Final = {
+_TRANSPOSE_METHODS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -95,12 +95,12 @@ _TURNS: Final = {
 }
 
 
-def _read(kind: Format, data: bytes, options: ReadOptions) -> Picture:
+def _read_by_format(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
     try:
-        return _READERS.get(kind.name, read_by_pillow)(kind, data, options)
-    except MALFORMED as error:
-        cut = kind.lacks_end(data, 0) or "truncated" in str(error).lower()
+        return _FORMAT_READERS.get(image_format.name, read_by_pillow)(image_format, data, options)
+    except MALFORMED_ERRORS as error:
+        cut = image_format.is_truncated(data, 0) or "truncated" in str(error).lower()
         raise ImageError(
             "TruncatedImage" if cut else "CorruptImage",
-            f"{kind.name} {'stops early' if cut else 'cannot be decoded'}: {error or type(error).__name__}",
+            f"{image_format.name} {'stops early' if cut else 'cannot be decoded'}: {error or type(error).__name__}",
         ) from error

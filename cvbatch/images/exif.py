@@ -14,13 +14,13 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from cvbatch.images.formats import MALFORMED
+from cvbatch.images.formats import MALFORMED_ERRORS
 
-_TIME = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
+_TIMESTAMP_PATTERN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
-class ExifFacts:
+class ExifMetadata:
     """The columns that `source.exif` adds; None where the block does not say, or says what cannot be."""
 
     captured_at: datetime | None = None
@@ -33,25 +33,25 @@ class ExifFacts:
     """Degrees, east positive, -180 to 180."""
 
 
-def read_tags(image: Image.Image) -> Image.Exif | None:
+def load_exif_tags(image: Image.Image) -> Image.Exif | None:
     """Exif block of an image after loading; None if it cannot be read at all."""
     try:
         return image.getexif()
-    except MALFORMED:
+    except MALFORMED_ERRORS:
         return None
 
 
-def tags_of(block: bytes) -> Image.Exif | None:
+def parse_exif_block(block: bytes) -> Image.Exif | None:
     """Tags of an Exif block, which begins as a TIFF does or with `Exif`; None if it cannot be read at all."""
     tags = Image.Exif()
     try:
         tags.load(block)
-    except MALFORMED:
+    except MALFORMED_ERRORS:
         return None
     return tags
 
 
-def orientation(tags: Image.Exif | None, xmp: object = None) -> int:
+def read_orientation(tags: Image.Exif | None, xmp: object = None) -> int:
     """How the picture has to be turned: by Exif, or where that does not say, by XMP; the same for all formats.
 
     Args:
@@ -61,20 +61,20 @@ def orientation(tags: Image.Exif | None, xmp: object = None) -> int:
     Returns:
         1 (not at all) to 8.
     """
-    value = _tag(tags, ExifTags.Base.Orientation)
+    value = _get_exif_tag(tags, ExifTags.Base.Orientation)
     if isinstance(value, int) and 1 <= value <= 8:
         return value
-    return _orientation_by_xmp(xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b"")
+    return _read_xmp_orientation(xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b"")
 
 
-_XMP_LIMIT = 1 << 20
-_TIFF_NAMESPACE = re.compile(rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']""")
+_MAX_XMP_BYTES = 1 << 20
+_TIFF_NAMESPACE_PATTERN = re.compile(rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']""")
 
 
-def _orientation_by_xmp(packet: bytes) -> int:
+def _read_xmp_orientation(packet: bytes) -> int:
     """Orientation by an XMP packet (ISO 16684-1), as an attribute or as an element, under any prefix; 1 if none is."""
-    packet = packet[:_XMP_LIMIT].replace(b"\0", b"")  # UTF-16 of these letters
-    for prefix in {b"tiff", *_TIFF_NAMESPACE.findall(packet)}:
+    packet = packet[:_MAX_XMP_BYTES].replace(b"\0", b"")  # UTF-16 of these letters
+    for prefix in {b"tiff", *_TIFF_NAMESPACE_PATTERN.findall(packet)}:
         name = re.escape(prefix) + rb":Orientation"
         found = re.search(name + rb"""(?:\s*=\s*["']|\s*>)\s*([1-8])\s*["'<]""", packet)
         if found:
@@ -82,67 +82,78 @@ def _orientation_by_xmp(packet: bytes) -> int:
     return 1
 
 
-def sideways(turn: int) -> bool:
+def is_transposed(orientation: int) -> bool:
     """Whether an orientation makes height and width change places."""
-    return turn >= 5
+    return orientation >= 5
 
 
-def read_facts(tags: Image.Exif | None) -> ExifFacts:
+def read_exif_metadata(tags: Image.Exif | None) -> ExifMetadata:
     """Take the facts out of an Exif block, each by itself."""
-    position = _directory(tags, ExifTags.IFD.GPSInfo)
-    return ExifFacts(
-        captured_at=_time(_tag(_directory(tags, ExifTags.IFD.Exif), ExifTags.Base.DateTimeOriginal)),
-        camera=_camera(_text(_tag(tags, ExifTags.Base.Make)), _text(_tag(tags, ExifTags.Base.Model))),
-        latitude=_degrees(
-            _tag(position, ExifTags.GPS.GPSLatitude), _tag(position, ExifTags.GPS.GPSLatitudeRef), "NS", 90
+    position = _get_exif_directory(tags, ExifTags.IFD.GPSInfo)
+    return ExifMetadata(
+        captured_at=_parse_exif_time(
+            _get_exif_tag(_get_exif_directory(tags, ExifTags.IFD.Exif), ExifTags.Base.DateTimeOriginal)
         ),
-        longitude=_degrees(
-            _tag(position, ExifTags.GPS.GPSLongitude), _tag(position, ExifTags.GPS.GPSLongitudeRef), "EW", 180
+        camera=_join_camera_name(
+            _clean_exif_text(_get_exif_tag(tags, ExifTags.Base.Make)),
+            _clean_exif_text(_get_exif_tag(tags, ExifTags.Base.Model)),
+        ),
+        latitude=_parse_gps_degrees(
+            _get_exif_tag(position, ExifTags.GPS.GPSLatitude),
+            _get_exif_tag(position, ExifTags.GPS.GPSLatitudeRef),
+            "NS",
+            90,
+        ),
+        longitude=_parse_gps_degrees(
+            _get_exif_tag(position, ExifTags.GPS.GPSLongitude),
+            _get_exif_tag(position, ExifTags.GPS.GPSLongitudeRef),
+            "EW",
+            180,
         ),
     )
 
 
-def _directory(tags: Image.Exif | None, which: int) -> Mapping[int, Any] | None:
+def _get_exif_directory(tags: Image.Exif | None, ifd: int) -> Mapping[int, Any] | None:
     try:
-        return None if tags is None else tags.get_ifd(which)
-    except MALFORMED:
+        return None if tags is None else tags.get_ifd(ifd)
+    except MALFORMED_ERRORS:
         return None
 
 
-def _tag(tags: Mapping[int, Any] | None, tag: int) -> Any:
+def _get_exif_tag(tags: Mapping[int, Any] | None, tag: int) -> Any:
     try:
         return None if tags is None else tags.get(tag)
-    except MALFORMED:
+    except MALFORMED_ERRORS:
         return None
 
 
-def _text(value: Any) -> str:
+def _clean_exif_text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("ascii", errors="ignore")
     return " ".join(value.partition("\0")[0].split()) if isinstance(value, str) else ""
 
 
-def _time(value: Any) -> datetime | None:
-    found = _TIME.match(_text(value))
+def _parse_exif_time(value: Any) -> datetime | None:
+    found = _TIMESTAMP_PATTERN.match(_clean_exif_text(value))
     try:
         return datetime(*map(int, found.groups())) if found else None  # type: ignore[arg-type]  # six numbers
     except ValueError:
         return None
 
 
-def _camera(make: str, model: str) -> str | None:
+def _join_camera_name(make: str, model: str) -> str | None:
     # "NIKON CORPORATION" and "NIKON D90": most models begin with the maker's name.
     named = make and model.casefold().startswith(make.split()[0].casefold())
     return (model if named else f"{make} {model}".strip()) or None
 
 
-def _degrees(value: Any, reference: Any, signs: str, limit: int) -> float | None:
-    letter = _text(reference).upper()
+def _parse_gps_degrees(value: Any, reference: Any, signs: str, limit: int) -> float | None:
+    letter = _clean_exif_text(reference).upper()
     if len(letter) != 1 or letter not in signs:
         return None
     try:
         degrees, minutes, seconds = (float(part) for part in value)
-    except MALFORMED:
+    except MALFORMED_ERRORS:
         return None
     if not (degrees >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60):
         return None

@@ -28,7 +28,7 @@ from PIL import (
 
 from cvbatch.errors import ImageError
 
-MALFORMED: Final = (
+MALFORMED_ERRORS: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -45,26 +45,26 @@ MALFORMED: Final = (
 """What Pillow raises on malformed bytes; memory errors and pixel limits are not among them."""
 
 Opener: TypeAlias = Callable[[IO[bytes]], ImageFile.ImageFile]
-EndTest: TypeAlias = Callable[[bytes, int], bool]
+TruncationTest: TypeAlias = Callable[[bytes, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ImageFormat:
     """One image format."""
 
     name: str
     """Goes to the column `format`."""
-    accepts: Callable[[bytes], bool]
+    matches: Callable[[bytes], bool]
     """Whether the bytes begin like this format."""
     open: Opener
     """Reads the header of a stream."""
-    lacks_end: EndTest
+    is_truncated: TruncationTest
     """Whether the bytes stop before the file does, given where its header ends."""
-    must_end: bool = False
+    needs_end_marker: bool = False
     """Whether Pillow fills the missing rest with anything, so that the end has to be looked for."""
 
 
-def identify(data: bytes) -> Format:
+def identify_format(data: bytes) -> ImageFormat:
     """Find the format of a file.
 
     Args:
@@ -74,12 +74,12 @@ def identify(data: bytes) -> Format:
         ImageError: `UnknownFormat`, with a guess at what it is.
     """
     for candidate in FORMATS:
-        if candidate.accepts(data):
+        if candidate.matches(data):
             return candidate
-    raise ImageError("UnknownFormat", f"expected an image, got {_guess(data)}")
+    raise ImageError("UnknownFormat", f"expected an image, got {_describe_unknown_data(data)}")
 
 
-def _begins(*signatures: bytes) -> Callable[[bytes], bool]:
+def _starts_with_any(*signatures: bytes) -> Callable[[bytes], bool]:
     return lambda data: data.startswith(signatures)
 
 
@@ -93,14 +93,14 @@ def _is_bmp(data: bytes) -> bool:
 
 
 def _is_avif(data: bytes) -> bool:
-    return bool(_brands(data) & {b"avif", b"avis"})
+    return bool(_read_isobmff_brands(data) & {b"avif", b"avis"})
 
 
 def _is_heif(data: bytes) -> bool:
-    return bool(_brands(data) & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+    return bool(_read_isobmff_brands(data) & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
-def _brands(data: bytes) -> set[bytes]:
+def _read_isobmff_brands(data: bytes) -> set[bytes]:
     """Major and compatible brands of an ISO base media file (ISO/IEC 14496-12, 4.3)."""
     if data[4:8] != b"ftyp":
         return set()
@@ -130,24 +130,24 @@ def _open_heif(stream: IO[bytes]) -> ImageFile.ImageFile:
     return image
 
 
-def _no_trailer(data: bytes, header: int) -> bool:
+def _lacks_gif_trailer(data: bytes, header_end: int) -> bool:
     return not data.rstrip(b"\0").endswith(b";")
 
 
-def _unknown(data: bytes, header: int) -> bool:
+def _never_truncated(data: bytes, header_end: int) -> bool:
     return False
 
 
-def _no_marker(marker: bytes) -> EndTest:
+def _lacks_end_marker(marker: bytes) -> TruncationTest:
     # From behind, because it is there at once in a whole file; after the header, because a thumbnail has one too.
     return lambda data, header: data.rfind(marker, header) < 0
 
 
-def _short_riff(data: bytes, header: int) -> bool:
+def _is_short_riff(data: bytes, header_end: int) -> bool:
     return int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
-def _short_tiff(data: bytes, header: int) -> bool:
+def _is_short_tiff(data: bytes, header_end: int) -> bool:
     """Whether the first directory runs past the end (TIFF 6.0, section 2); BigTIFF is not looked into."""
     if 43 in data[2:4]:
         return False
@@ -157,7 +157,7 @@ def _short_tiff(data: bytes, header: int) -> bool:
     return directory + 2 + 12 * entries + 4 > len(data)
 
 
-def _short_boxes(data: bytes, header: int) -> bool:
+def _has_short_boxes(data: bytes, header_end: int) -> bool:
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -169,35 +169,43 @@ def _short_boxes(data: bytes, header: int) -> bool:
     return at != len(data)
 
 
-JPEG: Final = Format(
-    "jpeg", _begins(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, _no_marker(b"\xff\xd9"), must_end=True
+JPEG_FORMAT: Final = ImageFormat(
+    "jpeg",
+    _starts_with_any(b"\xff\xd8\xff"),
+    JpegImagePlugin.JpegImageFile,
+    _lacks_end_marker(b"\xff\xd9"),
+    needs_end_marker=True,
 )
 FORMATS: Final = (
-    JPEG,
-    Format(
-        "png", _begins(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, _no_marker(b"IEND\xaeB`\x82"), must_end=True
+    JPEG_FORMAT,
+    ImageFormat(
+        "png",
+        _starts_with_any(b"\x89PNG\r\n\x1a\n"),
+        PngImagePlugin.PngImageFile,
+        _lacks_end_marker(b"IEND\xaeB`\x82"),
+        needs_end_marker=True,
     ),
-    Format("webp", _is_webp, WebPImagePlugin.WebPImageFile, _short_riff),
-    Format("gif", _begins(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile, _no_trailer),
-    Format(
+    ImageFormat("webp", _is_webp, WebPImagePlugin.WebPImageFile, _is_short_riff),
+    ImageFormat("gif", _starts_with_any(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile, _lacks_gif_trailer),
+    ImageFormat(
         "tiff",
-        _begins(b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"),
+        _starts_with_any(b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"),
         TiffImagePlugin.TiffImageFile,
-        _short_tiff,
+        _is_short_tiff,
     ),
-    Format("bmp", _is_bmp, BmpImagePlugin.BmpImageFile, _unknown),
-    Format("avif", _is_avif, _open_avif, _short_boxes),
-    Format("heif", _is_heif, _open_heif, _short_boxes),
-    Format(
+    ImageFormat("bmp", _is_bmp, BmpImagePlugin.BmpImageFile, _never_truncated),
+    ImageFormat("avif", _is_avif, _open_avif, _has_short_boxes),
+    ImageFormat("heif", _is_heif, _open_heif, _has_short_boxes),
+    ImageFormat(
         "jpeg2000",
-        _begins(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+        _starts_with_any(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
         Jpeg2KImagePlugin.Jpeg2KImageFile,
-        _short_boxes,
+        _has_short_boxes,
     ),
 )
 """What is read; a multi-picture JPEG (MPO) is its first picture, which is a JPEG."""
 
-_OTHERS: Final = (
+_UNSUPPORTED_SIGNATURES: Final = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
     (b"8BPS", "a Photoshop document"),
@@ -212,8 +220,8 @@ _OTHERS: Final = (
 )
 
 
-def _guess(data: bytes) -> str:
-    for signature, name in _OTHERS:
+def _describe_unknown_data(data: bytes) -> str:
+    for signature, name in _UNSUPPORTED_SIGNATURES:
         if data.startswith(signature):
             return name
     if data[4:8] == b"ftyp":

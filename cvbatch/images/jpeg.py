@@ -13,163 +13,176 @@ import simplejpeg
 from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.colours import to_rgb
-from cvbatch.images.exif import orientation, read_facts, tags_of
-from cvbatch.images.formats import Format
-from cvbatch.images.jpeg_damage import filling, foreign_markers, in_words, unnoticed_damage
-from cvbatch.images.jpeg_layout import JPEG_LS, Layout, read_layout
-from cvbatch.images.jpeg_samplings import decode_any_sampling
-from cvbatch.images.jpeg_sidecar import exif_of, profile_of, xmp_of
-from cvbatch.images.jpeg_unusual import (
-    LOSSLESS,
-    check_kind,
-    decode_jpeg_ls,
-    decode_more_bits,
-    with_height,
-    with_usual_bits,
+from cvbatch.images.colours import convert_to_rgb
+from cvbatch.images.exif import parse_exif_block, read_exif_metadata, read_orientation
+from cvbatch.images.formats import ImageFormat
+from cvbatch.images.jpeg_damage import (
+    count_padding_bytes,
+    describe_libjpeg_warning,
+    find_silent_damage,
+    find_stray_markers,
 )
-from cvbatch.images.reading import Picture, ReadOptions, check_pixels
-from cvbatch.images.scratch import scratch
+from cvbatch.images.jpeg_layout import JPEG_LS, JpegLayout, read_jpeg_layout
+from cvbatch.images.jpeg_samplings import decode_any_sampling
+from cvbatch.images.jpeg_sidecar import find_exif_block, find_icc_profile, find_xmp_packet
+from cvbatch.images.jpeg_unusual import (
+    LOSSLESS_FRAME,
+    check_jpeg_supported,
+    decode_high_bit_depth,
+    decode_jpeg_ls,
+    resolve_height,
+    with_8_bit_frame,
+)
+from cvbatch.images.reading import ReadOptions, ReadResult, check_pixel_count
+from cvbatch.images.scratch import get_scratch_buffer
 
-_COLOURS: Final = {1: "GRAY", 3: "RGBX", 4: "CMYK"}
+_IMAGE_COLORSPACES: Final = {1: "GRAY", 3: "RGBX", 4: "CMYK"}
 """What to ask for, by the number of channels: the layout that Pillow keeps images in."""
-_PACKED: Final = {**_COLOURS, 3: "RGB"}
+_ARRAY_COLORSPACES: Final = {**_IMAGE_COLORSPACES, 3: "RGB"}
 """The same for arrays of samples."""
-_BYTES: Final = {"GRAY": 1, "RGB": 3, "RGBX": 4, "CMYK": 4}
+_BYTES_PER_PIXEL: Final = {"GRAY": 1, "RGB": 3, "RGBX": 4, "CMYK": 4}
 """Of a pixel."""
-_UNKNOWN_SAMPLING: Final = "Could not determine subsampling"
-_SCALES: Final = (8, 4, 2)
+_UNKNOWN_SAMPLING_MESSAGE: Final = "Could not determine subsampling"
+_SCALE_DIVISORS: Final = (8, 4, 2)
 
 
 class UnknownSamplingError(Exception):
     """simplejpeg does not know how the sizes of the channels relate."""
 
 
-def read_jpeg(kind: Format, data: bytes, options: ReadOptions) -> Picture:
-    """Read a JPEG; a `cvbatch.images.reading.Reader`.
+def read_jpeg(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
+    """Read a JPEG; a `cvbatch.images.reading.FormatReader`.
 
     Raises:
         ImageError: `TooManyPixels`, `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
     """
-    layout = read_layout(data)
+    layout = read_jpeg_layout(data)
     if layout is None:
-        if kind.lacks_end(data, 0):
+        if image_format.is_truncated(data, 0):
             raise ImageError("TruncatedImage", "jpeg stops early: before its pixels begin")
         raise ImageError("CorruptImage", "jpeg cannot be decoded: its header does not lead to pixels")
-    layout = with_height(layout)
-    check_pixels(*layout.size, options.max_pixels)
-    if layout.end is None and not options.keep_damaged:
+    layout = resolve_height(layout)
+    check_pixel_count(*layout.size, options.max_pixels)
+    if layout.scan_end is None and not options.keep_damaged:
         raise ImageError("TruncatedImage", "jpeg stops early: its end marker is missing")
-    check_kind(layout)
-    pixels, damage = _pixels(layout, options)
-    if layout.end is None:
+    check_jpeg_supported(layout)
+    pixels, damage = _decode_jpeg_pixels(layout, options)
+    if layout.scan_end is None:
         damage = "its end marker is missing"
-    block = exif_of(layout.segments)
-    tags = None if block is None else tags_of(block)
-    return Picture(
-        to_rgb(_to_image(pixels, layout.channels), profile_of(layout.segments) if options.icc else None),
+    block = find_exif_block(layout.segments)
+    tags = None if block is None else parse_exif_block(block)
+    return ReadResult(
+        convert_to_rgb(
+            _to_pillow_image(pixels, layout.channel_count), find_icc_profile(layout.segments) if options.icc else None
+        ),
         layout.size,
-        orientation(tags, xmp_of(layout.segments)),
-        read_facts(tags) if options.exif else None,
+        read_orientation(tags, find_xmp_packet(layout.segments)),
+        read_exif_metadata(tags) if options.exif else None,
         damage and f"jpeg is damaged: {damage}",
     )
 
 
-def _pixels(
-    layout: Layout, options: ReadOptions, colours: Mapping[int, str] = _COLOURS
+def _decode_jpeg_pixels(
+    layout: JpegLayout, options: ReadOptions, colorspaces: Mapping[int, str] = _IMAGE_COLORSPACES
 ) -> tuple[npt.NDArray[np.uint8], str | None]:
     if layout.frame.marker == JPEG_LS:
         return decode_jpeg_ls(layout), None
-    scale = _scale(layout, options.enough)
+    scale = _choose_scale_divisor(layout, options.min_decode_side)
     try:
-        pixels, damage = _decode(with_usual_bits(layout), scale, colours, keep=options.keep_damaged)
+        pixels, damage = _decode_checked(
+            with_8_bit_frame(layout), scale, colorspaces, keep_damaged=options.keep_damaged
+        )
     except UnknownSamplingError:
-        return decode_any_sampling(layout, options.enough, keep=options.keep_damaged)
-    other = decode_more_bits(layout)
+        return decode_any_sampling(layout, options.min_decode_side, keep_damaged=options.keep_damaged)
+    other = decode_high_bit_depth(layout)
     return (pixels if other is None else other), damage
 
 
-def decode_strictly(layout: Layout) -> npt.NDArray[np.uint8]:
+def decode_embedded_jpeg(layout: JpegLayout) -> npt.NDArray[np.uint8]:
     """Decode what is a JPEG within another file.
 
     Returns:
-        (height, width), or (height, width, channels) as `_PACKED` says.
+        (height, width), or (height, width, channels) as `_ARRAY_COLORSPACES` says.
 
     Raises:
         ImageError: `CorruptImage` or `UnsupportedImage`.
     """
-    check_kind(layout)
-    return _pixels(layout, ReadOptions(max_pixels=0), _PACKED)[0]
+    check_jpeg_supported(layout)
+    return _decode_jpeg_pixels(layout, ReadOptions(max_pixels=0), _ARRAY_COLORSPACES)[0]
 
 
-def is_whole(layout: Layout) -> bool:
+def is_intact_jpeg(layout: JpegLayout) -> bool:
     """Whether a JPEG can be decoded without a complaint, at less than the price of its pixels."""
     try:
         # an eighth of its size leaves hardly more to do than to read the codes
-        _strictly(layout, "GRAY", _scaled(layout.size, _SCALES[0]))
+        _decode_strict(layout, "GRAY", _scaling_options(layout.size, _SCALE_DIVISORS[0]))
     except ValueError:
         return False
-    return unnoticed_damage(layout) is None
+    return find_silent_damage(layout) is None
 
 
-def _scale(layout: Layout, enough: int | None) -> int:
+def _choose_scale_divisor(layout: JpegLayout, min_decode_side: int | None) -> int:
     """By what to divide the sides of an image, to no less than what suffices, as Pillow does."""
-    if enough is None or layout.frame.marker == LOSSLESS:
+    if min_decode_side is None or layout.frame.marker == LOSSLESS_FRAME:
         return 1
-    return next((scale for scale in _SCALES if min(layout.size) // enough >= scale), 1)
+    return next((scale for scale in _SCALE_DIVISORS if min(layout.size) // min_decode_side >= scale), 1)
 
 
-def _scaled(size: tuple[int, int], scale: int) -> dict[str, int]:
+def _scaling_options(size: tuple[int, int], scale: int) -> dict[str, int]:
     width, height = (-(-side // scale) for side in size)
     return {"min_width": width, "min_height": height, "min_factor": scale}
 
 
-def _decode(
-    layout: Layout, scale: int, colours: Mapping[int, str], *, keep: bool
+def _decode_checked(
+    layout: JpegLayout, scale: int, colorspaces: Mapping[int, str], *, keep_damaged: bool
 ) -> tuple[npt.NDArray[np.uint8], str | None]:
-    """Pixels as `colours` says, (height, width, channels), and what is wrong with them."""
-    colour, scaled = colours[layout.channels], _scaled(layout.size, scale)
+    """Pixels as `colorspaces` says, (height, width, channels), and what is wrong with them."""
+    colour, scaled = colorspaces[layout.channel_count], _scaling_options(layout.size, scale)
     pixels = None
-    damage = unnoticed_damage(layout)
+    damage = find_silent_damage(layout)
     try:
-        memory = scratch(scaled["min_width"] * scaled["min_height"] * _BYTES[colour])
-        pixels = _strictly(layout, colour, scaled, memory)
+        memory = get_scratch_buffer(scaled["min_width"] * scaled["min_height"] * _BYTES_PER_PIXEL[colour])
+        pixels = _decode_strict(layout, colour, scaled, memory)
     except ValueError as error:
-        if _UNKNOWN_SAMPLING in str(error):
+        if _UNKNOWN_SAMPLING_MESSAGE in str(error):
             raise UnknownSamplingError from None
-        damage = damage or in_words(str(error))
-    if damage and not keep:
+        damage = damage or describe_libjpeg_warning(str(error))
+    if damage and not keep_damaged:
         raise ImageError("CorruptImage", f"jpeg is damaged: {damage}")
     if pixels is None:
-        pixels = _as_far_as_it_goes(layout, colour, scaled)
+        pixels = _decode_lenient(layout, colour, scaled)
     return pixels, damage
 
 
-def _strictly(
-    layout: Layout, colour: str, scaled: dict[str, int], memory: npt.NDArray[np.uint8] | None = None
+def _decode_strict(
+    layout: JpegLayout, colorspace: str, scaling: dict[str, int], memory: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
     """Decode; whatever loses something of the picture is a ValueError with libjpeg's words."""
-    end = layout.end
+    end = layout.scan_end
     try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(layout.whole(), colour, buffer=memory, **scaled)
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            layout.to_minimal_jpeg(), colorspace, buffer=memory, **scaling
+        )
     except ValueError as error:
-        more = filling(str(error), layout)
+        more = count_padding_bytes(str(error), layout)
         if end is None or not more:
             raise
         # libjpeg tells the first warning alone: what is missing before the filling is told without it
-        pixels = simplejpeg.decode_jpeg(layout.whole(end=end - more), colour, buffer=memory, **scaled)
+        pixels = simplejpeg.decode_jpeg(
+            layout.to_minimal_jpeg(scan_end=end - more), colorspace, buffer=memory, **scaling
+        )
     return pixels
 
 
-def _as_far_as_it_goes(layout: Layout, colour: str, scaled: dict[str, int]) -> npt.NDArray[np.uint8]:
-    for data in (layout.whole(), *(layout.whole(end=at) for at in foreign_markers(layout))):
+def _decode_lenient(layout: JpegLayout, colorspace: str, scaling: dict[str, int]) -> npt.NDArray[np.uint8]:
+    for data in (layout.to_minimal_jpeg(), *(layout.to_minimal_jpeg(scan_end=at) for at in find_stray_markers(layout))):
         with suppress(ValueError):
-            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colour, strict=False, **scaled)
+            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace, strict=False, **scaling)
             return pixels
     raise ImageError("CorruptImage", "jpeg is damaged: nothing of its picture is left")
 
 
-def _to_image(pixels: npt.NDArray[np.uint8], channels: int) -> Image.Image:
+def _to_pillow_image(pixels: npt.NDArray[np.uint8], channels: int) -> Image.Image:
     """Grey, RGB or CMYK; without a copy where there are three channels."""
     height, width = pixels.shape[:2]
     if channels == 1:

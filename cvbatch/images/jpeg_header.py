@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
-from cvbatch.images.exif import ExifFacts, orientation, read_facts, sideways, tags_of
-from cvbatch.images.formats import JPEG, MALFORMED
-from cvbatch.images.jpeg import is_whole
-from cvbatch.images.jpeg_layout import BASELINE, read_layout
-from cvbatch.images.jpeg_sidecar import exif_of, xmp_of
+from cvbatch.images.exif import ExifMetadata, is_transposed, parse_exif_block, read_exif_metadata, read_orientation
+from cvbatch.images.formats import JPEG_FORMAT, MALFORMED_ERRORS
+from cvbatch.images.jpeg import is_intact_jpeg
+from cvbatch.images.jpeg_layout import BASELINE_FRAME, read_jpeg_layout
+from cvbatch.images.jpeg_sidecar import find_exif_block, find_xmp_packet
 from cvbatch.images.pillow_guards import quiet_pillow
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class JpegHeader:
     """What is known of a JPEG before it is decoded."""
 
     width: int
@@ -24,14 +24,14 @@ class Header:
     height: int
     """Of the oriented original, in pixels."""
     format: str
-    """As in `cvbatch.images.decode.Decoded`."""
-    turn: int
+    """As in `cvbatch.images.decode.DecodedImage`."""
+    orientation: int
     """How the pixels have to be turned, 1 (not at all) to 8, as Exif counts."""
-    exif: ExifFacts | None = None
+    exif: ExifMetadata | None = None
     """None unless asked for."""
 
 
-def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | None:
+def read_baseline_header(data: bytes, *, max_pixels: int, exif: bool = False) -> JpegHeader | None:
     """Read the header of a JPEG that any decoder takes: whole, baseline, three channels of YCbCr.
 
     Args:
@@ -42,24 +42,24 @@ def plain_jpeg(data: bytes, *, max_pixels: int, exif: bool = False) -> Header | 
     Returns:
         None for every other file; `cvbatch.images.decode.decode` says what is wrong with it, if anything is.
     """
-    layout = read_layout(data) if JPEG.accepts(data) else None
-    if layout is None or layout.end is None or layout.frame.marker != BASELINE:
+    layout = read_jpeg_layout(data) if JPEG_FORMAT.matches(data) else None
+    if layout is None or layout.scan_end is None or layout.frame.marker != BASELINE_FRAME:
         return None
     with quiet_pillow:
         try:
-            image = JPEG.open(io.BytesIO(data))
-        except (*MALFORMED, Image.DecompressionBombError):
+            image = JPEG_FORMAT.open(io.BytesIO(data))
+        except (*MALFORMED_ERRORS, Image.DecompressionBombError):
             return None
         if not _is_ycbcr(image) or not 0 < image.width * image.height <= max_pixels:
             return None
         # whoever decodes it may not say that a piece is missing
-        if not is_whole(layout):
+        if not is_intact_jpeg(layout):
             return None
-        block = exif_of(layout.segments)
-        tags = None if block is None else tags_of(block)
-        turn = orientation(tags, xmp_of(layout.segments))
-        width, height = image.size[::-1] if sideways(turn) else image.size
-        return Header(width, height, JPEG.name, turn, read_facts(tags) if exif else None)
+        block = find_exif_block(layout.segments)
+        tags = None if block is None else parse_exif_block(block)
+        turn = read_orientation(tags, find_xmp_packet(layout.segments))
+        width, height = image.size[::-1] if is_transposed(turn) else image.size
+        return JpegHeader(width, height, JPEG_FORMAT.name, turn, read_exif_metadata(tags) if exif else None)
 
 
 def _is_ycbcr(image: ImageFile.ImageFile) -> bool:

@@ -11,65 +11,65 @@ from typing import Final
 SOI, EOI, SOS, DNL, DHT = 0xD8, 0xD9, 0xDA, 0xDC, 0xC4
 APP0, APP14 = 0xE0, 0xEE
 JPEG_LS: Final = 0xF7
-FRAMES: Final = (frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}) | {JPEG_LS}
+FRAME_MARKERS: Final = (frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}) | {JPEG_LS}
 """Markers that tell how a JPEG is coded (table B.1; ITU-T T.87 for JPEG-LS)."""
-BASELINE: Final = 0xC0
-HUFFMAN: Final = frozenset({BASELINE, 0xC1})
+BASELINE_FRAME: Final = 0xC0
+HUFFMAN_FRAMES: Final = frozenset({BASELINE_FRAME, 0xC1})
 """Sequential, with Huffman codes; of 8 or 12 bits."""
-PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
-_ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
+PROGRESSIVE_FRAMES: Final = frozenset({0xC2, 0xCA})
+_STANDALONE_MARKERS: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 """What stands after 0xFF without a length: stuffing, TEM and restarts."""
-_TOLD: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+_METADATA_MARKERS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 """What applications and people write: Exif, profiles, comments."""
-_SUPERFLUOUS: Final = _TOLD - {APP0, APP14}
-_READ: Final = frozenset({APP0, 0xE1, 0xE2, APP14})
+_DROPPED_MARKERS: Final = _METADATA_MARKERS - {APP0, APP14}
+_USED_METADATA_MARKERS: Final = frozenset({APP0, 0xE1, 0xE2, APP14})
 """What of that anybody reads: JFIF, Exif and XMP, profiles, Adobe's transform."""
-_MARKER: Final = 0xFF
-_START: Final = bytes((_MARKER, SOI))
-_END: Final = bytes((_MARKER, EOI))
-_FIRST_END: Final = re.compile(_END)
+_MARKER_PREFIX: Final = 0xFF
+_SOI_BYTES: Final = bytes((_MARKER_PREFIX, SOI))
+_EOI_BYTES: Final = bytes((_MARKER_PREFIX, EOI))
+_EOI_PATTERN: Final = re.compile(_EOI_BYTES)
 """Three times as fast as `bytes.find` where a file is full of 0xFF: 1.0 instead of 2.6 ms for 3 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class JpegSegment:
     """One marker with what belongs to it."""
 
     marker: int
     body: bytes
     """After the two bytes of its length."""
-    end: int
+    end_offset: int
     """Where it ends in the file."""
 
-    def encoded(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """As it stands in a file."""
-        return bytes((_MARKER, self.marker)) + (len(self.body) + 2).to_bytes(2, "big") + self.body
+        return bytes((_MARKER_PREFIX, self.marker)) + (len(self.body) + 2).to_bytes(2, "big") + self.body
 
 
 @dataclass(frozen=True)
-class Layout:
+class JpegLayout:
     """What stands before the pixels of a JPEG."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[JpegSegment, ...]
     """Up to the first start of a scan, which is the last of them."""
-    frame: Segment
-    """Tells the size and the components; see `FRAMES`."""
+    frame: JpegSegment
+    """Tells the size and the components; see `FRAME_MARKERS`."""
     data: bytes
     """The whole file."""
 
     @property
-    def start(self) -> int:
+    def scan_start(self) -> int:
         """Where the pixels of the first scan begin."""
-        return self.segments[-1].end
+        return self.segments[-1].end_offset
 
     @cached_property
-    def end(self) -> int | None:
+    def scan_end(self) -> int | None:
         """Where the end marker stands; None if the file stops before."""
-        found = _FIRST_END.search(self.data, self.start)
+        found = _EOI_PATTERN.search(self.data, self.scan_start)
         return None if found is None else found.start()
 
     @property
-    def bits(self) -> int:
+    def bits_per_sample(self) -> int:
         """Of each sample."""
         return self.frame.body[0]
 
@@ -79,11 +79,11 @@ class Layout:
         return int.from_bytes(self.frame.body[3:5], "big"), int.from_bytes(self.frame.body[1:3], "big")
 
     @property
-    def channels(self) -> int:
+    def channel_count(self) -> int:
         """How many components there are."""
         return self.frame.body[5]
 
-    def whole(self, *, end: int | None = None) -> bytes:
+    def to_minimal_jpeg(self, *, scan_end: int | None = None) -> bytes:
         """The file with nothing in it but what its pixels need, and with nothing that only looks wrong.
 
         libjpeg tells the first warning alone, so that what loses no picture must not come before what does: bytes
@@ -91,58 +91,60 @@ class Layout:
         mean nothing in a sequential scan.
 
         Args:
-            end: Where the pixels end; by default where the end marker stands, or the file.
+            scan_end: Where the pixels end; by default where the end marker stands, or the file.
         """
-        until = self.end if end is None else end
-        header = b"".join(_clean(each, self) for each in self.segments if each.marker not in _SUPERFLUOUS)
-        return b"".join((_START, header, memoryview(self.data)[self.start : until], _END))
+        until = self.scan_end if scan_end is None else scan_end
+        header = b"".join(
+            _normalise_segment(each, self) for each in self.segments if each.marker not in _DROPPED_MARKERS
+        )
+        return b"".join((_SOI_BYTES, header, memoryview(self.data)[self.scan_start : until], _EOI_BYTES))
 
 
-def read_layout(data: bytes) -> Layout | None:
+def read_jpeg_layout(data: bytes) -> JpegLayout | None:
     """Read the segments of a JPEG; None where they do not lead to pixels."""
-    segments = list[Segment]()
+    segments = list[JpegSegment]()
     frame = None
-    for segment in read_segments(data, 2):
-        if segment.marker in _TOLD and (segment.marker not in _READ or not segment.body):
+    for segment in iter_jpeg_segments(data, 2):
+        if segment.marker in _METADATA_MARKERS and (segment.marker not in _USED_METADATA_MARKERS or not segment.body):
             continue  # there may be millions of them
         segments.append(segment)
-        if segment.marker in FRAMES and frame is None:
+        if segment.marker in FRAME_MARKERS and frame is None:
             frame = segment
         elif segment.marker in (EOI, SOI):
             break
         elif segment.marker == SOS:
-            complete = frame is not None and len(frame.body) >= 6 and segment.end <= len(data)
-            return Layout(tuple(segments), frame, data) if complete and frame else None
+            complete = frame is not None and len(frame.body) >= 6 and segment.end_offset <= len(data)
+            return JpegLayout(tuple(segments), frame, data) if complete and frame else None
     return None
 
 
-def read_segments(data: bytes, at: int) -> Iterator[Segment]:
+def iter_jpeg_segments(data: bytes, offset: int) -> Iterator[JpegSegment]:
     """Segments from some place on; bytes that belong to none, such as pixels, are passed over."""
-    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
-        marker = data[at + 1]
-        if marker == _MARKER:
-            at += 1
-        elif marker in _ALONE:
-            at += 2
+    while (offset := data.find(b"\xff", offset)) >= 0 and offset + 1 < len(data):
+        marker = data[offset + 1]
+        if marker == _MARKER_PREFIX:
+            offset += 1
+        elif marker in _STANDALONE_MARKERS:
+            offset += 2
         elif marker in (SOI, EOI):
-            at += 2
-            yield Segment(marker, b"", at)
+            offset += 2
+            yield JpegSegment(marker, b"", offset)
         else:
-            length = int.from_bytes(data[at + 2 : at + 4], "big")
+            length = int.from_bytes(data[offset + 2 : offset + 4], "big")
             if length < 2:
                 return
-            yield Segment(marker, data[at + 4 : at + 2 + length], at + 2 + length)
-            at += 2 + length
+            yield JpegSegment(marker, data[offset + 4 : offset + 2 + length], offset + 2 + length)
+            offset += 2 + length
 
 
-def _clean(segment: Segment, layout: Layout) -> bytes:
+def _normalise_segment(segment: JpegSegment, layout: JpegLayout) -> bytes:
     body, marker = segment.body, segment.marker
     if marker == APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
-        return Segment(marker, body[:5] + b"\1\1" + body[7:], 0).encoded()
+        return JpegSegment(marker, body[:5] + b"\1\1" + body[7:], 0).to_bytes()
     if marker == APP14 and body.startswith(b"Adobe") and len(body) >= 12:
-        known, usual = ((0, 1), 1) if layout.channels == 3 else ((0, 2), 2)
+        known, usual = ((0, 1), 1) if layout.channel_count == 3 else ((0, 2), 2)
         transform = body[11] if body[11] in known else usual
-        return Segment(marker, body[:11] + bytes((transform,)) + body[12:], 0).encoded()
-    if marker == SOS and layout.frame.marker in HUFFMAN and len(body) >= 4:
-        return Segment(marker, body[:-3] + b"\0\x3f\0", 0).encoded()
-    return segment.encoded()
+        return JpegSegment(marker, body[:11] + bytes((transform,)) + body[12:], 0).to_bytes()
+    if marker == SOS and layout.frame.marker in HUFFMAN_FRAMES and len(body) >= 4:
+        return JpegSegment(marker, body[:-3] + b"\0\x3f\0", 0).to_bytes()
+    return segment.to_bytes()

@@ -5,32 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from cvbatch.images.jpeg_layout import Segment
+from cvbatch.images.jpeg_layout import JpegSegment
 
 _APP1, _APP2 = 0xE1, 0xE2
-_EXIF: Final = b"Exif\0\0"
-_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
-_PROFILE: Final = b"ICC_PROFILE\0"
+_EXIF_IDENTIFIER: Final = b"Exif\0\0"
+_XMP_IDENTIFIER: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC_IDENTIFIER: Final = b"ICC_PROFILE\0"
 
 
-def exif_of(segments: Sequence[Segment]) -> bytes | None:
+def find_exif_block(segments: Sequence[JpegSegment]) -> bytes | None:
     """The Exif block; None if there is none. A longer one goes on in the next segments."""
-    return b"".join(_bodies(segments, _APP1, _EXIF)) or None
+    return b"".join(_find_app_segments(segments, _APP1, _EXIF_IDENTIFIER)) or None
 
 
-def xmp_of(segments: Sequence[Segment]) -> bytes | None:
+def find_xmp_packet(segments: Sequence[JpegSegment]) -> bytes | None:
     """The XMP packet; None if there is none."""
-    return next(iter(_bodies(segments, _APP1, _XMP)), None)
+    return next(iter(_find_app_segments(segments, _APP1, _XMP_IDENTIFIER)), None)
 
 
-def profile_of(segments: Sequence[Segment]) -> bytes | None:
+def find_icc_profile(segments: Sequence[JpegSegment]) -> bytes | None:
     """The ICC profile, put together from its numbered parts; None if any is missing (ICC.1:2022, B.4)."""
-    parts = {body[0]: body for body in _bodies(segments, _APP2, _PROFILE) if len(body) >= 2}
+    parts = {body[0]: body for body in _find_app_segments(segments, _APP2, _ICC_IDENTIFIER) if len(body) >= 2}
     count = max((body[1] for body in parts.values()), default=0)
     if not count or set(parts) != set(range(1, count + 1)):
         return None
     return b"".join(parts[number][2:] for number in range(1, count + 1))
 
 
-def _bodies(segments: Sequence[Segment], marker: int, name: bytes) -> list[bytes]:
-    return [each.body[len(name) :] for each in segments if each.marker == marker and each.body.startswith(name)]
+def _find_app_segments(segments: Sequence[JpegSegment], marker: int, identifier: bytes) -> list[bytes]:
+    return [
+        each.body[len(identifier) :] for each in segments if each.marker == marker and each.body.startswith(identifier)
+    ]

@@ -11,7 +11,7 @@ from typing import Final
 from PIL import Image
 
 
-class _Quiet:
+class _PillowWarningFilter:
     """Silences Pillow's warnings while any thread is inside.
 
     `warnings.catch_warnings` alone is not safe in threads: the first to leave would bring the warnings back for the
@@ -20,35 +20,35 @@ class _Quiet:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
-        self._saved = warnings.catch_warnings()
+        self._active_threads = 0
+        self._saved_filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
+            if self._active_threads == 0:
+                self._saved_filters = warnings.catch_warnings()
+                self._saved_filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
-            self._inside += 1
+            self._active_threads += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
+            self._active_threads -= 1
+            if self._active_threads == 0:
+                self._saved_filters.__exit__(None, None, None)
 
 
-quiet_pillow: Final = _Quiet()
-_one_giant: Final = threading.Lock()
+quiet_pillow: Final = _PillowWarningFilter()
+_pixel_limit_lock: Final = threading.Lock()
 
 
 @contextmanager
-def pillow_limit(max_pixels: int) -> Iterator[None]:
+def pillow_pixel_limit(max_pixels: int) -> Iterator[None]:
     """Have Pillow's own checks inside its plugins refuse what is larger than ours, and nothing else.
 
     Reached only by images beyond Pillow's limit, one at a time: the limit is a global of Pillow.
     """
-    with _one_giant:
+    with _pixel_limit_lock:
         before = Image.MAX_IMAGE_PIXELS
         # Pillow raises at more than twice its limit.
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2

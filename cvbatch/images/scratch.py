@@ -9,33 +9,33 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-_LARGEST: Final = 16 << 20
+_MAX_BUFFER_BYTES: Final = 16 << 20
 """Bytes that each thread keeps at most."""
-_UNUSED: Final = 3
+_UNUSED_REFCOUNT: Final = 3
 """References to memory that nobody uses: the thread's, a local variable's, and that of the question itself."""
 
 
-class _Kept(threading.local):
+class _ThreadBuffer(threading.local):
     memory: npt.NDArray[np.uint8] | None = None
 
 
-_kept: Final = _Kept()
+_thread_buffer: Final = _ThreadBuffer()
 
 
-def scratch(count: int) -> npt.NDArray[np.uint8]:
+def get_scratch_buffer(byte_count: int) -> npt.NDArray[np.uint8]:
     """Get memory whose contents are undefined, and which is not given to anybody else as long as it is referred to.
 
     Args:
-        count: Bytes.
+        byte_count: Bytes.
 
     Returns:
         uint8, (count,).
     """
-    memory = _kept.memory
-    if memory is not None and memory.size >= count and sys.getrefcount(memory) <= _UNUSED:
-        return memory[:count]
-    new: npt.NDArray[np.uint8] = np.empty(count, np.uint8)
-    if count <= _LARGEST:
-        _kept.memory = new
+    memory = _thread_buffer.memory
+    if memory is not None and memory.size >= byte_count and sys.getrefcount(memory) <= _UNUSED_REFCOUNT:
+        return memory[:byte_count]
+    new: npt.NDArray[np.uint8] = np.empty(byte_count, np.uint8)
+    if byte_count <= _MAX_BUFFER_BYTES:
+        _thread_buffer.memory = new
         return new[:]
     return new

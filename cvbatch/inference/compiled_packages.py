@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.spec import ModelSpec
-from cvbatch.system.cache_files import kept_file
-from cvbatch.system.cpu import instructions, processor
-from cvbatch.system.versions import versions
+from cvbatch.system.cache_files import cache_file_path
+from cvbatch.system.cpu import instruction_sets, processor_name
+from cvbatch.system.versions import package_versions
 
 
-def package(spec: ModelSpec, setting: Setting) -> Path:
+def compiled_package_path(spec: ModelSpec, setting: InferenceSettings) -> Path:
     """Where the compiled network of a spec lies, or would lie.
 
     Args:
@@ -28,8 +28,8 @@ def package(spec: ModelSpec, setting: Setting) -> Path:
             spec.categories,
             spec.view.crop,
         ],
-        "machine": [processor(), instructions()],
+        "machine": [processor_name(), instruction_sets()],
         "precision": setting.precision,
-        "versions": versions(),
+        "versions": package_versions(),
     }
-    return kept_file("compiled", key, ".pt2")
+    return cache_file_path("compiled", key, ".pt2")

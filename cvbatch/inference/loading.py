@@ -9,7 +9,7 @@ from typing import Any
 
 from cvbatch.errors import ModelError
 from cvbatch.inference.network import Network
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
 
@@ -19,22 +19,22 @@ def network_key(spec: ModelSpec) -> Hashable:
     return (spec.kind, backend_of(spec).network_key(spec))
 
 
-def load(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
+def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) -> Network:
     """Load the network of a spec.
 
     Args:
-        spec: Complete; see `probe`.
+        spec: Complete; see `probe_model`.
         device: `cpu`, `cuda` or `cuda:N`.
         setting: How it runs; a `python:` model decides for itself.
 
     Raises:
         ModelError: The weights do not fit, the factory fails, or a package is missing.
     """
-    network: Network = _loader(spec).load_network(spec, device=device, setting=setting)
+    network: Network = _loader_module(spec).load_network(spec, device=device, setting=setting)
     return network
 
 
-def probe(spec: ModelSpec) -> ModelSpec:
+def probe_model(spec: ModelSpec) -> ModelSpec:
     """Fill in what only the model itself can tell.
 
     Args:
@@ -48,14 +48,16 @@ def probe(spec: ModelSpec) -> ModelSpec:
     """
     if not backend_of(spec).needs_probe(spec):
         return spec
-    completed: ModelSpec = _loader(spec).complete_spec(spec)
+    completed: ModelSpec = _loader_module(spec).complete_spec(spec)
     return completed
 
 
-def _loader(spec: ModelSpec) -> Any:
+def _loader_module(spec: ModelSpec) -> Any:
     """The module that loads models of this kind; see `Backend.loader`."""
     backend = backend_of(spec)
     missing = [install for module, install in backend.packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise ModelError(f"{backend.title(spec)}: needs packages that are missing: pip install {' '.join(missing)}")
+        raise ModelError(
+            f"{backend.display_name(spec)}: needs packages that are missing: pip install {' '.join(missing)}"
+        )
     return importlib.import_module(backend.loader)

@@ -17,14 +17,14 @@ Answers = Mapping[str, Sequence[Any]]
 """One answer per image, by alias; what an answer is says the class of its task."""
 
 
-class Forward(Protocol):
+class ForwardPass(Protocol):
     """From images to answers, in one forward pass."""
 
     def batch_key(self, image: Image) -> Hashable:
         """Images with equal keys may share a forward pass without changing each other's answers."""
         ...
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """Answer for images of one view and one batch key.
 
         Args:
@@ -35,12 +35,12 @@ class Forward(Protocol):
         ...
 
 
-class Network(Forward, Protocol):
+class Network(ForwardPass, Protocol):
     """A network on its device, ready to answer."""
 
     parallel: bool
     """Whether several threads may run it at once."""
 
     def use_threads(self, count: int) -> None:
-        """Let each `run` from here on use so many cores of a CPU."""
+        """Let each `run_batch` from here on use so many cores of a CPU."""
         ...

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvbatch.errors import RowError, attempt
+from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.preprocess import Size, View
 from cvbatch.inference import loading
-from cvbatch.inference.loading import probe
+from cvbatch.inference.loading import probe_model
 from cvbatch.inference.network import Image, Network
-from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.inference.settings import REFERENCE, InferenceSettings
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import usable_cores
 from cvbatch.tasks import TASKS
 
-__all__ = ["Predictions", "Predictor", "probe"]
+__all__ = ["ModelOutputs", "Predictor", "probe_model"]
 
 _GPU_LANES = 3
 """While one batch computes, another is copied to the device and the answers of a third are made."""
@@ -38,7 +38,7 @@ _NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predictions:
+class ModelOutputs:
     """What all models say of one unit."""
 
     columns: dict[str, pa.Array]
@@ -48,7 +48,7 @@ class Predictions:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Pass:
+class _NetworkPass:
     """One network on one view, for all specs that want that."""
 
     network: Network
@@ -59,7 +59,7 @@ class _Pass:
     """Whether the memory was not enough for the batch size that it began with."""
 
     @property
-    def aliases(self) -> str:
+    def model_aliases(self) -> str:
         """The specs that it serves."""
         return "+".join(spec.alias for spec in self.specs)
 
@@ -88,7 +88,7 @@ class Predictor:
         specs: Sequence[ModelSpec],
         *,
         device: str = "cpu",
-        setting: Setting = REFERENCE,
+        setting: InferenceSettings = REFERENCE,
         batch_size: int | None = None,
         threads: int | None = None,
     ) -> None:
@@ -98,7 +98,7 @@ class Predictor:
         for spec in specs:
             key = loading.network_key(spec)
             if key not in networks:
-                networks[key] = loading.load(spec, device=device, setting=setting)
+                networks[key] = loading.load_network(spec, device=device, setting=setting)
             shared[key, spec.view].append(spec)
         self._threads = threads or usable_cores()
         kind = device.partition(":")[0]
@@ -111,7 +111,7 @@ class Predictor:
         if kind == "cpu" and setting.precision != "fp32":
             factor *= _LOW_PRECISION_FACTOR
         self._passes = [
-            _Pass(
+            _NetworkPass(
                 network=networks[key],
                 view=view,
                 specs=tuple(group),
@@ -123,9 +123,9 @@ class Predictor:
     @property
     def reduced_batch_sizes(self) -> dict[str, int]:
         """Batch sizes that memory has forced down, by the aliases that they serve."""
-        return {step.aliases: step.batch_size for step in self._passes if step.reduced}
+        return {step.model_aliases: step.batch_size for step in self._passes if step.reduced}
 
-    def predict(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> Predictions:
+    def predict_views(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> ModelOutputs:
         """Answer for one unit; several threads may ask at once, and share the lanes: none idles while another has work.
 
         Args:
@@ -135,29 +135,29 @@ class Predictor:
         errors: list[RowError | None] = [None] * len(sizes)
         answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in self._specs}
         for step in self._passes:
-            self._run(step, views[step.view], sizes, answers, errors)
+            self._run_pass(step, views[step.view], sizes, answers, errors)
         columns: dict[str, pa.Array] = {}
         for spec in self._specs:
-            columns |= _columns(spec, answers[spec.alias], errors)
-        return Predictions(columns=columns, errors=errors)
+            columns |= _columns_of_answers(spec, answers[spec.alias], errors)
+        return ModelOutputs(columns=columns, errors=errors)
 
-    def _run(
+    def _run_pass(
         self,
-        step: _Pass,
+        step: _NetworkPass,
         images: Sequence[Image | None],
         sizes: Sequence[Size],
         answers: dict[str, list[Any]],
         errors: list[RowError | None],
     ) -> None:
         lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
-        batches = _batches(step, images, lanes if self._even else 1)
-        work = partial(_answer, step, images=images, sizes=sizes, answers=answers, errors=errors)
-        with self._sharing(len(batches)) as under_way:
+        batches = _split_into_batches(step, images, lanes if self._even else 1)
+        work = partial(_answer_batch, step, images=images, sizes=sizes, answers=answers, errors=errors)
+        with self._share_threads(len(batches)) as under_way:
             step.network.use_threads(max(1, self._threads // max(1, min(lanes, under_way))))
             list(pool.map(work, batches))
 
     @contextmanager
-    def _sharing(self, batches: int) -> Iterator[int]:
+    def _share_threads(self, batches: int) -> Iterator[int]:
         """How many batches share the cores: these, and those of the units that are under way."""
         with self._lock:
             self._under_way += batches
@@ -169,7 +169,7 @@ class Predictor:
                 self._under_way -= batches
 
 
-def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:
+def _split_into_batches(step: _NetworkPass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:
     """Positions of images that share a forward pass; as many batches as there are lanes, if that can be."""
     alike: defaultdict[Any, list[int]] = defaultdict(list)
     for at, image in enumerate(images):
@@ -180,8 +180,8 @@ def _batches(step: _Pass, images: Sequence[Image | None], lanes: int) -> list[li
     return [positions[start : start + size] for positions in alike.values() for start in range(0, len(positions), size)]
 
 
-def _answer(
-    step: _Pass,
+def _answer_batch(
+    step: _NetworkPass,
     batch: list[int],
     images: Sequence[Image | None],
     sizes: Sequence[Size],
@@ -190,26 +190,28 @@ def _answer(
 ) -> None:
     """Run one batch; if it fails, its halves, so that only the image that is the cause has no answer."""
     pixels = [image for image in (images[at] for at in batch) if image is not None]
-    found = attempt("predict", lambda: step.network.run(pixels, [sizes[at] for at in batch], step.specs))
+    found = capture_row_error(
+        "predict", lambda: step.network.run_batch(pixels, [sizes[at] for at in batch], step.specs)
+    )
     if not isinstance(found, RowError):
         for spec in step.specs:
-            for at, value in zip(batch, TASKS[spec.task].checked(spec, found[spec.alias]), strict=True):
+            for at, value in zip(batch, TASKS[spec.task].check_answers(spec, found[spec.alias]), strict=True):
                 if isinstance(value, RowError):
                     errors[at] = errors[at] or value
                 else:
                     answers[spec.alias][at] = value
         return
-    if out_of_memory := _is_memory(found):
+    if out_of_memory := _is_out_of_memory(found):
         step.fits_less_than(len(batch))
     if len(batch) == 1:
         errors[batch[0]] = replace(found, transient=True) if out_of_memory else found
     else:
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            _answer(step, half, images, sizes, answers, errors)
+            _answer_batch(step, half, images, sizes, answers, errors)
 
 
-def _is_memory(error: RowError) -> bool:
+def _is_out_of_memory(error: RowError) -> bool:
     return error.type in _OUT_OF_MEMORY or any(words in error.message for words in _NO_MEMORY_LEFT)
 
 
@@ -218,13 +220,13 @@ def _usual_batch_size(specs: Iterable[ModelSpec], kind: str) -> int:
     return min(size.cpu if kind == "cpu" else size.cuda for size in sizes)
 
 
-def _columns(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
+def _columns_of_answers(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
     good = [row for row, answer in enumerate(answers) if answer is not None and errors[row] is None]
     task = TASKS[spec.task]
-    types = task.types(spec)
+    types = task.column_types(spec)
     if not good:
         return {f"{spec.alias}_{name}": pa.nulls(len(answers), kind) for name, kind in types.items()}
-    arrays = task.columns(spec, [answers[row] for row in good])
+    arrays = task.to_columns(spec, [answers[row] for row in good])
     if arrays.keys() != types.keys():
         expected, got = (", ".join(names) for names in (types, arrays))
         raise TypeError(f"{type(task).__name__}.columns: expected the columns {expected}, got {got}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cvbatch.system.formats import Format
+from cvbatch.system.formats import RecordFormat
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class InferenceSettings:
     """How the models of a job run."""
 
     precision: str = "fp32"
@@ -32,10 +32,10 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the certificate that it stands in says in which format."""
-        return _SETTING.fields(self)
+        return _SETTING.to_plain_fields(self)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Setting:
+    def from_json(data: Mapping[str, Any]) -> InferenceSettings:
         """The inverse of `to_json`."""
         return _SETTING.from_json(data, "a certificate")
 
@@ -53,6 +53,6 @@ class Setting:
         return ", ".join([self.precision, *(word for word, differs in words.items() if differs)])
 
 
-_SETTING: Final = Format("setting", Setting)
-REFERENCE: Final = Setting()
+_SETTING: Final = RecordFormat("setting", InferenceSettings)
+REFERENCE: Final = InferenceSettings()
 """What all others must agree with."""

@@ -16,7 +16,7 @@ CATEGORIES_FILE = Path(__file__).with_name("categories.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class WeightsEntry:
     """One member of a builder's weights enum."""
 
     name: str
@@ -33,13 +33,13 @@ class Weights:
     view: View
 
     @property
-    def file(self) -> str:
+    def file_name(self) -> str:
         """Name in the folder of downloaded weights."""
         return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CatalogEntry:
     """One builder: a row of the table."""
 
     name: str
@@ -47,14 +47,14 @@ class Entry:
     """What can be taken from it; the first is the default."""
     default: str
     """Name of the default weights."""
-    weights: Mapping[str, Weights]
+    weights: Mapping[str, WeightsEntry]
     dimension: int | None = None
     """Length of its embedding vector."""
     masks: bool = False
     keypoints: bool = False
     note: str = ""
 
-    def view(self, weights: str, task: str) -> View:
+    def view_for_task(self, weights: str, task: str) -> View:
         """How images must look for a task.
 
         Args:
@@ -63,20 +63,20 @@ class Entry:
         """
         return self.weights[weights].view
 
-    def gflops(self, weights: str, task: str) -> float:
+    def gflops_for_task(self, weights: str, task: str) -> float:
         """Work of one forward pass on one image of usual size."""
         return self.weights[weights].gflops
 
 
 @cache
-def entries() -> Mapping[str, Entry]:
+def catalog_entries() -> Mapping[str, CatalogEntry]:
     """The table, by builder name."""
     rows = json.loads(CATALOG_FILE.read_text(encoding="utf-8"))["models"]
-    return {name: _entry(name, row) for name, row in rows.items()}
+    return {name: _parse_entry(name, row) for name, row in rows.items()}
 
 
 @cache
-def categories(name: str) -> tuple[str | None, ...]:
+def category_set(name: str) -> tuple[str | None, ...]:
     """Names by label id of one category set; None where an id is never emitted.
 
     Args:
@@ -85,23 +85,23 @@ def categories(name: str) -> tuple[str | None, ...]:
     return tuple(json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))[name])
 
 
-def _entry(name: str, row: dict[str, Any]) -> Entry:
-    return Entry(
+def _parse_entry(name: str, row: dict[str, Any]) -> CatalogEntry:
+    return CatalogEntry(
         name=name,
         tasks=tuple(row["tasks"]),
         default=row["default"],
-        weights={key: _weights(key, dict(value)) for key, value in row["weights"].items()},
+        weights={key: _parse_weights(key, dict(value)) for key, value in row["weights"].items()},
         dimension=row.get("dimension"),
         masks=row.get("masks", False),
         keypoints=row.get("keypoints", False),
     )
 
 
-def _weights(name: str, row: dict[str, Any]) -> Weights:
+def _parse_weights(name: str, row: dict[str, Any]) -> WeightsEntry:
     crop = row.pop("crop", None)
     view = View(
         resize=row.pop("resize", None),
         crop=None if crop is None else (crop, crop),
         interpolation=row.pop("interpolation", "bilinear"),
     )
-    return Weights(name=name, view=view, **row)
+    return WeightsEntry(name=name, view=view, **row)

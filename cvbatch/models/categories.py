@@ -8,9 +8,9 @@ from typing import Final
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError, TooLargeError
-from cvbatch.storage.location import Place, is_object_uri
+from cvbatch.storage.location import Location, is_object_uri
 from cvbatch.tasks import TASKS
-from cvbatch.tasks.base import Background
+from cvbatch.tasks.base import BackgroundClass
 
 MOST_IDS: Final = 1 << 20
 """A label id above is a slip."""
@@ -30,11 +30,11 @@ def own_categories(model: ModelConfig, task: str) -> tuple[str | None, ...]:
     Raises:
         ModelError: There are none, or some without a name.
     """
-    names = list(_listed(model))
+    names = list(_listed_categories(model))
     if not names or not all(names):
         raise ModelError(f"categories: expected a name for every label id, got an empty one in {model.categories}")
     kept = [None if name == _NOT_EMITTED else name for name in names]
-    may_have_one = model.background or TASKS[task].background is not Background.NEVER
+    may_have_one = model.background or TASKS[task].background is not BackgroundClass.NEVER
     if kept[0] in _BACKGROUND[: 2 if may_have_one else 1]:
         kept[0] = None
     elif model.background and kept[0] is not None:
@@ -42,7 +42,7 @@ def own_categories(model: ModelConfig, task: str) -> tuple[str | None, ...]:
     return tuple(kept)
 
 
-def _listed(model: ModelConfig) -> Sequence[str]:
+def _listed_categories(model: ModelConfig) -> Sequence[str]:
     given = model.categories
     if given is None:
         raise ModelError(f"checkpoint: {model.model} needs categories: too, as a list or a file with one name a line")
@@ -53,7 +53,7 @@ def _listed(model: ModelConfig) -> Sequence[str]:
     if not isinstance(given, str):
         return [name.strip() for name in given]
     try:
-        names = [name.strip() for name in _text(given, model).splitlines()]
+        names = [name.strip() for name in _read_category_file(given, model).splitlines()]
     except (OSError, UnicodeDecodeError, TooLargeError) as error:
         raise ModelError(f"categories: cannot read {given}: {error}") from None
     while names and not names[-1]:
@@ -61,10 +61,10 @@ def _listed(model: ModelConfig) -> Sequence[str]:
     return names
 
 
-def _text(file: str, model: ModelConfig) -> str:
+def _read_category_file(file: str, model: ModelConfig) -> str:
     if not is_object_uri(file):
         return Path(file).expanduser().read_text(encoding="utf-8")
     from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
 
-    place = Place.of(file, model.storage)
-    return open_bucket(place).get(place.key, _MAX_NAMES_BYTES).data.decode()
+    place = Location.from_uri(file, model.storage_options)
+    return open_bucket(place).get_object(place.key, _MAX_NAMES_BYTES).data.decode()

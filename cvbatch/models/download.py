@@ -31,7 +31,7 @@ _RETRIES: Final[RetryConfig] = {"max_retries": 3, "backoff": {"max_backoff": tim
 _CHUNK_BYTES: Final = 2 << 20
 
 
-def download(url: str, target: Path, check: Callable[[Path], object], report: Report | None = None) -> None:
+def download_once(url: str, target: Path, check: Callable[[Path], object], report: Report | None = None) -> None:
     """Download a file, once for all processes; what an earlier one left unfinished is gone on with.
 
     Args:
@@ -52,19 +52,19 @@ def download(url: str, target: Path, check: Callable[[Path], object], report: Re
     with FileLock(lock):
         if not target.is_file():
             part = target.with_name(f"{target.name}.part")
-            with _progress(target.name, report) as advance:
-                _complete(url, part, check, advance)
+            with _report_progress(target.name, report) as advance:
+                _complete_part(url, part, check, advance)
             part.replace(target)
         lock.unlink(missing_ok=True)  # whoever waits for it finds the file
 
 
-def _complete(url: str, part: Path, check: Callable[[Path], object], advance: _Advance) -> None:
+def _complete_part(url: str, part: Path, check: Callable[[Path], object], advance: _Advance) -> None:
     """Fetch what is missing; a beginning that does not fit is thrown away."""
-    from cvbatch.storage.interruptible import aside
+    from cvbatch.storage.interruptible import run_interruptible
 
     resumed = part.exists()
     try:
-        aside(lambda: _append(url, part, advance))
+        run_interruptible(lambda: _append_range(url, part, advance))
         check(part)
     except UnavailableError:
         raise
@@ -72,24 +72,24 @@ def _complete(url: str, part: Path, check: Callable[[Path], object], advance: _A
         part.unlink(missing_ok=True)
         if not resumed:
             raise
-        _complete(url, part, check, advance)
+        _complete_part(url, part, check, advance)
 
 
-def _append(url: str, part: Path, advance: _Advance) -> None:
+def _append_range(url: str, part: Path, advance: _Advance) -> None:
     import obstore
     from obstore.store import HTTPStore
 
-    from cvbatch.storage.error_mapping import translated
+    from cvbatch.storage.error_mapping import map_storage_errors
 
     folder, _, name = url.rpartition("/")
     start = part.stat().st_size if part.exists() else 0
-    with translated(url):
+    with map_storage_errors(url):
         store = HTTPStore.from_url(folder, client_options=_CLIENT, retry_config=_RETRIES)
         answer = obstore.get(store, name, options={"range": {"offset": start}} if start else None)
         chunks = answer.stream(min_chunk_size=_CHUNK_BYTES)
     with part.open("ab") as file:
         while True:
-            with translated(url):
+            with map_storage_errors(url):
                 chunk = next(chunks, None)
             if chunk is None:
                 return
@@ -98,7 +98,7 @@ def _append(url: str, part: Path, advance: _Advance) -> None:
 
 
 @contextlib.contextmanager
-def _progress(name: str, report: Report | None) -> Iterator[_Advance]:
+def _report_progress(name: str, report: Report | None) -> Iterator[_Advance]:
     if report is not None:
         yield lambda done, total: report(f"getting {name}, {done / 1e6:.0f} of {total / 1e6:.0f} MB")
         return

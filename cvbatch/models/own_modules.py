@@ -19,7 +19,7 @@ _IMPORTERS: Final = ("import_module", "__import__")
 _LONGEST_NAME: Final = 255
 
 
-def folder_of(module: str, beside: str | None) -> Path | None:
+def folder_of_module(module: str, beside: str | None) -> Path | None:
     """The folder that an own module is imported from; None for one that was installed.
 
     Args:
@@ -31,15 +31,15 @@ def folder_of(module: str, beside: str | None) -> Path | None:
     """
     top = module.partition(".")[0]
     if beside is not None and any(sources_of(Path(beside), top)):
-        check_name(Path(beside), top, f"python:{module}")
+        check_module_name(Path(beside), top, f"python:{module}")
         return Path(beside)
-    origin = _origin(top)
+    origin = _module_origin(top)
     if origin is None or _is_installed(origin):
         return None
     return origin.parent.parent if origin.name.startswith("__init__.") else origin.parent
 
 
-def check_name(folder: Path, top: str, wanted_by: str) -> None:
+def check_module_name(folder: Path, top: str, wanted_by: str) -> None:
     """Refuse a module beside the job file whose name means something else to Python.
 
     Raises:
@@ -48,13 +48,13 @@ def check_name(folder: Path, top: str, wanted_by: str) -> None:
     first = next(sources_of(folder, top))
     if top in sys.stdlib_module_names:
         raise ModelError(f"{wanted_by}: {first} has the name of Python's own module {top}: rename it")
-    origin = _origin(top)
+    origin = _module_origin(top)
     if origin is not None and not origin.is_relative_to(folder.resolve()):
         where = f"an installed module, {origin}, which is imported first"
         raise ModelError(f"{wanted_by}: {first} has the name of {where}: rename it")
 
 
-def reached(folder: Path, module: str) -> list[Path]:
+def reached_modules(folder: Path, module: str) -> list[Path]:
     """The source of a module, and of all that it imports from its own folder, one after the other.
 
     Raises:
@@ -69,17 +69,17 @@ def reached(folder: Path, module: str) -> list[Path]:
             found[path] = None
             if path.suffix != ".py":
                 continue
-            for imported in imports(path, package):
+            for imported in imports_of_file(path, package):
                 top = imported.partition(".")[0]
                 if top in sys.stdlib_module_names or top == _OURS or not any(sources_of(folder, top)):
                     continue
                 if top != module.partition(".")[0]:
-                    check_name(folder, top, f"{path} imports {top}")
+                    check_module_name(folder, top, f"{path} imports {top}")
                 waiting.append(imported)
     return sorted(found)
 
 
-def imports(file: Path, package: str = "") -> Iterator[str]:
+def imports_of_file(file: Path, package: str = "") -> Iterator[str]:
     """Dotted names of what a source may import.
 
     Args:
@@ -89,7 +89,7 @@ def imports(file: Path, package: str = "") -> Iterator[str]:
     Raises:
         ModelError: It is not Python.
     """
-    for node in ast.walk(_tree(file)):
+    for node in ast.walk(_parse_file(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -115,18 +115,18 @@ def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
     yield ".".join(filter(None, (base, name)))
 
 
-def texts(file: Path) -> Iterator[str]:
+def string_literals(file: Path) -> Iterator[str]:
     """Every literal text of a source of one line.
 
     Raises:
         ModelError: It is not Python.
     """
-    for node in ast.walk(_tree(file)):
+    for node in ast.walk(_parse_file(file)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) <= _LONGEST_NAME:
             yield node.value
 
 
-def _tree(file: Path) -> ast.Module:
+def _parse_file(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
@@ -145,10 +145,10 @@ def _files_of(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
             yield init, dotted
         elif not here.is_dir() or (here.with_name(f"{here.name}.py")).is_file():
             parent = ".".join(parts[: count - 1])
-            yield from ((path, parent) for path in _modules(here))
+            yield from ((path, parent) for path in _module_paths(here))
 
 
-def _modules(path: Path) -> Iterator[Path]:
+def _module_paths(path: Path) -> Iterator[Path]:
     for suffix in (".py", *EXTENSION_SUFFIXES):
         if (file := path.with_name(path.name + suffix)).is_file():
             yield file
@@ -156,15 +156,15 @@ def _modules(path: Path) -> Iterator[Path]:
 
 def sources_of(folder: Path, name: str) -> Iterator[Path]:
     """A module, and a package; a folder without Python in it only happens to have the name of something installed."""
-    yield from _modules(folder / name)
+    yield from _module_paths(folder / name)
     package = folder / name
     if (package / "__init__.py").is_file() or (
-        package.is_dir() and _origin(name) is None and any(package.rglob("*.py"))
+        package.is_dir() and _module_origin(name) is None and any(package.rglob("*.py"))
     ):
         yield package
 
 
-def _origin(top: str) -> Path | None:
+def _module_origin(top: str) -> Path | None:
     """The file that a name is imported from as things are; None if there is none, or a mere folder."""
     try:
         found = importlib.util.find_spec(top)

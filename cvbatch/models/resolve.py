@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.models.backends import BACKENDS, backend_for, backend_of
-from cvbatch.models.backends.advice import near
+from cvbatch.models.backends.advice import similar_names_hint
 from cvbatch.models.backends.base import ModelRow
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 
 
-def resolve(
+def resolve_models(
     models: Sequence[ModelConfig],
     *,
     fetch: bool = True,
@@ -37,7 +37,7 @@ def resolve(
         ModelError: With the first thing that is wrong, in one line.
     """
     specs = tuple(
-        backend_for(model.model).resolve(model, fetch=fetch, folder=folder, report=report) for model in models
+        backend_for(model.model).resolve_model(model, fetch=fetch, folder=folder, report=report) for model in models
     )
     check_aliases(specs)
     return specs
@@ -58,7 +58,7 @@ def check_aliases(specs: Iterable[ModelSpec]) -> None:
     for alias, count in Counter(spec.alias for spec in specs).items():
         if count > 1:
             raise ModelError(f"{count} models have the alias {alias!r}: give each its own with `as:`")
-    names = Counter(field.name for spec in specs for field in spec.fields())
+    names = Counter(field.name for spec in specs for field in spec.column_fields())
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
         raise ModelError(f"two models give a column {twice!r}: choose other aliases with `as:`")
@@ -74,5 +74,5 @@ def list_models(task: str | None = None) -> list[ModelRow]:
         ModelError: There is no such task.
     """
     if task is not None and task not in TASKS:
-        raise ModelError(f"expected a task out of {', '.join(TASKS)}, got {task!r}{near(task, TASKS)}")
-    return [row for backend in BACKENDS.values() for row in backend.rows() if task is None or task in row.tasks]
+        raise ModelError(f"expected a task out of {', '.join(TASKS)}, got {task!r}{similar_names_hint(task, TASKS)}")
+    return [row for backend in BACKENDS.values() for row in backend.list_rows() if task is None or task in row.tasks]

@@ -11,8 +11,8 @@ import pyarrow as pa
 from cvbatch.images.preprocess import View
 from cvbatch.schema import predictions_schema
 from cvbatch.storage.options import StorageOptions
-from cvbatch.system.formats import Format
-from cvbatch.system.versions import versions
+from cvbatch.system.formats import RecordFormat
+from cvbatch.system.versions import package_versions
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.classification import TOP_K
 
@@ -59,9 +59,9 @@ class ModelSpec:
     files: dict[str, str] = field(default_factory=dict)
     """The sha256 of each source of a `python:` model and of each file in `options`, by its path from there."""
 
-    def fields(self) -> list[pa.Field]:
+    def column_fields(self) -> list[pa.Field]:
         """The columns of this model in the predictions."""
-        return TASKS[self.task].fields(self)
+        return TASKS[self.task].column_fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""
@@ -71,7 +71,7 @@ class ModelSpec:
                 del data[name]
         return data
 
-    def at(self, other: ModelSpec) -> ModelSpec:
+    def with_files_of(self, other: ModelSpec) -> ModelSpec:
         """This model with the way to its files that another start has found, which may be on another machine."""
         return replace(
             self,
@@ -88,28 +88,28 @@ class ModelSpec:
         return MODEL.from_json(data, "the plan")
 
 
-MODEL: Final = Format("model", ModelSpec)
-_ABOUT: Final = Format("description", dict[str, Any])
+MODEL: Final = RecordFormat("model", ModelSpec)
+_ABOUT: Final = RecordFormat("description", dict[str, Any])
 """What the schema of a data file says of it."""
 
 
 def rows_schema(
-    models: Sequence[ModelSpec], *, exif: bool = False, warnings: bool = False, carried: Iterable[pa.Field] = ()
+    models: Sequence[ModelSpec], *, exif: bool = False, warnings: bool = False, extra_columns: Iterable[pa.Field] = ()
 ) -> pa.Schema:
     """The schema of the rows that some models answer with; the other arguments are those of `predictions_schema`.
 
     Raises:
         SourceError: If a carried column has the name of a model's column.
     """
-    fields = [column for model in models for column in model.fields()]
-    return predictions_schema(fields, exif=exif, warnings=warnings, carried=carried)
+    fields = [column for model in models for column in model.column_fields()]
+    return predictions_schema(fields, exif=exif, warnings=warnings, extra_columns=extra_columns)
 
 
-def described(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:
+def describe_schema(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:
     """A schema with what a reader of one file alone would miss: its models, their precision, and the versions."""
     about = {
         "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
         "precision": precision,
-        "versions": versions(),
+        "versions": package_versions(),
     }
-    return schema.with_metadata({"cvbatch": _ABOUT.encode(about)})
+    return schema.with_metadata({"cvbatch": _ABOUT.encode_record(about)})

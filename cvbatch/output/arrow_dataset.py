@@ -13,7 +13,7 @@ from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 
 
-def open_files(store: Store, files: Sequence[DataFile], schema: pa.Schema) -> pads.Dataset:
+def open_dataset_files(store: Store, files: Sequence[DataFile], schema: pa.Schema) -> pads.Dataset:
     """Open committed files as one dataset.
 
     Args:
@@ -23,11 +23,11 @@ def open_files(store: Store, files: Sequence[DataFile], schema: pa.Schema) -> pa
     """
     if isinstance(store, LocalStore):
         return pads.dataset([f"{store.root}/{file.path}" for file in files], schema=schema, format="parquet")
-    system = pafs.PyFileSystem(pafs.FSSpecHandler(_Files(store, {file.path: file.size for file in files})))
+    system = pafs.PyFileSystem(pafs.FSSpecHandler(_StoreFilesystem(store, {file.path: file.size for file in files})))
     return pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=system)
 
 
-class _Files:
+class _StoreFilesystem:
     """As much of a file system as Arrow needs to read; what is known of the files is not asked for again."""
 
     protocol = "cvbatch"
@@ -43,4 +43,4 @@ class _Files:
 
     def open(self, path: str, mode: str) -> pa.NativeFile:
         assert mode == "rb", "committed files are never changed"
-        return self._store.open(path)
+        return self._store.open_object(path)

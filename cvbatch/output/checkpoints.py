@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cvbatch.output.log_records import State
-from cvbatch.output.store import Store, create_surely
+from cvbatch.output.log_records import RunState
+from cvbatch.output.store import Store, create_with_retries
 from cvbatch.system.environment import EnvironmentNumber
-from cvbatch.system.formats import Format
+from cvbatch.system.formats import RecordFormat
 
 SNAPSHOT_RECORDS: Final = EnvironmentNumber("CVBATCH_SNAPSHOT_RECORDS", 256, least=1)
 """Records between two snapshots."""
 _FOLDER = "_cvbatch/snapshots"
-_SNAPSHOT: Final = Format("snapshot", dict[str, Any])
+_SNAPSHOT: Final = RecordFormat("snapshot", dict[str, Any])
 
 
-def save_snapshot(store: Store, state: State) -> None:
+def save_checkpoint(store: Store, state: RunState) -> None:
     """Keep the state after its last record, and drop the snapshots before it."""
-    name = _name(state.next_seq)
-    create_surely(store, name, _SNAPSHOT.encode(state.to_json()))
-    for older in store.sizes(_FOLDER):
+    name = _checkpoint_name(state.next_seq)
+    create_with_retries(store, name, _SNAPSHOT.encode_record(state.to_json()))
+    for older in store.list_sizes(_FOLDER):
         if older < name:
-            store.delete(older)
+            store.delete_object(older)
 
 
-def load_snapshot(store: Store) -> State | None:
+def load_checkpoint(store: Store) -> RunState | None:
     """Return the newest state that is kept, or None if there is none."""
-    for name in reversed(store.sizes(_FOLDER)):
+    for name in reversed(store.list_sizes(_FOLDER)):
         try:
-            return State.from_json(_SNAPSHOT.decode(store.read(name), f"{store.root}/{name}"))
+            return RunState.from_json(_SNAPSHOT.decode_record(store.read_object(name), f"{store.root}/{name}"))
         except FileNotFoundError:  # a newer one has taken its place meanwhile
             continue
     return None
 
 
-def _name(seq: int) -> str:
+def _checkpoint_name(seq: int) -> str:
     return f"{_FOLDER}/{seq:010d}.json"

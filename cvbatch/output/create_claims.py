@@ -20,29 +20,29 @@ from pathlib import Path
 from typing import Final
 
 from cvbatch.errors import AmbiguousError
-from cvbatch.output.disk_space import move, sync, sync_file, sync_folder
+from cvbatch.output.disk_space import move_into_place, sync_descriptor, sync_file, sync_folder
 
-_TORN_SECONDS: Final = 10.0
+_TORN_CLAIM_SECONDS: Final = 10.0
 """Half a claim that does not change for so long is one of a dead process."""
-_LOOK_SECONDS: Final = 0.25
-_PATIENCE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.25
+_PUBLISH_WAIT_SECONDS: Final = 1.0
 """How long a whole claim is left to its maker. Two that publish it do no harm, but where a rename over a file takes
 more than a moment the file is not there meanwhile."""
 _PAUSE_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ClaimKind:
     """One kind of claim."""
 
-    make: Callable[[str, Path], bool]
+    make_claim: Callable[[str, Path], bool]
     """Claims a name for the content of a temporary file; False if it is claimed."""
-    read: Callable[[Path], bytes | None]
+    read_claim: Callable[[Path], bytes | None]
     """The content that a claim holds; None if it is gone."""
-    let_go: Callable[[str, Path], None]
+    release_claim: Callable[[str, Path], None]
 
 
-def place_claimed(kind: Kind, temporary: str, target: Path, claim: Path) -> bool:
+def publish_with_claim(kind: ClaimKind, temporary: str, target: Path, claim: Path) -> bool:
     """Give a temporary file a name if nobody has it, by way of a claim on the name.
 
     Returns:
@@ -55,35 +55,35 @@ def place_claimed(kind: Kind, temporary: str, target: Path, claim: Path) -> bool
     if target.exists():
         return False
     try:
-        if not kind.make(temporary, claim):
-            _await(kind, temporary, target, claim)
+        if not kind.make_claim(temporary, claim):
+            _await_publication(kind, temporary, target, claim)
             return False
         try:
             if target.exists():
                 # published by another who found this claim, or by one who had claimed it before and let go since
                 return target.read_bytes() == Path(temporary).read_bytes()
-            _publish(Path(temporary).read_bytes(), temporary, target)
+            _publish_content(Path(temporary).read_bytes(), temporary, target)
             return True
         finally:
-            kind.let_go(temporary, claim)
+            kind.release_claim(temporary, claim)
     except FileNotFoundError:  # another has just written over the name, or taken the claim away
         raise AmbiguousError("another process writes it, too") from None
 
 
-def _await(kind: Kind, temporary: str, target: Path, claim: Path) -> None:
+def _await_publication(kind: ClaimKind, temporary: str, target: Path, claim: Path) -> None:
     """Wait until whoever holds a claim has published its content, and do it if that takes long: he may have died."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _PUBLISH_WAIT_SECONDS
     while not target.exists():
-        content = kind.read(claim)
+        content = kind.read_claim(claim)
         if content is None:
             raise AmbiguousError("another process was about to write it")
         if time.monotonic() > deadline:
-            _publish(content, temporary, target)
+            _publish_content(content, temporary, target)
         else:
             time.sleep(_PAUSE_SECONDS)
 
 
-def drop(claim: Path) -> None:
+def remove_claim(claim: Path) -> None:
     """Take a claim away, whosever it is; of many that do, one does."""
     aside = claim.with_name(uuid.uuid4().hex)
     with contextlib.suppress(FileNotFoundError):
@@ -91,20 +91,20 @@ def drop(claim: Path) -> None:
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
-def _publish(content: bytes, temporary: str, target: Path) -> None:
+def _publish_content(content: bytes, temporary: str, target: Path) -> None:
     copy = f"{temporary}.copy"
     try:
         Path(copy).write_bytes(content)
         sync_file(copy)
         if not target.exists():
-            move(copy, target)
+            move_into_place(copy, target)
         sync_folder(target.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
 
 
-def _make_folder(temporary: str, claim: Path) -> bool:
+def _make_folder_claim(temporary: str, claim: Path) -> bool:
     """Rename a folder that holds the content: a folder in which something lies is never replaced."""
     mine = f"{temporary}.claim"
     os.mkdir(mine)
@@ -124,7 +124,7 @@ def _make_folder(temporary: str, claim: Path) -> bool:
     return True
 
 
-def _read_folder(claim: Path) -> bytes | None:
+def _read_folder_claim(claim: Path) -> bytes | None:
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(claim):
             return (claim / name).read_bytes()
@@ -133,13 +133,13 @@ def _read_folder(claim: Path) -> bytes | None:
     return None
 
 
-def _let_go_of_folder(temporary: str, claim: Path) -> None:
+def _release_folder_claim(temporary: str, claim: Path) -> None:
     with contextlib.suppress(OSError):
         (claim / os.path.basename(temporary)).unlink()
         claim.rmdir()
 
 
-def _make_file(temporary: str, claim: Path) -> bool:
+def _make_file_claim(temporary: str, claim: Path) -> bool:
     """Create the claim itself, and fill it then; its first line tells a whole one from half of one."""
     content = Path(temporary).read_bytes()
     marked = f"{hashlib.sha256(content).hexdigest()} {os.path.basename(temporary)}\n".encode() + content
@@ -149,7 +149,7 @@ def _make_file(temporary: str, claim: Path) -> bool:
         return False
     with open(descriptor, "wb", buffering=0) as file:
         file.write(marked)
-        sync(file.fileno())
+        sync_descriptor(file.fileno())
     try:
         ours = claim.read_bytes() == marked
     except FileNotFoundError:
@@ -159,35 +159,35 @@ def _make_file(temporary: str, claim: Path) -> bool:
     return True
 
 
-def _read_file(claim: Path) -> bytes | None:
+def _read_file_claim(claim: Path) -> bytes | None:
     before, since = b"", time.monotonic()
     try:
-        while (content := _unmarked(there := claim.read_bytes())) is None:
+        while (content := _without_checksum(there := claim.read_bytes())) is None:
             if there != before:
                 before, since = there, time.monotonic()
-            elif time.monotonic() - since > _TORN_SECONDS:
+            elif time.monotonic() - since > _TORN_CLAIM_SECONDS:
                 aside = claim.with_name(uuid.uuid4().hex)
                 os.rename(claim, aside)
-                content = _unmarked(aside.read_bytes())
+                content = _without_checksum(aside.read_bytes())
                 aside.unlink()
                 break
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     except FileNotFoundError:
         return None
     return content
 
 
-def _unmarked(marked: bytes) -> bytes | None:
+def _without_checksum(marked: bytes) -> bytes | None:
     line, _, content = marked.partition(b"\n")
     return content if line[:64] == hashlib.sha256(content).hexdigest().encode() else None
 
 
-def _let_go_of_file(_: str, claim: Path) -> None:
+def _release_file_claim(_: str, claim: Path) -> None:
     with contextlib.suppress(OSError):
         claim.unlink()
 
 
-FOLDERS: Final = Kind(_make_folder, _read_folder, _let_go_of_folder)
-FILES: Final = Kind(_make_file, _read_file, _let_go_of_file)
+FOLDER_CLAIMS: Final = ClaimKind(_make_folder_claim, _read_folder_claim, _release_folder_claim)
+FILE_CLAIMS: Final = ClaimKind(_make_file_claim, _read_file_claim, _release_file_claim)
 """The second one rests on time: a process that stands still for ten seconds between making its claim and filling it is
 taken for dead, and notices that itself, but for a moment's gap."""

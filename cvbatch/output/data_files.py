@@ -15,31 +15,31 @@ import pyarrow.parquet as pq
 from cvbatch.errors import CorruptionError, FencedError
 from cvbatch.output.commit_log import last_record
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import DATA
-from cvbatch.output.row_ranges import RowRanges, ranges_of
+from cvbatch.output.manifest import DATA_FOLDER
+from cvbatch.output.row_ranges import RowRanges, ranges_of_rows
 from cvbatch.output.store import Store, open_store
 from cvbatch.schema import ERROR, ERROR_TYPE, IMAGE_BYTES, MEASURES, ROW_ID, STATUS, WORKER
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 
 CHANGED = "changed"
 """The measure that counts images that are other versions than were planned."""
 
 
-_newest: dict[Place, str] = {}
+_newest: dict[Location, str] = {}
 """By output, the newest record that this process has seen: a long log is not listed for each file."""
 
 
 @dataclass(frozen=True, slots=True)
-class WriteJob:
+class WriteContext:
     """What all files of a start have in common."""
 
-    output: Place
+    output: Location
     epoch: int
     schema: pa.Schema
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What the driver learns of a file."""
 
     files: tuple[DataFile, ...]
@@ -51,7 +51,7 @@ class Written:
     """By what each predicting process says of itself: `rows` and `seconds`."""
 
 
-def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
+def write_data_files(job: WriteContext, blocks: Sequence[pa.Table]) -> WriteResult:
     """Write blocks under names never used before; nothing counts until the driver commits it.
 
     Args:
@@ -64,20 +64,20 @@ def write_blocks(job: WriteJob, blocks: Sequence[pa.Table]) -> Written:
     started = time.perf_counter()
     blocks = [block for block in blocks if block.num_rows]
     if not blocks:
-        return Written((), {}, 0)
+        return WriteResult((), {}, 0)
     table = pa.concat_tables(blocks, promote_options="default")
     measured = [name for name in table.column_names if name.startswith(MEASURES)]
     measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
-    workers = _workers(table)
+    workers = _rows_by_worker(table)
     table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
     failed = pc.equal(table[STATUS], ERROR)
     parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
-    files = tuple(_write(job, part) for part in parts)
+    files = tuple(_write_data_file(job, part) for part in parts)
     measures["write"] = time.perf_counter() - started
-    return Written(files, measures, pc.sum(table[IMAGE_BYTES]).as_py() or 0, workers)
+    return WriteResult(files, measures, pc.sum(table[IMAGE_BYTES]).as_py() or 0, workers)
 
 
-def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
+def copy_unchanged_rows(job: WriteContext, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
     """Copy the rows of committed files into new files of this epoch.
 
     Args:
@@ -90,25 +90,25 @@ def copy_rows(job: WriteJob, files: Sequence[DataFile], without: RowRanges) -> t
     """
     store, tables = open_store(job.output), []
     for file in files:
-        table = read_file(store, file)
-        tables.append(table.filter(pa.array(~without.contains(table[ROW_ID].to_numpy()))))
-    return write_blocks(job, tables).files
+        table = read_data_file(store, file)
+        tables.append(table.filter(pa.array(~without.contains_rows(table[ROW_ID].to_numpy()))))
+    return write_data_files(job, tables).files
 
 
-def read_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+def read_data_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a committed file, or some of its columns.
 
     Raises:
         CorruptionError: If it cannot be read.
     """
     try:
-        with store.open(file.path) as opened:
+        with store.open_object(file.path) as opened:
             return pq.read_table(opened, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _workers(table: pa.Table) -> dict[str, dict[str, Any]]:
+def _rows_by_worker(table: pa.Table) -> dict[str, dict[str, Any]]:
     if WORKER not in table.column_names or f"{MEASURES}predict" not in table.column_names:
         return {}
     grouped = table.group_by(WORKER).aggregate([(f"{MEASURES}predict", "sum"), (ROW_ID, "count")])
@@ -120,21 +120,21 @@ def _workers(table: pa.Table) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write(job: WriteJob, table: pa.Table) -> DataFile:
+def _write_data_file(job: WriteContext, table: pa.Table) -> DataFile:
     store = open_store(job.output)
-    path = f"{DATA}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
+    path = f"{DATA_FOLDER}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
 
-    def write(local: str) -> None:
+    def write_parquet(local: str) -> None:
         pq.write_table(table, local, compression="zstd", write_page_checksum=True)
-        _require_held(store, job)  # after the work and right before the name, so that the gap is small
+        _require_lease(store, job)  # after the work and right before the name, so that the gap is small
 
-    size = store.add_file(path, write)
+    size = store.add_file(path, write_parquet)
     kinds = pc.value_counts(table[ERROR_TYPE].drop_null())
     errors = dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
-    return DataFile(path, size, tuple(ranges_of(table[ROW_ID].to_numpy())), errors)
+    return DataFile(path, size, tuple(ranges_of_rows(table[ROW_ID].to_numpy())), errors)
 
 
-def _require_held(store: Store, job: WriteJob) -> None:
+def _require_lease(store: Store, job: WriteContext) -> None:
     newest = last_record(store, _newest.get(job.output))
     if newest is None or newest[1]["epoch"] != job.epoch or newest[1]["type"] == "final":
         raise FencedError(f"{job.output}: another start has taken over")

@@ -9,14 +9,14 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-MISSING: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+UNSUPPORTED_ERRNOS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """How a file system says that it cannot do something."""
-_FOLDER_SYNC_REFUSED: Final = MISSING | {errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES}
-HIDDEN: Final = ".cvbatch-"
+_FOLDER_SYNC_REFUSED: Final = UNSUPPORTED_ERRNOS | {errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES}
+HIDDEN_PREFIX: Final = ".cvbatch-"
 """What names begin with that are not to be seen: files on their way to a disk that is not that of temporary ones."""
 
 
-def move(temporary: str, target: Path) -> None:
+def move_into_place(temporary: str, target: Path) -> None:
     """Give a file a name, over what was there."""
     try:
         os.replace(temporary, target)
@@ -24,7 +24,7 @@ def move(temporary: str, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # folders that lie on several disks, as with mergerfs
-        beside = target.with_name(f"{HIDDEN}{uuid.uuid4().hex}")
+        beside = target.with_name(f"{HIDDEN_PREFIX}{uuid.uuid4().hex}")
         try:
             shutil.copyfile(temporary, beside)
             sync_file(beside)
@@ -37,7 +37,7 @@ def sync_file(path: str | Path) -> None:
     """Have a file on the disk, where the file system can."""
     descriptor = os.open(path, os.O_RDWR)
     try:
-        sync(descriptor)
+        sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
 
@@ -47,7 +47,7 @@ def sync_folder(path: str | Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            sync(descriptor, _FOLDER_SYNC_REFUSED)
+            sync_descriptor(descriptor, _FOLDER_SYNC_REFUSED)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -55,7 +55,7 @@ def sync_folder(path: str | Path) -> None:
             raise
 
 
-def sync(descriptor: int, refused: frozenset[int] = MISSING) -> None:
+def sync_descriptor(descriptor: int, refused: frozenset[int] = UNSUPPORTED_ERRNOS) -> None:
     """Have what is open on the disk, where the file system can."""
     try:
         os.fsync(descriptor)

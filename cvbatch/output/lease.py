@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import Any, Final
 
 from cvbatch.errors import CorruptionError, CvbatchError, OutputError
-from cvbatch.output.log_records import State
+from cvbatch.output.log_records import RunState
 from cvbatch.output.store import Store
 from cvbatch.system.environment import EnvironmentNumber
-from cvbatch.system.formats import Format
+from cvbatch.system.formats import RecordFormat
 
-HOLDER: Final = "_cvbatch/holder.json"
-_HEARTBEAT: Final = Format("heartbeat", dict[str, Any])
+LEASE_FILE: Final = "_cvbatch/holder.json"
+_HEARTBEAT: Final = RecordFormat("heartbeat", dict[str, Any])
 HEARTBEAT_SECONDS: Final = EnvironmentNumber("CVBATCH_HEARTBEAT_SECONDS", 3.0)
 LEASE_SECONDS: Final = EnvironmentNumber("CVBATCH_LEASE_SECONDS", 10.0)
 """Whoever does not stir for so long is taken for dead; several heartbeats, and the same for all starts of a run."""
@@ -31,58 +31,62 @@ _LOOKS: Final = 20
 """How often a holder is looked at within that time."""
 
 
-def this_process() -> dict[str, Any]:
+def describe_process() -> dict[str, Any]:
     """Host, boot, process id and its start: what tells a living holder from a dead one."""
     pid = os.getpid()
-    return {**_machine(), "pid": pid, "started": _process_start(pid)}
+    return {**_machine_identity(), "pid": pid, "started": _process_start_time(pid)}
 
 
-def lives(state: State) -> bool | None:
+def is_holder_alive(state: RunState) -> bool | None:
     """Whether the holder of an unfinished run is a living process; None if that cannot be seen from here."""
-    if state.holder is None or state.final:
+    if state.holder is None or state.is_final:
         return False
     holder = state.holder["holder"]
     if holder["host"] != socket.gethostname():
         return None
     if holder["boot_id"] != _boot_id():
         return False
-    if any(holder.get(name) != value for name, value in _machine().items()):
+    if any(holder.get(name) != value for name, value in _machine_identity().items()):
         return None  # another container of the same machine
     if holder["started"] is None:
         return None  # its system does not tell when a process started
-    return bool(_process_start(holder["pid"]) == holder["started"])
+    return bool(_process_start_time(holder["pid"]) == holder["started"])
 
 
-def last_beat(store: Store, state: State) -> Mapping[str, Any]:
+def last_heartbeat(store: Store, state: RunState) -> Mapping[str, Any]:
     """What the holder last said of itself; empty if it has said nothing."""
-    beat = _content(store)
+    beat = _read_lease(store)
     return beat if state.holder is not None and beat.get("nonce") == state.holder["nonce"] else {}
 
 
-def claim(store: Store, read: Callable[[], State], *, wait: bool = False, takeover: bool = False) -> None:
+def acquire_lease(
+    store: Store, refresh_state: Callable[[], RunState], *, wait: bool = False, takeover: bool = False
+) -> None:
     """Return once nobody else works on a run.
 
     A start of this process that did not come to its end, as in a notebook, does not stand in its own way.
 
     Args:
         store: The output.
-        read: Brings the state of its log up to date.
+        refresh_state: Brings the state of its log up to date.
         wait: Wait for the holder instead of refusing.
         takeover: Do not look whether there is one; it will be fenced off.
 
     Raises:
         OutputError: Naming the holder.
     """
-    while not takeover and not _free(store, state := read()):
-        if not _stirs(store):
+    while not takeover and not _is_free(store, state := refresh_state()):
+        if not _heartbeat_changes(store):
             return
-        if _free(store, read()):
+        if _is_free(store, refresh_state()):
             return
         if not wait:
-            raise OutputError(f"{store.root}: {describe(state)} is working on it; wait for it with --wait, or stop it")
+            raise OutputError(
+                f"{store.root}: {describe_holder(state)} is working on it; wait for it with --wait, or stop it"
+            )
 
 
-def describe(state: State) -> str:
+def describe_holder(state: RunState) -> str:
     """Who holds the run, in words."""
     if state.holder is None:
         return "nobody holds it"
@@ -99,65 +103,65 @@ class Heartbeat:
         facts: What else to say of the run.
     """
 
-    def __init__(self, store: Store, state: State, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(self, store: Store, state: RunState, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
         assert state.holder is not None, "open comes first"
         self._store = store
-        self._about = {"nonce": state.holder["nonce"], "epoch": state.epoch}
+        self._lease_id = {"nonce": state.holder["nonce"], "epoch": state.epoch}
         self._facts = facts
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        self._beat()
+        self._write_heartbeat()
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
-        self._beat(released=True)
+        self._write_heartbeat(released=True)
 
-    def _go_on(self) -> None:
-        while not self._over.wait(HEARTBEAT_SECONDS.value):
-            self._beat()
+    def _beat_until_stopped(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_SECONDS.current_value):
+            self._write_heartbeat()
 
-    def _beat(self, **more: Any) -> None:
-        content = {**self._about, "time": time.time(), **self._facts(), **more}
+    def _write_heartbeat(self, **more: Any) -> None:
+        content = {**self._lease_id, "time": time.time(), **self._facts(), **more}
         with contextlib.suppress(CvbatchError, OSError):  # whoever cannot say it, can still work
-            if not self._replaced():
-                self._store.put(HOLDER, _HEARTBEAT.encode(content))
+            if not self._is_superseded():
+                self._store.put_object(LEASE_FILE, _HEARTBEAT.encode_record(content))
 
-    def _replaced(self) -> bool:
-        return bool(_content(self._store).get("epoch", 0) > self._about["epoch"])
+    def _is_superseded(self) -> bool:
+        return bool(_read_lease(self._store).get("epoch", 0) > self._lease_id["epoch"])
 
 
-def _free(store: Store, state: State) -> bool:
-    if state.holder is None or state.final or lives(state) is False:
+def _is_free(store: Store, state: RunState) -> bool:
+    if state.holder is None or state.is_final or is_holder_alive(state) is False:
         return True
-    ours = state.holder["holder"]["pid"] == os.getpid() and lives(state) is True
-    return ours or bool(last_beat(store, state).get("released"))
+    ours = state.holder["holder"]["pid"] == os.getpid() and is_holder_alive(state) is True
+    return ours or bool(last_heartbeat(store, state).get("released"))
 
 
-def _stirs(store: Store) -> bool:
-    before = _content(store)
-    deadline = time.monotonic() + (lease := LEASE_SECONDS.value)
+def _heartbeat_changes(store: Store) -> bool:
+    before = _read_lease(store)
+    deadline = time.monotonic() + (lease := LEASE_SECONDS.current_value)
     while time.monotonic() < deadline:
         time.sleep(lease / _LOOKS)
-        if _content(store) != before:
+        if _read_lease(store) != before:
             return True
     return False
 
 
-def _content(store: Store) -> Mapping[str, Any]:
+def _read_lease(store: Store) -> Mapping[str, Any]:
     try:
-        return _HEARTBEAT.decode(store.read(HOLDER), f"{store.root}/{HOLDER}")
+        return _HEARTBEAT.decode_record(store.read_object(LEASE_FILE), f"{store.root}/{LEASE_FILE}")
     except (FileNotFoundError, CorruptionError):
         return {}
 
 
-def _machine() -> dict[str, Any]:
+def _machine_identity() -> dict[str, Any]:
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -172,7 +176,7 @@ def _boot_id() -> str | None:
         return None
 
 
-def _process_start(pid: int) -> str | None:
+def _process_start_time(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot (proc(5), field 22 of stat); None if it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

@@ -15,20 +15,28 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import CorruptionError, OutputError, RunError
-from cvbatch.output.create_claims import drop
-from cvbatch.output.disk_space import HIDDEN, move, sync_file, sync_folder
-from cvbatch.output.exclusive_create import LINK, LINK_REFUSED, WAYS, Way, prove
-from cvbatch.system.formats import Format
+from cvbatch.output.create_claims import remove_claim
+from cvbatch.output.disk_space import HIDDEN_PREFIX, move_into_place, sync_file, sync_folder
+from cvbatch.output.exclusive_create import (
+    CREATE_METHODS,
+    LINK_METHOD,
+    LINK_REFUSED_ERRNOS,
+    CreateMethod,
+    test_create_method,
+)
+from cvbatch.system.formats import RecordFormat
 
-TEMPORARY: Final = "_cvbatch/tmp"
-_CLAIMS: Final = "_cvbatch/claims"
-_MARK: Final = "_cvbatch/created-with"
+TEMPORARY_FOLDER: Final = "_cvbatch/tmp"
+_CLAIMS_FOLDER: Final = "_cvbatch/claims"
+_METHOD_FILE: Final = "_cvbatch/created-with"
 """Names the way in which objects are created here, where that is not by links: all starts must use the same.
 
 Earlier versions wrote the bare name."""
-_CREATED_WITH: Final = Format("way to create", dict[str, Any])
+_CREATED_WITH: Final = RecordFormat("way to create", dict[str, Any])
 _MOMENT_SECONDS: Final = 0.05
-_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_OUTPUT_ERRNOS: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+)
 
 
 class LocalStore:
@@ -44,73 +52,73 @@ class LocalStore:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._known: str | None = None
+        self._method_name: str | None = None
 
-    def path(self, name: str) -> Path:
+    def local_path(self, name: str) -> Path:
         """Local path of an object."""
         return Path(self.root, name)
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         try:
-            return self._read(name)
+            return self._read_once(name)
         except FileNotFoundError:
-            if self._way.kind is None:
+            if self._create_method.claim_kind is None:
                 raise
         time.sleep(_MOMENT_SECONDS)  # disks that need claims may take a moment to rename one file over another
-        return self._read(name)
+        return self._read_once(name)
 
-    def _read(self, name: str) -> bytes:
-        with self.open(name) as file:
+    def _read_once(self, name: str) -> bytes:
+        with self.open_object(name) as file:
             data: bytes = file.read()
             return data
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open_object(self, name: str) -> pa.NativeFile:
         try:
-            return pa.OSFile(str(self.path(name)))
+            return pa.OSFile(str(self.local_path(name)))
         except NotADirectoryError:
             raise FileNotFoundError(errno.ENOENT, "no such object", name) from None
         except PermissionError:
-            raise OutputError(f"{self.path(name)} cannot be read: permission denied") from None
+            raise OutputError(f"{self.local_path(name)} cannot be read: permission denied") from None
 
-    def put(self, name: str, data: bytes) -> None:
-        with self._temporary(name) as temporary:
+    def put_object(self, name: str, data: bytes) -> None:
+        with self._temporary_file(name) as temporary:
             Path(temporary).write_bytes(data)
             sync_file(temporary)
-            move(temporary, self.path(name))
-            sync_folder(self.path(name).parent)
+            move_into_place(temporary, self.local_path(name))
+            sync_folder(self.local_path(name).parent)
 
-    def create(self, name: str, data: bytes) -> bool:
-        with self._temporary(name) as temporary:
+    def create_object(self, name: str, data: bytes) -> bool:
+        with self._temporary_file(name) as temporary:
             Path(temporary).write_bytes(data)
             sync_file(temporary)
             try:
-                created = self._place(temporary, name)
+                created = self._create_from(temporary, name)
             except OSError as error:
-                if self._way is not LINK or error.errno not in LINK_REFUSED:
+                if self._create_method is not LINK_METHOD or error.errno not in LINK_REFUSED_ERRNOS:
                     raise
-                self._settle(f"{LINK.title}: {error.strerror}")
-                created = self._place(temporary, name)
+                self._choose_method(f"{LINK_METHOD.title}: {error.strerror}")
+                created = self._create_from(temporary, name)
             if created:
-                sync_folder(self.path(name).parent)
+                sync_folder(self.local_path(name).parent)
             return created
 
-    def _place(self, temporary: str, name: str) -> bool:
-        way, target = self._way, self.path(name)
-        return way.place(temporary, target, target if way.kind is None else self._claim_on(name))
+    def _create_from(self, temporary: str, name: str) -> bool:
+        way, target = self._create_method, self.local_path(name)
+        return way.create_file(temporary, target, target if way.claim_kind is None else self._claim_path(name))
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
-        with self._temporary(name) as temporary:
+        with self._temporary_file(name) as temporary:
             write(temporary)
             sync_file(temporary)
             size = os.path.getsize(temporary)
-            if not self._add(temporary, self.path(name)):
+            if not self._add_unique(temporary, self.local_path(name)):
                 raise CorruptionError(f"{self.root}/{name} is there already; names are never used twice")
-            sync_folder(self.path(name).parent)
+            sync_folder(self.local_path(name).parent)
             return size
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         try:
-            names = sorted(name for name in os.listdir(self.path(folder)) if not name.startswith(HIDDEN))
+            names = sorted(name for name in os.listdir(self.local_path(folder)) if not name.startswith(HIDDEN_PREFIX))
         except FileNotFoundError:
             return {}
         except NotADirectoryError:
@@ -118,56 +126,58 @@ class LocalStore:
         found = {}
         for name in (name for name in names if f"{folder}/{name}" > after):
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                fact = self.path(f"{folder}/{name}").stat()
+                fact = self.local_path(f"{folder}/{name}").stat()
                 if stat.S_ISREG(fact.st_mode):
                     found[f"{folder}/{name}"] = fact.st_size
         return found
 
-    def delete(self, name: str) -> bool:
-        if self._way.kind is not None:
-            drop(self._claim_on(name))
-        self.path(name).unlink(missing_ok=True)
+    def delete_object(self, name: str) -> bool:
+        if self._create_method.claim_kind is not None:
+            remove_claim(self._claim_path(name))
+        self.local_path(name).unlink(missing_ok=True)
         return True
 
-    def may_delete(self) -> bool:
+    def can_delete(self) -> bool:
         return True
 
-    def check(self) -> None:
-        if self._way is not LINK:
+    def check_writable(self) -> None:
+        if self._create_method is not LINK_METHOD:
             return  # proven when it was read or chosen
-        with self._temporary(_MARK) as temporary:
-            trouble = self._proven(LINK, temporary)
+        with self._temporary_file(_METHOD_FILE) as temporary:
+            trouble = self._test_method(LINK_METHOD, temporary)
         if trouble is not None:
-            self._settle(f"{LINK.title}: {trouble}")
+            self._choose_method(f"{LINK_METHOD.title}: {trouble}")
 
     @property
-    def _way(self) -> Way:
+    def _create_method(self) -> CreateMethod:
         """How objects are created here; found out once, as all processes of a start see the same disk."""
-        if self._known is None:
+        if self._method_name is None:
             try:
-                self._known = self._noted(self._read(_MARK))
+                self._method_name = self._noted_method(self._read_once(_METHOD_FILE))
             except FileNotFoundError:
-                self._known = LINK.name
-            if self._known not in WAYS:
-                raise OutputError(f"{self.root}/{_MARK} is not known: {self._known!r}; use a newer cvbatch")
-        return WAYS[self._known]
+                self._method_name = LINK_METHOD.name
+            if self._method_name not in CREATE_METHODS:
+                raise OutputError(
+                    f"{self.root}/{_METHOD_FILE} is not known: {self._method_name!r}; use a newer cvbatch"
+                )
+        return CREATE_METHODS[self._method_name]
 
-    def _noted(self, content: bytes) -> str:
+    def _noted_method(self, content: bytes) -> str:
         if not content.startswith(b"{"):
             return content.decode().strip()
-        return str(_CREATED_WITH.decode(content, f"{self.root}/{_MARK}").get("way"))
+        return str(_CREATED_WITH.decode_record(content, f"{self.root}/{_METHOD_FILE}").get("way"))
 
-    def _settle(self, why: str) -> None:
+    def _choose_method(self, why: str) -> None:
         """Choose another way than by links, one that is proven here, for this and all later starts."""
         tried = [why]
-        for way in WAYS.values():
-            if way is LINK:
+        for way in CREATE_METHODS.values():
+            if way is LINK_METHOD:
                 continue
-            with self._temporary(_MARK) as temporary:
-                trouble = self._proven(way, temporary)
+            with self._temporary_file(_METHOD_FILE) as temporary:
+                trouble = self._test_method(way, temporary)
             if trouble is None:
-                self.put(_MARK, _CREATED_WITH.encode({"way": way.name}))
-                self._known = way.name
+                self.put_object(_METHOD_FILE, _CREATED_WITH.encode_record({"way": way.name}))
+                self._method_name = way.name
                 return
             tried.append(f"{way.title}: {trouble}")
         raise OutputError(
@@ -175,40 +185,40 @@ class LocalStore:
             f"way to ({'; '.join(tried)}); choose another output"
         )
 
-    def _proven(self, way: Way, temporary: str) -> str | None:
+    def _test_method(self, way: CreateMethod, temporary: str) -> str | None:
         name = f"_cvbatch/proof-{uuid.uuid4().hex}"
         try:
-            return prove(way, temporary, self.path(name), self._claim_on(name))
+            return test_create_method(way, temporary, self.local_path(name), self._claim_path(name))
         finally:
             with contextlib.suppress(OSError):
-                self.path(name).unlink()
-            drop(self._claim_on(name))
+                self.local_path(name).unlink()
+            remove_claim(self._claim_path(name))
 
-    def _claim_on(self, name: str) -> Path:
-        return self.path(f"{_CLAIMS}/{name.replace('/', '+')}")
+    def _claim_path(self, name: str) -> Path:
+        return self.local_path(f"{_CLAIMS_FOLDER}/{name.replace('/', '+')}")
 
-    def _add(self, temporary: str, target: Path) -> bool:
+    def _add_unique(self, temporary: str, target: Path) -> bool:
         """Give a file a name that nobody else has."""
         try:
-            return LINK.place(temporary, target, target)
+            return LINK_METHOD.create_file(temporary, target, target)
         except OSError as error:
-            if error.errno not in LINK_REFUSED:
+            if error.errno not in LINK_REFUSED_ERRNOS:
                 raise
         if target.exists():
             return False
-        move(temporary, target)
+        move_into_place(temporary, target)
         return True
 
     @contextlib.contextmanager
-    def _temporary(self, name: str) -> Iterator[str]:
-        folder = self.path(TEMPORARY)
+    def _temporary_file(self, name: str) -> Iterator[str]:
+        folder = self.local_path(TEMPORARY_FOLDER)
         temporary = folder / uuid.uuid4().hex
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.path(name).parent.mkdir(parents=True, exist_ok=True)
+            self.local_path(name).parent.mkdir(parents=True, exist_ok=True)
             yield str(temporary)
         except OSError as error:
-            if error.errno in _REFUSALS:
+            if error.errno in _OUTPUT_ERRNOS:
                 raise OutputError(f"{self.root} cannot be written: {error.strerror}; choose another output") from None
             raise RunError(f"{self.root} cannot be written: {error.strerror or error}") from error
         finally:

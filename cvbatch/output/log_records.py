@@ -1,6 +1,6 @@
 """The records of the commit log and what they add up to.
 
-`State.apply` is a pure fold: the same records give the same state on every machine. It refuses what the
+`RunState.apply_record` is a pure fold: the same records give the same state on every machine. It refuses what the
 protocol forbids, so a log that can be read is a log that is right.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cvbatch.errors import CorruptionError
-from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.row_ranges import RowRange, RowRanges
 
 Record = Mapping[str, Any]
 RECENT_SECONDS: Final = 300.0
@@ -26,19 +26,19 @@ class DataFile:
 
     path: str
     size: int
-    ranges: tuple[Range, ...]
+    ranges: tuple[RowRange, ...]
     errors: Mapping[str, int] = field(default_factory=dict)
     """Error rows in it by `error_type`; empty in a file of good rows."""
 
     @property
-    def rows(self) -> int:
+    def row_count(self) -> int:
         """Number of rows."""
         return sum(high - low for low, high in self.ranges)
 
     @property
     def epoch(self) -> int | None:
         """The epoch of the start that wrote it."""
-        return epoch_of(self.path)
+        return epoch_of_path(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a record or a manifest."""
@@ -47,7 +47,7 @@ class DataFile:
             "path": self.path,
             "size": self.size,
             "ranges": [list(pair) for pair in self.ranges],
-            "statuses": {"ok": self.rows - failed, "error": failed},
+            "statuses": {"ok": self.row_count - failed, "error": failed},
             "errors": dict(self.errors),
         }
 
@@ -58,14 +58,14 @@ class DataFile:
         return DataFile(data["path"], data["size"], ranges, data.get("errors", {}))
 
 
-def epoch_of(path: str) -> int | None:
+def epoch_of_path(path: str) -> int | None:
     """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; None for a name that no run gave."""
     named = _DATA_NAME.fullmatch(path)
     return int(named[1]) if named else None
 
 
 @dataclass(slots=True)
-class State:
+class RunState:
     """What the log says up to some record."""
 
     planned: int
@@ -96,19 +96,19 @@ class State:
     """Times of the last minutes at which rows were computed, with their number."""
 
     @property
-    def final(self) -> bool:
-        """Whether the last record is `final`."""
+    def is_final(self) -> bool:
+        """Whether the last record is `is_final`."""
         return self.last is not None and self.last["type"] == "final"
 
     @property
-    def moves(self) -> list[Mapping[str, Any]]:
+    def move_parts(self) -> list[Mapping[str, Any]]:
         """Plan parts that tell where the source has moved, oldest first."""
         return [part for part in self.changed if "places" in part]
 
     @property
-    def left(self) -> int:
+    def remaining_rows(self) -> int:
         """Rows that are still to be computed, for the first time or anew."""
-        again = sum(high - low for pair in self.stale for low, high in self.accepted.within(*pair))
+        again = sum(high - low for pair in self.stale for low, high in self.accepted.ranges_within(*pair))
         return self.planned - len(self.accepted) + again
 
     def to_json(self) -> dict[str, Any]:
@@ -131,9 +131,9 @@ class State:
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> State:
+    def from_json(data: Mapping[str, Any]) -> RunState:
         """The inverse of `to_json`."""
-        state = State(
+        state = RunState(
             planned=data["planned"],
             epoch=data["epoch"],
             next_seq=data["next_seq"],
@@ -155,11 +155,11 @@ class State:
         )
         return state
 
-    def accepts(self, file: DataFile) -> bool:
+    def can_accept(self, file: DataFile) -> bool:
         """Whether a file's rows are planned and none of them is accepted yet."""
         return not any(low < 0 or high > self.planned or self.accepted.overlaps(low, high) for low, high in file.ranges)
 
-    def apply(self, record: Record) -> None:
+    def apply_record(self, record: Record) -> None:
         """Take in the next record.
 
         Raises:
@@ -167,37 +167,37 @@ class State:
         """
         kind, epoch = record["type"], record["epoch"]
         if kind == "open":
-            self._require(epoch > self.epoch, record, "its epoch is not newer")
+            self._require_valid(epoch > self.epoch, record, "its epoch is not newer")
             self.epoch, self.holder = epoch, record
             self.opened.append(record["time"])
             self.rows_before = len(self.accepted)
         else:
-            self._require(epoch == self.epoch, record, f"the run is held by epoch {self.epoch}")
-            self._require(not self.final, record, "only open may follow final")
+            self._require_valid(epoch == self.epoch, record, f"the run is held by epoch {self.epoch}")
+            self._require_valid(not self.is_final, record, "only open may follow final")
             match kind:
                 case "commit":
-                    self._commit(record)
+                    self._apply_commit(record)
                 case "replace":
-                    self._replace(record)
+                    self._apply_replace(record)
                 case "extend":
-                    self._extend(record)
+                    self._apply_extend(record)
                 case "removed":
-                    self._removed(record)
+                    self._apply_removed(record)
                 case "moved":
-                    self._moved(record)
+                    self._apply_moved(record)
                 case "final":
-                    self._final(record)
+                    self._apply_final(record)
                 case _:
-                    self._require(False, record, "this version does not know its type; use a newer cvbatch")
+                    self._require_valid(False, record, "this version does not know its type; use a newer cvbatch")
         self.last = record
         self.next_seq += 1
 
-    def _commit(self, record: Record) -> None:
+    def _apply_commit(self, record: Record) -> None:
         files = [DataFile.from_json(data) for data in record["files"]]
         for file in files:
-            self._add(file, record)
-            self.stale.exclude(file.ranges)
-        self._computed(record, sum(file.rows for file in files))
+            self._accept_file(file, record)
+            self.stale.remove_present(file.ranges)
+        self._note_computed_rows(record, sum(file.row_count for file in files))
 
     def check_replace(self, record: Record) -> None:
         """Refuse a replacement whose rows are not those that it replaces.
@@ -207,71 +207,75 @@ class State:
         """
         before, after = RowRanges(), RowRanges()
         for path in record["remove"]:
-            self._require(path in self.files, record, f"{path} is not accepted")
-            self._fill(before, self.files[path], record)
+            self._require_valid(path in self.files, record, f"{path} is not accepted")
+            self._add_ranges(before, self.files[path], record)
         for file in map(DataFile.from_json, record["add"]):
-            self._require(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
-            self._require(file.path not in self.files, record, f"{file.path} is there already")
-            self._fill(after, file, record)
-        self._require(before == after, record, "the new rows are not the rows that were replaced")
+            self._require_valid(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
+            self._require_valid(file.path not in self.files, record, f"{file.path} is there already")
+            self._add_ranges(after, file, record)
+        self._require_valid(before == after, record, "the new rows are not the rows that were replaced")
 
-    def _replace(self, record: Record) -> None:
+    def _apply_replace(self, record: Record) -> None:
         self.check_replace(record)
         for path in record["remove"]:
             file = self.files.pop(path)
             self.errors.subtract(file.errors)
             for low, high in file.ranges:
-                self.accepted.remove(low, high)
+                self.accepted.remove_range(low, high)
         for data in record["add"]:
-            self._add(DataFile.from_json(data), record)
-        self.stale.exclude(record["computed"])
-        self._computed(record, sum(high - low for low, high in record["computed"]))
+            self._accept_file(DataFile.from_json(data), record)
+        self.stale.remove_present(record["computed"])
+        self._note_computed_rows(record, sum(high - low for low, high in record["computed"]))
 
-    def _computed(self, record: Record, rows: int) -> None:
+    def _note_computed_rows(self, record: Record, rows: int) -> None:
         now = record["time"]
         self.recent = [each for each in self.recent if now - each[0] <= RECENT_SECONDS] + [[now, rows]]
 
-    def _extend(self, record: Record) -> None:
+    def _apply_extend(self, record: Record) -> None:
         for part in record["parts"]:
-            self._require(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
+            self._require_valid(part["first_row_id"] == self.planned, record, "its rows do not follow the plan")
             self.planned += part["rows"]
             self.parts.append(part)
         for part in record.get("changed", ()):
-            self._require(all(high <= self.planned for _, high in part["ranges"]), record, "it changes unplanned rows")
+            self._require_valid(
+                all(high <= self.planned for _, high in part["ranges"]), record, "it changes unplanned rows"
+            )
             self.changed.append(part)
-            self.stale.include(part["ranges"])
+            self.stale.add_missing(part["ranges"])
         self.complete = record["complete"]
 
-    def _removed(self, record: Record) -> None:
-        self.removed.exclude(record.get("back", ()))
+    def _apply_removed(self, record: Record) -> None:
+        self.removed.remove_present(record.get("back", ()))
         for low, high in record["ranges"]:
             fresh = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
-            self._require(fresh, record, f"rows {low} to {high} are not planned, or removed already")
-            self.removed.add(low, high)
+            self._require_valid(fresh, record, f"rows {low} to {high} are not planned, or removed already")
+            self.removed.add_range(low, high)
 
-    def _moved(self, record: Record) -> None:
+    def _apply_moved(self, record: Record) -> None:
         part = record["part"]
-        self._require(all(high <= self.planned for _, high in part["ranges"]), record, "it moves unplanned rows")
+        self._require_valid(all(high <= self.planned for _, high in part["ranges"]), record, "it moves unplanned rows")
         self.changed.append(part)
 
-    def _final(self, record: Record) -> None:
-        self._require(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")
-        self._require(not len(self.stale), record, "rows of changed images are not computed again")
+    def _apply_final(self, record: Record) -> None:
+        self._require_valid(record["rows"] == self.planned == len(self.accepted), record, "rows are missing")
+        self._require_valid(not len(self.stale), record, "rows of changed images are not computed again")
 
-    def _add(self, file: DataFile, record: Record) -> None:
-        self._require(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
-        self._require(file.path not in self.files and self.accepts(file), record, f"rows of {file.path} are taken")
-        self._fill(self.accepted, file, record)
+    def _accept_file(self, file: DataFile, record: Record) -> None:
+        self._require_valid(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
+        self._require_valid(
+            file.path not in self.files and self.can_accept(file), record, f"rows of {file.path} are taken"
+        )
+        self._add_ranges(self.accepted, file, record)
         self.files[file.path] = file
         self.errors.update(file.errors)
 
-    def _fill(self, rows: RowRanges, file: DataFile, record: Record) -> None:
+    def _add_ranges(self, rows: RowRanges, file: DataFile, record: Record) -> None:
         try:
             for low, high in file.ranges:
-                rows.add(low, high)
+                rows.add_range(low, high)
         except ValueError as error:
             raise CorruptionError(f"log record {self.next_seq}: {file.path}: {error}") from None
 
-    def _require(self, condition: bool, record: Record, why: str) -> None:
+    def _require_valid(self, condition: bool, record: Record, why: str) -> None:
         if not condition:
             raise CorruptionError(f"log record {self.next_seq} ({record['type']}): {why}")

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cvbatch.errors import CorruptionError, FencedError, HaltError, OutputError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import describe
-from cvbatch.output.log_records import DataFile, State, epoch_of
-from cvbatch.output.row_ranges import Range
-from cvbatch.output.store import Store, create_surely
-from cvbatch.system.formats import Format
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import describe_holder
+from cvbatch.output.log_records import DataFile, RunState, epoch_of_path
+from cvbatch.output.row_ranges import RowRange
+from cvbatch.output.store import Store, create_with_retries
+from cvbatch.system.formats import RecordFormat
 
-DATA = "data"
-SUCCESS = "_SUCCESS"
+DATA_FOLDER = "data"
+SUCCESS_FILE = "_SUCCESS"
 _FOLDER = "_cvbatch"
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 _PREFIX = f"{_FOLDER}/manifest-"
-_MANIFEST: Final = Format("manifest", dict[str, Any])
-_MARK: Final = Format("mark of a finished run", dict[str, Any])
+_MANIFEST: Final = RecordFormat("manifest", dict[str, Any])
+_MARK: Final = RecordFormat("mark of a finished run", dict[str, Any])
 
 
 def manifest_name(seq: int) -> str:
@@ -36,7 +36,7 @@ class Manifest:
     """Number of its `final` record."""
     files: list[DataFile]
     """In the order of their rows."""
-    removed: list[Range]
+    removed: list[RowRange]
     """Rows whose image is gone from the source."""
     moves: tuple[Mapping[str, Any], ...] = ()
     """Plan parts that tell where the source has moved, oldest first."""
@@ -44,19 +44,19 @@ class Manifest:
 
 def latest_manifest(store: Store) -> Manifest | None:
     """The highest-numbered manifest, or None if there is none yet."""
-    names = [name for name in store.sizes(_FOLDER) if name.startswith(_PREFIX)]
+    names = [name for name in store.list_sizes(_FOLDER) if name.startswith(_PREFIX)]
     if not names:
         return None
-    content = _MANIFEST.decode(store.read(names[-1]), f"{store.root}/{names[-1]}")
+    content = _MANIFEST.decode_record(store.read_object(names[-1]), f"{store.root}/{names[-1]}")
     removed = [(low, high) for low, high in content.get("removed", ())]
     files = [DataFile.from_json(data) for data in content["files"]]
     return Manifest(content["final"], files, removed, tuple(content.get("moves", ())))
 
 
-def success(store: Store) -> str | None:
+def read_success_mark(store: Store) -> str | None:
     """Name of the manifest that `_SUCCESS` names; empty if it names none, None if it is not there."""
     try:
-        content = _MARK.decode(store.read(SUCCESS), f"{store.root}/{SUCCESS}")
+        content = _MARK.decode_record(store.read_object(SUCCESS_FILE), f"{store.root}/{SUCCESS_FILE}")
     except FileNotFoundError:
         return None
     except CorruptionError:
@@ -64,13 +64,13 @@ def success(store: Store) -> str | None:
     return str(content.get("manifest", ""))
 
 
-def finished(store: Store, state: State) -> bool:
+def is_finished(store: Store, state: RunState) -> bool:
     """Whether the last record is `final`, its manifest exists and `_SUCCESS` names it."""
     name = manifest_name(state.next_seq - 1)
-    return state.final and name in store.sizes(_FOLDER) and success(store) == name
+    return state.is_final and name in store.list_sizes(_FOLDER) and read_success_mark(store) == name
 
 
-def check_reopening(store: Store, *, replaces: bool, manifest_only: bool = False) -> None:
+def check_can_reopen(store: Store, *, replaces: bool, manifest_only: bool = False) -> None:
     """Refuse to go on with a run where that takes a right to delete, and there is none; before it is opened.
 
     Args:
@@ -81,39 +81,41 @@ def check_reopening(store: Store, *, replaces: bool, manifest_only: bool = False
     Raises:
         OutputError: A run that is finished has its mark, and replaced files have to go.
     """
-    if not manifest_only and (replaces or success(store) is not None) and not store.may_delete():
+    if not manifest_only and (replaces or read_success_mark(store) is not None) and not store.can_delete():
         raise OutputError(
             f"{store.root}: to change rows, or to add to a finished run, takes the right to delete, and this job does "
             "not have it; start it with that right, or with --manifest-only, which leaves replaced files to an operator"
         )
 
 
-def withdraw(store: Store, *, manifest_only: bool) -> None:
+def withdraw_success_mark(store: Store, *, manifest_only: bool) -> None:
     """Take back the promise of `_SUCCESS`; the run must be open.
 
     Raises:
         HaltError: If it may not be deleted, unless only the manifest need be right: then it names none any more.
     """
-    if store.delete(SUCCESS) or success(store) is None:
+    if store.delete_object(SUCCESS_FILE) or read_success_mark(store) is None:
         return
     if not manifest_only:
-        raise HaltError(f"{store.root}/{SUCCESS} must go before this run can go on, and this job may not delete it")
-    store.put(SUCCESS, _MARK.encode({"manifest": ""}))
+        raise HaltError(
+            f"{store.root}/{SUCCESS_FILE} must go before this run can go on, and this job may not delete it"
+        )
+    store.put_object(SUCCESS_FILE, _MARK.encode_record({"manifest": ""}))
 
 
-def finish(log: Log, *, manifest_only: bool = False) -> None:
-    """Freeze the run: `final`, then its tail; see `finish_tail`.
+def finish_run(log: CommitLog, *, manifest_only: bool = False) -> None:
+    """Freeze the run: `final`, then its tail; see `complete_finish`.
 
     Raises:
         FencedError: If another start opened the run meanwhile; it is theirs to finish.
         HaltError: If something must go that may not be deleted.
     """
-    log.finalise()
-    if not finish_tail(log, manifest_only=manifest_only):
-        raise FencedError(f"{log.store.root}: another start has taken over ({describe(log.state)})")
+    log.append_final()
+    if not complete_finish(log, manifest_only=manifest_only):
+        raise FencedError(f"{log.store.root}: another start has taken over ({describe_holder(log.state)})")
 
 
-def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
+def complete_finish(log: CommitLog, *, manifest_only: bool = False) -> bool:
     """Everything after `final`; may be repeated by anyone, without `open`.
 
     Args:
@@ -130,51 +132,51 @@ def finish_tail(log: Log, *, manifest_only: bool = False) -> bool:
     store, state = log.store, log.state
     final = state.next_seq - 1
     name = manifest_name(final)
-    create_surely(store, name, _manifest(final, state))
-    left = _collect_strays(store, state)
-    if not log.read().final or log.state.next_seq - 1 != final:
+    create_with_retries(store, name, _build_manifest(final, state))
+    left = _collect_orphan_files(store, state)
+    if not log.refresh().is_final or log.state.next_seq - 1 != final:
         return False
-    if manifest_only and (left or success(store) == ""):
-        store.put(SUCCESS, _MARK.encode({"manifest": name, "to_remove": left}))
+    if manifest_only and (left or read_success_mark(store) == ""):
+        store.put_object(SUCCESS_FILE, _MARK.encode_record({"manifest": name, "to_remove": left}))
         return True
     if left:
-        some = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" * (len(left) > _MOST_NAMED))
+        some = ", ".join(left[:_MAX_NAMED]) + (f" and {len(left) - _MAX_NAMED} more" * (len(left) > _MAX_NAMED))
         raise HaltError(
             f"{store.root}: every row is there, but {len(left)} files that no row is in must go, and this job may "
             f"not delete: remove {some} and give the same command again, or give it with --manifest-only "
             "(cvbatch verify lists them)",
             details="\n".join(left),
         )
-    mark = _MARK.encode({"manifest": name})
+    mark = _MARK.encode_record({"manifest": name})
     # a mark that names a newer manifest stays: its owner has overtaken this tail and may be gone already
-    while not create_surely(store, SUCCESS, mark) and (there := success(store)) != name:
+    while not create_with_retries(store, SUCCESS_FILE, mark) and (there := read_success_mark(store)) != name:
         if there is not None and there > name:
             return False
-        if not store.delete(SUCCESS):
-            raise HaltError(f"{store.root}/{SUCCESS} is of an older end of this run: remove it, this job may not")
-    if log.read().next_seq - 1 != final:
-        if success(store) == name:
-            store.delete(SUCCESS)
+        if not store.delete_object(SUCCESS_FILE):
+            raise HaltError(f"{store.root}/{SUCCESS_FILE} is of an older end of this run: remove it, this job may not")
+    if log.refresh().next_seq - 1 != final:
+        if read_success_mark(store) == name:
+            store.delete_object(SUCCESS_FILE)
         return False
     return True
 
 
-def _manifest(final: int, state: State) -> bytes:
+def _build_manifest(final: int, state: RunState) -> bytes:
     """A pure function of the log up to `final`, so that writing it twice is harmless."""
     listed = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
     content = {"final": final, "files": listed, "removed": list(state.removed)}
-    return _MANIFEST.encode(content | ({"moves": state.moves} if state.moves else {}))
+    return _MANIFEST.encode_record(content | ({"moves": state.move_parts} if state.move_parts else {}))
 
 
-def _collect_strays(store: Store, state: State) -> list[str]:
+def _collect_orphan_files(store: Store, state: RunState) -> list[str]:
     """Delete data files that no record accepted; those of newer epochs and of other origin are not ours to judge.
 
     Returns:
         Those that may not be deleted.
     """
     left = []
-    for path in store.sizes(DATA):
-        epoch = epoch_of(path)
-        if path not in state.files and epoch is not None and epoch <= state.epoch and not store.delete(path):
+    for path in store.list_sizes(DATA_FOLDER):
+        epoch = epoch_of_path(path)
+        if path not in state.files and epoch is not None and epoch <= state.epoch and not store.delete_object(path):
             left.append(path)
     return left

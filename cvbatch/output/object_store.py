@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from cvbatch.errors import DeniedError, OutputError, RunError
 from cvbatch.storage.buckets import open_bucket
-from cvbatch.storage.capabilities import check_create, may_delete
-from cvbatch.storage.location import Place
-from cvbatch.storage.unusual_keys import is_plain
+from cvbatch.storage.capabilities import can_delete_objects, check_exclusive_create
+from cvbatch.storage.location import Location
+from cvbatch.storage.unusual_keys import is_plain_key
 
-_PROOF: Final = "_cvbatch/created-once"
+_CREATE_PROOF: Final = "_cvbatch/created-once"
 """A tiny object that shows that this service creates objects only if absent."""
 
 
@@ -30,30 +30,30 @@ class ObjectStore:
         DeniedError: If this machine has no credentials.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         prefix = place.key.rstrip("/")
-        if prefix and not is_plain(prefix):
+        if prefix and not is_plain_key(prefix):
             raise OutputError(f"{place}: expected an output without // and control characters; choose another")
         self.root = str(place).rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self.place = place
         self._bucket = open_bucket(place)
 
-    def __reduce__(self) -> tuple[type[ObjectStore], tuple[Place]]:
+    def __reduce__(self) -> tuple[type[ObjectStore], tuple[Location]]:
         """Another process finds its own way, and its own credentials."""
         return ObjectStore, (self.place,)
 
-    def read(self, name: str) -> bytes:
-        return self._bucket.get(self._prefix + name).data
+    def read_object(self, name: str) -> bytes:
+        return self._bucket.get_object(self._prefix + name).data
 
-    def open(self, name: str) -> pa.NativeFile:
-        return pa.PythonFile(self._bucket.open(self._prefix + name), mode="r")
+    def open_object(self, name: str) -> pa.NativeFile:
+        return pa.PythonFile(self._bucket.open_object(self._prefix + name), mode="r")
 
-    def put(self, name: str, data: bytes) -> None:
-        self._bucket.put(self._prefix + name, data)
+    def put_object(self, name: str, data: bytes) -> None:
+        self._bucket.put_object(self._prefix + name, data)
 
-    def create(self, name: str, data: bytes) -> bool:
-        return self._bucket.create(self._prefix + name, data)
+    def create_object(self, name: str, data: bytes) -> bool:
+        return self._bucket.create_object(self._prefix + name, data)
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         """As the protocol says; an upload may be repeated, so that a name is free is not looked at."""
@@ -61,27 +61,27 @@ class ObjectStore:
             with tempfile.TemporaryDirectory(prefix="cvbatch-") as folder:
                 local = os.path.join(folder, "file")
                 write(local)
-                self._bucket.upload(self._prefix + name, local)
+                self._bucket.upload_file(self._prefix + name, local)
                 return os.path.getsize(local)
         except OSError as error:
             where = tempfile.gettempdir()
             raise RunError(f"{where} cannot be written: {error.strerror or error}; TMPDIR names another") from error
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         start = f"{self._prefix}{folder}/"
-        objects = self._bucket.level(start, after=self._prefix + after if after else None)
+        objects = self._bucket.list_level(start, after=self._prefix + after if after else None)
         pairs = zip(objects["key"].to_pylist(), objects["size"].to_pylist(), strict=True)
         return {key.removeprefix(self._prefix): size for key, size in sorted(pairs) if key != start}
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         try:
-            self._bucket.delete(self._prefix + name)
+            self._bucket.delete_object(self._prefix + name)
         except DeniedError:
             return False
         return True
 
-    def may_delete(self) -> bool:
-        return may_delete(self._bucket, f"{self._prefix}_cvbatch/")
+    def can_delete(self) -> bool:
+        return can_delete_objects(self._bucket, f"{self._prefix}_cvbatch/")
 
-    def check(self) -> None:
-        check_create(self._bucket, self._prefix + _PROOF)
+    def check_writable(self) -> None:
+        check_exclusive_create(self._bucket, self._prefix + _CREATE_PROOF)

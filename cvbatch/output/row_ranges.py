@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-Range = tuple[int, int]
+RowRange = tuple[int, int]
 
 
 class RowRanges:
     """A set of row ids that grows and shrinks by ranges; neighbours are merged, so it stays small."""
 
-    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+    def __init__(self, ranges: Iterable[RowRange] = ()) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
         for low, high in ranges:
-            self.add(low, high)
+            self.add_range(low, high)
 
-    def __iter__(self) -> Iterator[Range]:
+    def __iter__(self) -> Iterator[RowRange]:
         return iter(zip(self._starts, self._ends, strict=True))
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class RowRanges:
         at = bisect_right(self._ends, low)
         return low < high and at < len(self._starts) and self._starts[at] < high
 
-    def add(self, low: int, high: int) -> None:
+    def add_range(self, low: int, high: int) -> None:
         """Add a range.
 
         Raises:
@@ -61,7 +61,7 @@ class RowRanges:
             self._starts.insert(at, low)
             self._ends.insert(at, high)
 
-    def remove(self, low: int, high: int) -> None:
+    def remove_range(self, low: int, high: int) -> None:
         """Remove a range.
 
         Raises:
@@ -75,7 +75,7 @@ class RowRanges:
         self._starts[at : at + 1] = [a for a, _ in pieces]
         self._ends[at : at + 1] = [b for _, b in pieces]
 
-    def within(self, low: int, high: int) -> list[Range]:
+    def ranges_within(self, low: int, high: int) -> list[RowRange]:
         """The parts of a range that are in the set, in order."""
         found = []
         at = bisect_right(self._ends, low)
@@ -84,12 +84,12 @@ class RowRanges:
             at += 1
         return found
 
-    def gaps(self, low: int, high: int) -> list[Range]:
+    def gaps_within(self, low: int, high: int) -> list[RowRange]:
         """The parts of a range that are not in the set, in order."""
-        edges = [low, *(edge for pair in self.within(low, high) for edge in pair), high]
+        edges = [low, *(edge for pair in self.ranges_within(low, high) for edge in pair), high]
         return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
 
-    def contains(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def contains_rows(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of some row ids are in the set: bool, (n,)."""
         if not self._starts:
             return np.zeros(len(row_ids), np.bool_)
@@ -97,24 +97,24 @@ class RowRanges:
         inside: npt.NDArray[np.bool_] = (at >= 0) & (row_ids < np.array(self._ends)[at])
         return inside
 
-    def missing(self, rows: int) -> list[Range]:
+    def missing_ranges(self, rows: int) -> list[RowRange]:
         """The ranges of 0 … rows−1 that are not in the set, in order."""
-        return self.gaps(0, rows)
+        return self.gaps_within(0, rows)
 
-    def include(self, ranges: Iterable[Range]) -> None:
+    def add_missing(self, ranges: Iterable[RowRange]) -> None:
         """Add what is not there yet."""
         for pair in ranges:
-            for gap in self.gaps(*pair):
-                self.add(*gap)
+            for gap in self.gaps_within(*pair):
+                self.add_range(*gap)
 
-    def exclude(self, ranges: Iterable[Range]) -> None:
+    def remove_present(self, ranges: Iterable[RowRange]) -> None:
         """Remove what is there."""
         for pair in ranges:
-            for part in self.within(*pair):
-                self.remove(*part)
+            for part in self.ranges_within(*pair):
+                self.remove_range(*part)
 
 
-def ranges_of(row_ids: npt.NDArray[np.int64]) -> list[Range]:
+def ranges_of_rows(row_ids: npt.NDArray[np.int64]) -> list[RowRange]:
     """Return the ranges that hold exactly these row ids.
 
     Args:

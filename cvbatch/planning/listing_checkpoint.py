@@ -18,32 +18,32 @@ import pyarrow as pa
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.output.store import Store
-from cvbatch.planning.parts import PARTS, Part
-from cvbatch.sources.entries import ENTRY_FIELDS, Mark, Resumable, Source
-from cvbatch.system.formats import Format
+from cvbatch.planning.parts import PARTS_FOLDER, Part
+from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource, ListingMark, ResumableSource
+from cvbatch.system.formats import RecordFormat
 
 _PREFIX: Final = "_cvbatch/listing-"
-_LISTING: Final = Format("listing", dict[str, Any])
-_OLDEST_SECONDS: Final = 86_400.0
+_LISTING: Final = RecordFormat("listing", dict[str, Any])
+_MAX_AGE_SECONDS: Final = 86_400.0
 """What was listed longer ago is listed again: too much may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PartialListing:
     """A part of a listing."""
 
     parts: tuple[Part, ...] = ()
     """Parts of the plan, whose row ids begin with 0."""
-    mark: Mark | None = None
+    mark: ListingMark | None = None
     """Where the source stands behind them."""
 
     @property
-    def rows(self) -> int:
+    def row_count(self) -> int:
         """How many rows they have."""
         return sum(part["rows"] for part in self.parts)
 
 
-class Progress:
+class ListingProgress:
     """The progress of one listing.
 
     Args:
@@ -52,46 +52,48 @@ class Progress:
         source: The same, opened.
     """
 
-    def __init__(self, store: Store, config: SourceConfig, source: Source) -> None:
+    def __init__(self, store: Store, config: SourceConfig, source: ImageSource) -> None:
         self._store = store
         self._source = source
         self._written = False
-        columns = [f"{column.name} {column.type}" for column in (*ENTRY_FIELDS, *source.carried)]
+        columns = [f"{column.name} {column.type}" for column in (*ENTRY_FIELDS, *source.extra_columns)]
         key = [_LISTING.major, config.model_dump(mode="json", exclude={"limit"}), columns]
         self._name = f"{_PREFIX}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
-    def begun(self, limit: int | None) -> Begun:
+    def load_partial(self, limit: int | None) -> PartialListing:
         """What an earlier start has listed, if that is of use.
 
         Args:
             limit: Rows that are wanted at most.
         """
-        if not isinstance(self._source, Resumable):
-            return Begun()
+        if not isinstance(self._source, ResumableSource):
+            return PartialListing()
         try:
-            data = _LISTING.decode(self._store.read(self._name), f"{self._store.root}/{self._name}")
+            data = _LISTING.decode_record(self._store.read_object(self._name), f"{self._store.root}/{self._name}")
         except FileNotFoundError:
-            return Begun()
+            return PartialListing()
         self._written = True
-        found = Begun(tuple(data["parts"]), data["mark"])
-        too_old = time.time() - data["time"] > _OLDEST_SECONDS
-        if too_old or (limit is not None and found.rows > limit):
-            return Begun()
-        there = self._store.sizes(PARTS)
-        return found if all(part["path"] in there for part in found.parts) else Begun()
+        found = PartialListing(tuple(data["parts"]), data["mark"])
+        too_old = time.time() - data["time"] > _MAX_AGE_SECONDS
+        if too_old or (limit is not None and found.row_count > limit):
+            return PartialListing()
+        there = self._store.list_sizes(PARTS_FOLDER)
+        return found if all(part["path"] in there for part in found.parts) else PartialListing()
 
-    def chunks(self, begun: Begun) -> Iterator[tuple[pa.Table, Mark | None]]:
+    def remaining_chunks(self, begun: PartialListing) -> Iterator[tuple[pa.Table, ListingMark | None]]:
         """Chunks of the source, behind those that are there, each with its mark."""
-        if isinstance(self._source, Resumable):
-            return self._source.marked_chunks(begun.mark)
-        return ((chunk, None) for chunk in self._source.chunks())
+        if isinstance(self._source, ResumableSource):
+            return self._source.iter_marked_chunks(begun.mark)
+        return ((chunk, None) for chunk in self._source.iter_chunks())
 
-    def save(self, parts: Sequence[Part], mark: Mark) -> None:
+    def save_checkpoint(self, parts: Sequence[Part], mark: ListingMark) -> None:
         """Let other starts go on behind these parts, which must be written."""
         self._written = True
-        self._store.put(self._name, _LISTING.encode({"time": time.time(), "parts": list(parts), "mark": mark}))
+        self._store.put_object(
+            self._name, _LISTING.encode_record({"time": time.time(), "parts": list(parts), "mark": mark})
+        )
 
-    def drop(self) -> None:
+    def delete_checkpoint(self) -> None:
         """Forget it; there must be a plan."""
         if self._written:
-            self._store.delete(self._name)
+            self._store.delete_object(self._name)

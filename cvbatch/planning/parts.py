@@ -10,17 +10,17 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvbatch.output.row_ranges import Range
+from cvbatch.output.row_ranges import RowRange
 from cvbatch.output.store import Store
 from cvbatch.schema import IMAGE_URI, LOCATION, MOVED_FROM, ROW_ID, SPAN
-from cvbatch.sources.entries import Mark, Source, known_as
-from cvbatch.system.formats import Format
+from cvbatch.sources.entries import ImageSource, ListingMark, identity_keys
+from cvbatch.system.formats import RecordFormat
 
-PARTS: Final = "_cvbatch/plan"
-_SUFFIX: Final = ".plan"
+PARTS_FOLDER: Final = "_cvbatch/plan"
+_PART_SUFFIX: Final = ".plan"
 """Not `.parquet`, which readers that go through all folders would take for predictions; earlier versions wrote that."""
 _ROW_GROUP = 4096
-_FORMAT: Final = Format("part of the plan", dict[str, Any])
+_FORMAT: Final = RecordFormat("part of the plan", dict[str, Any])
 _ABOUT: Final = b"cvbatch"
 """Key in the metadata of the file with the format."""
 
@@ -29,9 +29,9 @@ Part = Mapping[str, Any]
 that were planned before."""
 
 
-def write_parts(
+def write_new_parts(
     store: Store,
-    source: Source,
+    source: ImageSource,
     *,
     first_row_id: int,
     limit: int | None,
@@ -49,16 +49,16 @@ def write_parts(
     Returns:
         The parts, and whether the listing came to its end.
     """
-    new = ((chunk, None) for chunk in _new(source, first_row_id, known))
-    return write_chunks(store, new, limit, first_row_id=first_row_id)
+    new = ((chunk, None) for chunk in _new_chunks(source, first_row_id, known))
+    return write_chunks_as_parts(store, new, limit, first_row_id=first_row_id)
 
 
-def write_chunks(
+def write_chunks_as_parts(
     store: Store,
-    chunks: Iterable[tuple[pa.Table, Mark | None]],
+    chunks: Iterable[tuple[pa.Table, ListingMark | None]],
     limit: int | None,
     before: Sequence[Part] = (),
-    save: Callable[[Sequence[Part], Mark], None] | None = None,
+    save: Callable[[Sequence[Part], ListingMark], None] | None = None,
     *,
     first_row_id: int = 0,
 ) -> tuple[list[Part], bool]:
@@ -97,14 +97,14 @@ def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any
 
 def write_part(store: Store, table: pa.Table) -> str:
     """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
-    path = f"{PARTS}/{uuid.uuid4().hex}{_SUFFIX}"
-    store.add_file(path, partial(_write, table))
+    path = f"{PARTS_FOLDER}/{uuid.uuid4().hex}{_PART_SUFFIX}"
+    store.add_file(path, partial(_write_part_file, table))
     return path
 
 
 def part_paths(store: Store) -> frozenset[str]:
     """Paths of all plan parts that an output holds, whether or not a plan or a log record names them."""
-    return frozenset(store.sizes(PARTS))
+    return frozenset(store.list_sizes(PARTS_FOLDER))
 
 
 def delete_orphan_parts(store: Store, written_before: frozenset[str], named: Iterable[Part]) -> None:
@@ -117,27 +117,27 @@ def delete_orphan_parts(store: Store, written_before: frozenset[str], named: Ite
         named: All parts of the plan and of the log as it was opened.
     """
     for path in written_before - {part["path"] for part in named}:
-        store.delete(path)
+        store.delete_object(path)
 
 
-def planned_images(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
+def planned_identity_keys(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
     """What every planned image is known by."""
     columns = [IMAGE_URI, LOCATION, SPAN]
-    return frozenset(key for part in parts for key in known_as(read_part(store, part, columns)))
+    return frozenset(key for part in parts for key in identity_keys(read_plan_part(store, part, columns)))
 
 
-def ranges_in(part: Part) -> list[Range]:
+def part_row_ranges(part: Part) -> list[RowRange]:
     """The row ids of a part, in order."""
     if "ranges" in part:
         return [(low, high) for low, high in part["ranges"]]
     return [(part["first_row_id"], part["first_row_id"] + part["rows"])]
 
 
-def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+def read_plan_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part of the plan; columns that an earlier version did not write are left out."""
-    with store.open(part["path"]) as file:
+    with store.open_object(part["path"]) as file:
         table = open_part(file, f"{store.root}/{part['path']}").read(columns=columns)
-    return planned_columns(table) if columns is None else _without_format(table)
+    return without_move_column(table) if columns is None else _without_format(table)
 
 
 def open_part(file: pa.NativeFile, where: str) -> pq.ParquetFile:
@@ -147,11 +147,11 @@ def open_part(file: pa.NativeFile, where: str) -> pq.ParquetFile:
         OutputError: If a newer version wrote it, in a format that this one does not read.
     """
     opened = pq.ParquetFile(file)
-    _FORMAT.decode((opened.schema_arrow.metadata or {}).get(_ABOUT, b"{}"), where)
+    _FORMAT.decode_record((opened.schema_arrow.metadata or {}).get(_ABOUT, b"{}"), where)
     return opened
 
 
-def planned_columns(table: pa.Table) -> pa.Table:
+def without_move_column(table: pa.Table) -> pa.Table:
     """Rows of a part with what every part has."""
     table = _without_format(table)
     return table.drop_columns([MOVED_FROM]) if MOVED_FROM in table.column_names else table
@@ -162,18 +162,18 @@ def _without_format(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(others or None)
 
 
-def _new(source: Source, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
+def _new_chunks(source: ImageSource, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
     position = 0
-    for chunk in source.chunks():
+    for chunk in source.iter_chunks():
         seen, position = position, position + chunk.num_rows
-        if source.numbered:
+        if source.positional:
             yield chunk.slice(max(0, first_row_id - seen))
         elif known:
-            yield chunk.filter(pa.array([key not in known for key in known_as(chunk)]))
+            yield chunk.filter(pa.array([key not in known for key in identity_keys(chunk)]))
         else:
             yield chunk
 
 
-def _write(table: pa.Table, local: str) -> None:
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: _FORMAT.encode({})})
+def _write_part_file(table: pa.Table, local: str) -> None:
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: _FORMAT.encode_record({})})
     pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)

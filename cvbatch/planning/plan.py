@@ -18,19 +18,19 @@ from cvbatch.errors import CvbatchError, OutputError, SourceError
 from cvbatch.models import own_files
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec, rows_schema
-from cvbatch.output.log_records import State
-from cvbatch.output.manifest import DATA
-from cvbatch.output.store import Store, create_surely, open_store
-from cvbatch.planning.listing_checkpoint import Progress
-from cvbatch.planning.parts import Part, open_part, write_chunks
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import DATA_FOLDER
+from cvbatch.output.store import Store, create_with_retries, open_store
+from cvbatch.planning.listing_checkpoint import ListingProgress
+from cvbatch.planning.parts import Part, open_part, write_chunks_as_parts
 from cvbatch.schema import ROW_ID
-from cvbatch.sources.entries import ENTRY_FIELDS, Source
+from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource
 from cvbatch.sources.filters import REASONS
-from cvbatch.storage.location import Place
-from cvbatch.system.formats import Format
+from cvbatch.storage.location import Location
+from cvbatch.system.formats import RecordFormat
 
-PLAN = "_cvbatch/plan.json"
-_DATA_FILES: Final = ".huggingface.yaml"
+PLAN_FILE = "_cvbatch/plan.json"
+_DATASETS_CONFIG_FILE: Final = ".huggingface.yaml"
 """Tells `datasets.load_dataset(OUTPUT)` where the rows are; by itself it would read whatever lies in the folder."""
 
 
@@ -57,27 +57,27 @@ class Plan:
     created_at: float = 0.0
     """Seconds since 1970."""
 
-    def carried(self, store: Store) -> list[pa.Field]:
+    def extra_columns(self, store: Store) -> list[pa.Field]:
         """Columns that come along from the source."""
         ours = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
         path = self.parts[0]["path"]
-        with store.open(path) as file:
+        with store.open_object(path) as file:
             schema = open_part(file, f"{store.root}/{path}").schema_arrow
         return [column for column in schema if column.name not in ours]
 
 
-_PLAN: Final = Format("plan", Plan)
+_PLAN: Final = RecordFormat("plan", Plan)
 
 
 def load_plan(store: Store) -> Plan | None:
     """Return the plan of an output, or None if there is none yet."""
     try:
-        return _PLAN.decode(store.read(PLAN), f"{store.root}/{PLAN}")
+        return _PLAN.decode_record(store.read_object(PLAN_FILE), f"{store.root}/{PLAN_FILE}")
     except FileNotFoundError:
         return None
 
 
-def open_run(output: Place | str) -> tuple[Store, Plan]:
+def open_run(output: Location | str) -> tuple[Store, Plan]:
     """Return the store and the plan of an output that must hold a run.
 
     Raises:
@@ -91,7 +91,7 @@ def open_run(output: Place | str) -> tuple[Store, Plan]:
 
 
 def make_plan(
-    store: Store, job: Job, models: Sequence[ModelSpec], source: Source, *, pythonpath: str | None = None
+    store: Store, job: Job, models: Sequence[ModelSpec], source: ImageSource, *, pythonpath: str | None = None
 ) -> Plan:
     """List the source and create the plan; if somebody else was faster, theirs is taken.
 
@@ -101,16 +101,18 @@ def make_plan(
         SourceError: If there is not a single image, or a column that comes along has the name of a model's.
         OutputError: If the output holds data without a plan.
     """
-    if store.sizes(DATA) and load_plan(store) is None:
-        raise OutputError(f"{store.root}/{DATA} is not empty but there is no plan; choose another output")
-    rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, carried=source.carried)
-    progress = Progress(store, job.source, source)
-    begun = progress.begun(job.source.limit)
-    parts, complete = write_chunks(store, progress.chunks(begun), job.source.limit, begun.parts, progress.save)
+    if store.list_sizes(DATA_FOLDER) and load_plan(store) is None:
+        raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty but there is no plan; choose another output")
+    rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, extra_columns=source.extra_columns)
+    progress = ListingProgress(store, job.source, source)
+    begun = progress.load_partial(job.source.limit)
+    parts, complete = write_chunks_as_parts(
+        store, progress.remaining_chunks(begun), job.source.limit, begun.parts, progress.save_checkpoint
+    )
     if sum(part["rows"] for part in parts) <= source.listing.lost:
         with contextlib.suppress(CvbatchError):  # a first run needs no right to delete
             for part in parts:
-                store.delete(part["path"])
+                store.delete_object(part["path"])
         raise SourceError(f"{', '.join(job.source.uris)} holds no images{_skipped_note(source)}")
     ours = Plan(
         nonce=uuid.uuid4().hex,
@@ -122,28 +124,30 @@ def make_plan(
         job=job.model_dump(mode="json", by_alias=True),
         models=tuple(models),
         skipped=dict(source.listing.skipped),
-        unreadable=tuple(source.listing.troubles),
+        unreadable=tuple(source.listing.unreadable_notes),
         pythonpath=pythonpath,
     )
-    create_surely(store, PLAN, _PLAN.encode(ours))
-    plan = _PLAN.decode(store.read(PLAN), f"{store.root}/{PLAN}")
-    progress.drop()
-    store.put(_DATA_FILES, f'configs:\n- config_name: default\n  data_files: "{DATA}/*.parquet"\n'.encode())
+    create_with_retries(store, PLAN_FILE, _PLAN.encode_record(ours))
+    plan = _PLAN.decode_record(store.read_object(PLAN_FILE), f"{store.root}/{PLAN_FILE}")
+    progress.delete_checkpoint()
+    store.put_object(
+        _DATASETS_CONFIG_FILE, f'configs:\n- config_name: default\n  data_files: "{DATA_FOLDER}/*.parquet"\n'.encode()
+    )
     if plan.nonce != ours.nonce:
         theirs = {part["path"] for part in plan.parts}  # both may have gone on from the same listing
         for part in parts:
             if part["path"] not in theirs:
-                store.delete(part["path"])
-        check_job(store, plan.identity, job)
+                store.delete_object(part["path"])
+        check_same_job(store, plan.identity, job)
     return plan
 
 
-def all_parts(plan: Plan, state: State) -> list[Part]:
+def all_plan_parts(plan: Plan, state: RunState) -> list[Part]:
     """Every part of a plan; of those that tell of the same row, the newest comes first."""
     return [*reversed(state.changed), *plan.parts, *state.parts]
 
 
-def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
+def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     """Refuse another job on the same output.
 
     Args:
@@ -155,14 +159,14 @@ def check_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
         OutputError: Naming the differences.
     """
     there, asked = (job.with_defaults(each) for each in (identity, job.identity()))
-    differences = _differing(_by_content(there), _by_content(asked))
+    differences = _list_differences(_identity_by_content(there), _identity_by_content(asked))
     moved = ""
     if differences and all(each.startswith("source.uri") for each in differences):
-        moved = _if_moved(*(_as_list(each["source"]["uri"]) for each in (identity, job.identity())))
-    _refuse(store, differences, moved)
+        moved = _moved_source_advice(*(_uris_as_list(each["source"]["uri"]) for each in (identity, job.identity())))
+    _refuse_differences(store, differences, moved)
 
 
-def _if_moved(there: Sequence[str], asked: Sequence[str]) -> str:
+def _moved_source_advice(there: Sequence[str], asked: Sequence[str]) -> str:
     """What to do where nothing but the places of the sources differs."""
     if sorted(there) == sorted(asked):
         return f", or name the sources in their order: {', '.join(there)}"
@@ -172,11 +176,11 @@ def _if_moved(there: Sequence[str], asked: Sequence[str]) -> str:
     return f", or add {options} if these are the same images"
 
 
-def _as_list(uri: str | list[str]) -> list[str]:
+def _uris_as_list(uri: str | list[str]) -> list[str]:
     return [uri] if isinstance(uri, str) else uri
 
 
-def check_models(
+def check_same_models(
     store: Store,
     plan: Plan,
     models: Sequence[ModelSpec],
@@ -202,61 +206,61 @@ def check_models(
         known = planned.files or (before or {}).get(planned.alias, {})
         if planned.options != asked.options:  # what their files hold is compared below, whatever they are called now
             known = own_files.without_options(known, planned.options)
-        if (name := own_files.changed(known, asked.files)) is not None:
+        if (name := own_files.first_changed_file(known, asked.files)) is not None:
             what = "has changed" if name in asked.files else "is gone"
             raise OutputError(
                 f"{store.root} belongs to another run: {name} of the model {planned.alias} {what} since then, in "
                 f"{asked.folder or 'the current folder'}: put it back, or choose another output"
             )
-        there, now = ({planned.alias: data} for data in _contents(planned, asked, loaded=loaded))
-        _refuse(store, _differing(there, now))
+        there, now = ({planned.alias: data} for data in _comparable_specs(planned, asked, loaded=loaded))
+        _refuse_differences(store, _list_differences(there, now))
 
 
-_WAYS = ("checkpoint", "categories", "background", "sha256", "options")
+_LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "options")
 """Keys of a model in a job that say where things are; what they hold is compared in its `ModelSpec`."""
 
 
-def _by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
-    models = [{key: value for key, value in model.items() if key not in _WAYS} for model in identity["models"]]
+def _identity_by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
+    models = [{key: value for key, value in model.items() if key not in _LOCATION_KEYS} for model in identity["models"]]
     return {**identity, "models": models}
 
 
-def _contents(planned: ModelSpec, asked: ModelSpec, *, loaded: bool) -> Iterator[dict[str, Any]]:
+def _comparable_specs(planned: ModelSpec, asked: ModelSpec, *, loaded: bool) -> Iterator[dict[str, Any]]:
     """What two models are, as far as it is known of both, without the way to it."""
     for model in (planned, asked):
         data = replace(model, weights_path=None, weights_storage=None, folder=None, files={}).to_json()
         if planned.options != asked.options:
-            data["options"] = own_files.comparable(model.options, model.files)
+            data["options"] = own_files.comparable_options(model.options, model.files)
         yield data if loaded else backend_of(asked).known_before_probe(asked, data)
 
 
-def _refuse(store: Store, differences: Sequence[str], otherwise: str = "") -> None:
+def _refuse_differences(store: Store, differences: Sequence[str], otherwise: str = "") -> None:
     if differences:
         some = "; ".join(differences[:5])
         raise OutputError(f"{store.root} belongs to another run: {some}; choose another output{otherwise}")
 
 
-def _differing(there: Any, asked: Any) -> list[str]:
-    return list(_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
+def _list_differences(there: Any, asked: Any) -> list[str]:
+    return list(_iter_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
 
 
-def _differences(path: str, there: Any, asked: Any) -> Iterator[str]:
+def _iter_differences(path: str, there: Any, asked: Any) -> Iterator[str]:
     if isinstance(there, dict) and isinstance(asked, dict):
         for key in {**there, **asked}:
-            yield from _differences(f"{path}.{key}".lstrip("."), there.get(key), asked.get(key))
+            yield from _iter_differences(f"{path}.{key}".lstrip("."), there.get(key), asked.get(key))
     elif isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
         for index, pair in enumerate(zip(there, asked, strict=True)):
-            yield from _differences(f"{path}.{index}", *pair)
+            yield from _iter_differences(f"{path}.{index}", *pair)
     elif there != asked:
-        yield f"{path} is {_short(there)} there, {_short(asked)} asked"
+        yield f"{path} is {_shorten_value(there)} there, {_shorten_value(asked)} asked"
 
 
-def _short(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _skipped_note(source: Source) -> str:
+def _skipped_note(source: ImageSource) -> str:
     skipped, unreadable = source.listing.skipped, source.listing.unreadable
     if unreadable:
         path, why = next(iter(unreadable.items()))

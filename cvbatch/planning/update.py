@@ -14,26 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.config.job import Job
-from cvbatch.errors import RowError, SourceError, attempt
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import read_file
-from cvbatch.output.log_records import State
-from cvbatch.output.row_ranges import RowRanges, ranges_of
+from cvbatch.errors import RowError, SourceError, capture_row_error
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import read_data_file
+from cvbatch.output.log_records import RunState
+from cvbatch.output.row_ranges import RowRanges, ranges_of_rows
 from cvbatch.output.store import Store
-from cvbatch.planning.parts import Part, add_part, read_part, write_part
-from cvbatch.planning.plan import Plan, all_parts
-from cvbatch.planning.units import pieces
+from cvbatch.planning.parts import Part, add_part, read_plan_part, write_part
+from cvbatch.planning.plan import Plan, all_plan_parts
+from cvbatch.planning.units import slice_by_bytes
 from cvbatch.schema import CERTAIN, CONTENT_SHA256, ERROR, IMAGE_URI, ROW_ID, SPAN, STATUS
-from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, Source, known_as
-from cvbatch.sources.fetch.plan_rows import Fetch, fetches
-from cvbatch.sources.multiple import SeveralSources
-from cvbatch.storage.fetch_options import DISK, Reach
+from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, ImageSource, identity_keys
+from cvbatch.sources.fetch.plan_rows import Fetch, plan_fetches
+from cvbatch.sources.multiple import MultipleSources
+from cvbatch.storage.fetch_options import LOCAL_FETCH, FetchOptions
 
-_THREADS: Final = 8
+_HASH_THREADS: Final = 8
 _Flags = npt.NDArray[np.bool_]
 
 
-def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach: Reach = DISK) -> None:
+def update_plan(
+    log: CommitLog, plan: Plan, source: ImageSource, limit: int | None = None, reach: FetchOptions = LOCAL_FETCH
+) -> None:
     """List the source again, and plan what is new or changed; the log must be open.
 
     An image is changed when the size or the time of its file is another, and its content, too, or what comes along
@@ -49,29 +51,29 @@ def update(log: Log, plan: Plan, source: Source, limit: int | None = None, reach
     Raises:
         SourceError: If a manifest has other columns than it had.
     """
-    planned = planned_rows(log.store, plan, log.state)
+    planned = read_planned_rows(log.store, plan, log.state)
     new, changed = list[pa.Table](), list[pa.Table]()
     facts = [column.name for column in ENTRY_FIELDS]
     seen = np.zeros(planned.num_rows, np.bool_)
-    removed = log.state.removed.contains(np.arange(planned.num_rows))
-    for chunk, rows in _matched(source, planned):
+    removed = log.state.removed.contains_rows(np.arange(planned.num_rows))
+    for chunk, rows in _match_source_chunks(source, planned):
         new.append(chunk.filter(pa.array(rows < 0)))
         chunk, rows = chunk.filter(pa.array(rows >= 0)), rows[rows >= 0]
         seen[rows] = True
         before = planned.take(pa.array(rows))
-        beside = different_rows(chunk.drop_columns(facts), before.drop_columns(facts))
-        different = beside | different_rows(chunk.select(facts), before.select(facts))
-        certain = different if source.numbered else beside
+        beside = flag_different_rows(chunk.drop_columns(facts), before.drop_columns(facts))
+        different = beside | flag_different_rows(chunk.select(facts), before.select(facts))
+        certain = different if source.positional else beside
         found = chunk.filter(pa.array(different)).append_column(CERTAIN, pa.array(certain[different]))
         changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend(log, new, _changed_parts(log, pa.concat_tables(changed), reach), limit)
-    unseen = ~seen & ~_below(planned, source.listing.unreadable)
-    gone, back = ranges_of(np.flatnonzero(unseen & ~removed)), ranges_of(np.flatnonzero(seen & removed))
+    _extend_log(log, new, _write_changed_part(log, pa.concat_tables(changed), reach), limit)
+    unseen = ~seen & ~_flag_images_below(planned, source.listing.unreadable)
+    gone, back = ranges_of_rows(np.flatnonzero(unseen & ~removed)), ranges_of_rows(np.flatnonzero(seen & removed))
     if gone or back:
-        log.remove(gone, back)
+        log.remove_rows(gone, back)
 
 
-def check_source(job: Job, source: Source, carried: Sequence[pa.Field]) -> None:
+def check_can_update(job: Job, source: ImageSource, carried: Sequence[pa.Field]) -> None:
     """Refuse a source that cannot be what was planned, before anything is started.
 
     Args:
@@ -83,16 +85,16 @@ def check_source(job: Job, source: Source, carried: Sequence[pa.Field]) -> None:
         SourceError: If it holds nothing at all, which does not mean that all images are gone, or if a manifest has
             other columns than it had.
     """
-    each = source.sources if isinstance(source, SeveralSources) else [source]
+    each = source.sources if isinstance(source, MultipleSources) else [source]
     for uri, one in zip(job.source.uris, each, strict=True):
-        if next(one.chunks(), None) is None:
+        if next(one.iter_chunks(), None) is None:
             raise SourceError(f"{uri} holds no images any more: expected some; is it mounted?")
-    as_planned(next(source.chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
+    cast_to_plan_schema(next(source.iter_chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
 
 
-def planned_rows(store: Store, plan: Plan, state: State) -> pa.Table:
+def read_planned_rows(store: Store, plan: Plan, state: RunState) -> pa.Table:
     """What was planned of each row, by the newest facts, in the order of row ids."""
-    tables = [read_part(store, part) for part in all_parts(plan, state)]
+    tables = [read_plan_part(store, part) for part in all_plan_parts(plan, state)]
     table = pa.concat_tables(tables, promote_options="default").combine_chunks()
     for column in ENTRY_FIELDS:
         if column.name not in table.column_names:  # planned by an earlier version
@@ -101,22 +103,22 @@ def planned_rows(store: Store, plan: Plan, state: State) -> pa.Table:
     return table.take(pa.array(newest)).drop_columns([ROW_ID])
 
 
-def _matched(source: Source, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+def _match_source_chunks(source: ImageSource, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
     """Chunks of the source with the row id of each image, or −1 where it is new."""
-    index = None if source.numbered else pd.Index(known_as(planned))
+    index = None if source.positional else pd.Index(identity_keys(planned))
     position = 0
-    for chunk in source.chunks():
-        chunk = as_planned(chunk, planned.schema)
+    for chunk in source.iter_chunks():
+        chunk = cast_to_plan_schema(chunk, planned.schema)
         if index is None:
             rows = np.arange(position, position + chunk.num_rows)
             rows[rows >= planned.num_rows] = -1
         else:
-            rows = index.get_indexer(pd.Index(known_as(chunk)))
+            rows = index.get_indexer(pd.Index(identity_keys(chunk)))
         position += chunk.num_rows
         yield chunk, rows.astype(np.int64)
 
 
-def _below(planned: pa.Table, places: Iterable[str]) -> _Flags:
+def _flag_images_below(planned: pa.Table, places: Iterable[str]) -> _Flags:
     """Which images lie in folders and containers that could not be listed: nobody knows whether they are gone."""
     inside = np.zeros(planned.num_rows, np.bool_)
     for place in places:
@@ -125,7 +127,7 @@ def _below(planned: pa.Table, places: Iterable[str]) -> _Flags:
     return inside
 
 
-def as_planned(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
+def cast_to_plan_schema(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
     """A chunk with the columns of the plan.
 
     Raises:
@@ -142,11 +144,11 @@ def as_planned(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
         ) from None
 
 
-def different_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
+def flag_different_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
     """Which rows differ in any column; null is equal to null."""
     different = np.zeros(one.num_rows, np.bool_)
     if SPAN in one.column_names:
-        one, other = (_spread_out(table) for table in (one, other))
+        one, other = (_flatten_spans(table) for table in (one, other))
     for name in one.column_names:
         if pa.types.is_nested(one.schema.field(name).type):
             pairs = zip(one[name].to_pylist(), other[name].to_pylist(), strict=True)
@@ -158,7 +160,7 @@ def different_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
     return different
 
 
-def _spread_out(table: pa.Table) -> pa.Table:
+def _flatten_spans(table: pa.Table) -> pa.Table:
     """The fields of the spans as columns, which compare without a Python object for each."""
     fields = pa.table({SPAN: table[SPAN]}).flatten()
     table = table.drop_columns([SPAN])
@@ -167,28 +169,28 @@ def _spread_out(table: pa.Table) -> pa.Table:
     return table
 
 
-def _changed_parts(log: Log, changed: pa.Table, reach: Reach) -> list[Part]:
+def _write_changed_part(log: CommitLog, changed: pa.Table, reach: FetchOptions) -> list[Part]:
     sure, maybe = (changed.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN)))
-    changed = pa.concat_tables([sure, maybe.filter(pa.array(_other_content(log, maybe, reach)))])
+    changed = pa.concat_tables([sure, maybe.filter(pa.array(_flag_changed_content(log, maybe, reach)))])
     if not changed.num_rows:
         return []
     changed = changed.sort_by(ROW_ID)
-    ranges = ranges_of(changed[ROW_ID].to_numpy())
+    ranges = ranges_of_rows(changed[ROW_ID].to_numpy())
     return [
         {"path": write_part(log.store, changed), "rows": changed.num_rows, "ranges": [list(pair) for pair in ranges]}
     ]
 
 
-def _other_content(log: Log, changed: pa.Table, reach: Reach) -> _Flags:
+def _flag_changed_content(log: CommitLog, changed: pa.Table, reach: FetchOptions) -> _Flags:
     """Which images have another content than when they were labelled; also those that were errors.
 
     An error that could be read keeps its row of the plan only if that still says where the image lies.
     """
-    before = _hashes(log, RowRanges(ranges_of(changed[ROW_ID].to_numpy())))
+    before = _labelled_hashes(log, RowRanges(ranges_of_rows(changed[ROW_ID].to_numpy())))
     now = list[str | None]()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for piece in pieces(changed):
-            now += pool.map(_hash, fetches(piece, reach))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        for piece in slice_by_bytes(changed):
+            now += pool.map(_hash_content, plan_fetches(piece, reach))
     rows = zip(changed[ROW_ID].to_pylist(), now, pc.is_valid(changed[SPAN]).to_pylist(), strict=True)
     flags = []
     for row, sha, in_container in rows:
@@ -197,31 +199,31 @@ def _other_content(log: Log, changed: pa.Table, reach: Reach) -> _Flags:
     return np.array(flags, np.bool_)
 
 
-def _hash(read: Fetch) -> str | None:
-    content = attempt("fetch", read)
+def _hash_content(read: Fetch) -> str | None:
+    content = capture_row_error("fetch", read)
     return None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
 
 
-def _hashes(log: Log, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
+def _labelled_hashes(log: CommitLog, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
     """The hash of each of these rows, and whether it is an error."""
     found: dict[int, tuple[str | None, bool]] = {}
     for file in log.state.files.values():
         if any(rows.overlaps(*pair) for pair in file.ranges):
-            table = read_file(log.store, file, [ROW_ID, CONTENT_SHA256, STATUS])
+            table = read_data_file(log.store, file, [ROW_ID, CONTENT_SHA256, STATUS])
             facts = (table[name].to_pylist() for name in (ROW_ID, CONTENT_SHA256, STATUS))
             found |= {row: (sha, status == ERROR) for row, sha, status in zip(*facts, strict=True)}
     return found
 
 
-def _extend(log: Log, new: list[pa.Table], changed: list[Part], limit: int | None) -> None:
+def _extend_log(log: CommitLog, new: list[pa.Table], changed: list[Part], limit: int | None) -> None:
     first = log.state.planned
     table = pa.concat_tables(new).combine_chunks() if new else None
     rows = 0 if table is None else table.num_rows
     room = rows if limit is None else max(0, min(rows, limit - first))
     parts = []
-    for start in range(0, room, CHUNK_ROWS.value):
+    for start in range(0, room, CHUNK_ROWS.current_value):
         assert table is not None, "there are rows"
-        part = table.slice(start, min(CHUNK_ROWS.value, room - start))
+        part = table.slice(start, min(CHUNK_ROWS.current_value, room - start))
         parts.append(add_part(log.store, part, first + start))
     if parts or changed:
-        log.extend(parts, complete=room == rows, changed=changed)
+        log.extend_plan(parts, complete=room == rows, changed=changed)

@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.schema import ERROR_MESSAGE, IMAGE_URI
 
 _MOST_NODES = 8
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time span in words, such as `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+def facts_table(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
     """A table of names and values."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
@@ -45,7 +45,7 @@ def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def counts(counter: Mapping[str, int], most: int = 5) -> str:
+def format_counts(counter: Mapping[str, int], most: int = 5) -> str:
     """Counts in words, the most frequent first and equal ones by name."""
     ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) or "none"
@@ -64,17 +64,17 @@ def estimate_table(found: Mapping[str, Any]) -> Table:
             f"{found['units_in_flight']} units a process, at most {found['bytes_in_flight'] >> 20:,} MB of pixels; "
             f"the object store has {found['object_store_bytes'] >> 20:,} MB",
         ),
-        ("expected", f"{found['rate']:.1f} images/s, {duration(found['seconds'])} and the start"),
+        ("expected", f"{found['rate']:.1f} images/s, {format_duration(found['seconds'])} and the start"),
         ("held back by", found["bottleneck"]),
     ]
     if found["skipped"]:
-        rows.insert(1, ("other files skipped", counts(found["skipped"])))
+        rows.insert(1, ("other files skipped", format_counts(found["skipped"])))
     if found["cpu_cores_per_gpu"] is not None:
         rows.append(("CPU cores per GPU", f"{found['cpu_cores_per_gpu']:.1f}"))
     if found["cost_per_million"] is not None:
         rows.append(("cost", f"{found['cost_per_million']:.2f} per million images"))
-    rows.append(("setting", f"{Setting(**found['parity']['setting'])}: {found['parity']['reason']}"))
-    return facts(rows)
+    rows.append(("setting", f"{InferenceSettings(**found['parity']['setting'])}: {found['parity']['reason']}"))
+    return facts_table(rows)
 
 
 def status_table(status: Mapping[str, Any]) -> Table:
@@ -83,27 +83,30 @@ def status_table(status: Mapping[str, Any]) -> Table:
     rows = [
         ("state", f"{state}, {status['starts']} start(s), last by {status['holder']}"),
         ("rows", f"{status['rows']:,} of {status['rows_planned']:,}, {status['to_go']:,} to go"),
-        ("errors", counts(status["errors"])),
+        ("errors", format_counts(status["errors"])),
     ]
     if status["removed"]:
         rows.append(("gone from the source", f"{status['removed']:,}"))
-    left = f", {duration(status['seconds_left'])} left" if status["held"] and status["seconds_left"] else ""
+    left = f", {format_duration(status['seconds_left'])} left" if status["held"] and status["seconds_left"] else ""
     rows.append(("rate", f"{status['rate']:.1f} images/s{left}"))
     if status["held"] and status["workers_planned"]:
         rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes lately"))
-        rows += _held_back(status)
+        rows += _describe_bottleneck(status)
     if status["held"]:
-        rows += [("nodes" if not number else "", _node(node)) for number, node in enumerate(_idlest(status["nodes"]))]
-    return facts(rows, title=status["output"])
+        rows += [
+            ("nodes" if not number else "", _describe_node(node))
+            for number, node in enumerate(_idlest_nodes(status["nodes"]))
+        ]
+    return facts_table(rows, title=status["output"])
 
 
-def _idlest(nodes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _idlest_nodes(nodes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those that have least to do, if there are several."""
     ordered = sorted(nodes, key=lambda node: (node["predicting"] > 0, -(node["idle_share"] or 0), node["host"]))
     return ordered[:_MOST_NODES] if len(nodes) > 1 else []
 
 
-def _node(node: Mapping[str, Any]) -> str:
+def _describe_node(node: Mapping[str, Any]) -> str:
     has = f"{node['cpus']:g} CPUs" + (f", {node['gpus']:g} GPUs" if node["gpus"] else "")
     if not node["predicting"]:
         return f"{node['host']} ({node['address']}): {has}, predicts nothing"
@@ -111,7 +114,7 @@ def _node(node: Mapping[str, Any]) -> str:
     return f"{node['host']} ({node['address']}): {has}, {node['predicting']} predicting, {node['rows']:,} rows{idle}"
 
 
-def _held_back(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _describe_bottleneck(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Which stage a run waits for, and how much of their time the processes that predict have nothing to do."""
     shares, idle = found["busy_shares"], found["idle_shares"]
     rows = []
@@ -125,30 +128,30 @@ def _held_back(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _pace(seconds: float, rate: float) -> str:
-    return f"{duration(seconds)}, {rate:.1f} images/s"
+def _describe_pace(seconds: float, rate: float) -> str:
+    return f"{format_duration(seconds)}, {rate:.1f} images/s"
 
 
-def _from_here(uri: str) -> str:
+def _relative_to_cwd(uri: str) -> str:
     """A path below the working folder without it; everything else as it is."""
     return uri.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The short table at the end of a run."""
-    rows = [("images", f"{summary['rows']:,}"), ("errors", counts(summary["errors"]))]
-    rows += [("", f"{_from_here(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
+    rows = [("images", f"{summary['rows']:,}"), ("errors", format_counts(summary["errors"]))]
+    rows += [("", f"{_relative_to_cwd(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
     if summary["skipped"]:
-        rows.append(("other files skipped", counts(summary["skipped"])))
+        rows.append(("other files skipped", format_counts(summary["skipped"])))
     if summary["unreadable"]:
         rows.append(("not readable", ", ".join(summary["unreadable"][:5])))
     if summary["rows_this_start"]:
         if summary.get("command_seconds"):  # runs of earlier versions do not tell
-            rows.append(("the whole command", _pace(summary["command_seconds"], summary["command_rate"])))
-        rows.append(("since Ray was ready", _pace(summary["seconds"], summary["rate"])))
+            rows.append(("the whole command", _describe_pace(summary["command_seconds"], summary["command_rate"])))
+        rows.append(("since Ray was ready", _describe_pace(summary["seconds"], summary["rate"])))
         stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
         rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
-        rows += _held_back(summary)
-    rows += [(f"{alias}: most often", counts(labels)) for alias, labels in summary["top_labels"].items()]
+        rows += _describe_bottleneck(summary)
+    rows += [(f"{alias}: most often", format_counts(labels)) for alias, labels in summary["top_labels"].items()]
     rows.append(("predictions", summary["output"]))
-    return facts(rows)
+    return facts_table(rows)

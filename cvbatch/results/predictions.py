@@ -17,17 +17,17 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import CorruptionError, OutputError
 from cvbatch.models.spec import rows_schema
-from cvbatch.output.arrow_dataset import open_files
-from cvbatch.output.commit_log import Log, newest_name, record_name
+from cvbatch.output.arrow_dataset import open_dataset_files
+from cvbatch.output.commit_log import CommitLog, newest_record_name, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.manifest import latest_manifest
-from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.output.store import Store
-from cvbatch.planning.moved import follow
+from cvbatch.planning.moved import apply_moves_to_rows
 from cvbatch.planning.parts import Part
 from cvbatch.planning.plan import Plan, open_run
 from cvbatch.schema import HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, WIDTH
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.tasks import DETECTION, SEGMENTATION, Task
 from cvbatch.tasks.masks import decode_mask as decode_mask
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _ATTEMPTS = 5
 
-Output: TypeAlias = str | Place
+Output: TypeAlias = str | Location
 Storage: TypeAlias = Mapping[str, Any] | None
 
 
@@ -67,24 +67,28 @@ def read(
         OutputError: If there is no run.
         CorruptionError: If a committed file is missing.
     """
-    return _frame(_table(_place(output, storage), columns, filter))
+    return _to_data_frame(_load_table(_output_location(output, storage), columns, filter))
 
 
-def _table(output: Place, columns: Sequence[str] | None, filter: pads.Expression | None = None) -> pa.Table:
+def _load_table(output: Location, columns: Sequence[str] | None, filter: pads.Expression | None = None) -> pa.Table:
     """What `read` gives, as Arrow."""
     store, plan = open_run(output)
     wanted = None if columns is None else [name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED]
 
-    def load(now: Current) -> pa.Table:
+    def load_snapshot_rows(now: CommittedFiles) -> pa.Table:
         stored = None if wanted is None else list(dict.fromkeys(wanted))
-        table = _rows_now(store, _dataset(store, plan, now.files), stored, filter, now.moves).sort_by(ROW_ID)
-        return table.append_column(SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains(table[ROW_ID].to_numpy())))
+        table = _rows_with_current_uris(
+            store, _open_predictions(store, plan, now.files), stored, filter, now.moves
+        ).sort_by(ROW_ID)
+        return table.append_column(
+            SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains_rows(table[ROW_ID].to_numpy()))
+        )
 
-    table = _steadily(store, plan, load)
+    table = _retry_while_changing(store, plan, load_snapshot_rows)
     return table if columns is None else table.select(list(columns))
 
 
-def _rows_now(
+def _rows_with_current_uris(
     store: Store,
     dataset: pads.Dataset,
     columns: list[str] | None,
@@ -93,13 +97,13 @@ def _rows_now(
 ) -> pa.Table:
     """Rows as `to_table` gives them, but where a source has moved with the images' new places."""
     if moves and filter is not None and IMAGE_URI in str(filter):
-        table = follow(store, dataset.to_table(), moves).filter(filter)
+        table = apply_moves_to_rows(store, dataset.to_table(), moves).filter(filter)
         return table if columns is None else table.select(columns)
     table = dataset.to_table(columns=columns, filter=filter)
-    return follow(store, table, moves) if IMAGE_URI in table.column_names else table
+    return apply_moves_to_rows(store, table, moves) if IMAGE_URI in table.column_names else table
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def _to_data_frame(table: pa.Table) -> pd.DataFrame:
     """As pandas would make it, but integers stay integers where some are missing."""
     import pandas as pd
 
@@ -124,8 +128,8 @@ def open_dataset(output: Output, *, storage: Storage = None) -> pads.Dataset:
     Raises:
         OutputError: If there is no run.
     """
-    store, plan = open_run(_place(output, storage))
-    return _steadily(store, plan, lambda now: _dataset(store, plan, now.files))
+    store, plan = open_run(_output_location(output, storage))
+    return _retry_while_changing(store, plan, lambda now: _open_predictions(store, plan, now.files))
 
 
 def read_detections(output: Output, alias: str = DETECTION.name, *, storage: Storage = None) -> pd.DataFrame:
@@ -141,9 +145,11 @@ def read_detections(output: Output, alias: str = DETECTION.name, *, storage: Sto
         the oriented original, and `mask` (COCO RLE counts) or `keypoints` (x, y, score flattened) where the
         model gives them.
     """
-    place = _place(output, storage)
-    table = _rows_of(place, alias, DETECTION)
-    frame = _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"})
+    place = _output_location(output, storage)
+    table = _model_columns(place, alias, DETECTION)
+    frame = _explode_lists(
+        table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"}
+    )
     corners = ("x_min", "y_min", "x_max", "y_max")
     for at, name in enumerate(corners):
         frame[name] = frame["_box"].str[at].astype("float32")
@@ -163,9 +169,9 @@ def read_segments(output: Output, alias: str = SEGMENTATION.name, *, storage: St
         `row_id`, `image_uri`, `width`, `height`, `label`, `label_id`, `area` (share of the pixels) and
         `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
     """
-    place = _place(output, storage)
-    table = _rows_of(place, alias, SEGMENTATION, (WIDTH, HEIGHT))
-    return _exploded(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
+    place = _output_location(output, storage)
+    table = _model_columns(place, alias, SEGMENTATION, (WIDTH, HEIGHT))
+    return _explode_lists(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
 
 
 def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[int, str]:
@@ -179,7 +185,7 @@ def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[in
     Raises:
         OutputError: If the run has no such model.
     """
-    _, plan = open_run(_place(output, storage))
+    _, plan = open_run(_output_location(output, storage))
     for model in plan.models:
         if model.alias == alias:
             return {index: name for index, name in enumerate(model.categories) if name is not None}
@@ -187,65 +193,67 @@ def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[in
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
+class CommittedFiles:
     """What makes up the predictions at some moment."""
 
     files: list[DataFile]
     """In the order of their rows."""
-    removed: list[Range]
+    removed: list[RowRange]
     """Rows whose image is gone from the source."""
     moves: tuple[Part, ...] = ()
     """Plan parts that tell where the source has moved, oldest first."""
 
 
-def current(store: Store, plan: Plan) -> Current:
+def committed_files(store: Store, plan: Plan) -> CommittedFiles:
     """What makes up the predictions now."""
     manifest = latest_manifest(store)
-    if manifest is not None and newest_name(store) == record_name(manifest.final):
-        return Current(manifest.files, manifest.removed, manifest.moves)
-    state = Log(store, plan.rows).state
-    return Current(sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed), tuple(state.moves))
+    if manifest is not None and newest_record_name(store) == record_name(manifest.final):
+        return CommittedFiles(manifest.files, manifest.removed, manifest.moves)
+    state = CommitLog(store, plan.rows).state
+    return CommittedFiles(
+        sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed), tuple(state.move_parts)
+    )
 
 
-def _place(output: Output, storage: Storage) -> Place:
-    return Place.at(output, StorageOptions.of(storage or {}))
+def _output_location(output: Output, storage: Storage) -> Location:
+    return Location.from_path_or_uri(output, StorageOptions.from_mapping(storage or {}))
 
 
-def _dataset(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
+def _open_predictions(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
     source = plan.job["source"]
     kept = source.get("damaged") == "keep"
-    schema = rows_schema(plan.models, exif=source["exif"], warnings=kept, carried=plan.carried(store))
-    return open_files(store, files, schema)
+    schema = rows_schema(plan.models, exif=source["exif"], warnings=kept, extra_columns=plan.extra_columns(store))
+    return open_dataset_files(store, files, schema)
 
 
-def _steadily(store: Store, plan: Plan, load: Callable[[Current], T]) -> T:
+def _retry_while_changing(store: Store, plan: Plan, load: Callable[[CommittedFiles], T]) -> T:
     """Load what is true now; if a file is gone by then, what is true by then."""
-    before = current(store, plan)
+    before = committed_files(store, plan)
     for _ in range(_ATTEMPTS):
         try:
             return load(before)
         except FileNotFoundError as error:
-            now = current(store, plan)
+            now = committed_files(store, plan)
             if now == before:
                 raise CorruptionError(f"{store.root}: a committed file is missing: {error}") from None
             before = now
     raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
 
 
-def _rows_of(output: Place, alias: str, task: Task, facts: Sequence[str] = ()) -> pd.DataFrame:
+def _model_columns(output: Location, alias: str, task: Task, facts: Sequence[str] = ()) -> pd.DataFrame:
     """The rows with answers of a model, and all columns of it."""
     _, plan = open_run(output)
     model = next((model for model in plan.models if model.alias == alias), None)
     if model is None or model.task != task.name:
         known = [model.alias for model in plan.models if model.task == task.name]
         raise OutputError(f"{output} has no {task.name} model {alias!r}; it has {', '.join(known) or 'none'}")
-    columns = [column.name for column in model.fields()]
-    table = _table(output, [ROW_ID, IMAGE_URI, *facts, *columns])
+    columns = [column.name for column in model.column_fields()]
+    table = _load_table(output, [ROW_ID, IMAGE_URI, *facts, *columns])
     # rows of failed images are left out before pandas sees them, and with them all integers that are missing
-    return _frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))
+    return _to_data_frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))
 
 
-def _exploded(table: pd.DataFrame, alias: str, renames: dict[str, str]) -> pd.DataFrame:
+def _explode_lists(table: pd.DataFrame, alias: str, renames: dict[str, str]) -> pd.DataFrame:
     lists = [name for name in table.columns if name.startswith(f"{alias}_")]
     frame = table.explode(lists, ignore_index=True).rename(columns={f"{alias}_{old}": renames[old] for old in renames})
     return frame.astype({new: "int32" for new in renames.values() if new == "label_id"}).infer_objects()

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.status import Status
 
-from cvbatch.output.log_records import State
-from cvbatch.results.console import duration
-from cvbatch.system.standard_streams import terminal
+from cvbatch.output.log_records import RunState
+from cvbatch.results.console import format_duration
+from cvbatch.system.standard_streams import get_terminal_stream
 
 _LINE_EVERY_SECONDS: Final = 15.0
 _WORTH_SAYING: Final = 3.0
@@ -21,7 +21,7 @@ _MINUTE: Final = 60.0
 _NEXT_IMAGES: Final = "working on the next images"
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """How far a run is, in rows."""
 
     done: int
@@ -29,12 +29,12 @@ class Progress(NamedTuple):
     errors: int
 
     @staticmethod
-    def of(state: State) -> Progress:
+    def from_state(state: RunState) -> RunProgress:
         """That which the log says."""
-        return Progress(len(state.accepted), state.planned, state.errors.total())
+        return RunProgress(len(state.accepted), state.planned, state.errors.total())
 
 
-class Terminal:
+class TerminalProgress:
     """A progress bar on a terminal, a plain line now and then elsewhere; it also tells what is being waited for.
 
     Args:
@@ -44,19 +44,19 @@ class Terminal:
     """
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None, tick_seconds: float = 1.0) -> None:
-        self.console = console or Console(file=terminal(), quiet=quiet)
+        self.console = console or Console(file=get_terminal_stream(), quiet=quiet)
         self._tick_seconds = tick_seconds
         self._bar: Bar | None = None
         self._status: Status | None = None
         self._task = TaskID(0)
         self._first_commit: tuple[int, float] | None = None
-        self._now: Progress | None = None
+        self._now: RunProgress | None = None
         self._last_line = self._since = time.monotonic()
         self._waits_for = ""
         self._lock, self._over = threading.RLock(), threading.Event()
-        self._ticker = threading.Thread(target=self._tick_on, name="progress", daemon=True)
+        self._ticker = threading.Thread(target=self._redraw_until_stopped, name="progress", daemon=True)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> TerminalProgress:
         self._ticker.start()
         return self
 
@@ -67,7 +67,7 @@ class Terminal:
                 if each is not None:
                     each.stop()
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         """Take note of what is waited for now; it is shown if it takes long."""
         with self._lock:
             self._waits_for, self._since = what, time.monotonic()
@@ -77,16 +77,16 @@ class Terminal:
                     self._status.start()
                 self._status.update(what)
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         """Show how much there is to do."""
-        self.begin(Progress.of(state))
+        self.start_clock(RunProgress.from_state(state))
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         """Show what is done."""
-        self.advance(Progress.of(state))
+        self.estimate_now(RunProgress.from_state(state))
 
-    def begin(self, now: Progress) -> None:
-        """See `planned`; a second call begins anew."""
+    def start_clock(self, now: RunProgress) -> None:
+        """See `on_planned`; a second call begins anew."""
         with self._lock:
             self._now, self._first_commit = now, None
             self._last_line = self._since = time.monotonic()
@@ -110,8 +110,8 @@ class Terminal:
             )
             self._bar.start()
 
-    def advance(self, now: Progress) -> None:
-        """See `committed`."""
+    def estimate_now(self, now: RunProgress) -> None:
+        """See `on_committed`."""
         with self._lock:
             at = time.monotonic()
             self._now, self._waits_for, self._since = now, _NEXT_IMAGES, at
@@ -127,11 +127,11 @@ class Terminal:
                 self._last_line = at
                 self.console.print(
                     f"{now.done:,} of {now.planned:,} rows, {rate:.1f} images/s, "
-                    f"{duration((now.planned - now.done) / rate)} left, {now.errors:,} errors",
+                    f"{format_duration((now.planned - now.done) / rate)} left, {now.errors:,} errors",
                     highlight=False,
                 )
 
-    def tick(self, at: float) -> None:
+    def redraw_at(self, at: float) -> None:
         """Show what is waited for, if it has taken long.
 
         Args:
@@ -141,7 +141,7 @@ class Terminal:
             waited = at - self._since
             if not self._waits_for or self._over.is_set():
                 return
-            text = f"{self._waits_for}, {duration(round(waited)) if waited >= _MINUTE else f'{waited:.0f} s'}"
+            text = f"{self._waits_for}, {format_duration(round(waited)) if waited >= _MINUTE else f'{waited:.0f} s'}"
             if self._bar is not None:
                 self._bar.update(self._task, waits=text if waited >= _WORTH_SAYING else "")
             elif self._status is not None:
@@ -151,6 +151,6 @@ class Terminal:
                 done = f"{self._now.done:,} of {self._now.planned:,} rows; " if self._now is not None else ""
                 self.console.print(done + text, highlight=False)
 
-    def _tick_on(self) -> None:
+    def _redraw_until_stopped(self) -> None:
         while not self._over.wait(self._tick_seconds):
-            self.tick(time.monotonic())
+            self.redraw_at(time.monotonic())

@@ -1,4 +1,4 @@
-"""What a run amounts to, in numbers and names: for the table at its end, for `--json` and for `status`."""
+"""What a run amounts to, in numbers and names: for the table at its end, for `--json` and for `run_status`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cvbatch.errors import LIST
-from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import LEASE_SECONDS, describe, last_beat, lives
-from cvbatch.output.log_records import State
-from cvbatch.output.manifest import finished
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import LEASE_SECONDS, describe_holder, is_holder_alive, last_heartbeat
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import is_finished
 from cvbatch.planning.plan import open_run
 from cvbatch.results.predictions import open_dataset
 from cvbatch.runs.run_record import load_record
 from cvbatch.schema import ERROR, ERROR_MESSAGE, ERROR_STAGE, ERROR_TYPE, IMAGE_URI, ROW_ID, STATUS
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.tasks import TASKS
 
-_MOST_FAILED: Final = 10
-_MOST_LABELS: Final = 5
-_LOST_EXIT: Final = 3
-_MOST_ROWS: Final = 5_000_000
+_MAX_FAILED_NAMED: Final = 10
+_MAX_TOP_LABELS: Final = 5
+_LOST_EXIT_CODE: Final = 3
+_MAX_COUNTED_ROWS: Final = 5_000_000
 """Labels of larger runs are not counted at the end of a start; that would take too long."""
 
 
-def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -> dict[str, Any]:
+def summarize_run(output: Location | str, state: RunState, command_seconds: float = 0.0) -> dict[str, Any]:
     """Sum up a run at the end of a start.
 
     Args:
@@ -52,8 +52,8 @@ def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -
         "rows_planned": state.planned,
         "ok": len(state.accepted) - state.errors.total(),
         "errors": dict((+state.errors).most_common()),
-        "failed": _failed(dataset) if state.errors.total() else [],
-        "finished": state.final,
+        "failed": _first_failed_images(dataset) if state.errors.total() else [],
+        "finished": state.is_final,
         "rows_this_start": rows,
         "seconds": seconds,
         "rate": rows / seconds if seconds else 0.0,
@@ -64,30 +64,30 @@ def summarise(output: Place | str, state: State, command_seconds: float = 0.0) -
         "idle_shares": record.get("idle_shares", []),
         "skipped": record.get("skipped", {}),
         "unreadable": record.get("unreadable", []),
-        "unlisted": _unlisted(dataset, state) if state.errors.total() else 0,
+        "unlisted": _count_unlisted(dataset, state) if state.errors.total() else 0,
         "top_labels": {
-            model.alias: _top_labels(dataset, f"{model.alias}_{column}")
+            model.alias: _most_frequent_labels(dataset, f"{model.alias}_{column}")
             for model in plan.models
-            if (column := TASKS[model.task].label_column) is not None and state.planned <= _MOST_ROWS
+            if (column := TASKS[model.task].label_column) is not None and state.planned <= _MAX_COUNTED_ROWS
         },
     }
 
 
-def exit_code(summary: Mapping[str, Any], *, strict: bool) -> int:
+def exit_code_of_summary(summary: Mapping[str, Any], *, strict: bool) -> int:
     """How a run that was done to its end exits.
 
     Args:
-        summary: From `summarise`.
+        summary: From `summarize_run`.
         strict: Whether every image must have its answers.
 
     Returns:
         3 if a folder, an archive or a table gave nothing, or under `strict` anything failed; else 0.
     """
     lost = summary["unlisted"] or (strict and (summary["errors"] or summary["unreadable"]))
-    return _LOST_EXIT if lost else 0
+    return _LOST_EXIT_CODE if lost else 0
 
 
-def status(output: Place | str, log: Log) -> dict[str, Any]:
+def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
     """Say how far a run is, from its log alone.
 
     Args:
@@ -97,65 +97,65 @@ def status(output: Place | str, log: Log) -> dict[str, Any]:
     Returns:
         Plain data; `rate` is that of the last minutes before the last record, in images per second.
     """
-    state, beat = log.state, last_beat(log.store, log.state)
+    state, beat = log.state, last_heartbeat(log.store, log.state)
     done = len(state.accepted)
-    rate = _rate(state)
+    rate = _recent_rate(state)
     return {
         "output": str(output),
         "rows_planned": state.planned,
         "rows": done,
-        "to_go": state.left,
+        "to_go": state.remaining_rows,
         "removed": len(state.removed),
         "ok": done - state.errors.total(),
         "errors": dict((+state.errors).most_common()),
-        "finished": finished(log.store, state),
+        "finished": is_finished(log.store, state),
         "starts": len(state.opened),
-        "holder": describe(state),
-        "held": _held(log),
+        "holder": describe_holder(state),
+        "held": _is_lease_held(log),
         "workers": beat.get("workers"),
         "workers_planned": beat.get("workers_planned"),
         "busy_shares": beat.get("busy_shares", {}),
         "idle_shares": beat.get("idle_shares", []),
         "nodes": beat.get("nodes", []),
         "rate": rate,
-        "seconds_left": state.left / rate if rate else None,
+        "seconds_left": state.remaining_rows / rate if rate else None,
     }
 
 
-def _rate(state: State) -> float:
+def _recent_rate(state: RunState) -> float:
     recent = [(at, rows) for at, rows in state.recent if at >= state.opened[-1]] if state.opened else []
     if len(recent) > 1:
         return sum(rows for _, rows in recent[1:]) / max(1e-3, recent[-1][0] - recent[0][0])
     return recent[0][1] / max(1e-3, recent[0][0] - state.opened[-1]) if recent else 0.0
 
 
-def _held(log: Log) -> bool:
+def _is_lease_held(log: CommitLog) -> bool:
     """Whether the holder lives, as far as can be seen from here."""
-    beat = last_beat(log.store, log.state)
-    alive = lives(log.state)
+    beat = last_heartbeat(log.store, log.state)
+    alive = is_holder_alive(log.state)
     if alive is None:
-        alive = time.time() - beat.get("time", 0.0) < LEASE_SECONDS.value
+        alive = time.time() - beat.get("time", 0.0) < LEASE_SECONDS.current_value
     return alive and not beat.get("released")
 
 
-def _failed(dataset: pads.Dataset) -> list[dict[str, Any]]:
+def _first_failed_images(dataset: pads.Dataset) -> list[dict[str, Any]]:
     columns = [ROW_ID, IMAGE_URI, ERROR_STAGE, ERROR_TYPE, ERROR_MESSAGE]
-    table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MOST_FAILED)
+    table = dataset.scanner(columns=columns, filter=pads.field(STATUS) == ERROR).head(_MAX_FAILED_NAMED)
     rows: list[dict[str, Any]] = table.sort_by(ROW_ID).to_pylist()
     return rows
 
 
-def _unlisted(dataset: pads.Dataset, state: State) -> int:
+def _count_unlisted(dataset: pads.Dataset, state: RunState) -> int:
     """How many rows stand for folders and containers of which nothing could be listed; not those that are gone."""
     rows = dataset.to_table(columns=[ROW_ID], filter=pads.field(ERROR_STAGE) == LIST)[ROW_ID].to_numpy()
-    return int((~state.removed.contains(rows)).sum())
+    return int((~state.removed.contains_rows(rows)).sum())
 
 
-def _top_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
+def _most_frequent_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
     counter: Counter[str] = Counter()
     for batch in dataset.scanner(columns=[column]).to_batches():
         values = batch.column(0)
         labels = pc.list_flatten(values) if pa.types.is_list(values.type) else values
         found = pc.value_counts(labels.drop_null())
         counter.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
-    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_MOST_LABELS])
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_MAX_TOP_LABELS])

@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvbatch.output.commit_log import Log
-from cvbatch.output.log_records import DataFile, State, epoch_of
-from cvbatch.output.manifest import DATA, finished, latest_manifest, manifest_name, success
-from cvbatch.output.row_ranges import RowRanges, ranges_of
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.log_records import DataFile, RunState, epoch_of_path
+from cvbatch.output.manifest import DATA_FOLDER, is_finished, latest_manifest, manifest_name, read_success_mark
+from cvbatch.output.row_ranges import RowRanges, ranges_of_rows
 from cvbatch.output.store import Store
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ERROR, ROW_ID, STATUS
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What `verify` found."""
+class VerifyReport:
+    """What `verify_output` found."""
 
     planned: int
     committed: int
@@ -32,12 +32,12 @@ class Verdict:
     """Data files that no record accepted; harmless for `cvbatch.read`, collected by the next `run`."""
 
     @property
-    def proven(self) -> bool:
+    def is_proven(self) -> bool:
         """Whether every planned row is there exactly once, and nothing contradicts that."""
         return self.finished and not self.problems and not self.strays
 
 
-def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
+def verify_output(store: Store, log: CommitLog, *, deep: bool = False) -> VerifyReport:
     """Check a run.
 
     Args:
@@ -46,19 +46,21 @@ def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
         deep: Read the rows of every file too, not only its footer.
     """
     state = log.state
-    verdict = Verdict(
+    verdict = VerifyReport(
         planned=state.planned,
         committed=len(state.accepted),
         errors=state.errors.total(),
         files=len(state.files),
-        finished=finished(store, state),
+        finished=is_finished(store, state),
     )
-    there = store.sizes(DATA)
+    there = store.list_sizes(DATA_FOLDER)
     unknown = [path for path in there if path not in state.files]
-    verdict.strays = [path for path in unknown if epoch_of(path) is not None]
-    verdict.problems += [f"{path} is not of this run; move it away" for path in unknown if epoch_of(path) is None]
+    verdict.strays = [path for path in unknown if epoch_of_path(path) is not None]
+    verdict.problems += [f"{path} is not of this run; move it away" for path in unknown if epoch_of_path(path) is None]
     verdict.problems += _plan_problems(store, state)
-    verdict.problems += [f"rows {low} to {high - 1} are missing" for low, high in state.accepted.missing(state.planned)]
+    verdict.problems += [
+        f"rows {low} to {high - 1} are missing" for low, high in state.accepted.missing_ranges(state.planned)
+    ]
     verdict.problems += [f"rows {low} to {high - 1} are of images that changed since" for low, high in state.stale]
     verdict.problems += _manifest_problems(store, log)
     seen = RowRanges()
@@ -72,12 +74,12 @@ def verify(store: Store, log: Log, *, deep: bool = False) -> Verdict:
     return verdict
 
 
-def _plan_problems(store: Store, state: State) -> Iterator[str]:
+def _plan_problems(store: Store, state: RunState) -> Iterator[str]:
     plan = load_plan(store)
     expected = 0
     for part in [*plan.parts, *state.parts] if plan else []:
         try:
-            with store.open(part["path"]) as opened:
+            with store.open_object(part["path"]) as opened:
                 rows = pq.read_metadata(opened).num_rows
         except (OSError, pa.ArrowException) as error:
             yield f"{part['path']} cannot be read: {str(error).splitlines()[0]}"
@@ -87,8 +89,8 @@ def _plan_problems(store: Store, state: State) -> Iterator[str]:
         expected = part["first_row_id"] + part["rows"]
 
 
-def _manifest_problems(store: Store, log: Log) -> Iterator[str]:
-    if not log.state.final:
+def _manifest_problems(store: Store, log: CommitLog) -> Iterator[str]:
+    if not log.state.is_final:
         yield "the run is not finished; the same cvbatch run goes on"
         return
     name = manifest_name(log.state.next_seq - 1)
@@ -97,15 +99,15 @@ def _manifest_problems(store: Store, log: Log) -> Iterator[str]:
         yield f"{name} is missing; cvbatch run writes it"
     elif {file.path: file for file in latest.files} != log.state.files:
         yield f"{name} does not agree with the log"
-    if success(store) != name:
+    if read_success_mark(store) != name:
         yield f"_SUCCESS does not name {name}; cvbatch run mends it"
 
 
 def _file_problems(store: Store, file: DataFile, seen: RowRanges, *, deep: bool) -> Iterator[str]:
     try:
-        with store.open(file.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
-            if parquet.metadata.num_rows != file.rows:
-                yield f"{file.path} has {parquet.metadata.num_rows} rows, expected {file.rows}"
+        with store.open_object(file.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
+            if parquet.metadata.num_rows != file.row_count:
+                yield f"{file.path} has {parquet.metadata.num_rows} rows, expected {file.row_count}"
             if absent := {ROW_ID, STATUS} - set(parquet.schema_arrow.names):
                 yield f"{file.path} has no column {', '.join(sorted(absent))}"
                 return
@@ -117,9 +119,9 @@ def _file_problems(store: Store, file: DataFile, seen: RowRanges, *, deep: bool)
     if failed != sum(file.errors.values()):
         yield f"{file.path} has {failed} error rows, expected {sum(file.errors.values())}"
     try:
-        ranges = ranges_of(table[ROW_ID].to_numpy())
+        ranges = ranges_of_rows(table[ROW_ID].to_numpy())
         for low, high in ranges:
-            seen.add(low, high)
+            seen.add_range(low, high)
     except ValueError as error:
         yield f"{file.path}: {error}"
         return

@@ -8,24 +8,24 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.config.job import Job
-from cvbatch.engine.choose_settings import certified
+from cvbatch.engine.choose_settings import find_or_measure
 from cvbatch.engine.nodes import Cluster
-from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import SourceError
-from cvbatch.models.resolve import resolve
-from cvbatch.planning.units import spread
+from cvbatch.models.resolve import resolve_models
+from cvbatch.planning.units import take_evenly
 from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import Source
-from cvbatch.tuning.certificate import Certificate
-from cvbatch.tuning.request import Asked
+from cvbatch.sources.entries import ImageSource
+from cvbatch.tuning.certificate import TuningResult
+from cvbatch.tuning.request import TuningRequest
 
-_PER_CHUNK: Final = 64
+_SAMPLE_ROWS_PER_CHUNK: Final = 64
 
 
-def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
+def estimate_run(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     """List a source, measure on some of its images, and calculate; nothing is written to the output.
 
     What is measured is kept on this machine: the next run of these models starts with it at once.
@@ -41,27 +41,27 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         UsageError: If the request is wrong.
         RunError: If measuring fails.
     """
-    models, source = resolve(job.models, folder=pythonpath), open_source(job.source)
-    images, size, rows = _listed(source, job.source.limit)
+    models, source = resolve_models(job.models, folder=pythonpath), open_source(job.source)
+    images, size, rows = _list_and_sample(source, job.source.limit)
     if images <= source.listing.lost:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")
-    with start_ray(job.output.place, models, job.compute, pythonpath) as starting:
-        models = starting.probe(models, job.compute)
-        cluster = starting.connect(job.compute)
-        certificate = certified(
-            Asked.of(job, models, TransferredWeights.of(models, local=cluster.local)),
+    with start_ray(job.output.location, models, job.compute, pythonpath) as starting:
+        models = starting.probe_models(models, job.compute)
+        cluster = starting.wait_for_cluster(job.compute)
+        certificate = find_or_measure(
+            TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local)),
             cluster,
-            partial(spread, rows),
+            partial(take_evenly, rows),
             rows=images,
             always=True,
         )
-    pools = size_pools(cluster, job.compute, models, images, certificate)
+    pools = allocate_resources(cluster, job.compute, models, images, certificate)
     return {
         "images": images,
         "bytes": size,
         "skipped": dict(source.listing.skipped),
-        "unreadable": source.listing.troubles,
-        **_speed(images, certificate, cluster, pools, job.compute.price_per_node_hour),
+        "unreadable": source.listing.unreadable_notes,
+        **_estimate_speed(images, certificate, cluster, pools, job.compute.price_per_node_hour),
         "actors": pools.num_actors,
         "threads": pools.threads,
         "decode_tasks": pools.decode_tasks,
@@ -74,10 +74,10 @@ def estimate(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     }
 
 
-def _speed(
-    images: int, certificate: Certificate, cluster: Cluster, pools: Pools, price_per_node_hour: float | None
+def _estimate_speed(
+    images: int, certificate: TuningResult, cluster: Cluster, pools: ResourcePlan, price_per_node_hour: float | None
 ) -> dict[str, Any]:
-    rates = certificate.rates()
+    rates = certificate.measured_rates()
     assert rates is not None, "it was measured"
     decode, predict = rates["decode_per_core"], rates["predict"]
     if pools.device == "cpu":
@@ -101,15 +101,15 @@ def _speed(
     }
 
 
-def _listed(source: Source, limit: int | None) -> tuple[int, int, pa.Table]:
+def _list_and_sample(source: ImageSource, limit: int | None) -> tuple[int, int, pa.Table]:
     """Number of images, their bytes as far as known, and some of them from all over."""
     count = size = 0
     some = list[pa.Table]()
-    for chunk in source.chunks():
+    for chunk in source.iter_chunks():
         chunk = chunk if limit is None else chunk.slice(0, limit - count)
         count += chunk.num_rows
         size += sum(value or 0 for value in chunk[IMAGE_BYTES].to_pylist())
-        some.append(spread(chunk, _PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
+        some.append(take_evenly(chunk, _SAMPLE_ROWS_PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
         if count == limit:
             break
     rows = pa.concat_tables(some) if some else pa.table({})

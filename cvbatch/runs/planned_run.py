@@ -13,20 +13,20 @@ from cvbatch.config.job import Job
 from cvbatch.engine.base import Engine, StartingEngine
 from cvbatch.errors import OutputError
 from cvbatch.models.backends import backend_of
-from cvbatch.models.own_modules import folder_of
+from cvbatch.models.own_modules import folder_of_module
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.commit_log import Log
+from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.store import Store
-from cvbatch.planning.extend import extend, wants_more
-from cvbatch.planning.finding import Move
-from cvbatch.planning.moved import Moving, find_move, identity_at, job_now, where_now
-from cvbatch.planning.plan import Plan, check_job, check_models, load_plan, make_plan, open_run
-from cvbatch.planning.update import check_source, update
-from cvbatch.runs.run_record import files_of_last_start
+from cvbatch.planning.extend import extend_plan_to_limit, needs_extension
+from cvbatch.planning.finding import SourceMove
+from cvbatch.planning.moved import PlannedMove, current_job, current_uris, find_requested_move, identity_with_uris
+from cvbatch.planning.plan import Plan, check_same_job, check_same_models, load_plan, make_plan, open_run
+from cvbatch.planning.update import check_can_update, update_plan
+from cvbatch.runs.run_record import model_files_of_last_attempt
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import Source
-from cvbatch.storage.local_paths import local_path
-from cvbatch.storage.location import Place
+from cvbatch.sources.entries import ImageSource
+from cvbatch.storage.local_paths import to_local_path
+from cvbatch.storage.location import Location
 
 
 @dataclass(slots=True)
@@ -35,24 +35,24 @@ class PlannedRun:
 
     store: Store
     plan: Plan
-    log: Log
-    move: Move | None = None
+    log: CommitLog
+    move: SourceMove | None = None
     """What the job says has moved, as long as the run does not know it."""
-    moving: Moving | None = None
+    moving: PlannedMove | None = None
     """Its images at the new place, once they were looked for."""
 
     @staticmethod
-    def of(output: Place) -> PlannedRun:
+    def from_output(output: Location) -> PlannedRun:
         """The run of an output.
 
         Raises:
             OutputError: If there is none.
         """
         store, plan = open_run(output)
-        return PlannedRun(store, plan, Log(store, plan.rows))
+        return PlannedRun(store, plan, CommitLog(store, plan.rows))
 
     @staticmethod
-    def find(store: Store, job: Job, moved_from: Sequence[str]) -> PlannedRun | None:
+    def find_run(store: Store, job: Job, moved_from: Sequence[str]) -> PlannedRun | None:
         """The run of an output that may hold one, if it is that of the job.
 
         Args:
@@ -68,23 +68,23 @@ class PlannedRun:
             if moved_from:
                 raise OutputError(f"--moved-from: {store.root} holds no run that could have moved; leave it out")
             return None
-        log = Log(store, plan.rows)
-        run = PlannedRun(store, plan, log, find_move(plan, log.state, job, moved_from))
+        log = CommitLog(store, plan.rows)
+        run = PlannedRun(store, plan, log, find_requested_move(plan, log.state, job, moved_from))
         run.check_job(job)
         return run
 
     @staticmethod
-    def create(
-        store: Store, job: Job, models: Sequence[ModelSpec], source: Source, pythonpath: str | None
+    def create_run(
+        store: Store, job: Job, models: Sequence[ModelSpec], source: ImageSource, pythonpath: str | None
     ) -> PlannedRun:
         """List the source and create the plan; see `make_plan`."""
         plan = make_plan(store, job, models, source, pythonpath=pythonpath)
-        return PlannedRun(store, plan, Log(store, plan.rows))
+        return PlannedRun(store, plan, CommitLog(store, plan.rows))
 
     @property
     def job(self) -> Job:
         """What was asked for, at the places where its sources lie by now."""
-        return job_now(self.plan, self.log.state)
+        return current_job(self.plan, self.log.state)
 
     def check_job(self, job: Job) -> None:
         """Refuse another job than that of the run, as far as it shows in the job.
@@ -92,14 +92,14 @@ class PlannedRun:
         Raises:
             OutputError: Naming the differences.
         """
-        places = self.move.now if self.move else where_now(self.plan, self.log.state)
-        check_job(self.store, identity_at(self.plan, places), job)
+        places = self.move.new_uris if self.move else current_uris(self.plan, self.log.state)
+        check_same_job(self.store, identity_with_uris(self.plan, places), job)
 
     def check_models(self, models: Sequence[ModelSpec], *, loaded: bool) -> None:
-        """Refuse other models than those of the run, by what their files hold; see `planning.plan.check_models`."""
-        check_models(self.store, self.plan, models, files_of_last_start(self.store), loaded=loaded)
+        """Refuse other models than those of the run, by what their files hold; see `plan.check_same_models`."""
+        check_same_models(self.store, self.plan, models, model_files_of_last_attempt(self.store), loaded=loaded)
 
-    def prepare(self, starting: StartingEngine, models: Sequence[ModelSpec], job: Job, *, rows: int) -> Engine:
+    def prepare_engine(self, starting: StartingEngine, models: Sequence[ModelSpec], job: Job, *, rows: int) -> Engine:
         """Prepare an engine for this run; from here on its plan has the models as they are now, and where they lie.
 
         Args:
@@ -115,12 +115,12 @@ class PlannedRun:
         self.check_models(models, loaded=True)
         self.plan = replace(self.plan, models=tuple(models))
         # what is tried out is read where it lies now
-        state = self.log.state if self.moving is None else self.moving.ahead()
-        return starting.prepare(models, self.plan, state, job, rows=rows)
+        state = self.log.state if self.moving is None else self.moving.state_after_move()
+        return starting.prepare_engine(models, self.plan, state, job, rows=rows)
 
     def wants_more(self, job: Job) -> bool:
         """Whether the job asks for images that are not planned, or has moved them."""
-        return self.move is not None or wants_more(self.log.state, self.plan, job.source.limit)
+        return self.move is not None or needs_extension(self.log.state, self.plan, job.source.limit)
 
     def has_untouched_models(self, job: Job, pythonpath: str | None) -> bool:
         """Whether models are those of the last attempt, as far as that is seen without reading a byte of them.
@@ -143,15 +143,15 @@ class PlannedRun:
         """Where the files of the models are, or would be, on this machine."""
         for model, spec in zip(job.models, self.plan.models, strict=True):
             for given in (model.checkpoint, model.categories):
-                if isinstance(given, str) and (path := local_path(given)) is not None:
+                if isinstance(given, str) and (path := to_local_path(given)) is not None:
                     yield Path(path)
-            sources = folder_of(spec.name.partition(":")[0], pythonpath) if spec.files else None
+            sources = folder_of_module(spec.name.partition(":")[0], pythonpath) if spec.files else None
             for name in spec.files:
                 yield Path(pythonpath or os.curdir, os.path.expanduser(name))
                 if sources is not None:
                     yield sources / name
 
-    def reopen_source(self, job: Job, *, refresh: bool) -> Source:
+    def reopen_source(self, job: Job, *, refresh: bool) -> ImageSource:
         """Open the source again, and find its images at their new place where it has moved.
 
         Args:
@@ -161,15 +161,15 @@ class PlannedRun:
         Raises:
             SourceError: If it cannot be what was planned.
         """
-        carried = self.plan.carried(self.store)
+        carried = self.plan.extra_columns(self.store)
         source = open_source(job.source, pa.schema(carried))
         if self.move is not None:
-            self.moving = Moving(self.store, self.plan, self.log.state, job, source, self.move)
+            self.moving = PlannedMove(self.store, self.plan, self.log.state, job, source, self.move)
         if refresh:
-            check_source(job, source, carried)
+            check_can_update(job, source, carried)
         return source
 
-    def list_again(self, source: Source, job: Job, *, refresh: bool) -> bool:
+    def list_again(self, source: ImageSource, job: Job, *, refresh: bool) -> bool:
         """Record what has moved, plan what the job lets in, and what is new or changed; the log must be open.
 
         Args:
@@ -182,11 +182,11 @@ class PlannedRun:
         """
         log, plan, limit = self.log, self.plan, job.source.limit
         if self.moving is not None:
-            self.moving.record(log)
-        lists = refresh or wants_more(log.state, plan, limit)
-        extend(log, plan, job, source)
+            self.moving.append_to_log(log)
+        lists = refresh or needs_extension(log.state, plan, limit)
+        extend_plan_to_limit(log, plan, job, source)
         if refresh:
-            update(log, plan, source, limit, job.source.reach)
+            update_plan(log, plan, source, limit, job.source.fetch_options)
         return lists
 
 

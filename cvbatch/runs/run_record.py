@@ -13,24 +13,24 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from cvbatch.engine.nodes import Cluster
-from cvbatch.engine.resource_plan import Pools
+from cvbatch.engine.resource_plan import ResourcePlan
 from cvbatch.errors import CvbatchError
-from cvbatch.output.data_files import CHANGED, Written
-from cvbatch.output.log_records import State
+from cvbatch.output.data_files import CHANGED, WriteResult
+from cvbatch.output.log_records import RunState
 from cvbatch.output.store import Store
 from cvbatch.planning.plan import Plan
-from cvbatch.sources.entries import Listing
-from cvbatch.system.formats import Format
-from cvbatch.system.versions import versions
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.sources.entries import ListingReport
+from cvbatch.system.formats import RecordFormat
+from cvbatch.system.versions import package_versions
+from cvbatch.tuning.certificate import TuningResult
 
 RUN = "_cvbatch/run.json"
-_RUN: Final = Format("run record", dict[str, Any])
-_LATELY_SECONDS: Final = 120.0
+_RUN: Final = RecordFormat("run record", dict[str, Any])
+_ACTIVE_SECONDS: Final = 120.0
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerRecord:
     """What one predicting process has done."""
 
     seen_first: float
@@ -49,7 +49,7 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Record:
+class RunRecord:
     """What one start of a run sees; kept in memory while it works."""
 
     clock: Callable[[], float] = time.time
@@ -59,7 +59,7 @@ class Record:
     rows: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
-    listing: Listing | None = None
+    listing: ListingReport | None = None
     """What the source held besides images, where this start has listed it again."""
     changed: int = 0
     """Images that are other versions than were planned."""
@@ -70,41 +70,41 @@ class Record:
     """Of `stage_seconds`, what was spent up to the first commit."""
     errors: Counter[str] = field(default_factory=Counter)
     """Rows of this start by `error_type`."""
-    workers: dict[str, Worker] = field(default_factory=dict)
+    workers: dict[str, WorkerRecord] = field(default_factory=dict)
     """Predicting processes, by what they say of themselves."""
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
 
-    def add(self, written: Sequence[Written], rows: int) -> None:
+    def add_result(self, written: Sequence[WriteResult], rows: int) -> None:
         """Take in written files, of which so many rows were accepted."""
         now = self.clock()
         if self.first_commit_at is None:
             self.first_commit_at = now
-            self._before.update(sum((Counter(_seconds(each)) for each in written), Counter()))
+            self._before.update(sum((Counter(_stage_seconds_of(each)) for each in written), Counter()))
         self.rows += rows
         for each in written:
             self.bytes_read += each.image_bytes
             self.bytes_written += sum(file.size for file in each.files)
             self.changed += int(each.measures.get(CHANGED, 0))
-            self.stage_seconds.update(_seconds(each))
+            self.stage_seconds.update(_stage_seconds_of(each))
             for file in each.files:
                 self.errors.update(file.errors)
             for name, work in each.workers.items():
-                worker = self.workers.setdefault(name, Worker(seen_first=now, seconds_before=work["seconds"]))
+                worker = self.workers.setdefault(name, WorkerRecord(seen_first=now, seconds_before=work["seconds"]))
                 worker.rows += work["rows"]
                 worker.seconds += work["seconds"]
                 worker.seen_last = now
 
-    def _listed(self, store: Store, plan: Plan) -> dict[str, Any]:
+    def _listing_facts(self, store: Store, plan: Plan) -> dict[str, Any]:
         """What the newest listing met, whichever start it was."""
         if self.listing is not None:
-            return {"skipped": dict(self.listing.skipped), "unreadable": self.listing.troubles}
+            return {"skipped": dict(self.listing.skipped), "unreadable": self.listing.unreadable_notes}
         found = {"skipped": dict(plan.skipped), "unreadable": list(plan.unreadable)}
         before = load_record(store)
         return {name: before.get(name, value) for name, value in found.items()}
 
-    def busy_shares(self, pools: Pools) -> dict[str, float]:
+    def busy_shares(self, pools: ResourcePlan) -> dict[str, float]:
         """How much of the time since the first commit each stage was at work; the highest held the run back."""
         now = self.clock()
         elapsed = now - (self.first_commit_at or now)
@@ -121,39 +121,39 @@ class Record:
         shares = (worker.idle_share for worker in list(self.workers.values()))
         return [share for share in shares if share is not None]
 
-    def by_host(self) -> dict[str, list[Worker]]:
+    def workers_by_host(self) -> dict[str, list[WorkerRecord]]:
         """The predicting processes of each machine, by its name."""
-        found: dict[str, list[Worker]] = {}
+        found: dict[str, list[WorkerRecord]] = {}
         for name, worker in list(self.workers.items()):
             found.setdefault(json.loads(name).get("host", ""), []).append(worker)
         return found
 
     def active_workers(self) -> int:
         """How many processes have delivered lately."""
-        return sum(self.clock() - worker.seen_last < _LATELY_SECONDS for worker in list(self.workers.values()))
+        return sum(self.clock() - worker.seen_last < _ACTIVE_SECONDS for worker in list(self.workers.values()))
 
-    def save(
+    def save_record(
         self,
         store: Store,
         plan: Plan,
-        state: State,
+        state: RunState,
         cluster: Cluster | None,
-        pools: Pools | None,
-        certificate: Certificate | None,
+        pools: ResourcePlan | None,
+        certificate: TuningResult | None,
         stopped_by: BaseException | None,
     ) -> None:
         """Write the record; that of the newest start stands."""
         content = {
             "job": plan.job,
             "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
-            "versions": versions(),
+            "versions": package_versions(),
             "host": platform.node(),
             "command": sys.argv,
             "cluster": cluster and cluster.to_json(),
             "pools": pools and asdict(pools),
             "precision": pools and pools.setting.precision,
             "parity": certificate and certificate.to_json(),
-            "finished": state.final,
+            "finished": state.is_final,
             "stopped_by": stopped_by
             and {
                 "type": type(stopped_by).__name__,
@@ -177,17 +177,17 @@ class Record:
             "rows_planned": state.planned,
             "rows_committed": len(state.accepted),
             "errors": dict(+state.errors),
-            **self._listed(store, plan),
+            **self._listing_facts(store, plan),
         }
         with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
-            store.put(RUN, json.dumps(_RUN.to_json(content), indent=1).encode())
+            store.put_object(RUN, json.dumps(_RUN.to_json(content), indent=1).encode())
 
 
-def _seconds(written: Written) -> dict[str, float]:
+def _stage_seconds_of(written: WriteResult) -> dict[str, float]:
     return {name: value for name, value in written.measures.items() if name != CHANGED}
 
 
-def files_of_last_start(store: Store) -> dict[str, Mapping[str, str]]:
+def model_files_of_last_attempt(store: Store) -> dict[str, Mapping[str, str]]:
     """By alias, the files of each model as the last start saw them."""
     return {model["alias"]: model.get("files", {}) for model in load_record(store).get("models", [])}
 
@@ -195,6 +195,6 @@ def files_of_last_start(store: Store) -> dict[str, Mapping[str, str]]:
 def load_record(store: Store) -> Mapping[str, Any]:
     """Read the run record; empty if there is none yet."""
     try:
-        return _RUN.decode(store.read(RUN), f"{store.root}/{RUN}")
+        return _RUN.decode_record(store.read_object(RUN), f"{store.root}/{RUN}")
     except FileNotFoundError:
         return {}

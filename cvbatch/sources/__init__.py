@@ -11,20 +11,20 @@ import pyarrow as pa
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import ImageError, SourceError
-from cvbatch.sources.bucket import ObjectSource
-from cvbatch.sources.containers import Containers
-from cvbatch.sources.entries import Source
-from cvbatch.sources.fetch.prefetch import download
-from cvbatch.sources.filters import Filters
-from cvbatch.sources.local_files import FileSource
+from cvbatch.sources.bucket import BucketSource
+from cvbatch.sources.containers import ContainerOpener
+from cvbatch.sources.entries import ImageSource
+from cvbatch.sources.fetch.prefetch import download_to_file
+from cvbatch.sources.filters import FileFilters
+from cvbatch.sources.local_files import LocalFileSource
 from cvbatch.sources.manifest import ManifestSource, is_manifest, is_packed_manifest, is_remote_manifest
-from cvbatch.sources.multiple import SeveralSources
-from cvbatch.sources.suffixes import Suffixes
-from cvbatch.storage.local_paths import local_path
-from cvbatch.storage.location import Place, is_object_uri
+from cvbatch.sources.multiple import MultipleSources
+from cvbatch.sources.suffixes import ImageSuffixes
+from cvbatch.storage.local_paths import to_local_path
+from cvbatch.storage.location import Location, is_object_uri
 
 
-def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Source:
+def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> ImageSource:
     """Return the source that a job names.
 
     Args:
@@ -35,33 +35,35 @@ def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> Sourc
         SourceError: If it is not there or of a kind that is not known.
     """
     if len(config.uris) > 1:
-        return _several(config, carried)
+        return _open_multiple(config, carried)
     assert isinstance(config.uri, str), "there is one"
-    return _open(config, config.uri, carried)
+    return _open_one_source(config, config.uri, carried)
 
 
-def _several(config: SourceConfig, carried: pa.Schema | None) -> Source:
-    sources = list[Source]()
+def _open_multiple(config: SourceConfig, carried: pa.Schema | None) -> ImageSource:
+    sources = list[ImageSource]()
     for uri in config.uris:
-        first = None if carried is not None or not sources or sources[0].numbered else sources[0].carried
-        sources.append(_open(config, uri, carried if first is None else first))
-    return SeveralSources(config.uris, sources)
+        first = None if carried is not None or not sources or sources[0].positional else sources[0].extra_columns
+        sources.append(_open_one_source(config, uri, carried if first is None else first))
+    return MultipleSources(config.uris, sources)
 
 
-def _open(config: SourceConfig, uri: str, carried: pa.Schema | None) -> Source:
-    suffixes, filters = Suffixes(config.extensions), Filters.of(config)
-    containers = Containers(
+def _open_one_source(config: SourceConfig, uri: str, carried: pa.Schema | None) -> ImageSource:
+    suffixes, filters = ImageSuffixes(config.extensions), FileFilters.from_config(config)
+    containers = ContainerOpener(
         suffixes,
         metadata=config.metadata == "auto",
         image_column=config.image_column,
         rename=config.rename,
         carried=carried,
-        storage=config.storage,
+        storage=config.storage_options,
         filters=filters,
     )
-    path = local_path(uri)
+    path = to_local_path(uri)
     if path is None and is_object_uri(uri):
-        return _in_bucket(config, Place.of(uri, config.storage), suffixes, containers, filters)
+        return _open_bucket_source(
+            config, Location.from_uri(uri, config.storage_options), suffixes, containers, filters
+        )
     if path is None:
         scheme = uri.partition("://")[0]
         raise SourceError(
@@ -70,39 +72,39 @@ def _open(config: SourceConfig, uri: str, carried: pa.Schema | None) -> Source:
     if not os.path.isdir(path) and is_packed_manifest(path):
         raise SourceError(f"{path} is a packed manifest: unpack it first")
     if not os.path.isdir(path) and is_manifest(path, config.uri_column, config.image_column):
-        return _manifest(config, path, carried)
-    return FileSource(path, suffixes, containers, filters)
+        return _open_manifest(config, path, carried)
+    return LocalFileSource(path, suffixes, containers, filters)
 
 
-def _in_bucket(
-    config: SourceConfig, place: Place, suffixes: Suffixes, containers: Containers, filters: Filters
-) -> Source:
+def _open_bucket_source(
+    config: SourceConfig, place: Location, suffixes: ImageSuffixes, containers: ContainerOpener, filters: FileFilters
+) -> ImageSource:
     if is_packed_manifest(place.key):
         raise SourceError(f"{place} is a packed manifest: unpack it first")
     try:
         manifest = is_remote_manifest(place, config.uri_column, config.image_column)
         return (
-            _copied(place, config, containers.carried)
+            _copy_remote_manifest(place, config, containers.extra_columns)
             if manifest
-            else ObjectSource(place, suffixes, containers, filters)
+            else BucketSource(place, suffixes, containers, filters)
         )
     except ImageError as error:
         raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
 
 
-def _copied(place: Place, config: SourceConfig, planned: pa.Schema | None) -> Source:
+def _copy_remote_manifest(place: Location, config: SourceConfig, planned: pa.Schema | None) -> ImageSource:
     # a manifest is read more than once, and its readers want a file
     with contextlib.ExitStack() as on_failure:
         folder = on_failure.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
         copy = os.path.join(folder, os.path.basename(place.key))
         with open(copy, "wb") as file:
-            download(os.fsencode(place.uri), place.options, file)
-        source = _manifest(config, copy, planned, named=place.uri)
+            download_to_file(os.fsencode(place.uri), place.options, file)
+        source = _open_manifest(config, copy, planned, named=place.uri)
         weakref.finalize(source, on_failure.pop_all().close)
         return source
 
 
-def _manifest(
+def _open_manifest(
     config: SourceConfig, path: str, planned: pa.Schema | None, *, named: str | None = None
 ) -> ManifestSource:
     given = [name for name in ("min_bytes", "modified_since", "exclude") if getattr(config, name)]

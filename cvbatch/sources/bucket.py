@@ -12,15 +12,15 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.bucket_walk import Position, Step, walk
-from cvbatch.sources.containers import Containers
-from cvbatch.sources.entries import CHUNK_ROWS, Listing, Mark, object_table
-from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, Filters, nanoseconds
-from cvbatch.sources.glob import Pattern
-from cvbatch.sources.output_folders import OUTPUT, STATE, advice, output_around
-from cvbatch.sources.suffixes import Suffixes, counted_as
+from cvbatch.sources.bucket_walk import WalkPosition, WalkStep, walk_bucket
+from cvbatch.sources.containers import ContainerOpener
+from cvbatch.sources.entries import CHUNK_ROWS, ListingMark, ListingReport, object_table
+from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, FileFilters, to_nanoseconds
+from cvbatch.sources.glob import GlobPattern
+from cvbatch.sources.output_folders import OUTPUT, STATE, output_around, output_source_advice
+from cvbatch.sources.suffixes import ImageSuffixes, skipped_kind
 from cvbatch.storage.buckets import open_bucket
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 
 _MAGIC: Final = frozenset("*?[")
 _AT_ONCE: Final = 16
@@ -29,7 +29,7 @@ _CHUNK_SECONDS: Final = 30.0
 """A chunk ends after so long, too: what was listed for it need not be listed again after a kill."""
 
 
-class ObjectSource:
+class BucketSource:
     """Images below a prefix, matched by a glob, or one object; a container stands for the images in it.
 
     Args:
@@ -43,66 +43,71 @@ class ObjectSource:
         StorageError: If the bucket cannot be listed.
     """
 
-    numbered = False
+    positional = False
 
-    def __init__(self, place: Place, suffixes: Suffixes, containers: Containers, filters: Filters = NO_FILTERS) -> None:
-        self.listing = Listing()
+    def __init__(
+        self, place: Location, suffixes: ImageSuffixes, containers: ContainerOpener, filters: FileFilters = NO_FILTERS
+    ) -> None:
+        self.listing = ListingReport()
         self._filters = filters
         self._place, self._suffixes, self._containers = place, suffixes, containers
         self._bucket = open_bucket(place)
         self._root = f"{place.scheme}://{place.bucket}/"
-        self._pattern: Pattern | None = None
+        self._pattern: GlobPattern | None = None
         self._outputs = dict[str, bool]()
         """Folders that could be outputs, and whether they are."""
         self._counted = set[str]()
-        self._prefix = self._start(place.key)
-        if (output := self._output_of(self._prefix)) is not None:
-            raise SourceError(advice(str(place), f"{self._root}{output}"))
+        self._prefix = self._resume_position(place.key)
+        if (output := self._output_around_key(self._prefix)) is not None:
+            raise SourceError(output_source_advice(str(place), f"{self._root}{output}"))
         # what a single object is excluded by is its name
         self._top = self._prefix[: self._prefix.rfind("/") + 1]
-        self._first: Step | None = None
-        self.carried = self._decided()
+        self._first: WalkStep | None = None
+        self.extra_columns = self._decide_extra_columns()
 
-    def chunks(self) -> Iterator[pa.Table]:
+    def iter_chunks(self) -> Iterator[pa.Table]:
         """Yield the images, folder by folder in the order of their keys, objects before what lies below."""
-        return (chunk for chunk, _ in self.marked_chunks())
+        return (chunk for chunk, _ in self.iter_marked_chunks())
 
-    def marked_chunks(self, mark: Mark | None = None) -> Iterator[tuple[pa.Table, Mark | None]]:
+    def iter_marked_chunks(self, mark: ListingMark | None = None) -> Iterator[tuple[pa.Table, ListingMark | None]]:
         """Yield the images, each chunk with what a later listing can go on from; None where it cannot, or needs not.
 
         Args:
             mark: Go on behind that chunk, which may have been another process's.
         """
-        self.listing.clear()
+        self.listing.clear_report()
         self._counted.clear()
-        steps = self._from_the_first()
+        steps = self._restart_listing()
         if mark is not None:
             self._counted.update(mark.get("outputs", ()))
             self.listing.lost = mark.get("lost", 0)
             self.listing.skipped.update(mark["skipped"])
             self.listing.unreadable.update(mark["unreadable"])
-            steps = walk(self._place, Position.from_json(mark["position"]))
+            steps = walk_bucket(self._place, WalkPosition.from_json(mark["position"]))
         waiting, rows, began = list[pa.Table](), 0, time.monotonic()
-        for piece, position in self._pieces(steps):
+        for piece, position in self._listed_tables(steps):
             waiting.append(piece)
             rows += piece.num_rows
             late = time.monotonic() - began > _CHUNK_SECONDS
-            if rows >= CHUNK_ROWS.value or (rows and position is not None and late):
-                yield pa.concat_tables(waiting).combine_chunks(), None if position is None else self._mark(position)
+            if rows >= CHUNK_ROWS.current_value or (rows and position is not None and late):
+                yield (
+                    pa.concat_tables(waiting).combine_chunks(),
+                    None if position is None else self._listing_mark(position),
+                )
                 waiting, rows, began = [], 0, time.monotonic()
         if rows:
             yield pa.concat_tables(waiting).combine_chunks(), None
 
-    def _from_the_first(self) -> Iterator[Step]:
+    def _restart_listing(self) -> Iterator[WalkStep]:
         """All steps; what opening the source has listed is used once and not asked for again."""
         first, self._first = self._first, None
         if first is None:
-            yield from walk(self._place, Position(self._prefix))
+            yield from walk_bucket(self._place, WalkPosition(self._prefix))
             return
         yield first
-        yield from walk(self._place, first.behind)
+        yield from walk_bucket(self._place, first.behind)
 
-    def _mark(self, position: Position) -> Mark:
+    def _listing_mark(self, position: WalkPosition) -> ListingMark:
         listing = self.listing
         return {
             "position": position.to_json(),
@@ -112,138 +117,142 @@ class ObjectSource:
             "unreadable": dict(listing.unreadable),
         }
 
-    def _start(self, key: str) -> str:
+    def _resume_position(self, key: str) -> str:
         parts = key.split("/")
         magic = next((at for at, part in enumerate(parts) if _MAGIC & set(part)), None)
         if magic is not None:
-            self._pattern = Pattern([os.fsencode(part) for part in parts[magic:]])
+            self._pattern = GlobPattern([os.fsencode(part) for part in parts[magic:]])
             return "".join(f"{part}/" for part in parts[:magic])
         if not key or key.endswith("/"):
             return key
         try:
-            self._bucket.head(key)
+            self._bucket.head_object(key)
         except FileNotFoundError:
             return f"{key}/"
         return key
 
-    def _pieces(self, steps: Iterator[Step]) -> Iterator[tuple[pa.Table, Position | None]]:
+    def _listed_tables(self, steps: Iterator[WalkStep]) -> Iterator[tuple[pa.Table, WalkPosition | None]]:
         """Images, and the position behind them; None in the middle of containers."""
-        for objects, holds, position in self._wanted(steps):
+        for objects, holds, position in self._wanted_objects(steps):
             if not holds:
-                chunk = self._filters.kept(object_table(self._root, objects), self.listing)
-                for column in self.carried:
+                chunk = self._filters.filter_chunk(object_table(self._root, objects), self.listing)
+                for column in self.extra_columns:
                     chunk = chunk.append_column(column, pa.nulls(chunk.num_rows, column.type))
                 yield chunk, position
                 continue
             piece = None
-            for following in self._members([each for each in objects.to_pylist() if self._is_new(each)]):
+            for following in self._container_tables(
+                [each for each in objects.to_pylist() if self._is_new_container(each)]
+            ):
                 if piece is not None:
                     yield piece, None
                 piece = following
             if piece is not None:
                 yield piece, position
 
-    def _is_new(self, container: Mapping[str, Any]) -> bool:
-        why = self._filters.refuse(None, nanoseconds(container["last_modified"]))
+    def _is_new_container(self, container: Mapping[str, Any]) -> bool:
+        why = self._filters.skip_reason(None, to_nanoseconds(container["last_modified"]))
         if why is not None:
             self.listing.skipped[why] += 1
         return why is None
 
-    def _members(self, containers: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    def _container_tables(self, containers: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
         """The images of some containers, in their order; several are read at once."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
             for start in range(0, len(containers), _AT_ONCE):
-                for pieces, listing in pool.map(self._listed, containers[start : start + _AT_ONCE]):
-                    self.listing.add(listing)
+                for pieces, listing in pool.map(self._list_container, containers[start : start + _AT_ONCE]):
+                    self.listing.merge_report(listing)
                     yield from pieces
 
-    def _listed(self, container: Mapping[str, Any]) -> tuple[list[pa.Table], Listing]:
-        listing = Listing()
-        modified = nanoseconds(container["last_modified"])
-        return list(self._containers.pieces(self._location(container["key"]), modified, listing)), listing
+    def _list_container(self, container: Mapping[str, Any]) -> tuple[list[pa.Table], ListingReport]:
+        listing = ListingReport()
+        modified = to_nanoseconds(container["last_modified"])
+        return list(self._containers.entry_tables(self._location_of_key(container["key"]), modified, listing)), listing
 
-    def _decided(self) -> pa.Schema:
+    def _decide_extra_columns(self) -> pa.Schema:
         """The columns that come along: the first image decides, or the container that it lies in."""
         empty = True
-        for objects, holds, _ in self._wanted(self._noted()) if self._containers.carried is None else ():
+        for objects, holds, _ in (
+            self._wanted_objects(self._note_unlisted()) if self._containers.extra_columns is None else ()
+        ):
             for found in objects.to_pylist():
                 empty, key = False, found["key"]
                 size = None if holds else found["size"]
-                if self._filters.refuse(size, nanoseconds(found["last_modified"])) is not None:
+                if self._filters.skip_reason(size, to_nanoseconds(found["last_modified"])) is not None:
                     continue
-                if self._containers.decide(self._location(key) if holds else None):
+                if self._containers.decide_extra_columns(self._location_of_key(key) if holds else None):
                     break
-            if self._containers.carried is not None:
+            if self._containers.extra_columns is not None:
                 break
-        if self._containers.carried is None:
+        if self._containers.extra_columns is None:
             if empty and not self.listing.skipped:
                 raise SourceError(f"{self._place}: no such object, and nothing below it; check source.uri")
-            self._containers.decide(None)
-        self.listing.clear()
-        assert self._containers.carried is not None, "plain images decide, too"
-        return self._containers.carried
+            self._containers.decide_extra_columns(None)
+        self.listing.clear_report()
+        assert self._containers.extra_columns is not None, "plain images decide, too"
+        return self._containers.extra_columns
 
-    def _noted(self) -> Iterator[Step]:
-        for step in walk(self._place, Position(self._prefix), folders_ahead=0):
+    def _note_unlisted(self) -> Iterator[WalkStep]:
+        for step in walk_bucket(self._place, WalkPosition(self._prefix), folders_ahead=0):
             if self._first is None:
                 self._first = step
             yield step
 
-    def _wanted(self, steps: Iterator[Step]) -> Iterator[tuple[pa.Table, bool, Position]]:
+    def _wanted_objects(self, steps: Iterator[WalkStep]) -> Iterator[tuple[pa.Table, bool, WalkPosition]]:
         """Objects that are to be used, whether they are all containers or all not, and the position behind them."""
         for step in steps:
             keys = step.objects["key"].to_pylist()
-            kinds = [self._containers.holds(os.fsencode(key)) for key in keys]
-            for low, high in _runs(kinds):
-                taken = pa.array([self._takes(key, holds=kinds[low]) for key in keys[low:high]], pa.bool_())
+            kinds = [self._containers.is_container(os.fsencode(key)) for key in keys]
+            for low, high in _equal_runs(kinds):
+                taken = pa.array([self._is_wanted_key(key, holds=kinds[low]) for key in keys[low:high]], pa.bool_())
                 position = step.behind if high == len(keys) else replace(step.within, after=keys[high - 1])
                 run = step.objects.slice(low, high - low).filter(taken)
                 yield pa.Table.from_batches([run]), kinds[low], position
 
-    def _takes(self, key: str, *, holds: bool) -> bool:
+    def _is_wanted_key(self, key: str, *, holds: bool) -> bool:
         below = key.removeprefix(self._prefix)
         if key.endswith("/") or below.startswith(".") or "/." in below:
             return False
-        if self._pattern is not None and not self._matches(below.split("/")):
+        if self._pattern is not None and not self._matches_glob(below.split("/")):
             return False
-        if (holds or f"/{STATE}/" in f"/{below}") and (output := self._output_of(key)) is not None:
+        if (holds or f"/{STATE}/" in f"/{below}") and (output := self._output_around_key(key)) is not None:
             if output not in self._counted:
                 self._counted.add(output)
                 self.listing.skipped[OUTPUT] += 1
             return False
         name = os.fsencode(key.rpartition("/")[2])
-        if not holds and not self._suffixes.take(name):
-            self.listing.skipped[counted_as(name)] += 1
+        if not holds and not self._suffixes.is_image(name):
+            self.listing.skipped[skipped_kind(name)] += 1
             return False
-        if self._filters.exclude and self._filters.excludes(os.fsencode(key.removeprefix(self._top))):
+        if self._filters.exclude and self._filters.is_excluded(os.fsencode(key.removeprefix(self._top))):
             self.listing.skipped[EXCLUDED] += 1
             return False
         return True
 
-    def _output_of(self, key: str) -> str | None:
+    def _output_around_key(self, key: str) -> str | None:
         """The output that an object was written to by a run, if it was."""
-        output = output_around(key.split("/")[:-1], self._is_output)
+        output = output_around(key.split("/")[:-1], self._is_output_folder)
         return None if output is None else "".join(f"{part}/" for part in output)
 
-    def _is_output(self, parts: Sequence[str]) -> bool:
+    def _is_output_folder(self, parts: Sequence[str]) -> bool:
         folder = "".join(f"{part}/" for part in parts)
         if folder not in self._outputs:
-            first = next(iter(self._bucket.list(f"{folder}{STATE}/")), None)
+            first = next(iter(self._bucket.list_objects(f"{folder}{STATE}/")), None)
             self._outputs[folder] = first is not None and first.objects.num_rows > 0
         return self._outputs[folder]
 
-    def _matches(self, parts: Sequence[str]) -> bool:
+    def _matches_glob(self, parts: Sequence[str]) -> bool:
         assert self._pattern is not None, "only asked where there is one"
         states = self._pattern.start
         for folder in parts[:-1]:
-            states = self._pattern.below(states, os.fsencode(folder))
-        return self._pattern.takes(states, os.fsencode(parts[-1]))
+            states = self._pattern.enter_folder(states, os.fsencode(folder))
+        return self._pattern.matches_file(states, os.fsencode(parts[-1]))
 
-    def _location(self, key: str) -> bytes:
+    def _location_of_key(self, key: str) -> bytes:
         return os.fsencode(self._root + key)
 
 
-def _runs(kinds: Sequence[bool]) -> Iterator[tuple[int, int]]:
+def _equal_runs(kinds: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Where neighbours are of the same kind."""
     low = 0
     for high in range(1, len(kinds) + 1):

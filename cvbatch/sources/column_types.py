@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_MOST_DIGITS: Final = 38
+_MAX_DECIMAL_DIGITS: Final = 38
 """Decimals of more digits are no numbers for anybody but Arrow, and become text."""
 _INTERVAL: Final = (("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64()))
 _TEXT: Final = pa.string()
-_MOST_LEVELS: Final = 90
+_MAX_NESTING: Final = 90
 """Parquet files whose columns are nested deeper are refused by those that read them."""
 
 
@@ -28,7 +28,7 @@ class UnportableError(Exception):
     """A type cannot be kept in any form."""
 
 
-def portable(kind: pa.DataType) -> pa.DataType:
+def portable_type(kind: pa.DataType) -> pa.DataType:
     """The type that a column of this type becomes; most stay as they are.
 
     Raises:
@@ -36,52 +36,52 @@ def portable(kind: pa.DataType) -> pa.DataType:
     """
     if _is_too_deep(kind):
         raise UnportableError("nested too deeply")
-    if special := _special(kind):
+    if special := _convert_special_type(kind):
         return special[0]
     if pa.types.is_map(kind):
-        return pa.map_(portable(kind.key_type), portable(kind.item_type))
-    if _is_list(kind):
-        return (pa.large_list if _is_large(kind) else pa.list_)(portable(kind.value_type))
+        return pa.map_(portable_type(kind.key_type), portable_type(kind.item_type))
+    if _is_list_type(kind):
+        return (pa.large_list if _is_large_list(kind) else pa.list_)(portable_type(kind.value_type))
     if pa.types.is_struct(kind):
         if len({column.name for column in kind}) < len(kind):
             raise UnportableError("fields of one name")
-        return pa.struct([(column.name, portable(column.type)) for column in kind])
+        return pa.struct([(column.name, portable_type(column.type)) for column in kind])
     if pa.types.is_nested(kind) or kind.id not in _KNOWN:
         raise UnportableError("a type that is not known")
     return kind
 
 
-def to_portable(array: pa.Array) -> pa.Array:
-    r"""Values as `portable` says of their type; what they are does not change.
+def to_portable_array(array: pa.Array) -> pa.Array:
+    r"""Values as `portable_type` says of their type; what they are does not change.
 
     But for nanoseconds, which are cut, and for bytes in text that are not UTF-8: they become `\xNN`.
 
     Raises:
         ArrowException: If a value is not of its type.
     """
-    wanted = portable(array.type)
-    if wanted == array.type and _is_sound(array):
+    wanted = portable_type(array.type)
+    if wanted == array.type and _is_valid_array(array):
         return array
-    if _is_text(array.type):
-        return _whole_text(array)
+    if _is_text_type(array.type):
+        return _escape_invalid_text(array)
     if wanted == array.type and not pa.types.is_nested(array.type):
         return array
-    if special := _special(array.type):
+    if special := _convert_special_type(array.type):
         return special[1](array)
     if pa.types.is_map(array.type):
-        offsets = _offsets(array, pa.int32())
+        offsets = _list_offsets(array, pa.int32())
         low, high = array.offsets[0].as_py(), array.offsets[-1].as_py()
-        keys, items = (to_portable(part.slice(low, high - low)) for part in (array.keys, array.items))
+        keys, items = (to_portable_array(part.slice(low, high - low)) for part in (array.keys, array.items))
         return pa.MapArray.from_arrays(offsets, keys, items, mask=array.is_null())
-    if _is_list(array.type):
-        made = pa.LargeListArray if _is_large(array.type) else pa.ListArray
-        offsets = _offsets(array, pa.int64() if _is_large(array.type) else pa.int32())
-        return made.from_arrays(offsets, to_portable(pc.list_flatten(array)), mask=array.is_null())
-    fields = [to_portable(array.field(at)) for at in range(array.type.num_fields)]
+    if _is_list_type(array.type):
+        made = pa.LargeListArray if _is_large_list(array.type) else pa.ListArray
+        offsets = _list_offsets(array, pa.int64() if _is_large_list(array.type) else pa.int32())
+        return made.from_arrays(offsets, to_portable_array(pc.list_flatten(array)), mask=array.is_null())
+    fields = [to_portable_array(array.field(at)) for at in range(array.type.num_fields)]
     return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=array.is_null())
 
 
-def _is_sound(array: pa.Array) -> bool:
+def _is_valid_array(array: pa.Array) -> bool:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
@@ -89,95 +89,100 @@ def _is_sound(array: pa.Array) -> bool:
     return True
 
 
-def _whole_text(array: pa.Array) -> pa.Array:
+def _escape_invalid_text(array: pa.Array) -> pa.Array:
     values = array.cast(pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()).to_pylist()
-    return pa.array([None if each is None else _text(each) for each in values], array.type)
+    return pa.array([None if each is None else _bytes_to_text(each) for each in values], array.type)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text_type(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _is_too_deep(kind: pa.DataType, left: int = _MOST_LEVELS) -> bool:
+def _is_too_deep(kind: pa.DataType, remaining_levels: int = _MAX_NESTING) -> bool:
     """Whether its values lie deeper in the schema of a Parquet file than readers go."""
     if not pa.types.is_nested(kind) or pa.types.is_union(kind):
-        return left < 1
-    left -= 1 if pa.types.is_struct(kind) else 2
-    return left < 1 or any(_is_too_deep(kind.field(at).type, left) for at in range(kind.num_fields))
+        return remaining_levels < 1
+    remaining_levels -= 1 if pa.types.is_struct(kind) else 2
+    return remaining_levels < 1 or any(
+        _is_too_deep(kind.field(at).type, remaining_levels) for at in range(kind.num_fields)
+    )
 
 
 _Special = tuple[pa.DataType, Callable[[pa.Array], pa.Array]]
 
 
-def _special(kind: pa.DataType) -> _Special | None:
+def _convert_special_type(kind: pa.DataType) -> _Special | None:
     """What a type that is no list and no struct of others becomes, and how."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _extension(kind)
+        return _convert_extension(kind)
     if pa.types.is_run_end_encoded(kind):
-        return portable(kind.value_type), lambda array: to_portable(pc.run_end_decode(array))
+        return portable_type(kind.value_type), lambda array: to_portable_array(pc.run_end_decode(array))
     if pa.types.is_dictionary(kind):
-        return portable(kind.value_type), _decoded
+        return portable_type(kind.value_type), _decode_dictionary
     if pa.types.is_union(kind) and "extension<" in str(kind):
         raise UnportableError("a union of extensions, whose values libraries may act upon")
     if pa.types.is_union(kind) or (pa.types.is_struct(kind) and not len(kind)):
-        return _TEXT, _as_json
+        return _TEXT, _to_json_text
     if kind == pa.month_day_nano_interval():
-        return pa.struct(_INTERVAL), _interval
+        return pa.struct(_INTERVAL), _interval_to_struct
     if pa.types.is_decimal(kind):
-        return _decimal(kind)
+        return _convert_decimal(kind)
     to = _SIMPLE.get(kind.id)
     if pa.types.is_timestamp(kind):
-        to = pa.timestamp({"s": "ms", "ns": "us"}.get(kind.unit, kind.unit), _zone(kind.tz))
+        to = pa.timestamp({"s": "ms", "ns": "us"}.get(kind.unit, kind.unit), _portable_zone(kind.tz))
         to = None if to == kind else to
     return None if to is None else (to, lambda array: pc.cast(array, to, safe=False))
 
 
-def _zone(name: str | None) -> str | None:
+def _portable_zone(name: str | None) -> str | None:
     """The time zone; the same moments in UTC where it is an offset, or not known to everybody: Polars panics."""
     known = zoneinfo.available_timezones()
     return name if not name or name in known or not known else "UTC"
 
 
-def _extension(kind: pa.BaseExtensionType) -> _Special:
+def _convert_extension(kind: pa.BaseExtensionType) -> _Special:
     if isinstance(kind, pa.UuidType):
         return _TEXT, lambda array: pa.array(
             [each and str(uuid.UUID(bytes=each)) for each in array.storage.to_pylist()], _TEXT
         )
     if isinstance(kind, pa.Bool8Type):
         return pa.bool_(), lambda array: array.storage.cast(pa.bool_())
-    return portable(kind.storage_type), lambda array: to_portable(array.storage)
+    return portable_type(kind.storage_type), lambda array: to_portable_array(array.storage)
 
 
-def _decimal(kind: pa.DataType) -> _Special | None:
+def _convert_decimal(kind: pa.DataType) -> _Special | None:
     digits = kind.precision - min(0, kind.scale)
-    if digits > _MOST_DIGITS:
+    if digits > _MAX_DECIMAL_DIGITS:
         return _TEXT, lambda array: array.cast(_TEXT)
     to = pa.decimal128(digits, max(0, kind.scale))
     return None if to == kind else (to, lambda array: array.cast(to))
 
 
-def _decoded(array: pa.DictionaryArray) -> pa.Array:
+def _decode_dictionary(array: pa.DictionaryArray) -> pa.Array:
     # with values that are portable before they are taken: not every type can be taken
-    return to_portable(array.dictionary).take(array.indices)
+    return to_portable_array(array.dictionary).take(array.indices)
 
 
-def _interval(array: pa.Array) -> pa.Array:
+def _interval_to_struct(array: pa.Array) -> pa.Array:
     names = [name for name, _ in _INTERVAL]
     return pa.array([each and dict(zip(names, each, strict=True)) for each in array.to_pylist()], pa.struct(_INTERVAL))
 
 
-def _as_json(array: pa.Array) -> pa.Array:
+def _to_json_text(array: pa.Array) -> pa.Array:
     return pa.array(
-        [None if each is None else json.dumps(each, default=_text, ensure_ascii=False) for each in array.to_pylist()],
+        [
+            None if each is None else json.dumps(each, default=_bytes_to_text, ensure_ascii=False)
+            for each in array.to_pylist()
+        ],
         _TEXT,
     )
 
 
-def _text(value: Any) -> str:
+def _bytes_to_text(value: Any) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
+def _list_offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """Where each list begins among the values that are not below a null."""
     if pa.types.is_map(array.type):
         return pc.subtract(array.offsets, array.offsets[0])
@@ -185,19 +190,19 @@ def _offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.array(np.concatenate(([0], np.cumsum(lengths))), kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list_type(kind: pa.DataType) -> bool:
     return kind.id in _LISTS
 
 
-def _is_large(kind: pa.DataType) -> bool:
+def _is_large_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind))
 
 
-def _ids(*kinds: pa.DataType) -> frozenset[int]:
+def _type_ids(*kinds: pa.DataType) -> frozenset[int]:
     return frozenset(kind.id for kind in kinds)
 
 
-_LISTS: Final = _ids(
+_LISTS: Final = _type_ids(
     pa.list_(_TEXT), pa.large_list(_TEXT), pa.list_(_TEXT, 1), pa.list_view(_TEXT), pa.large_list_view(_TEXT)
 )
 _SIMPLE: Final[dict[int, pa.DataType]] = {
@@ -210,7 +215,7 @@ _SIMPLE: Final[dict[int, pa.DataType]] = {
     pa.time32("s").id: _TEXT,
     pa.time64("us").id: _TEXT,
 }
-_KNOWN: Final = _ids(
+_KNOWN: Final = _type_ids(
     *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
     *(pa.float32(), pa.float64(), _TEXT, pa.large_string(), pa.binary(), pa.large_binary(), pa.date32()),
     *(pa.timestamp("us"), pa.duration("us"), pa.decimal128(1)),

@@ -66,7 +66,7 @@ class Span:
     """Why it is never read; an `error_type`, for what could not be listed with its message."""
 
     @property
-    def place(self) -> tuple[int, int]:
+    def byte_range(self) -> tuple[int, int]:
         """Offset and size of what is a range of bytes."""
         assert self.offset is not None, "every range has one"
         assert self.size is not None, "every range has one"
@@ -74,7 +74,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Listing:
+class ListingReport:
     """What a listing met besides images; grows while its chunks are read."""
 
     skipped: Counter[str] = field(default_factory=Counter)
@@ -85,48 +85,48 @@ class Listing:
     """Of these, how many gave not a single image; each is a row of its own."""
 
     @property
-    def troubles(self) -> list[str]:
+    def unreadable_notes(self) -> list[str]:
         """What could not be listed, with the reason, for people."""
         return [f"{path} ({why})" for path, why in self.unreadable.items()]
 
-    def add(self, other: Listing) -> None:
+    def merge_report(self, other: ListingReport) -> None:
         """Take in what another listing met."""
         self.skipped.update(other.skipped)
         self.unreadable.update(other.unreadable)
         self.lost += other.lost
 
-    def clear(self) -> None:
+    def clear_report(self) -> None:
         """Begin again."""
         self.skipped.clear()
         self.unreadable.clear()
         self.lost = 0
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A place with images."""
 
-    carried: pa.Schema
+    extra_columns: pa.Schema
     """Columns that come along from a manifest, a table or an archive, under their own names."""
-    numbered: bool
+    positional: bool
     """Whether an image is known by its position (a manifest) rather than by its URI."""
 
     @property
-    def listing(self) -> Listing:
+    def listing(self) -> ListingReport:
         """What was met so far."""
 
-    def chunks(self) -> Iterator[pa.Table]:
-        """Yield tables of `ENTRY_FIELDS` and `carried`, in an order that does not change between starts."""
+    def iter_chunks(self) -> Iterator[pa.Table]:
+        """Yield tables of `ENTRY_FIELDS` and `extra_columns`, in an order that does not change between starts."""
 
 
-Mark = Mapping[str, Any]
+ListingMark = Mapping[str, Any]
 """How far a listing has come, as plain data."""
 
 
 @runtime_checkable
-class Resumable(Source, Protocol):
+class ResumableSource(ImageSource, Protocol):
     """A source whose listing can be gone on with by another process."""
 
-    def marked_chunks(self, mark: Mark | None = None) -> Iterator[tuple[pa.Table, Mark | None]]:
+    def iter_marked_chunks(self, mark: ListingMark | None = None) -> Iterator[tuple[pa.Table, ListingMark | None]]:
         """Yield chunks, each with what a listing can go on from behind it; None where it cannot, or needs not.
 
         Args:
@@ -134,7 +134,7 @@ class Resumable(Source, Protocol):
         """
 
 
-def readable(path: bytes) -> str:
+def readable_path(path: bytes) -> str:
     r"""A path as text; bytes that are not UTF-8 become `\xNN`."""
     return path.decode("utf-8", errors="backslashreplace")
 
@@ -145,20 +145,20 @@ def exact_paths(entries: pa.Table) -> list[bytes]:
     return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]
 
 
-def spans(entries: pa.Table) -> list[Span | None]:
+def spans_of_entries(entries: pa.Table) -> list[Span | None]:
     """Which part of its file each image is; plans of earlier versions have whole files only."""
-    if _only_files(entries):
+    if _are_whole_files(entries):
         return [None] * entries.num_rows
     return [span and Span(**span) for span in entries[SPAN].to_pylist()]
 
 
-def known_as(entries: pa.Table) -> list[bytes]:
+def identity_keys(entries: pa.Table) -> list[bytes]:
     """What each image is known by from listing to listing: its exact path, and its name within a container.
 
     No path holds a zero byte, so a member is never taken for a file.
     """
     paths = exact_paths(entries)
-    if _only_files(entries):
+    if _are_whole_files(entries):
         return paths
     uris, members = entries[IMAGE_URI].to_pylist(), entries[SPAN].is_valid().to_pylist()
     keys = pc.struct_field(entries[SPAN], "key").to_pylist()
@@ -175,12 +175,12 @@ def entry_table(
     refused: Sequence[str | None] | None = None,
 ) -> pa.Table:
     """Build a chunk from absolute paths, sizes in bytes, times in nanoseconds, and why one is never read."""
-    uris = [readable(path) for path in paths]
+    uris = [readable_path(path) for path in paths]
     exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
     spans = pa.nulls(len(paths), pa.struct(SPAN_FIELDS))
     if refused is not None and any(refused):
         spans = pa.array([why and {"how": "", "refused": why} for why in refused], pa.struct(SPAN_FIELDS))
-    return _table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.string()), spans)
+    return _to_entry_table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.string()), spans)
 
 
 def unlisted_table(place: bytes, modified: int | None, error: RowError, carried: pa.Schema) -> pa.Table:
@@ -209,7 +209,7 @@ def object_table(root: str, objects: pa.Table) -> pa.Table:
     uris = pc.binary_join_element_wise(pa.scalar(root), objects["key"], "")
     modified = pc.multiply(objects["last_modified"].cast(pa.timestamp("us")).cast(pa.int64()), 1000)
     absent = pa.nulls(count, pa.binary()), pa.nulls(count, pa.struct(SPAN_FIELDS))
-    return _table(uris, objects["size"], absent[0], modified, objects["etag"], absent[1])
+    return _to_entry_table(uris, objects["size"], absent[0], modified, objects["etag"], absent[1])
 
 
 def member_table(
@@ -228,14 +228,14 @@ def member_table(
         sizes: Of each member, unpacked, if known.
         members: Where each of them lies.
     """
-    start, count = readable(container), len(names)
+    start, count = readable_path(container), len(names)
     columns = [pa.array([getattr(span, column.name) for span in members], column.type) for column in SPAN_FIELDS]
     struct = pa.StructArray.from_arrays(columns, fields=list(SPAN_FIELDS))
     uris = [f"{start}#{name}" for name in names]
-    return _table(uris, sizes, [container] * count, [modified] * count, pa.nulls(count, pa.string()), struct)
+    return _to_entry_table(uris, sizes, [container] * count, [modified] * count, pa.nulls(count, pa.string()), struct)
 
 
-def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+def regroup_tables(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     """Put small tables together, and cut large ones, into chunks of so many rows; the last one may be smaller."""
     waiting, count = list[pa.Table](), 0
     for table in tables:
@@ -251,11 +251,11 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def _only_files(entries: pa.Table) -> bool:
+def _are_whole_files(entries: pa.Table) -> bool:
     return SPAN not in entries.column_names or entries[SPAN].null_count == entries.num_rows
 
 
-def _table(*columns: Any) -> pa.Table:
+def _to_entry_table(*columns: Any) -> pa.Table:
     arrays = [
         values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind.type)
         for values, kind in zip(columns, ENTRY_FIELDS, strict=True)

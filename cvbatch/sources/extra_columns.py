@@ -9,10 +9,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import SourceError
-from cvbatch.schema import RESERVED
-from cvbatch.sources.column_types import UnportableError, portable, to_portable
+from cvbatch.schema import RESERVED_COLUMNS
+from cvbatch.sources.column_types import UnportableError, portable_type, to_portable_array
 
-UNFIT: Final = (UnportableError, TypeError, UnicodeError, OverflowError, pa.ArrowException)
+CONVERSION_ERRORS: Final = (UnportableError, TypeError, UnicodeError, OverflowError, pa.ArrowException)
 """What pyarrow raises for values that have no common type, or not the one asked for."""
 
 
@@ -28,7 +28,7 @@ def portable_schema(schema: pa.Schema, where: str) -> pa.Schema:
     fields = []
     for column in schema:
         try:
-            fields.append(pa.field(column.name, portable(column.type)))
+            fields.append(pa.field(column.name, portable_type(column.type)))
         except UnportableError:
             kind = str(column.type)
             raise SourceError(
@@ -39,14 +39,14 @@ def portable_schema(schema: pa.Schema, where: str) -> pa.Schema:
     return pa.schema(fields)
 
 
-def settled(kind: pa.DataType) -> pa.DataType:
+def replace_null_types(kind: pa.DataType) -> pa.DataType:
     """What is null wherever it occurs has no type of its own and becomes text."""
     if pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_list(kind):
-        return pa.list_(settled(kind.value_type))
+        return pa.list_(replace_null_types(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([column.with_type(settled(column.type)) for column in kind])
+        return pa.struct([column.with_type(replace_null_types(column.type)) for column in kind])
     return kind
 
 
@@ -57,7 +57,9 @@ def has_empty_object(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and (not len(kind) or any(has_empty_object(column.type) for column in kind))
 
 
-def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str, planned: pa.Schema | None = None) -> pa.Schema:
+def rename_columns(
+    schema: pa.Schema, rename: Mapping[str, str], where: str, planned: pa.Schema | None = None
+) -> pa.Schema:
     """The columns of a container under the names that they get in the predictions.
 
     Args:
@@ -78,7 +80,7 @@ def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str, planned:
     taken = [
         name
         for name in renamed.names
-        if name in RESERVED or name.startswith("_") or (name.lower() in RESERVED and name not in there)
+        if name in RESERVED_COLUMNS or name.startswith("_") or (name.lower() in RESERVED_COLUMNS and name not in there)
     ]
     if taken:
         advice = ", ".join(f"{name}: my_{name.lstrip('_')}" for name in taken)
@@ -105,59 +107,59 @@ def new_names(schema: pa.Schema, rename: Mapping[str, str], where: str, planned:
     return renamed
 
 
-def found_type(values: Sequence[Any]) -> pa.DataType:
+def infer_json_type(values: Sequence[Any]) -> pa.DataType:
     """The type that holds all these JSON values as they are; text where there is none, and they are JSON then."""
     given = [value for value in values if value is not None]
     if all(isinstance(value, str) for value in given):
         return pa.string()
     try:
         found = pa.array(given)
-    except UNFIT:
+    except CONVERSION_ERRORS:
         return pa.string()
     nested = pa.types.is_nested(found.type)
-    kind = settled(found.type)
+    kind = replace_null_types(found.type)
     # a struct adds keys that an object lacks, so such objects would not come out as they were
     if has_empty_object(kind) or (nested and found.to_pylist() != given):
         return pa.string()
     return kind
 
 
-def as_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def json_values_to_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """JSON values as a column of a type; where that is text the others become JSON, else what does not fit is null."""
     if pa.types.is_string(kind):
-        return pa.array([_text(value) for value in values], kind)
+        return pa.array([_json_to_text(value) for value in values], kind)
     try:
         column = pa.array(values, kind)
         if column.to_pylist() == list(values):  # pyarrow cuts 1.5 to 1 without a word
             return column
-    except UNFIT:
+    except CONVERSION_ERRORS:
         pass
-    return pa.array([value if _fits(value, kind) else None for value in values], kind)
+    return pa.array([value if _fits_type(value, kind) else None for value in values], kind)
 
 
-def cast_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def cast_or_null(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A column of a table as the type that was planned; null if it is of another kind."""
     try:
-        return pa.chunked_array([to_portable(part).cast(kind) for part in column.chunks], kind)
-    except UNFIT:
+        return pa.chunked_array([to_portable_array(part).cast(kind) for part in column.chunks], kind)
+    except CONVERSION_ERRORS:
         return pa.chunked_array([pa.nulls(len(column), kind)])
 
 
-def _fits(value: Any, kind: pa.DataType) -> bool:
+def _fits_type(value: Any, kind: pa.DataType) -> bool:
     try:
         fitted = pa.array([value], kind).to_pylist()
         is_nan = pa.types.is_floating(kind) and value != value
         return is_nan or bool(fitted == [value])
-    except UNFIT:
+    except CONVERSION_ERRORS:
         return False
 
 
-def whole_text(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Text that Arrow can hold: JSON may carry lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _text(value: Any) -> str | None:
+def _json_to_text(value: Any) -> str | None:
     if value is None:
         return None
-    return whole_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return escape_surrogates(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

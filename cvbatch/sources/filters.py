@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.schema import IMAGE_BYTES, IMAGE_URI, MODIFIED
-from cvbatch.sources.entries import Listing, readable
-from cvbatch.sources.glob import Pattern
+from cvbatch.sources.entries import ListingReport, readable_path
+from cvbatch.sources.glob import GlobPattern
 from cvbatch.sources.output_folders import OUTPUT
 
 TOO_SMALL: Final = "below min_bytes"
@@ -27,7 +27,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class FileFilters:
     """What is left out; by default nothing. What is not known of an image is no reason."""
 
     min_bytes: int | None = None
@@ -38,12 +38,12 @@ class Filters:
     """A glob without a slash is any folder or file of that name, one with a slash begins where the source does."""
 
     @staticmethod
-    def of(config: SourceConfig) -> Filters:
+    def from_config(config: SourceConfig) -> FileFilters:
         """Those that a job asks for."""
-        since = None if config.modified_since is None else nanoseconds(config.modified_since)
-        return Filters(config.min_bytes, config.max_bytes, since, config.exclude)
+        since = None if config.modified_since is None else to_nanoseconds(config.modified_since)
+        return FileFilters(config.min_bytes, config.max_bytes, since, config.exclude)
 
-    def refuse(self, size: int | None, modified: int | None) -> str | None:
+    def skip_reason(self, size: int | None, modified: int | None) -> str | None:
         """Why a file or a member is left out; None if it is not.
 
         Args:
@@ -58,12 +58,12 @@ class Filters:
             return TOO_OLD
         return None
 
-    def excludes(self, path: bytes) -> bool:
+    def is_excluded(self, path: bytes) -> bool:
         """Whether a path is excluded; it counts from where the source begins, or is that of a member."""
         parts = path.split(b"/")
-        return any(_fits(glob, parts) for glob in self.exclude)
+        return any(_glob_fits(glob, parts) for glob in self.exclude)
 
-    def kept(self, chunk: pa.Table, listing: Listing, within: bytes | None = None) -> pa.Table:
+    def filter_chunk(self, chunk: pa.Table, listing: ListingReport, within: bytes | None = None) -> pa.Table:
         """The images of a chunk that are not left out; the others are counted.
 
         Args:
@@ -74,35 +74,35 @@ class Filters:
         if self == NO_FILTERS:
             return chunk
         facts = zip(chunk[IMAGE_BYTES].to_pylist(), chunk[MODIFIED].to_pylist(), strict=True)
-        refused = [self.refuse(size, modified) for size, modified in facts]
+        refused = [self.skip_reason(size, modified) for size, modified in facts]
         if within is not None and self.exclude:
-            start = len(readable(within)) + 1
+            start = len(readable_path(within)) + 1
             members = (uri[start:].encode() for uri in chunk[IMAGE_URI].to_pylist())
-            refused = [EXCLUDED if self.excludes(name) else why for name, why in zip(members, refused, strict=True)]
+            refused = [EXCLUDED if self.is_excluded(name) else why for name, why in zip(members, refused, strict=True)]
         listing.skipped.update(why for why in refused if why is not None)
         return chunk.filter(pa.array([why is None for why in refused], pa.bool_()))
 
 
-NO_FILTERS: Final = Filters()
+NO_FILTERS: Final = FileFilters()
 
 
-def nanoseconds(moment: datetime) -> int:
+def to_nanoseconds(moment: datetime) -> int:
     """A time as file systems have it."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _fits(glob: str, parts: Sequence[bytes]) -> bool:
-    pattern = _pattern(glob)
+def _glob_fits(glob: str, parts: Sequence[bytes]) -> bool:
+    pattern = _compile_glob(glob)
     if "/" not in glob:
-        return any(pattern.takes(pattern.start, part) for part in parts)
+        return any(pattern.matches_file(pattern.start, part) for part in parts)
     states = pattern.start
     for part in parts:
-        if pattern.takes(states, part):  # a folder takes all that is in it along
+        if pattern.matches_file(states, part):  # a folder takes all that is in it along
             return True
-        states = pattern.below(states, part)
+        states = pattern.enter_folder(states, part)
     return False
 
 
 @lru_cache
-def _pattern(glob: str) -> Pattern:
-    return Pattern([os.fsencode(part) for part in glob.strip("/").split("/")])
+def _compile_glob(glob: str) -> GlobPattern:
+    return GlobPattern([os.fsencode(part) for part in glob.strip("/").split("/")])

@@ -16,29 +16,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvbatch.errors import ImageError, SourceError
-from cvbatch.sources.column_types import UnportableError, portable, to_portable
-from cvbatch.sources.entries import CHUNK_ROWS, Listing, entry_table
-from cvbatch.sources.extra_columns import new_names, portable_schema
+from cvbatch.sources.column_types import UnportableError, portable_type, to_portable_array
+from cvbatch.sources.entries import CHUNK_ROWS, ListingReport, entry_table
+from cvbatch.sources.extra_columns import portable_schema, rename_columns
 from cvbatch.sources.fetch.blob import BrokenContainerError, open_blob
 from cvbatch.sources.fetch.url_policy import SECRET_IN_URI
 from cvbatch.sources.tables.arrow import ArrowTable
-from cvbatch.sources.tables.columns import image_column as find_image_column
-from cvbatch.sources.tables.columns import wrong_images
-from cvbatch.sources.tables.listing import first_line, open_table
-from cvbatch.sources.text_manifests import CsvReader, JsonLinesReader
-from cvbatch.storage.local_paths import path_of_file_uri, with_plain_scheme
-from cvbatch.storage.location import Place, has_secret, is_object_uri, without_secret
+from cvbatch.sources.tables.columns import explain_no_images
+from cvbatch.sources.tables.columns import find_image_column as find_image_column
+from cvbatch.sources.tables.listing import first_line_of_error, open_table
+from cvbatch.sources.text_manifests import CsvManifest, JsonLinesManifest
+from cvbatch.storage.local_paths import file_uri_to_path, lowercase_scheme
+from cvbatch.storage.location import Location, has_secret, is_object_uri, strip_secret
 
 URI = "uri"
 _PACKED: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _UNREADABLE = (ImageError, OSError, UnicodeError, OverflowError, pa.ArrowException)
 
 
-class _Reader(Protocol):
+class _ManifestReader(Protocol):
     @property
     def schema(self) -> pa.Schema: ...
 
-    def batches(self) -> Iterator[pa.RecordBatch]: ...
+    def iter_batches(self) -> Iterator[pa.RecordBatch]: ...
 
 
 def is_manifest(path: str, uri_column: str = URI, image_column: str | None = None) -> bool:
@@ -68,7 +68,7 @@ def is_packed_manifest(path: str) -> bool:
     return suffix in _PACKED and os.path.splitext(inner)[1] in _TEXTS and not glob.has_magic(path)
 
 
-def is_remote_manifest(place: Place, uri_column: str = URI, image_column: str | None = None) -> bool:
+def is_remote_manifest(place: Location, uri_column: str = URI, image_column: str | None = None) -> bool:
     """The same for an object; see `is_manifest`.
 
     Raises:
@@ -105,7 +105,7 @@ class ManifestSource:
         SourceError: If it cannot be read as a manifest, or a column cannot come along.
     """
 
-    numbered = True
+    positional = True
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ManifestSource:
     ) -> None:
         self.path = path
         self._folder = os.path.dirname(named or path)
-        self.listing = Listing()
+        self.listing = ListingReport()
         self._uri = uri_column
         self._rename = dict(rename or {})
         keep = metadata or bool(planned)
@@ -127,22 +127,24 @@ class ManifestSource:
             advice = "name each manifest with a --source of its own" if glob.has_magic(path) else "check source.uri"
             raise SourceError(f"{path}: expected a manifest, and there is no such file; {advice}")
         try:
-            self._reader = _opened(path, uri_column, others=keep)
+            self._reader = _open_manifest_reader(path, uri_column, others=keep)
             schema = self._reader.schema
         except _UNREADABLE as error:
-            raise SourceError(f"{path} cannot be read as a manifest: {first_line(error)}") from None
+            raise SourceError(f"{path} cannot be read as a manifest: {first_line_of_error(error)}") from None
         self._check_uris(schema)
-        if planned is None and isinstance(self._reader, CsvReader):
-            self._reader.check()  # JSON lines were read to their end for their types
+        if planned is None and isinstance(self._reader, CsvManifest):
+            self._reader.check_all_lines()  # JSON lines were read to their end for their types
         others = pa.schema([column for column in schema if keep and column.name != self._uri])
-        self.carried = new_names(_kept(others, path), self._rename if keep else {}, path, planned)
+        self.extra_columns = rename_columns(
+            _portable_manifest_schema(others, path), self._rename if keep else {}, path, planned
+        )
         before = {column.name: column for column in planned or ()}
-        self.carried = pa.schema([before.get(column.name, column) for column in self.carried])
+        self.extra_columns = pa.schema([before.get(column.name, column) for column in self.extra_columns])
 
     def _check_uris(self, schema: pa.Schema) -> None:
         found = list(schema.names)
         if found.count(self._uri) != 1:
-            wrong = wrong_images(schema, None)
+            wrong = explain_no_images(schema, None)
             hint = "" if self._uri in found else "; source.uri_column names another one"
             raise SourceError(
                 f"{self.path}: expected one column named {self._uri!r}, got {', '.join(found) or 'none'}"
@@ -150,51 +152,53 @@ class ManifestSource:
             )
         kind = schema.field(self._uri).type
         try:
-            if pa.types.is_nested(portable(kind)):
+            if pa.types.is_nested(portable_type(kind)):
                 raise UnportableError
         except UnportableError:
             raise SourceError(f"{self.path}: the column {self._uri!r} is {kind}: expected text") from None
 
-    def chunks(self) -> Iterator[pa.Table]:
+    def iter_chunks(self) -> Iterator[pa.Table]:
         """Yield one row per line, in the order of the file."""
         try:
-            for batch in self._reader.batches():
-                for start in range(0, batch.num_rows, CHUNK_ROWS.value):
-                    yield self._chunk(batch.slice(start, CHUNK_ROWS.value))
+            for batch in self._reader.iter_batches():
+                for start in range(0, batch.num_rows, CHUNK_ROWS.current_value):
+                    yield self._batch_to_chunk(batch.slice(start, CHUNK_ROWS.current_value))
         except _UNREADABLE as error:
-            raise SourceError(f"{self.path} cannot be read as a manifest: {first_line(error)}") from None
+            raise SourceError(f"{self.path} cannot be read as a manifest: {first_line_of_error(error)}") from None
 
-    def _chunk(self, batch: pa.RecordBatch) -> pa.Table:
+    def _batch_to_chunk(self, batch: pa.RecordBatch) -> pa.Table:
         paths, refused = list[bytes](), list[str | None]()
-        for uri in _uris(batch.column(self._uri)):
+        for uri in _uris_of_column(batch.column(self._uri)):
             secret = SECRET_IN_URI if uri is not None and has_secret(uri) else None
             # what must not be kept does not get as far as the plan
-            paths.append(_resolve(uri if uri is None or secret is None else without_secret(uri), self._folder))
+            paths.append(_resolve_line_uri(uri if uri is None or secret is None else strip_secret(uri), self._folder))
             refused.append(secret)
         sizes, modified = [], []
         for path in paths:
-            size, changed = _facts(path)
+            size, changed = _size_and_time(path)
             sizes.append(size)
             modified.append(changed)
         chunk = entry_table(paths, sizes, modified, refused)
         for at, name in enumerate(batch.schema.names):
             new = self._rename.get(name, name)
-            if name != self._uri and new in self.carried.names:
-                field = self.carried.field(new)
-                chunk = chunk.append_column(field, _sound(batch.column(at)).cast(field.type))
+            if name != self._uri and new in self.extra_columns.names:
+                field = self.extra_columns.field(new)
+                chunk = chunk.append_column(field, _portable_values(batch.column(at)).cast(field.type))
         return chunk
 
 
-def _opened(path: str, uri_column: str, *, others: bool) -> _Reader:
+def _open_manifest_reader(path: str, uri_column: str, *, others: bool) -> _ManifestReader:
     reader = _READERS[os.path.splitext(path)[1].lower()]
     # the types of columns that do not come along need not agree
-    return JsonLinesReader(path, uri_column, others=others) if reader is JsonLinesReader else reader(path, uri_column)
+    return (
+        JsonLinesManifest(path, uri_column, others=others) if reader is JsonLinesManifest else reader(path, uri_column)
+    )
 
 
-def _kept(schema: pa.Schema, where: str) -> pa.Schema:
+def _portable_manifest_schema(schema: pa.Schema, where: str) -> pa.Schema:
     """With types that every reader knows; text with repeats may stay a dictionary."""
     plain = portable_schema(schema, where)
-    repeats = (pa.types.is_dictionary(column.type) and _is_text(column.type.value_type) for column in schema)
+    repeats = (pa.types.is_dictionary(column.type) and _is_plain_text_type(column.type.value_type) for column in schema)
     return pa.schema(
         [
             pa.field(new.name, old.type if stays else new.type)
@@ -203,32 +207,32 @@ def _kept(schema: pa.Schema, where: str) -> pa.Schema:
     )
 
 
-def _uris(column: pa.Array) -> list[str | None]:
+def _uris_of_column(column: pa.Array) -> list[str | None]:
     column.validate(full=True)  # bytes that are not UTF-8 are refused here: what file they mean nobody knows
-    uris: list[str | None] = to_portable(column).cast(pa.string()).to_pylist()
+    uris: list[str | None] = to_portable_array(column).cast(pa.string()).to_pylist()
     return uris
 
 
-def _sound(values: pa.Array) -> pa.Array:
+def _portable_values(values: pa.Array) -> pa.Array:
     """As what every reader knows; a dictionary stays one."""
-    if pa.types.is_dictionary(values.type) and _is_text(values.type.value_type):
-        return pa.DictionaryArray.from_arrays(values.indices, to_portable(values.dictionary))
-    return to_portable(values)
+    if pa.types.is_dictionary(values.type) and _is_plain_text_type(values.type.value_type):
+        return pa.DictionaryArray.from_arrays(values.indices, to_portable_array(values.dictionary))
+    return to_portable_array(values)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_plain_text_type(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _resolve(uri: str | None, folder: str) -> bytes:
+def _resolve_line_uri(uri: str | None, folder: str) -> bytes:
     """Absolute path of a line; a line without a URI becomes a path that nothing can have."""
     if not uri:
         return b""
-    if (path := path_of_file_uri(uri)) is not None:
+    if (path := file_uri_to_path(uri)) is not None:
         return os.fsencode(path)
     scheme, separator, _ = uri.partition("://")
     if separator and scheme.isalnum():
-        return os.fsencode(with_plain_scheme(uri))
+        return os.fsencode(lowercase_scheme(uri))
     if is_object_uri(folder) and not uri.startswith("/"):
         start, _, below = folder.partition("://")[2].partition("/")
         inside = posixpath.normpath(f"/{below}/{uri}")  # no `..` leads out of the bucket
@@ -236,7 +240,7 @@ def _resolve(uri: str | None, folder: str) -> bytes:
     return os.fsencode(os.path.normpath(os.path.join(folder, uri)))
 
 
-def _facts(path: bytes) -> tuple[int | None, int | None]:
+def _size_and_time(path: bytes) -> tuple[int | None, int | None]:
     """Size and time of a file; of what is elsewhere nobody asks before it is fetched."""
     if not path.startswith(b"/"):
         return None, None
@@ -247,34 +251,34 @@ def _facts(path: bytes) -> tuple[int | None, int | None]:
     return fact.st_size, fact.st_mtime_ns
 
 
-class _Parquet:
+class _ParquetManifest:
     def __init__(self, path: str, _: str) -> None:
         self._path = path
         self.schema: pa.Schema = pq.read_schema(path)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def iter_batches(self) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path) as file:
-            yield from file.iter_batches(batch_size=CHUNK_ROWS.value)
+            yield from file.iter_batches(batch_size=CHUNK_ROWS.current_value)
 
 
-class _Arrow:
+class _ArrowManifest:
     def __init__(self, path: str, _: str) -> None:
         self._table = ArrowTable(open_blob(os.fsencode(path)))
         self.schema = self._table.schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from self._table.batches()
+    def iter_batches(self) -> Iterator[pa.RecordBatch]:
+        yield from self._table.record_batches()
 
 
-_TABLES: Final[Mapping[str, Callable[[str, str], _Reader]]] = {
-    ".parquet": _Parquet,
-    ".arrow": _Arrow,
-    ".feather": _Arrow,
+_TABLES: Final[Mapping[str, Callable[[str, str], _ManifestReader]]] = {
+    ".parquet": _ParquetManifest,
+    ".arrow": _ArrowManifest,
+    ".feather": _ArrowManifest,
 }
-_TEXTS: Final[Mapping[str, Callable[[str, str], _Reader]]] = {
-    ".csv": CsvReader,
-    ".tsv": CsvReader,
-    ".jsonl": JsonLinesReader,
+_TEXTS: Final[Mapping[str, Callable[[str, str], _ManifestReader]]] = {
+    ".csv": CsvManifest,
+    ".tsv": CsvManifest,
+    ".jsonl": JsonLinesManifest,
 }
 _READERS: Final = {**_TEXTS, **_TABLES}
 MANIFEST_SUFFIXES: Final = frozenset(_READERS)

@@ -15,7 +15,7 @@ OUTPUT: Final = "output of cvbatch"
 """Outputs that are left out are counted under these words."""
 
 
-def is_output(folder: bytes) -> bool:
+def is_output_folder(folder: bytes) -> bool:
     """Whether a local folder is an output."""
     return os.path.isdir(os.path.join(folder, STATE.encode()))
 
@@ -33,7 +33,7 @@ def output_around(parts: Sequence[str], is_one: Callable[[Sequence[str]], bool])
     return None
 
 
-def advice(place: str, output: str) -> str:
+def output_source_advice(place: str, output: str) -> str:
     """What is said of a source that is a part of an output."""
     return (
         f"{place} belongs to {output}, which is an output of cvbatch and holds no images: "

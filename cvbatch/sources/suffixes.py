@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from cvbatch.sources.entries import readable
+from cvbatch.sources.entries import readable_path
 
 IMAGE_SUFFIXES = frozenset(
     "jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif jp2 mpo".split()  # noqa: SIM905 - reads as a table
 )
 
 
-class Suffixes:
+class ImageSuffixes:
     """The suffixes that count as images, in any case.
 
     Args:
@@ -26,17 +26,17 @@ class Suffixes:
         elif extensions is not None:
             self._taken = frozenset(suffix.lower().lstrip(".") for suffix in extensions)
 
-    def take(self, name: bytes) -> bool:
+    def is_image(self, name: bytes) -> bool:
         """Whether a file of this name is an image."""
-        return self._taken is None or suffix(name) in self._taken
+        return self._taken is None or suffix_of(name) in self._taken
 
 
-def suffix(name: bytes) -> str:
+def suffix_of(name: bytes) -> str:
     """The suffix of a name in lower case, without its dot."""
-    return readable(os.path.splitext(name)[1]).lower().lstrip(".")
+    return readable_path(os.path.splitext(name)[1]).lower().lstrip(".")
 
 
-def counted_as(name: bytes) -> str:
+def skipped_kind(name: bytes) -> str:
     """What a file that is left out is counted as."""
-    found = suffix(name)
+    found = suffix_of(name)
     return f".{found}" if found else "no suffix"

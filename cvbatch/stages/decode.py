@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from cvbatch.errors import RowError, attempt
-from cvbatch.images.arrow_pixels import Image, pack
+from cvbatch.errors import RowError, capture_row_error
+from cvbatch.images.arrow_pixels import RgbArray, pack_images
 from cvbatch.images.colour_profiles import may_have_profile
-from cvbatch.images.decode import Decoded, decode
-from cvbatch.images.jpeg_header import Header, plain_jpeg
-from cvbatch.images.preprocess import View, apply, enough, fits
-from cvbatch.inference.settings import Setting
+from cvbatch.images.decode import DecodedImage, decode
+from cvbatch.images.jpeg_header import JpegHeader, read_baseline_header
+from cvbatch.images.preprocess import View, apply_view, can_resize_whole, compute_min_decode_side
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.data_files import CHANGED
 from cvbatch.schema import (
     CONTENT_SHA256,
@@ -46,11 +46,11 @@ from cvbatch.schema import (
     pixels_column,
 )
 from cvbatch.sources.entries import INTERNAL
-from cvbatch.sources.fetch.plan_rows import fetches
-from cvbatch.storage.fetch_options import DISK, Reach
+from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.storage.fetch_options import LOCAL_FETCH, FetchOptions
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
-THREADS: Final = 2
+DECODE_THREADS: Final = 2
 _CHANGED: Final = f"{MEASURES}{CHANGED}"
 
 
@@ -66,7 +66,7 @@ class DecodeOptions:
     """Bring colours to sRGB by the profiles in the files."""
     keep_damaged: bool = False
     """Take damaged images as far as they go, and say what is wrong with them."""
-    reach: Reach = DISK
+    fetch_options: FetchOptions = LOCAL_FETCH
     """How images are got."""
     scaled: bool = False
     """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
@@ -75,24 +75,24 @@ class DecodeOptions:
     max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
     """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
 
-    def at(self, setting: Setting) -> DecodeOptions:
+    def with_settings(self, setting: InferenceSettings) -> DecodeOptions:
         """The same as a setting wants it."""
         return replace(self, scaled=setting.scaled_decode, on_device=setting.device_decode)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One image on its way; `error` is set, or `encoded` where decoding is left to the next stage."""
+class _DecodedRow:
+    """One image on its way; `error` is set, or `encoded_bytes` where decoding is left to the next stage."""
 
     data: bytes | None = None
     sha256: str | None = None
-    decoded: Decoded | None = None
-    header: Header | None = None
-    images: tuple[Image, ...] = ()
+    decoded: DecodedImage | None = None
+    header: JpegHeader | None = None
+    images: tuple[RgbArray, ...] = ()
     error: RowError | None = None
 
     @property
-    def encoded(self) -> bytes | None:
+    def encoded_bytes(self) -> bytes | None:
         return self.data if self.decoded is None and self.error is None else None
 
 
@@ -109,88 +109,92 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
     """
     carried = [name for name in rows.column_names if name not in INTERNAL]
     changed = set[int]()
-    reads = fetches(rows, options.reach, changed.add)
-    table = _decode_all(rows.select(carried), [partial(_fetch, read) for read in reads], options)
+    reads = plan_fetches(rows, options.fetch_options, changed.add)
+    table = _decode_rows(rows.select(carried), [partial(_fetch_row, read) for read in reads], options)
     return table.append_column(_CHANGED, pa.array([float(at in changed) for at in range(rows.num_rows)], pa.float64()))
 
 
-def decode_encoded(table: pa.Table, options: DecodeOptions) -> pa.Table:
+def decode_encoded_rows(table: pa.Table, options: DecodeOptions) -> pa.Table:
     """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
     ours = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
     if options.keep_damaged:
         ours.add(IMAGE_WARNING)
     rows = table.select([name for name in table.column_names if name not in ours and not is_hidden(name)])
     held = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
-    decoded = _decode_all(rows, [partial(_Row, data, sha256) for data, sha256 in held], options)
+    decoded = _decode_rows(rows, [partial(_DecodedRow, data, sha256) for data, sha256 in held], options)
     return decoded.append_column(_CHANGED, table[_CHANGED])
 
 
-def _decode_all(rows: pa.Table, fetches: Sequence[Callable[[], _Row]], options: DecodeOptions) -> pa.Table:
-    budget = _Budget(options.max_unit_bytes)
+def _decode_rows(rows: pa.Table, fetches: Sequence[Callable[[], _DecodedRow]], options: DecodeOptions) -> pa.Table:
+    budget = _PixelBudget(options.max_unit_bytes)
     started = time.perf_counter()
-    done = list(_pool(os.getpid(), THREADS).map(lambda fetch: _work(fetch, options, budget), fetches))
+    done = list(
+        _decode_thread_pool(os.getpid(), DECODE_THREADS).map(lambda fetch: _decode_row(fetch, options, budget), fetches)
+    )
     seconds = (time.perf_counter() - started) / max(1, len(done))
-    return _table(rows, done, options, seconds)
+    return _build_decoded_table(rows, done, options, seconds)
 
 
 @lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+def _decode_thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Threads that stay: glibc would keep what those of each unit had held, gigabytes in the end."""
     return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
-def _fetch(read: Callable[[], bytes]) -> _Row:
-    result = attempt("fetch", read)
+def _fetch_row(read: Callable[[], bytes]) -> _DecodedRow:
+    result = capture_row_error("fetch", read)
     if isinstance(result, RowError):
-        return _Row(error=result)
-    return _Row(data=result, sha256=hashlib.sha256(result).hexdigest())
+        return _DecodedRow(error=result)
+    return _DecodedRow(data=result, sha256=hashlib.sha256(result).hexdigest())
 
 
-def _work(fetch: Callable[[], _Row], options: DecodeOptions, budget: _Budget) -> _Row:
+def _decode_row(fetch: Callable[[], _DecodedRow], options: DecodeOptions, budget: _PixelBudget) -> _DecodedRow:
     row = fetch()
-    if row.data is None or budget.used_up:
+    if row.data is None or budget.is_used_up:
         return row
     if options.on_device and not (options.icc and may_have_profile(row.data)):
-        header = plain_jpeg(row.data, max_pixels=options.max_pixels, exif=options.exif)
-        if header is not None and all(fits(view, (header.width, header.height)) for view in options.views):
-            return _Row(data=row.data, sha256=row.sha256, header=header)
-    result = attempt("decode", lambda: _decode(row.data or b"", options))
+        header = read_baseline_header(row.data, max_pixels=options.max_pixels, exif=options.exif)
+        if header is not None and all(can_resize_whole(view, (header.width, header.height)) for view in options.views):
+            return _DecodedRow(data=row.data, sha256=row.sha256, header=header)
+    result = capture_row_error("decode", lambda: _decode_to_views(row.data or b"", options))
     if isinstance(result, RowError):
-        return _Row(data=row.data, sha256=row.sha256, error=result)
+        return _DecodedRow(data=row.data, sha256=row.sha256, error=result)
     decoded, images = result
-    budget.spend(sum(image.nbytes for image in images))
-    return _Row(data=row.data, sha256=row.sha256, decoded=decoded, images=images)
+    budget.spend_bytes(sum(image.nbytes for image in images))
+    return _DecodedRow(data=row.data, sha256=row.sha256, decoded=decoded, images=images)
 
 
-def _decode(data: bytes, options: DecodeOptions) -> tuple[Decoded, tuple[Image, ...]]:
-    smallest = enough(options.views) if options.scaled else None
+def _decode_to_views(data: bytes, options: DecodeOptions) -> tuple[DecodedImage, tuple[RgbArray, ...]]:
+    smallest = compute_min_decode_side(options.views) if options.scaled else None
     decoded = decode(
         data,
         max_pixels=options.max_pixels,
         exif=options.exif,
-        enough=smallest,
+        min_decode_side=smallest,
         icc=options.icc,
         keep_damaged=options.keep_damaged,
     )
     size = (decoded.width, decoded.height)
-    return decoded, tuple(apply(view, decoded.image, size) for view in options.views)
+    return decoded, tuple(apply_view(view, decoded.image, size) for view in options.views)
 
 
-class _Budget:
+class _PixelBudget:
     """Bytes of pixels that a unit may still hold; overshoot by one image per thread does no harm."""
 
     def __init__(self, count: int) -> None:
         self._left = count
 
     @property
-    def used_up(self) -> bool:
+    def is_used_up(self) -> bool:
         return self._left <= 0
 
-    def spend(self, count: int) -> None:
+    def spend_bytes(self, count: int) -> None:
         self._left -= count
 
 
-def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds: float) -> pa.Table:
+def _build_decoded_table(
+    rows: pa.Table, done: Sequence[_DecodedRow], options: DecodeOptions, seconds: float
+) -> pa.Table:
     known = [row.decoded or row.header for row in done]
     facts: dict[str, list[Any]] = {
         IMAGE_BYTES: [None if row.data is None else len(row.data) for row in done],
@@ -212,9 +216,9 @@ def _table(rows: pa.Table, done: Sequence[_Row], options: DecodeOptions, seconds
         table = table.append_column(name, pa.array(values, types[name]))
     for index in range(len(options.views)):
         images = [row.images[index] if row.images else None for row in done]
-        table = table.append_column(pixels_column(index), pack(images))
-    table = table.append_column(ENCODED, pa.array([row.encoded for row in done], pa.large_binary()))
-    table = table.append_column(TURN, pa.array([row.header and row.header.turn for row in done], pa.int8()))
+        table = table.append_column(pixels_column(index), pack_images(images))
+    table = table.append_column(ENCODED, pa.array([row.encoded_bytes for row in done], pa.large_binary()))
+    table = table.append_column(TURN, pa.array([row.header and row.header.orientation for row in done], pa.int8()))
     return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(done), pa.float64()))
 
 
@@ -229,7 +233,7 @@ def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
     }
 
 
-def error_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
+def to_error_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
     """The predictions of rows of the plan that all have one error.
 
     Args:

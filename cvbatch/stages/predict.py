@@ -16,27 +16,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, caught
-from cvbatch.inference.settings import Setting
+from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, try_call
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ENCODED, IMAGE_FIELDS, MEASURES, PIXELS, TURN, WORKER
 from cvbatch.stages.decode import DecodeOptions, error_columns
-from cvbatch.stages.unit_split import Piece, load_decoder, load_predictor, pieces
+from cvbatch.stages.unit_split import PredictorBatch, load_decoder, load_predictor, split_unit
 from cvbatch.stages.watchdog import Watchdog
 from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.system.ray_compat import actor_was_restarted
 
 if TYPE_CHECKING:
     from cvbatch.inference.predictor import Predictor
-    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+    from cvbatch.inference.torch.gpu_decode import GpuDecoder
 
-_PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
-UNITS_AT_ONCE: Final = {"cpu": 1, "cuda": 3}
+_LOAD_RETRY_PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
+CONCURRENT_UNITS: Final = {"cpu": 1, "cuda": 3}
 """Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
 no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
-_NOT_KEPT: Final = (PIXELS, ENCODED, TURN)
+_DROPPED_COLUMN_PREFIXES: Final = (PIXELS, ENCODED, TURN)
 """Beginnings of the names of columns that end here."""
 _DEVICE_LOST, _NOT_LOADED = 70, 71
 """Exit codes, for Ray's log files."""
@@ -46,10 +46,10 @@ _DEVICE_LOST, _NOT_LOADED = 70, 71
 class PredictOptions:
     """What an actor needs; the models themselves it reads from the plan, or a restart would depend on an object."""
 
-    output: Place
+    output: Location
     decode: DecodeOptions
     device: str
-    setting: Setting
+    setting: InferenceSettings
     batch_size: int | None
     threads: int
     stalled_after: float
@@ -67,11 +67,11 @@ class ActorProcess:
 
     was_restarted: Callable[[], bool] = actor_was_restarted
     end: Callable[[int], NoReturn] = os._exit
-    pauses: Sequence[float] = _PAUSES
+    pauses: Sequence[float] = _LOAD_RETRY_PAUSES
     """Seconds between attempts to load the models again."""
 
 
-class Predict:
+class PredictActor:
     """All models of a job on one device; one call is one unit, and calls may overlap.
 
     Args:
@@ -81,11 +81,11 @@ class Predict:
 
     def __init__(self, options: PredictOptions, process: ActorProcess = ActorProcess()) -> None:
         self._options, self._process = options, process
-        loaded = _load_patiently(options, process)
+        loaded = _load_with_retries(options, process)
         self._changed = loaded if isinstance(loaded, ChangedModelError) else None
         if not isinstance(loaded, ChangedModelError):
             self._predictor, self._decoder = loaded
-        self._clock, self._watchdog = _Clock(), Watchdog(options.stalled_after)
+        self._clock, self._watchdog = _BusyClock(), Watchdog(options.stalled_after)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         """Predict one unit.
@@ -102,31 +102,31 @@ class Predict:
         if self._changed is not None:
             raise self._changed
         try:
-            with self._clock.running(), self._watchdog.over():
-                some = pieces(unit, self._options.decode, self._decoder)
-                return pa.concat_tables([self._predict(piece) for piece in some])
+            with self._clock.busy(), self._watchdog.watch_unit():
+                some = split_unit(unit, self._options.decode, self._decoder)
+                return pa.concat_tables([self._predict_batch(piece) for piece in some])
         except DeviceLostError:
             self._process.end(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
 
-    def _predict(self, piece: Piece) -> pa.Table:
+    def _predict_batch(self, piece: PredictorBatch) -> pa.Table:
         table = piece.table
-        predictions = self._predictor.predict(piece.views, piece.sizes)
-        kept = table.select([name for name in table.column_names if not name.startswith(_NOT_KEPT)])
-        kept = _with_errors(kept, predictions.errors)
+        predictions = self._predictor.predict_views(piece.views, piece.sizes)
+        kept = table.select([name for name in table.column_names if not name.startswith(_DROPPED_COLUMN_PREFIXES)])
+        kept = _add_error_columns(kept, predictions.errors)
         for name, column in predictions.columns.items():
             kept = kept.append_column(name, column)
-        seconds = self._clock.take() / max(1, table.num_rows)
+        seconds = self._clock.take_busy_seconds() / max(1, table.num_rows)
         kept = kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
-        return kept.append_column(WORKER, pa.repeat(pa.scalar(self._about()), table.num_rows))
+        return kept.append_column(WORKER, pa.repeat(pa.scalar(self._worker_facts()), table.num_rows))
 
-    def _about(self) -> str:
+    def _worker_facts(self) -> str:
         about: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
         if reduced := self._predictor.reduced_batch_sizes:
             about["batch_sizes"] = reduced
         return json.dumps(about)
 
 
-class _Clock:
+class _BusyClock:
     """Counts the time in which anything was done once, however many did something in it.
 
     Args:
@@ -140,57 +140,57 @@ class _Clock:
         self._since = self._counted = 0.0
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def busy(self) -> Iterator[None]:
         """Something is done."""
         with self._lock:
-            self._count(1)
+            self._change_running(1)
         try:
             yield
         finally:
             with self._lock:
-                self._count(-1)
+                self._change_running(-1)
 
-    def take(self) -> float:
+    def take_busy_seconds(self) -> float:
         """Seconds that nobody has taken yet."""
         with self._lock:
-            self._count(0)
+            self._change_running(0)
             taken, self._counted = self._counted, 0.0
         return taken
 
-    def _count(self, change: int) -> None:
+    def _change_running(self, change: int) -> None:
         now = self._now()
         if self._running:
             self._counted += now - self._since
         self._since, self._running = now, self._running + change
 
 
-def _load_patiently(
+def _load_with_retries(
     options: PredictOptions, process: ActorProcess
-) -> tuple[Predictor, DeviceDecoder | None] | ChangedModelError:
+) -> tuple[Predictor, GpuDecoder | None] | ChangedModelError:
     """Load the models; where that fails in a process that was started anew, try again for a while.
 
     An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
     one, Ray would leave the pool one actor smaller, and say nothing.
     """
     if not process.was_restarted():
-        return _load(options)
+        return _load_models(options)
     for pause in process.pauses:
-        loaded = caught(lambda: _load(options))  # a factory of somebody else's may raise anything
+        loaded = try_call(lambda: _load_models(options))  # a factory of somebody else's may raise anything
         if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
             return loaded  # of the latter the units that come here say it
         time.sleep(pause)
     process.end(_NOT_LOADED)
 
 
-def _load(options: PredictOptions) -> tuple[Predictor, DeviceDecoder | None]:
+def _load_models(options: PredictOptions) -> tuple[Predictor, GpuDecoder | None]:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    models = options.files.of_plan(plan.models)
+    models = options.files.localize_plan_models(plan.models)
     predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
     return predictor, load_decoder(options.decode, options.device)
 
 
-def _with_errors(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:
+def _add_error_columns(table: pa.Table, errors: Sequence[RowError | None]) -> pa.Table:
     """Mark rows whose prediction failed; earlier errors stay."""
     if not any(errors):
         return table

@@ -13,23 +13,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.images.arrow_pixels import unpack
-from cvbatch.images.preprocess import Size, View, size_of
-from cvbatch.inference.settings import Setting
+from cvbatch.images.arrow_pixels import unpack_images
+from cvbatch.images.preprocess import Size, View, compute_output_size
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.inference.torch.fast_import import import_torchvision
 from cvbatch.inference.torch.torch_compat import HUGE_PAGES
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ENCODED, HEIGHT, TURN, WIDTH, pixels_column
-from cvbatch.stages.decode import DecodeOptions, decode_encoded
+from cvbatch.stages.decode import DecodeOptions, decode_encoded_rows
 from cvbatch.system.control_group import usable_cores
 
 if TYPE_CHECKING:
     from cvbatch.inference.predictor import Predictor
-    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+    from cvbatch.inference.torch.gpu_decode import GpuDecoder
 
 
 def load_predictor(
-    models: Sequence[ModelSpec], device: str, setting: Setting, batch_size: int | None, threads: int
+    models: Sequence[ModelSpec], device: str, setting: InferenceSettings, batch_size: int | None, threads: int
 ) -> Predictor:
     """Load the models of a job in the process that predicts."""
     os.environ.setdefault(HUGE_PAGES, "1")  # torch looks at it once, with its first tensor
@@ -41,7 +41,7 @@ def load_predictor(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PredictorBatch:
     """Rows of a unit as a predictor takes them."""
 
     table: pa.Table
@@ -51,73 +51,73 @@ class Piece:
     """(width, height) of each oriented original."""
 
 
-def load_decoder(options: DecodeOptions, device: str) -> DeviceDecoder | None:
+def load_decoder(options: DecodeOptions, device: str) -> GpuDecoder | None:
     """What decodes on the device, if that is wanted."""
     if not options.on_device:
         return None
     import_torchvision()
-    from cvbatch.inference.torch.gpu_decode import DeviceDecoder
+    from cvbatch.inference.torch.gpu_decode import GpuDecoder
 
-    return DeviceDecoder(options.views, device)
+    return GpuDecoder(options.views, device)
 
 
-def pieces(unit: pa.Table, options: DecodeOptions, decoder: DeviceDecoder | None = None) -> Iterator[Piece]:
+def split_unit(unit: pa.Table, options: DecodeOptions, decoder: GpuDecoder | None = None) -> Iterator[PredictorBatch]:
     """Split a unit of the decode stage; what was left encoded is decoded here."""
     encoded = pc.is_valid(unit[ENCODED])
     if not pc.all(encoded).as_py():
-        yield _piece(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
+        yield _to_predictor_batch(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
     rest = unit.filter(encoded)
     if decoder is not None and rest.num_rows:
         plain = pc.is_valid(rest[TURN])
         for_host = [rest.filter(pc.invert(plain))]
-        for some in _within_budget(rest.filter(plain), options):
-            there, failed = _on_device(some, options, decoder)
+        for some in _slices_within_budget(rest.filter(plain), options):
+            there, failed = _decode_on_device(some, options, decoder)
             for_host.append(failed)
             if there.table.num_rows:
                 yield there
         rest = pa.concat_tables(for_host)
     on_host = replace(options, on_device=False)
     while rest.num_rows:
-        decoded = decode_encoded(rest, on_host)
+        decoded = decode_encoded_rows(rest, on_host)
         left = pc.is_valid(decoded[ENCODED])
-        yield _piece(decoded.filter(pc.invert(left)), options)
+        yield _to_predictor_batch(decoded.filter(pc.invert(left)), options)
         rest = decoded.filter(left)
 
 
-def _piece(table: pa.Table, options: DecodeOptions) -> Piece:
-    views = {view: unpack(table[pixels_column(index)]) for index, view in enumerate(options.views)}
-    return Piece(table, views, _sizes(table))
+def _to_predictor_batch(table: pa.Table, options: DecodeOptions) -> PredictorBatch:
+    views = {view: unpack_images(table[pixels_column(index)]) for index, view in enumerate(options.views)}
+    return PredictorBatch(table, views, _original_sizes(table))
 
 
-def _within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
+def _slices_within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
     """Split rows where their pixels would be more than a unit may hold."""
     start = held = 0
-    for at, size in enumerate(_sizes(table)):
+    for at, size in enumerate(_original_sizes(table)):
         if held > options.max_unit_bytes:
             yield table.slice(start, at - start)
             start, held = at, 0
-        held += sum(3 * math.prod(size_of(view, size)) for view in options.views)
+        held += sum(3 * math.prod(compute_output_size(view, size)) for view in options.views)
     if table.num_rows:
         yield table.slice(start)
 
 
-def _on_device(table: pa.Table, options: DecodeOptions, decoder: DeviceDecoder) -> tuple[Piece, pa.Table]:
+def _decode_on_device(table: pa.Table, options: DecodeOptions, decoder: GpuDecoder) -> tuple[PredictorBatch, pa.Table]:
     """What the device decoded, and rows that it could not."""
-    sizes = _sizes(table)
-    found = decoder(_bytes_of(table[ENCODED]), table[TURN].to_pylist(), sizes)
+    sizes = _original_sizes(table)
+    found = decoder(_encoded_views(table[ENCODED]), table[TURN].to_pylist(), sizes)
     good = pa.array([images is not None for images in found], pa.bool_())
     views = {
         view: [images[index] for images in found if images is not None] for index, view in enumerate(options.views)
     }
     decoded = table.filter(good)
-    return Piece(decoded, views, _sizes(decoded)), table.filter(pc.invert(good))
+    return PredictorBatch(decoded, views, _original_sizes(decoded)), table.filter(pc.invert(good))
 
 
-def _bytes_of(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
+def _encoded_views(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
     """The encoded files, without a copy."""
     return [np.frombuffer(file.as_buffer(), np.uint8) for file in column]
 
 
-def _sizes(table: pa.Table) -> list[Size]:
+def _original_sizes(table: pa.Table) -> list[Size]:
     """(width, height) of each oriented original; 0 where it is not known."""
     return list(zip(table[WIDTH].fill_null(0).to_pylist(), table[HEIGHT].fill_null(0).to_pylist(), strict=True))

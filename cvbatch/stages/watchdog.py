@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_SHARE: Final = 1.25
+_HANG_FACTOR: Final = 1.25
 """Where nothing else moves, the driver gives the wave up first. Where something does, Ray starts the process anew, and
 gives it the same unit once more."""
-OUTLIVES: Final = 1.5
+STALL_GRACE_FACTOR: Final = 1.5
 """What hangs may outlive the wave that was given up because of it, and holds what the next one needs: times
 `stalled_after`, the next wave's patience."""
 _LEAST_SECONDS, _MOST_SECONDS = 0.001, 1e9
@@ -32,31 +32,31 @@ class Watchdog:
     """
 
     def __init__(self, stalled_after: float) -> None:
-        self._seconds = _SHARE * stalled_after
+        self._seconds = _HANG_FACTOR * stalled_after
         self._lock = threading.Lock()
         self._began: dict[object, float] = {}
 
     @contextmanager
-    def over(self) -> Iterator[None]:
+    def watch_unit(self) -> Iterator[None]:
         """A piece of work; several may be under way at once, and wait for each other in their order."""
         piece = object()
         with self._lock:
             self._began[piece] = time.monotonic()
-            self._arm()
+            self._arm_timer()
         try:
             yield
         finally:
             with self._lock:
-                self._end(piece)
-                self._arm()
+                self._end_process(piece)
+                self._arm_timer()
 
-    def _end(self, piece: object) -> None:
+    def _end_process(self, piece: object) -> None:
         pieces = list(self._began)
         for later in pieces[pieces.index(piece) + 1 :]:
             self._began[later] = time.monotonic()
         del self._began[piece]
 
-    def _arm(self) -> None:
+    def _arm_timer(self) -> None:
         if not self._began:
             faulthandler.cancel_dump_traceback_later()
             return

@@ -11,21 +11,21 @@ from cvbatch.models.spec import ModelSpec
 class WeightFiles(Protocol):
     """Weights that may have to be brought to this machine; may be pickled."""
 
-    def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models of the plan, with weights that lie on this machine."""
 
-    def here(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def fetch_local(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The same models, with weights that lie on this machine."""
 
 
 class WeightsInPlace:
     """There is one machine, and its paths are those of the specs."""
 
-    def of_plan(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models as they are."""
         return tuple(models)
 
-    def here(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    def fetch_local(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models as they are."""
         return tuple(models)
 

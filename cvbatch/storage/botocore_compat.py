@@ -41,11 +41,11 @@ def share_descriptions(session: Any) -> None:
 
     Reading them is half of what a client costs, and they are the same for all.
     """
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    session.register_component("data_loader", _make_loader(session.get_config_variable("data_path")))
 
 
 @lru_cache
-def _loader(data_path: str | None) -> Any:
+def _make_loader(data_path: str | None) -> Any:
     return create_loader(data_path)
 
 

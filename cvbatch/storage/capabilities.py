@@ -12,16 +12,16 @@ from cvbatch.storage.buckets import Bucket
 _TRIES: Final = 5
 
 
-def may_delete(bucket: Bucket, prefix: str) -> bool:
+def can_delete_objects(bucket: Bucket, prefix: str) -> bool:
     """Whether one may delete below a prefix; asked by deleting something that is not there."""
     try:
-        bucket.delete(f"{prefix}{uuid.uuid4().hex}")
+        bucket.delete_object(f"{prefix}{uuid.uuid4().hex}")
     except DeniedError:
         return False
     return True
 
 
-def check_create(bucket: Bucket, key: str) -> None:
+def check_exclusive_create(bucket: Bucket, key: str) -> None:
     """Prove that `create` never writes over an object.
 
     Args:
@@ -32,15 +32,15 @@ def check_create(bucket: Bucket, key: str) -> None:
     Raises:
         OutputError: If the service takes no notice of the condition.
     """
-    if _created(bucket, key) and _created(bucket, key):
+    if _create_once(bucket, key) and _create_once(bucket, key):
         raise OutputError(
             f"{bucket.uri}: expected a service that can create an object only if absent, and this one overwrites it "
             "(it ignores If-None-Match); choose another"
         )
 
 
-def _created(bucket: Bucket, key: str) -> bool:
+def _create_once(bucket: Bucket, key: str) -> bool:
     for _ in range(_TRIES):
         with contextlib.suppress(AmbiguousError):
-            return bucket.create(key, uuid.uuid4().hex.encode())
+            return bucket.create_object(key, uuid.uuid4().hex.encode())
     raise UnavailableError(f"{bucket.uri}: it cannot be found out whether it creates objects only if absent")

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cvbatch.storage.location import Place
-from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_TIMEOUT, Access
+from cvbatch.storage.location import Location
+from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_TIMEOUT, S3Access
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -22,7 +22,7 @@ _REQUEST_SECONDS: Final = 120
 _QUICK_RETRIES: Final = 3
 
 
-def make_client(place: Place, access: Access | None, *, retries: bool) -> Client:
+def make_client(place: Location, access: S3Access | None, *, retries: bool) -> Client:
     """Make a client for the bucket of a place.
 
     It repeats at once what was answered with 408, 429 or 5xx and what was not answered at all; when the body of an
@@ -35,9 +35,12 @@ def make_client(place: Place, access: Access | None, *, retries: bool) -> Client
     """
     options = place.options
     endpoint = access.endpoint if access else options.endpoint_url
-    common: dict[str, Any] = {"client_options": _client_options(endpoint, access), "retry_config": _retries(retries)}
+    common: dict[str, Any] = {
+        "client_options": _client_options(endpoint, access),
+        "retry_config": _retry_config(retries),
+    }
     if access is not None:
-        at = access.endpoint if access.path_style else _with_bucket(access.endpoint, place.bucket)
+        at = access.endpoint if access.path_style else _endpoint_with_bucket(access.endpoint, place.bucket)
         return S3Store(
             place.bucket,
             endpoint=at,
@@ -49,26 +52,26 @@ def make_client(place: Place, access: Access | None, *, retries: bool) -> Client
             disable_bulk_delete=True,  # one right, one answer
             **common,
         )
-    named = {name: value for name, value in _named(place, endpoint).items() if value}
+    named = {name: value for name, value in _endpoint_of_place(place, endpoint).items() if value}
     kind = GCSStore if place.scheme == "gs" else AzureStore
     return kind(place.bucket, **named, **common)
 
 
-def _named(place: Place, endpoint: str | None) -> dict[str, Any]:
+def _endpoint_of_place(place: Location, endpoint: str | None) -> dict[str, Any]:
     where = "base_url" if place.scheme == "gs" else "endpoint"
     return {where: endpoint, "skip_signature": place.options.anonymous}
 
 
-def _with_bucket(endpoint: str, bucket: str) -> str:
+def _endpoint_with_bucket(endpoint: str, bucket: str) -> str:
     parts = urlsplit(endpoint)
     return parts._replace(netloc=f"{bucket}.{parts.netloc}").geturl()
 
 
-def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig:
+def _client_options(endpoint: str | None, access: S3Access | None) -> ClientConfig:
     options: ClientConfig = {
         "allow_http": endpoint is not None and endpoint.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=READ_TIMEOUT.value),
+        "read_timeout": timedelta(seconds=READ_TIMEOUT.current_value),
         "timeout": timedelta(seconds=_REQUEST_SECONDS),
     }
     if access is not None and access.certificates is not None:
@@ -76,5 +79,5 @@ def _client_options(endpoint: str | None, access: Access | None) -> ClientConfig
     return options
 
 
-def _retries(wanted: bool) -> RetryConfig:
+def _retry_config(wanted: bool) -> RetryConfig:
     return {"max_retries": _QUICK_RETRIES if wanted else 0}

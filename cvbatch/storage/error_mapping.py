@@ -26,41 +26,41 @@ from obstore.exceptions import (
 )
 
 from cvbatch.errors import CvbatchError, DeniedError, StorageError, UnavailableError
-from cvbatch.storage.location import redacted
+from cvbatch.storage.location import redact_secrets
 from cvbatch.storage.obstore_compat import is_no_answer, message_in, status_in
 
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
-_NO_MORE: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+_BODY_ENDED: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _ACCESS: Final = (
     "check the credentials of this machine and their rights (without the right to list a bucket, what is not there "
     "is denied, too)"
 )
-_REACH: Final = "check endpoint_url and region, and try again later"
+_UNREACHABLE: Final = "check endpoint_url and region, and try again later"
 
-FAILURES: Final = (BaseError, BotoCoreError, ClientError, FileNotFoundError, ValueError)
+STORAGE_ERRORS: Final = (BaseError, BotoCoreError, ClientError, FileNotFoundError, ValueError)
 """What the clients raise."""
 
 
 @contextlib.contextmanager
-def translated(uri: str) -> Iterator[None]:
+def map_storage_errors(uri: str) -> Iterator[None]:
     """Turn whatever the clients raise inside into an error of ours about a URI."""
     try:
         yield
     except (CvbatchError, AlreadyExistsError):
         raise
-    except FAILURES as error:
-        raise explained(error, uri) from None
+    except STORAGE_ERRORS as error:
+        raise explain_error(error, uri) from None
 
 
-def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
+def explain_error(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
     """The error of ours that says what a client's error means.
 
     Args:
-        error: One of `FAILURES`.
+        error: One of `STORAGE_ERRORS`.
         uri: What was asked for.
     """
-    where, (status, code) = redacted(uri), status_of(error)
+    where, (status, code) = redact_secrets(uri), http_status_of(error)
     said = f"{status} {code}".strip() if status else ""
     if code in _NO_BUCKET:
         return StorageError(f"{where}: there is no such bucket; create it, or check the location and endpoint_url")
@@ -73,22 +73,22 @@ def explained(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
         )
     if isinstance(error, CredentialRetrievalError | TokenRetrievalError):
         return DeniedError(f"{where}: the credentials of this machine cannot be renewed ({type(error).__name__})")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403) or code in _NO_MORE:
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403) or code in _BODY_ENDED:
         return DeniedError(f"{where} is denied ({said or 403}): {_ACCESS}")
     if isinstance(error, PreconditionError) or status == 412:
         return StorageError(f"{where} changed while it was read; try again")
     if status in (301, 307) or code == "AuthorizationHeaderMalformed":
         return StorageError(f"{where}: the service says {said}: check region and endpoint_url")
     if status in _TRANSIENT or code == "RequestTimeout":
-        return UnavailableError(f"{where}: the service says {said} after all tries: {_REACH}")
+        return UnavailableError(f"{where}: the service says {said} after all tries: {_UNREACHABLE}")
     if status:
         return StorageError(f"{where}: the service says {said}, which was not expected")
     if isinstance(error, ConnectionError | HTTPClientError) or is_no_answer(str(error)):
-        return UnavailableError(f"{where}: no answer after all tries: {_REACH}")
-    return StorageError(f"{where}: {type(error).__name__}: {redacted(message_in(str(error)))[:200]}")
+        return UnavailableError(f"{where}: no answer after all tries: {_UNREACHABLE}")
+    return StorageError(f"{where}: {type(error).__name__}: {redact_secrets(message_in(str(error)))[:200]}")
 
 
-def status_of(error: Exception) -> tuple[int, str]:
+def http_status_of(error: Exception) -> tuple[int, str]:
     """HTTP status and the service's own code; 0 and nothing where there was no answer."""
     if isinstance(error, ClientError):
         told = error.response.get("Error", {}).get("Code", "")

@@ -10,7 +10,7 @@ from cvbatch.storage.options import StorageOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class FetchOptions:
     """What those who fetch must know besides a location; may be pickled, and holds no secret."""
 
     storage: StorageOptions = field(default=StorageOptions())
@@ -21,5 +21,5 @@ class Reach:
     """Encoded images with more bytes are error rows."""
 
 
-DISK: Final = Reach()
+LOCAL_FETCH: Final = FetchOptions()
 """Nothing needs to be known for a disk."""

@@ -14,7 +14,7 @@ _RULE: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))
 _BELOW: Final = "*."
 
 
-def normal_host(text: str) -> str:
+def normalize_host(text: str) -> str:
     """A host in the one spelling that is compared: lower case, international names as `xn--`, no dot at the end.
 
     Args:
@@ -49,21 +49,21 @@ class HttpOptions:
 
     def __post_init__(self) -> None:
         for rule in self.hosts:
-            _parsed(rule)
+            _parse_host_rule(rule)
 
-    def allows(self, scheme: str, host: str, port: int) -> bool:
+    def allows_host(self, scheme: str, host: str, port: int) -> bool:
         """Whether a host, in its normal spelling, may be asked at a port."""
-        return any(self._fits(rule, scheme, host, port) for rule in self.hosts)
+        return any(self._rule_matches(rule, scheme, host, port) for rule in self.hosts)
 
     @staticmethod
-    def _fits(rule: str, scheme: str, host: str, port: int) -> bool:
-        below, name, allowed = _parsed(rule)
+    def _rule_matches(rule: str, scheme: str, host: str, port: int) -> bool:
+        below, name, allowed = _parse_host_rule(rule)
         if port != (PORTS[scheme] if allowed is None else allowed):
             return False
         return host.endswith(f".{name}") if below else host == name
 
 
-def _parsed(rule: str) -> tuple[bool, str, int | None]:
+def _parse_host_rule(rule: str) -> tuple[bool, str, int | None]:
     """Whether it stands for the names below, the host, and its port if one is written."""
     found = _RULE.fullmatch(rule.removeprefix(_BELOW))
     try:
@@ -72,6 +72,6 @@ def _parsed(rule: str) -> tuple[bool, str, int | None]:
         port = None if found["port"] is None else int(found["port"])
         if port is not None and not 0 < port < 65_536:
             raise ValueError
-        return rule.startswith(_BELOW), normal_host(found["host"]), port
+        return rule.startswith(_BELOW), normalize_host(found["host"]), port
     except ValueError:
         raise ValueError(f"expected hosts such as example.org, *.example.org or 10.0.0.7:8080, got {rule!r}") from None

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from cvbatch.errors import StorageError, caught
+from cvbatch.errors import StorageError, try_call
 
 T = TypeVar("T")
 
 
-def aside(work: Callable[[], T]) -> T:
+def run_interruptible(work: Callable[[], T]) -> T:
     """Do native work that may take long, so that Ctrl-C and SIGTERM are heard meanwhile.
 
     Signals are handled by the main thread alone, and only while it runs Python. There the work goes to a thread of
@@ -20,7 +20,7 @@ def aside(work: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return work()
     answers: list[T | Exception] = []
-    thread = threading.Thread(target=lambda: answers.append(caught(work)), name="object store", daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(try_call(work)), name="object store", daemon=True)
     thread.start()
     thread.join()
     if not answers:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from cvbatch.errors import UnavailableError
 from cvbatch.storage.botocore_compat import body_of, take_bodies
-from cvbatch.storage.retry import patiently
+from cvbatch.storage.retry import with_retries
 from cvbatch.system.environment import EnvironmentNumber
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ _FIELDS: Final = ("Key", "Size", "ETag", "LastModified")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListingPage:
     """Some objects, and the prefixes that lead further down."""
 
     objects: pa.RecordBatch
     folders: list[str]
-    last: bool
+    last_key: bool
     """Whether the service said that nothing comes after it."""
 
 
-def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
+def list_obstore_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[ListingPage]:
     """List a bucket of another service, for which obstore does it all.
 
     Args:
@@ -63,21 +63,23 @@ def other_pages(client: Any, prefix: str, *, after: str | None = None, one_level
     if one_level:
         found = obstore.list_with_delimiter(client, folder)
         folders = [f"{each}/" for each in found["common_prefixes"]]
-        objects = _batch(found["objects"], prefix)
+        objects = _to_record_batch(found["objects"], prefix)
         if after is not None:
             objects = objects.filter(pc.greater(objects["key"], after))
-        yield Page(objects, [each for each in folders if each.startswith(prefix)], last=True)
+        yield ListingPage(objects, [each for each in folders if each.startswith(prefix)], last_key=True)
         return
-    for chunk in obstore.list(client, folder, offset=after, chunk_size=_PAGE_KEYS.value):
-        yield Page(_batch(chunk, prefix), [], last=False)
+    for chunk in obstore.list(client, folder, offset=after, chunk_size=_PAGE_KEYS.current_value):
+        yield ListingPage(_to_record_batch(chunk, prefix), [], last_key=False)
 
 
-def prepare(client: Any) -> None:
+def capture_raw_listings(client: Any) -> None:
     """Let a botocore client hand over the pages of listings unread."""
     take_bodies(client, "ListObjectsV2")
 
 
-def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[Page]:
+def list_s3_pages(
+    client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool
+) -> Iterator[ListingPage]:
     """List a bucket, page by page.
 
     Args:
@@ -87,21 +89,26 @@ def s3_pages(client: Any, bucket: str, prefix: str, *, after: str | None = None,
         after: Go on after this key.
         one_level: Fold what lies below the next slash into folders.
     """
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE_KEYS.value, "EncodingType": "url"}
+    request: dict[str, Any] = {
+        "Bucket": bucket,
+        "Prefix": prefix,
+        "MaxKeys": _PAGE_KEYS.current_value,
+        "EncodingType": "url",
+    }
     if one_level:
         request["Delimiter"] = "/"
     if after:
         request["StartAfter"] = after
     token: str | None = ""
     while token is not None:
-        page, token = patiently(
-            f"s3://{bucket}/{prefix}", lambda: _parsed(body_of(client.list_objects_v2(**request)), bucket)
+        page, token = with_retries(
+            f"s3://{bucket}/{prefix}", lambda: _parse_listing_xml(body_of(client.list_objects_v2(**request)), bucket)
         )
         yield page
         request["ContinuationToken"] = token
 
 
-def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
+def _parse_listing_xml(body: bytes, bucket: str) -> tuple[ListingPage, str | None]:
     """A page, and where the next one begins."""
     where = f"s3://{bucket} cannot be listed"
     try:
@@ -113,23 +120,23 @@ def _parsed(body: bytes, bucket: str) -> tuple[Page, str | None]:
         raise UnavailableError(f"{where}: the service says {root.findtext('{*}Code')} after all tries; try again")
     space += brace
     contents = root.findall(f"{space}Contents")
-    keys, sizes, etags, times = (_texts(root, contents, space + name) for name in _FIELDS)
+    keys, sizes, etags, times = (_element_texts(root, contents, space + name) for name in _FIELDS)
     folders = [found.findtext(f"{space}Prefix") or "" for found in root.findall(f"{space}CommonPrefixes")]
     if root.find(f"{space}EncodingType") is not None:
         keys, folders = [unquote_plus(key or "") for key in keys], [unquote_plus(folder) for folder in folders]
     token = root.findtext(f"{space}NextContinuationToken")
     columns = [pa.array(texts, pa.string()) for texts in (keys, sizes, etags, times)]
     objects = pa.record_batch([column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
-    return Page(objects, folders, last=token is None), token
+    return ListingPage(objects, folders, last_key=token is None), token
 
 
-def _texts(root: ElementTree.Element, contents: Sequence[ElementTree.Element], tag: str) -> list[str | None]:
+def _element_texts(root: ElementTree.Element, contents: Sequence[ElementTree.Element], tag: str) -> list[str | None]:
     """One field of all objects."""
     texts = [found.text for found in root.iter(tag)]  # at once: one by one takes twice as long
     return texts if len(texts) == len(contents) else [found.findtext(tag) for found in contents]
 
 
-def _batch(objects: Sequence[ObjectMeta], prefix: str) -> pa.RecordBatch:
+def _to_record_batch(objects: Sequence[ObjectMeta], prefix: str) -> pa.RecordBatch:
     rows = [
         {"key": each["path"], "size": each["size"], "etag": each["e_tag"], "last_modified": each["last_modified"]}
         for each in objects

@@ -11,18 +11,18 @@ _FILE: Final = re.compile(r"file:(?://(?:localhost(?=/)|(?P<host>[^/]+))?)?(?=/)
 """What a URI of a file begins with, up to its path."""
 
 
-def local_path(uri: str) -> str | None:
+def to_local_path(uri: str) -> str | None:
     """Return the absolute path of a local path or `file://` URI, or None for any other scheme.
 
     Only a URI is percent-decoded; a path is taken as it is, but for a leading `~`. `file:/path` is
     one, too, in any case; one of another host is none of ours.
     """
-    if (path := path_of_file_uri(uri)) is not None:
+    if (path := file_uri_to_path(uri)) is not None:
         return path
     return None if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
-def path_of_file_uri(uri: str) -> str | None:
+def file_uri_to_path(uri: str) -> str | None:
     """The absolute path that a `file:` URI names; None for anything else, and for one of another host."""
     file = _FILE.match(uri)
     if file is None or file["host"]:
@@ -30,7 +30,7 @@ def path_of_file_uri(uri: str) -> str | None:
     return os.path.abspath("/" + unquote(uri[file.end() :], errors="surrogateescape").lstrip("/"))
 
 
-def with_plain_scheme(uri: str) -> str:
+def lowercase_scheme(uri: str) -> str:
     """A URI with its scheme in lower case, as `S3://` and `HTTP://` are the same; a path stays as it is."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme.lower()}{separator}{rest}" if separator and scheme.isalnum() else uri

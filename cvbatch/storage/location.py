@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from cvbatch.errors import JobError
-from cvbatch.storage.local_paths import local_path, with_plain_scheme
+from cvbatch.storage.local_paths import lowercase_scheme, to_local_path
 from cvbatch.storage.options import StorageOptions
 
 SCHEMES: Final = ("s3", "gs", "az")
@@ -26,9 +26,9 @@ _QUERY: Final = re.compile(r"[?#;]|%3f|%23|%3b", re.I)
 _SIGNED_QUERY: Final = re.compile(rf"{_SIGNED.pattern}\S*", re.I)
 
 
-def redacted(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text in one line, without the credentials and signatures that a URI in it may carry."""
-    return CONTROL.sub(_escaped, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
+    return CONTROL.sub(_percent_escape, _SIGNED_QUERY.sub("?…", _USER.sub("…@", text)))
 
 
 def has_secret(uri: str) -> bool:
@@ -39,17 +39,17 @@ def has_secret(uri: str) -> bool:
     return bool(separator) and scheme != "file" and bool(_USER.search(uri) or _SIGNED.search(uri))
 
 
-def without_secret(uri: str) -> str:
+def strip_secret(uri: str) -> str:
     """What may be kept of a URI that has one: no user, and nothing of its query."""
     scheme, separator, rest = uri.partition("://")
     if scheme.lower() not in ("http", "https"):
-        return redacted(uri)
+        return redact_secrets(uri)
     hidden = _HTTP_USER.sub("…@", rest, count=1)
     path = _QUERY.split(hidden, maxsplit=1)[0]
-    return CONTROL.sub(_escaped, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
+    return CONTROL.sub(_percent_escape, f"{scheme}{separator}{path}{'?…' if path != hidden else ''}")
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _percent_escape(found: re.Match[str]) -> str:
     return f"\\x{ord(found[0]):02x}"
 
 
@@ -59,10 +59,10 @@ def is_object_uri(uri: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Somewhere that a process of the cluster can find again: it may be pickled and used as a key.
 
-    Made by `Place.of`, which checks it; so the URI never holds a secret.
+    Made by `Location.from_uri`, which checks it; so the URI never holds a secret.
     """
 
     uri: str
@@ -70,28 +70,28 @@ class Place:
     options: StorageOptions = field(default=StorageOptions(), repr=False)
 
     @staticmethod
-    def of(uri: str, options: StorageOptions | None = None) -> Place:
+    def from_uri(uri: str, options: StorageOptions | None = None) -> Location:
         """Make a place of what a person wrote.
 
         Raises:
             JobError: If the URI holds credentials, or is of a kind that is not known.
         """
-        path, uri = local_path(uri), with_plain_scheme(uri)
+        path, uri = to_local_path(uri), lowercase_scheme(uri)
         if path is not None:
-            return Place(path)
+            return Location(path)
         if not is_object_uri(uri):
             scheme = uri.partition("://")[0]
             raise JobError(f"{scheme}://… is not known: expected a local path, {', '.join(f'{s}://' for s in SCHEMES)}")
-        _check(uri)
-        return Place(uri, options or StorageOptions())
+        _check_object_uri(uri)
+        return Location(uri, options or StorageOptions())
 
     @staticmethod
-    def at(given: Place | str, options: StorageOptions | None = None) -> Place:
-        """The place that is given, or that of what a person wrote; see `of`."""
-        return given if isinstance(given, Place) else Place.of(given, options)
+    def from_path_or_uri(given: Location | str, options: StorageOptions | None = None) -> Location:
+        """The place that is given, or that of what a person wrote; see `from_uri`."""
+        return given if isinstance(given, Location) else Location.from_uri(given, options)
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is on a disk."""
         return not is_object_uri(self.uri)
 
@@ -111,10 +111,10 @@ class Place:
         return self.uri.partition("://")[2].partition("/")[2]
 
     def __str__(self) -> str:
-        return redacted(self.uri)
+        return redact_secrets(self.uri)
 
 
-def _check(uri: str) -> None:
+def _check_object_uri(uri: str) -> None:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     expected = f"{scheme}://…: expected {scheme}://bucket/key"

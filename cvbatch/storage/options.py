@@ -44,7 +44,7 @@ class StorageOptions:
             raise JobError("endpoint_url: expected a URL such as https://minio.example.org:9000")
 
     @staticmethod
-    def of(values: Mapping[str, Any]) -> StorageOptions:
+    def from_mapping(values: Mapping[str, Any]) -> StorageOptions:
         """Make options of plain values.
 
         Raises:
@@ -59,7 +59,7 @@ class StorageOptions:
         return StorageOptions(**values)
 
     @staticmethod
-    def parse(texts: Sequence[str]) -> StorageOptions:
+    def parse_assignments(texts: Sequence[str]) -> StorageOptions:
         """Make options of `KEY=VALUE` texts.
 
         Raises:
@@ -74,7 +74,7 @@ class StorageOptions:
                 values[name] = yaml.safe_load(value) if name in ("path_style", "anonymous") else value
             except yaml.YAMLError:
                 raise JobError(f"--storage {name}: expected true or false") from None
-        return StorageOptions.of(values)
+        return StorageOptions.from_mapping(values)
 
 
 OPTION_NAMES = tuple(each.name for each in fields(StorageOptions))

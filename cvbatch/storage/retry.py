@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from cvbatch.errors import UnavailableError
-from cvbatch.storage.error_mapping import translated
+from cvbatch.storage.error_mapping import map_storage_errors
 from cvbatch.system.environment import EnvironmentNumber
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ _FIRST_PAUSE: Final = EnvironmentNumber("CVBATCH_STORAGE_PAUSE", 1.0)
 _LONGEST_PAUSE: Final = 30.0
 
 
-def patiently(uri: str, work: Callable[[], T]) -> T:
+def with_retries(uri: str, work: Callable[[], T]) -> T:
     """Do the work; what may pass by is tried again after growing pauses of random length.
 
     Args:
@@ -34,9 +34,9 @@ def patiently(uri: str, work: Callable[[], T]) -> T:
         UnavailableError: After all tries.
     """
     again = Retrying(
-        stop=stop_after_attempt(_TRIES.value),
-        wait=wait_random_exponential(multiplier=_FIRST_PAUSE.value, max=_LONGEST_PAUSE),
+        stop=stop_after_attempt(_TRIES.current_value),
+        wait=wait_random_exponential(multiplier=_FIRST_PAUSE.current_value, max=_LONGEST_PAUSE),
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )
-    return again(translated(uri)(work))
+    return again(map_storage_errors(uri)(work))

@@ -29,7 +29,7 @@ _DEFAULT_REGION: Final = "us-east-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class S3Access:
     """How to get at one bucket."""
 
     client: Any
@@ -43,7 +43,7 @@ class Access:
     """File with certificates to trust besides those of the system."""
 
 
-def access(bucket: str, options: StorageOptions) -> Access:
+def find_s3_access(bucket: str, options: StorageOptions) -> S3Access:
     """Find out how to get at a bucket, on the machine that needs it.
 
     Raises:
@@ -60,19 +60,19 @@ def access(bucket: str, options: StorageOptions) -> Access:
     if found is None and not options.anonymous:
         raise NoCredentialsError
     region = options.region or os.environ.get("AWS_REGION") or configured
-    client = _client(session, region or _DEFAULT_REGION, options)
-    if options.region is None and _is_amazon(client.meta.endpoint_url):
+    client = _make_s3_client(session, region or _DEFAULT_REGION, options)
+    if options.region is None and _is_amazon_endpoint(client.meta.endpoint_url):
         actual = bucket_region(client, bucket) or region or _DEFAULT_REGION
         if actual != region:
-            client = _client(session, actual, options)
+            client = _make_s3_client(session, actual, options)
         region = actual
     endpoint = client.meta.endpoint_url
-    return Access(
+    return S3Access(
         client=client,
         endpoint=endpoint,
         region=region or _DEFAULT_REGION,
-        path_style=_path_style(endpoint, bucket, options),
-        credentials=None if found is None else _renewed(found),
+        path_style=_needs_path_style(endpoint, bucket, options),
+        credentials=None if found is None else _credential_provider(found),
         certificates=session.get_config_variable("ca_bundle"),
     )
 
@@ -87,23 +87,23 @@ def bucket_region(client: Any, bucket: str) -> str | None:
     return region
 
 
-def _client(session: Any, region: str, options: StorageOptions) -> Any:
+def _make_s3_client(session: Any, region: str, options: StorageOptions) -> Any:
     style = {None: "auto", True: "path", False: "virtual"}[options.path_style]
     client = session.create_client(
-        "s3", region_name=region, endpoint_url=options.endpoint_url, config=_config(options, style)
+        "s3", region_name=region, endpoint_url=options.endpoint_url, config=_botocore_config(options, style)
     )
-    if style == "auto" and not _is_amazon(client.meta.endpoint_url):
+    if style == "auto" and not _is_amazon_endpoint(client.meta.endpoint_url):
         return session.create_client(
-            "s3", region_name=region, endpoint_url=options.endpoint_url, config=_config(options, "path")
+            "s3", region_name=region, endpoint_url=options.endpoint_url, config=_botocore_config(options, "path")
         )
     return client
 
 
-def _config(options: StorageOptions, style: str) -> Config:
+def _botocore_config(options: StorageOptions, style: str) -> Config:
     more = {"signature_version": UNSIGNED} if options.anonymous else {}
     return Config(
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_TIMEOUT.value,
+        read_timeout=READ_TIMEOUT.current_value,
         retries={"total_max_attempts": 1},  # whoever uses it does that
         max_pool_connections=64,
         s3={"addressing_style": style},
@@ -111,18 +111,18 @@ def _config(options: StorageOptions, style: str) -> Config:
     )
 
 
-def _is_amazon(endpoint: str) -> bool:
+def _is_amazon_endpoint(endpoint: str) -> bool:
     return endpoint.rstrip("/").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def _path_style(endpoint: str, bucket: str, options: StorageOptions) -> bool:
+def _needs_path_style(endpoint: str, bucket: str, options: StorageOptions) -> bool:
     if options.path_style is not None:
         return options.path_style
-    return not _is_amazon(endpoint) or "." in bucket  # a certificate for *.s3… does not cover more dots
+    return not _is_amazon_endpoint(endpoint) or "." in bucket  # a certificate for *.s3… does not cover more dots
 
 
-def _renewed(credentials: Any) -> Callable[[], S3Credential]:
-    def give() -> S3Credential:
+def _credential_provider(credentials: Any) -> Callable[[], S3Credential]:
+    def give_credentials() -> S3Credential:
         now = credentials.get_frozen_credentials()
         return {
             "access_key_id": now.access_key,
@@ -131,4 +131,4 @@ def _renewed(credentials: Any) -> Callable[[], S3Credential]:
             "expires_at": datetime.now(UTC) + CREDENTIALS_LAST,
         }
 
-    return give
+    return give_credentials

@@ -11,18 +11,18 @@ from typing import Any
 from cvbatch.storage.location import CONTROL
 
 
-def is_plain(key: str) -> bool:
+def is_plain_key(key: str) -> bool:
     """Whether obstore can name it."""
     return not {"", ".", ".."} & set(key.split("/")) and not CONTROL.search(key)
 
 
-def look_exactly(client: Any, bucket: str, key: str) -> tuple[int, str, datetime]:
+def head_exact_key(client: Any, bucket: str, key: str) -> tuple[int, str, datetime]:
     """Size in bytes, tag and time of an object."""
     answer = client.head_object(Bucket=bucket, Key=key)
     return answer["ContentLength"], answer["ETag"], answer["LastModified"]
 
 
-def read_exactly(client: Any, bucket: str, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
+def read_exact_key(client: Any, bucket: str, key: str, span: tuple[int, int] | None, etag: str | None) -> bytes:
     """Read an object, or a span of it.
 
     Args:

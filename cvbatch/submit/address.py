@@ -17,15 +17,17 @@ _EXPECTED = "expected the dashboard of a cluster, such as http://127.0.0.1:8265"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """The dashboard of a cluster; made by `Address.of`, which checks it."""
+class ClusterAddress:
+    """The dashboard of a cluster; made by `ClusterAddress.from_option`, which checks it."""
 
     url: str
     """Without a slash at its end."""
     token: str | None = field(default=None, repr=False)
 
     @staticmethod
-    def of(given: str, *, insecure: bool = False, environment: Mapping[str, str] = os.environ) -> Address:
+    def from_option(
+        given: str, *, insecure: bool = False, environment: Mapping[str, str] = os.environ
+    ) -> ClusterAddress:
         """Check what a person wrote, and find the token where Ray itself would look for it.
 
         Args:
@@ -45,26 +47,26 @@ class Address:
             raise UsageError(f"--address: {_EXPECTED}, got {given.rpartition('@')[2]}")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"--address: {_EXPECTED} and nothing more; a token belongs in RAY_AUTH_TOKEN_PATH")
-        token = find_token(environment)
-        if parts.scheme == "http" and not token and not insecure and not _is_loopback(host):
+        token = find_ray_token(environment)
+        if parts.scheme == "http" and not token and not insecure and not _is_loopback_host(host):
             raise UsageError(
                 f"--address: {parts.netloc} is on a network and there is no token, so anybody there could run code on "
                 "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or say --insecure"
             )
-        return Address(given.rstrip("/"), token)
+        return ClusterAddress(given.rstrip("/"), token)
 
     @property
-    def loopback(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether it is on this machine, or forwarded from another one."""
-        return _is_loopback(urlsplit(self.url).hostname or "")
+        return _is_loopback_host(urlsplit(self.url).hostname or "")
 
     @property
-    def headers(self) -> dict[str, str]:
+    def request_headers(self) -> dict[str, str]:
         """What each request carries."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
-def find_token(environment: Mapping[str, str]) -> str | None:
+def find_ray_token(environment: Mapping[str, str]) -> str | None:
     """The token, from where Ray looks for it; a file of one's own that others may read is closed to them.
 
     Args:
@@ -92,7 +94,7 @@ def find_token(environment: Mapping[str, str]) -> str | None:
     return token or None
 
 
-def _is_loopback(host: str) -> bool:
+def _is_loopback_host(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

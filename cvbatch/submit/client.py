@@ -13,7 +13,7 @@ from typing import Any, Final
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from cvbatch.errors import RunError
-from cvbatch.submit.address import Address
+from cvbatch.submit.address import ClusterAddress
 from cvbatch.system.ray_compat import ADDRESS_OVERRIDES, agent_is_missing, quiet_job_client
 
 _QUIET_SECONDS: Final = 60.0
@@ -34,12 +34,12 @@ class JobInfo:
     end_time: float | None
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether it will not go on."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
 
-class Client:
+class JobClient:
     """Jobs of one cluster.
 
     Args:
@@ -53,30 +53,30 @@ class Client:
     """
 
     def __init__(
-        self, address: Address, *, quiet_seconds: float = _QUIET_SECONDS, agent_seconds: float = _AGENT_SECONDS
+        self, address: ClusterAddress, *, quiet_seconds: float = _QUIET_SECONDS, agent_seconds: float = _AGENT_SECONDS
     ) -> None:
         self._quiet_seconds, self._agent_seconds = quiet_seconds, agent_seconds
         for name in ADDRESS_OVERRIDES:
             os.environ.pop(name, None)
         os.environ.setdefault("RAY_AUTH_MODE", "token" if address.token else "disabled")
-        with _plain(address):
+        with _plain_errors(address):
             from ray.job_submission import JobSubmissionClient
 
             quiet_job_client()
-            self._client: Any = JobSubmissionClient(address.url, headers=address.headers)
+            self._client: Any = JobSubmissionClient(address.url, headers=address.request_headers)
         self._address = address
 
-    def jobs(self) -> list[JobInfo]:
+    def list_jobs(self) -> list[JobInfo]:
         """All jobs that were submitted to the cluster."""
-        with _plain(self._address):
-            return [_info(details) for details in self._client.list_jobs() if details.submission_id]
+        with _plain_errors(self._address):
+            return [_to_job_info(details) for details in self._client.list_jobs() if details.submission_id]
 
-    def job(self, job_id: str) -> JobInfo:
+    def get_job(self, job_id: str) -> JobInfo:
         """What is known of a job."""
-        with _plain(self._address):
-            return _info(self._client.get_job_info(job_id))
+        with _plain_errors(self._address):
+            return _to_job_info(self._client.get_job_info(job_id))
 
-    def submit(
+    def submit_job(
         self, job_id: str, command: str, folder: Path, about: Mapping[str, str], *, cpus: float, memory: int | None
     ) -> None:
         """Upload a folder and start a command in it.
@@ -95,7 +95,7 @@ class Client:
             wait=wait_fixed(1),
             reraise=True,
         )
-        with _plain(self._address):
+        with _plain_errors(self._address):
             patiently(
                 self._client.submit_job,
                 entrypoint=command,
@@ -106,35 +106,35 @@ class Client:
                 entrypoint_memory=memory,
             )
 
-    def stop(self, job_id: str) -> bool:
+    def stop_job(self, job_id: str) -> bool:
         """Ask a job to stop; whether it was running."""
-        with _plain(self._address):
+        with _plain_errors(self._address):
             return bool(self._client.stop_job(job_id))
 
-    def log(self, job_id: str) -> str:
+    def job_log(self, job_id: str) -> str:
         """All that a job has said until now."""
-        with _plain(self._address):
+        with _plain_errors(self._address):
             return str(self._client.get_job_logs(job_id))
 
-    def tail(self, job_id: str) -> Iterator[str]:
+    def tail_log(self, job_id: str) -> Iterator[str]:
         """What a job says, from its beginning until it is over, or the connection breaks or is quiet for long."""
         import aiohttp
 
         said = self._client.tail_job_logs(job_id)
 
-        async def piece() -> str:
+        async def next_piece() -> str:
             return str(await asyncio.wait_for(anext(said), self._quiet_seconds))
 
         with asyncio.Runner() as runner:
             while True:
                 try:
-                    yield runner.run(piece())
+                    yield runner.run(next_piece())
                 except (StopAsyncIteration, RuntimeError, OSError, aiohttp.ClientError):
                     return  # whoever reads asks whether the job is over
 
 
 @contextlib.contextmanager
-def _plain(address: Address) -> Iterator[None]:
+def _plain_errors(address: ClusterAddress) -> Iterator[None]:
     """Turn what Ray raises into one line."""
     from ray.exceptions import RayError
 
@@ -144,7 +144,7 @@ def _plain(address: Address) -> Iterator[None]:
         raise RunError(f"{address.url}: {' '.join(str(error).split())[:300]}") from None
 
 
-def _info(details: Any) -> JobInfo:
+def _to_job_info(details: Any) -> JobInfo:
     return JobInfo(
         id=details.submission_id,
         status=str(details.status.value),

@@ -13,7 +13,7 @@ EXIT_CODE = 2
 ADVICE = "put the Python that Ray runs with first on the PATH of its head, or take the image of cluster/Dockerfile"
 
 
-def missing(needed: list[str]) -> list[str]:
+def missing_requirements(needed: list[str]) -> list[str]:
     """Return the requirements that this Python does not meet, in words."""
     from importlib import metadata
 
@@ -36,12 +36,12 @@ def missing(needed: list[str]) -> list[str]:
     return found
 
 
-def here() -> str:
+def describe_python() -> str:
     """Which Python this is."""
     return "Python " + sys.version.split()[0] + " (" + sys.executable + ")"
 
 
-def beside(name: str) -> str:
+def read_beside(name: str) -> str:
     """What stands in a file that came along."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)) as file:
         return file.read().strip()
@@ -49,19 +49,19 @@ def beside(name: str) -> str:
 
 def main() -> int:
     """Become `cvbatch run job/job.yaml` with the arguments that are given, or say in one line why not."""
-    ours = beside("python.txt")
-    theirs = "the cluster runs the job with " + here()
+    ours = read_beside("python.txt")
+    theirs = "the cluster runs the job with " + describe_python()
     if sys.version_info[:2] < OLDEST:
-        return refuse(theirs + " (submitted with " + ours + "): expected 3.11 or newer; " + ADVICE)
-    lacking = missing(beside("needs.txt").split("\n"))
+        return refuse_job(theirs + " (submitted with " + ours + "): expected 3.11 or newer; " + ADVICE)
+    lacking = missing_requirements(read_beside("needs.txt").split("\n"))
     if lacking:
-        return refuse(theirs + ", which lacks " + ", ".join(lacking) + " (submitted with " + ours + "): " + ADVICE)
+        return refuse_job(theirs + ", which lacks " + ", ".join(lacking) + " (submitted with " + ours + "): " + ADVICE)
     if ours.split(".")[:2] != sys.version.split()[0].split(".")[:2]:
         sys.stderr.write("cvbatch: " + theirs + " (submitted with " + ours + ")\n")
     os.execv(sys.executable, [sys.executable, "-m", "cvbatch", "run", "job/job.yaml", *sys.argv[1:]])
 
 
-def refuse(why: str) -> int:
+def refuse_job(why: str) -> int:
     """Say why nothing is started."""
     sys.stderr.write(f"cvbatch: {why}\n")
     return EXIT_CODE

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import IO, Any, Final
 
 from cvbatch.errors import CorruptionError
-from cvbatch.output.log_records import State
-from cvbatch.results.progress import Progress
-from cvbatch.system.formats import FORMAT, Format
+from cvbatch.output.log_records import RunState
+from cvbatch.results.progress import RunProgress
+from cvbatch.system.formats import FORMAT, RecordFormat
 
-_MARK: Final = "cvbatch"
-_LINE: Final = Format("line of a job's log", dict[str, Any])
+_EVENT_MARK: Final = "cvbatch"
+_LINE: Final = RecordFormat("line of a job's log", dict[str, Any])
 DOING, PLANNED, COMMITTED, FINISHED = "doing", "planned", "committed", "finished"
 
 
@@ -26,41 +26,41 @@ class EventLines:
     def __init__(self, out: IO[str]) -> None:
         self._out = out
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         """Say what is waited for."""
-        self._write(DOING, {"what": what})
+        self._write_event(DOING, {"what": what})
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         """Say how much there is to do."""
-        self._write(PLANNED, Progress.of(state)._asdict())
+        self._write_event(PLANNED, RunProgress.from_state(state)._asdict())
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         """Say what is done."""
-        self._write(COMMITTED, Progress.of(state)._asdict())
+        self._write_event(COMMITTED, RunProgress.from_state(state)._asdict())
 
-    def finished(self, summary: Mapping[str, Any]) -> None:
+    def on_finished(self, summary: Mapping[str, Any]) -> None:
         """Say what the run amounts to."""
-        self._write(FINISHED, {"summary": summary})
+        self._write_event(FINISHED, {"summary": summary})
 
-    def _write(self, event: str, content: Mapping[str, Any]) -> None:
-        self._out.write(json.dumps({_MARK: event, FORMAT: str(_LINE), **content}, default=str) + "\n")
+    def _write_event(self, event: str, content: Mapping[str, Any]) -> None:
+        self._out.write(json.dumps({_EVENT_MARK: event, FORMAT: str(_LINE), **content}, default=str) + "\n")
         self._out.flush()
 
 
-def parse(line: str) -> dict[str, Any] | None:
+def parse_event(line: str) -> dict[str, Any] | None:
     """The event that a line of a log is; None for any other line.
 
     Raises:
         OutputError: If a newer version wrote it, in a format that this one does not read.
     """
-    if not line.startswith(f'{{"{_MARK}": '):
+    if not line.startswith(f'{{"{_EVENT_MARK}": '):
         return None
     try:
-        return _LINE.decode(line, "the log")
+        return _LINE.decode_record(line, "the log")
     except CorruptionError:
         return None
 
 
-def name_of(event: Mapping[str, Any]) -> str:
+def event_name(event: Mapping[str, Any]) -> str:
     """What happened."""
-    return str(event[_MARK])
+    return str(event[_EVENT_MARK])

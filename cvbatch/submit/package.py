@@ -16,25 +16,25 @@ import yaml
 import cvbatch
 from cvbatch.config.job import PYTHON, Job, ModelConfig
 from cvbatch.errors import ModelError
-from cvbatch.models.own_files import named, option_files
-from cvbatch.models.own_modules import imports, sources_of, texts
+from cvbatch.models.own_files import named_files, option_files
+from cvbatch.models.own_modules import imports_of_file, sources_of, string_literals
 from cvbatch.sources.suffixes import IMAGE_SUFFIXES
-from cvbatch.storage.local_paths import local_path
+from cvbatch.storage.local_paths import to_local_path
 
 JOB_FILE: Final = "job/job.yaml"
 """Own modules and their files lie beside it, and nothing else, so that they hide nothing."""
-_START: Final = "start.py"
-_NEEDS: Final = "needs.txt"
-_PYTHON: Final = "python.txt"
+_ENTRYPOINT_FILE: Final = "start.py"
+_REQUIREMENTS_FILE: Final = "needs.txt"
+_PYTHON_VERSION_FILE: Final = "python.txt"
 """The version that the job was submitted with."""
 _PACKAGE: Final = Path(cvbatch.__file__).parent
-_STAY_HERE: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
+_IMAGE_SUFFIXES: Final = frozenset({".pyc", *(f".{suffix}" for suffix in IMAGE_SUFFIXES)})
 """Endings of files that do not travel, unless they are named."""
-_MOST_BYTES: Final = 200 << 20
+_MAX_BYTES: Final = 200 << 20
 """Ray takes no more than some 500 MB, and sends them to each machine."""
 
 
-def pack(job: Job, folder: Path, modules: Path) -> None:
+def build_working_dir(job: Job, folder: Path, modules: Path) -> None:
     """Fill a folder with everything that a cluster needs for a job.
 
     Args:
@@ -45,37 +45,37 @@ def pack(job: Job, folder: Path, modules: Path) -> None:
     Raises:
         ModelError: If a module that the job names is not there, or cannot be read.
     """
-    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_left_out)
-    shutil.copyfile(_PACKAGE / "submit" / "entrypoint.py", folder / _START)
+    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=_ignored_names)
+    shutil.copyfile(_PACKAGE / "submit" / "entrypoint.py", folder / _ENTRYPOINT_FILE)
     about = metadata.distribution("cvbatch")
     # so that the versions in the run record are those of the package that came along
     information = folder / f"cvbatch-{about.version}.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
-    (folder / _NEEDS).write_text("\n".join(_needed(about)), encoding="utf-8")
-    (folder / _PYTHON).write_text(platform.python_version(), encoding="utf-8")
+    (folder / _REQUIREMENTS_FILE).write_text("\n".join(_requirements_without_extras(about)), encoding="utf-8")
+    (folder / _PYTHON_VERSION_FILE).write_text(platform.python_version(), encoding="utf-8")
     beside = folder / Path(JOB_FILE).parent
     beside.mkdir()
-    (folder / JOB_FILE).write_text(yaml.safe_dump(_content(job), allow_unicode=True), encoding="utf-8")
+    (folder / JOB_FILE).write_text(yaml.safe_dump(_portable_job(job), allow_unicode=True), encoding="utf-8")
     own = [model for model in job.models if model.model.startswith(PYTHON)]
-    for name in {_module_of(model) for model in own}:
+    for name in {_module_of_model(model) for model in own}:
         if not name.isidentifier() or not any(sources_of(modules, name)):
             raise ModelError(f"{PYTHON}{name}: expected {name}.py or {name}/ in {modules}, beside the job file")
         try:
-            _copy_module(modules, name, beside)
+            _copy_own_module(modules, name, beside)
         except OSError as error:  # links in a circle, too
             raise ModelError(f"{PYTHON}{name}: cannot be copied: {str(error)[:200]}") from None
     for model in own:
-        for given in named(model.options):
-            _copy_data(modules, given, beside)
-    if (size := sum(file.stat().st_size for file in beside.rglob("*"))) > _MOST_BYTES:
+        for given in named_files(model.options):
+            _copy_named_data(modules, given, beside)
+    if (size := sum(file.stat().st_size for file in beside.rglob("*"))) > _MAX_BYTES:
         raise ModelError(
-            f"what own models need would be {size >> 20} MB to send, at most {_MOST_BYTES >> 20} are: put large files "
+            f"what own models need would be {size >> 20} MB to send, at most {_MAX_BYTES >> 20} are: put large files "
             "where the cluster sees them, and give their absolute paths"
         )
 
 
-def _content(job: Job) -> dict[str, Any]:
+def _portable_job(job: Job) -> dict[str, Any]:
     """A job file that means the same in any folder."""
     content = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for section, key in (
@@ -84,51 +84,51 @@ def _content(job: Job) -> dict[str, Any]:
         *((model, key) for model in content["models"] for key in ("checkpoint", "categories")),
     ):
         if isinstance(section.get(key), str):
-            section[key] = local_path(section[key]) or section[key]
+            section[key] = to_local_path(section[key]) or section[key]
     if isinstance(uris := content["source"]["uri"], list):
-        content["source"]["uri"] = [local_path(uri) or uri for uri in uris]
+        content["source"]["uri"] = [to_local_path(uri) or uri for uri in uris]
     return content
 
 
-def _needed(about: metadata.Distribution) -> Iterator[str]:
+def _requirements_without_extras(about: metadata.Distribution) -> Iterator[str]:
     return (line for line in about.requires or [] if "extra ==" not in line)
 
 
-def _module_of(model: ModelConfig) -> str:
+def _module_of_model(model: ModelConfig) -> str:
     return model.model.removeprefix(PYTHON).partition(":")[0].partition(".")[0]
 
 
-def _left_out(folder: str, names: Sequence[str]) -> set[str]:
+def _ignored_names(folder: str, names: Sequence[str]) -> set[str]:
     """Names in a folder that stay here: images, and what is hidden, such as `.env` and `.git`."""
     return {
         name
         for name in names
-        if name.startswith(".") or name == "__pycache__" or Path(name).suffix.lower() in _STAY_HERE
+        if name.startswith(".") or name == "__pycache__" or Path(name).suffix.lower() in _IMAGE_SUFFIXES
     }
 
 
-def _copy_module(modules: Path, name: str, folder: Path) -> None:
+def _copy_own_module(modules: Path, name: str, folder: Path) -> None:
     """Copy a module or package, what it imports from beside it, and files beside it that its text names."""
     for source in sources_of(modules, name):
         target = folder / source.name
         if target.exists():
             return
         if source.is_dir():
-            shutil.copytree(source, target, ignore=_left_out)
+            shutil.copytree(source, target, ignore=_ignored_names)
         else:
             shutil.copyfile(source, target)
         for file in [source] if source.is_file() else source.rglob("*.py"):
             if file.suffix != ".py":
                 continue
-            for imported in {each.partition(".")[0] for each in imports(file)}:
+            for imported in {each.partition(".")[0] for each in imports_of_file(file)}:
                 if imported not in sys.stdlib_module_names and imported != _PACKAGE.name:
-                    _copy_module(modules, imported, folder)
-            for text in texts(file):
+                    _copy_own_module(modules, imported, folder)
+            for text in string_literals(file):
                 if Path(text).suffix and (modules / text).is_file():
-                    _copy_data(modules, text, folder)
+                    _copy_named_data(modules, text, folder)
 
 
-def _copy_data(modules: Path, given: str, folder: Path) -> None:
+def _copy_named_data(modules: Path, given: str, folder: Path) -> None:
     """Copy the file, or those of the folder, that a text names below the job file's folder; nothing hidden."""
     if os.path.isabs(given) or ".." in Path(given).parts or any(part.startswith(".") for part in Path(given).parts):
         return

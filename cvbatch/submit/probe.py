@@ -9,16 +9,16 @@ from typing import Any, Final
 import requests
 
 from cvbatch.errors import UsageError
-from cvbatch.submit.address import Address
+from cvbatch.submit.address import ClusterAddress
 from cvbatch.system.ray_compat import NODES_PATH, VERSION_PATH, living_nodes
-from cvbatch.system.versions import fits, requirement
+from cvbatch.system.versions import is_supported_version, package_requirement
 
-_PATIENCE: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 """Seconds for one answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ClusterHead:
     """What a cluster says of itself."""
 
     ray_version: str
@@ -26,29 +26,31 @@ class Head:
     """Those that live, as Ray's state API describes them."""
 
     @property
-    def machines(self) -> int:
+    def machine_count(self) -> int:
         """Machines; several nodes may share one."""
         return len({node["node_ip"] for node in self.nodes})
 
 
-def probe(address: Address) -> Head:
+def probe_cluster(address: ClusterAddress) -> ClusterHead:
     """Ask a cluster for its version and its nodes.
 
     Raises:
         UsageError: If there is no cluster, the token is missing or wrong, or its Ray is too old for us.
     """
-    about = _ask(address, VERSION_PATH)
+    about = _get_json(address, VERSION_PATH)
     version = str(about.get("ray_version"))
-    if not fits("ray", version):
-        wanted = requirement("ray").specifier
+    if not is_supported_version("ray", version):
+        wanted = package_requirement("ray").specifier
         raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted}; update the cluster")
-    return Head(version, living_nodes(_ask(address, NODES_PATH)))
+    return ClusterHead(version, living_nodes(_get_json(address, NODES_PATH)))
 
 
-def _ask(address: Address, path: str) -> dict[str, Any]:
+def _get_json(address: ClusterAddress, path: str) -> dict[str, Any]:
     try:
         # a redirect would take the token to somebody else
-        answer = requests.get(address.url + path, headers=address.headers, timeout=_PATIENCE, allow_redirects=False)
+        answer = requests.get(
+            address.url + path, headers=address.request_headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
+        )
         content = answer.json() if answer.ok else None
     except requests.exceptions.JSONDecodeError:
         content = None
@@ -58,7 +60,7 @@ def _ask(address: Address, path: str) -> dict[str, Any]:
             "is it up, and its port forwarded?"
         ) from None
     if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise UsageError(_refusal(address))
+        raise UsageError(_token_refusal(address))
     if not isinstance(content, dict):
         raise UsageError(
             f"{address.url} answers {path} with status {answer.status_code} and not as Ray does: expected the "
@@ -67,7 +69,7 @@ def _ask(address: Address, path: str) -> dict[str, Any]:
     return content
 
 
-def _refusal(address: Address) -> str:
+def _token_refusal(address: ClusterAddress) -> str:
     if address.token is None:
         return f"{address.url} asks for a token: set RAY_AUTH_TOKEN_PATH to the file that holds it"
     return f"{address.url} refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds another"

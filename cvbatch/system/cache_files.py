@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 
-def kept_file(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
+def cache_file_path(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
     """Where something is kept, or would be, below `$XDG_CACHE_HOME/cvbatch`; nothing is made.
 
     Args:
@@ -27,19 +27,19 @@ def kept_file(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
+def lock_cache_file(file: Path) -> Iterator[None]:
     """Hold a file that is to be kept, and its folder is made: one process at a time, those that wait may find it.
 
     Raises:
         OSError: If nothing can be kept there.
     """
-    make_folder(file)
+    make_cache_folder(file)
     with FileLock(f"{file}.lock"):
         yield
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def atomic_write_path(file: Path) -> Iterator[Path]:
     """Where to write what shall be kept: it gets its name when it is whole, and is removed if that fails."""
     part = file.with_name(f"{file.stem}.{os.getpid()}{file.suffix}")
     try:
@@ -49,6 +49,6 @@ def replacing(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def make_folder(file: Path) -> None:
+def make_cache_folder(file: Path) -> None:
     """Make the folder of a file that is to be kept, for this user alone: compiled networks are executed."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

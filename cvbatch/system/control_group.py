@@ -18,7 +18,7 @@ ROOT: Final = Path("/")
 """Where the files of the system are."""
 _NO_LIMIT: Final = 1 << 60
 """Version 1 says "no limit" by a number just below 2^63."""
-_MOUNT: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
+_MOUNT_LINE: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
 """Root, mount point, kind and options of a line of `mountinfo` (proc(5))."""
 
 
@@ -30,8 +30,8 @@ def memory_limit(root: Path = ROOT) -> int | None:
     """
     found = [
         limit
-        for folder, name in _folders(root, "memory", "memory.max", "memory.limit_in_bytes")
-        if (limit := _number(folder / name)) is not None and limit < _NO_LIMIT
+        for folder, name in _iter_group_folders(root, "memory", "memory.max", "memory.limit_in_bytes")
+        if (limit := _read_limit_value(folder / name)) is not None and limit < _NO_LIMIT
     ]
     smallest = min(found, default=None)
     return smallest if smallest is not None and smallest < _machine_memory(root) else None
@@ -40,35 +40,38 @@ def memory_limit(root: Path = ROOT) -> int | None:
 def cpu_quota(root: Path = ROOT) -> float | None:
     """Processors' worth of time that this control group gets; None if that is not limited."""
     found = []
-    for folder, name in _folders(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
+    for folder, name in _iter_group_folders(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
         if name == "cpu.max":
-            quota, _, period = _text(folder / name).partition(" ")
+            quota, _, period = _read_system_file(folder / name).partition(" ")
         else:
-            quota, period = _text(folder / name), _text(folder / "cpu.cfs_period_us")
+            quota, period = _read_system_file(folder / name), _read_system_file(folder / "cpu.cfs_period_us")
         if quota.isdecimal() and period.isdecimal() and int(period):
             found.append(int(quota) / int(period))
     return min(found, default=None)
 
 
-def memory_kills(root: Path = ROOT) -> int:
+def count_memory_kills(root: Path = ROOT) -> int:
     """How many processes the kernel has ended because this control group had used up its memory.
 
     Those of the whole machine say nothing: they are counted for all containers together.
     """
     if memory_limit(root) is None:
         return 0
-    for folder, name in _folders(root, "memory", "memory.events", "memory.oom_control"):
-        if (killed := re.search(r"^oom_kill (\d+)", _text(folder / name), re.M)) is not None:
+    for folder, name in _iter_group_folders(root, "memory", "memory.events", "memory.oom_control"):
+        if (killed := re.search(r"^oom_kill (\d+)", _read_system_file(folder / name), re.M)) is not None:
             return int(killed[1])
     return 0
 
 
-def dies_as_a_whole(root: Path = ROOT) -> bool:
+def has_group_oom_kill(root: Path = ROOT) -> bool:
     """Whether the kernel ends all processes of this control group together, as Kubernetes has it do."""
-    return any(_text(folder / name) == "1" for folder, name in _folders(root, "memory", "memory.oom.group", ""))
+    return any(
+        _read_system_file(folder / name) == "1"
+        for folder, name in _iter_group_folders(root, "memory", "memory.oom.group", "")
+    )
 
 
-def address_space() -> int | None:
+def address_space_limit() -> int | None:
     """The bytes that each process may map (`ulimit -v`); None if that is not limited."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit == resource.RLIM_INFINITY else limit
@@ -80,23 +83,25 @@ def usable_cores(root: Path = ROOT) -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def _folders(root: Path, controller: str, second: str, first: str) -> Iterator[tuple[Path, str]]:
+def _iter_group_folders(root: Path, controller: str, v2_file: str, v1_file: str) -> Iterator[tuple[Path, str]]:
     """The folders of this process's control groups, from its own to the outermost that can be seen.
 
     Args:
         root: Where the files of the system are.
         controller: What is asked about.
-        second: The file with the answer in version 2.
-        first: The same in version 1.
+        v2_file: The file with the answer in version 2.
+        v1_file: The same in version 1.
     """
-    groups = [line.split(":", 2) for line in _text(root / "proc/self/cgroup").splitlines() if line.count(":") > 1]
-    for line in _text(root / "proc/self/mountinfo").splitlines():
-        if (mount := _MOUNT.match(line)) is None:
+    groups = [
+        line.split(":", 2) for line in _read_system_file(root / "proc/self/cgroup").splitlines() if line.count(":") > 1
+    ]
+    for line in _read_system_file(root / "proc/self/mountinfo").splitlines():
+        if (mount := _MOUNT_LINE.match(line)) is None:
             continue
         top, point, kind, options = mount.groups()
         if kind == "cgroup" and controller not in options.split(","):
             continue
-        name = second if kind == "cgroup2" else first
+        name = v2_file if kind == "cgroup2" else v1_file
         wanted = "" if kind == "cgroup2" else controller
         for _, controllers, path in groups:
             if wanted not in controllers.split(","):
@@ -110,16 +115,16 @@ def _folders(root: Path, controller: str, second: str, first: str) -> Iterator[t
 
 
 def _machine_memory(root: Path) -> int:
-    total = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.M)
+    total = re.search(r"^MemTotal:\s+(\d+) kB", _read_system_file(root / "proc/meminfo"), re.M)
     return int(total[1]) * 1024 if total else _NO_LIMIT
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path)
+def _read_limit_value(path: Path) -> int | None:
+    text = _read_system_file(path)
     return int(text) if text.isdecimal() else None
 
 
-def _text(path: Path) -> str:
+def _read_system_file(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:

@@ -25,7 +25,7 @@ class EnvironmentNumber(Generic[Number]):
     least: Number | float = 0
 
     @property
-    def value(self) -> Number:
+    def current_value(self) -> Number:
         """The number that holds now.
 
         Raises:

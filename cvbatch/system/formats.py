@@ -25,7 +25,7 @@ FORMAT: Final = "format"
 """Field with the format of a record; without it a record is of an earlier version, and has format 1.0."""
 
 
-class Format(Generic[T]):
+class RecordFormat(Generic[T]):
     """How one kind of record is stored.
 
     Args:
@@ -44,15 +44,15 @@ class Format(Generic[T]):
 
     def to_json(self, record: T) -> dict[str, Any]:
         """Plain data, with the format."""
-        return {FORMAT: str(self), **self.fields(record)}
+        return {FORMAT: str(self), **self.to_plain_fields(record)}
 
-    def fields(self, record: T) -> dict[str, Any]:
+    def to_plain_fields(self, record: T) -> dict[str, Any]:
         """Plain data, without the format."""
-        data: dict[str, Any] = self._adapter.dump_python(record, mode="json", by_alias=True, warnings=False)
+        data: dict[str, Any] = self._type_adapter.dump_python(record, mode="json", by_alias=True, warnings=False)
         data.pop(FORMAT, None)  # of the version that wrote it before
         return data
 
-    def encode(self, record: T) -> bytes:
+    def encode_record(self, record: T) -> bytes:
         """The record as it is stored."""
         return json.dumps(self.to_json(record)).encode()
 
@@ -67,23 +67,23 @@ class Format(Generic[T]):
             OutputError: If its format is newer than what this version reads.
             CorruptionError: If it is no such record.
         """
-        self.check(data, where)
+        self.check_version(data, where)
         try:
-            return self._adapter.validate_python(data)
+            return self._type_adapter.validate_python(data)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
             raise CorruptionError(f"{where}: expected a {self.title}, and {field}: {first['msg']}") from None
 
-    def decode(self, content: bytes | str, where: str) -> T:
-        """The inverse of `encode`; raises what `from_json` raises."""
+    def decode_record(self, content: bytes | str, where: str) -> T:
+        """The inverse of `encode_record`; raises what `from_json` raises."""
         try:
             data = json.loads(content)
         except ValueError:
             raise CorruptionError(f"{where}: expected a {self.title}, and it is no JSON") from None
         return self.from_json(data, where)
 
-    def check(self, data: Any, where: str) -> None:
+    def check_version(self, data: Any, where: str) -> None:
         """Refuse what cannot be read; see `from_json`."""
         written = str(data.get(FORMAT, "1.0")) if isinstance(data, Mapping) else "1.0"
         major = written.partition(".")[0]
@@ -96,5 +96,5 @@ class Format(Generic[T]):
             )
 
     @cached_property
-    def _adapter(self) -> TypeAdapter[T]:
+    def _type_adapter(self) -> TypeAdapter[T]:
         return TypeAdapter(self.kind)

@@ -98,19 +98,19 @@ def worker_job_config() -> Any:
     """
     from ray.job_config import JobConfig
 
-    class Own(JobConfig):
+    class OwnJobConfig(JobConfig):
         @property
         def _py_driver_sys_path(self) -> list[str]:
             return self._wanted
 
         @_py_driver_sys_path.setter
         def _py_driver_sys_path(self, paths: list[str]) -> None:
-            self._wanted = _Importable(paths)
+            self._wanted = _ImportPathList(paths)
 
-    return Own()
+    return OwnJobConfig()
 
 
-class _Importable(list[str]):
+class _ImportPathList(list[str]):
     """Folders that this process imports from before all others; only those can be added."""
 
     def extend(self, paths: Iterable[str]) -> None:
@@ -144,7 +144,7 @@ def set_data_context(settings: Mapping[str, Any]) -> None:
         setattr(context, name, value)
 
 
-class Bundle(Protocol):
+class BlockBundle(Protocol):
     """Ray's `RefBundle`: references to blocks that stay in the cluster."""
 
     @property
@@ -158,13 +158,13 @@ class Bundle(Protocol):
         """Bytes of all blocks."""
 
 
-def iter_bundles(dataset: Any) -> Iterator[Bundle]:
+def iter_bundles(dataset: Any) -> Iterator[BlockBundle]:
     """Run a data set and hand out references as blocks are done; what is public fetches the blocks to the driver."""
-    bundles: Iterator[Bundle] = dataset.iter_internal_ref_bundles()
+    bundles: Iterator[BlockBundle] = dataset.iter_internal_ref_bundles()
     return bundles
 
 
-def block_references(bundles: Iterable[Bundle]) -> list[Any]:
+def block_references(bundles: Iterable[BlockBundle]) -> list[Any]:
     """References to the blocks of some bundles."""
     return [reference for bundle in bundles for reference in bundle.block_refs]
 

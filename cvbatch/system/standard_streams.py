@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 _INPUT, _OUTPUT, _ERROR = 0, 1, 2
-_READER_GONE: Final = (errno.EPIPE, errno.EBADF, errno.EIO)
+_READER_GONE_ERRORS: Final = (errno.EPIPE, errno.EBADF, errno.EIO)
 """`| head` has read enough, or the terminal was closed: nobody is left to be told."""
 
 
-class Forgiving(io.FileIO):
+class ForgivingFileIO(io.FileIO):
     """A descriptor that drops what it cannot write.
 
     Args:
@@ -27,7 +27,7 @@ class Forgiving(io.FileIO):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
-        self.failure: OSError | None = None
+        self.first_error: OSError | None = None
         """The first thing that went wrong."""
 
     def write(self, data: object, /) -> int | None:  # type: ignore[override]  # typeshed names a type of its own
@@ -35,12 +35,12 @@ class Forgiving(io.FileIO):
         try:
             return super().write(data)  # type: ignore[arg-type]  # as above
         except OSError as error:
-            self.failure = self.failure or error
+            self.first_error = self.first_error or error
             return memoryview(data).nbytes  # type: ignore[arg-type]  # as above
 
 
-_guarded: dict[int, Forgiving] = {}
-_terminal: IO[str] | None = None
+_guarded_streams: dict[int, ForgivingFileIO] = {}
+_terminal_stream: IO[str] | None = None
 
 
 def guard_streams() -> None:
@@ -56,26 +56,26 @@ def guard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
     if sys.stdin is None:
         sys.stdin = open(_INPUT, closefd=False)  # noqa: SIM115 - as long as the process lives
-    sys.stdout, sys.stderr = _text(_OUTPUT, sys.stdout), _text(_ERROR, sys.stderr)
+    sys.stdout, sys.stderr = _open_text_stream(_OUTPUT, sys.stdout), _open_text_stream(_ERROR, sys.stderr)
 
 
 def flush_streams() -> None:
     """Write what is still to be written, and say in one line if standard output could not take it."""
     sys.stdout.flush()
-    failure = _guarded[_OUTPUT].failure if _OUTPUT in _guarded else None
-    if failure is not None and failure.errno not in _READER_GONE:
+    failure = _guarded_streams[_OUTPUT].first_error if _OUTPUT in _guarded_streams else None
+    if failure is not None and failure.errno not in _READER_GONE_ERRORS:
         sys.stderr.write(f"cvbatch: standard output could not be written: {(failure.strerror or '').lower()}\n")
     sys.stderr.flush()
 
 
-def reader_gone() -> bool:
+def is_output_closed() -> bool:
     """Whether nobody reads standard output any more."""
-    return _OUTPUT in _guarded and _guarded[_OUTPUT].failure is not None
+    return _OUTPUT in _guarded_streams and _guarded_streams[_OUTPUT].first_error is not None
 
 
-def terminal() -> IO[str]:
+def get_terminal_stream() -> IO[str]:
     """Where a person is told things while libraries are kept quiet."""
-    return _terminal or sys.stderr
+    return _terminal_stream or sys.stderr
 
 
 @contextlib.contextmanager
@@ -83,29 +83,31 @@ def quiet_libraries() -> Iterator[None]:
     """Drop what libraries print, in Python or natively, on standard output and standard error.
 
     Ray's tracebacks would reach the console in several ways: from its threads, its event loop, its destructors, and its
-    C++ side. What we say goes to `terminal()`; a stream that was taken before goes on as it was.
+    C++ side. What we say goes to `get_terminal_stream()`; a stream that was taken before goes on as it was.
     """
-    global _terminal
-    before, copy = _terminal, os.dup(_ERROR)
+    global _terminal_stream
+    before, copy = _terminal_stream, os.dup(_ERROR)
     try:
-        with _text(copy, sys.stderr) as ours, open(os.devnull, "w") as nowhere:
+        with _open_text_stream(copy, sys.stderr) as ours, open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), _ERROR)
-            _terminal = ours
+            _terminal_stream = ours
             try:
                 with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
                     yield
             finally:
                 ours.flush()
                 os.dup2(copy, _ERROR)
-                _terminal = before
-                if _guarded:  # this is the process of a command: what threads have to say while it ends is no news
-                    threading.excepthook = sys.unraisablehook = _say_nothing
+                _terminal_stream = before
+                if (
+                    _guarded_streams
+                ):  # this is the process of a command: what threads have to say while it ends is no news
+                    threading.excepthook = sys.unraisablehook = _ignore_exception
     finally:
         os.close(copy)
 
 
 @contextlib.contextmanager
-def told_if_killed(line: str) -> Iterator[None]:
+def report_if_killed(line: str) -> Iterator[None]:
     """Say a line on standard error if this process ends while it is in here.
 
     Ray ends it natively, without a word of ours, when its own processes on this machine are gone. A child that waits
@@ -114,7 +116,7 @@ def told_if_killed(line: str) -> Iterator[None]:
     Args:
         line: What to say.
     """
-    if not _guarded:  # not the process of a command
+    if not _guarded_streams:  # not the process of a command
         yield
         return
     reading, writing = os.pipe()
@@ -137,20 +139,20 @@ def told_if_killed(line: str) -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def _say_nothing(_: object) -> None:
+def _ignore_exception(_: object) -> None:
     """Takes the place of what prints the tracebacks of threads and destructors."""
 
 
-def _text(descriptor: int, like: IO[str] | None) -> IO[str]:
+def _open_text_stream(descriptor: int, template: IO[str] | None) -> IO[str]:
     """A text stream on a descriptor, with the encoding of another one."""
-    raw = Forgiving(descriptor)
+    raw = ForgivingFileIO(descriptor)
     if descriptor in (_OUTPUT, _ERROR):
-        _guarded[descriptor] = raw
-    errors = getattr(like, "errors", None)
+        _guarded_streams[descriptor] = raw
+    errors = getattr(template, "errors", None)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=getattr(like, "encoding", None) or "utf-8",
+        encoding=getattr(template, "encoding", None) or "utf-8",
         errors=errors if errors == "surrogateescape" else "backslashreplace",
         line_buffering=descriptor != _OUTPUT or raw.isatty(),
-        write_through=bool(getattr(like, "write_through", False)),
+        write_through=bool(getattr(template, "write_through", False)),
     )

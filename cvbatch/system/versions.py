@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 _PACKAGES = ("cvbatch", "ray", "torch", "torchvision", "pyarrow", "pillow", "numpy")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that are installed; none of them is imported."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -22,23 +22,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def requirement(package: str) -> Requirement:
+def package_requirement(package: str) -> Requirement:
     """Which versions of a package we need, as our own metadata say."""
     needed = map(Requirement, metadata.requires("cvbatch") or [])
     return next(each for each in needed if each.name == package)
 
 
-def fits(package: str, version: str) -> bool:
+def is_supported_version(package: str, version: str) -> bool:
     """Whether we can use a version of a package."""
     try:
-        return requirement(package).specifier.contains(Version(version), prereleases=True)
+        return package_requirement(package).specifier.contains(Version(version), prereleases=True)
     except InvalidVersion:
         return False
 
 
-def unmet(package: str) -> str | None:
+def describe_unmet_requirement(package: str) -> str | None:
     """What is wrong with the version of a package that is installed, in words; None if nothing is."""
     version = metadata.version(package)
-    if fits(package, version):
+    if is_supported_version(package, version):
         return None
-    return f"expected {package}{requirement(package).specifier}, {version} is installed"
+    return f"expected {package}{package_requirement(package).specifier}, {version} is installed"

@@ -12,12 +12,12 @@ import pyarrow as pa
 from cvbatch.tasks.base import ModelFacts
 
 
-def names(model: ModelFacts) -> pa.Array:
+def category_names(model: ModelFacts) -> pa.Array:
     """The model's category names as an Arrow array that label ids index; null where never emitted."""
     return pa.array(model.categories, pa.string())
 
 
-def lists(values: pa.Array, lengths: npt.NDArray[np.integer[Any]] | Sequence[int]) -> pa.ListArray:
+def split_into_lists(values: pa.Array, lengths: npt.NDArray[np.integer[Any]] | Sequence[int]) -> pa.ListArray:
     """Cut a flat array into one list per row.
 
     Args:
@@ -29,7 +29,7 @@ def lists(values: pa.Array, lengths: npt.NDArray[np.integer[Any]] | Sequence[int
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def flat(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic], *, width: int | None = None) -> pa.Array:
+def join_arrays(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic], *, width: int | None = None) -> pa.Array:
     """Join per-image arrays into one Arrow array.
 
     Args:
@@ -41,4 +41,4 @@ def flat(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic], *, width: i
     joined = np.concatenate([empty, *parts], dtype=dtype, casting="same_kind")
     if width is None:
         return pa.array(joined)
-    return lists(pa.array(joined.reshape(-1)), np.full(len(joined), width))
+    return split_into_lists(pa.array(joined.reshape(-1)), np.full(len(joined), width))

@@ -76,7 +76,7 @@ class ModelFacts(Protocol):
         ...
 
 
-class Background(Enum):
+class BackgroundClass(Enum):
     """Whether a network for a task has an output for what is none of the classes, before those of the classes."""
 
     NEVER = "never"
@@ -109,14 +109,14 @@ class Task(ABC):
     facts: ClassVar[frozenset[str]] = frozenset()
     """Which of `masks`, `keypoints` and `dimension` a model of this task may or must have."""
     batch_sizes: ClassVar[BatchSizes] = BatchSizes(cpu=1, cuda=8)
-    has_places: ClassVar[bool] = False
+    locates_objects: ClassVar[bool] = False
     """Whether its answers say where in the image something is: each image's are made by themselves, much of that in
     Python, and from more than one vector for each image."""
     covers_image: ClassVar[bool] = False
     """Whether its answers cover the whole image, so that a view must not crop."""
     has_labels: ClassVar[bool] = True
     """Whether its answers name categories, so that a model must have some."""
-    background: ClassVar[Background] = Background.NEVER
+    background: ClassVar[BackgroundClass] = BackgroundClass.NEVER
     """Whether networks for it have an output for the background."""
     label_column: ClassVar[str | None] = None
     """The column with the labels, or lists of them, that a summary counts; None if there is none."""
@@ -127,23 +127,23 @@ class Task(ABC):
         return self.batch_sizes.cpu == 1
 
     @abstractmethod
-    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+    def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
         """The columns of a model, in their order: Arrow types by short name."""
 
     @abstractmethod
-    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+    def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
         """Turn answers into columns.
 
         Args:
             model: Whose answers they are.
-            answers: One for each image, at least one, each as `checked` returned it.
+            answers: One for each image, at least one, each as `check_answers` returned it.
 
         Returns:
-            An array with one value per image for each of `types`, by short name.
+            An array with one value per image for each of `column_types`, by short name.
         """
 
     @abstractmethod
-    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
         """Compare the answers of a faster setting with those of the reference.
 
         Args:
@@ -153,7 +153,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+    def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
         """Take the answers of this task from the outputs of one of our networks.
 
         Args:
@@ -165,7 +165,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+    def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
         """Read what a `python:` model returned.
 
         Args:
@@ -181,15 +181,15 @@ class Task(ABC):
             ImageError: None of them can be.
         """
 
-    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+    def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
         """Put a `RowError` in the place of each answer that cannot be one; by default all can.
 
         Args:
             model: Whose answers they are.
-            answers: From `take` or `parse`.
+            answers: From `take_answers` or `parse_answers`.
         """
         return answers
 
-    def fields(self, model: ModelFacts) -> list[pa.Field]:
+    def column_fields(self, model: ModelFacts) -> list[pa.Field]:
         """The columns of a model as they are in the predictions, in their order."""
-        return [pa.field(f"{model.alias}_{name}", kind) for name, kind in self.types(model).items()]
+        return [pa.field(f"{model.alias}_{name}", kind) for name, kind in self.column_types(model).items()]

@@ -19,7 +19,7 @@ def count_matches(one: LabelledBoxes, other: LabelledBoxes, least_overlap: float
     """
     if not len(one[0]) or not len(other[0]):
         return 0
-    overlaps = _overlaps(one[0], other[0]) * (one[1][:, None] == other[1][None])
+    overlaps = _pairwise_iou(one[0], other[0]) * (one[1][:, None] == other[1][None])
     count = 0
     while (best := np.unravel_index(int(overlaps.argmax()), overlaps.shape)) and overlaps[best] >= least_overlap:
         overlaps[best[0], :] = overlaps[:, best[1]] = 0
@@ -27,7 +27,7 @@ def count_matches(one: LabelledBoxes, other: LabelledBoxes, least_overlap: float
     return count
 
 
-def _overlaps(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _pairwise_iou(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Intersection over union of each pair: float64, (n, m)."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from cvbatch.images.preprocess import Size
 from cvbatch.schema import FLOATS, INTS, STRINGS
-from cvbatch.tasks.arrow import lists, names
+from cvbatch.tasks.arrow import category_names, split_into_lists
 from cvbatch.tasks.base import Agreement, BatchSizes, Columns, ModelFacts, Task
-from cvbatch.tasks.output_checks import ROUNDING, Array, number_rows, without_impossible
+from cvbatch.tasks.output_checks import ROUNDING, Array, replace_impossible, to_number_rows
 
 TOP_K: Final = 5
 """How many of the best classes are kept by default."""
@@ -23,7 +23,7 @@ SCORE_DIFFERENCE: Final = 0.01
 """The tolerances of the parity certificate: the least share of equal labels, and the mean difference of scores."""
 
 
-class Classification(Task):
+class ClassificationTask(Task):
     """An answer is a float32 vector of scores from 0 to 1, (classes,)."""
 
     name = "classification"
@@ -31,8 +31,8 @@ class Classification(Task):
     batch_sizes = BatchSizes(cpu=8, cuda=128)
     label_column = "label"
 
-    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
-        """See `Task.types`."""
+    def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+        """See `Task.column_types`."""
         return {
             "label": pa.string(),
             "label_id": pa.int32(),
@@ -42,51 +42,51 @@ class Classification(Task):
             "top_scores": FLOATS,
         }
 
-    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
-        """See `Task.columns`; classes without a name are left out, and of equal scores the lower label id is first."""
+    def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+        """See `Task.to_columns`; classes without a name are left out; of equal scores the lower label id is first."""
         scores = np.stack(answers)
         named = np.flatnonzero([name is not None for name in model.categories])
         candidates = scores if len(named) == scores.shape[1] else scores[:, named]
         ids = named[best_of(candidates, model.top_k)].astype(np.int32)
         label_ids = pa.array(ids.reshape(-1))
         top_scores = pa.array(np.take_along_axis(scores, ids, axis=1).reshape(-1))
-        labels = names(model).take(label_ids)
+        labels = category_names(model).take(label_ids)
         lengths = np.full(len(ids), ids.shape[1])
         first = pa.array(np.arange(len(ids)) * ids.shape[1])
         return {
             "label": labels.take(first),
             "label_id": label_ids.take(first),
             "score": top_scores.take(first),
-            "top_labels": lists(labels, lengths),
-            "top_label_ids": lists(label_ids, lengths),
-            "top_scores": lists(top_scores, lengths),
+            "top_labels": split_into_lists(labels, lengths),
+            "top_label_ids": split_into_lists(label_ids, lengths),
+            "top_scores": split_into_lists(top_scores, lengths),
         }
 
-    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+    def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
         """The outputs' `scores`."""
         scores: Sequence[Any] = outputs.scores
         return scores
 
-    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
-        """See `Task.parse`: scores or logits, (images, categories)."""
-        rows = number_rows(model, "scores", raw, (len(sizes), len(model.categories)))
-        return list(_softmax(rows) if logits else rows)
+    def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        """See `Task.parse_answers`: scores or logits, (images, categories)."""
+        rows = to_number_rows(model, "scores", raw, (len(sizes), len(model.categories)))
+        return list(_softmax_rows(rows) if logits else rows)
 
-    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
-        """See `Task.checked`: scores are finite, and from 0 to 1."""
-        return without_impossible(answers, -ROUNDING, 1 + ROUNDING, partial(_explain, model))
+    def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+        """See `Task.check_answers`: scores are finite, and from 0 to 1."""
+        return replace_impossible(answers, -ROUNDING, 1 + ROUNDING, partial(_explain_scores, model))
 
-    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
-        """See `Task.compare`: by the share of equal labels, and the mean difference of their scores."""
-        labels = [_numbers(columns["label_id"]) for columns in (reference, other)]
-        scores = [_numbers(columns["score"]) for columns in (reference, other)]
+    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+        """See `Task.compare_columns`: by the share of equal labels, and the mean difference of their scores."""
+        labels = [_to_float_array(columns["label_id"]) for columns in (reference, other)]
+        scores = [_to_float_array(columns["score"]) for columns in (reference, other)]
         same = float(np.mean(labels[0] == labels[1])) if len(labels[0]) else 0.0
         difference = float(np.mean(np.abs(scores[0] - scores[1]))) if len(scores[0]) else 1.0
         measured = {"same_label": same, "mean_score_difference": difference}
         return measured, same >= SAME_LABEL and difference < SCORE_DIFFERENCE
 
 
-CLASSIFICATION: Final = Classification()
+CLASSIFICATION: Final = ClassificationTask()
 
 
 def best_of(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
@@ -112,14 +112,14 @@ def best_of(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64
     return positions
 
 
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _softmax_rows(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     with np.errstate(invalid="ignore"):  # a row that is not finite has no probabilities, and is refused
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return shares
 
 
-def _explain(model: ModelFacts, row: Array) -> str:
+def _explain_scores(model: ModelFacts, row: Array) -> str:
     finite = np.isfinite(row)
     hint = ""
     if not finite.all():
@@ -132,6 +132,6 @@ def _explain(model: ModelFacts, row: Array) -> str:
     return f"{model.alias or model.name}: {what}"
 
 
-def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+def _to_float_array(column: pa.Array) -> npt.NDArray[np.float64]:
     numbers: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return numbers

@@ -12,15 +12,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.errors import attempt
-from cvbatch.images.preprocess import Size, to_original
+from cvbatch.errors import capture_row_error
+from cvbatch.images.preprocess import Size, boxes_to_original
 from cvbatch.schema import BINARIES, FLOAT_LISTS, FLOATS, INTS, STRINGS
-from cvbatch.tasks.arrow import flat, lists, names
-from cvbatch.tasks.base import Agreement, Background, BatchSizes, Columns, ModelFacts, Task
+from cvbatch.tasks.arrow import category_names, join_arrays, split_into_lists
+from cvbatch.tasks.base import Agreement, BackgroundClass, BatchSizes, Columns, ModelFacts, Task
 from cvbatch.tasks.box_overlap import LabelledBoxes, count_matches
 from cvbatch.tasks.masks import encode_mask, scaled_nearest
-from cvbatch.tasks.output_checks import expect_finite, expect_probabilities, first, invalid, short
-from cvbatch.tasks.own_detections import checked_arrays, keypoints_to_original
+from cvbatch.tasks.output_checks import (
+    expect_finite,
+    expect_probabilities,
+    first_wrong_index,
+    invalid_output_error,
+    shorten_repr,
+)
+from cvbatch.tasks.own_detections import check_detection_arrays, keypoints_to_original
 
 SAME_BOXES: Final = 0.98
 BOX_SCORE: Final = 0.3
@@ -30,7 +36,7 @@ overlaps so much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Boxes:
+class BoxAnswer:
     """What was found in one image, best first; arrays are aligned."""
 
     boxes: npt.NDArray[np.floating[Any]]
@@ -55,7 +61,7 @@ def score_threshold(model: ModelFacts, by_default: float = 0.0) -> float:
     return by_default if model.score_threshold is None else model.score_threshold
 
 
-def wanted(
+def select_detections(
     model: ModelFacts, label_ids: npt.NDArray[np.integer[Any]], scores: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.intp]:
     """Choose and order detections.
@@ -75,60 +81,60 @@ def wanted(
     return kept
 
 
-class Detection(Task):
-    """An answer is a `Boxes`."""
+class DetectionTask(Task):
+    """An answer is a `BoxAnswer`."""
 
     name = "detection"
     options = ("score_threshold",)
     facts = frozenset({"masks", "keypoints"})
     batch_sizes = BatchSizes(cpu=1, cuda=8)
     has_places = True
-    background = Background.ALWAYS
+    background = BackgroundClass.ALWAYS
     label_column = "labels"
 
-    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
-        """See `Task.types`."""
+    def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+        """See `Task.column_types`."""
         masks = {"masks": BINARIES} if model.masks else {}
         keypoints = {"keypoints": FLOAT_LISTS} if model.keypoints else {}
         return {"boxes": FLOAT_LISTS, "labels": STRINGS, "label_ids": INTS, "scores": FLOATS, **masks, **keypoints}
 
-    def columns(self, model: ModelFacts, answers: Sequence[Boxes]) -> dict[str, pa.Array]:
-        """See `Task.columns`."""
+    def to_columns(self, model: ModelFacts, answers: Sequence[BoxAnswer]) -> dict[str, pa.Array]:
+        """See `Task.to_columns`."""
         counts = [len(image.scores) for image in answers]
-        label_ids = flat([image.label_ids for image in answers], np.int32)
+        label_ids = join_arrays([image.label_ids for image in answers], np.int32)
         arrays = {
-            "boxes": lists(flat([image.boxes for image in answers], np.float32, width=4), counts),
-            "labels": lists(names(model).take(label_ids), counts),
-            "label_ids": lists(label_ids, counts),
-            "scores": lists(flat([image.scores for image in answers], np.float32), counts),
+            "boxes": split_into_lists(join_arrays([image.boxes for image in answers], np.float32, width=4), counts),
+            "labels": split_into_lists(category_names(model).take(label_ids), counts),
+            "label_ids": split_into_lists(label_ids, counts),
+            "scores": split_into_lists(join_arrays([image.scores for image in answers], np.float32), counts),
         }
         if model.masks:
             masks = pa.array([mask for image in answers for mask in image.masks], pa.binary())
-            arrays["masks"] = lists(masks, counts)
+            arrays["masks"] = split_into_lists(masks, counts)
         if model.keypoints:
             given = [image.keypoints for image in answers if image.keypoints is not None]
             points = [keypoints for keypoints in given if len(keypoints)]
             width = max((math.prod(keypoints.shape[1:]) for keypoints in points), default=0)
             rows = [keypoints.reshape(-1, width) for keypoints in points]
-            arrays["keypoints"] = lists(flat(rows, np.float32, width=width), counts)
+            arrays["keypoints"] = split_into_lists(join_arrays(rows, np.float32, width=width), counts)
         return arrays
 
-    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+    def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
         """What the outputs' `boxes` finds for the model."""
         found: Sequence[Any] = outputs.boxes(model)
         return found
 
-    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
-        """See `Task.parse`: for each image one `cvbatch.inference.python.protocol.Detections`."""
+    def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        """See `Task.parse_answers`: for each image one `cvbatch.inference.python.protocol.Detections`."""
         pairs = zip(raw, sizes, strict=True)
-        return [attempt("predict", partial(_parsed, model, found, size)) for found, size in pairs]
+        return [capture_row_error("predict", partial(_parse_detections, model, found, size)) for found, size in pairs]
 
-    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
-        """See `Task.checked`: boxes are finite and have an area, scores are from 0 to 1."""
-        return [attempt("predict", partial(_checked, model, answer)) for answer in answers]
+    def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+        """See `Task.check_answers`: boxes are finite and have an area, scores are from 0 to 1."""
+        return [capture_row_error("predict", partial(_check_box_answer, model, answer)) for answer in answers]
 
-    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
-        """See `Task.compare`: by the share of sure boxes with a counterpart of the same label."""
+    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+        """See `Task.compare_columns`: by the share of sure boxes with a counterpart of the same label."""
         boxes = matched = 0
         for row in range(len(sizes)):
             one, two = (_sure_boxes(columns, row) for columns in (reference, other))
@@ -138,15 +144,15 @@ class Detection(Task):
         return {"matched_boxes": share, "boxes": float(boxes)}, boxes > 0 and share >= SAME_BOXES
 
 
-DETECTION: Final = Detection()
+DETECTION: Final = DetectionTask()
 
 
-def _parsed(model: ModelFacts, raw: Any, size: Size) -> Boxes:
-    arrays = checked_arrays(model, raw, size)
-    keep = wanted(model, arrays["label_ids"], arrays["scores"])
+def _parse_detections(model: ModelFacts, raw: Any, size: Size) -> BoxAnswer:
+    arrays = check_detection_arrays(model, raw, size)
+    keep = select_detections(model, arrays["label_ids"], arrays["scores"])
     points = keypoints_to_original(model.view, size, arrays["keypoints"][keep]) if model.keypoints else None
-    return Boxes(
-        boxes=to_original(model.view, size, arrays["boxes"][keep]),
+    return BoxAnswer(
+        boxes=boxes_to_original(model.view, size, arrays["boxes"][keep]),
         label_ids=arrays["label_ids"][keep],
         scores=arrays["scores"][keep],
         masks=[encode_mask(scaled_nearest(arrays["masks"][row], size)) for row in keep] if model.masks else [],
@@ -154,11 +160,13 @@ def _parsed(model: ModelFacts, raw: Any, size: Size) -> Boxes:
     )
 
 
-def _checked(model: ModelFacts, answer: Any) -> Any:
-    if isinstance(answer, Boxes):
+def _check_box_answer(model: ModelFacts, answer: Any) -> Any:
+    if isinstance(answer, BoxAnswer):
         expect_finite(model, "boxes", answer.boxes)
-        if (wrong := first((answer.boxes[:, :2] >= answer.boxes[:, 2:]).any(axis=1))) is not None:
-            raise invalid(model, f"expected boxes with an area, got {short(answer.boxes[wrong].tolist())}")
+        if (wrong := first_wrong_index((answer.boxes[:, :2] >= answer.boxes[:, 2:]).any(axis=1))) is not None:
+            raise invalid_output_error(
+                model, f"expected boxes with an area, got {shorten_repr(answer.boxes[wrong].tolist())}"
+            )
         expect_probabilities(model, answer.scores)
         if answer.keypoints is not None:
             expect_finite(model, "keypoints", answer.keypoints)

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from cvbatch.images.preprocess import Size
 from cvbatch.schema import FLOATS, HALVES
-from cvbatch.tasks.arrow import lists
+from cvbatch.tasks.arrow import split_into_lists
 from cvbatch.tasks.base import Agreement, BatchSizes, Columns, ModelFacts, Task
-from cvbatch.tasks.output_checks import Array, number_rows, without_impossible
+from cvbatch.tasks.output_checks import Array, replace_impossible, to_number_rows
 
 _HALF: Final = "float16"
 _LARGEST_HALF: Final = 65504.0
@@ -23,7 +23,7 @@ COSINE: Final = 0.999
 """The tolerance of the parity certificate: the smallest cosine between two vectors of one image."""
 
 
-class Embedding(Task):
+class EmbeddingTask(Task):
     """An answer is a float32 vector, (dimension,)."""
 
     name = "embedding"
@@ -32,12 +32,12 @@ class Embedding(Task):
     batch_sizes = BatchSizes(cpu=8, cuda=128)
     has_labels = False
 
-    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
-        """See `Task.types`."""
+    def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+        """See `Task.column_types`."""
         return {"vector": HALVES if model.dtype == _HALF else FLOATS}
 
-    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
-        """See `Task.columns`; with `normalize` a vector of zeros stays one."""
+    def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+        """See `Task.to_columns`; with `normalize` a vector of zeros stays one."""
         vectors: npt.NDArray[np.float32] = np.stack(answers)
         if model.normalize:
             with np.errstate(over="ignore"):
@@ -46,27 +46,27 @@ class Embedding(Task):
                 lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
             vectors = vectors / np.maximum(lengths, _SMALLEST_LENGTH)
         values = pa.array(vectors.astype(model.dtype).reshape(-1))
-        return {"vector": lists(values, np.full(len(vectors), vectors.shape[1]))}
+        return {"vector": split_into_lists(values, np.full(len(vectors), vectors.shape[1]))}
 
-    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+    def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
         """The outputs' `vectors`."""
         vectors: Sequence[Any] = outputs.vectors
         return vectors
 
-    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
-        """See `Task.parse`: vectors, (images, dimension)."""
-        return list(number_rows(model, "vector", raw, (len(sizes), model.dimension)))
+    def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        """See `Task.parse_answers`: vectors, (images, dimension)."""
+        return list(to_number_rows(model, "vector", raw, (len(sizes), model.dimension)))
 
-    def checked(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
-        """See `Task.checked`: numbers are finite, and fit the type of the column."""
+    def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
+        """See `Task.check_answers`: numbers are finite, and fit the type of the column."""
         high = float(np.finfo(np.float32).max)
         if model.dtype == _HALF and not model.normalize:
             high = _LARGEST_HALF
-        return without_impossible(answers, -high, high, partial(_explain, model))
+        return replace_impossible(answers, -high, high, partial(_explain_vector, model))
 
-    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
-        """See `Task.compare`: by the angles between the vectors."""
-        one, two = (_vectors(columns["vector"]) for columns in (reference, other))
+    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+        """See `Task.compare_columns`: by the angles between the vectors."""
+        one, two = (_to_vector_array(columns["vector"]) for columns in (reference, other))
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
         cosines = (one * two).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
         smallest = float(cosines.min()) if len(cosines) else 0.0
@@ -74,15 +74,15 @@ class Embedding(Task):
         return {"smallest_cosine": smallest, "mean_cosine": mean}, smallest >= COSINE
 
 
-EMBEDDING: Final = Embedding()
+EMBEDDING: Final = EmbeddingTask()
 
 
-def _explain(model: ModelFacts, row: Array) -> str:
+def _explain_vector(model: ModelFacts, row: Array) -> str:
     finite = np.isfinite(row)
     position = int((~finite).argmax()) if not finite.all() else int(np.abs(row).argmax())
     what = f"expected finite numbers that fit {model.dtype}, got {row[position]:g} at position {position} of the vector"
     return f"{model.alias or model.name}: {what}"
 
 
-def _vectors(column: pa.Array) -> npt.NDArray[np.float64]:
+def _to_vector_array(column: pa.Array) -> npt.NDArray[np.float64]:
     return np.array(column.drop_null().to_pylist(), np.float64)

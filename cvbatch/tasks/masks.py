@@ -41,7 +41,7 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
     Raises:
         ValueError: The mask has another number of pixels.
     """
-    runs = _runs(counts)
+    runs = _rle_runs(counts)
     inside = np.zeros(len(runs), np.bool_)
     inside[1::2] = True
     pixels = np.repeat(inside, runs)
@@ -67,7 +67,7 @@ def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
     return scaled.T
 
 
-def _runs(counts: bytes) -> npt.NDArray[np.int64]:
+def _rle_runs(counts: bytes) -> npt.NDArray[np.int64]:
     """Lengths of the runs, beginning with one outside the mask.
 
     The format of `rleFrString` in the COCO API: groups of characters with 5 bits each, lowest first, 32 means that the

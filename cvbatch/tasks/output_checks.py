@@ -22,12 +22,12 @@ _NOT_TINY: Final = 16
 Array = npt.NDArray[Any]
 
 
-def invalid(model: ModelFacts, what: str) -> ImageError:
+def invalid_output_error(model: ModelFacts, what: str) -> ImageError:
     """The error of an image for which a model has no possible answer."""
     return ImageError(INVALID, f"{model.alias or model.name}: {what}")
 
 
-def number_array(model: ModelFacts, what: str, value: Any, kinds: str) -> Array:
+def to_number_array(model: ModelFacts, what: str, value: Any, kinds: str) -> Array:
     """What a model returned, as an array on the host.
 
     Args:
@@ -39,17 +39,21 @@ def number_array(model: ModelFacts, what: str, value: Any, kinds: str) -> Array:
     Raises:
         ImageError: It is none, or holds something else.
     """
-    value = [_on_host(each) for each in value] if isinstance(value, list | tuple) else _on_host(value)
+    value = [_to_host_array(each) for each in value] if isinstance(value, list | tuple) else _to_host_array(value)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise invalid(model, f"expected {what} as an array of numbers, got {short(value)} ({error})") from None
+        raise invalid_output_error(
+            model, f"expected {what} as an array of numbers, got {shorten_repr(value)} ({error})"
+        ) from None
     if array.dtype.kind not in kinds and array.size:
-        raise invalid(model, f"expected {what} of {_NAMES[kinds]}, got {array.dtype}: {short(array.flat[0])}")
+        raise invalid_output_error(
+            model, f"expected {what} of {_NAMES[kinds]}, got {array.dtype}: {shorten_repr(array.flat[0])}"
+        )
     return array
 
 
-def _on_host(value: Any) -> Any:
+def _to_host_array(value: Any) -> Any:
     """A tensor on whatever device as one that NumPy takes; anything else as it is."""
     if not hasattr(value, "detach"):
         return value
@@ -76,7 +80,7 @@ def expect_shape(model: ModelFacts, what: str, array: Array | None, shape: tuple
     got = () if array is None else array.shape
     if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
         wanted = ", ".join("n" if length is None else str(length) for length in shape)
-        raise invalid(model, f"expected {what} of shape ({wanted}), got {got if got else 'none'}")
+        raise invalid_output_error(model, f"expected {what} of shape ({wanted}), got {got if got else 'none'}")
 
 
 def expect_label_ids(model: ModelFacts, ids: Array) -> None:
@@ -87,7 +91,7 @@ def expect_label_ids(model: ModelFacts, ids: Array) -> None:
     """
     if ids.size and not 0 <= (low := ids.min()) <= (high := ids.max()) < len(model.categories):
         wrong = low if low < 0 else high
-        raise invalid(model, f"expected label ids below {len(model.categories)}, got {wrong}")
+        raise invalid_output_error(model, f"expected label ids below {len(model.categories)}, got {wrong}")
 
 
 def expect_boxes(model: ModelFacts, boxes: Array, size: Sequence[int]) -> None:
@@ -104,15 +108,23 @@ def expect_boxes(model: ModelFacts, boxes: Array, size: Sequence[int]) -> None:
     if not len(boxes):
         return
     low, high = boxes[:, :2], boxes[:, 2:]
-    if (wrong := first(~np.isfinite(boxes).all(axis=1))) is not None:
-        raise invalid(model, f"expected finite boxes, got {short(boxes[wrong].tolist())}")
-    if (wrong := first((low >= high).any(axis=1))) is not None:
-        raise invalid(model, f"expected boxes as x_min < x_max, y_min < y_max, got {short(boxes[wrong].tolist())}")
+    if (wrong := first_wrong_index(~np.isfinite(boxes).all(axis=1))) is not None:
+        raise invalid_output_error(model, f"expected finite boxes, got {shorten_repr(boxes[wrong].tolist())}")
+    if (wrong := first_wrong_index((low >= high).any(axis=1))) is not None:
+        raise invalid_output_error(
+            model, f"expected boxes as x_min < x_max, y_min < y_max, got {shorten_repr(boxes[wrong].tolist())}"
+        )
     if min(size) >= _NOT_TINY and (boxes <= 1).all():
-        raise invalid(model, f"expected boxes in pixels, got {short(boxes[0].tolist())}: fractions of the image's size")
-    if (wrong := first(((low < np.negative(size)) | (high > 2 * np.asarray(size))).any(axis=1))) is not None:
+        raise invalid_output_error(
+            model, f"expected boxes in pixels, got {shorten_repr(boxes[0].tolist())}: fractions of the image's size"
+        )
+    if (
+        wrong := first_wrong_index(((low < np.negative(size)) | (high > 2 * np.asarray(size))).any(axis=1))
+    ) is not None:
         inside = f"an image of {size[0]} × {size[1]}"
-        raise invalid(model, f"expected boxes of {inside}, got {short(boxes[wrong].tolist())}: far outside")
+        raise invalid_output_error(
+            model, f"expected boxes of {inside}, got {shorten_repr(boxes[wrong].tolist())}: far outside"
+        )
 
 
 def expect_probabilities(model: ModelFacts, scores: Array) -> None:
@@ -123,8 +135,8 @@ def expect_probabilities(model: ModelFacts, scores: Array) -> None:
     """
     with np.errstate(invalid="ignore"):
         within = (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
-    if (wrong := first(~within)) is not None:
-        raise invalid(model, f"expected scores from 0 to 1, got {scores[wrong]:g}")
+    if (wrong := first_wrong_index(~within)) is not None:
+        raise invalid_output_error(model, f"expected scores from 0 to 1, got {scores[wrong]:g}")
 
 
 def expect_finite(model: ModelFacts, what: str, values: Array) -> None:
@@ -135,21 +147,21 @@ def expect_finite(model: ModelFacts, what: str, values: Array) -> None:
     """
     finite = np.isfinite(values)
     if not finite.all():
-        raise invalid(model, f"expected finite {what}, got {values[~finite][0]}")
+        raise invalid_output_error(model, f"expected finite {what}, got {values[~finite][0]}")
 
 
-def first(wrong: Any) -> int | None:
+def first_wrong_index(wrong: Any) -> int | None:
     """The position of the first one that is wrong, of an array of booleans."""
     return int(wrong.argmax()) if wrong.any() else None
 
 
-def short(value: Any) -> str:
+def shorten_repr(value: Any) -> str:
     """A value as text that fits a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def without_impossible(
+def replace_impossible(
     answers: Sequence[Any], low: float, high: float, explain: Callable[[Array], str]
 ) -> Sequence[Any]:
     """Put an error in the place of each vector with a number that is not finite, or out of range.
@@ -171,7 +183,7 @@ def without_impossible(
     ]
 
 
-def number_rows(model: ModelFacts, what: str, raw: Any, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
+def to_number_rows(model: ModelFacts, what: str, raw: Any, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
     """What a model returned for all images of a call, as float32 of this shape.
 
     Args:
@@ -183,7 +195,7 @@ def number_rows(model: ModelFacts, what: str, raw: Any, shape: tuple[int | None,
     Raises:
         ImageError: It holds something else, or has another shape.
     """
-    rows = number_array(model, what, raw, REAL)
+    rows = to_number_array(model, what, raw, REAL)
     expect_shape(model, what, rows, shape)
     with np.errstate(over="ignore"):  # what is too large is infinite then, and refused
         return rows.astype(np.float32)

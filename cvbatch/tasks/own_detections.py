@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.images.preprocess import Size, View, size_of, to_original
+from cvbatch.images.preprocess import Size, View, boxes_to_original, compute_output_size
 from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.output_checks import (
     REAL,
@@ -19,9 +19,9 @@ from cvbatch.tasks.output_checks import (
     expect_label_ids,
     expect_probabilities,
     expect_shape,
-    invalid,
-    number_array,
-    short,
+    invalid_output_error,
+    shorten_repr,
+    to_number_array,
 )
 
 _KINDS = {"scores": REAL, "boxes": REAL, "label_ids": WHOLE, "masks": TRUTH, "keypoints": REAL}
@@ -34,7 +34,7 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def checked_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
+def check_detection_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
     """The arrays of one image's detections, in pixels of the view.
 
     Args:
@@ -49,9 +49,9 @@ def checked_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
         ImageError: They cannot be an answer.
     """
     if not all(hasattr(raw, name) for name in ("boxes", "label_ids", "scores")):
-        raise invalid(model, f"expected Detections for each image, got {short(raw)}")
+        raise invalid_output_error(model, f"expected Detections for each image, got {shorten_repr(raw)}")
     arrays = {
-        name: number_array(model, name, value, kinds)
+        name: to_number_array(model, name, value, kinds)
         for name, kinds in _KINDS.items()
         if (value := getattr(raw, name, None)) is not None
     }
@@ -69,10 +69,10 @@ def checked_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
         expect_shape(model, name, arrays.get(name), shape)
     arrays = {name: array.astype(_TYPES[name], copy=False) for name, array in arrays.items()}
     if model.masks and count and not arrays["masks"].size:
-        raise invalid(model, f"expected masks with pixels, got some of shape {arrays['masks'].shape}")
+        raise invalid_output_error(model, f"expected masks with pixels, got some of shape {arrays['masks'].shape}")
     expect_label_ids(model, arrays["label_ids"])
     expect_probabilities(model, arrays["scores"])
-    expect_boxes(model, arrays["boxes"], size_of(model.view, size))
+    expect_boxes(model, arrays["boxes"], compute_output_size(model.view, size))
     if model.keypoints:
         expect_finite(model, "keypoints", arrays["keypoints"])
     return arrays
@@ -89,5 +89,5 @@ def keypoints_to_original(
         keypoints: (n, keypoints, 3): x, y in pixels of the view, score.
     """
     flat = keypoints.reshape(-1, 3)
-    mapped = to_original(view, size, flat[:, [0, 1, 0, 1]])
+    mapped = boxes_to_original(view, size, flat[:, [0, 1, 0, 1]])
     return np.concatenate([mapped[:, :2], flat[:, 2:]], axis=1).reshape(keypoints.shape)

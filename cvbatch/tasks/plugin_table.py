@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeVar
 
-from cvbatch.errors import UsageError, caught
+from cvbatch.errors import UsageError, try_call
 
 
-class Named(Protocol):
+class HasName(Protocol):
     """What has a name."""
 
     @property
@@ -18,7 +18,7 @@ class Named(Protocol):
         ...
 
 
-Row = TypeVar("Row", bound=Named)
+Row = TypeVar("Row", bound=HasName)
 
 
 class PluginTable(Mapping[str, Row]):
@@ -49,7 +49,7 @@ class PluginTable(Mapping[str, Row]):
             found = self._entry_points().get(name)
             if found is None:
                 raise KeyError(name)
-            self._rows[name] = self._loaded(found)
+            self._rows[name] = self._load_entry_point(found)
         return self._rows[name]
 
     def __contains__(self, name: object) -> bool:
@@ -66,9 +66,9 @@ class PluginTable(Mapping[str, Row]):
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self._group)}
 
-    def _loaded(self, point: EntryPoint) -> Row:
+    def _load_entry_point(self, point: EntryPoint) -> Row:
         what = f"entry point {point.name} = {point.value} in the group {self._group}"
-        made = caught(lambda: point.load()())
+        made = try_call(lambda: point.load()())
         if isinstance(made, Exception):
             raise UsageError(f"{what}: {type(made).__name__}: {made}: mend the package, or uninstall it") from made
         if not isinstance(made, self._row_type) or made.name != point.name:

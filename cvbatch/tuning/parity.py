@@ -11,7 +11,7 @@ from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import Columns
 
 
-def agree(spec: ModelSpec, reference: Columns, other: Columns, sizes: Sequence[Size]) -> dict[str, Any]:
+def compare_answers(spec: ModelSpec, reference: Columns, other: Columns, sizes: Sequence[Size]) -> dict[str, Any]:
     """Compare the answers of one model.
 
     Args:
@@ -24,6 +24,8 @@ def agree(spec: ModelSpec, reference: Columns, other: Columns, sizes: Sequence[S
         The measured agreement by name, and whether all of it is within the tolerances: `passed`.
     """
     task = TASKS[spec.task]
-    ours = [{name: columns[f"{spec.alias}_{name}"] for name in task.types(spec)} for columns in (reference, other)]
-    measured, passed = task.compare(ours[0], ours[1], sizes)
+    ours = [
+        {name: columns[f"{spec.alias}_{name}"] for name in task.column_types(spec)} for columns in (reference, other)
+    ]
+    measured, passed = task.compare_columns(ours[0], ours[1], sizes)
     return {**measured, "passed": bool(passed)}

@@ -13,7 +13,7 @@ from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TuningRequest:
     """What a setting is for."""
 
     models: tuple[ModelSpec, ...]
@@ -22,7 +22,7 @@ class Asked:
     files: WeightFiles = WEIGHTS_IN_PLACE
 
     @staticmethod
-    def of(job: Job, models: Sequence[ModelSpec], files: WeightFiles = WEIGHTS_IN_PLACE) -> Asked:
+    def from_job(job: Job, models: Sequence[ModelSpec], files: WeightFiles = WEIGHTS_IN_PLACE) -> TuningRequest:
         """What a job asks for, with its models complete."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
@@ -32,6 +32,6 @@ class Asked:
             exif=source.exif,
             icc=source.icc == "convert",
             keep_damaged=source.keeps_damaged,
-            reach=source.reach,
+            fetch_options=source.fetch_options,
         )
-        return Asked(tuple(models), decode, job.compute, files)
+        return TuningRequest(tuple(models), decode, job.compute, files)

@@ -28,8 +28,8 @@ from measuring import cvbatch, fresh
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch.plan_rows import fetches
-from cvbatch.storage.fetch_options import Reach
+from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.objects import ObjectServer, running_server
 
@@ -53,11 +53,11 @@ def rate(count: int, work: Callable[[], object]) -> float:
 def fetching(server: ObjectServer, table: pa.Table) -> dict[str, float]:
     """Images per second that come into memory, without decoding them."""
     uris = table["image_uri"].to_pylist()
-    reach = Reach(StorageOptions(endpoint_url=server.endpoint))
+    reach = FetchOptions(StorageOptions(endpoint_url=server.endpoint))
 
     def ours() -> None:
         for start in range(0, table.num_rows, _UNIT):
-            for read in fetches(table.slice(start, _UNIT), reach):
+            for read in plan_fetches(table.slice(start, _UNIT), reach):
                 read()
 
     system = s3fs.S3FileSystem(client_kwargs={"endpoint_url": server.endpoint})
@@ -100,7 +100,7 @@ def listing(server: ObjectServer, bucket: str, keys: int) -> dict[str, float]:
             assert sum(pool.map(pages, [f"many/{folder:02d}/" for folder in range(_FOLDERS)])) == keys
 
     def ours() -> None:
-        assert sum(chunk.num_rows for chunk in open_source(config).chunks()) == keys
+        assert sum(chunk.num_rows for chunk in open_source(config).iter_chunks()) == keys
 
     began = time.process_time()
     ours()
@@ -152,7 +152,7 @@ def main() -> None:
             empty = [f"many/{number % _FOLDERS:02d}/{number:06d}.jpg" for number in range(keys)]
             list(pool.map(lambda key: client.put_object(Bucket=images, Key=key, Body=io.BytesIO(b"x")), empty))
         config = SourceConfig(uri=f"s3://{images}/photos", endpoint_url=server.endpoint)
-        table = pa.concat_tables(open_source(config).chunks())
+        table = pa.concat_tables(open_source(config).iter_chunks())
         found: dict[str, Any] = {"images": len(files), "fetching": fetching(server, table), "keys": keys}
         found["keys_per_second"] = listing(server, images, keys)
         found["disk"], found["bucket"] = [cvbatch(photos, folder / "out", *_LITE)], []

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from images import make_images
 
-from cvbatch.images.formats import JPEG
+from cvbatch.images.formats import JPEG_FORMAT
 from cvbatch.images.jpeg import read_jpeg
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_by_pillow
-from cvbatch.images.preprocess import View, apply, enough
-from cvbatch.images.reading import Reader, ReadOptions
+from cvbatch.images.preprocess import View, apply_view, compute_min_decode_side
+from cvbatch.images.reading import FormatReader, ReadOptions
 
 _ROUNDS, _THREADS = 7, 2
 _VIEW = View(resize=232, crop=(224, 224))
@@ -50,15 +50,15 @@ def main() -> None:
 
 
 def _report(name: str, files: Sequence[bytes], rounds: int) -> None:
-    full, scaled = ReadOptions(178_000_000), ReadOptions(178_000_000, enough=enough([_VIEW]))
+    full, scaled = ReadOptions(178_000_000), ReadOptions(178_000_000, min_decode_side=compute_min_decode_side([_VIEW]))
     same = all(
-        np.array_equal(*(np.asarray(reader(JPEG, data, full).image) for reader in (read_jpeg, read_by_pillow)))
+        np.array_equal(*(np.asarray(reader(JPEG_FORMAT, data, full).image) for reader in (read_jpeg, read_by_pillow)))
         for data in files
     )
     for what, work in (
-        ("decoded", lambda reader, data: reader(JPEG, data, full)),
-        ("decoded, resized, cropped", lambda reader, data: apply(_VIEW, reader(JPEG, data, full).image)),
-        ("decoded to an array", lambda reader, data: np.asarray(reader(JPEG, data, full).image)),
+        ("decoded", lambda reader, data: reader(JPEG_FORMAT, data, full)),
+        ("decoded, resized, cropped", lambda reader, data: apply_view(_VIEW, reader(JPEG_FORMAT, data, full).image)),
+        ("decoded to an array", lambda reader, data: np.asarray(reader(JPEG_FORMAT, data, full).image)),
     ):
         pairs = [[_milliseconds(work, reader, files) for reader in (read_by_pillow, read_jpeg)] for _ in range(rounds)]
         old, new = (statistics.median(each) for each in zip(*pairs, strict=True))
@@ -66,14 +66,16 @@ def _report(name: str, files: Sequence[bytes], rounds: int) -> None:
         sys.stdout.write(f"| {name} | {what} | {old:.2f} | {new:.2f} | {ratio:.2f} | {'yes' if same else 'NO'} |\n")
         sys.stdout.flush()
     if name != _CASES[0].name:
-        small = _milliseconds(lambda reader, data: apply(_VIEW, reader(JPEG, data, scaled).image), read_jpeg, files)
+        small = _milliseconds(
+            lambda reader, data: apply_view(_VIEW, reader(JPEG_FORMAT, data, scaled).image), read_jpeg, files
+        )
         sys.stdout.write(f"| {name} | scaled, resized, cropped | | {small:.2f} | | |\n")
     alone = _rate(files, 1)
     together = _rate(files, _THREADS)
     sys.stdout.write(f"| {name} | {_THREADS} threads ÷ one, simplejpeg | | | {together / alone:.2f} | |\n")
 
 
-def _milliseconds(work: Callable[[Reader, bytes], object], reader: Reader, files: Sequence[bytes]) -> float:
+def _milliseconds(work: Callable[[FormatReader, bytes], object], reader: FormatReader, files: Sequence[bytes]) -> float:
     started = time.process_time()
     for data in files:
         work(reader, data)
@@ -83,7 +85,7 @@ def _milliseconds(work: Callable[[Reader, bytes], object], reader: Reader, files
 def _rate(files: Sequence[bytes], threads: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        list(pool.map(lambda data: read_jpeg(JPEG, data, ReadOptions(178_000_000)), files * threads))
+        list(pool.map(lambda data: read_jpeg(JPEG_FORMAT, data, ReadOptions(178_000_000)), files * threads))
         return len(files) * threads / (time.perf_counter() - started)
 
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.images.decode import decode
-from cvbatch.images.preprocess import apply, enough
-from cvbatch.inference.settings import Setting
-from cvbatch.inference.torch.gpu_decode import DeviceDecoder
-from cvbatch.models.resolve import resolve
+from cvbatch.images.preprocess import apply_view, compute_min_decode_side
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.inference.torch.gpu_decode import GpuDecoder
+from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
-from cvbatch.stages.predict import UNITS_AT_ONCE
+from cvbatch.stages.predict import CONCURRENT_UNITS
 from cvbatch.stages.unit_split import load_predictor
 from cvbatch.tuning.search import rate_together
 
@@ -43,42 +43,42 @@ ON_GPU = gpus.PRESENT is not None
 _DEVICE = "cuda" if ON_GPU else "cpu"
 
 
-def decode_rate(paths: list[Path], spec: ModelSpec, setting: Setting) -> float:
+def decode_rate(paths: list[Path], spec: ModelSpec, setting: InferenceSettings) -> float:
     """Images per second that one core reads, decodes, resizes and crops."""
-    smallest = enough([spec.view]) if setting.scaled_decode else None
+    smallest = compute_min_decode_side([spec.view]) if setting.scaled_decode else None
 
     def work() -> None:
         for path in paths:
-            one = decode(path.read_bytes(), max_pixels=178_000_000, enough=smallest)
-            apply(spec.view, one.image, (one.width, one.height))
+            one = decode(path.read_bytes(), max_pixels=178_000_000, min_decode_side=smallest)
+            apply_view(spec.view, one.image, (one.width, one.height))
 
     return len(paths) / _median_seconds(work)
 
 
-def predict_rate(paths: list[Path], spec: ModelSpec, setting: Setting, *, cores: int) -> float:
+def predict_rate(paths: list[Path], spec: ModelSpec, setting: InferenceSettings, *, cores: int) -> float:
     """Images per second that the model alone does, with the GPU or all cores, on pixels that lie ready.
 
     Where the GPU decodes, that is a part of it, and encoded bytes lie ready.
     """
     with ThreadPoolExecutor(cores) as pool:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
-    images = [apply(spec.view, one.image) for one in decoded]
+    images = [apply_view(spec.view, one.image) for one in decoded]
     sizes = [(one.width, one.height) for one in decoded]
     predictor = load_predictor([spec], _DEVICE, setting, None, cores)
     few = min(len(paths), _WARM_UP)
     if not ON_GPU:
-        predictor.predict({spec.view: images[:few]}, sizes[:few])
-        return len(paths) / _median_seconds(lambda: predictor.predict({spec.view: images}, sizes))
-    decoder = DeviceDecoder((spec.view,), _DEVICE)
+        predictor.predict_views({spec.view: images[:few]}, sizes[:few])
+        return len(paths) / _median_seconds(lambda: predictor.predict_views({spec.view: images}, sizes))
+    decoder = GpuDecoder((spec.view,), _DEVICE)
     files = [np.fromfile(path, np.uint8) for path in paths]
 
     def unit(_: int) -> None:
         pixels = images
         if setting.device_decode:
             pixels = [found[0] for found in decoder(files, [1] * len(files), sizes) if found]
-        predictor.predict({spec.view: pixels}, sizes)
+        predictor.predict_views({spec.view: pixels}, sizes)
 
-    at_once = UNITS_AT_ONCE[_DEVICE]
+    at_once = CONCURRENT_UNITS[_DEVICE]
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(unit, range(2 * at_once)))
         return len(paths) * _UNITS / _median_seconds(lambda: list(pool.map(unit, range(_UNITS))))
@@ -99,7 +99,7 @@ def _median_seconds(work: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def _limit(decoded: float, predicted: float, setting: Setting) -> float:
+def _limit(decoded: float, predicted: float, setting: InferenceSettings) -> float:
     if setting.device_decode:
         return predicted
     return rate_together(decoded, predicted, cores=1, on_gpu=ON_GPU)
@@ -108,10 +108,10 @@ def _limit(decoded: float, predicted: float, setting: Setting) -> float:
 def main() -> None:
     """Measure and print JSON."""
     folder, model, chosen, *count = sys.argv[1:]
-    setting = Setting(**json.loads(chosen))
+    setting = InferenceSettings(**json.loads(chosen))
     cores = len(os.sched_getaffinity(0))
     weights = {} if model == "efficientnet_lite0" else {"weights": None}
-    (spec,) = resolve([ModelConfig(model=model, **weights)])
+    (spec,) = resolve_models([ModelConfig(model=model, **weights)])
     few = max(int(count[0]) if count else _IMAGES, _GPU_IMAGES if ON_GPU else 0)
     paths = sorted(Path(folder).glob("*.jpg"))
     paths = random.Random(_SEED).sample(paths, min(few, len(paths)))  # the first few may be quicker than most

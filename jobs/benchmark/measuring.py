@@ -18,7 +18,7 @@ import psutil
 from gpus import Utilization
 
 from cvbatch.output.store import open_store
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3
@@ -85,8 +85,8 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     began_at = time.time()
     with Utilization() as utilization:
         done = _command("run", photos, output, *arguments)
-    store = open_store(Place.of(str(output)))
-    records = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
+    store = open_store(Location.from_uri(str(output)))
+    records = [json.loads(store.read_object(name)) for name in sorted(store.list_sizes("_cvbatch/log"))]
     commits = [
         (record["time"], sum(high - low for file in record["files"] for low, high in file["ranges"]))
         for record in records
@@ -95,7 +95,7 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
     first, last = commits[0][0], commits[-1][0]
     inner = [(at, rows) for at, rows in commits if at < last - 1]
     steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) >= _STEADY_COMMITS else None
-    run = json.loads(store.read("_cvbatch/run.json"))
+    run = json.loads(store.read_object("_cvbatch/run.json"))
     return {
         "seconds": done.seconds,
         "megabytes": done.megabytes,

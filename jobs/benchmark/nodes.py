@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from scale import make_manifest
 
 import cvbatch
-from cvbatch.output.log_records import State
+from cvbatch.output.log_records import RunState
 
 _HERE = Path(__file__).resolve().parent
 _SECONDS = 0.02
@@ -32,13 +32,13 @@ class _Commits:
     def __init__(self) -> None:
         self.at: list[tuple[float, int]] = []
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         pass
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         pass
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         self.at.append((time.monotonic(), len(state.accepted)))
 
 

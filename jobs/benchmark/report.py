@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.settings import InferenceSettings
 
 
 def page(report: dict[str, Any]) -> str:
@@ -69,7 +69,7 @@ def _classification(found: dict[str, Any]) -> Iterable[str]:
     yield from ("| setting | images | decode, one core | alone | together |", "|---|---|---|---|---|")
     for each in plan["parity"]["candidates"]:
         rates = [f"{each['rates'].get(name, 0):.1f}" for name in ("decode_per_core", "predict", "together")]
-        yield f"| {Setting(**each['setting'])} | {each['images']} | {' | '.join(rates)} |"
+        yield f"| {InferenceSettings(**each['setting'])} | {each['images']} | {' | '.join(rates)} |"
 
 
 def _gpu_bound(found: dict[str, Any]) -> Iterable[str]:
@@ -206,8 +206,8 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
 _NO_RATE = "too few commits"
 
 
-def _setting(runs: list[dict[str, Any]]) -> Setting:
-    return Setting(**runs[0]["setting"])
+def _setting(runs: list[dict[str, Any]]) -> InferenceSettings:
+    return InferenceSettings(**runs[0]["setting"])
 
 
 def _median(runs: Iterable[dict[str, Any]], name: str) -> float:

@@ -19,8 +19,8 @@ import gpus
 from report import page, write_page
 from sections import ALL_PEERS, MODELS, SECTIONS, Sizes
 
-from cvbatch.system.cpu import cpu_has_bf16, processor
-from cvbatch.system.versions import versions
+from cvbatch.system.cpu import cpu_has_bf16, processor_name
+from cvbatch.system.versions import package_versions
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -65,11 +65,11 @@ def main() -> None:
 def _about() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": processor(),
+        "processor": processor_name(),
         "bf16": cpu_has_bf16(),
         "gpu": gpus.names(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": versions(),
+        "versions": package_versions(),
     }
 
 

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import cvbatch
-from cvbatch.models.resolve import resolve
-from cvbatch.output.log_records import State
+from cvbatch.models.resolve import resolve_models
+from cvbatch.output.log_records import RunState
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
@@ -37,13 +37,13 @@ class _Seen:
         self.memory: dict[int, float] = {}
         self._stop_early = stop_early
 
-    def doing(self, what: str) -> None:
+    def on_phase(self, what: str) -> None:
         pass
 
-    def planned(self, state: State) -> None:
+    def on_planned(self, state: RunState) -> None:
         self.planned_at = time.monotonic()
 
-    def committed(self, state: State) -> None:
+    def on_committed(self, state: RunState) -> None:
         self.first_commit_at = self.first_commit_at or time.monotonic()
         self.memory[len(state.accepted)] = _resident_megabytes()
         if self._stop_early:
@@ -73,7 +73,7 @@ def _listing(folder: Path, rows: int) -> dict[str, Any]:
         }
     )
     before, started = _resident_megabytes(), time.monotonic()
-    plan = make_plan(open_store(job.output.place), job, resolve(job.models), open_source(job.source))
+    plan = make_plan(open_store(job.output.location), job, resolve_models(job.models), open_source(job.source))
     seconds = time.monotonic() - started
     return {
         "rows": plan.rows,

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from cvbatch.cli import commands
-from cvbatch.cli.common import flags_of, output_of
+from cvbatch.cli.common import output_from_options, overrides_from_options
 from cvbatch.cli.parser import argument_parser, main
 from cvbatch.config.job_file import load_job
-from cvbatch.output.commit_log import Log
-from cvbatch.output.manifest import finish
-from cvbatch.storage.location import Place
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.manifest import finish_run
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.samples import commit, photos, planned, started
 
@@ -39,7 +39,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def parsed(name: str, *arguments: str) -> argparse.Namespace:
     """What a command gets to see."""
     options = argument_parser().parse_args([name, *arguments])
-    assert options.command is getattr(commands, name)
+    assert options.command is getattr(commands, f"{name}_command")
     return options
 
 
@@ -149,7 +149,7 @@ def test_options_of_run() -> None:
     options = parsed("run", *line.split())
     assert (options.job, options.model, options.limit) == ("job.yaml", ["a", "b"], 5)
     assert (options.set, options.strict, options.json, options.retries) == (["x.y=1", "z=2"], True, True, 2)
-    job = load_job(defaults=flags_of(options))
+    job = load_job(defaults=overrides_from_options(options))
     assert (job.source.uri, job.source.limit, job.output.uri) == ("s", 5, "o")
     assert [model.model for model in job.models] == ["a", "b"]
 
@@ -165,12 +165,12 @@ def test_a_retry_without_anything_to_do_returns_at_once(capsys: pytest.CaptureFi
     store, plan = planned(tmp_path, 4)
     log = started(store, plan.rows)
     commit(log, 0, 4, failed=[1])
-    finish(log)
+    finish_run(log)
     assert main(["retry", store.root, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["rows"], answer["errors"], answer["finished"]) == (4, {"TruncatedImage": 1}, True)
     assert main(["retry", store.root, "--errors", "transient", "--strict"]) == 3
-    assert Log(store, plan.rows).state.epoch == 1
+    assert CommitLog(store, plan.rows).state.epoch == 1
 
 
 def test_watching_ends_when_the_run_is_finished(
@@ -182,7 +182,7 @@ def test_watching_ends_when_the_run_is_finished(
 
     def go_on() -> None:
         commit(log, 2, 4)
-        finish(log)
+        finish_run(log)
 
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
     working = threading.Timer(0.5, go_on)
@@ -193,7 +193,7 @@ def test_watching_ends_when_the_run_is_finished(
 
 
 def test_options_that_are_not_given_lie_over_nothing() -> None:
-    assert flags_of(parsed("run", "job.yaml")) == {}
+    assert overrides_from_options(parsed("run", "job.yaml")) == {}
 
 
 def test_options_of_the_others() -> None:
@@ -202,10 +202,10 @@ def test_options_of_the_others() -> None:
     assert parsed("status", "out", "--watch").watch is True
     for name in ("status", "verify", "retry"):
         given = parsed(name, "s3://box/o", "--storage", "region=x", "--storage", "anonymous=true")
-        assert output_of(given) == Place("s3://box/o", StorageOptions(region="x", anonymous=True))
+        assert output_from_options(given) == Location("s3://box/o", StorageOptions(region="x", anonymous=True))
     assert parsed("models").task is None
     assert parsed("models", "detection", "--json").task == "detection"
-    shared = flags_of(parsed("plan", "job.yaml", "--shared-filesystem"))
+    shared = overrides_from_options(parsed("plan", "job.yaml", "--shared-filesystem"))
     assert shared == {"compute": {"shared_filesystem": True}}
     assert parsed("demo").output == "cvbatch-demo"
 

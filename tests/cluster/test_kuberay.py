@@ -15,7 +15,7 @@ import yaml
 
 from cvbatch.cli.parser import main
 from cvbatch.config.job_file import load_job
-from cvbatch.storage.local_paths import local_path
+from cvbatch.storage.local_paths import to_local_path
 from tests.cluster.files import (
     IMAGE,
     KUBERAY,
@@ -139,7 +139,7 @@ def test_the_job_file_is_right_and_asks_for_the_gpu(tmp_path: Path) -> None:
     path.write_text(data["job.yaml"])
     job = load_job(str(path))
     assert job.compute.device == "cuda"
-    assert all(local_path(uri) is None for uri in (job.source.uri, job.output.uri)), "pods share no disk"
+    assert all(to_local_path(uri) is None for uri in (job.source.uri, job.output.uri)), "pods share no disk"
 
 
 @pytest.mark.parametrize("kind", ["RayJob"])

@@ -30,7 +30,7 @@ def test_a_key_that_stands_twice_is_noticed() -> None:
 
 @pytest.mark.parametrize("path", [path for path in YAMLS if "jobs" in path.parts], ids=_name)
 def test_jobs_run_on_a_cluster_as_they_are(path: Path) -> None:
-    assert load_job(str(path), overrides=["source.uri=s3://photos/", "output.uri=s3://labels/"]).output.place.bucket
+    assert load_job(str(path), overrides=["source.uri=s3://photos/", "output.uri=s3://labels/"]).output.location.bucket
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_name)

@@ -16,14 +16,14 @@ import yaml
 
 import cvbatch
 from cvbatch.cli import parser
-from cvbatch.config.error_messages import keys_at
+from cvbatch.config.error_messages import known_keys_at
 from cvbatch.config.job import Job, SourceConfig
 from cvbatch.errors import CvbatchError, ImageError, SourceError
 from cvbatch.models.spec import rows_schema
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch.url_policy import Target
+from cvbatch.sources.fetch.url_policy import HttpTarget
 from cvbatch.storage.http_hosts import HttpOptions
 from tests.samples import commit, job, planned_in, spec, started
 from tests.sources.shards import kinds, planned, tar
@@ -70,8 +70,8 @@ def test_every_option_that_a_message_names_is_there() -> None:
             assert flag in known, f"{where}: {flag}"
         for section, key, below, value in OPTION.findall(text):
             place = (section,) if section != "models" else (section, 0)
-            assert key in keys_at(place, Job), f"{where}: {section}.{key}"
-            assert not below or below[1:] in keys_at((*place, key), Job), f"{where}: {section}.{key}{below}"
+            assert key in known_keys_at(place, Job), f"{where}: {section}.{key}"
+            assert not below or below[1:] in known_keys_at((*place, key), Job), f"{where}: {section}.{key}{below}"
             seen += 1
             if value and section == "source":
                 SourceConfig.model_validate({"uri": "x", key: yaml.safe_load(value)})
@@ -104,7 +104,9 @@ def test_names_of_a_models_columns(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("uri,classification_label\na.jpg,1\n")
 
     def schema(**options: Any) -> pa.Schema:
-        return rows_schema([spec()], carried=open_source(SourceConfig(uri=str(tmp_path / "m.csv"), **options)).carried)
+        return rows_schema(
+            [spec()], extra_columns=open_source(SourceConfig(uri=str(tmp_path / "m.csv"), **options)).extra_columns
+        )
 
     with pytest.raises(SourceError) as caught:
         schema()
@@ -174,10 +176,10 @@ def test_images_of_an_earlier_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://example.org/a.jpg", "https://example.org:8443/a.jpg"])
 def test_hosts_that_are_not_listed(url: str) -> None:
     with pytest.raises(ImageError) as caught:
-        Target.of(url).check(HttpOptions())
+        HttpTarget.parse_url(url).check_host(HttpOptions())
     advice = re.search(r"such as (http_hosts: \[.*\])", str(caught.value))
     assert advice is not None
-    Target.of(url).check(SourceConfig(uri="m.csv", **yaml.safe_load(advice[1])).reach.http)
+    HttpTarget.parse_url(url).check_host(SourceConfig(uri="m.csv", **yaml.safe_load(advice[1])).fetch_options.http)
 
 
 def test_a_glob_that_is_quoted(

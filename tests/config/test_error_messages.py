@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cvbatch.config.error_messages import explain, keys_at
+from cvbatch.config.error_messages import explain_validation_errors, known_keys_at
 
 
 class Inner(BaseModel):
@@ -27,14 +27,14 @@ class Outer(BaseModel):
 def phrases(**data: Any) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(data)
-    return list(explain(caught.value.errors(), Outer))
+    return list(explain_validation_errors(caught.value.errors(), Outer))
 
 
 def test_keys_are_those_of_the_file() -> None:
-    assert keys_at((), Outer) == ["parts", "free"]
-    assert keys_at(("parts", 0), Outer) == ["size", "as"]
-    assert keys_at(("free",), Outer) == []
-    assert keys_at(("parts", 0, "size"), Outer) == []
+    assert known_keys_at((), Outer) == ["parts", "free"]
+    assert known_keys_at(("parts", 0), Outer) == ["size", "as"]
+    assert known_keys_at(("free",), Outer) == []
+    assert known_keys_at(("parts", 0, "size"), Outer) == []
 
 
 def test_items_speak_for_their_list() -> None:

@@ -11,7 +11,7 @@ import pytest
 from cvbatch.config.job import Job, ModelConfig
 from cvbatch.config.job_file import load_job
 from cvbatch.errors import DeniedError, JobError
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.objects import ObjectServer
 
@@ -351,9 +351,9 @@ def test_the_way_to_an_object_store_travels_and_is_no_part_of_the_identity() -> 
             "output": {**plain["output"], **STORAGE},
         }
     )
-    assert other.output.place == Place("s3://results/a", StorageOptions(**STORAGE))
-    assert other.source.storage == other.models[0].storage == StorageOptions(**STORAGE)
-    assert job.output.place.options == StorageOptions()
+    assert other.output.location == Location("s3://results/a", StorageOptions(**STORAGE))
+    assert other.source.storage_options == other.models[0].storage_options == StorageOptions(**STORAGE)
+    assert job.output.location.options == StorageOptions()
     assert other.identity() == job.identity()
     assert Job.model_validate(other.model_dump(mode="json", by_alias=True)) == other
 

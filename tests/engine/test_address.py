@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from cvbatch.engine import address as module
-from cvbatch.engine.address import cluster_address, nobody, wait_for_head
+from cvbatch.engine.address import cluster_address, no_cluster_error, wait_for_head
 from cvbatch.errors import RunError, UsageError
 
 
@@ -107,4 +107,4 @@ def test_an_address_that_swallows_everything_has_an_end(monkeypatch: pytest.Monk
 
 def test_auto_is_left_to_ray() -> None:
     wait_for_head("auto", 0.1)
-    assert "ray start --head" in nobody("auto", "none was found")
+    assert "ray start --head" in no_cluster_error("auto", "none was found")

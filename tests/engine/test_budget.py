@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.budget import Limits
+from cvbatch.engine.budget import RunBudget
 
 
 class Clock:
@@ -24,12 +24,12 @@ def clock() -> Clock:
     return Clock()
 
 
-def lasts(start: Limits, clock: Clock) -> float | None:
+def lasts(start: RunBudget, clock: Clock) -> float | None:
     """Seconds from now on, to a minute, until it is over; None for more than a month."""
     began = clock.now
     for minutes in range(31 * 24 * 60):
         clock.now = began + 60 * minutes
-        if start.reached:
+        if start.exceeded_limit:
             return 60.0 * minutes
     return None
 
@@ -49,19 +49,19 @@ def lasts(start: Limits, clock: Clock) -> float | None:
 def test_time_is_what_the_clock_and_the_money_leave(
     clock: Clock, asked: dict[str, Any], nodes: int, seconds: float | None
 ) -> None:
-    start = Limits(clock)
-    assert not start.reached
-    start.go_on(ComputeConfig(**asked), nodes)
+    start = RunBudget(clock)
+    assert not start.exceeded_limit
+    start.update_cost(ComputeConfig(**asked), nodes)
     assert lasts(start, clock) == seconds
 
 
 def test_nodes_that_come_later_are_paid_from_then_on(clock: Clock) -> None:
     compute = ComputeConfig(max_cost=10, price_per_node_hour=2.5, stop_after="3h")
-    start = Limits(clock)
-    start.go_on(compute, 1)
+    start = RunBudget(clock)
+    start.update_cost(compute, 1)
     clock.now += 2 * 3600  # for 5
-    start.go_on(compute, 4)
+    start.update_cost(compute, 4)
     assert lasts(start, clock) == 1800
     clock.now -= 1800
-    start.go_on(compute, 1)
+    start.update_cost(compute, 1)
     assert lasts(start, clock) == 3600, "what is left is for two hours, and the clock ends it before"

@@ -12,15 +12,15 @@ import pytest
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine import choose_settings
 from cvbatch.images.preprocess import View
-from cvbatch.inference.settings import REFERENCE, Setting
+from cvbatch.inference.settings import REFERENCE, InferenceSettings
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.decode import DecodeOptions
 from cvbatch.tuning import certificate as settings
-from cvbatch.tuning.certificate import NEEDED, Cache, Certificate
-from cvbatch.tuning.request import Asked
+from cvbatch.tuning.certificate import MIN_IMAGES, TuningCache, TuningResult
+from cvbatch.tuning.request import TuningRequest
 
 VIEW = View(resize=256, crop=(224, 224))
-SCALED = Setting(scaled_decode=True)
+SCALED = InferenceSettings(scaled_decode=True)
 
 
 def network(weights_path: str | None) -> ModelSpec:
@@ -38,17 +38,18 @@ def network(weights_path: str | None) -> ModelSpec:
 RANDOM, REAL = network(None), network("here")
 
 
-def certificate(*tried: Setting) -> Certificate:
+def certificate(*tried: InferenceSettings) -> TuningResult:
     """That the first of some settings is the best."""
     rates = {"decode_per_core": 9.0, "predict": 5.0, "together": 4.0}
     found: list[dict[str, Any]] = [
-        {"setting": asdict(each), "images": NEEDED, "rates": rates, "agreement": {}, "passed": True} for each in tried
+        {"setting": asdict(each), "images": MIN_IMAGES, "rates": rates, "agreement": {}, "passed": True}
+        for each in tried
     ]
-    return Certificate(tried[0], "measured", tuple(found))
+    return TuningResult(tried[0], "measured", tuple(found))
 
 
-def asked(model: ModelSpec, **compute: Any) -> Asked:
-    return Asked((model,), DecodeOptions((VIEW,), 1_000_000), ComputeConfig(**compute))
+def asked(model: ModelSpec, **compute: Any) -> TuningRequest:
+    return TuningRequest((model,), DecodeOptions((VIEW,), 1_000_000), ComputeConfig(**compute))
 
 
 def files_of(size: int) -> choose_settings.Sample:
@@ -56,45 +57,48 @@ def files_of(size: int) -> choose_settings.Sample:
 
 
 @pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cache:
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TuningCache:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return Cache("cpu", [RANDOM], 2)
+    return TuningCache("cpu", [RANDOM], 2)
 
 
-def test_random_weights_are_scaled_though_only_small_images_were_measured(cache: Cache) -> None:
-    cache.save(certificate(REFERENCE))
-    found = choose_settings._known(cache, [REFERENCE, SCALED], [RANDOM])
+def test_random_weights_are_scaled_though_only_small_images_were_measured(cache: TuningCache) -> None:
+    cache.save_result(certificate(REFERENCE))
+    found = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
     assert found is not None
     assert found.setting == SCALED
-    assert found.rates() is not None
+    assert found.measured_rates() is not None
     compiled = replace(
-        certificate(Setting(compiled=True), REFERENCE), setting=Setting(compiled=True, scaled_decode=True)
+        certificate(InferenceSettings(compiled=True), REFERENCE),
+        setting=InferenceSettings(compiled=True, scaled_decode=True),
     )
-    assert compiled.uncompiled().setting == SCALED
-    unscaled = choose_settings._known(cache, [REFERENCE], [RANDOM])
+    assert compiled.without_compiling().setting == SCALED
+    unscaled = choose_settings._load_known(cache, [REFERENCE], [RANDOM])
     assert unscaled is not None
     assert unscaled.setting == REFERENCE, "the job forbids it"
 
 
-def test_what_was_measured_stands(cache: Cache) -> None:
-    cache.save(certificate(REFERENCE, SCALED))
-    found = choose_settings._known(cache, [REFERENCE, SCALED], [RANDOM])
+def test_what_was_measured_stands(cache: TuningCache) -> None:
+    cache.save_result(certificate(REFERENCE, SCALED))
+    found = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
     assert found is not None
     assert found.setting == REFERENCE
-    cache.save(certificate(Setting("bf16", device_decode=True)))
-    on_device = choose_settings._known(cache, settings.candidates(ComputeConfig(), [RANDOM], on_gpu=True), [RANDOM])
+    cache.save_result(certificate(InferenceSettings("bf16", device_decode=True)))
+    on_device = choose_settings._load_known(
+        cache, settings.candidate_settings(ComputeConfig(), [RANDOM], on_gpu=True), [RANDOM]
+    )
     assert on_device is not None
-    assert on_device.setting == Setting("bf16", device_decode=True)
+    assert on_device.setting == InferenceSettings("bf16", device_decode=True)
 
 
 def test_real_weights_are_measured_anew_for_large_files_alone() -> None:
     known, slow = certificate(REFERENCE), 0.0
-    assert choose_settings._thorough(known, asked(REAL), slow, files_of(80_000))
-    assert not choose_settings._thorough(known, asked(REAL), slow, files_of(4_000_000))
-    assert choose_settings._thorough(known, asked(REAL, scaled_decode="off"), slow, files_of(4_000_000))
-    assert choose_settings._thorough(certificate(REFERENCE, SCALED), asked(REAL), slow, files_of(4_000_000))
-    assert choose_settings._thorough(known, asked(RANDOM), slow, files_of(4_000_000))
+    assert choose_settings._is_thorough(known, asked(REAL), slow, files_of(80_000))
+    assert not choose_settings._is_thorough(known, asked(REAL), slow, files_of(4_000_000))
+    assert choose_settings._is_thorough(known, asked(REAL, scaled_decode="off"), slow, files_of(4_000_000))
+    assert choose_settings._is_thorough(certificate(REFERENCE, SCALED), asked(REAL), slow, files_of(4_000_000))
+    assert choose_settings._is_thorough(known, asked(RANDOM), slow, files_of(4_000_000))
     searched = replace(known, large_files=True)
-    assert choose_settings._thorough(searched, asked(REAL), slow, files_of(4_000_000)), (
+    assert choose_settings._is_thorough(searched, asked(REAL), slow, files_of(4_000_000)), (
         "large files, but not so many pixels"
     )

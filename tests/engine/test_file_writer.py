@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvbatch.engine.file_writer import written_files
+from cvbatch.engine.file_writer import iter_written_files
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class SlowWriters:
     seconds: float
     pending: list[tuple[float, list[Bundle]]] = field(default_factory=list)
 
-    def write_here(self, bundles: Iterable[Bundle]) -> list[Bundle]:
+    def write_in_driver(self, bundles: Iterable[Bundle]) -> list[Bundle]:
         return list(bundles)
 
-    def submit(self, bundles: Iterable[Bundle]) -> None:
+    def submit_blocks(self, bundles: Iterable[Bundle]) -> None:
         self.pending.append((time.monotonic() + self.seconds, list(bundles)))
 
-    def finished(self, timeout: float | None = 0) -> list[list[Bundle]]:
+    def finished_files(self, timeout: float | None = 0) -> list[list[Bundle]]:
         over = max((at for at, _ in self.pending), default=0.0) - time.monotonic()
         time.sleep(max(0.0, over if timeout is None else min(over, timeout)))
         done = [entry for entry in self.pending if entry[0] <= time.monotonic()]
@@ -54,7 +54,7 @@ def told(writers: Any, every: float) -> list[str]:
             happened.append(f"unit {number}")
             yield Bundle(number)
 
-    for written in written_files(units(), writers, early=True, min_seconds=0.0):
+    for written in iter_written_files(units(), writers, early=True, min_seconds=0.0):
         happened.extend(f"file of {[each.number for each in bundles]}" for bundles in written)
     return happened
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.engine.host_checks import check_machine, ray_folder
+from cvbatch.engine.host_checks import check_host, ray_temporary_folder
 from cvbatch.errors import UsageError
 
 
@@ -22,14 +22,14 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_like_this_one_will_do() -> None:
-    check_machine()
-    with ray_folder() as folder:
+    check_host()
+    with ray_temporary_folder() as folder:
         assert folder is None
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="makes a network of its own")
 def test_a_machine_that_cannot_reach_itself_is_refused() -> None:
-    asked = "from cvbatch.engine.host_checks import check_machine; check_machine()"
+    asked = "from cvbatch.engine.host_checks import check_host; check_host()"
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", asked], capture_output=True, text=True, check=False, timeout=60
     )
@@ -39,7 +39,7 @@ def test_a_machine_that_cannot_reach_itself_is_refused() -> None:
 
 def test_too_few_addresses_are_refused() -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000,) * 2)"
-    asked = f"from cvbatch.engine.host_checks import check_machine; {limited}; check_machine()"
+    asked = f"from cvbatch.engine.host_checks import check_host; {limited}; check_host()"
     done = subprocess.run([sys.executable, "-c", asked], stderr=subprocess.PIPE, text=True, check=False)
     assert "2.0 GB of addresses (ulimit -v), and torch and Ray need 6.5 GB" in done.stderr
 
@@ -50,7 +50,7 @@ def test_a_long_temporary_folder_is_replaced_by_a_short_one_of_our_own(
 ) -> None:
     (long := tmp_path / ("x" * 100)).mkdir()
     monkeypatch.setenv(name, str(long))
-    with ray_folder() as folder:
+    with ray_temporary_folder() as folder:
         assert folder is not None
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
         socket_there = f"{folder}/session_2026-11-28_18-16-35_212118_4194304/sockets/plasma_store"
@@ -61,7 +61,7 @@ def test_a_long_temporary_folder_is_replaced_by_a_short_one_of_our_own(
 
 def test_letters_that_take_several_bytes_count_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/tmp/" + "ü" * 20)
-    with ray_folder() as folder:
+    with ray_temporary_folder() as folder:
         assert folder is not None
 
 
@@ -69,15 +69,15 @@ def test_where_no_short_folder_may_be_written_that_is_said(monkeypatch: pytest.M
     monkeypatch.setenv("TMPDIR", "/" + "x" * 100)
     folders = ("/nonexistent/a", "/nonexistent/b")
     with pytest.raises(UsageError, match="too long for Ray's sockets, and none of /nonexistent/a, /nonexistent/b"):
-        ray_folder(short_folders=folders).__enter__()
+        ray_temporary_folder(short_folders=folders).__enter__()
 
 
 def test_a_full_temporary_folder_is_refused() -> None:
     with pytest.raises(UsageError, match=r"/tmp has \d+ MB free, and Ray needs 1000000000 MB"):
-        ray_folder(least_free=10**15).__enter__()
+        ray_temporary_folder(least_free=10**15).__enter__()
 
 
 def test_a_temporary_folder_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/proc/none")
     with pytest.raises(UsageError, match="temporary folder /proc/none cannot be used"):
-        ray_folder().__enter__()
+        ray_temporary_folder().__enter__()

@@ -11,16 +11,16 @@ import pytest
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine import memory
 from cvbatch.engine.memory import (
-    LEAST,
-    Shares,
-    check_fits,
-    fitted,
-    is_tight,
-    least_store,
-    needed,
-    own_store,
-    smaller_batch,
-    store_bytes,
+    MIN_SHARES,
+    MemoryShares,
+    check_memory_suffices,
+    fitting_store_bytes,
+    is_memory_tight,
+    min_store_bytes,
+    needed_bytes,
+    object_store_bytes,
+    reduced_batch_size,
+    shares_that_fit,
 )
 from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
@@ -43,97 +43,101 @@ FASTER = replace(model("fasterrcnn_resnet50_fpn", "detection"), gflops=134.4, vi
 @pytest.mark.parametrize(
     ("models", "shares", "measured"),
     [
-        ([LITE0], LEAST, 1.42),
-        ([model()], Shares(1, 2, 4, 1), 1.43),
-        ([FASTER], Shares(1, 2, 1, 1), 3.1),
-        ([model("vit_l_16")], Shares(1, 2, 4, 1), 2.5),
+        ([LITE0], MIN_SHARES, 1.42),
+        ([model()], MemoryShares(1, 2, 4, 1), 1.43),
+        ([FASTER], MemoryShares(1, 2, 1, 1), 3.1),
+        ([model("vit_l_16")], MemoryShares(1, 2, 4, 1), 2.5),
     ],
     ids=["Lite0", "ResNet-50", "Faster R-CNN", "ViT-L"],
 )
-def test_what_was_measured_is_found(models: list[ModelSpec], shares: Shares, measured: float) -> None:
+def test_what_was_measured_is_found(models: list[ModelSpec], shares: MemoryShares, measured: float) -> None:
     """With random weights nothing is read from a file, so the largest network counts once less there."""
-    random = sum(memory._weights(models)[-1:]) if models != [LITE0] else 0
-    assert needed(models, shares, 80 * MB) - random == pytest.approx(measured * GB, rel=0.15)
+    random = sum(memory._total_weight_bytes(models)[-1:]) if models != [LITE0] else 0
+    assert needed_bytes(models, shares, 80 * MB) - random == pytest.approx(measured * GB, rel=0.15)
 
 
 def test_weights_of_ones_own_count_by_their_file(tmp_path: Path) -> None:
     (file := tmp_path / "own.pt").write_bytes(b"")
     own = replace(model(), weights_path=str(file))
-    before = needed([own], LEAST, 0)
+    before = needed_bytes([own], MIN_SHARES, 0)
     file.write_bytes(bytes(5 * MB))
-    assert needed([own], LEAST, 0) - before == 10 * MB
+    assert needed_bytes([own], MIN_SHARES, 0) - before == 10 * MB
 
 
 def test_one_network_for_two_models_counts_once() -> None:
-    assert needed([model(), replace(model(), alias="again")], LEAST, 0) == needed([model()], LEAST, 0)
+    assert needed_bytes([model(), replace(model(), alias="again")], MIN_SHARES, 0) == needed_bytes(
+        [model()], MIN_SHARES, 0
+    )
 
 
 @pytest.mark.parametrize(("limit", "said"), [(0.6, "0.6"), (1.0, "1.0"), (1.3, "1.3")])
 def test_what_cannot_fit_is_refused_with_both_numbers(limit: float, said: str) -> None:
     with pytest.raises(UsageError, match=f"the container has {said} GB, this job needs about 1.[45] GB"):
-        check_fits([LITE0], ComputeConfig(), int(limit * GB), gpu=False)
+        check_memory_suffices([LITE0], ComputeConfig(), int(limit * GB), gpu=False)
 
 
 @pytest.mark.parametrize("limit", [None, 1_500 * MB, 64 * GB])
 def test_what_fits_is_taken(limit: int | None) -> None:
-    check_fits([LITE0], ComputeConfig(), limit, gpu=False)
+    check_memory_suffices([LITE0], ComputeConfig(), limit, gpu=False)
 
 
 def test_more_processes_than_fit_are_refused_with_the_way_out() -> None:
-    check_fits([LITE0], ComputeConfig(num_actors=1), 2 * GB, gpu=False)
+    check_memory_suffices([LITE0], ComputeConfig(num_actors=1), 2 * GB, gpu=False)
     with pytest.raises(UsageError, match=r"needs about 3\.\d GB.*leave compute\.num_actors"):
-        check_fits([LITE0], ComputeConfig(num_actors=5), 2 * GB, gpu=False)
+        check_memory_suffices([LITE0], ComputeConfig(num_actors=5), 2 * GB, gpu=False)
 
 
 def test_with_a_gpu_nothing_is_refused() -> None:
-    check_fits([LITE0], ComputeConfig(), GB, gpu=True)
+    check_memory_suffices([LITE0], ComputeConfig(), GB, gpu=True)
     with pytest.raises(UsageError):
-        check_fits([LITE0], ComputeConfig(device="cpu"), GB, gpu=True)
+        check_memory_suffices([LITE0], ComputeConfig(device="cpu"), GB, gpu=True)
 
 
 def test_the_store_is_rays_affair_where_nothing_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store_bytes([LITE0], None, None) is None
+    assert fitting_store_bytes([LITE0], None, None) is None
     container = Machine(tmp_path)
     container.second("/", memory_max=str(8 * GB))
-    assert own_store([LITE0], ComputeConfig(device="cpu"), tmp_path) == store_bytes([LITE0], 8 * GB, None)
+    assert object_store_bytes([LITE0], ComputeConfig(device="cpu"), tmp_path) == fitting_store_bytes(
+        [LITE0], 8 * GB, None
+    )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
-    assert own_store([LITE0], ComputeConfig(), tmp_path) is None, "a cluster has its own store"
+    assert object_store_bytes([LITE0], ComputeConfig(), tmp_path) is None, "a cluster has its own store"
 
 
 def test_the_store_leaves_room_for_the_processes() -> None:
     for limit in (1_500 * MB, 2 * GB, 4 * GB, 16 * GB):
-        store = store_bytes([LITE0], limit, None)
+        store = fitting_store_bytes([LITE0], limit, None)
         assert store is not None
         assert 80 * MB <= store <= 0.3 * limit
-        assert needed([LITE0], LEAST, store) <= limit
-    assert store_bytes([FASTER], 8 * GB, None) >= least_store([FASTER]) > 200 * MB  # type: ignore[operator]  # not None
+        assert needed_bytes([LITE0], MIN_SHARES, store) <= limit
+    assert fitting_store_bytes([FASTER], 8 * GB, None) >= min_store_bytes([FASTER]) > 200 * MB  # type: ignore[operator]  # not None
 
 
 def test_the_store_fits_what_a_process_may_map() -> None:
-    assert store_bytes([LITE0], None, 8_192_000_000) == pytest.approx(846 * MB, rel=0.01)
-    assert store_bytes([LITE0], None, 6_500_000_000) == 80 * MB
+    assert fitting_store_bytes([LITE0], None, 8_192_000_000) == pytest.approx(846 * MB, rel=0.01)
+    assert fitting_store_bytes([LITE0], None, 6_500_000_000) == 80 * MB
 
 
 def test_processes_and_batches_shrink_until_they_fit() -> None:
-    wanted = Shares(4, 8, 16, 8)
-    assert fitted([LITE0], wanted, 80 * MB, None) == wanted
-    assert fitted([LITE0], wanted, 80 * MB, 64 * GB) == wanted
+    wanted = MemoryShares(4, 8, 16, 8)
+    assert shares_that_fit([LITE0], wanted, 80 * MB, None) == wanted
+    assert shares_that_fit([LITE0], wanted, 80 * MB, 64 * GB) == wanted
     before = wanted
     for limit in (4 * GB, 3 * GB, 2 * GB, 1_500 * MB):
-        shares = fitted([LITE0], wanted, 80 * MB, limit)
-        assert needed([LITE0], shares, 80 * MB) <= limit
+        shares = shares_that_fit([LITE0], wanted, 80 * MB, limit)
+        assert needed_bytes([LITE0], shares, 80 * MB) <= limit
         assert all(less <= more for less, more in zip(shares, before, strict=True))
         assert min(shares) >= 1
         before = shares
-    assert fitted([LITE0], wanted, 80 * MB, GB) == LEAST
+    assert shares_that_fit([LITE0], wanted, 80 * MB, GB) == MIN_SHARES
 
 
 def test_a_smaller_batch_never_makes_one_by_one_larger() -> None:
-    assert smaller_batch([LITE0], 6) == 6
-    assert smaller_batch([LITE0, FASTER], 6) == 1
+    assert reduced_batch_size([LITE0], 6) == 6
+    assert reduced_batch_size([LITE0, FASTER], 6) == 1
 
 
 def test_where_little_is_left_nothing_is_tried_side_by_side() -> None:
-    assert is_tight([LITE0], 2 * GB)
-    assert not is_tight([LITE0], 4 * GB)
-    assert not is_tight([LITE0], None)
+    assert is_memory_tight([LITE0], 2 * GB)
+    assert not is_memory_tight([LITE0], 4 * GB)
+    assert not is_memory_tight([LITE0], None)

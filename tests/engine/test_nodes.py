@@ -11,25 +11,32 @@ import pytest
 from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.config.job import Job
 from cvbatch.engine import nodes
-from cvbatch.engine.nodes import Changes, Cluster, Node, of_a_machine, with_workers, within_reach
-from cvbatch.engine.oom_kills import KillWatch
+from cvbatch.engine.nodes import (
+    Cluster,
+    ClusterMonitor,
+    ClusterNode,
+    node_affinity,
+    pin_to_driver_node,
+    wait_for_workers,
+)
+from cvbatch.engine.oom_kills import OomKillMonitor
 from cvbatch.engine.starting_ray import StartingRay
-from cvbatch.engine.startup import Startup
+from cvbatch.engine.startup import RayStartup
 from cvbatch.errors import HaltError, UsageError
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from tests.samples import spec
 
-A, B, GPU = Node("10.0.0.1", 4), Node("10.0.0.2", 4), Node("10.0.0.3", 4, 1)
-HEAD = Node("10.0.0.9", 0)
+A, B, GPU = ClusterNode("10.0.0.1", 4), ClusterNode("10.0.0.2", 4), ClusterNode("10.0.0.3", 4, 1)
+HEAD = ClusterNode("10.0.0.9", 0)
 
 
-def cluster(*found: Node, local: bool = False) -> Cluster:
+def cluster(*found: ClusterNode, local: bool = False) -> Cluster:
     return Cluster(found, local=local, object_store_bytes=1 << 30)
 
 
 def test_a_cluster_is_the_sum_of_its_nodes() -> None:
-    both = cluster(A, GPU, Node("10.0.0.1", 2))
-    assert (both.cpus, both.gpus, len(both.nodes), both.machines) == (10, 1, 3, 2)
+    both = cluster(A, GPU, ClusterNode("10.0.0.1", 2))
+    assert (both.cpus, both.gpus, len(both.nodes), both.machine_count) == (10, 1, 3, 2)
     assert both.to_json()["cpus"] == 10
     assert both.to_json()["nodes"][1]["address"] == "10.0.0.3"
 
@@ -49,9 +56,9 @@ def test_a_cluster_is_the_sum_of_its_nodes() -> None:
     ],
 )
 def test_where_a_stage_may_run(stage: dict[str, Any], may: bool) -> None:
-    node = Node("10.0.0.1", 4, resources={"decoder": 1}, labels={"zone": "a", "ray.io/accelerator-type": "A100"})
-    assert node.may(StageConfig(**stage)) is may
-    assert A.may(StageConfig(**stage)) is (stage == {})
+    node = ClusterNode("10.0.0.1", 4, resources={"decoder": 1}, labels={"zone": "a", "ray.io/accelerator-type": "A100"})
+    assert node.can_run(StageConfig(**stage)) is may
+    assert A.can_run(StageConfig(**stage)) is (stage == {})
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
     def changes(*looks: Cluster) -> list[Any]:
         coming = iter(looks)
-        monkeypatch.setattr(nodes, "look", lambda **_: next(coming, looks[-1]))
+        monkeypatch.setattr(nodes, "current_cluster", lambda **_: next(coming, looks[-1]))
         monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: wishes.append(bundles))
         monkeypatch.setattr(nodes, "_POLL_SECONDS", 0.0)
         return wishes
@@ -71,7 +78,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
 def waits(there: Cluster, compute: ComputeConfig) -> Cluster:
     waiting = compute.wait_for_nodes is not None
-    return with_workers(there, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
+    return wait_for_workers(there, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
 
 
 def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]]) -> None:
@@ -113,13 +120,15 @@ def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callabl
             return cluster(HEAD)
 
     seen(cluster(HEAD))
-    starting = StartingRay(cast(Startup, Connected()), Place.at("out"), KillWatch([]), lambda _: None)
+    starting = StartingRay(
+        cast(RayStartup, Connected()), Location.from_path_or_uri("out"), OomKillMonitor([]), lambda _: None
+    )
     with pytest.raises(HaltError, match="none has come in"):
-        starting.probe([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
+        starting.probe_models([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
 
 
-CPU = Node("10.0.0.2", 4, resources={"decoder": 1.0})
-BARE = Node("10.0.0.4", 0, 1, resources={"models": 1.0})
+CPU = ClusterNode("10.0.0.2", 4, resources={"decoder": 1.0})
+BARE = ClusterNode("10.0.0.4", 0, 1, resources={"models": 1.0})
 ON_BARE = ComputeConfig(predict=StageConfig(resources={"models": 0.01}))
 PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
 
@@ -142,21 +151,25 @@ PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
     ],
 )
 def test_what_is_worth_a_pause(
-    before: list[Node], after: list[Node], compute: ComputeConfig, worth_it: bool, monkeypatch: pytest.MonkeyPatch
+    before: list[ClusterNode],
+    after: list[ClusterNode],
+    compute: ComputeConfig,
+    worth_it: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0")
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "0")
-    changes = Changes(cluster(HEAD, *before), compute, look=lambda: cluster(HEAD, *after))
-    assert changes.worth_it is worth_it
+    changes = ClusterMonitor(cluster(HEAD, *before), compute, look=lambda: cluster(HEAD, *after))
+    assert changes.should_rebalance is worth_it
     assert changes.latest == cluster(HEAD, *after)
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "60")
-    assert not changes.worth_it, "more may come"
+    assert not changes.should_rebalance, "more may come"
 
 
 def test_a_node_may_do_what_it_is_not_barred_from() -> None:
-    assert cluster(HEAD, CPU, GPU).may(PINNED.decode)
-    assert not cluster(HEAD, GPU).may(PINNED.decode)
-    assert not cluster(HEAD).may(PINNED.predict), "the head has nothing to work with"
+    assert cluster(HEAD, CPU, GPU).can_run(PINNED.decode)
+    assert not cluster(HEAD, GPU).can_run(PINNED.decode)
+    assert not cluster(HEAD).can_run(PINNED.predict), "the head has nothing to work with"
 
 
 def job(source: str, output: str, **compute: Any) -> Job:
@@ -171,19 +184,19 @@ def test_paths_on_a_disk_are_for_one_machine_or_a_shared_file_system() -> None:
         with pytest.raises(
             UsageError, match=rf"{wrong} is a path on a disk, and the cluster has 2 machines: .*--shared"
         ):
-            within_reach(two, job(source, output))
+            pin_to_driver_node(two, job(source, output))
         shared = job(source, output, shared_filesystem=True)
-        assert within_reach(two, shared) is shared
+        assert pin_to_driver_node(two, shared) is shared
     for there, asked in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
-        assert within_reach(there, asked) is asked
+        assert pin_to_driver_node(there, asked) is asked
 
 
 def test_the_one_machine_that_sees_the_paths_stays_the_only_one_that_works() -> None:
     asked = job("/photos", "s3://box/x", decode={"resources": {"decoder": 1}})
-    pinned = within_reach(cluster(A, A), asked).compute
+    pinned = pin_to_driver_node(cluster(A, A), asked).compute
     assert pinned.decode.resources == {"decoder": 1, "node:10.0.0.1": 0.001}
     assert pinned.predict.resources == {"node:10.0.0.1": 0.001}
-    assert of_a_machine(pinned.decode) == {"node:10.0.0.1": 0.001}
-    here, other = (Node(f"10.0.0.{at}", 4, resources={f"node:10.0.0.{at}": 1}) for at in (1, 2))
-    assert here.may(pinned.predict)
-    assert not other.may(pinned.predict)
+    assert node_affinity(pinned.decode) == {"node:10.0.0.1": 0.001}
+    here, other = (ClusterNode(f"10.0.0.{at}", 4, resources={f"node:10.0.0.{at}": 1}) for at in (1, 2))
+    assert here.can_run(pinned.predict)
+    assert not other.can_run(pinned.predict)

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cvbatch.engine.oom_kills import KillWatch, told_apart
+from cvbatch.engine.oom_kills import OomKillMonitor, separate_oom_victims
 from cvbatch.errors import HaltError, RowError
 from cvbatch.models.spec import rows_schema
-from cvbatch.planning.units import Unit
-from cvbatch.system.control_group import memory_kills
+from cvbatch.planning.units import RowUnit
+from cvbatch.system.control_group import count_memory_kills
 from tests.rigs.containers import Machine
 from tests.samples import block, spec
 
@@ -34,14 +34,14 @@ class Kernel:
 
     @property
     def killed(self) -> int:
-        return memory_kills(self.root)
+        return count_memory_kills(self.root)
 
     @killed.setter
     def killed(self, processes: int) -> None:
         self._container.second("/", memory_events=f"oom_kill {processes}")
 
-    def watch(self) -> KillWatch:
-        return KillWatch([spec()], self.root)
+    def watch(self) -> OomKillMonitor:
+        return OomKillMonitor([spec()], self.root)
 
 
 @pytest.fixture
@@ -51,39 +51,39 @@ def kernel(tmp_path: Path) -> Kernel:
 
 def test_kills_count_in_a_row(kernel: Kernel) -> None:
     watch = kernel.watch()
-    assert watch.in_a_row == 0
+    assert watch.kills_in_a_row == 0
     kernel.killed += 2
-    assert not watch.too_often
-    watch.done()
+    assert not watch.is_too_often
+    watch.note_progress()
     kernel.killed += 2
-    assert not watch.too_often
+    assert not watch.is_too_often
     kernel.killed += 1
-    assert watch.too_often
+    assert watch.is_too_often
 
 
 @pytest.mark.parametrize(("killed", "times"), [(1, "once"), (3, "3 times")])
 def test_they_are_named_with_both_numbers(killed: int, times: str, kernel: Kernel) -> None:
     watch = kernel.watch()
     kernel.killed += killed
-    said = str(watch.error())
+    said = str(watch.halt_error())
     assert said.startswith(f"killed for memory {times}; the container has 1.0 GB, this job needs about 1.")
-    assert not watch.error().again, "more of the same would not help"
+    assert not watch.halt_error().again, "more of the same would not help"
 
 
 def test_what_is_needed_is_always_more_than_there_is(kernel: Kernel) -> None:
     kernel.limit(9_000_000_000)
-    assert "has 9.0 GB, this job needs about 9.1 GB" in str(kernel.watch().error())
+    assert "has 9.0 GB, this job needs about 9.1 GB" in str(kernel.watch().halt_error())
 
 
-def alone(kernel: Kernel, watch: KillWatch, *answers: Any, first: bool) -> list[pa.Table]:
+def alone(kernel: Kernel, watch: OomKillMonitor, *answers: Any, first: bool) -> list[pa.Table]:
     """What becomes of these answers; each process that died was killed twice for memory."""
 
-    def given() -> Iterator[tuple[Unit, Any]]:
+    def given() -> Iterator[tuple[RowUnit, Any]]:
         for row, answer in enumerate(answers):
             kernel.killed += 2 * isinstance(answer, RowError)
-            yield Unit("part", row, row + 1), answer
+            yield RowUnit("part", row, row + 1), answer
 
-    return list(told_apart(given(), lambda unit: IDS.slice(unit.low, 1), SCHEMA, watch, first))
+    return list(separate_oom_victims(given(), lambda unit: IDS.slice(unit.low, 1), SCHEMA, watch, first))
 
 
 IDS = pa.table({"row_id": pa.array(range(4), pa.int64())})
@@ -111,4 +111,4 @@ def test_a_start_that_has_done_something_goes_on(kernel: Kernel) -> None:
 
 def test_a_process_that_died_otherwise_is_not_called_killed(kernel: Kernel) -> None:
     watch = kernel.watch()
-    assert watch.named(DIED) is DIED
+    assert watch.name_oom_error(DIED) is DIED

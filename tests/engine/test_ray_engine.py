@@ -18,13 +18,13 @@ from cvbatch.config.job_file import load_job
 from cvbatch.engine.ray_engine import RayEngine
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import RunError
-from cvbatch.models.resolve import resolve
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import Written, read_file
+from cvbatch.models.resolve import resolve_models
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteResult, read_data_file
 from cvbatch.output.store import open_store
-from cvbatch.planning.plan import Plan, all_parts, make_plan
-from cvbatch.planning.units import Unit, cut
-from cvbatch.runs.passes import compute
+from cvbatch.planning.plan import Plan, all_plan_parts, make_plan
+from cvbatch.planning.units import RowUnit, cut_into_units
+from cvbatch.runs.passes import compute_missing_rows
 from cvbatch.sources import open_source
 from tests.integration.faulty import DIES, HANGS
 from tests.integration.trials import Trial
@@ -33,18 +33,20 @@ from tests.integration.trials import Trial
 class Attempt:
     """A plan over images of which some do harm, an open log, and an engine that was prepared for them."""
 
-    def __init__(self, trial: Trial, plan: Plan, log: Log, engine: RayEngine) -> None:
+    def __init__(self, trial: Trial, plan: Plan, log: CommitLog, engine: RayEngine) -> None:
         self.trial, self.plan, self.log, self.engine = trial, plan, log, engine
 
-    def units(self, rows: int) -> list[Unit]:
+    def units(self, rows: int) -> list[RowUnit]:
         """All rows, in units of so many."""
-        return list(cut(self.log.store, all_parts(self.plan, self.log.state), [(0, self.plan.rows)], rows))
+        return list(
+            cut_into_units(self.log.store, all_plan_parts(self.plan, self.log.state), [(0, self.plan.rows)], rows)
+        )
 
     def missing(self) -> list[tuple[int, int]]:
         """Rows that are not committed."""
-        return self.log.state.accepted.missing(self.log.state.planned)
+        return self.log.state.accepted.missing_ranges(self.log.state.planned)
 
-    def run_units(self, units: Sequence[Unit], *, max_lost_units: int = 10) -> dict[int, str | None]:
+    def run_units(self, units: Sequence[RowUnit], *, max_lost_units: int = 10) -> dict[int, str | None]:
         """What `outcome` says of one wave."""
         return self.outcome(self.engine.run_units(units, self.log.epoch, max_lost_units=max_lost_units))
 
@@ -52,12 +54,14 @@ class Attempt:
         """What `outcome` says of images that are tried alone."""
         return self.outcome(self.engine.run_isolated(self.units(rows), self.log.epoch))
 
-    def outcome(self, written: Iterable[list[Written]], then: Callable[[], object] = lambda: None) -> dict[int, Any]:
+    def outcome(
+        self, written: Iterable[list[WriteResult]], then: Callable[[], object] = lambda: None
+    ) -> dict[int, Any]:
         """Commit what comes, and do something then; by row the type of its error, or None."""
         for some in written:
-            self.log.commit(file for each in some for file in each.files)
+            self.log.commit_files(file for each in some for file in each.files)
             then()
-        tables = [read_file(self.log.store, file) for file in self.log.state.files.values()]
+        tables = [read_data_file(self.log.store, file) for file in self.log.state.files.values()]
         table = pa.concat_tables(tables) if tables else pa.table({"row_id": [], "error_type": []})
         return dict(sorted(zip(table["row_id"].to_pylist(), table["error_type"].to_pylist(), strict=True)))
 
@@ -93,20 +97,20 @@ def prepared(
     trial.photos(rows, deeds)
     trial.job(source=str(folder / "photos"), compute={"num_actors": 1, **compute}, **options)
     job, place = load_job(str(folder / "job.yaml")), str(folder)
-    models, store = resolve(job.models, folder=place), open_store(job.output.place)
-    with start_ray(job.output.place, models, job.compute, place) as starting:
-        models = starting.probe(models, job.compute)
-        store.check()
+    models, store = resolve_models(job.models, folder=place), open_store(job.output.location)
+    with start_ray(job.output.location, models, job.compute, place) as starting:
+        models = starting.probe_models(models, job.compute)
+        store.check_writable()
         plan = make_plan(store, job, models, open_source(job.source), pythonpath=place)
-        log = Log(store, plan.rows)
-        engine = starting.prepare(models, plan, log.state, job, rows=rows)
-        log.open()
+        log = CommitLog(store, plan.rows)
+        engine = starting.prepare_engine(models, plan, log.state, job, rows=rows)
+        log.open_epoch()
         yield Attempt(trial, plan, log, engine)
 
 
 def test_what_takes_its_process_along_is_found_by_smaller_units_and_is_one_row(prepare: Prepare) -> None:
     attempt = prepare(12, {5: DIES}, {"unit_rows": 8})
-    found = attempt.outcome(compute(attempt.engine, attempt.log, attempt.plan, attempt.missing))
+    found = attempt.outcome(compute_missing_rows(attempt.engine, attempt.log, attempt.plan, attempt.missing))
     assert found == {row: "ProcessDied" if row == 5 else None for row in range(12)}
 
 
@@ -210,6 +214,8 @@ def test_what_a_lost_node_had_is_done_by_the_others(tmp_path: Path, monkeypatch:
         assert engine.rebalance(), "what is left is to be cut anew"
         assert len(engine.nodes()) == 1
         assert engine.cluster.cpus == 2
-        rest = list(cut(attempt.log.store, all_parts(attempt.plan, attempt.log.state), attempt.missing(), 4))
+        rest = list(
+            cut_into_units(attempt.log.store, all_plan_parts(attempt.plan, attempt.log.state), attempt.missing(), 4)
+        )
         hurry.touch()
         assert attempt.run_units(rest) == dict.fromkeys(range(100))

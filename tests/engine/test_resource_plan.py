@@ -9,14 +9,14 @@ import pytest
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine import resource_plan
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import Pools, size_pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources
 from cvbatch.errors import UsageError
 from cvbatch.images.preprocess import View
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import usable_cores
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.certificate import TuningResult
 from tests.samples import spec
 
 MILLION = 1_000_000
@@ -24,10 +24,10 @@ MILLION = 1_000_000
 
 def pools(
     cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **asked: Any
-) -> Pools:
-    each = [Node(f"10.0.0.{number}", cpus / nodes, gpus / nodes) for number in range(nodes)]
+) -> ResourcePlan:
+    each = [ClusterNode(f"10.0.0.{number}", cpus / nodes, gpus / nodes) for number in range(nodes)]
     cluster = Cluster(tuple(each), local=True, object_store_bytes=1 << 30)
-    return size_pools(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows, Certificate(REFERENCE, ""))
+    return allocate_resources(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows, TuningResult(REFERENCE, ""))
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64, 200])
@@ -51,11 +51,11 @@ def test_one_actor_for_each_gpu() -> None:
 
 def test_units_that_the_object_store_cannot_hold_are_refused() -> None:
     large = replace(spec(), view=View(resize=(512, 512)))
-    cluster = Cluster((Node("10.0.0.1", 64),), local=True, object_store_bytes=1 << 30)
+    cluster = Cluster((ClusterNode("10.0.0.1", 64),), local=True, object_store_bytes=1 << 30)
 
-    def shared(unit_rows: Any) -> Pools:
+    def shared(unit_rows: Any) -> ResourcePlan:
         compute = ComputeConfig(unit_rows=unit_rows)
-        return size_pools(cluster, compute, [large], MILLION, Certificate(REFERENCE, ""))
+        return allocate_resources(cluster, compute, [large], MILLION, TuningResult(REFERENCE, ""))
 
     assert 0 < shared(4).bytes_in_flight <= shared("auto").bytes_in_flight <= 1 << 30
     with pytest.raises(UsageError, match=r"the object store has 1024 MB; lower compute\.unit_rows"):
@@ -97,9 +97,9 @@ def test_slow_models_and_short_runs_get_smaller_units() -> None:
 def test_what_was_measured_sizes_the_units(decode: float, predict: float, device_decode: bool, rows: int) -> None:
     setting = replace(REFERENCE, device_decode=device_decode)
     tried = {"setting": asdict(setting), "rates": {"decode_per_core": decode, "predict": predict}}
-    cluster = Cluster((Node("10.0.0.1", 8),), local=False, object_store_bytes=8 << 30)
-    certificate = Certificate(setting, "", (tried,))
-    assert size_pools(cluster, ComputeConfig(), [spec()], MILLION, certificate).unit_rows == rows
+    cluster = Cluster((ClusterNode("10.0.0.1", 8),), local=False, object_store_bytes=8 << 30)
+    certificate = TuningResult(setting, "", (tried,))
+    assert allocate_resources(cluster, ComputeConfig(), [spec()], MILLION, certificate).unit_rows == rows
 
 
 def test_small_units_overlap_on_cpus() -> None:
@@ -109,10 +109,10 @@ def test_small_units_overlap_on_cpus() -> None:
 
 
 def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
-    cluster = Cluster((Node("10.0.0.1", 32),), local=False, object_store_bytes=64 << 30)
+    cluster = Cluster((ClusterNode("10.0.0.1", 32),), local=False, object_store_bytes=64 << 30)
 
-    def shared(*models: ModelSpec, rows: int = MILLION, **asked: Any) -> Pools:
-        return size_pools(cluster, ComputeConfig(**asked), models, rows, Certificate(REFERENCE, ""))
+    def shared(*models: ModelSpec, rows: int = MILLION, **asked: Any) -> ResourcePlan:
+        return allocate_resources(cluster, ComputeConfig(**asked), models, rows, TuningResult(REFERENCE, ""))
 
     labels, boxes = replace(spec(), kind="torchvision"), replace(spec("boxes", "detection"), kind="torchvision")
     assert (shared(labels).num_actors, shared(labels).threads) == (4, 8)
@@ -131,9 +131,9 @@ def test_processes_of_a_machine_share_its_cores() -> None:
 
 
 def test_a_container_with_little_memory_gets_fewer_and_smaller_pieces() -> None:
-    def within(limit: int | None, **asked: Any) -> Pools:
-        cluster = Cluster((Node("10.0.0.1", 32),), True, object_store_bytes=80_000_000, memory_limit=limit)
-        return size_pools(cluster, ComputeConfig(**asked), [spec()], MILLION, Certificate(REFERENCE, ""))
+    def within(limit: int | None, **asked: Any) -> ResourcePlan:
+        cluster = Cluster((ClusterNode("10.0.0.1", 32),), True, object_store_bytes=80_000_000, memory_limit=limit)
+        return allocate_resources(cluster, ComputeConfig(**asked), [spec()], MILLION, TuningResult(REFERENCE, ""))
 
     free, small = within(None), within(1_800_000_000)
     assert within(64_000_000_000).num_actors == free.num_actors

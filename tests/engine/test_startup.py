@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.engine.startup import Startup
+from cvbatch.engine.startup import RayStartup
 from cvbatch.errors import UsageError
 
 STARTS = """
 import sys
-from cvbatch.engine.startup import Startup
-startup = Startup()
-cluster = startup.ready()
+from cvbatch.engine.startup import RayStartup
+startup = RayStartup()
+cluster = startup.wait_until_ready()
 print(cluster.local, cluster.machines, cluster.nodes[0].address, flush=True)
 sys.stdin.read()
-startup.stop()
+startup.stop_ray()
 """
 
 
@@ -72,22 +72,22 @@ def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
 def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvbatch.system.versions.metadata.version", lambda _: "2.40.0")
     with pytest.raises(UsageError, match=r"expected ray>=2\.\d+, 2\.40\.0 is installed: install it with pip"):
-        Startup()
+        RayStartup()
 
 
 FAILS = """
 import sys
-from cvbatch.engine.startup import Startup
+from cvbatch.engine.startup import RayStartup
 from cvbatch.errors import CvbatchError
 try:
-    startup = Startup(timeout=float(sys.argv[1]))
+    startup = RayStartup(timeout=float(sys.argv[1]))
 except CvbatchError as error:
     sys.exit(print(error.exit_code, error))
 try:
-    startup.ready()
+    startup.wait_until_ready()
 except CvbatchError as error:
     print(error.exit_code, error)
-startup.stop()
+startup.stop_ray()
 """
 
 
@@ -134,14 +134,14 @@ def test_a_cluster_that_accepts_and_says_nothing_has_an_end() -> None:
 
 WAITS = """
 import os, signal, threading
-from cvbatch.engine.startup import Startup
-startup = Startup()
+from cvbatch.engine.startup import RayStartup
+startup = RayStartup()
 threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
-    startup.ready()
+    startup.wait_until_ready()
 except KeyboardInterrupt:
     print("heard", flush=True)
-startup.stop()
+startup.stop_ray()
 print("stopped", flush=True)
 os._exit(0)
 """

@@ -14,15 +14,15 @@ import ray
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine import tasks
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
-from cvbatch.engine.tasks import Writers
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
+from cvbatch.engine.tasks import FileWriters
 from cvbatch.errors import FencedError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import rows_schema
-from cvbatch.output.data_files import WriteJob
+from cvbatch.output.data_files import WriteContext
 from cvbatch.output.store import LocalStore
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.certificate import TuningResult
 from tests.samples import block, planned, spec, started
 
 
@@ -47,64 +47,68 @@ def local(request: pytest.FixtureRequest, attached: None) -> bool:
     return bool(request.param)
 
 
-Start = Callable[[], Writers]
+Start = Callable[[], FileWriters]
 
 
 @pytest.fixture
 def start(store: LocalStore, local: bool) -> Start:
     """Writers of a start that has just opened the log."""
-    cluster = Cluster((Node("10.0.0.1", 4),), local=local, object_store_bytes=1 << 30)
-    pools = size_pools(cluster, ComputeConfig(), [spec()], 12, Certificate(REFERENCE, ""))
+    cluster = Cluster((ClusterNode("10.0.0.1", 4),), local=local, object_store_bytes=1 << 30)
+    pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
 
-    def made() -> Writers:
-        return Writers(WriteJob(store.root, started(store, 12).epoch, rows_schema([spec()])), pools, local=local)
+    def made() -> FileWriters:
+        return FileWriters(
+            WriteContext(store.root, started(store, 12).epoch, rows_schema([spec()])), pools, local=local
+        )
 
     return made
 
 
 def test_each_call_becomes_a_file(start: Start, store: LocalStore) -> None:
     writers = start()
-    writers.submit([Bundle.of(0, 4), Bundle.of(4, 6)])
-    writers.submit([Bundle.of(6, 12)])
-    files = sorted((written.files for written in writers.finished(timeout=None)), key=lambda files: files[0].ranges)
+    writers.submit_blocks([Bundle.of(0, 4), Bundle.of(4, 6)])
+    writers.submit_blocks([Bundle.of(6, 12)])
+    files = sorted(
+        (written.files for written in writers.finished_files(timeout=None)), key=lambda files: files[0].ranges
+    )
     assert [file.ranges for (file,) in files] == [((0, 6),), ((6, 12),)]
     assert pq.read_table(Path(store.root, files[0][0].path))["row_id"].to_pylist() == list(range(6))
-    assert writers.finished(timeout=None) == []
+    assert writers.finished_files(timeout=None) == []
 
 
 def test_only_a_head_of_our_own_has_the_driver_write(
     start: Start, local: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, write = list[WriteJob](), tasks.write_blocks
-    monkeypatch.setattr(tasks, "write_blocks", lambda job, blocks: here.append(job) or write(job, blocks))
+    here, write = list[WriteContext](), tasks.write_data_files
+    monkeypatch.setattr(tasks, "write_data_files", lambda job, blocks: here.append(job) or write(job, blocks))
     writers = start()
-    writers.submit([Bundle.of(0, 12)])
-    assert len(writers.finished(timeout=None)) == 1
+    writers.submit_blocks([Bundle.of(0, 12)])
+    assert len(writers.finished_files(timeout=None)) == 1
     assert len(here) == (1 if local else 0)
 
 
 def test_a_start_that_was_taken_over_hears_of_it(start: Start) -> None:
     writers = start()
     start()
-    writers.submit([Bundle.of(0, 12)])
+    writers.submit_blocks([Bundle.of(0, 12)])
     with pytest.raises(FencedError, match="another start has taken over"):
-        writers.finished(timeout=None)
+        writers.finished_files(timeout=None)
 
 
 def test_what_is_not_written_yet_is_not_waited_for(start: Start) -> None:
     writers = start()
-    writers.submit([Bundle.of(0, 12)])
-    found = [*writers.finished(timeout=0), *writers.finished(timeout=None)]
+    writers.submit_blocks([Bundle.of(0, 12)])
+    found = [*writers.finished_files(timeout=0), *writers.finished_files(timeout=None)]
     assert [written.files[0].ranges for written in found] == [((0, 12),)]
 
 
 @pytest.mark.parametrize("local", [True], indirect=True)
 def test_no_file_is_begun_after_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = list[int](), threading.Event()
-    monkeypatch.setattr(tasks, "write_blocks", lambda _, blocks: began.append(len(blocks)) or go_on.wait())
+    monkeypatch.setattr(tasks, "write_data_files", lambda _, blocks: began.append(len(blocks)) or go_on.wait())
     writers = start()
     for low in range(12):
-        writers.submit([Bundle.of(low, low + 1)])
+        writers.submit_blocks([Bundle.of(low, low + 1)])
     writers.close()
     go_on.set()
     for thread in threading.enumerate():

@@ -111,26 +111,26 @@ def _work(seconds: float, seed: int, start: int, count: int | None, folder: str,
 
 
 def _look(data: bytes, chance: random.Random) -> Iterator[str]:
-    from cvbatch.errors import ImageError, caught
+    from cvbatch.errors import ImageError, try_call
     from cvbatch.images.decode import decode
-    from cvbatch.images.jpeg_header import plain_jpeg
-    from cvbatch.images.preprocess import View, apply
+    from cvbatch.images.jpeg_header import read_baseline_header
+    from cvbatch.images.preprocess import View, apply_view
 
     options: dict[str, Any] = {
         "exif": chance.random() < 0.5,
         "icc": chance.random() < 0.5,
-        "enough": chance.choice((None, None, 8)),
+        "min_decode_side": chance.choice((None, None, 8)),
     }
 
     def work() -> None:
-        plain_jpeg(data, max_pixels=_MAX_PIXELS, exif=True)
+        read_baseline_header(data, max_pixels=_MAX_PIXELS, exif=True)
         found = decode(data, max_pixels=_MAX_PIXELS, **options)
         assert found.image.mode == "RGB"
         assert found.width * found.height <= _MAX_PIXELS
-        apply(View(resize=32, crop=(28, 28)), found.image, (found.width, found.height))
+        apply_view(View(resize=32, crop=(28, 28)), found.image, (found.width, found.height))
 
     before, started = _memory(), time.process_time()
-    error = caught(work)
+    error = try_call(work)
     seconds, memory = time.process_time() - started, _memory() - before
     if isinstance(error, Exception) and not isinstance(error, ImageError):
         yield f"{type(error).__name__}: {error}"

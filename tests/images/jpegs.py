@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from cvbatch.images.jpeg_layout import read_layout
+from cvbatch.images.jpeg_layout import read_jpeg_layout
 from cvbatch.testing import generate_images
 
 END: Final = b"\xff\xd9"
@@ -53,10 +53,10 @@ def in_passes(planes: Sequence[Image.Image]) -> bytes:
 
 def pixels_at(data: bytes) -> tuple[int, int]:
     """Where the pixels of the first scan begin, and where the last ones end."""
-    layout = read_layout(data)
+    layout = read_jpeg_layout(data)
     assert layout is not None
-    assert layout.end is not None
-    return layout.start, layout.end
+    assert layout.scan_end is not None
+    return layout.scan_start, layout.scan_end
 
 
 def put(data: bytes, at: int, new: bytes, *, instead_of: int = 0) -> bytes:

@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cvbatch.images.arrow_pixels import Image, pack, unpack
+from cvbatch.images.arrow_pixels import RgbArray, pack_images, unpack_images
 
 SHAPES = [(3, 4), None, (1, 1), (5, 2), None, (3, 4)]
 
 
-def image(number: int, height: int, width: int) -> Image:
+def image(number: int, height: int, width: int) -> RgbArray:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
 IMAGES = [shape and image(number, *shape) for number, shape in enumerate(SHAPES)]
 
 
-def same(found: list[Image | None], expected: list[Image | None]) -> bool:
+def same(found: list[RgbArray | None], expected: list[RgbArray | None]) -> bool:
     pairs = list(zip(found, expected, strict=True))
     return all(
         (one is None) == (other is None) and np.array_equal(one, other) for one, other in pairs if other is not None
@@ -51,19 +51,19 @@ def sent(table: pa.Table) -> pa.Table:
     ids=["whole", "sent", "slice", "sent slice", "filter", "only absent", "empty", "chunks", "combined"],
 )
 def test_they_come_back(change: Callable[[pa.Table], pa.Table], rows: list[int]) -> None:
-    table = change(pa.table({"pixels": pack(IMAGES)}))
-    assert same(unpack(table["pixels"]), [IMAGES[row] for row in rows])
+    table = change(pa.table({"pixels": pack_images(IMAGES)}))
+    assert same(unpack_images(table["pixels"]), [IMAGES[row] for row in rows])
     assert table["pixels"].null_count == sum(IMAGES[row] is None for row in rows)
 
 
 @pytest.mark.parametrize("images", [[], [None], [None, None]])
-def test_no_images(images: list[Image | None]) -> None:
-    assert unpack(pa.table({"pixels": pack(images)})["pixels"]) == images
+def test_no_images(images: list[RgbArray | None]) -> None:
+    assert unpack_images(pa.table({"pixels": pack_images(images)})["pixels"]) == images
 
 
 def test_they_are_read_only_views_of_one_buffer() -> None:
-    column = pa.chunked_array([pack([image(1, 2, 3), image(2, 2, 3)])])
-    one, other = unpack(column)
+    column = pa.chunked_array([pack_images([image(1, 2, 3), image(2, 2, 3)])])
+    one, other = unpack_images(column)
     assert one is not None
     assert other is not None
     assert not one.flags.writeable
@@ -73,6 +73,6 @@ def test_they_are_read_only_views_of_one_buffer() -> None:
 
 
 def test_the_column() -> None:
-    assert pack(IMAGES).type == pa.struct(
+    assert pack_images(IMAGES).type == pa.struct(
         [("pixels", pa.large_binary()), ("height", pa.int32()), ("width", pa.int32())]
     )

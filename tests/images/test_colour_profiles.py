@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cvbatch.images.colour_profiles import may_have_profile, to_srgb
+from cvbatch.images.colour_profiles import convert_to_srgb, may_have_profile
 from cvbatch.images.decode import decode
 from tests.images import profiles
 
@@ -40,13 +40,13 @@ def by_formula(pixels: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("name", GAMUTS)
 def test_rgb_comes_out_by_the_formula(name: str) -> None:
-    converted = to_srgb(PHOTO, profiles.rgb_profile(*GAMUTS[name]))
+    converted = convert_to_srgb(PHOTO, profiles.rgb_profile(*GAMUTS[name]))
     np.testing.assert_allclose(np.asarray(converted), by_formula(PIXELS, name), atol=2)
 
 
 def test_grey_comes_out_by_the_formula() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None]
-    converted = to_srgb(Image.fromarray(ramp), profiles.grey_profile(1.8))
+    converted = convert_to_srgb(Image.fromarray(ramp), profiles.grey_profile(1.8))
     linear = (ramp / 255)[..., None] ** 1.8 * np.array([0.9642, 1.0, 0.8249])
     np.testing.assert_allclose(np.asarray(converted), profiles.encode_srgb(linear), atol=2)
 
@@ -54,7 +54,7 @@ def test_grey_comes_out_by_the_formula() -> None:
 def test_inks_come_out_by_the_formula() -> None:
     inks = np.zeros((1, 5, 4), np.uint8)
     inks[0, 1:] = np.eye(4) * 255
-    converted = to_srgb(Image.fromarray(inks, "CMYK"), profiles.cmyk_profile(INKS))
+    converted = convert_to_srgb(Image.fromarray(inks, "CMYK"), profiles.cmyk_profile(INKS))
     expected = profiles.encode_srgb(profiles.from_lab(np.array([INKS])))
     np.testing.assert_allclose(np.asarray(converted), expected, atol=3)
 
@@ -64,7 +64,7 @@ def test_lab_comes_out_by_the_formula() -> None:
     image = Image.frombytes("LAB", (3, 1), lab.tobytes())
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     expected = profiles.encode_srgb(profiles.from_lab(np.array([[[100, 0, 0], [60, -30, -40], [50.2, 60, 0]]])))
-    np.testing.assert_allclose(np.asarray(to_srgb(image, profile)), expected, atol=3)
+    np.testing.assert_allclose(np.asarray(convert_to_srgb(image, profile)), expected, atol=3)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1"])
@@ -73,10 +73,10 @@ def test_transparency_and_palettes_stay(mode: str) -> None:
     image = PHOTO.convert(mode)
     if mode.endswith("A"):
         image.putalpha(Image.fromarray(PIXELS[..., 0]))
-    converted = to_srgb(image, profile)
+    converted = convert_to_srgb(image, profile)
     assert converted.mode == ("RGBA" if mode.endswith("A") else "RGB")
     plain = image.convert("L" if mode in ("LA", "1") else "RGB")
-    np.testing.assert_array_equal(np.asarray(converted.convert("RGB")), np.asarray(to_srgb(plain, profile)))
+    np.testing.assert_array_equal(np.asarray(converted.convert("RGB")), np.asarray(convert_to_srgb(plain, profile)))
     if mode.endswith("A"):
         np.testing.assert_array_equal(np.asarray(converted.getchannel("A")), PIXELS[..., 0])
 
@@ -86,7 +86,7 @@ def test_transparency_and_palettes_stay(mode: str) -> None:
     [b"\0" * 200, b"acsp", P3[:150], P3[:132] + b"\xff" * 40, profiles.grey_profile(1.8), P3 + bytes(5 << 20)],
 )
 def test_a_profile_that_does_not_help_changes_nothing(profile: bytes) -> None:
-    assert to_srgb(PHOTO, profile) is PHOTO
+    assert convert_to_srgb(PHOTO, profile) is PHOTO
 
 
 CONTAINERS = {

@@ -14,8 +14,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from cvbatch.errors import ImageError
-from cvbatch.images.colours import to_rgb
-from cvbatch.images.decode import Decoded, decode
+from cvbatch.images.colours import convert_to_rgb
+from cvbatch.images.decode import DecodedImage, decode
 from tests.conftest import make_photo
 
 WIDTH, HEIGHT = 56, 40
@@ -41,7 +41,7 @@ def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def decoded(data: bytes, **options: Any) -> Decoded:
+def decoded(data: bytes, **options: Any) -> DecodedImage:
     result = decode(data, max_pixels=LIMIT, **options)
     assert result.image.mode == "RGB"
     assert result.image.size == (result.width, result.height)
@@ -202,7 +202,7 @@ def test_pixels_without_an_agreed_range_are_refused(dtype: type[np.generic]) -> 
 
 
 def test_rgb_is_not_copied() -> None:
-    assert to_rgb(PHOTO) is PHOTO
+    assert convert_to_rgb(PHOTO) is PHOTO
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -270,7 +270,7 @@ def test_our_limit_counts_and_not_that_of_pillow(kind: str, monkeypatch: pytest.
 
 def test_a_large_jpeg_may_be_scaled_while_it_is_decoded(tmp_path: Path) -> None:
     data = make_photo(tmp_path / "large.jpg", size=(1600, 1000)).read_bytes()
-    scaled = decode(data, max_pixels=LIMIT, enough=250)
+    scaled = decode(data, max_pixels=LIMIT, min_decode_side=250)
     assert (scaled.width, scaled.height) == (1600, 1000)
     assert scaled.image.size == (400, 250)
     whole = decode(data, max_pixels=LIMIT)
@@ -283,7 +283,7 @@ def test_scaling_knows_which_side_is_up(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = make_photo(tmp_path / "large.jpg", size=(1600, 1000), exif=exif).read_bytes()
-    scaled = decode(data, max_pixels=LIMIT, enough=250)
+    scaled = decode(data, max_pixels=LIMIT, min_decode_side=250)
     assert (scaled.width, scaled.height) == (1000, 1600)
     assert scaled.image.size == (250, 400)
 
@@ -291,4 +291,4 @@ def test_scaling_knows_which_side_is_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
 def test_other_formats_are_never_scaled(tmp_path: Path, suffix: str) -> None:
     data = make_photo(tmp_path / f"large.{suffix}", size=(800, 600)).read_bytes()
-    assert decode(data, max_pixels=LIMIT, enough=50).image.size == (800, 600)
+    assert decode(data, max_pixels=LIMIT, min_decode_side=50).image.size == (800, 600)

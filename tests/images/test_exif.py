@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from cvbatch.images.exif import ExifFacts, orientation, read_facts, read_tags
+from cvbatch.images.exif import ExifMetadata, load_exif_tags, read_exif_metadata, read_orientation
 
 GPS = ExifTags.GPS
 
@@ -26,7 +26,7 @@ def stored(
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "JPEG", exif=tags)
     with Image.open(stream) as image:
-        return read_tags(image)
+        return load_exif_tags(image)
 
 
 def place(latitude: Any, north: Any, longitude: Any, east: Any) -> dict[int, Any]:
@@ -39,7 +39,7 @@ def place(latitude: Any, north: Any, longitude: Any, east: Any) -> dict[int, Any
 
 
 def test_everything_at_once() -> None:
-    facts = read_facts(
+    facts = read_exif_metadata(
         stored(
             {ExifTags.Base.Make: "Canon", ExifTags.Base.Model: "Canon EOS 80D"},
             {ExifTags.Base.DateTimeOriginal: "2019:07:03 16:05:09"},
@@ -53,9 +53,9 @@ def test_everything_at_once() -> None:
 
 
 def test_nothing_is_nothing() -> None:
-    assert read_facts(None) == ExifFacts()
-    assert read_facts(stored()) == ExifFacts()
-    assert orientation(None) == 1
+    assert read_exif_metadata(None) == ExifMetadata()
+    assert read_exif_metadata(stored()) == ExifMetadata()
+    assert read_orientation(None) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_nothing_is_nothing() -> None:
     ],
 )
 def test_capture_time(text: str, expected: datetime | None) -> None:
-    assert read_facts(stored(photo={ExifTags.Base.DateTimeOriginal: text})).captured_at == expected
+    assert read_exif_metadata(stored(photo={ExifTags.Base.DateTimeOriginal: text})).captured_at == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_capture_time(text: str, expected: datetime | None) -> None:
     ],
 )
 def test_camera(make: str, model: str, expected: str | None) -> None:
-    assert read_facts(stored({ExifTags.Base.Make: make, ExifTags.Base.Model: model})).camera == expected
+    assert read_exif_metadata(stored({ExifTags.Base.Make: make, ExifTags.Base.Model: model})).camera == expected
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_latitude_leaves_longitude_alone(value: Any, reference: Any, expected: f
     # A plain mapping stands for the directory, because Pillow does not write most of this.
     tags = Image.Exif()
     tags.get_ifd(ExifTags.IFD.GPSInfo).update(place(value, reference, (2.0, 30.0, 0.0), "E"))
-    facts = read_facts(tags)
+    facts = read_exif_metadata(tags)
     assert facts.latitude == (None if expected is None else pytest.approx(expected))
     assert facts.longitude == 2.5
 
@@ -124,4 +124,4 @@ def test_latitude_leaves_longitude_alone(value: Any, reference: Any, expected: f
 def test_orientation(value: Any, expected: int) -> None:
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation] = value
-    assert orientation(tags) == expected
+    assert read_orientation(tags) == expected

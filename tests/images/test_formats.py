@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.decode import Decoded, decode
+from cvbatch.images.decode import DecodedImage, decode
 
 WIDTH, HEIGHT = 56, 40
 PHOTO = Image.fromarray(np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
@@ -24,7 +24,7 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def decoded(data: bytes, **options: Any) -> Decoded:
+def decoded(data: bytes, **options: Any) -> DecodedImage:
     return decode(data, max_pixels=10**6, **options)
 
 
@@ -141,6 +141,6 @@ def test_a_broken_exif_block_of_an_avif_costs_the_metadata_only() -> None:
 def test_a_heic_is_its_picture_and_not_its_thumbnail_however_little_is_enough() -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     data = encode(PHOTO.resize((400, 300)), "HEIF", thumbnails=[128])
-    whole, enough = decoded(data), decoded(data, enough=90)
+    whole, enough = decoded(data), decoded(data, min_decode_side=90)
     assert enough.image.size == (400, 300)
     np.testing.assert_array_equal(np.asarray(enough.image), np.asarray(whole.image))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.errors import RowError, attempt
+from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.decode import decode
 from cvbatch.images.formats import FORMATS
 from tests.images.fuzzing import fuzz
@@ -18,7 +18,7 @@ def test_mutants_start_from_whole_files_of_every_format() -> None:
     files = seeds()
     assert set(files) == {kind.name for kind in FORMATS}
     found = {
-        (name, at): attempt("decode", lambda data=data: decode(data, max_pixels=10**6).format)
+        (name, at): capture_row_error("decode", lambda data=data: decode(data, max_pixels=10**6).format)
         for name, whole in files.items()
         for at, data in enumerate(whole)
     }

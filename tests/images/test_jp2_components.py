@@ -11,7 +11,7 @@ import pytest
 
 from cvbatch.errors import ImageError
 from cvbatch.images.decode import decode
-from cvbatch.images.jp2_components import components
+from cvbatch.images.jp2_components import read_component_depths
 
 PIXELS = np.random.default_rng(0).integers(0, 1 << 16, (40, 48, 5))
 
@@ -29,7 +29,7 @@ def test_the_largest_value_of_any_depth_is_white(bits: int, kind: str) -> None:
     for channels in (1, 2, 3, 4):
         samples = PIXELS[..., :channels] >> (16 - bits)
         data = encoded(samples, bits, kind)
-        assert components(data) == (bits,) * channels
+        assert read_component_depths(data) == (bits,) * channels
         colours = samples[..., : 3 if channels > 2 else 1] * 255.0 / full
         alpha = samples[..., -1:] / full if channels in (2, 4) else 1
         wanted = np.broadcast_to(colours * alpha + 255 * (1 - alpha), (40, 48, 3))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from cvbatch.errors import ImageError
-from cvbatch.images.decode import Decoded, decode
+from cvbatch.images.decode import DecodedImage, decode
 from tests.images.jpegs import END, KINDS, PHOTO, in_passes, jpeg, pixels_at, put, segment_at
 
 LIMIT = 1_000_000
@@ -30,7 +30,7 @@ CODINGS: tuple[dict[str, Any], ...] = (
 )
 
 
-def decoded(data: bytes, **options: Any) -> Decoded:
+def decoded(data: bytes, **options: Any) -> DecodedImage:
     return decode(data, max_pixels=LIMIT, **options)
 
 
@@ -87,7 +87,7 @@ SAMPLINGS = ((0x31, 0x11, 0x11), (0x11, 0x22, 0x22), (0x13, 0x11, 0x11), (0x22, 
 def test_pixels_of_rare_samplings_are_those_of_pillow(factors: tuple[int, ...]) -> None:
     data = sampled(*factors)
     for enough in (None, 20):
-        np.testing.assert_array_equal(pixels(data, enough=enough), by_pillow(data, enough))
+        np.testing.assert_array_equal(pixels(data, min_decode_side=enough), by_pillow(data, enough))
 
 
 @pytest.mark.parametrize("factors", SAMPLINGS)
@@ -118,7 +118,7 @@ def test_turned_pixels_are_those_of_pillow(turn: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("enough", [25, 30, 60, 100, 240, 1000])
 def test_scaled_pixels_are_those_of_pillow(kind: str, enough: int) -> None:
-    np.testing.assert_array_equal(pixels(KINDS[kind], enough=enough), by_pillow(KINDS[kind], enough))
+    np.testing.assert_array_equal(pixels(KINDS[kind], min_decode_side=enough), by_pillow(KINDS[kind], enough))
 
 
 def test_ycck_is_read_as_pillow_does() -> None:
@@ -152,7 +152,7 @@ def test_a_damaged_jpeg_is_an_error_whatever_is_made_of_it(kind: str, damage: st
     data = KINDS[kind]
     broken = DAMAGES[damage](data, *pixels_at(data))
     assert refused(broken, "CorruptImage").startswith("jpeg is damaged: ")
-    refused(broken, "CorruptImage", enough=30)
+    refused(broken, "CorruptImage", min_decode_side=30)
     refused(put(broken, 2, thumbnail()), "CorruptImage")
 
 
@@ -262,7 +262,7 @@ RARE = {
 @pytest.mark.parametrize("kind", RARE)
 def test_rare_kinds(kind: str) -> None:
     data, expected = RARE[kind]
-    result = decoded(data, enough=10)
+    result = decoded(data, min_decode_side=10)
     assert (result.format, result.width, result.height) == ("jpeg", 96, 64)
     away = np.abs(np.asarray(result.image).astype(int) - expected)
     assert away.max() <= (2 if "12 bits" in kind else 0)

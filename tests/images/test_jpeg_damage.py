@@ -7,8 +7,8 @@ import pytest
 import simplejpeg
 
 from cvbatch.images.decode import decode
-from cvbatch.images.jpeg_damage import filling, in_words, unnoticed_damage
-from cvbatch.images.jpeg_layout import Layout, read_layout
+from cvbatch.images.jpeg_damage import count_padding_bytes, describe_libjpeg_warning, find_silent_damage
+from cvbatch.images.jpeg_layout import JpegLayout, read_jpeg_layout
 from tests.images.jpegs import END, KINDS, PHOTO, jpeg, pixels_at, put, segment_at
 
 GOOD = jpeg()
@@ -93,23 +93,23 @@ def test_filling_does_not_hide_restarts_that_never_come(options: dict[str, bool]
         assert decode(data[:at] + bytes(64) + END, max_pixels=10**6, keep_damaged=True).warning
 
 
-def layout_of(data: bytes) -> Layout:
-    layout = read_layout(data)
+def layout_of(data: bytes) -> JpegLayout:
+    layout = read_jpeg_layout(data)
     assert layout is not None
     return layout
 
 
 def test_filling_before_the_end_is_told_from_pixels_that_are_left_over() -> None:
     filled = layout_of(put(GOOD, len(GOOD) - 2, b"\xaa" * 40))
-    assert filling("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", filled)
-    assert not filling("Corrupt JPEG data: 20 extraneous bytes before marker 0xd9", filled)
-    assert not filling("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", layout_of(GOOD))
-    assert not filling("Corrupt JPEG data: premature end of data segment", filled)
+    assert count_padding_bytes("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", filled)
+    assert not count_padding_bytes("Corrupt JPEG data: 20 extraneous bytes before marker 0xd9", filled)
+    assert not count_padding_bytes("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", layout_of(GOOD))
+    assert not count_padding_bytes("Corrupt JPEG data: premature end of data segment", filled)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_found_in_good_files(kind: str) -> None:
-    assert unnoticed_damage(layout_of(KINDS[kind])) is None
+    assert find_silent_damage(layout_of(KINDS[kind])) is None
 
 
 def test_zeros_that_mean_a_flat_picture_are_no_hole() -> None:
@@ -117,7 +117,7 @@ def test_zeros_that_mean_a_flat_picture_are_no_hole() -> None:
 
     flat = jpeg(Image.new("RGB", (2000, 1000), (200, 30, 60)), optimize=True)
     assert bytes(64) in flat
-    assert unnoticed_damage(layout_of(flat)) is None
+    assert find_silent_damage(layout_of(flat)) is None
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_zeros_that_mean_a_flat_picture_are_no_hole() -> None:
     ],
 )
 def test_warnings_in_words(message: str, words: str) -> None:
-    assert in_words(message) == words
+    assert describe_libjpeg_warning(message) == words

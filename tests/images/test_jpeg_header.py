@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from cvbatch.images.decode import decode
-from cvbatch.images.jpeg_header import plain_jpeg
+from cvbatch.images.jpeg_header import read_baseline_header
 from cvbatch.testing import generate_images
 
 LIMIT = 1_000_000
@@ -39,18 +39,18 @@ def test_the_header_of_a_plain_jpeg_tells_what_decoding_would() -> None:
     exif[0x0112] = 6
     exif[0x010F] = "Maker"
     data = jpeg(PHOTO, exif=exif)
-    header, decoded = plain_jpeg(data, max_pixels=LIMIT, exif=True), decode(data, max_pixels=LIMIT, exif=True)
+    header, decoded = read_baseline_header(data, max_pixels=LIMIT, exif=True), decode(data, max_pixels=LIMIT, exif=True)
     assert header is not None
     assert (header.width, header.height, header.format) == (decoded.width, decoded.height, decoded.format)
     assert header.exif == decoded.exif
-    assert header.turn == 6
+    assert header.orientation == 6
     assert (header.width, header.height) == (PHOTO.height, PHOTO.width)
 
 
 def test_what_only_some_decoders_take_is_not_plain() -> None:
     good, stream = jpeg(PHOTO), io.BytesIO()
     PHOTO.save(stream, "PNG")
-    assert plain_jpeg(good, max_pixels=LIMIT) is not None
+    assert read_baseline_header(good, max_pixels=LIMIT) is not None
     others = {
         "progressive": jpeg(PHOTO, progressive=True),
         "grey": jpeg(PHOTO.convert("L")),
@@ -65,5 +65,7 @@ def test_what_only_some_decoders_take_is_not_plain() -> None:
         "another format": stream.getvalue(),
         "nothing": b"",
     }
-    assert {name: plain_jpeg(data, max_pixels=LIMIT) for name, data in others.items()} == dict.fromkeys(others)
-    assert plain_jpeg(good, max_pixels=PHOTO.width * PHOTO.height - 1) is None
+    assert {name: read_baseline_header(data, max_pixels=LIMIT) for name, data in others.items()} == dict.fromkeys(
+        others
+    )
+    assert read_baseline_header(good, max_pixels=PHOTO.width * PHOTO.height - 1) is None

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from cvbatch.images.jpeg_layout import Segment
-from cvbatch.images.jpeg_sidecar import exif_of, profile_of, xmp_of
+from cvbatch.images.jpeg_layout import JpegSegment
+from cvbatch.images.jpeg_sidecar import find_exif_block, find_icc_profile, find_xmp_packet
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 
-def app1(body: bytes) -> Segment:
-    return Segment(0xE1, body, 0)
+def app1(body: bytes) -> JpegSegment:
+    return JpegSegment(0xE1, body, 0)
 
 
-def part(number: int, count: int, body: bytes) -> Segment:
-    return Segment(0xE2, b"ICC_PROFILE\0" + bytes([number, count]) + body, 0)
+def part(number: int, count: int, body: bytes) -> JpegSegment:
+    return JpegSegment(0xE2, b"ICC_PROFILE\0" + bytes([number, count]) + body, 0)
 
 
 def test_exif_goes_on_in_the_next_segment() -> None:
-    assert exif_of([app1(XMP + b"x"), app1(b"Exif\0\0II"), app1(b"Exif\0\0more")]) == b"IImore"
-    assert exif_of([app1(b"Exif"), Segment(0xE2, b"Exif\0\0II", 0)]) is None
+    assert find_exif_block([app1(XMP + b"x"), app1(b"Exif\0\0II"), app1(b"Exif\0\0more")]) == b"IImore"
+    assert find_exif_block([app1(b"Exif"), JpegSegment(0xE2, b"Exif\0\0II", 0)]) is None
 
 
 def test_the_first_packet_of_xmp_counts() -> None:
-    assert xmp_of([app1(b"Exif\0\0II"), app1(XMP + b"one"), app1(XMP + b"two")]) == b"one"
-    assert xmp_of([app1(b"Exif\0\0II")]) is None
+    assert find_xmp_packet([app1(b"Exif\0\0II"), app1(XMP + b"one"), app1(XMP + b"two")]) == b"one"
+    assert find_xmp_packet([app1(b"Exif\0\0II")]) is None
 
 
 def test_parts_of_a_profile_come_in_any_order() -> None:
-    assert profile_of([part(2, 3, b"b"), app1(b"x"), part(3, 3, b"c"), part(1, 3, b"a")]) == b"abc"
+    assert find_icc_profile([part(2, 3, b"b"), app1(b"x"), part(3, 3, b"c"), part(1, 3, b"a")]) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_parts_of_a_profile_come_in_any_order() -> None:
         [part(1, 2, b"a")],
         [part(0, 0, b"a")],
         [part(1, 2, b"a"), part(3, 2, b"c")],
-        [Segment(0xE2, b"ICC_PROFILE\0\1", 0)],
+        [JpegSegment(0xE2, b"ICC_PROFILE\0\1", 0)],
     ],
 )
-def test_a_profile_that_is_not_all_there_is_none(segments: list[Segment]) -> None:
-    assert profile_of(segments) is None
+def test_a_profile_that_is_not_all_there_is_none(segments: list[JpegSegment]) -> None:
+    assert find_icc_profile(segments) is None

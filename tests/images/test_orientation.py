@@ -13,8 +13,8 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from cvbatch.images.decode import decode
-from cvbatch.images.exif import orientation
-from cvbatch.images.jpeg_header import plain_jpeg
+from cvbatch.images.exif import read_orientation
+from cvbatch.images.jpeg_header import read_baseline_header
 
 WIDTH, HEIGHT = 48, 32
 PHOTO = Image.fromarray(
@@ -124,9 +124,9 @@ def test_exif_before_xmp(kind: str, exif: int | None, xmp: bytes | None, turn: i
 
 @pytest.mark.parametrize(("exif", "xmp", "turn"), [(None, AS_ELEMENT, 6), (1, AS_ELEMENT, 1), (8, AS_ATTRIBUTE, 8)])
 def test_a_gpu_is_told_to_turn_by_the_same_rule(exif: int | None, xmp: bytes, turn: int) -> None:
-    header = plain_jpeg(FORMATS["jpeg"](None if exif is None else block(exif), xmp), max_pixels=10**6)
+    header = read_baseline_header(FORMATS["jpeg"](None if exif is None else block(exif), xmp), max_pixels=10**6)
     assert header is not None
-    assert header.turn == turn
+    assert header.orientation == turn
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -151,9 +151,9 @@ def test_boxes_alone_turn_avif_and_heic(kind: str) -> None:
 
 @pytest.mark.parametrize("packet", [AS_ATTRIBUTE, AS_ELEMENT, SPACED, UTF16, AS_ATTRIBUTE.decode()])
 def test_a_packet_is_read(packet: object) -> None:
-    assert orientation(None, packet) == 6
+    assert read_orientation(None, packet) == 6
 
 
 @pytest.mark.parametrize("packet", [None, b"", OTHER, b"\0" * 99, zlib.compress(AS_ATTRIBUTE), {"xmpmeta": 6}, "é"])
 def test_a_packet_that_does_not_say_turns_nothing(packet: object) -> None:
-    assert orientation(None, packet) == 1
+    assert read_orientation(None, packet) == 1

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cvbatch.images.decode import decode
-from cvbatch.images.pillow_guards import pillow_limit, quiet_pillow
+from cvbatch.images.pillow_guards import pillow_pixel_limit, quiet_pillow
 
 
 def noisy() -> bytes:
@@ -49,7 +49,7 @@ def test_only_pillow_is_silenced() -> None:
 def test_the_limit_of_pillow_returns_after_an_error() -> None:
     before = Image.MAX_IMAGE_PIXELS
 
-    @pillow_limit(9)
+    @pillow_pixel_limit(9)
     def fail() -> None:
         raise KeyError(Image.MAX_IMAGE_PIXELS)
 

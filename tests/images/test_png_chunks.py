@@ -11,7 +11,7 @@ import pytest
 
 from cvbatch.errors import ImageError
 from cvbatch.images.decode import decode
-from cvbatch.images.png_chunks import read_chunks
+from cvbatch.images.png_chunks import read_png_chunks
 from tests.images.pngs import SIGNATURE, chunk, png
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (9, 7, 3))
@@ -122,6 +122,6 @@ def test_orientation_is_found_wherever_it_stands(turn: bytes, where: str) -> Non
 
 
 def test_a_profile_is_unpacked_when_it_is_asked_for() -> None:
-    found = read_chunks(png(PIXELS, 8, 2, before=[chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile"))]))
-    assert found.profile == b"profile"
-    assert read_chunks(png(PIXELS, 8, 2)).profile is None
+    found = read_png_chunks(png(PIXELS, 8, 2, before=[chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile"))]))
+    assert found.icc_profile == b"profile"
+    assert read_png_chunks(png(PIXELS, 8, 2)).icc_profile is None

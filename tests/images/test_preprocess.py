@@ -14,7 +14,15 @@ from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
 from cvbatch.errors import ImageError
-from cvbatch.images.preprocess import View, apply, check, enough, fits, size_of, to_original
+from cvbatch.images.preprocess import (
+    View,
+    apply_view,
+    boxes_to_original,
+    can_resize_whole,
+    check_resized_pixels,
+    compute_min_decode_side,
+    compute_output_size,
+)
 
 SIZES = [(1, 1), (7, 7), (40, 30), (30, 40), (64, 33), (33, 64), (50, 49), (200, 3), (48, 32), (31, 31)]
 VIEWS = [
@@ -47,23 +55,23 @@ def torchvision_view(view: View, image: Image.Image) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_apply_equals_torchvision(view: View, size: tuple[int, int]) -> None:
     image = noise(*size)
-    seen = apply(view, image)
+    seen = apply_view(view, image)
     np.testing.assert_array_equal(seen, torchvision_view(view, image))
     assert seen.dtype == np.uint8
     assert seen.flags.c_contiguous
-    assert seen.shape == (*reversed(size_of(view, size)), 3)
+    assert seen.shape == (*reversed(compute_output_size(view, size)), 3)
 
 
 def test_sizes_equal_torchvision_where_rounding_matters() -> None:
     view = View(resize=13, crop=(9, 11))
     for width, height in itertools.product(range(1, 27, 2), range(2, 27, 3)):
         image = noise(width, height)
-        np.testing.assert_array_equal(apply(view, image), torchvision_view(view, image))
+        np.testing.assert_array_equal(apply_view(view, image), torchvision_view(view, image))
 
 
 def test_an_image_of_the_right_size_is_not_resampled() -> None:
     image = noise(40, 32)
-    np.testing.assert_array_equal(apply(View(resize=32), image), np.asarray(image))
+    np.testing.assert_array_equal(apply_view(View(resize=32), image), np.asarray(image))
 
 
 @pytest.mark.parametrize(
@@ -81,25 +89,25 @@ def test_an_image_of_the_right_size_is_not_resampled() -> None:
 def test_boxes_return_to_the_original(
     view: View, size: tuple[int, int], box: tuple[float, ...], expected: tuple[float, ...]
 ) -> None:
-    back = to_original(view, size, np.array([box], dtype=np.float32))
+    back = boxes_to_original(view, size, np.array([box], dtype=np.float32))
     np.testing.assert_allclose(back, [expected], rtol=1e-6)
     assert back.dtype == np.float32
 
 
 def test_no_boxes_stay_no_boxes() -> None:
-    assert to_original(View(resize=9), (30, 20), np.zeros((0, 4), np.float32)).shape == (0, 4)
+    assert boxes_to_original(View(resize=9), (30, 20), np.zeros((0, 4), np.float32)).shape == (0, 4)
 
 
 def test_enough_is_twice_what_any_view_needs() -> None:
-    assert enough([View(resize=32), View(resize=(20, 45))]) == 90
-    assert enough([View(resize=32), View()]) is None
-    assert enough([]) is None
+    assert compute_min_decode_side([View(resize=32), View(resize=(20, 45))]) == 90
+    assert compute_min_decode_side([View(resize=32), View()]) is None
+    assert compute_min_decode_side([]) is None
 
 
 def test_an_image_that_was_scaled_before_ends_at_the_same_size() -> None:
     view = View(resize=32)
     whole, scaled = noise(401, 300), noise(101, 75)
-    assert apply(view, scaled, whole.size).shape == apply(view, whole).shape == (32, 42, 3)
+    assert apply_view(view, scaled, whole.size).shape == apply_view(view, whole).shape == (32, 42, 3)
 
 
 THIN = [
@@ -119,8 +127,8 @@ THIN = [
 @pytest.mark.parametrize(("view", "size"), THIN, ids=str)
 def test_only_what_the_crop_keeps_of_a_thin_image_is_resized(view: View, size: tuple[int, int]) -> None:
     image = noise(*size)
-    assert not fits(view, size)
-    kept, expected = apply(view, image).astype(int), torchvision_view(view, image).astype(int)
+    assert not can_resize_whole(view, size)
+    kept, expected = apply_view(view, image).astype(int), torchvision_view(view, image).astype(int)
     if view.interpolation == "nearest":  # where a position is rounded the other way, the neighbour is taken
         assert (kept != expected).mean() < 0.4
     else:
@@ -130,14 +138,14 @@ def test_only_what_the_crop_keeps_of_a_thin_image_is_resized(view: View, size: t
 
 def test_what_resizing_would_make_of_a_thin_image_is_bounded() -> None:
     view = View(resize=520)
-    check(view, (7000, 480))
-    check(View(resize=(3000, 6000)), (60_000, 1))
-    check(View(resize=4096), (4000, 3000))
-    check(View(), (60_000, 1))
+    check_resized_pixels(view, (7000, 480))
+    check_resized_pixels(View(resize=(3000, 6000)), (60_000, 1))
+    check_resized_pixels(View(resize=4096), (4000, 3000))
+    check_resized_pixels(View(), (60_000, 1))
     for size in [(60_000, 1), (1, 60_000), (10_000, 10), (30_000, 2)]:
-        check(View(resize=256, crop=(224, 224)), size)
+        check_resized_pixels(View(resize=256, crop=(224, 224)), size)
         with pytest.raises(ImageError, match="so thin that") as caught:
-            check(view, size)
+            check_resized_pixels(view, size)
         assert caught.value.kind == "TooManyPixels"
 
 
@@ -147,11 +155,11 @@ def test_a_thin_image_takes_little_memory() -> None:
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from PIL import Image
-from cvbatch.images.preprocess import View, apply
+from cvbatch.images.preprocess import View, apply_view
 for size in [(60_000, 1), (1, 60_000), (10_000, 10), (2, 30_000), (1, 2_000_000), (2_000_000, 1)]:
     image = Image.new("RGB", size, (10, 20, 30))
     for view in (View(resize=256, crop=(224, 224)), View(resize=(320, 320)), View(resize=33, crop=(41, 41))):
-        pixels = apply(view, image)
+        pixels = apply_view(view, image)
         height, width = view.crop or view.resize
         assert pixels.shape == (height, width, 3) and pixels[height // 2, width // 2].tolist() == [10, 20, 30]
 """

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cvbatch.images.decode import decode
-from cvbatch.images.scratch import scratch
+from cvbatch.images.scratch import get_scratch_buffer
 from tests.images.jpegs import KINDS, PHOTO, jpeg
 
 
@@ -17,15 +17,15 @@ def address(memory: object) -> int:
 
 def test_memory_is_used_again_once_nobody_refers_to_it() -> None:
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(scratch, 1000).result()
+        first = pool.submit(get_scratch_buffer, 1000).result()
         where = address(first)
         part = first[10:20]
         del first
-        assert address(pool.submit(scratch, 1000).result()) != where, "a part of it is still looked at"
+        assert address(pool.submit(get_scratch_buffer, 1000).result()) != where, "a part of it is still looked at"
         del part
     with ThreadPoolExecutor(1) as pool:
-        where = pool.submit(lambda: address(scratch(1000))).result()
-        assert pool.submit(lambda: address(scratch(500))).result() == where
+        where = pool.submit(lambda: address(get_scratch_buffer(1000))).result()
+        assert pool.submit(lambda: address(get_scratch_buffer(500))).result() == where
 
 
 def test_two_images_that_are_held_do_not_share_it() -> None:

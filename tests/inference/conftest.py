@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cvbatch.config.job import ModelConfig
-from cvbatch.inference.predictor import probe
+from cvbatch.inference.predictor import probe_model
 from cvbatch.models import resolve as registry
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import seeded_checkpoint
@@ -25,7 +25,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
     def resolve(builder: str, **options: Any) -> ModelSpec:
         if builder not in entries:
             entries[builder] = seeded_checkpoint(builder, folder)
-        (spec,) = registry.resolve([ModelConfig.model_validate(entries[builder] | options)])
-        return probe(spec)
+        (spec,) = registry.resolve_models([ModelConfig.model_validate(entries[builder] | options)])
+        return probe_model(spec)
 
     return resolve

@@ -51,7 +51,7 @@ class Light:
     def batch_key(self, image: Image) -> Hashable:
         return image.shape
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         self.batches.append(len(images))
         self._trouble(images)
         scores = [self._bright(image) for image in images]
@@ -60,7 +60,7 @@ class Light:
 
 def predictor(network: Light, monkeypatch: pytest.MonkeyPatch, *, batch_size: int, threads: int = 1) -> Predictor:
     """A predictor of this network alone."""
-    monkeypatch.setattr(loading, "load", lambda *_, **__: network)
+    monkeypatch.setattr(loading, "load_network_of_spec", lambda *_, **__: network)
     return Predictor([SPEC], batch_size=batch_size, threads=threads)
 
 
@@ -70,6 +70,6 @@ def grey(*values: int | None) -> list[Image | None]:
 
 def scores(predictor: Predictor, *values: int | None) -> list[float | None]:
     """The brightness that it finds in grey images, null where there is an error."""
-    found = predictor.predict({VIEW: grey(*values)}, [(8, 8)] * len(values))
+    found = predictor.predict_views({VIEW: grey(*values)}, [(8, 8)] * len(values))
     ids, best = (found.columns[f"light_{name}"].to_pylist() for name in ("label_id", "score"))
     return [None if score is None else score if at else 1 - score for at, score in zip(ids, best, strict=True)]

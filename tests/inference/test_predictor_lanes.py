@@ -14,7 +14,7 @@ import torch
 
 from cvbatch.config.job import ModelConfig, Task
 from cvbatch.errors import DeviceLostError, RowError
-from cvbatch.images.preprocess import apply
+from cvbatch.images.preprocess import apply_view
 from cvbatch.inference.network import Image
 from cvbatch.inference.predictor import Predictor
 from cvbatch.models import resolve
@@ -61,11 +61,12 @@ def test_real_networks_answer_in_lanes_as_alone(seeded: Seeded, name: str) -> No
     specs: list[ModelSpec] = []
     for task in TASKS:
         embedded = name == "efficientnet_lite0"
-        specs += resolve.resolve([ModelConfig(model=name, task=task)]) if embedded else [seeded(name, task=task)]
+        specs += resolve.resolve_models([ModelConfig(model=name, task=task)]) if embedded else [seeded(name, task=task)]
     view = specs[0].view
-    pixels = [apply(view, image) for image in generate_images([(60 + 9 * at, 50) for at in range(7)])]
+    pixels = [apply_view(view, image) for image in generate_images([(60 + 9 * at, 50) for at in range(7)])]
     one, three = (
-        Predictor(specs, threads=threads, batch_size=2).predict({view: pixels}, [(50, 50)] * 7) for threads in (1, 3)
+        Predictor(specs, threads=threads, batch_size=2).predict_views({view: pixels}, [(50, 50)] * 7)
+        for threads in (1, 3)
     )
     assert one.errors == three.errors == [None] * 7
     for column in ("classification_top_scores", "embedding_vector"):
@@ -152,7 +153,7 @@ def test_an_image_that_fits_nowhere_may_do_so_another_time(monkeypatch: pytest.M
             raise RuntimeError(ON_CPU)
 
     whole = predictor(Light(too_bright), monkeypatch, batch_size=4)
-    predictions = whole.predict({VIEW: grey(10, 255, 20)}, [(8, 8)] * 3)
+    predictions = whole.predict_views({VIEW: grey(10, 255, 20)}, [(8, 8)] * 3)
     assert [error is not None for error in predictions.errors] == [False, True, False]
     assert predictions.errors[1] == RowError("predict", "RuntimeError", ON_CPU, transient=True)
 

@@ -23,7 +23,7 @@ from PIL import Image
 import cvbatch as api
 from cvbatch.cli.parser import main
 from cvbatch.output.store import open_store
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from tests.integration import faulty
 from tests.integration.faulty import PLAIN, size_of
 
@@ -139,8 +139,8 @@ class Trial:
 
     def records(self, *kinds: str) -> list[dict[str, Any]]:
         """Records of the commit log, in order; of these types only."""
-        store = open_store(Place.of(self.output))
-        found = [json.loads(store.read(name)) for name in sorted(store.sizes("_cvbatch/log"))]
+        store = open_store(Location.from_uri(self.output))
+        found = [json.loads(store.read_object(name)) for name in sorted(store.list_sizes("_cvbatch/log"))]
         return [record for record in found if not kinds or record["type"] in kinds]
 
     def wait_for_commits(self, count: int = 1) -> None:

@@ -17,8 +17,8 @@ from cvbatch.tasks import TASKS
 
 def test_the_files_are_those_that_this_torchvision_gives() -> None:
     """Equal for the version they were made from; otherwise nothing that both have may differ."""
-    generated, categories = generate.generate()
-    rows, sets = generate.read()
+    generated, categories = generate.generate_catalog()
+    rows, sets = generate.read_catalog()
     if rows["torchvision"] == generated["torchvision"]:
         assert rows == generated
         assert sets == categories
@@ -29,15 +29,15 @@ def test_the_files_are_those_that_this_torchvision_gives() -> None:
 
 
 def test_every_task_has_models_and_every_row_its_categories() -> None:
-    entries = catalog.entries()
+    entries = catalog.catalog_entries()
     assert {task for entry in entries.values() for task in entry.tasks} == set(TASKS)
     assert len(entries) > 90
     for entry in entries.values():
         assert entry.default in entry.weights
         assert ("embedding" in entry.tasks) == (entry.dimension is not None)
         for weights in entry.weights.values():
-            assert len(catalog.categories(weights.categories)) > 1
-            assert weights.file.endswith(".pth")
+            assert len(catalog.category_set(weights.categories)) > 1
+            assert weights.file_name.endswith(".pth")
 
 
 @pytest.mark.parametrize(
@@ -45,19 +45,21 @@ def test_every_task_has_models_and_every_row_its_categories() -> None:
     [("imagenet-1k", 1000, 0), ("coco-91", 91, 11), ("voc-21", 21, 1), ("coco-person", 2, 1)],
 )
 def test_categories_leave_out_what_is_never_emitted(name: str, length: int, none: int) -> None:
-    names = catalog.categories(name)
+    names = catalog.category_set(name)
     assert len(names) == length
     assert names.count(None) == none
     assert not {"__background__", "N/A", "no person"}.intersection(names)
 
 
 def test_a_view_is_that_of_the_weights_and_the_task() -> None:
-    resnet, lite = catalog.entries()["resnet50"], EMBEDDED.entries()[LITE0]
-    assert resnet.view("IMAGENET1K_V1", "classification") == View(resize=256, crop=(224, 224))
-    assert resnet.view("IMAGENET1K_V2", "embedding") == View(resize=232, crop=(224, 224))
-    assert lite.view(lite.default, "classification") == View(resize=256, crop=(224, 224), interpolation="bicubic")
-    assert lite.view(lite.default, "segmentation") == View(resize=384, interpolation="bicubic")
-    assert lite.gflops(lite.default, "detection") > lite.gflops(lite.default, "embedding")
+    resnet, lite = catalog.catalog_entries()["resnet50"], EMBEDDED.catalog_entries()[LITE0]
+    assert resnet.view_for_task("IMAGENET1K_V1", "classification") == View(resize=256, crop=(224, 224))
+    assert resnet.view_for_task("IMAGENET1K_V2", "embedding") == View(resize=232, crop=(224, 224))
+    assert lite.view_for_task(lite.default, "classification") == View(
+        resize=256, crop=(224, 224), interpolation="bicubic"
+    )
+    assert lite.view_for_task(lite.default, "segmentation") == View(resize=384, interpolation="bicubic")
+    assert lite.gflops_for_task(lite.default, "detection") > lite.gflops_for_task(lite.default, "embedding")
 
 
 def test_resolving_and_listing_import_no_torch() -> None:

@@ -30,7 +30,7 @@ def beside(tmp_path: Path) -> Path:
 
 
 def hashes(options: dict[str, Any], beside: Path) -> dict[str, str]:
-    return own_files.hashes("m", None, options, str(beside))
+    return own_files.hash_model_files("m", None, options, str(beside))
 
 
 def test_files_anywhere_in_the_options(beside: Path) -> None:
@@ -58,9 +58,9 @@ def test_the_files_of_a_folder(beside: Path) -> None:
 
 def test_what_changed() -> None:
     before = {"a": "1", "b": "2"}
-    assert own_files.changed(before, {**before, "cache": "3"}) is None
-    assert own_files.changed(before, {"a": "1", "b": "3"}) == "b"
-    assert own_files.changed(before, {"b": "2"}) == "a"
+    assert own_files.first_changed_file(before, {**before, "cache": "3"}) is None
+    assert own_files.first_changed_file(before, {"a": "1", "b": "3"}) == "b"
+    assert own_files.first_changed_file(before, {"b": "2"}) == "a"
 
 
 def test_the_same_files_written_in_other_ways(beside: Path) -> None:
@@ -68,30 +68,30 @@ def test_the_same_files_written_in_other_ways(beside: Path) -> None:
         {"weights": way, "data": [data], "size": 3}
         for way, data in (("w.bin", "data"), ("./w.bin", "data/"), (str(beside / "w.bin"), str(beside / "data")))
     ]
-    first, *others = (own_files.comparable(options, hashes(options, beside)) for options in ways)
+    first, *others = (own_files.comparable_options(options, hashes(options, beside)) for options in ways)
     assert [first] * 2 == others
     (beside / "w.bin").write_bytes(b"two")
-    assert own_files.comparable(ways[0], hashes(ways[0], beside)) != first
+    assert own_files.comparable_options(ways[0], hashes(ways[0], beside)) != first
 
 
 def test_a_factory_gets_absolute_paths_of_files_that_are_written_as_such(beside: Path) -> None:
     (beside / "large").mkdir()
     options = {"a": "w.bin", "b": ["./data", ("no.bin",)], "c": "large", "d": 1.5, "e": "data/deep/../a.txt"}
-    assert own_files.placed(options, str(beside)) == {
+    assert own_files.with_absolute_paths(options, str(beside)) == {
         "a": str(beside / "w.bin"),
         "b": [str(beside / "data"), ("no.bin",)],
         "c": "large",
         "d": 1.5,
         "e": str(beside / "data" / "a.txt"),
     }
-    assert own_files.placed(options, None) == options
+    assert own_files.with_absolute_paths(options, None) == options
 
 
 def test_a_file_that_cannot_be_read(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(own_files, "sha256", refuse)
+    monkeypatch.setattr(own_files, "file_sha256", refuse)
     with pytest.raises(ModelError, match=r"python:m: cannot read .*w\.bin: Permission denied"):
         hashes({"a": "w.bin"}, beside)
 
@@ -102,7 +102,10 @@ def test_weights_and_names_that_the_source_names(tmp_path: Path) -> None:
     for name, text in {**files, "pkg/__init__.py": source}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    before = own_files.hashes("pkg", tmp_path, {}, str(tmp_path))
+    before = own_files.hash_model_files("pkg", tmp_path, {}, str(tmp_path))
     assert sorted(before) == ["pkg/__init__.py", "pkg/labels.json", "weights.pt"]
     (tmp_path / "weights.pt").write_text("2")
-    assert own_files.changed(before, own_files.hashes("pkg", tmp_path, {}, str(tmp_path))) == "weights.pt"
+    assert (
+        own_files.first_changed_file(before, own_files.hash_model_files("pkg", tmp_path, {}, str(tmp_path)))
+        == "weights.pt"
+    )

@@ -19,7 +19,7 @@ def write(folder: Path, **sources: str) -> None:
 
 
 def reached(folder: Path, module: str = "mine") -> list[str]:
-    return [str(path.relative_to(folder)) for path in own_modules.reached(folder, module)]
+    return [str(path.relative_to(folder)) for path in own_modules.reached_modules(folder, module)]
 
 
 def test_what_a_module_imports_from_beside_it_in_any_way(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_model_with_the_name_of_one_of_pythons(tmp_path: Path, name: str) -> N
     with pytest.raises(
         ModelError, match=rf"python:{name}: .*{name}\.py has the name of Python's own module {name}: ren"
     ):
-        own_modules.folder_of(name, str(tmp_path))
+        own_modules.folder_of_module(name, str(tmp_path))
 
 
 def test_a_name_that_something_installed_has(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_a_name_that_something_installed_has(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"python:numpy: .*numpy\.py has the name of an installed module, .*: rename it"
     ):
-        own_modules.folder_of("numpy", str(tmp_path))
+        own_modules.folder_of_module("numpy", str(tmp_path))
     with pytest.raises(ModelError, match=r"mine\.py imports numpy: .*numpy\.py has the name of an installed module"):
-        own_modules.reached(tmp_path, "mine")
+        own_modules.reached_modules(tmp_path, "mine")
 
 
 def test_a_mere_folder_with_such_a_name_is_nothing(tmp_path: Path) -> None:
@@ -79,17 +79,19 @@ def test_where_a_module_is_imported_from(tmp_path: Path, monkeypatch: pytest.Mon
     write(beside, mine_of_a_test="")
     write(path, **{"theirs_of_a_test/__init__.py": ""})
     monkeypatch.syspath_prepend(path)
-    assert own_modules.folder_of("mine_of_a_test", str(beside)) == beside
-    assert own_modules.folder_of("theirs_of_a_test.models", str(beside)) == path
-    assert own_modules.folder_of("PIL.Image", str(beside)) is None, "an installed package is known by its version"
-    assert own_modules.folder_of("nowhere_of_a_test", str(beside)) is None
+    assert own_modules.folder_of_module("mine_of_a_test", str(beside)) == beside
+    assert own_modules.folder_of_module("theirs_of_a_test.models", str(beside)) == path
+    assert own_modules.folder_of_module("PIL.Image", str(beside)) is None, (
+        "an installed package is known by its version"
+    )
+    assert own_modules.folder_of_module("nowhere_of_a_test", str(beside)) is None
     assert str(beside) not in sys.path
 
 
 def test_a_source_that_is_no_python(tmp_path: Path) -> None:
     write(tmp_path, mine="import broken", broken="x = 1\ndef (:\n")
     with pytest.raises(ModelError, match=r"broken\.py is not Python: invalid syntax, line 2"):
-        own_modules.reached(tmp_path, "mine")
+        own_modules.reached_modules(tmp_path, "mine")
 
 
 def test_what_is_imported_by_a_literal_name(tmp_path: Path) -> None:

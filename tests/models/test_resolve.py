@@ -21,7 +21,7 @@ RANDOM = {"model": "resnet50", "weights": None}
 
 
 def resolve(*entries: dict[str, Any]) -> tuple[ModelSpec, ...]:
-    return registry.resolve([ModelConfig.model_validate(entry) for entry in entries])
+    return registry.resolve_models([ModelConfig.model_validate(entry) for entry in entries])
 
 
 def test_the_embedded_model_does_all_tasks() -> None:
@@ -167,9 +167,9 @@ def test_listing_names_the_tasks() -> None:
 
 def test_weights_that_are_here_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    row = catalog.entries()["resnet18"].weights["IMAGENET1K_V1"]
-    weights.folder().mkdir(parents=True)
-    (weights.folder() / row.file).write_bytes(b"not these")
+    row = catalog.catalog_entries()["resnet18"].weights["IMAGENET1K_V1"]
+    weights.weights_folder().mkdir(parents=True)
+    (weights.weights_folder() / row.file_name).write_bytes(b"not these")
     assert next(each for each in registry.list_models() if each.model == "resnet18").here
     with pytest.raises(ModelError, match=f"expected sha256 {row.sha256_prefix}"):
         resolve({"model": "resnet18"})
@@ -177,5 +177,5 @@ def test_weights_that_are_here_are_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_without_fetching_there_is_only_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    (spec,) = registry.resolve([ModelConfig(model="resnet18")], fetch=False)
-    assert Path(str(spec.weights_path)).parent == weights.folder()
+    (spec,) = registry.resolve_models([ModelConfig(model="resnet18")], fetch=False)
+    assert Path(str(spec.weights_path)).parent == weights.weights_folder()

@@ -13,7 +13,7 @@ import torch
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import CorruptionError, DeniedError, ModelError
 from cvbatch.inference import loading
-from cvbatch.inference.torch.torchvision_models import construct, load
+from cvbatch.inference.torch.torchvision_models import construct_builder, load_torchvision
 from cvbatch.models import resolve, weights
 from cvbatch.models.spec import ModelSpec
 from tests.rigs.faults import FaultProxy
@@ -31,7 +31,7 @@ def bucket(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def state(seed: int) -> bytes:
     torch.manual_seed(seed)
     data = io.BytesIO()
-    torch.save(construct("squeezenet1_1", num_classes=2).state_dict(), data)
+    torch.save(construct_builder("squeezenet1_1", num_classes=2).state_dict(), data)
     return data.getvalue()
 
 
@@ -44,7 +44,7 @@ def test_weights_and_categories_come_from_a_bucket(
     bucket: str, object_server: ObjectServer, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with faults.doing() as requests:
-        (spec,) = resolve.resolve([config(bucket, faults.endpoint)])
+        (spec,) = resolve.resolve_models([config(bucket, faults.endpoint)])
     assert [(each.method, each.path.rpartition("/")[2]) for each in requests] == [
         ("HEAD", "w.pth"),
         ("GET", "w.pth"),
@@ -52,16 +52,16 @@ def test_weights_and_categories_come_from_a_bucket(
     ]
     assert spec.categories == ("cat", "dög")
     assert spec.weights_path == f"s3://{bucket}/w.pth", "it names them on every machine"
-    spec = loading.probe(ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))))
+    spec = loading.probe_model(ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))))
     expected = torch.load(io.BytesIO(state(0)), weights_only=True)
     for machine in ("driver", "worker"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
-        found = load(spec).state_dict()
+        found = load_torchvision(spec).state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "late"))
     object_server.put(bucket, {"w.pth": state(1)})
     with pytest.raises(CorruptionError, match="it has changed since the start"):
-        weights.here(spec)
+        weights.fetch_for_spec(spec)
 
 
 def test_what_is_wrong_with_them_is_said_in_one_line(bucket: str, as_job: ObjectServer) -> None:
@@ -73,8 +73,8 @@ def test_what_is_wrong_with_them_is_said_in_one_line(bucket: str, as_job: Object
         ({"checkpoint": "https://example.org/w.pth"}, "expected a file on this machine or in a bucket"),
     ):
         with pytest.raises(ModelError, match=words):
-            resolve.resolve([config(bucket, endpoint, **more)])
+            resolve.resolve_models([config(bucket, endpoint, **more)])
     with pytest.raises(DeniedError):
-        resolve.resolve([config(bucket, endpoint, anonymous=True)])
+        resolve.resolve_models([config(bucket, endpoint, anonymous=True)])
     with pytest.raises(ValueError, match="without credentials"):
         config(bucket, endpoint, checkpoint=f"s3://me:secret@{bucket}/w.pth")

@@ -170,23 +170,23 @@ class Wire:
         self.root = objects.root
         self._objects = objects
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         return self._request(lambda: self._objects.read(name))
 
-    def open(self, name: str) -> BinaryIO:
+    def open_object(self, name: str) -> BinaryIO:
         return self._request(lambda: self._objects.open(name))
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_object(self, name: str, data: bytes) -> None:
         self._request(lambda: self._objects.put(name, data), changes=True)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         return self._request(lambda: self._objects.create(name, data), changes=True, unanswered=AmbiguousError)
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         write("")
         return self._request(lambda: self._objects.add(name), changes=True)
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         """A listing is not one moment: half of the names are as they were a little earlier."""
         early = self._request(lambda: self._objects.sizes(folder, after))
         found = self._request(lambda: self._objects.sizes(folder, after))
@@ -194,7 +194,7 @@ class Wire:
         halves |= {name: size for name, size in found.items() if not _first_half(name)}
         return dict(sorted(halves.items()))
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         return self._request(lambda: self._objects.delete(name), changes=True)
 
     def _request(self, effect: Callable[[], T], *, changes: bool = False, unanswered: type[Exception] = Refused) -> T:

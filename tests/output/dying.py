@@ -22,14 +22,14 @@ _LONGEST = 80
 
 
 def main(folder: str, way: str) -> None:
-    create_claims._TORN_SECONDS, create_claims._PATIENCE_SECONDS, create_claims._LOOK_SECONDS = 0.1, 0.1, 0.02
+    create_claims._TORN_CLAIM_SECONDS, create_claims._PUBLISH_WAIT_SECONDS, create_claims._POLL_SECONDS = 0.1, 0.1, 0.02
     for step in range(1, _LONGEST):
         store, name = LocalStore(folder), f"_cvbatch/log/{step:010d}.json"
-        store._known = way
+        store._method_name = way
         if over := _die(store, name, step):
-            assert store.read(name) == DEAD
+            assert store.read_object(name) == DEAD
         told = _create(store, name)
-        answer = {"step": step, "told": told, "there": store.read(name).decode(), "again": _create(store, name)}
+        answer = {"step": step, "told": told, "there": store.read_object(name).decode(), "again": _create(store, name)}
         print(json.dumps(answer))
         if over:
             return
@@ -49,7 +49,7 @@ def _die(store: LocalStore, name: str, step: int) -> bool:
                     os._exit(1)
 
         sys.addaudithook(count)
-        store.create(name, DEAD)
+        store.create_object(name, DEAD)
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0
 
@@ -57,7 +57,7 @@ def _die(store: LocalStore, name: str, step: int) -> bool:
 def _create(store: LocalStore, name: str) -> bool:
     while True:
         try:
-            return store.create(name, ALIVE)
+            return store.create_object(name, ALIVE)
         except AmbiguousError:
             continue
 

@@ -25,12 +25,12 @@ class Failing(LocalStore):
         self.takes_effect = takes_effect
         self._before_retry = before_retry
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         if not self.failures:
-            return super().create(name, data)
+            return super().create_object(name, data)
         self.failures -= 1
         if self.takes_effect:
-            super().create(name, data)
+            super().create_object(name, data)
         self._before_retry()
         raise AmbiguousError("timed out")
 
@@ -50,17 +50,17 @@ class Overtaken(LocalStore):
         self._waiting = (request, name)
         self._event: Callable[[], object] | None = event
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         self._happen("create", name)
-        return super().create(name, data)
+        return super().create_object(name, data)
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         self._happen("delete", name)
-        return super().delete(name)
+        return super().delete_object(name)
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         self._happen("read", name)
-        return super().read(name)
+        return super().read_object(name)
 
     def _happen(self, request: str, name: str) -> None:
         if self._event is not None and (request, name) == self._waiting:

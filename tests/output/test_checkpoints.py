@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import FencedError, RunError
-from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_snapshot, save_snapshot
-from cvbatch.output.commit_log import FOLDER, Log, record_name
+from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_checkpoint, save_checkpoint
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 from tests.output.failing import Failing, Overtaken
@@ -26,29 +26,31 @@ class Counting(LocalStore):
         super().__init__(root)
         self.names: list[str] = []
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         self.names.append(name)
-        return super().read(name)
+        return super().read_object(name)
 
 
 class Full(LocalStore):
     """Has no room for snapshots."""
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         if name.startswith(SNAPSHOTS):
             raise RunError("disk full")
-        return super().create(name, data)
+        return super().create_object(name, data)
 
 
-def committed(log: Log, rows: int) -> None:
+def committed(log: CommitLog, rows: int) -> None:
     """Commit so many further rows one by one."""
     first = len(log.state.accepted)
     for row in range(first, first + rows):
-        log.commit([DataFile(f"data/e{log.epoch:08d}-{row:032x}.parquet", 1, ((row, row + 1),), {"Odd": row % 2})])
+        log.commit_files(
+            [DataFile(f"data/e{log.epoch:08d}-{row:032x}.parquet", 1, ((row, row + 1),), {"Odd": row % 2})]
+        )
 
 
 def snapshots(store: Store) -> list[int]:
-    return [int(Path(name).stem) for name in store.sizes(SNAPSHOTS)]
+    return [int(Path(name).stem) for name in store.list_sizes(SNAPSHOTS)]
 
 
 @pytest.fixture
@@ -69,16 +71,16 @@ def test_a_long_log_opens_from_a_snapshot(store: LocalStore) -> None:
     assert snapshots(store) == [EVERY]
     committed(log, 9)
     counting = Counting(store.root)
-    short = Log(counting, ROWS)
+    short = CommitLog(counting, ROWS)
     assert counting.names == [f"{SNAPSHOTS}/{EVERY:010d}.json", *map(record_name, range(EVERY, EVERY + 9))]
-    assert short.state == log.state == Log(store, ROWS, whole=True).state
+    assert short.state == log.state == CommitLog(store, ROWS, whole=True).state
     assert list(short.state.files) == list(log.state.files)
 
 
 def test_all_records_are_read_where_all_are_wanted(store: LocalStore, few: None) -> None:
     committed(started(store, ROWS), 9)
     counting = Counting(store.root)
-    assert Log(counting, ROWS, whole=True).state == Log(store, ROWS).state
+    assert CommitLog(counting, ROWS, whole=True).state == CommitLog(store, ROWS).state
     assert counting.names == list(map(record_name, range(10)))
 
 
@@ -87,72 +89,72 @@ def test_older_snapshots_are_dropped(store: LocalStore, few: None) -> None:
     for expected in (4, 8, 12):
         committed(log, expected - log.state.next_seq)
         assert snapshots(store) == [expected]
-    assert len(store.sizes(FOLDER)) == 12, "records stay"
+    assert len(store.list_sizes(LOG_FOLDER)) == 12, "records stay"
 
 
 def test_any_kind_of_record_may_be_the_one_before_a_snapshot(store: LocalStore, few: None) -> None:
     log = started(store, 3)
     committed(log, 2)
-    log.remove([(0, 1)])
+    log.remove_rows([(0, 1)])
     assert snapshots(store) == [4]
-    assert Log(store, 3).state == log.state
-    old = log.commit([DataFile(f"data/e1-{'a' * 32}.parquet", 1, ((2, 3),))])
-    log.remove([(2, 3)], [(0, 1)])
-    log.extend([{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"ranges": [[2, 3]]}])
-    log.replace([old[0].path], [DataFile(f"data/e1-{'b' * 32}.parquet", 1, ((2, 3),))], [(2, 3)])
+    assert CommitLog(store, 3).state == log.state
+    old = log.commit_files([DataFile(f"data/e1-{'a' * 32}.parquet", 1, ((2, 3),))])
+    log.remove_rows([(2, 3)], [(0, 1)])
+    log.extend_plan([{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"ranges": [[2, 3]]}])
+    log.replace_files([old[0].path], [DataFile(f"data/e1-{'b' * 32}.parquet", 1, ((2, 3),))], [(2, 3)])
     assert snapshots(store) == [8]
     committed(log, 1)
-    log.remove([], [(2, 3)])
-    log.extend([], complete=True)
-    log.finalise()
+    log.remove_rows([], [(2, 3)])
+    log.extend_plan([], complete=True)
+    log.append_final()
     assert snapshots(store) == [12]
-    state = Log(store, 3).state
-    assert state == log.state == Log(store, 3, whole=True).state
-    assert state.final
+    state = CommitLog(store, 3).state
+    assert state == log.state == CommitLog(store, 3, whole=True).state
+    assert state.is_final
 
 
 def test_a_driver_that_opens_from_a_snapshot_goes_on(store: LocalStore, few: None) -> None:
     committed(started(store, 10), 6)
     log = started(store, 10)
     assert (log.epoch, log.state.rows_before) == (2, 6)
-    assert log.commit([DataFile(f"data/e2-{'a' * 32}.parquet", 1, ((5, 7),))]) == []
+    assert log.commit_files([DataFile(f"data/e2-{'a' * 32}.parquet", 1, ((5, 7),))]) == []
     committed(log, 4)
-    log.finalise()
-    assert Log(store, 10).state == Log(store, 10, whole=True).state
+    log.append_final()
+    assert CommitLog(store, 10).state == CommitLog(store, 10, whole=True).state
 
 
 def test_a_snapshot_that_vanishes_after_the_listing_is_passed_over(store: LocalStore, few: None) -> None:
     committed(started(store, ROWS), 5)
 
     class Stale(LocalStore):
-        def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
             gone = {f"{SNAPSHOTS}/0000000009.json": 1} if folder == SNAPSHOTS else {}
-            return super().sizes(folder, after) | gone
+            return super().list_sizes(folder, after) | gone
 
     stale = Stale(store.root)
-    assert stale.sizes(SNAPSHOTS).keys() != store.sizes(SNAPSHOTS).keys()
-    assert load_snapshot(stale) == load_snapshot(store)
-    assert Log(stale, ROWS).state == Log(store, ROWS, whole=True).state
+    assert stale.list_sizes(SNAPSHOTS).keys() != store.list_sizes(SNAPSHOTS).keys()
+    assert load_checkpoint(stale) == load_checkpoint(store)
+    assert CommitLog(stale, ROWS).state == CommitLog(store, ROWS, whole=True).state
 
 
 def test_a_snapshot_that_is_replaced_while_one_opens(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
     late = Overtaken(store.root, "read", f"{SNAPSHOTS}/0000000004.json", lambda: committed(log, 4))
-    assert Log(late, ROWS).state == log.state
+    assert CommitLog(late, ROWS).state == log.state
     assert snapshots(store) == [8]
 
 
 def test_a_late_snapshot_drops_only_those_before_it(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
-    early = load_snapshot(store)
+    early = load_checkpoint(store)
     assert early is not None
     committed(log, 4)
     for _ in range(2):  # whoever was paused, or repeats
-        save_snapshot(store, early)
+        save_checkpoint(store, early)
         assert snapshots(store) == [4, 8]
-        assert load_snapshot(store) == log.state
+        assert load_checkpoint(store) == log.state
     committed(log, 4)
     assert snapshots(store) == [12]
 
@@ -167,7 +169,7 @@ def test_a_snapshot_without_an_answer(
     committed(log, 2)
     failing.failures = 2
     committed(log, 1)
-    assert (snapshots(store), Log(store, ROWS).state) == ([4], log.state)
+    assert (snapshots(store), CommitLog(store, ROWS).state) == ([4], log.state)
 
 
 def test_a_commit_stands_though_its_snapshot_fails(store: LocalStore, few: None) -> None:
@@ -181,4 +183,4 @@ def test_a_commit_stands_though_its_snapshot_fails(store: LocalStore, few: None)
     with pytest.raises(FencedError):
         committed(log, 1)
     committed(again, 3)
-    assert (snapshots(store), Log(store, ROWS).state) == ([8], again.state)
+    assert (snapshots(store), CommitLog(store, ROWS).state) == ([8], again.state)

@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
-from cvbatch.output.commit_log import FOLDER, Log, last_record, newest_name, record_name
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog, last_record, newest_record_name, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 from tests.output.failing import Failing, Overtaken
 
 
-def file(log: Log, low: int, high: int, letter: str = "a", epoch: int | None = None) -> DataFile:
+def file(log: CommitLog, low: int, high: int, letter: str = "a", epoch: int | None = None) -> DataFile:
     number = log.epoch if epoch is None else epoch
     return DataFile(f"data/e{number:08d}-{letter * 31}{low % 16:x}.parquet", 10, ((low, high),))
 
 
 def records(store: Store) -> list[dict[str, Any]]:
-    return [json.loads(store.read(name)) for name in store.sizes(FOLDER)]
+    return [json.loads(store.read_object(name)) for name in store.list_sizes(LOG_FOLDER)]
 
 
 def kinds(store: Store) -> list[str]:
@@ -38,40 +38,40 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def opened(store: Store, planned: int = 10) -> Log:
-    log = Log(store, planned)
-    log.open()
+def opened(store: Store, planned: int = 10) -> CommitLog:
+    log = CommitLog(store, planned)
+    log.open_epoch()
     return log
 
 
 def test_a_whole_run(store: LocalStore) -> None:
     log = opened(store)
-    assert log.commit([file(log, 0, 4), file(log, 4, 10)]) == list(log.state.files.values())
-    log.extend([{"path": "p", "first_row_id": 10, "rows": 2}], complete=True)
-    log.commit([file(log, 10, 12)])
-    assert log.finalise() == 4
+    assert log.commit_files([file(log, 0, 4), file(log, 4, 10)]) == list(log.state.files.values())
+    log.extend_plan([{"path": "p", "first_row_id": 10, "rows": 2}], complete=True)
+    log.commit_files([file(log, 10, 12)])
+    assert log.append_final() == 4
     assert kinds(store) == ["open 1", "commit 1", "extend 1", "commit 1", "final 1"]
     assert len({record["nonce"] for record in records(store)}) == 5
-    again = Log(store, 10)
+    again = CommitLog(store, 10)
     assert again.state.files == log.state.files
-    assert again.state.final
+    assert again.state.is_final
 
 
 def test_nothing_is_there_yet(store: LocalStore) -> None:
-    assert (newest_name(store), last_record(store)) == (None, None)
+    assert (newest_record_name(store), last_record(store)) == (None, None)
     with pytest.raises(RunError, match="not open"):
-        Log(store, 10).commit([])
+        CommitLog(store, 10).commit_files([])
 
 
 def test_names_sort_as_numbers(store: LocalStore) -> None:
     log = opened(store, 1000)
     for row in range(12):
-        log.commit([file(log, row, row + 1)])
+        log.commit_files([file(log, row, row + 1)])
     for known in (None, *map(record_name, range(13))):
-        assert newest_name(store, known) == record_name(12)
+        assert newest_record_name(store, known) == record_name(12)
         found = last_record(store, known)
         assert found == (record_name(12), records(store)[-1])
-    assert len(Log(store, 1000).state.accepted) == 12
+    assert len(CommitLog(store, 1000).state.accepted) == 12
 
 
 def test_a_log_that_another_run_has_begun_anew(store: LocalStore) -> None:
@@ -84,65 +84,65 @@ def test_files_are_accepted_one_by_one(store: LocalStore) -> None:
     first, late, beyond = file(log, 0, 4), file(log, 3, 5, "b"), file(log, 8, 11)
     older = file(log, 6, 8, epoch=0)
     foreign = DataFile("data/x.parquet", 1, ((6, 8),))
-    assert log.commit([first, late, beyond, older, foreign]) == [first]
-    assert log.commit([late]) == []
+    assert log.commit_files([first, late, beyond, older, foreign]) == [first]
+    assert log.commit_files([late]) == []
     assert kinds(store) == ["open 1", "commit 1"], "a commit of nothing is not written"
 
 
 def test_threads_of_a_driver_do_not_fence_each_other_off(store: LocalStore) -> None:
     log = opened(store)
     with ThreadPoolExecutor(5) as pool:
-        accepted = list(pool.map(lambda row: log.commit([file(log, row, row + 1)]), range(10)))
+        accepted = list(pool.map(lambda row: log.commit_files([file(log, row, row + 1)]), range(10)))
     assert [len(files) for files in accepted] == [1] * 10
-    assert len(Log(store, 10).state.accepted) == 10
+    assert len(CommitLog(store, 10).state.accepted) == 10
 
 
 def test_an_older_driver_is_fenced_off(store: LocalStore) -> None:
     old = opened(store)
-    old.commit([file(old, 0, 2)])
+    old.commit_files([file(old, 0, 2)])
     new = opened(store)
     assert new.epoch == 2
     orphan = file(old, 2, 4)
     for _ in range(2):  # and stays so, also once it has read the newer record
         with pytest.raises(FencedError, match="another start has taken over"):
-            old.commit([orphan])
+            old.commit_files([orphan])
     with pytest.raises(FencedError):
-        old.extend([], complete=True)
-    assert new.commit([orphan]) == []
-    new.commit([file(new, 2, 10)])
+        old.extend_plan([], complete=True)
+    assert new.commit_files([orphan]) == []
+    new.commit_files([file(new, 2, 10)])
     assert kinds(store) == ["open 1", "commit 1", "open 2", "commit 2"]
 
 
 def test_a_driver_that_has_read_of_its_successor_writes_no_more(store: LocalStore) -> None:
     old = opened(store)
     opened(store)
-    old.read()
+    old.refresh()
     with pytest.raises(FencedError):
-        old.commit([file(old, 0, 2)])
+        old.commit_files([file(old, 0, 2)])
     assert kinds(store) == ["open 1", "open 2"]
 
 
 def test_after_final_nothing_is_written(store: LocalStore) -> None:
     log = opened(store, 2)
-    log.commit([file(log, 0, 2)])
-    log.finalise()
+    log.commit_files([file(log, 0, 2)])
+    log.append_final()
     with pytest.raises(FencedError):
-        log.extend([], complete=True)
+        log.extend_plan([], complete=True)
     assert kinds(store)[-1] == "final 1"
 
 
 def test_a_final_with_rows_missing_is_never_written(store: LocalStore) -> None:
     log = opened(store)
-    log.commit([file(log, 0, 9)])
+    log.commit_files([file(log, 0, 9)])
     with pytest.raises(RunError, match="1 rows are missing"):
-        log.finalise()
+        log.append_final()
     assert kinds(store) == ["open 1", "commit 1"]
 
 
 def test_a_commit_that_lands_before_ones_open_is_taken_in(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     old = opened(store)
-    between = Overtaken(str(tmp_path), "create", record_name(1), lambda: old.commit([file(old, 0, 2)]))
+    between = Overtaken(str(tmp_path), "create", record_name(1), lambda: old.commit_files([file(old, 0, 2)]))
     new = opened(between)
     assert kinds(store) == ["open 1", "commit 1", "open 2"]
     assert len(new.state.accepted) == 2
@@ -150,11 +150,11 @@ def test_a_commit_that_lands_before_ones_open_is_taken_in(tmp_path: Path) -> Non
 
 def test_of_two_that_open_at_once_one_gives_way(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
-    other: list[Log] = []
+    other: list[CommitLog] = []
     between = Overtaken(str(tmp_path), "create", record_name(0), lambda: other.append(opened(store)))
     with pytest.raises(OutputError, match="another start has just opened it"):
         opened(between)
-    other[0].commit([file(other[0], 0, 2)])
+    other[0].commit_files([file(other[0], 0, 2)])
     assert kinds(store) == ["open 1", "commit 1"]
 
 
@@ -176,12 +176,12 @@ def test_requests_without_an_answer(
     store = Failing(str(tmp_path), failures=failures, takes_effect=takes_effect)
     log = opened(store)
     store.failures = failures
-    accepted = log.commit([file(log, 0, 10)])
+    accepted = log.commit_files([file(log, 0, 10)])
     store.failures = failures
-    log.finalise()
+    log.append_final()
     assert len(accepted) == 1
     assert kinds(store) == ["open 1", "commit 1", "final 1"]
-    assert Log(store, 10).state.final
+    assert CommitLog(store, 10).state.is_final
 
 
 def test_a_request_that_was_lost_and_then_fenced_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,32 +191,32 @@ def test_a_request_that_was_lost_and_then_fenced_off(tmp_path: Path, monkeypatch
     slow.failures = 1
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     with pytest.raises(FencedError):
-        old.commit([file(old, 0, 2)])
+        old.commit_files([file(old, 0, 2)])
     assert kinds(store) == ["open 1", "open 2"]
 
 
 def test_a_hole_in_the_log(store: LocalStore) -> None:
     log = opened(store)
-    log.commit([file(log, 0, 2)])
-    log.commit([file(log, 2, 4)])
-    store.delete(record_name(1))
+    log.commit_files([file(log, 0, 2)])
+    log.commit_files([file(log, 2, 4)])
+    store.delete_object(record_name(1))
     with pytest.raises(CorruptionError, match=r"0000000001\.json is missing from the log"):
-        Log(store, 10)
+        CommitLog(store, 10)
 
 
 def test_a_record_that_appears_during_a_listing_makes_no_hole(tmp_path: Path) -> None:
     """A listing may show a new record and miss the one before; both are there."""
 
     class Patchy(LocalStore):
-        def sizes(self, folder: str, after: str = "") -> dict[str, int]:
-            found = super().sizes(folder, after)
+        def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
+            found = super().list_sizes(folder, after)
             found.pop(record_name(1), None)
             return found
 
     log = opened(LocalStore(str(tmp_path)))
-    log.commit([file(log, 0, 2)])
-    log.commit([file(log, 2, 4)])
-    assert len(Log(Patchy(str(tmp_path)), 10).state.accepted) == 4
+    log.commit_files([file(log, 0, 2)])
+    log.commit_files([file(log, 2, 4)])
+    assert len(CommitLog(Patchy(str(tmp_path)), 10).state.accepted) == 4
 
 
 @settings(max_examples=60, deadline=None)
@@ -227,23 +227,23 @@ def test_whatever_three_drivers_do_no_row_is_committed_twice(steps: list[tuple[i
     """Open, commit, extend, read and finish in any order; what is refused leaves the log as it was."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(folder)
-        drivers = [Log(store, 10) for _ in range(3)]
+        drivers = [CommitLog(store, 10) for _ in range(3)]
         for number, (who, what, low, length) in enumerate(steps):
             log = drivers[who]
             with contextlib.suppress(RunError, OutputError):
                 match what:
                     case "o":
-                        log.open()
+                        log.open_epoch()
                     case "c":
                         name = f"data/e{log.epoch:08d}-{number:032x}.parquet"
-                        log.commit([DataFile(name, 1, ((low, low + length),))])
+                        log.commit_files([DataFile(name, 1, ((low, low + length),))])
                     case "x":
                         part = {"path": "p", "first_row_id": log.state.planned, "rows": length}
-                        log.extend([part], complete=True)
+                        log.extend_plan([part], complete=True)
                     case "r":
-                        log.read()
+                        log.refresh()
                     case "f":
-                        log.finalise()
-        told = Log(store, 10).state  # the fold itself refuses what the protocol forbids
+                        log.append_final()
+        told = CommitLog(store, 10).state  # the fold itself refuses what the protocol forbids
         rows = [row for file in told.files.values() for low, high in file.ranges for row in range(low, high)]
         assert len(rows) == len(set(rows)) == len(told.accepted)

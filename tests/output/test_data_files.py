@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import CorruptionError, FencedError
-from cvbatch.output.data_files import WriteJob, Written, copy_rows, write_blocks
-from cvbatch.output.local_store import TEMPORARY, LocalStore
-from cvbatch.output.manifest import DATA
+from cvbatch.output.data_files import WriteContext, WriteResult, copy_unchanged_rows, write_data_files
+from cvbatch.output.local_store import TEMPORARY_FOLDER, LocalStore
+from cvbatch.output.manifest import DATA_FOLDER
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.schema import MEASURES, WORKER, predictions_schema
 from tests.samples import block, commit, spec, started
 
-SCHEMA = predictions_schema(spec().fields()).with_metadata({"cvbatch": json.dumps({"precision": "fp32"})})
+SCHEMA = predictions_schema(spec().column_fields()).with_metadata({"cvbatch": json.dumps({"precision": "fp32"})})
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def written(store: LocalStore, *blocks: pa.Table, epoch: int = 1, schema: pa.Schema = SCHEMA) -> Written:
-    return write_blocks(WriteJob(store.root, epoch, schema), blocks)
+def written(store: LocalStore, *blocks: pa.Table, epoch: int = 1, schema: pa.Schema = SCHEMA) -> WriteResult:
+    return write_data_files(WriteContext(store.root, epoch, schema), blocks)
 
 
 def read(store: LocalStore, path: str) -> pa.Table:
-    return pq.read_table(store.path(path))
+    return pq.read_table(store.local_path(path))
 
 
 def test_good_and_failed_rows_go_into_files_of_their_own(store: LocalStore) -> None:
@@ -42,7 +42,7 @@ def test_good_and_failed_rows_go_into_files_of_their_own(store: LocalStore) -> N
     assert (dict(good.errors), dict(failed.errors)) == ({}, {"TruncatedImage": 3})
     assert read(store, good.path)["row_id"].to_pylist() == [0, 1, 2, 8, 11]
     assert set(read(store, failed.path)["status"].to_pylist()) == {"error"}
-    assert {file.path: file.size for file in result.files} == store.sizes(DATA)
+    assert {file.path: file.size for file in result.files} == store.list_sizes(DATA_FOLDER)
     assert all(file.epoch == 1 for file in result.files)
 
 
@@ -57,7 +57,7 @@ def test_measures_are_summed_and_not_written(store: LocalStore) -> None:
 def test_files_carry_the_schema_and_its_metadata(store: LocalStore) -> None:
     started(store, 20)
     [file] = written(store, block(0, 2)).files
-    schema = pq.read_schema(store.path(file.path))
+    schema = pq.read_schema(store.local_path(file.path))
     assert schema.equals(SCHEMA)
     assert json.loads(schema.metadata[b"cvbatch"]) == {"precision": "fp32"}
 
@@ -76,7 +76,7 @@ def test_files_carry_the_schema_and_its_metadata(store: LocalStore) -> None:
 )
 def test_columns_of_a_manifest_keep_their_types(store: LocalStore, column: pa.Array) -> None:
     started(store, 20)
-    schema = predictions_schema(spec().fields(), carried=[pa.field("mine", column.type)])
+    schema = predictions_schema(spec().column_fields(), extra_columns=[pa.field("mine", column.type)])
     [file] = written(store, block(0, 2).append_column("mine", column), schema=schema).files
     found = read(store, file.path)["mine"]
     assert (found.type, found.to_pylist()) == (column.type, column.to_pylist())
@@ -84,8 +84,8 @@ def test_columns_of_a_manifest_keep_their_types(store: LocalStore, column: pa.Ar
 
 def test_nothing_to_write(store: LocalStore) -> None:
     started(store, 20)
-    assert written(store, block(0, 0)) == Written((), {}, 0)
-    assert written(store) == Written((), {}, 0)
+    assert written(store, block(0, 0)) == WriteResult((), {}, 0)
+    assert written(store) == WriteResult((), {}, 0)
 
 
 def test_names_are_never_used_twice(store: LocalStore) -> None:
@@ -99,16 +99,16 @@ def test_a_task_of_an_older_start_writes_nothing(store: LocalStore) -> None:
     started(store, 20)
     with pytest.raises(FencedError, match="another start has taken over"):
         written(store, block(0, 2))
-    assert store.sizes(DATA) == store.sizes(TEMPORARY) == {}
+    assert store.list_sizes(DATA_FOLDER) == store.list_sizes(TEMPORARY_FOLDER) == {}
 
 
 def test_a_task_that_comes_after_final_writes_nothing(store: LocalStore) -> None:
     log = started(store, 2)
     commit(log, 0, 2)
-    log.finalise()
+    log.append_final()
     with pytest.raises(FencedError):
         written(store, block(0, 2))
-    assert len(store.sizes(DATA)) == 1
+    assert len(store.list_sizes(DATA_FOLDER)) == 1
 
 
 def test_a_task_without_a_log_writes_nothing(store: LocalStore) -> None:
@@ -127,7 +127,7 @@ def test_the_log_is_read_after_the_work_and_before_the_name(store: LocalStore, m
     monkeypatch.setattr(pq, "write_table", slow)
     with pytest.raises(FencedError):
         written(store, block(0, 2))
-    assert store.sizes(DATA) == {}
+    assert store.list_sizes(DATA_FOLDER) == {}
 
 
 def predicted_by(rows: pa.Table, worker: str | None, seconds: float) -> pa.Table:
@@ -149,7 +149,7 @@ def test_rows_that_no_worker_answered_for(store: LocalStore) -> None:
     lost = block(0, 2, failed=[0, 1]).drop_columns([f"{MEASURES}decode"])
     result = written(store, lost, predicted_by(block(2, 4), "one", 0.5), predicted_by(block(4, 5), None, 0.5))
     assert result.workers == {"one": {"rows": 2, "seconds": 1.0}}
-    assert sum(file.rows for file in result.files) == 5
+    assert sum(file.row_count for file in result.files) == 5
     assert written(store, lost).workers == {}
 
 
@@ -158,11 +158,11 @@ def test_rows_that_stay_are_copied_as_they_are(store: LocalStore) -> None:
     labels = [f"label {row}" for row in range(12)]
     table = block(0, 12, failed=[3, 7], classification_label=labels, image_bytes=list(range(12)))
     old = [file for rows in (table.slice(0, 6), table.slice(6)) for file in written(store, rows).files]
-    log.commit(old)
+    log.commit_files(old)
     second = started(store, 12)
     again = RowRanges([(2, 4), (11, 12)])
 
-    copies = copy_rows(WriteJob(store.root, second.epoch, SCHEMA), old, again)
+    copies = copy_unchanged_rows(WriteContext(store.root, second.epoch, SCHEMA), old, again)
 
     assert {file.epoch for file in copies} == {2}
     assert [file.ranges for file in copies] == [((0, 2), (4, 7), (8, 11)), ((7, 8),)]
@@ -175,18 +175,18 @@ def test_rows_that_stay_are_copied_as_they_are(store: LocalStore) -> None:
 def test_nothing_stays(store: LocalStore) -> None:
     log = started(store, 4)
     files = commit(log, 0, 4)
-    job = WriteJob(store.root, log.epoch, SCHEMA)
-    assert copy_rows(job, files, RowRanges([(0, 9)])) == ()
-    assert copy_rows(job, [], RowRanges()) == ()
-    assert len(store.sizes(DATA)) == 1
+    job = WriteContext(store.root, log.epoch, SCHEMA)
+    assert copy_unchanged_rows(job, files, RowRanges([(0, 9)])) == ()
+    assert copy_unchanged_rows(job, [], RowRanges()) == ()
+    assert len(store.list_sizes(DATA_FOLDER)) == 1
 
 
 def test_columns_of_a_manifest_are_copied_too(store: LocalStore) -> None:
     log = started(store, 2)
     mine = pa.array([86_400, None], pa.duration("s"))
-    schema = predictions_schema(spec().fields(), carried=[pa.field("mine", mine.type)])
-    files = log.commit(written(store, block(0, 2).append_column("mine", mine), schema=schema).files)
-    [copy] = copy_rows(WriteJob(store.root, log.epoch, schema), files, RowRanges())
+    schema = predictions_schema(spec().column_fields(), extra_columns=[pa.field("mine", mine.type)])
+    files = log.commit_files(written(store, block(0, 2).append_column("mine", mine), schema=schema).files)
+    [copy] = copy_unchanged_rows(WriteContext(store.root, log.epoch, schema), files, RowRanges())
     assert read(store, copy.path)["mine"].combine_chunks() == mine
 
 
@@ -194,26 +194,26 @@ def test_columns_of_a_manifest_are_copied_too(store: LocalStore) -> None:
 def test_a_file_that_cannot_be_read_is_not_passed_over(store: LocalStore, damage: str) -> None:
     log = started(store, 4)
     [file] = commit(log, 0, 4)
-    path = store.path(file.path)
+    path = store.local_path(file.path)
     content = path.read_bytes()
     path.unlink()
     if damage != "missing":
         path.write_bytes(b"PAR1" if damage == "not Parquet" else content[:-20])
     with pytest.raises(CorruptionError, match=f"{file.path} cannot be read: "):
-        copy_rows(WriteJob(store.root, log.epoch, SCHEMA), [file], RowRanges())
+        copy_unchanged_rows(WriteContext(store.root, log.epoch, SCHEMA), [file], RowRanges())
 
 
 def test_a_flipped_bit_is_not_copied(store: LocalStore) -> None:
     log = started(store, 4)
     [file] = commit(log, 0, 4)
-    path = store.path(file.path)
+    path = store.local_path(file.path)
     content = path.read_bytes()
     column = pq.read_metadata(path).row_group(0).column(SCHEMA.names.index("image_uri"))
     at = content.index(b"photos", column.dictionary_page_offset)
     path.write_bytes(content[:at] + b"q" + content[at + 1 :])
     assert "/qhotos/0.jpg" in read(store, file.path)["image_uri"].to_pylist(), "it can be read all the same"
     with pytest.raises(CorruptionError, match=f"{file.path} cannot be read: .*CRC"):
-        copy_rows(WriteJob(store.root, log.epoch, SCHEMA), [file], RowRanges())
+        copy_unchanged_rows(WriteContext(store.root, log.epoch, SCHEMA), [file], RowRanges())
 
 
 def test_a_copy_is_not_made_by_an_older_start(store: LocalStore) -> None:
@@ -221,5 +221,5 @@ def test_a_copy_is_not_made_by_an_older_start(store: LocalStore) -> None:
     files = commit(log, 0, 4)
     started(store, 4)
     with pytest.raises(FencedError):
-        copy_rows(WriteJob(store.root, log.epoch, SCHEMA), files, RowRanges())
-    assert len(store.sizes(DATA)) == 1
+        copy_unchanged_rows(WriteContext(store.root, log.epoch, SCHEMA), files, RowRanges())
+    assert len(store.list_sizes(DATA_FOLDER)) == 1

@@ -18,13 +18,13 @@ import pytest
 
 from cvbatch.errors import OutputError
 from cvbatch.output import create_claims
-from cvbatch.output.commit_log import Log
-from cvbatch.output.exclusive_create import WAYS, prove
-from cvbatch.output.local_store import TEMPORARY, LocalStore
-from cvbatch.output.manifest import SUCCESS, finish
-from cvbatch.output.store import create_surely
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.exclusive_create import CREATE_METHODS, test_create_method
+from cvbatch.output.local_store import TEMPORARY_FOLDER, LocalStore
+from cvbatch.output.manifest import SUCCESS_FILE, finish_run
+from cvbatch.output.store import create_with_retries
 from cvbatch.planning.plan import load_plan
-from cvbatch.results.verify import verify
+from cvbatch.results.verify import verify_output
 from tests.output.dying import ALIVE, DEAD
 from tests.rigs.mounts import Refusals, mounted
 from tests.rigs.racing import winners
@@ -89,22 +89,22 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 def hold_to_it(store: LocalStore, way: str) -> None:
     """Whatever creates has to create once, whole, and again after a deletion."""
-    store.check()
-    assert store.create("_cvbatch/log/0.json", b"1")
-    assert not store.create("_cvbatch/log/0.json", b"2")
-    assert store.read("_cvbatch/log/0.json") == b"1"
+    store.check_writable()
+    assert store.create_object("_cvbatch/log/0.json", b"1")
+    assert not store.create_object("_cvbatch/log/0.json", b"2")
+    assert store.read_object("_cvbatch/log/0.json") == b"1"
     assert store.add_file("data/x", lambda local: Path(local).write_bytes(b"12345") and None) == 5
-    assert store.sizes("data") == {"data/x": 5}
+    assert store.list_sizes("data") == {"data/x": 5}
     for content in (b"a", b"b"):
-        assert store.create(SUCCESS, content)
-        assert not store.create(SUCCESS, b"c")
-        assert store.read(SUCCESS) == content
-        assert store.delete(SUCCESS)
-    won = winners(lambda data: create_surely(store, "_cvbatch/one", data))
-    assert [store.read("_cvbatch/one")] == won
-    assert json.loads(store.read(MARK)) == {"format": "1.0", "way": way}
-    assert store.sizes(TEMPORARY) == {}
-    assert not os.path.exists(store.path(CLAIMS)) or os.listdir(store.path(CLAIMS)) == []
+        assert store.create_object(SUCCESS_FILE, content)
+        assert not store.create_object(SUCCESS_FILE, b"c")
+        assert store.read_object(SUCCESS_FILE) == content
+        assert store.delete_object(SUCCESS_FILE)
+    won = winners(lambda data: create_with_retries(store, "_cvbatch/one", data))
+    assert [store.read_object("_cvbatch/one")] == won
+    assert json.loads(store.read_object(MARK)) == {"format": "1.0", "way": way}
+    assert store.list_sizes(TEMPORARY_FOLDER) == {}
+    assert not os.path.exists(store.local_path(CLAIMS)) or os.listdir(store.local_path(CLAIMS)) == []
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_a_whole_run_on_a_mount(mount: tuple[str, Path]) -> None:
     store, plan = planned(folder, 12)
     log = started(store, plan.rows)
     commit(log, 4, 12, failed=[5])
-    second = Log(store, plan.rows)
-    assert second.open() == 2
+    second = CommitLog(store, plan.rows)
+    assert second.open_epoch() == 2
     commit(second, 0, 4)
-    finish(second)
-    assert verify(store, Log(store, plan.rows, whole=True), deep=True).proven
+    finish_run(second)
+    assert verify_output(store, CommitLog(store, plan.rows, whole=True), deep=True).is_proven
     assert load_plan(LocalStore(store.root)) == plan
 
 
@@ -164,16 +164,16 @@ def death_by_death(folder: Path, way: str) -> list[dict[str, Any]]:
 def test_where_nothing_is_left_all_that_was_tried_is_named(tmp_path: Path, disk: Disk) -> None:
     disk.refuses(errno.EPERM, "link", "rename", "folder", "exclusive")
     with pytest.raises(OutputError, match=r"no way to \(hard links: .*renameat2.*folder.*O_EXCL: .*choose another"):
-        LocalStore(str(tmp_path / "out")).check()
+        LocalStore(str(tmp_path / "out")).check_writable()
 
 
 def test_a_mount_on_which_nothing_is_left(tmp_path: Path) -> None:
     with mounted(tmp_path, Refusals(rename_folder=errno.EINVAL, exclusive=errno.EINVAL)) as path:
         store = LocalStore(str(path / "out"))
         with pytest.raises(OutputError, match="no way to"):
-            store.check()
+            store.check_writable()
         with pytest.raises(OutputError, match="no way to"):
-            store.create("_cvbatch/log/0.json", b"1")
+            store.create_object("_cvbatch/log/0.json", b"1")
 
 
 def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, disk: Disk) -> None:
@@ -191,8 +191,8 @@ def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, disk: 
         "exclusive": lambda path, flags, *mode, **at: open_(path, flags & ~os.O_EXCL, *mode, **at),
     }
     disk.answers(careless, *careless)
-    for way in WAYS.values():
-        there = prove(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
+    for way in CREATE_METHODS.values():
+        there = test_create_method(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
         assert there is not None, way.name
         assert way.name == "rename" or "written over" in there
 
@@ -201,17 +201,17 @@ def test_later_starts_use_the_same_way(tmp_path: Path, monkeypatch: pytest.Monke
     """Also where links are possible again, as on the machine whose disk it is."""
     with monkeypatch.context() as patched:
         Disk(patched).refuses(errno.EPERM, "link", "rename")
-        LocalStore(str(tmp_path)).check()
+        LocalStore(str(tmp_path)).check_writable()
     hold_to_it(LocalStore(str(tmp_path)), "folder")
-    LocalStore(str(tmp_path)).put(MARK, b"folder")  # as earlier versions wrote it
+    LocalStore(str(tmp_path)).put_object(MARK, b"folder")  # as earlier versions wrote it
     with monkeypatch.context() as patched:
         Disk(patched).refuses(errno.EPERM, "link", "rename")
-        assert LocalStore(str(tmp_path)).create("x", b"")
-    assert LocalStore(str(tmp_path)).read(MARK) == b"folder"
+        assert LocalStore(str(tmp_path)).create_object("x", b"")
+    assert LocalStore(str(tmp_path)).read_object(MARK) == b"folder"
     for unknown in (b"telepathy", b'{"format": "1.1", "way": "telepathy"}', b'{"format": "2.0"}'):
-        LocalStore(str(tmp_path)).put(MARK, unknown)
+        LocalStore(str(tmp_path)).put_object(MARK, unknown)
         with pytest.raises(OutputError, match="use a newer cvbatch"):
-            LocalStore(str(tmp_path)).create("y", b"")
+            LocalStore(str(tmp_path)).create_object("y", b"")
 
 
 def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, disk: Disk) -> None:
@@ -222,23 +222,23 @@ def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, di
     copied = LocalStore(str(tmp_path / "copy"))
     log = started(copied, plan.rows)
     commit(log, 0, 4)
-    finish(log)
-    assert json.loads(copied.read(MARK))["way"] == "rename"
-    assert verify(copied, Log(copied, plan.rows, whole=True), deep=True).proven
+    finish_run(log)
+    assert json.loads(copied.read_object(MARK))["way"] == "rename"
+    assert verify_output(copied, CommitLog(copied, plan.rows, whole=True), deep=True).is_proven
 
 
 def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(name.encode())
     claim = tmp_path / "claim"
-    assert create_claims.FILES.make(str(tmp_path / "first"), claim)
+    assert create_claims.FILE_CLAIMS.make_claim(str(tmp_path / "first"), claim)
     whole = claim.read_bytes()
     claim.write_bytes(whole[:-2])
     filling = threading.Timer(0.4, claim.write_bytes, [whole])
     filling.start()
-    assert create_claims.FILES.read(claim) == b"first"
+    assert create_claims.FILE_CLAIMS.read_claim(claim) == b"first"
     filling.join()
-    assert not create_claims.FILES.make(str(tmp_path / "second"), claim)
+    assert not create_claims.FILE_CLAIMS.make_claim(str(tmp_path / "second"), claim)
 
 
 def test_the_sync_of_a_folder_may_be_refused_that_of_a_file_may_not(
@@ -256,8 +256,8 @@ def test_the_sync_of_a_folder_may_be_refused_that_of_a_file_may_not(
     store = LocalStore(str(tmp_path / "out"))
     for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
         numbers["folder"] = number
-        assert store.create(f"a/{number}", b"1")
+        assert store.create_object(f"a/{number}", b"1")
     numbers["file"] = errno.EIO
     with pytest.raises(Exception, match="Input/output error"):
-        store.create("a/x", b"1")
-    assert store.sizes("a").keys() == {f"a/{number}" for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)}
+        store.create_object("a/x", b"1")
+    assert store.list_sizes("a").keys() == {f"a/{number}" for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)}

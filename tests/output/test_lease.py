@@ -17,12 +17,20 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.errors import OutputError, RunError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import HOLDER, Heartbeat, claim, describe, last_beat, lives, this_process
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import (
+    LEASE_FILE,
+    Heartbeat,
+    acquire_lease,
+    describe_holder,
+    describe_process,
+    is_holder_alive,
+    last_heartbeat,
+)
 from cvbatch.output.store import LocalStore
 
-CHILD: Final = """import json, sys; from cvbatch.output.lease import this_process
-print(json.dumps(this_process()), flush=True); sys.stdin.read()"""
+CHILD: Final = """import json, sys; from cvbatch.output.lease import describe_process
+print(json.dumps(describe_process()), flush=True); sys.stdin.read()"""
 ROWS: Final = 3
 
 
@@ -50,14 +58,14 @@ class Looked(LocalStore):
         """What reading or writing raises."""
         self.failed = threading.Event()
 
-    def read(self, name: str) -> bytes:
-        self.times += name == HOLDER
+    def read_object(self, name: str) -> bytes:
+        self.times += name == LEASE_FILE
         self._fail("read")
-        return super().read(name)
+        return super().read_object(name)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_object(self, name: str, data: bytes) -> None:
         self._fail("put")
-        super().put(name, data)
+        super().put_object(name, data)
 
     def _fail(self, request: str) -> None:
         if request in self.broken:
@@ -83,9 +91,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
 
 
-def held_by(holder: dict[str, Any], store: LocalStore) -> Log:
-    log = Log(store, ROWS)
-    log.open(holder)
+def held_by(holder: dict[str, Any], store: LocalStore) -> CommitLog:
+    log = CommitLog(store, ROWS)
+    log.open_epoch(holder)
     return log
 
 
@@ -109,11 +117,13 @@ def meanwhile(work: Callable[[int], object]) -> Iterator[None]:
         thread.join()
 
 
-def beats(log: Log, **more: Any) -> Callable[[int], object]:
+def beats(log: CommitLog, **more: Any) -> Callable[[int], object]:
     """What a holder in another process does all the time."""
     assert log.state.holder is not None
     about = {"nonce": log.state.holder["nonce"], "epoch": log.state.epoch, **more}
-    return lambda count: log.store.put(HOLDER, json.dumps({**about, "time": time.time(), "count": count}).encode())
+    return lambda count: log.store.put_object(
+        LEASE_FILE, json.dumps({**about, "time": time.time(), "count": count}).encode()
+    )
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
@@ -125,20 +135,20 @@ def comes_true(condition: Callable[[], bool]) -> bool:
     return False
 
 
-def watches(store: LocalStore, log: Log, **options: bool) -> bool:
+def watches(store: LocalStore, log: CommitLog, **options: bool) -> bool:
     """Whether whoever claims a run now looks for a while whether its holder stirs; it must not be refused."""
     looked = Looked(store.root)
-    claim(looked, log.read, **options)
+    acquire_lease(looked, log.refresh, **options)
     return looked.times > 1
 
 
 def test_a_living_process_and_a_dead_one(store: LocalStore) -> None:
     child = Child()
     log = held_by(child.holder, store)
-    assert lives(log.state) is True
-    assert describe(log.state) == f"process {child.process.pid} on {child.holder['host']}"
+    assert is_holder_alive(log.state) is True
+    assert describe_holder(log.state) == f"process {child.process.pid} on {child.holder['host']}"
     child.end()
-    assert lives(log.state) is False
+    assert is_holder_alive(log.state) is False
 
 
 @pytest.mark.parametrize(
@@ -156,27 +166,27 @@ def test_a_living_process_and_a_dead_one(store: LocalStore) -> None:
 def test_what_can_be_seen_from_here(
     child: Child, store: LocalStore, change: dict[str, Any], expected: bool | None
 ) -> None:
-    assert lives(held_by({**child.holder, **change}, store).state) is expected
+    assert is_holder_alive(held_by({**child.holder, **change}, store).state) is expected
 
 
 def test_a_start_of_an_older_version_did_not_name_its_process_space(child: Child, store: LocalStore) -> None:
     del (holder := dict(child.holder))["pid_space"]
-    assert lives(held_by(holder, store).state) is None
+    assert is_holder_alive(held_by(holder, store).state) is None
 
 
 def test_nobody(store: LocalStore) -> None:
-    log = Log(store, ROWS)
-    assert lives(log.state) is False
-    assert describe(log.state) == "nobody holds it"
-    assert last_beat(store, log.state) == {}
+    log = CommitLog(store, ROWS)
+    assert is_holder_alive(log.state) is False
+    assert describe_holder(log.state) == "nobody holds it"
+    assert last_heartbeat(store, log.state) == {}
     assert not watches(store, log)
 
 
 def test_a_finished_run_is_free(child: Child, store: LocalStore) -> None:
-    log = Log(store, 0)
-    log.open(child.holder)
-    log.finalise()
-    assert lives(log.state) is False
+    log = CommitLog(store, 0)
+    log.open_epoch(child.holder)
+    log.append_final()
+    assert is_holder_alive(log.state) is False
     assert not watches(store, log)
 
 
@@ -189,7 +199,7 @@ def test_a_living_process_that_beats_is_left_alone(child: Child, store: LocalSto
     log = held_by(child.holder, store)
     name = f"process {child.process.pid} on {child.holder['host']}"
     with meanwhile(beats(log)), pytest.raises(OutputError, match=f"{store.root}: {name} is working on it; .*--wait"):
-        claim(store, log.read)
+        acquire_lease(store, log.refresh)
 
 
 def test_a_living_process_that_does_not_stir_is_taken_over_after_a_while(child: Child, store: LocalStore) -> None:
@@ -204,8 +214,8 @@ def test_a_process_that_cannot_be_seen_goes_by_its_beats(
 ) -> None:
     log = held_by({**child.holder, **change}, store)
     with meanwhile(beats(log)), pytest.raises(OutputError, match="is working on it"):
-        claim(store, log.read)
-    claim(store, log.read)
+        acquire_lease(store, log.refresh)
+    acquire_lease(store, log.refresh)
 
 
 def test_whoever_has_said_goodbye_is_not_watched(child: Child, store: LocalStore) -> None:
@@ -213,13 +223,13 @@ def test_whoever_has_said_goodbye_is_not_watched(child: Child, store: LocalStore
     beats(log, released=True)(1)
     assert not watches(store, log)
     second = held_by(child.holder, store)
-    assert last_beat(store, second.state) == {}, "that was the goodbye of another start"
+    assert last_heartbeat(store, second.state) == {}, "that was the goodbye of another start"
     assert watches(store, second)
 
 
 def test_a_start_does_not_stand_in_its_own_way(store: LocalStore) -> None:
-    log = held_by(this_process(), store)
-    assert lives(log.state) is True
+    log = held_by(describe_process(), store)
+    assert is_holder_alive(log.state) is True
     assert not watches(store, log)
 
 
@@ -230,11 +240,11 @@ def test_waiting_ends_when_the_holder_is_done(child: Child, store: LocalStore) -
     def read() -> Any:
         reads.append(1)
         if len(reads) == 4:  # not before it was refused
-            Log(store, ROWS).open({**child.holder, "pid": 2**30})
-        return log.read()
+            CommitLog(store, ROWS).open_epoch({**child.holder, "pid": 2**30})
+        return log.refresh()
 
     with meanwhile(beat):
-        claim(store, read, wait=True)
+        acquire_lease(store, read, wait=True)
     assert len(reads) >= 4
 
 
@@ -243,31 +253,31 @@ def test_a_takeover_does_not_look(child: Child, store: LocalStore) -> None:
 
 
 def test_a_heartbeat_says_more_than_once_that_it_is_there(store: LocalStore) -> None:
-    log, told = held_by(this_process(), store), list[int]()
+    log, told = held_by(describe_process(), store), list[int]()
 
     def facts() -> dict[str, Any]:
         told.append(1)
         return {"workers": len(told)}
 
     with Heartbeat(store, log.state, facts):
-        first = last_beat(store, log.state)
+        first = last_heartbeat(store, log.state)
         assert first["workers"] >= 1
         assert first["epoch"] == log.epoch
-        assert comes_true(lambda: last_beat(store, log.state)["workers"] > first["workers"])
-        assert "released" not in last_beat(store, log.state)
-    assert last_beat(store, log.state)["released"] is True
+        assert comes_true(lambda: last_heartbeat(store, log.state)["workers"] > first["workers"])
+        assert "released" not in last_heartbeat(store, log.state)
+    assert last_heartbeat(store, log.state)["released"] is True
 
 
 def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "600")  # it beats at the beginning and at the end
-    old = held_by(this_process(), store)
+    old = held_by(describe_process(), store)
     with Heartbeat(store, old.state):
-        new = held_by(this_process(), store)
+        new = held_by(describe_process(), store)
         beats(new)(7)
-    assert last_beat(store, new.state)["count"] == 7
-    assert last_beat(store, old.state) == {}
+    assert last_heartbeat(store, new.state)["count"] == 7
+    assert last_heartbeat(store, old.state) == {}
 
 
 @pytest.mark.parametrize(
@@ -276,18 +286,18 @@ def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
     ids=["put", "read"],
 )
 def test_a_heartbeat_goes_on_when_the_store_fails(store: LocalStore, request_name: str, error: Exception) -> None:
-    log, failing = held_by(this_process(), store), Looked(store.root)
+    log, failing = held_by(describe_process(), store), Looked(store.root)
     with Heartbeat(failing, log.state):
         failing.broken = {request_name: error}
         assert failing.failed.wait(30)
         failing.broken = {}
-        os.unlink(store.path(HOLDER))
-        assert comes_true(lambda: bool(last_beat(store, log.state))), "it has given up"
+        os.unlink(store.local_path(LEASE_FILE))
+        assert comes_true(lambda: bool(last_heartbeat(store, log.state))), "it has given up"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
 def test_a_beat_that_is_damaged_says_nothing(child: Child, store: LocalStore, content: bytes) -> None:
     log = held_by(child.holder, store)
-    store.put(HOLDER, content)
-    assert last_beat(store, log.state) == {}
-    claim(store, log.read)
+    store.put_object(LEASE_FILE, content)
+    assert last_heartbeat(store, log.state) == {}
+    acquire_lease(store, log.refresh)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cvbatch.errors import CorruptionError
-from cvbatch.output.log_records import RECENT_SECONDS, DataFile, State, epoch_of
+from cvbatch.output.log_records import RECENT_SECONDS, DataFile, RunState, epoch_of_path
 from cvbatch.output.row_ranges import RowRanges
 
 A, B, C = (f"data/e00000001-{letter * 32}.parquet" for letter in "abc")
@@ -39,10 +39,10 @@ def replace(remove: list[str], *add: dict[str, Any], computed: Any = (), epoch: 
     return record("replace", epoch, remove=remove, add=add, computed=computed)
 
 
-def state(*records: dict[str, Any], planned: int = 10) -> State:
-    found = State(planned)
+def state(*records: dict[str, Any], planned: int = 10) -> RunState:
+    found = RunState(planned)
     for one in records:
-        found.apply(json.loads(json.dumps(one)))
+        found.apply_record(json.loads(json.dumps(one)))
     return found
 
 
@@ -52,7 +52,7 @@ WHOLE = (*COMMITTED, record("commit", files=[file(C, (8, 10))]))
 
 def test_a_whole_run() -> None:
     found = state(*WHOLE, record("final", rows=10))
-    assert found.final
+    assert found.is_final
     assert found.accepted == RowRanges([(0, 10)])
     assert list(found.files) == [A, B, C]
     assert found.errors == {"Truncated": 2}
@@ -78,14 +78,14 @@ def test_files_survive_json() -> None:
     ],
 )
 def test_the_epoch_in_a_name(name: str, epoch: int | None) -> None:
-    assert epoch_of(name) == epoch
+    assert epoch_of_path(name) == epoch
 
 
 def test_extensions_follow_the_plan() -> None:
     part = {"path": "p", "first_row_id": 10, "rows": 5}
     found = state(opened(), extend(part, complete=False))
     assert (found.planned, found.parts, found.complete) == (15, [part], False)
-    found.apply(extend())
+    found.apply_record(extend())
     assert (found.planned, found.complete) == (15, True)
 
 
@@ -105,7 +105,7 @@ def test_removed_images() -> None:
 def test_images_that_are_back() -> None:
     found = state(*COMMITTED, record("removed", ranges=[[2, 8]], back=[]), record("removed", ranges=[], back=[[3, 5]]))
     assert list(found.removed) == [(2, 3), (5, 8)]
-    found.apply(record("removed", ranges=[[4, 5], [0, 1]], back=[[6, 9]]))
+    found.apply_record(record("removed", ranges=[[4, 5], [0, 1]], back=[[6, 9]]))
     assert list(found.removed) == [(0, 1), (2, 3), (4, 6)]
     assert not len(found.stale), "their content is a matter of another record"
 
@@ -115,7 +115,7 @@ def test_changed_images_are_stale_until_they_are_computed_again() -> None:
     found = state(*COMMITTED, extend(changed=[first]), extend(changed=[second]))
     assert [part["path"] for part in found.changed] == ["p", "p"]
     assert list(found.stale) == [(1, 4), (5, 7)]
-    found.apply(replace([B], file(C, (4, 6)), computed=[(5, 6)]))
+    found.apply_record(replace([B], file(C, (4, 6)), computed=[(5, 6)]))
     assert list(found.stale) == [(1, 4), (6, 7)]
     assert len(found.accepted) == 8
 
@@ -128,7 +128,7 @@ def test_rows_that_were_copied_stay_stale() -> None:
 def test_a_changed_image_that_nobody_has_computed_yet() -> None:
     found = state(*COMMITTED, extend(changed=[changed((7, 10))]))
     assert list(found.stale) == [(7, 10)]
-    found.apply(record("commit", files=[file(C, (8, 10))]))
+    found.apply_record(record("commit", files=[file(C, (8, 10))]))
     assert list(found.stale) == [(7, 8)]
 
 
@@ -146,10 +146,10 @@ def test_the_rows_of_the_last_minutes() -> None:
     row = 0
     found = state(opened(), committed(0, (0, 2)), committed(RECENT_SECONDS, (2, 3), (4, 5)))
     assert found.recent == [[0, 2], [RECENT_SECONDS, 2]]
-    found.apply(committed(RECENT_SECONDS + 1, (5, 8)))
+    found.apply_record(committed(RECENT_SECONDS + 1, (5, 8)))
     assert found.recent == [[RECENT_SECONDS, 2], [RECENT_SECONDS + 1, 3]]
     again = replace([f"data/e1-{1:032x}.parquet"], file(A, (0, 2)), computed=[(1, 2)])
-    found.apply({**again, "time": RECENT_SECONDS + 2})
+    found.apply_record({**again, "time": RECENT_SECONDS + 2})
     assert found.recent[-1] == [RECENT_SECONDS + 2, 1], "copied rows are no work"
 
 
@@ -182,21 +182,21 @@ EVERYTHING = (
 @pytest.mark.parametrize("cut", range(len(EVERYTHING) + 1))
 def test_a_state_survives_json_after_any_record(cut: int) -> None:
     found = state(*EVERYTHING[:cut])
-    back = State.from_json(json.loads(json.dumps(found.to_json())))
+    back = RunState.from_json(json.loads(json.dumps(found.to_json())))
     assert back == found
     assert list(back.files) == list(found.files)
     for one in EVERYTHING[cut:]:  # and goes on alike
         for each in (back, found):
-            each.apply(json.loads(json.dumps(one)))
+            each.apply_record(json.loads(json.dumps(one)))
     assert back == found == state(*EVERYTHING)
 
 
 def test_a_state_that_was_kept_shares_nothing_with_the_one_it_came_from() -> None:
     found = state(*COMMITTED)
     kept = json.dumps(found.to_json())
-    found.apply(extend(changed=[changed((0, 4))]))
-    found.apply(record("removed", ranges=[[4, 6]]))
-    assert State.from_json(json.loads(kept)) == state(*COMMITTED)
+    found.apply_record(extend(changed=[changed((0, 4))]))
+    found.apply_record(record("removed", ranges=[[4, 6]]))
+    assert RunState.from_json(json.loads(kept)) == state(*COMMITTED)
 
 
 @pytest.mark.parametrize(
@@ -260,4 +260,4 @@ def test_after_final_only_open_may_follow() -> None:
     done = (*WHOLE, record("final", rows=10))
     with pytest.raises(CorruptionError, match="only open may follow final"):
         state(*done, record("commit", files=[]))
-    assert not state(*done, opened(2)).final
+    assert not state(*done, opened(2)).is_final

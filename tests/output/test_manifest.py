@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 
 from cvbatch.errors import FencedError
-from cvbatch.output.commit_log import Log, record_name
+from cvbatch.output.commit_log import CommitLog, record_name
 from cvbatch.output.manifest import (
-    DATA,
-    SUCCESS,
+    DATA_FOLDER,
+    SUCCESS_FILE,
     Manifest,
-    finish,
-    finish_tail,
-    finished,
+    complete_finish,
+    finish_run,
+    is_finished,
     latest_manifest,
     manifest_name,
-    success,
+    read_success_mark,
 )
 from cvbatch.output.store import LocalStore
 from tests.output.failing import Overtaken
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def done(store: LocalStore, low: int = 0) -> Log:
+def done(store: LocalStore, low: int = 0) -> CommitLog:
     """A start that commits all that is missing."""
     log = started(store, ROWS)
     if low < ROWS:
@@ -44,18 +44,18 @@ def done(store: LocalStore, low: int = 0) -> Log:
 
 
 def stray(store: LocalStore, epoch: int) -> str:
-    name = f"{DATA}/e{epoch:08d}-{'f' * 32}.parquet"
-    store.create(name, b"stray")
+    name = f"{DATA_FOLDER}/e{epoch:08d}-{'f' * 32}.parquet"
+    store.create_object(name, b"stray")
     return name
 
 
-def take_over(root: str, **options: Any) -> Log:
+def take_over(root: str, **options: Any) -> CommitLog:
     """Another start opens the run, which begins with taking `_SUCCESS` away."""
     store = LocalStore(root)
     log = started(store, ROWS)
-    store.delete(SUCCESS)
+    store.delete_object(SUCCESS_FILE)
     if options.get("finishes"):
-        finish(log)
+        finish_run(log)
     return log
 
 
@@ -72,8 +72,8 @@ class Paused(LocalStore):
         super().__init__(root)
         self._name, self._event = name, event
 
-    def create(self, name: str, data: bytes) -> bool:
-        created = super().create(name, data)
+    def create_object(self, name: str, data: bytes) -> bool:
+        created = super().create_object(name, data)
         if name == self._name:
             self._event()
         return created
@@ -81,44 +81,44 @@ class Paused(LocalStore):
 
 def test_a_finished_run(store: LocalStore) -> None:
     log = done(store)
-    assert not finished(store, log.state)
-    finish(log)
-    assert finished(store, log.state)
-    assert json.loads(store.read(SUCCESS)) == {"format": "1.0", "manifest": manifest_name(2)}
+    assert not is_finished(store, log.state)
+    finish_run(log)
+    assert is_finished(store, log.state)
+    assert json.loads(store.read_object(SUCCESS_FILE)) == {"format": "1.0", "manifest": manifest_name(2)}
     assert latest_manifest(store) == Manifest(2, list(log.state.files.values()), [])
     assert len(pd.read_parquet(store.root)) == ROWS
 
 
 def test_without_its_mark_or_its_manifest_a_run_is_not_finished(store: LocalStore) -> None:
     log = done(store)
-    finish(log)
-    mark = store.read(SUCCESS)
-    store.put(SUCCESS, json.dumps({"manifest": manifest_name(1)}).encode())
-    assert not finished(store, log.state)
-    store.put(SUCCESS, mark)
-    assert finished(store, log.state)
-    store.delete(manifest_name(2))
-    assert not finished(store, log.state)
+    finish_run(log)
+    mark = store.read_object(SUCCESS_FILE)
+    store.put_object(SUCCESS_FILE, json.dumps({"manifest": manifest_name(1)}).encode())
+    assert not is_finished(store, log.state)
+    store.put_object(SUCCESS_FILE, mark)
+    assert is_finished(store, log.state)
+    store.delete_object(manifest_name(2))
+    assert not is_finished(store, log.state)
 
 
 def test_files_in_the_order_of_their_rows_and_removed_images(store: LocalStore) -> None:
     assert latest_manifest(store) is None
     log = started(store, ROWS)
     high, low = [*commit(log, 4, ROWS), *commit(log, 0, 4)]
-    log.remove([(1, 3)])
-    log.remove([(3, 4)])
-    finish(log)
+    log.remove_rows([(1, 3)])
+    log.remove_rows([(3, 4)])
+    finish_run(log)
     assert latest_manifest(store) == Manifest(5, [low, high], [(1, 4)])
 
 
 def test_nothing_is_deleted_before_final_and_strays_after_it(store: LocalStore) -> None:
     orphan = stray(store, 1)
     older, newer = stray(store, 0), stray(store, 2)
-    store.create(f"{DATA}/notes.txt", b"mine")
+    store.create_object(f"{DATA_FOLDER}/notes.txt", b"mine")
     log = done(store)
-    assert {orphan, older} <= set(store.sizes(DATA))
-    finish(log)
-    assert set(store.sizes(DATA)) == {*log.state.files, newer, f"{DATA}/notes.txt"}
+    assert {orphan, older} <= set(store.list_sizes(DATA_FOLDER))
+    finish_run(log)
+    assert set(store.list_sizes(DATA_FOLDER)) == {*log.state.files, newer, f"{DATA_FOLDER}/notes.txt"}
 
 
 def test_epochs_are_compared_as_numbers(store: LocalStore) -> None:
@@ -127,36 +127,36 @@ def test_epochs_are_compared_as_numbers(store: LocalStore) -> None:
     old = stray(store, 9)
     log = done(store)
     assert log.epoch == 10
-    finish(log)
-    assert old not in store.sizes(DATA)
+    finish_run(log)
+    assert old not in store.list_sizes(DATA_FOLDER)
 
 
 def test_the_tail_may_be_repeated_by_anyone(store: LocalStore) -> None:
-    done(store).finalise()
+    done(store).append_final()
     for _ in range(2):
-        anyone = Log(store, ROWS)
-        assert finish_tail(anyone)
-        assert finished(store, anyone.state)
+        anyone = CommitLog(store, ROWS)
+        assert complete_finish(anyone)
+        assert is_finished(store, anyone.state)
     late = stray(store, 1)
-    assert finish_tail(Log(store, ROWS))
-    assert late not in store.sizes(DATA)
-    assert len([name for name in store.sizes("_cvbatch/log")]) == 3
+    assert complete_finish(CommitLog(store, ROWS))
+    assert late not in store.list_sizes(DATA_FOLDER)
+    assert len([name for name in store.list_sizes("_cvbatch/log")]) == 3
 
 
 @pytest.mark.parametrize("content", [b'{"manifest": "_cvbatch/manifest-0000000001.json"}', b"", b"[]", b"{}", b"null"])
 def test_an_older_or_foreign_mark_is_replaced(store: LocalStore, content: bytes) -> None:
-    store.create(SUCCESS, content)
+    store.create_object(SUCCESS_FILE, content)
     log = done(store)
-    finish(log)
-    assert success(store) == manifest_name(2)
+    finish_run(log)
+    assert read_success_mark(store) == manifest_name(2)
 
 
 def test_a_second_start_leaves_a_second_manifest(store: LocalStore) -> None:
-    finish(done(store))
+    finish_run(done(store))
     log = done(store, low=ROWS)
-    assert not finished(store, log.state)
-    finish(log)
-    assert success(store) == manifest_name(4)
+    assert not is_finished(store, log.state)
+    finish_run(log)
+    assert read_success_mark(store) == manifest_name(4)
     assert latest_manifest(store) == Manifest(4, list(log.state.files.values()), [])
 
 
@@ -164,22 +164,22 @@ def test_replaced_files_stay_until_the_end(store: LocalStore) -> None:
     log = started(store, ROWS)
     [old] = commit(log, 0, ROWS)
     new = write(log, 0, ROWS)
-    log.replace([old.path], new, [(0, ROWS)])
-    assert old.path in store.sizes(DATA)
-    finish(log)
-    assert set(store.sizes(DATA)) == {file.path for file in new}
+    log.replace_files([old.path], new, [(0, ROWS)])
+    assert old.path in store.list_sizes(DATA_FOLDER)
+    finish_run(log)
+    assert set(store.list_sizes(DATA_FOLDER)) == {file.path for file in new}
 
 
 @pytest.mark.parametrize("request_name", ["create", "read"])
 def test_whoever_is_overtaken_before_the_mark_leaves_none(tmp_path: Path, request_name: str) -> None:
     root = str(tmp_path)
-    at = {"create": manifest_name(2), "read": SUCCESS}[request_name]
+    at = {"create": manifest_name(2), "read": SUCCESS_FILE}[request_name]
     if request_name == "read":
-        LocalStore(root).create(SUCCESS, b'{"manifest": "_cvbatch/manifest-0000000000.json"}')
+        LocalStore(root).create_object(SUCCESS_FILE, b'{"manifest": "_cvbatch/manifest-0000000000.json"}')
     store = Overtaken(root, request_name, at, lambda: take_over(root))
     with pytest.raises(FencedError, match="another start has taken over"):
-        finish(done(store))
-    assert success(LocalStore(root)) is None
+        finish_run(done(store))
+    assert read_success_mark(LocalStore(root)) is None
 
 
 def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) -> None:
@@ -187,40 +187,40 @@ def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) 
     root = str(tmp_path)
 
     class Markless(Overtaken):
-        def create(self, name: str, data: bytes) -> bool:
-            assert name != SUCCESS
-            return super().create(name, data)
+        def create_object(self, name: str, data: bytes) -> bool:
+            assert name != SUCCESS_FILE
+            return super().create_object(name, data)
 
     store = Markless(root, "create", manifest_name(2), lambda: take_over(root))
     with pytest.raises(FencedError):
-        finish(done(store))
+        finish_run(done(store))
 
 
 def test_whoever_is_overtaken_after_the_mark_takes_it_back(tmp_path: Path) -> None:
     root = str(tmp_path)
-    store = Overtaken(root, "create", SUCCESS, lambda: take_over(root))
+    store = Overtaken(root, "create", SUCCESS_FILE, lambda: take_over(root))
     with pytest.raises(FencedError):
-        finish(done(store))
-    assert success(LocalStore(root)) is None
+        finish_run(done(store))
+    assert read_success_mark(LocalStore(root)) is None
 
 
 def test_whoever_is_overtaken_after_the_mark_leaves_that_of_the_newer_start(tmp_path: Path) -> None:
     root = str(tmp_path)
-    store = Paused(root, SUCCESS, lambda: take_over(root, finishes=True))
+    store = Paused(root, SUCCESS_FILE, lambda: take_over(root, finishes=True))
     with pytest.raises(FencedError):
-        finish(done(store))
-    assert success(LocalStore(root)) == manifest_name(4)
+        finish_run(done(store))
+    assert read_success_mark(LocalStore(root)) == manifest_name(4)
 
 
 def test_a_mark_of_a_newer_manifest_stays(tmp_path: Path) -> None:
     """A driver pauses before its mark, meanwhile another one finishes the run and is gone."""
     root = str(tmp_path)
-    store = Overtaken(root, "create", SUCCESS, lambda: take_over(root, finishes=True))
+    store = Overtaken(root, "create", SUCCESS_FILE, lambda: take_over(root, finishes=True))
     with pytest.raises(FencedError):
-        finish(done(store))
+        finish_run(done(store))
     calm = LocalStore(root)
-    assert success(calm) == manifest_name(4)
-    assert finished(calm, Log(calm, ROWS).state)
+    assert read_success_mark(calm) == manifest_name(4)
+    assert is_finished(calm, CommitLog(calm, ROWS).state)
 
 
 def test_files_of_a_newer_epoch_outlive_the_clean_up_of_an_older_one(tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_files_of_a_newer_epoch_outlive_the_clean_up_of_an_older_one(tmp_path: P
 
     store = Overtaken(root, "create", manifest_name(2), other_start)
     with pytest.raises(FencedError):
-        finish(done(store))
-    assert set(newer) <= set(LocalStore(root).sizes(DATA))
+        finish_run(done(store))
+    assert set(newer) <= set(LocalStore(root).list_sizes(DATA_FOLDER))
 
 
 def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Path) -> None:
@@ -243,15 +243,15 @@ def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Pa
 
     def other_start() -> None:
         log = take_over(root)
-        log.remove([(0, 1)])
+        log.remove_rows([(0, 1)])
         newer.extend(file.path for file in write(log, 0, 2))
 
     with pytest.raises(FencedError):
-        finish(done(Paused(root, record_name(2), other_start)))
+        finish_run(done(Paused(root, record_name(2), other_start)))
     manifest = latest_manifest(LocalStore(root))
     assert manifest is not None
     assert manifest.removed == []
-    assert set(newer) <= set(LocalStore(root).sizes(DATA))
+    assert set(newer) <= set(LocalStore(root).list_sizes(DATA_FOLDER))
 
 
 def test_a_crash_at_any_point_of_the_tail_is_mended(tmp_path: Path) -> None:
@@ -261,31 +261,35 @@ def test_a_crash_at_any_point_of_the_tail_is_mended(tmp_path: Path) -> None:
     def stop() -> None:
         raise Stop
 
-    points = [("create", manifest_name(2)), ("delete", f"{DATA}/e00000001-{'f' * 32}.parquet"), ("create", SUCCESS)]
+    points = [
+        ("create", manifest_name(2)),
+        ("delete", f"{DATA_FOLDER}/e00000001-{'f' * 32}.parquet"),
+        ("create", SUCCESS_FILE),
+    ]
     for number, (request, name) in enumerate(points):
         root = str(tmp_path / str(number))
         store = Overtaken(root, request, name, stop)
         stray(store, 1)
         with pytest.raises(Stop):
-            finish(done(store))
+            finish_run(done(store))
         calm = LocalStore(root)
-        log = Log(calm, ROWS)
-        assert not finished(calm, log.state)
-        assert finish_tail(log)
-        assert finished(calm, log.state)
-        assert set(calm.sizes(DATA)) == set(log.state.files)
+        log = CommitLog(calm, ROWS)
+        assert not is_finished(calm, log.state)
+        assert complete_finish(log)
+        assert is_finished(calm, log.state)
+        assert set(calm.list_sizes(DATA_FOLDER)) == set(log.state.files)
 
 
 def test_a_newer_final_is_not_finished_by_an_older_manifest(store: LocalStore) -> None:
-    finish(done(store))
+    finish_run(done(store))
     started(store, ROWS)
-    log = Log(store, ROWS)
-    assert not finished(store, log.state)
+    log = CommitLog(store, ROWS)
+    assert not is_finished(store, log.state)
     log = done(store, low=ROWS)
-    log.finalise()
-    assert not finished(store, log.state)
+    log.append_final()
+    assert not is_finished(store, log.state)
     assert newest_number(store) == log.state.next_seq - 1
 
 
 def newest_number(store: LocalStore) -> int:
-    return max(number for number in range(20) if record_name(number) in store.sizes("_cvbatch/log"))
+    return max(number for number in range(20) if record_name(number) in store.list_sizes("_cvbatch/log"))

@@ -12,16 +12,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import DeniedError, FencedError, OutputError, RunError
-from cvbatch.output.commit_log import FOLDER, Log
-from cvbatch.output.data_files import read_file
-from cvbatch.output.lease import Heartbeat, claim, last_beat
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog
+from cvbatch.output.data_files import read_data_file
+from cvbatch.output.lease import Heartbeat, acquire_lease, last_heartbeat
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import DATA, SUCCESS, check_reopening, finish, finish_tail, finished, success, withdraw
+from cvbatch.output.manifest import (
+    DATA_FOLDER,
+    SUCCESS_FILE,
+    check_can_reopen,
+    complete_finish,
+    finish_run,
+    is_finished,
+    read_success_mark,
+    withdraw_success_mark,
+)
 from cvbatch.output.object_store import ObjectStore
 from cvbatch.output.store import open_store
 from cvbatch.results.predictions import read
-from cvbatch.results.verify import verify
-from cvbatch.storage.location import Place
+from cvbatch.results.verify import verify_output
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.output.actors import Objects
 from tests.output.test_protocol import Protocol, explore
@@ -39,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_way_is_found_again_elsewhere(object_store: ObjectStore) -> None:
-    object_store.put("a", b"1")
+    object_store.put_object("a", b"1")
     assert object_store.root.endswith("/run")
     pickled = pickle.dumps(object_store)
     assert b"secret" not in pickled.lower()
@@ -60,7 +69,7 @@ def test_files_appear_whole_or_not_at_all(object_store: ObjectStore) -> None:
     assert object_store.add_file("data/x", lambda local: Path(local).write_bytes(b"12345") and None) == 5
     with pytest.raises(FencedError):
         object_store.add_file("data/y", fail)
-    assert object_store.sizes("data") == {"data/x": 5}
+    assert object_store.list_sizes("data") == {"data/x": 5}
 
 
 def test_a_full_local_disk_is_named(object_store: ObjectStore) -> None:
@@ -76,27 +85,27 @@ def test_a_run_from_plan_to_proof(object_store: ObjectStore, as_job: ObjectServe
     log = started(object_store, ROWS)
     with Heartbeat(object_store, log.state):
         commit(log, 0, 10, failed=[3])
-        assert last_beat(object_store, log.state)["epoch"] == 1
+        assert last_heartbeat(object_store, log.state)["epoch"] == 1
         commit(log, 10, ROWS)
-        finish(log)
-    again = Log(object_store, plan.rows, whole=True)
-    assert finished(object_store, again.state)
+        finish_run(log)
+    again = CommitLog(object_store, plan.rows, whole=True)
+    assert is_finished(object_store, again.state)
     for deep in (False, True):
-        assert verify(object_store, again, deep=deep).proven
+        assert verify_output(object_store, again, deep=deep).is_proven
     where = {"endpoint_url": as_job.endpoint}
     frame = read(object_store.root, storage=where)
     assert frame["row_id"].tolist() == list(range(ROWS))
     assert frame.columns.tolist() == read(object_store.root, columns=frame.columns, storage=where).columns.tolist()
-    claim(object_store, again.read)
+    acquire_lease(object_store, again.refresh)
 
 
 def test_a_committed_file_that_is_gone_is_missed(object_store: ObjectStore, tmp_path: Path) -> None:
     planned_in(object_store, tmp_path, ROWS)
     log = started(object_store, ROWS)
     (file,) = commit(log, 0, ROWS)
-    finish(log)
-    object_store.delete(file.path)
-    assert verify(object_store, Log(object_store, ROWS)).problems == [f"{file.path} is missing"]
+    finish_run(log)
+    object_store.delete_object(file.path)
+    assert verify_output(object_store, CommitLog(object_store, ROWS)).problems == [f"{file.path} is missing"]
     with pytest.raises(RunError, match="a committed file is missing"):
         read(object_store.place)
 
@@ -117,47 +126,47 @@ def test_every_record_is_there_once_whatever_happens_to_requests(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, harm: str
 ) -> None:
     """Of every append the first two requests go wrong."""
-    log = Log(faulty_store, ROWS)
+    log = CommitLog(faulty_store, ROWS)
     numbers = [f"{seq:010d}" for seq in range(4)]
     harms = [Fault(**HARMS[harm], method="PUT", path=f"log/{number}", times=2) for number in numbers]
     with faults.doing(*harms):
-        log.open()
-        log.commit([DataFile(f"{DATA}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))])
-        log.commit([DataFile(f"{DATA}/e00000001-{'b' * 32}.parquet", 1, ((10, ROWS),))])
-        log.finalise()
+        log.open_epoch()
+        log.commit_files([DataFile(f"{DATA_FOLDER}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))])
+        log.commit_files([DataFile(f"{DATA_FOLDER}/e00000001-{'b' * 32}.parquet", 1, ((10, ROWS),))])
+        log.append_final()
         assert not any(fault.times for fault in harms)
-    records = [json.loads(object_store.read(name)) for name in object_store.sizes(FOLDER)]
+    records = [json.loads(object_store.read_object(name)) for name in object_store.list_sizes(LOG_FOLDER)]
     assert [record["type"] for record in records] == ["open", "commit", "commit", "final"]
-    assert Log(object_store, ROWS, whole=True).state == log.state
+    assert CommitLog(object_store, ROWS, whole=True).state == log.state
 
 
 def test_a_long_log_is_not_listed_for_each_file(
     faulty_store: ObjectStore, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "2")
-    log = Log(faulty_store, ROWS)
-    log.open()
+    log = CommitLog(faulty_store, ROWS)
+    log.open_epoch()
     asked = []
     for low in range(0, 16, 2):
         with faults.doing() as requests:
             commit(log, low, low + 2)
         asked.append(sum("list-type=2" in each.path for each in requests))
     assert asked == [1] * 8
-    assert Log(faulty_store, ROWS, whole=True).state == log.state
+    assert CommitLog(faulty_store, ROWS, whole=True).state == log.state
 
 
 def test_a_lost_answer_is_not_taken_for_the_success_of_another(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy
 ) -> None:
-    older = Log(faulty_store, ROWS)
-    older.open()
-    newer = Log(object_store, ROWS)
-    newer.open()
-    file = DataFile(f"{DATA}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))
+    older = CommitLog(faulty_store, ROWS)
+    older.open_epoch()
+    newer = CommitLog(object_store, ROWS)
+    newer.open_epoch()
+    file = DataFile(f"{DATA_FOLDER}/e00000001-{'a' * 32}.parquet", 1, ((0, 10),))
     with faults.doing(Fault("lost", method="PUT", times=1)), pytest.raises(FencedError):
-        older.commit([file])
-    assert Log(object_store, ROWS).state.epoch == 2
-    assert not Log(object_store, ROWS).state.files
+        older.commit_files([file])
+    assert CommitLog(object_store, ROWS).state.epoch == 2
+    assert not CommitLog(object_store, ROWS).state.files
 
 
 def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path) -> None:
@@ -166,7 +175,7 @@ def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: F
     (file,) = commit(log, 0, ROWS)
     for harm in (Fault("status", path="parquet", times=2), Fault("reset", path="parquet", after=500, times=2)):
         with faults.doing(harm):
-            assert read_file(faulty_store, file).num_rows == ROWS
+            assert read_data_file(faulty_store, file).num_rows == ROWS
             assert harm.times == 0
 
 
@@ -176,15 +185,15 @@ def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: F
 class Mirrored(Objects):
     """The model's memory, and a bucket behind it that must always agree."""
 
-    place: Place
+    place: Location
 
     def __init__(self) -> None:
         super().__init__()
-        self.remote = ObjectStore(Place(f"{self.place.uri}{uuid.uuid4().hex}", self.place.options))
+        self.remote = ObjectStore(Location(f"{self.place.uri}{uuid.uuid4().hex}", self.place.options))
 
     def read(self, name: str) -> bytes:
         try:
-            data = self.remote.read(name)
+            data = self.remote.read_object(name)
         except FileNotFoundError:
             assert name not in self.content
             raise
@@ -192,23 +201,23 @@ class Mirrored(Objects):
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        self.remote.put(name, data)
+        self.remote.put_object(name, data)
         super().put(name, data)
 
     def create(self, name: str, data: bytes) -> bool:
-        absent = self.remote.create(name, data)
+        absent = self.remote.create_object(name, data)
         assert absent == (name not in self.content)
         if absent:
             super().put(name, data)
         return absent
 
     def sizes(self, folder: str, after: str = "") -> dict[str, int]:
-        found = self.remote.sizes(folder, after)
+        found = self.remote.list_sizes(folder, after)
         assert found == super().sizes(folder, after)
         return found
 
     def delete(self, name: str) -> bool:
-        assert self.remote.delete(name)
+        assert self.remote.delete_object(name)
         return super().delete(name)
 
 
@@ -228,13 +237,13 @@ def test_drivers_that_take_turns_on_a_real_server(
 # without the right to delete
 
 
-def ended(store: ObjectStore, folder: Path, *, stray: bool) -> Log:
+def ended(store: ObjectStore, folder: Path, *, stray: bool) -> CommitLog:
     planned_in(store, folder, ROWS)
     log = started(store, ROWS)
     commit(log, 0, ROWS)
     if stray:
         write(log, 0, 10)
-    finish(log)
+    finish_run(log)
     return log
 
 
@@ -244,8 +253,8 @@ def test_a_first_run_needs_no_right_to_delete(
     monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "1")
     with faults.doing(Fault("status", **NO_DELETE)):
         log = ended(faulty_store, tmp_path, stray=False)
-        assert finished(faulty_store, log.state)
-        assert verify(faulty_store, log).proven
+        assert is_finished(faulty_store, log.state)
+        assert verify_output(faulty_store, log).is_proven
 
 
 def test_what_must_go_and_may_not_be_deleted_is_named(
@@ -254,29 +263,29 @@ def test_what_must_go_and_may_not_be_deleted_is_named(
     with faults.doing(Fault("status", **NO_DELETE)):
         with pytest.raises(RunError, match=r"every row is there, but 1 files .* must go") as named:
             ended(faulty_store, tmp_path, stray=True)
-        log = Log(faulty_store, ROWS)
-        assert log.state.final
-        (stray,) = verify(faulty_store, log).strays
+        log = CommitLog(faulty_store, ROWS)
+        assert log.state.is_final
+        (stray,) = verify_output(faulty_store, log).strays
         assert stray in str(named.value)
         with pytest.raises(FileNotFoundError):
-            object_store.read(SUCCESS)
+            object_store.read_object(SUCCESS_FILE)
         assert len(read(object_store.place)) == ROWS, "who reads with cvbatch is right all the same"
-        object_store.delete(stray)
-        assert finish_tail(log)
-        assert finished(faulty_store, log.state)
+        object_store.delete_object(stray)
+        assert complete_finish(log)
+        assert is_finished(faulty_store, log.state)
 
 
 def test_a_finished_run_is_not_reopened_without_the_right(
     faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path
 ) -> None:
     with faults.doing(Fault("status", **NO_DELETE)):
-        check_reopening(faulty_store, replaces=False)
+        check_can_reopen(faulty_store, replaces=False)
         with pytest.raises(OutputError, match="takes the right to delete"):
-            check_reopening(faulty_store, replaces=True)
+            check_can_reopen(faulty_store, replaces=True)
         ended(faulty_store, tmp_path, stray=False)
         with pytest.raises(OutputError, match="takes the right to delete"):
-            check_reopening(faulty_store, replaces=False)
-    check_reopening(faulty_store, replaces=True)
+            check_can_reopen(faulty_store, replaces=False)
+    check_can_reopen(faulty_store, replaces=True)
 
 
 def test_a_mark_of_an_older_end_that_may_not_be_deleted(
@@ -285,7 +294,7 @@ def test_a_mark_of_an_older_end_that_may_not_be_deleted(
     ended(faulty_store, tmp_path, stray=False)
     log = started(faulty_store, ROWS)
     with faults.doing(Fault("status", **NO_DELETE)), pytest.raises(RunError, match="_SUCCESS is of an older end"):
-        finish(log)
+        finish_run(log)
 
 
 def test_with_the_manifest_only_what_may_not_be_deleted_stays(
@@ -293,22 +302,22 @@ def test_with_the_manifest_only_what_may_not_be_deleted_stays(
 ) -> None:
     with faults.doing(Fault("status", **NO_DELETE)):
         ended(faulty_store, tmp_path, stray=False)
-        check_reopening(faulty_store, replaces=True, manifest_only=True)
+        check_can_reopen(faulty_store, replaces=True, manifest_only=True)
         log = started(faulty_store, ROWS)
         with pytest.raises(RunError, match="must go before this run can go on"):
-            withdraw(faulty_store, manifest_only=False)
-        withdraw(faulty_store, manifest_only=True)
-        assert success(faulty_store) == ""
-        assert not finished(faulty_store, log.state)
-        finish(log, manifest_only=True)
-        assert finished(faulty_store, log.state)
-        assert finish_tail(log, manifest_only=True), "the same command again changes nothing"
+            withdraw_success_mark(faulty_store, manifest_only=False)
+        withdraw_success_mark(faulty_store, manifest_only=True)
+        assert read_success_mark(faulty_store) == ""
+        assert not is_finished(faulty_store, log.state)
+        finish_run(log, manifest_only=True)
+        assert is_finished(faulty_store, log.state)
+        assert complete_finish(log, manifest_only=True), "the same command again changes nothing"
         assert len(read(object_store.place)) == ROWS
 
 
 def test_no_right_to_write(as_job: ObjectServer, tmp_path: Path) -> None:
     name = as_job.make_bucket("images")
-    store = open_store(Place.of(f"s3://{name}/run", StorageOptions(endpoint_url=as_job.endpoint)))
+    store = open_store(Location.from_uri(f"s3://{name}/run", StorageOptions(endpoint_url=as_job.endpoint)))
     with pytest.raises(DeniedError, match="403 AccessDenied"):
         planned_in(store, tmp_path, 2)
     assert as_job.content(name) == {}

@@ -23,18 +23,18 @@ from hypothesis.stateful import (
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
 from cvbatch.output import data_files as write_tasks
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import DATA, SUCCESS, finish, finish_tail, finished, manifest_name
-from cvbatch.output.row_ranges import Range, RowRanges
+from cvbatch.output.manifest import DATA_FOLDER, SUCCESS_FILE, complete_finish, finish_run, is_finished, manifest_name
+from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.output.store import Store
 from cvbatch.schema import predictions_schema
 from tests.output.actors import FAULTS, Actor, Died, Fault, Objects, Refused, Wire
 from tests.output.auditor import Auditor
 
 PLANNED, AT_MOST = 5, 8
-FOREIGN = f"{DATA}/notes.parquet"
+FOREIGN = f"{DATA_FOLDER}/notes.parquet"
 
 who = st.integers(0, 5)
 row = st.integers(0, AT_MOST)
@@ -61,9 +61,9 @@ class Driver:
 
     def start(self) -> None:
         """Like a session."""
-        self.log = Log(self.wire, PLANNED)
-        self.log.open({"host": "here", "pid": self.number})
-        self.wire.delete(SUCCESS)
+        self.log = CommitLog(self.wire, PLANNED)
+        self.log.open_epoch({"host": "here", "pid": self.number})
+        self.wire.delete(SUCCESS_FILE)
 
 
 class Protocol(RuleBasedStateMachine):
@@ -115,7 +115,7 @@ class Protocol(RuleBasedStateMachine):
         path = self._path(driver.log.epoch)
 
         def work() -> None:
-            driver.log.commit([_publish(driver.wire, path, [(low, low + rows)], failed)])
+            driver.log.commit_files([_publish(driver.wire, path, [(low, low + rows)], failed)])
 
         self._begin(driver.wire, work, how, driver)
 
@@ -125,7 +125,7 @@ class Protocol(RuleBasedStateMachine):
         """Any files, also those of others."""
         driver = self._pick(who)
         files = [self.written[-1 - at % len(self.written)] for at in which]
-        self._begin(driver.wire, lambda: driver.log.commit(files), how, driver)
+        self._begin(driver.wire, lambda: driver.log.commit_files(files), how, driver)
 
     @precondition(lambda self: any(driver.log.state.files for driver in self.idle))
     @rule(who=who, which=st.sets(who, min_size=1, max_size=2), cut=row, copied=row, wrong=st.booleans(), how=how)
@@ -136,15 +136,17 @@ class Protocol(RuleBasedStateMachine):
         remove = [*{paths[at % len(paths)] for at in sorted(which)}]
         rows = RowRanges(pair for path in remove for pair in log.state.files[path].ranges)
         if wrong:
-            rows.include([(cut, cut + 1)]) if rows.gaps(cut, cut + 1) else rows.exclude([(cut, cut + 1)])
-        halves = [half for half in (rows.within(0, cut), rows.within(cut, AT_MOST + 1)) if half]
+            rows.add_missing([(cut, cut + 1)]) if rows.gaps_within(cut, cut + 1) else rows.remove_present(
+                [(cut, cut + 1)]
+            )
+        halves = [half for half in (rows.ranges_within(0, cut), rows.ranges_within(cut, AT_MOST + 1)) if half]
         computed = RowRanges(rows)
-        computed.exclude([(copied, copied + 1)])
+        computed.remove_present([(copied, copied + 1)])
 
         def work() -> None:
             add = [_publish(driver.wire, self._path(log.epoch), half) for half in halves]
             try:
-                log.replace(remove, add, computed)
+                log.replace_files(remove, add, computed)
             except CorruptionError:
                 if not wrong:
                     raise
@@ -161,7 +163,7 @@ class Protocol(RuleBasedStateMachine):
         parts = [{"path": "p", "first_row_id": first, "rows": rows}] if rows else []
         high = min(high, first + rows)
         changed = [{"path": "c", "rows": high - low, "ranges": [[low, high]]}] if low < high else []
-        self._begin(driver.wire, lambda: driver.log.extend(parts, complete=complete, changed=changed), how, driver)
+        self._begin(driver.wire, lambda: driver.log.extend_plan(parts, complete=complete, changed=changed), how, driver)
 
     @precondition(lambda self: self.idle)
     @rule(who=who, how=how)
@@ -169,16 +171,16 @@ class Protocol(RuleBasedStateMachine):
         """All rows lie elsewhere from now on, and none is computed anew."""
         driver = self._pick(who)
         part = {"path": "m", "rows": 1, "ranges": [[0, driver.log.state.planned]], "places": [["/a", "/b"]]}
-        self._begin(driver.wire, lambda: driver.log.move(part), how, driver)
+        self._begin(driver.wire, lambda: driver.log.record_move(part), how, driver)
 
     @precondition(lambda self: self.idle)
     @rule(who=who, gone=st.tuples(row, row), back=st.tuples(row, row), how=how)
-    def a_driver_removes(self, who: int, gone: Range, back: Range, how: How) -> None:
+    def a_driver_removes(self, who: int, gone: RowRange, back: RowRange, how: How) -> None:
         driver = self._pick(who)
         state = driver.log.state
-        returned = state.removed.within(*back) if back[0] < back[1] else []
-        lost = state.removed.gaps(gone[0], min(gone[1], state.planned))
-        self._begin(driver.wire, lambda: driver.log.remove(lost, returned), how, driver)
+        returned = state.removed.ranges_within(*back) if back[0] < back[1] else []
+        lost = state.removed.gaps_within(gone[0], min(gone[1], state.planned))
+        self._begin(driver.wire, lambda: driver.log.remove_rows(lost, returned), how, driver)
 
     @precondition(lambda self: self.idle)
     @rule(who=who, how=how)
@@ -191,13 +193,13 @@ class Protocol(RuleBasedStateMachine):
     def a_driver_finishes(self, who: int, how: How) -> None:
         """Even if rows are missing."""
         driver = self._pick(who)
-        self._begin(driver.wire, lambda: finish(driver.log), how, driver)
+        self._begin(driver.wire, lambda: finish_run(driver.log), how, driver)
 
     @precondition(lambda self: self.auditor.now.final and len(self.busy) < 6)
     @rule(how=how)
     def anyone_repeats_the_tail(self, how: How) -> None:
         wire = Wire(self.objects)
-        self._begin(wire, lambda: _repeat_tail(Log(wire, PLANNED)), how)
+        self._begin(wire, lambda: _repeat_tail(CommitLog(wire, PLANNED)), how)
 
     # what befalls them
 
@@ -237,12 +239,12 @@ class Protocol(RuleBasedStateMachine):
             return
         while self.objects.late:
             self._land(0)
-        log = Log(self.objects, PLANNED)
-        if log.state.final:
-            assert finish_tail(log)
+        log = CommitLog(self.objects, PLANNED)
+        if log.state.is_final:
+            assert complete_finish(log)
             self._check_end(log)
-        log.open()
-        self.objects.delete(SUCCESS)
+        log.open_epoch()
+        self.objects.delete(SUCCESS_FILE)
         self._complete(self.objects, log)
         self._check_end(log)
 
@@ -260,7 +262,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _path(self, epoch: int) -> str:
         self.names += 1
-        return f"{DATA}/e{epoch:08d}-{self.names:032x}.parquet"
+        return f"{DATA_FOLDER}/e{epoch:08d}-{self.names:032x}.parquet"
 
     def _begin(self, wire: Wire, work: Callable[[], object], how: How, driver: Driver | None = None) -> None:
         actor = Actor(wire, work)
@@ -303,39 +305,41 @@ class Protocol(RuleBasedStateMachine):
         with contextlib.suppress(CorruptionError):  # a data file that is there already
             self.objects.late.pop(which)()
 
-    def _complete(self, store: Store, log: Log) -> None:
+    def _complete(self, store: Store, log: CommitLog) -> None:
         state = log.state
-        log.commit([_publish(store, self._path(log.epoch), [gap]) for gap in state.accepted.missing(state.planned)])
+        log.commit_files(
+            [_publish(store, self._path(log.epoch), [gap]) for gap in state.accepted.missing_ranges(state.planned)]
+        )
         for path, file in [*state.files.items()]:
-            again = [piece for pair in file.ranges for piece in state.stale.within(*pair)]
+            again = [piece for pair in file.ranges for piece in state.stale.ranges_within(*pair)]
             if again:
-                log.replace([path], [_publish(store, self._path(log.epoch), file.ranges)], again)
-        finish(log)
+                log.replace_files([path], [_publish(store, self._path(log.epoch), file.ranges)], again)
+        finish_run(log)
 
-    def _check_end(self, log: Log) -> None:
+    def _check_end(self, log: CommitLog) -> None:
         self.auditor.check()
         now, final = self.auditor.now, len(self.auditor.records) - 1
         assert now.final
         assert now.rows == set(range(now.planned))
         assert self.auditor.mark == final
         assert manifest_name(final) in self.objects.content
-        assert finished(self.objects, log.state)
-        assert self.objects.sizes(DATA).keys() == {*now.files, FOREIGN}
-        assert Log(self.objects, PLANNED).state == Log(self.objects, PLANNED, whole=True).state == log.state
+        assert is_finished(self.objects, log.state)
+        assert self.objects.sizes(DATA_FOLDER).keys() == {*now.files, FOREIGN}
+        assert CommitLog(self.objects, PLANNED).state == CommitLog(self.objects, PLANNED, whole=True).state == log.state
 
 
-def _publish(store: Store, path: str, ranges: Iterable[Range], failed: bool = False) -> DataFile:
+def _publish(store: Store, path: str, ranges: Iterable[RowRange], failed: bool = False) -> DataFile:
     """Like a write task, which looks at the log right before its file gets its name."""
     ranges, file = tuple(ranges), DataFile(path, 0, ())
     assert file.epoch is not None
-    job = WriteJob(store.root, file.epoch, predictions_schema([]))
-    size = store.add_file(path, lambda local: write_tasks._require_held(store, job))
+    job = WriteContext(store.root, file.epoch, predictions_schema([]))
+    size = store.add_file(path, lambda local: write_tasks._require_lease(store, job))
     return DataFile(path, size, ranges, {"Odd": 1} if failed else {})
 
 
-def _repeat_tail(log: Log) -> None:
-    if log.state.final:
-        finish_tail(log)
+def _repeat_tail(log: CommitLog) -> None:
+    if log.state.is_final:
+        complete_finish(log)
 
 
 def _expected(error: BaseException | None) -> bool:

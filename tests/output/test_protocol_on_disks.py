@@ -28,18 +28,18 @@ class Files(MutableMapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         try:
-            return self._store.read(name)
+            return self._store.read_object(name)
         except FileNotFoundError:
             raise KeyError(name) from None
 
     def __setitem__(self, name: str, data: bytes) -> None:
-        self._store.put(name, data)
+        self._store.put_object(name, data)
 
     def __delitem__(self, name: str) -> None:
-        self._store.delete(name)
+        self._store.delete_object(name)
 
     def __contains__(self, name: object) -> bool:
-        return self._store.path(str(name)).exists()
+        return self._store.local_path(str(name)).exists()
 
     def __iter__(self) -> Iterator[str]:
         for folder, _, names in os.walk(self._store.root):
@@ -58,31 +58,31 @@ class OnDisk(Objects):
     def __init__(self, root: Path, way: str | None) -> None:
         super().__init__()
         self.store = LocalStore(str(root))
-        self.store._known = way
+        self.store._method_name = way
         self.content = Files(self.store)  # type: ignore[assignment] - it is used as a mapping only
 
     def create(self, name: str, data: bytes) -> bool:
-        created = self.store.create(name, data)
+        created = self.store.create_object(name, data)
         if created:
             self._moment += 1
             self.born[name], self.authors[name] = self._moment, self.author
         return created
 
     def sizes(self, folder: str, after: str = "") -> dict[str, int]:
-        return {name: size for name, size in self.store.sizes(folder, after).items() if name not in OF_THE_DISK}
+        return {name: size for name, size in self.store.list_sizes(folder, after).items() if name not in OF_THE_DISK}
 
     def delete(self, name: str) -> bool:
-        return self.store.delete(name)
+        return self.store.delete_object(name)
 
 
 def machine(disk: Path) -> type[Protocol]:
     """Each example gets a folder of its own."""
     first = LocalStore(str(disk / "first"))
-    first.check()
-    assert first._known != "link"
+    first.check_writable()
+    assert first._method_name != "link"
 
     class Mounted(Protocol):
-        new_objects: Callable[[], Objects] = staticmethod(lambda: OnDisk(disk / uuid.uuid4().hex, first._known))
+        new_objects: Callable[[], Objects] = staticmethod(lambda: OnDisk(disk / uuid.uuid4().hex, first._method_name))
 
     return Mounted
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvbatch.output.row_ranges import Range, RowRanges, ranges_of
+from cvbatch.output.row_ranges import RowRange, RowRanges, ranges_of_rows
 
 pairs = st.tuples(st.integers(0, 40), st.integers(0, 40))
 filled = pairs.map(sorted).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: (pair[0], pair[1]))
 
 
-def content(ranges: Iterable[Range]) -> set[int]:
+def content(ranges: Iterable[RowRange]) -> set[int]:
     return {row for low, high in ranges for row in range(low, high)}
 
 
@@ -24,7 +24,7 @@ def holding(rows: Iterable[int]) -> RowRanges:
     return RowRanges((row, row + 1) for row in rows)
 
 
-def apart(ranges: Iterable[Range]) -> bool:
+def apart(ranges: Iterable[RowRange]) -> bool:
     """Whether ranges are in order, hold something, and no two of them could be one."""
     found = list(ranges)
     return all(low < high for low, high in found) and all(one[1] < other[0] for one, other in itertools.pairwise(found))
@@ -40,12 +40,12 @@ def test_the_same_as_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
         possible = bool(changed) and (not changed & rows if adding else changed <= rows)
         if not possible:
             with pytest.raises(ValueError, match="row"):
-                (ranges.add if adding else ranges.remove)(low, high)
+                (ranges.add_range if adding else ranges.remove_range)(low, high)
         elif adding:
-            ranges.add(low, high)
+            ranges.add_range(low, high)
             rows |= changed
         else:
-            ranges.remove(low, high)
+            ranges.remove_range(low, high)
             rows -= changed
         assert content(ranges) == rows
         assert len(ranges) == len(rows)
@@ -54,14 +54,14 @@ def test_the_same_as_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.lists(filled, max_size=4)), max_size=20))
-def test_include_and_exclude_are_union_and_difference(steps: list[tuple[bool, list[Range]]]) -> None:
+def test_include_and_exclude_are_union_and_difference(steps: list[tuple[bool, list[RowRange]]]) -> None:
     ranges, rows = RowRanges(), set[int]()
     for adding, some in steps:
         if adding:
-            ranges.include(some)
+            ranges.add_missing(some)
             rows |= content(some)
         else:
-            ranges.exclude(some)
+            ranges.remove_present(some)
             rows -= content(some)
         assert content(ranges) == rows
         assert apart(ranges)
@@ -69,47 +69,47 @@ def test_include_and_exclude_are_union_and_difference(steps: list[tuple[bool, li
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), filled)
-def test_what_is_within_a_range_and_what_is_not(rows: set[int], pair: Range) -> None:
+def test_what_is_within_a_range_and_what_is_not(rows: set[int], pair: RowRange) -> None:
     ranges, asked = holding(rows), set(range(*pair))
-    assert content(ranges.within(*pair)) == rows & asked
-    assert content(ranges.gaps(*pair)) == asked - rows
-    assert apart(ranges.within(*pair))
-    assert apart(ranges.gaps(*pair))
+    assert content(ranges.ranges_within(*pair)) == rows & asked
+    assert content(ranges.gaps_within(*pair)) == asked - rows
+    assert apart(ranges.ranges_within(*pair))
+    assert apart(ranges.gaps_within(*pair))
     assert content(ranges) == rows, "asking changes nothing"
-    assert bool(ranges.within(*pair)) == ranges.overlaps(*pair)
+    assert bool(ranges.ranges_within(*pair)) == ranges.overlaps(*pair)
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), st.lists(st.integers(-2, 42), max_size=20))
 def test_which_of_some_rows_are_there(rows: set[int], asked: list[int]) -> None:
-    found = holding(rows).contains(np.array(asked, np.int64))
+    found = holding(rows).contains_rows(np.array(asked, np.int64))
     assert found.dtype == np.bool_
     assert found.tolist() == [row in rows for row in asked]
 
 
 def test_an_empty_range_holds_nothing() -> None:
     ranges = RowRanges([(0, 4)])
-    assert ranges.within(2, 2) == ranges.within(3, 1) == ranges.gaps(2, 2) == []
-    ranges.exclude([(2, 2)])
+    assert ranges.ranges_within(2, 2) == ranges.ranges_within(3, 1) == ranges.gaps_within(2, 2) == []
+    ranges.remove_present([(2, 2)])
     assert ranges == RowRanges([(0, 4)])
 
 
 def test_a_set_may_be_taken_from_itself() -> None:
     ranges = holding({1, 2, 5})
-    ranges.exclude(list(ranges))
+    ranges.remove_present(list(ranges))
     assert ranges == RowRanges()
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 60)), st.integers(0, 61))
 def test_missing_is_the_complement(rows: set[int], planned: int) -> None:
-    assert content(holding(rows).missing(planned)) == set(range(planned)) - rows
+    assert content(holding(rows).missing_ranges(planned)) == set(range(planned)) - rows
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 1000)))
 def test_ranges_of_hold_exactly_the_row_ids(rows: set[int]) -> None:
-    found = ranges_of(np.array(sorted(rows, key=lambda row: row % 7), np.int64))
+    found = ranges_of_rows(np.array(sorted(rows, key=lambda row: row % 7), np.int64))
     assert content(found) == rows
     assert RowRanges(found) == holding(rows)
     assert apart(found), "no range could be longer"
@@ -117,7 +117,7 @@ def test_ranges_of_hold_exactly_the_row_ids(rows: set[int]) -> None:
 
 def test_a_row_id_that_occurs_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
-        ranges_of(np.array([1, 2, 1]))
+        ranges_of_rows(np.array([1, 2, 1]))
 
 
 def test_equality_is_by_content() -> None:

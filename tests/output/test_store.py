@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import CorruptionError, JobError, OutputError, RunError
-from cvbatch.output.local_store import TEMPORARY, LocalStore
-from cvbatch.output.store import Store, create_surely, open_store
+from cvbatch.output.local_store import TEMPORARY_FOLDER, LocalStore
+from cvbatch.output.store import Store, create_with_retries, open_store
 from tests.output.failing import Failing
 from tests.rigs.racing import winners
 from tests.sources.fetch.test_local import as_nobody
@@ -28,10 +28,10 @@ def any_store(request: pytest.FixtureRequest) -> Store:
 
 
 def test_create_only_if_absent(any_store: Store) -> None:
-    assert any_store.create("a/b.json", b"1")
-    assert not any_store.create("a/b.json", b"2")
-    assert any_store.read("a/b.json") == b"1"
-    assert any_store.sizes(TEMPORARY) == {}
+    assert any_store.create_object("a/b.json", b"1")
+    assert not any_store.create_object("a/b.json", b"2")
+    assert any_store.read_object("a/b.json") == b"1"
+    assert any_store.list_sizes(TEMPORARY_FOLDER) == {}
 
 
 def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,74 +48,74 @@ def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monk
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "link", linked)
-    store.create("a/b.json", b"1")
+    store.create_object("a/b.json", b"1")
     store.add_file("a/c.parquet", lambda local: Path(local).touch())
     assert steps == ["sync file", "link", "sync folder"] * 2
 
 
 def test_put_replaces_the_whole(any_store: Store) -> None:
-    any_store.put("a/b.json", b"long content")
-    any_store.put("a/b.json", b"x")
-    assert any_store.read("a/b.json") == b"x"
+    any_store.put_object("a/b.json", b"long content")
+    any_store.put_object("a/b.json", b"x")
+    assert any_store.read_object("a/b.json") == b"x"
 
 
 def test_of_many_that_create_one_wins(any_store: Store) -> None:
-    won = winners(lambda data: any_store.create("one", data))
-    assert [any_store.read("one")] == won
+    won = winners(lambda data: any_store.create_object("one", data))
+    assert [any_store.read_object("one")] == won
 
 
 def test_added_files_appear_whole_or_not_at_all(store: LocalStore) -> None:
     def write(local: str) -> None:
         Path(local).write_bytes(b"12345")
-        assert store.sizes("data") == {}
+        assert store.list_sizes("data") == {}
 
     def fail(local: str) -> None:
         Path(local).write_bytes(b"half")
         raise ValueError("no more")
 
     assert store.add_file("data/x", write) == 5
-    assert store.sizes("data") == {"data/x": 5}
+    assert store.list_sizes("data") == {"data/x": 5}
     with pytest.raises(ValueError, match="no more"):
         store.add_file("data/y", fail)
     with pytest.raises(CorruptionError, match="never used twice"):
         store.add_file("data/x", lambda local: Path(local).write_bytes(b"other") and None)
-    assert store.sizes("data") == {"data/x": 5}
-    assert store.sizes(TEMPORARY) == {}
+    assert store.list_sizes("data") == {"data/x": 5}
+    assert store.list_sizes(TEMPORARY_FOLDER) == {}
 
 
 def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None:
     for name in ("data/b", "data/a", "data/below/c", "database/d"):
-        any_store.create(name, name.encode())
-    assert list(any_store.sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
-    assert any_store.sizes("data", after="data/a") == {"data/b": 6}
-    assert any_store.sizes("data", after="data/b") == any_store.sizes("nowhere") == {}
+        any_store.create_object(name, name.encode())
+    assert list(any_store.list_sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
+    assert any_store.list_sizes("data", after="data/a") == {"data/b": 6}
+    assert any_store.list_sizes("data", after="data/b") == any_store.list_sizes("nowhere") == {}
 
 
 def test_a_name_without_a_file_takes_no_other_along(store: LocalStore) -> None:
     """As of a file that vanishes while its folder is listed."""
-    store.create("data/a", b"1")
-    store.path("data/gone").symlink_to("nowhere")
-    assert store.sizes("data") == {"data/a": 1}
+    store.create_object("data/a", b"1")
+    store.local_path("data/gone").symlink_to("nowhere")
+    assert store.list_sizes("data") == {"data/a": 1}
 
 
 def test_delete_and_read_of_what_is_not_there(any_store: Store) -> None:
-    assert any_store.may_delete()
-    assert any_store.delete("nothing")
-    for read in (any_store.read, any_store.open):
+    assert any_store.can_delete()
+    assert any_store.delete_object("nothing")
+    for read in (any_store.read_object, any_store.open_object):
         with pytest.raises(FileNotFoundError):
             read("nothing")
 
 
 def test_what_is_deleted_is_gone(any_store: Store) -> None:
-    any_store.create("a/b", b"1")
-    assert any_store.delete("a/b")
-    assert any_store.sizes("a") == {}
-    assert any_store.create("a/b", b"2")
+    any_store.create_object("a/b", b"1")
+    assert any_store.delete_object("a/b")
+    assert any_store.list_sizes("a") == {}
+    assert any_store.create_object("a/b", b"2")
 
 
 def test_open_reads_at_any_position(any_store: Store) -> None:
-    any_store.create("a", b"12345")
-    with any_store.open("a") as file:
+    any_store.create_object("a", b"12345")
+    with any_store.open_object("a") as file:
         file.seek(3)
         assert file.read() == b"45"
 
@@ -124,21 +124,21 @@ def test_a_file_where_the_output_should_be(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
     store = LocalStore(str(tmp_path / "out"))
     with pytest.raises(FileNotFoundError):
-        store.read("plan.json")
+        store.read_object("plan.json")
     with pytest.raises(OutputError, match="a file is there"):
-        store.sizes("data")
+        store.list_sizes("data")
     with pytest.raises(OutputError, match="cannot be written: Not a directory"):
-        store.create("plan.json", b"")
+        store.create_object("plan.json", b"")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down")
 def test_an_output_without_permission(tmp_path: Path, store: LocalStore) -> None:
-    store.create("a", b"")
+    store.create_object("a", b"")
     with as_nobody():
         with pytest.raises(OutputError, match="Permission denied"):
-            store.create("b", b"")
+            store.create_object("b", b"")
         with pytest.raises(OutputError, match="permission denied"):
-            store.read("a")
+            store.read_object("a")
 
 
 @pytest.mark.parametrize(("uri", "root"), [("/a/b/", "/a/b"), ("file:///a/x%20y", "/a/x y")])
@@ -157,12 +157,12 @@ def test_an_unknown_outcome_is_repeated_until_it_is_known(
 ) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     store = Failing(str(tmp_path), failures=3, takes_effect=takes_effect)
-    assert create_surely(store, "a", b"1") == (not takes_effect)
-    assert store.read("a") == b"1"
+    assert create_with_retries(store, "a", b"1") == (not takes_effect)
+    assert store.read_object("a") == b"1"
 
 
 def test_a_store_that_does_not_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
     monkeypatch.setenv("CVBATCH_CREATE_TIMEOUT", "0")
     with pytest.raises(RunError, match="cannot be written: timed out"):
-        create_surely(Failing(str(tmp_path), failures=3, takes_effect=False), "a", b"1")
+        create_with_retries(Failing(str(tmp_path), failures=3, takes_effect=False), "a", b"1")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cvbatch.output.commit_log import FOLDER, Log
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.extend import extend, wants_more
-from cvbatch.planning.parts import read_part
+from cvbatch.planning.extend import extend_plan_to_limit, needs_extension
+from cvbatch.planning.parts import read_plan_part
 from cvbatch.planning.plan import Plan, make_plan
 from cvbatch.sources import open_source
 from tests.samples import job, photos, spec, started
@@ -30,19 +30,19 @@ class Run:
         return job(self.source, self.store.root, source={"limit": limit} if limit else {})
 
     def wants_more(self, limit: int | None) -> bool:
-        return wants_more(Log(self.store, self.plan.rows).state, self.plan, limit)
+        return needs_extension(CommitLog(self.store, self.plan.rows).state, self.plan, limit)
 
     def start(self, limit: int | None) -> None:
         self.extend(started(self.store, self.plan.rows), limit)
 
-    def extend(self, log: Log, limit: int | None) -> None:
+    def extend(self, log: CommitLog, limit: int | None) -> None:
         asked = self.job(limit)
-        extend(log, self.plan, asked, open_source(asked.source))
+        extend_plan_to_limit(log, self.plan, asked, open_source(asked.source))
 
     @property
     def names(self) -> list[str]:
-        log = Log(self.store, self.plan.rows)
-        tables = [read_part(self.store, part) for part in [*self.plan.parts, *log.state.parts]]
+        log = CommitLog(self.store, self.plan.rows)
+        tables = [read_plan_part(self.store, part) for part in [*self.plan.parts, *log.state.parts]]
         ids = [row for table in tables for row in table["row_id"].to_pylist()]
         assert ids == list(range(log.state.planned))
         return [os.path.basename(uri) for table in tables for uri in table["image_uri"].to_pylist()]
@@ -98,9 +98,9 @@ def test_what_another_start_planned_before_ones_open_stays_as_it_is(
     source: Path, tmp_path: Path, limit: int | None, rows: int
 ) -> None:
     run = Run(source, tmp_path / "out", 2)
-    other, log = started(run.store, run.plan.rows), Log(run.store, run.plan.rows)
+    other, log = started(run.store, run.plan.rows), CommitLog(run.store, run.plan.rows)
     run.extend(other, 5)
-    log.open()
+    log.open_epoch()
     run.extend(log, limit)
     assert run.names == numbers(*range(rows))
     assert all(part["rows"] for part in log.state.parts)
@@ -138,7 +138,7 @@ def test_lines_of_a_manifest_go_by_their_number(tmp_path: Path, monkeypatch: pyt
 def test_the_record_of_an_extension(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", 2)
     run.start(4)
-    records = [json.loads(run.store.read(name)) for name in run.store.sizes(FOLDER)]
+    records = [json.loads(run.store.read_object(name)) for name in run.store.list_sizes(LOG_FOLDER)]
     assert [record["type"] for record in records] == ["open", "extend"]
     assert (records[1]["complete"], records[1]["changed"]) == (False, [])
     assert sum(part["rows"] for part in records[1]["parts"]) == 2

@@ -18,11 +18,11 @@ import pytest
 
 from cvbatch.config.job import Job
 from cvbatch.output.store import LocalStore, Store, open_store
-from cvbatch.planning.parts import PARTS, read_part
-from cvbatch.planning.plan import PLAN, Plan, load_plan, make_plan
+from cvbatch.planning.parts import PARTS_FOLDER, read_plan_part
+from cvbatch.planning.plan import PLAN_FILE, Plan, load_plan, make_plan
 from cvbatch.schema import ROW_ID
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import Source
+from cvbatch.sources.entries import ImageSource
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, spec
@@ -71,12 +71,12 @@ def asked(endpoint: str, bucket: str, output: str, **source: Any) -> Job:
     )
 
 
-def make(wanted: Job, source: Source | None = None) -> Plan:
-    return make_plan(open_store(wanted.output.place), wanted, [spec()], source or open_source(wanted.source))
+def make(wanted: Job, source: ImageSource | None = None) -> Plan:
+    return make_plan(open_store(wanted.output.location), wanted, [spec()], source or open_source(wanted.source))
 
 
 def rows(store: Store, plan: Plan) -> pa.Table:
-    return pa.concat_tables([read_part(store, part) for part in plan.parts])
+    return pa.concat_tables([read_plan_part(store, part) for part in plan.parts])
 
 
 def listings(requests: list[Any], bucket: str) -> list[str]:
@@ -84,7 +84,7 @@ def listings(requests: list[Any], bucket: str) -> list[str]:
 
 
 def left_over(store: Store) -> list[str]:
-    return [name for name in store.sizes("_cvbatch") if "listing-" in name]
+    return [name for name in store.list_sizes("_cvbatch") if "listing-" in name]
 
 
 class BrokenOff(Exception):
@@ -103,7 +103,7 @@ class Breaking:
 
     def __init__(self, source: Any, after: int) -> None:
         self._source, self._after = source, after
-        self.carried, self.listing = source.carried, source.listing
+        self.extra_columns, self.listing = source.extra_columns, source.listing
 
     def chunks(self) -> Iterator[pa.Table]:
         raise NotImplementedError
@@ -132,7 +132,7 @@ def test_a_driver_that_is_killed_while_it_lists(
     assert expected.rows == _MANY
 
     wanted = asked(faults.endpoint, many, f"s3://{out}/killed")
-    store = open_store(wanted.output.place)
+    store = open_store(wanted.output.location)
     stall = Fault("stall", path=f"{many}.*continuation-token={kill_at}", times=99, after=-1)
     with faults.doing(stall) as requests:
         process = subprocess.Popen([sys.executable, "-c", _PLANNING, wanted.model_dump_json(by_alias=True)])
@@ -145,7 +145,7 @@ def test_a_driver_that_is_killed_while_it_lists(
             process.kill()
             process.wait()
     assert load_plan(store) is None
-    kept = json.loads(store.read(left_over(store)[0]))
+    kept = json.loads(store.read_object(left_over(store)[0]))
     done = sum(part["rows"] for part in kept["parts"])
     assert done >= 5 * _PAGE
 
@@ -153,13 +153,13 @@ def test_a_driver_that_is_killed_while_it_lists(
         plan = make(wanted)
     # what was listed needs no request any more, but for opening the source
     assert len(listings(requests, many)) <= full - done // _PAGE + 3
-    assert rows(store, plan) == rows(open_store(calm.output.place), expected)
+    assert rows(store, plan) == rows(open_store(calm.output.location), expected)
     assert (plan.rows, plan.complete, plan.skipped) == (_MANY, True, expected.skipped)
     assert plan.skipped == {".txt": 80}
     assert [part["path"] for part in plan.parts[: len(kept["parts"])]] == [part["path"] for part in kept["parts"]]
     assert left_over(store) == []
     # a part that was written when the process died, and not noted yet, is an orphan
-    orphans = set(store.sizes(PARTS)) - {part["path"] for part in plan.parts}
+    orphans = set(store.list_sizes(PARTS_FOLDER)) - {part["path"] for part in plan.parts}
     assert len(orphans) <= 1, "nothing was written twice"
 
 
@@ -168,8 +168,8 @@ def test_each_break_leaves_a_plan_as_if_there_had_been_none(as_job: ObjectServer
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     for after in (2, 1, 3):
         broken_off(wanted, after)
-    store = open_store(wanted.output.place)
-    before = len(store.sizes(PARTS))
+    store = open_store(wanted.output.location)
+    before = len(store.list_sizes(PARTS_FOLDER))
     plan = make(wanted)
     assert rows(store, plan)[ROW_ID].to_pylist() == list(range(_MANY))
     assert len(set(rows(store, plan)["image_uri"].to_pylist())) == _MANY
@@ -180,9 +180,9 @@ def test_each_break_leaves_a_plan_as_if_there_had_been_none(as_job: ObjectServer
 @pytest.mark.usefixtures("small")
 def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
-    store = open_store(wanted.output.place)
+    store = open_store(wanted.output.location)
     broken_off(wanted, 3)
-    shared = set(store.sizes(PARTS))
+    shared = set(store.list_sizes(PARTS_FOLDER))
     won: list[Plan] = []
 
     class Overtaken(Breaking):
@@ -196,7 +196,7 @@ def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, o
     assert late == won[0]
     named = {part["path"] for part in late.parts}
     assert shared < named
-    assert set(store.sizes(PARTS)) == named, "the loser has taken its own parts away, and no others"
+    assert set(store.list_sizes(PARTS_FOLDER)) == named, "the loser has taken its own parts away, and no others"
     assert rows(store, late)[ROW_ID].to_pylist() == list(range(_MANY))
     assert left_over(store) == []
 
@@ -204,12 +204,12 @@ def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, o
 @pytest.mark.usefixtures("small")
 def test_a_part_is_kept_until_a_plan_without_it_is_there(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
-    store = open_store(wanted.output.place)
+    store = open_store(wanted.output.location)
     broken_off(wanted, 3)
-    there = set(store.sizes(PARTS))
+    there = set(store.list_sizes(PARTS_FOLDER))
     broken_off(wanted, 1)
-    assert there < set(store.sizes(PARTS))
-    assert PLAN not in store.sizes("_cvbatch")
+    assert there < set(store.list_sizes(PARTS_FOLDER))
+    assert PLAN_FILE not in store.list_sizes("_cvbatch")
 
 
 @pytest.mark.usefixtures("small")
@@ -222,8 +222,8 @@ def test_only_the_same_listing_is_gone_on_with(
 ) -> None:
     broken_off(asked(as_job.endpoint, many, f"s3://{out}/run"), 3)
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run", **source)
-    store = open_store(wanted.output.place)
-    before = set(store.sizes(PARTS))
+    store = open_store(wanted.output.location)
+    before = set(store.list_sizes(PARTS_FOLDER))
     plan = make(wanted)
     assert plan.rows == source.get("limit", _MANY)
     assert bool({part["path"] for part in plan.parts} & before) == taken_over
@@ -233,16 +233,16 @@ def test_only_the_same_listing_is_gone_on_with(
 @pytest.mark.usefixtures("small")
 def test_what_is_old_or_has_holes_is_not_gone_on_with(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
-    store = open_store(wanted.output.place)
+    store = open_store(wanted.output.location)
     broken_off(wanted, 3)
-    first = set(store.sizes(PARTS))
+    first = set(store.list_sizes(PARTS_FOLDER))
     (name,) = left_over(store)
     a_day = {"time": time.time() - 86_401}
-    store.put(name, json.dumps(json.loads(store.read(name)) | a_day).encode())
+    store.put_object(name, json.dumps(json.loads(store.read_object(name)) | a_day).encode())
     broken_off(wanted, 2)
-    second = set(store.sizes(PARTS)) - first
+    second = set(store.list_sizes(PARTS_FOLDER)) - first
     assert len(second) == 2
-    store.delete(min(second))
+    store.delete_object(min(second))
     plan = make(wanted)
     assert not {part["path"] for part in plan.parts} & (first | second)
     assert plan.rows == _MANY
@@ -256,10 +256,10 @@ def test_containers_are_gone_on_with_between_them(
     as_job.put(bucket, {"all/a.jpg": b"1", "all/b.jpg": b"1", "all/notes.txt": b"1"})
     as_job.put(bucket, {f"all/{name}.tar": tar(3) for name in ("aa", "c", "d")} | {"all/e.jpg": b"1"})
     wanted = asked(as_job.endpoint, bucket, f"s3://{out}/calm")
-    expected = rows(open_store(wanted.output.place), make(wanted))
+    expected = rows(open_store(wanted.output.location), make(wanted))
     assert expected.num_rows == 12
     again = asked(as_job.endpoint, bucket, f"s3://{out}/run")
-    store = open_store(again.output.place)
+    store = open_store(again.output.location)
     for after in (1, 1):
         broken_off(again, after)
     plan = make(again)

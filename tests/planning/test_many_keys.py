@@ -14,7 +14,7 @@ import pytest
 from obstore.store import S3Store
 
 from cvbatch.output.store import open_store
-from cvbatch.planning.parts import read_part
+from cvbatch.planning.parts import read_plan_part
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ROW_ID
 from tests.rigs.objects import REGION, ObjectServer
@@ -25,19 +25,19 @@ _AT_ONCE = 64
 _PLANNING = """
 import json, resource, sys
 from cvbatch.config.job import Job
-from cvbatch.planning.listing_checkpoint import Progress
+from cvbatch.planning.listing_checkpoint import ListingProgress
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
-peaks, save = [], Progress.save
+peaks, save = [], ListingProgress.save
 
 def saved(*arguments):
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     save(*arguments)
 
-Progress.save = saved
+ListingProgress.save = saved
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))
@@ -80,11 +80,11 @@ def test_a_hundred_thousand_keys(as_job: ObjectServer, out: str, monkeypatch: py
     command = [sys.executable, "-c", _PLANNING, wanted.model_dump_json(by_alias=True)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     peaks = json.loads(done.stdout)
-    store = open_store(wanted.output.place)
+    store = open_store(wanted.output.location)
     plan = load_plan(store)
     assert plan is not None
     assert (plan.rows, plan.complete) == (KEYS, True)
-    table = pa.concat_tables([read_part(store, part, [ROW_ID, "image_uri"]) for part in plan.parts])
+    table = pa.concat_tables([read_plan_part(store, part, [ROW_ID, "image_uri"]) for part in plan.parts])
     assert np.array_equal(table[ROW_ID].to_numpy(), np.arange(KEYS))
     assert set(table["image_uri"].to_pylist()) == {f"s3://{bucket}/{key}" for key in keys}
     # of what comes later only the pages that wait for their turn are in memory

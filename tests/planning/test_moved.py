@@ -13,14 +13,14 @@ import pyarrow.dataset as pads
 import pytest
 
 from cvbatch.errors import OutputError, SourceError
-from cvbatch.output.log_records import State
+from cvbatch.output.log_records import RunState
 from cvbatch.pipeline import retry, run
-from cvbatch.planning.moved import job_now
-from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import all_parts, load_plan
+from cvbatch.planning.moved import current_job
+from cvbatch.planning.parts import read_plan_part
+from cvbatch.planning.plan import all_plan_parts, load_plan
 from cvbatch.results import predictions
 from cvbatch.storage.buckets import open_bucket
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, photos
@@ -34,7 +34,9 @@ class Moving(Output):
         super().__init__(folder, monkeypatch)
         self.folder = folder
 
-    def go(self, source: Any, *moved_from: Any, refresh: bool = False, limit: int | None = None, **facts: Any) -> State:
+    def go(
+        self, source: Any, *moved_from: Any, refresh: bool = False, limit: int | None = None, **facts: Any
+    ) -> RunState:
         uri = list(map(str, source)) if isinstance(source, list) else str(source)
         asked = job(self.folder, self.store.root, source={"uri": uri, "limit": limit, **facts})
         return run(asked, Seen(), refresh=refresh, moved_from=[str(each) for each in moved_from])
@@ -47,8 +49,8 @@ class Moving(Output):
         plan = load_plan(self.store)
         assert plan is not None
         found: dict[int, str] = {}
-        for part in reversed(all_parts(plan, self.log.state)):
-            table = read_part(self.store, part)
+        for part in reversed(all_plan_parts(plan, self.log.state)):
+            table = read_plan_part(self.store, part)
             assert "_moved_from" not in table.column_names
             found |= dict(zip(table["row_id"].to_pylist(), table["image_uri"].to_pylist(), strict=True))
         return [found[row] for row in sorted(found)]
@@ -70,7 +72,7 @@ def test_a_finished_run(output: Moving) -> None:
     with pytest.raises(OutputError, match=rf"source.uri is .* add --moved-from {old} if these are the same images"):
         output.go(new)
     state = output.go(new, old)
-    assert (state.final, output.proven) == (True, True)
+    assert (state.is_final, output.proven) == (True, True)
     assert output.labelled_by(1) == [*range(ROWS)], "nothing is computed anew"
     assert output.uris() == output.planned() == below(new)
     assert output.uris(columns=["image_uri"], filter=pads.field("row_id") == 3) == [below(new)[3]]
@@ -154,7 +156,7 @@ def test_an_update_on_the_way(output: Moving) -> None:
 def test_other_images_are_refused_before_anything_is_started(output: Moving) -> None:
     old, new = output.source, output.folder / "new"
     output.go(old)
-    log = len(output.store.sizes("_cvbatch/log"))
+    log = len(output.store.list_sizes("_cvbatch/log"))
     shutil.copytree(old, new)
     (new / "0002.jpg").write_bytes(b"of another size")
     os.rename(new / "0007.jpg", new / "renamed.jpg")
@@ -165,7 +167,7 @@ def test_other_images_are_refused_before_anything_is_started(output: Moving) -> 
         path.rename(new / f"x{path.name}")
     with pytest.raises(SourceError, match=r"0000.jpg; nothing .* and 17 more; expected the same images"):
         output.go(new, old)
-    assert len(output.store.sizes("_cvbatch/log")) == log
+    assert len(output.store.list_sizes("_cvbatch/log")) == log
     assert len(output.engines) == 1
 
 
@@ -288,21 +290,21 @@ def test_a_retry_goes_the_new_way(output: Moving) -> None:
     state = output.go(new, old, http_hosts=["example.org"])
     plan = load_plan(output.store)
     assert plan is not None
-    now = job_now(plan, state)
+    now = current_job(plan, state)
     assert (now.source.uri, now.source.http_hosts) == (str(new), ("example.org",))
 
 
 def test_from_a_disk_to_a_bucket_and_back(output: Moving, out: str, as_job: ObjectServer) -> None:
     old, uri = output.source, f"s3://{out}/{output.folder.name}/moved"
-    bucket = open_bucket(Place.of(uri, StorageOptions(endpoint_url=as_job.endpoint)))
+    bucket = open_bucket(Location.from_uri(uri, StorageOptions(endpoint_url=as_job.endpoint)))
     for path in old.iterdir():
-        bucket.put(f"{output.folder.name}/moved/{path.name}", path.read_bytes())
+        bucket.put_object(f"{output.folder.name}/moved/{path.name}", path.read_bytes())
     output.go(old)
     output.go(f"{uri}/", old, endpoint_url=as_job.endpoint)
     assert output.uris() == [f"{uri}/{index:04d}.jpg" for index in range(ROWS)]
     plan = load_plan(output.store)
     assert plan is not None
-    assert job_now(plan, output.log.state).source.endpoint_url == as_job.endpoint
+    assert current_job(plan, output.log.state).source.endpoint_url == as_job.endpoint
     output.go(old, uri)
     assert output.uris() == output.planned() == below(old)
     assert output.labelled_by(1) == [*range(ROWS)]

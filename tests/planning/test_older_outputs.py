@@ -19,15 +19,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.inference.settings import Setting
-from cvbatch.output.commit_log import FOLDER, Log
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog
 from cvbatch.pipeline import retry, run
-from cvbatch.planning.parts import PARTS
-from cvbatch.planning.plan import PLAN, open_run
+from cvbatch.planning.parts import PARTS_FOLDER
+from cvbatch.planning.plan import PLAN_FILE, open_run
 from cvbatch.results import predictions
-from cvbatch.results.summary import status, summarise
+from cvbatch.results.summary import run_status, summarize_run
 from cvbatch.runs.run_record import load_record
-from cvbatch.tuning.certificate import kept
+from cvbatch.tuning.certificate import load_run_settings
 from tests.samples import photos
 from tests.test_pipeline import Output, Seen
 
@@ -68,7 +68,7 @@ def older(archive: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def suffixes(output: Output) -> set[str]:
-    return {Path(name).suffix for name in output.store.sizes(PARTS)}
+    return {Path(name).suffix for name in output.store.list_sizes(PARTS_FOLDER)}
 
 
 def test_all_versions_are_there() -> None:
@@ -86,22 +86,22 @@ def test_a_finished_one_is_read_and_proven(archive: Path, tmp_path: Path, monkey
 
 def test_a_finished_one_is_summed_up(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "finished", monkeypatch)
-    summary = summarise(output.store.root, output.log.state)
+    summary = summarize_run(output.store.root, output.log.state)
     assert (summary["rows"], summary["errors"], summary["finished"]) == (ROWS, {"TruncatedImage": 1}, True)
-    assert status(output.store.root, output.log)["starts"] == 3
+    assert run_status(output.store.root, output.log)["starts"] == 3
     assert load_record(output.store).get("rows_committed", ROWS) == ROWS
     _, plan = open_run(output.store.root)
-    assert Log(output.store, plan.rows).state == output.log.state, "a snapshot says the same"
+    assert CommitLog(output.store, plan.rows).state == output.log.state, "a snapshot says the same"
 
 
 def test_what_a_later_start_writes_beside_it_is_of_today(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
-    plan = output.store.read(PLAN)
+    plan = output.store.read_object(PLAN_FILE)
     run(output.job(), Seen())
-    assert output.store.read(PLAN) == plan
-    formats = [json.loads(output.store.read(name)).get("format") for name in output.store.sizes(FOLDER)]
+    assert output.store.read_object(PLAN_FILE) == plan
+    formats = [json.loads(output.store.read_object(name)).get("format") for name in output.store.list_sizes(LOG_FOLDER)]
     before = formats.count(None)
     assert formats == [*[None] * before, *["1.0"] * (len(formats) - before)]
     assert 0 < before < len(formats)
@@ -109,13 +109,13 @@ def test_what_a_later_start_writes_beside_it_is_of_today(
 
 def test_a_setting_that_was_chosen_stays(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
-    found = kept(output.store)
+    found = load_run_settings(output.store)
     if archive.name.startswith("d749192"):
         assert found is None, "it chose none"
         return
     assert found is not None
-    assert (found.setting, found.measured_enough) == (Setting("bf16"), True)
-    assert found.rates() == {"decode_per_core": 9.0, "predict": 2.0, "together": 2.0}
+    assert (found.setting, found.has_enough_images) == (InferenceSettings("bf16"), True)
+    assert found.measured_rates() == {"decode_per_core": 9.0, "predict": 2.0, "together": 2.0}
 
 
 def test_a_finished_one_is_updated(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,14 @@ from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job, ModelConfig, OutputConfig, SourceConfig
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.log_records import State
+from cvbatch.output.log_records import RunState
 from cvbatch.output.store import LocalStore, Store
-from cvbatch.planning.moved import job_now
-from cvbatch.planning.parts import PARTS, read_part
-from cvbatch.planning.plan import PLAN, Plan, check_job, check_models, load_plan, make_plan
+from cvbatch.planning.moved import current_job
+from cvbatch.planning.parts import PARTS_FOLDER, read_plan_part
+from cvbatch.planning.plan import PLAN_FILE, Plan, check_same_job, check_same_models, load_plan, make_plan
 from cvbatch.sources import open_source
 from cvbatch.storage.options import StorageOptions
-from cvbatch.submit.jobs import name_of
+from cvbatch.submit.jobs import job_name_of
 from tests.output.failing import Failing, Overtaken
 from tests.samples import job, photos, spec
 
@@ -34,7 +34,7 @@ def make(store: Store, asked: Job, *models: Any) -> Plan:
 
 
 def rows(store: Store, plan: Plan) -> pa.Table:
-    return pa.concat_tables([read_part(store, part) for part in plan.parts])
+    return pa.concat_tables([read_plan_part(store, part) for part in plan.parts])
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_nothing_but_what_cannot_be_read(tmp_path: Path, store: LocalStore) -> N
     with pytest.raises(SourceError, match=r"photos holds no images; .*a\.zip cannot be read: File is not a zip file"):
         make(store, job(tmp_path / "photos"))
     assert load_plan(store) is None
-    assert not store.sizes(PARTS)
+    assert not store.list_sizes(PARTS_FOLDER)
     (tmp_path / "photos/b.jpg").touch()
     plan = make(store, job(tmp_path / "photos"))
     assert rows(store, plan)["image_uri"].to_pylist() == [f"{tmp_path}/photos/a.zip", f"{tmp_path}/photos/b.jpg"]
@@ -95,7 +95,7 @@ def test_columns_of_a_manifest_come_along(tmp_path: Path, store: LocalStore) -> 
     table = pa.table({"uri": ["a", "b"], "day": pa.array([1, None], pa.date32()), "k": ["x", "y"]})
     pq.write_table(table, tmp_path / "m.parquet")
     plan = make(store, job(tmp_path / "m.parquet"))
-    assert plan.carried(store) == [pa.field("day", pa.date32()), pa.field("k", pa.string())]
+    assert plan.extra_columns(store) == [pa.field("day", pa.date32()), pa.field("k", pa.string())]
     assert rows(store, plan)["k"].to_pylist() == ["x", "y"]
 
 
@@ -109,11 +109,11 @@ def test_a_column_with_the_name_of_a_models_is_refused_before_anything_is_writte
         make(store, job(tmp_path / "m.csv"))
     assert not (tmp_path / "out").exists()
     renamed = {"rename": {"classification_label": "mine"}}
-    assert make(store, job(tmp_path / "m.csv", source=renamed)).carried(store)[0].name == "mine"
+    assert make(store, job(tmp_path / "m.csv", source=renamed)).extra_columns(store)[0].name == "mine"
 
 
 def test_data_without_a_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
-    store.create("data/x.parquet", b"")
+    store.create_object("data/x.parquet", b"")
     with pytest.raises(OutputError, match="data is not empty but there is no plan"):
         make(store, job(photos(tmp_path / "photos", 2)))
 
@@ -121,21 +121,21 @@ def test_data_without_a_plan_is_refused(tmp_path: Path, store: LocalStore) -> No
 def test_the_loser_of_two_takes_the_winners_plan(tmp_path: Path, store: LocalStore) -> None:
     asked = job(photos(tmp_path / "photos", 2))
     won: list[Plan] = []
-    late = Overtaken(store.root, "create", PLAN, lambda: won.append(make(store, asked)))
+    late = Overtaken(store.root, "create", PLAN_FILE, lambda: won.append(make(store, asked)))
     assert make(late, asked) == won[0]
-    assert list(store.sizes(FOLDER)) == [part["path"] for part in won[0].parts]
+    assert list(store.list_sizes(FOLDER)) == [part["path"] for part in won[0].parts]
 
 
 def test_the_loser_of_two_may_be_so_late_that_there_is_data(tmp_path: Path, store: LocalStore) -> None:
     asked = job(photos(tmp_path / "photos", 2))
     won = make(store, asked)
-    store.create("data/x.parquet", b"")
+    store.create_object("data/x.parquet", b"")
     assert make(store, asked) == won
 
 
 def test_the_loser_of_two_refuses_another_job(tmp_path: Path, store: LocalStore) -> None:
     first, second = job(photos(tmp_path / "photos", 2)), job(photos(tmp_path / "others", 2))
-    late = Overtaken(store.root, "create", PLAN, lambda: make(store, first))
+    late = Overtaken(store.root, "create", PLAN_FILE, lambda: make(store, first))
     with pytest.raises(OutputError, match=r"belongs to another run: source\.uri is"):
         make(late, second)
 
@@ -166,50 +166,50 @@ def test_another_job_is_refused_with_the_difference(tmp_path: Path, store: Local
         job(tmp_path / "photos", source={"limit": 1}),
         job(f"{tmp_path}/./photos/", compute={"unit_rows": 8, "device": "cpu"}),
     ):
-        check_job(store, plan.identity, same)
+        check_same_job(store, plan.identity, same)
     other = job(tmp_path / "photos", models=[{"model": "python:m:f", "top_k": 3}], compute={"precision": "bf16"})
     with pytest.raises(OutputError) as caught:
-        check_job(store, plan.identity, other)
+        check_same_job(store, plan.identity, other)
     assert str(caught.value) == (
         f"{store.root} belongs to another run: models.0.top_k is 5 there, 3 asked; "
         'precision is "auto" there, "bf16" asked; choose another output'
     )
     with pytest.raises(OutputError, match=r"models is \[.*…? there, \[.*…? asked"):
-        check_job(store, plan.identity, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
+        check_same_job(store, plan.identity, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
 
 
 def test_other_weights_are_refused(tmp_path: Path, store: LocalStore) -> None:
     plan = make(store, job(photos(tmp_path / "photos", 2)), spec(weights_sha256="aa"))
-    check_models(store, plan, [spec(weights_sha256="aa")])
+    check_same_models(store, plan, [spec(weights_sha256="aa")])
     with pytest.raises(OutputError, match=r'classification\.weights_sha256 is "aa" there, "bb" asked'):
-        check_models(store, plan, [spec(weights_sha256="bb")])
+        check_same_models(store, plan, [spec(weights_sha256="bb")])
 
 
 def test_a_plan_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     make(store, job(photos(tmp_path / "photos", 2)))
-    content = json.loads(store.read(PLAN))
-    store.put(PLAN, json.dumps({**content, "format": 2}).encode())
+    content = json.loads(store.read_object(PLAN_FILE))
+    store.put_object(PLAN_FILE, json.dumps({**content, "format": 2}).encode())
     with pytest.raises(OutputError, match=r"plan\.json: this plan was written with format 2, and .* up to 1\.0: use a"):
         load_plan(store)
 
 
 def test_a_plan_whose_models_are_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     make(store, job(photos(tmp_path / "photos", 2)))
-    content = json.loads(store.read(PLAN))
+    content = json.loads(store.read_object(PLAN_FILE))
     models = [{**model, "format": "2.1"} for model in content["models"]]
-    store.put(PLAN, json.dumps({**content, "models": models}).encode())
+    store.put_object(PLAN_FILE, json.dumps({**content, "models": models}).encode())
     with pytest.raises(OutputError, match=r"this model was written with format 2\.1"):
         load_plan(store)
 
 
 def test_a_part_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     plan = make(store, job(photos(tmp_path / "photos", 2)))
-    path = store.path(plan.parts[0]["path"])
+    path = store.local_path(plan.parts[0]["path"])
     table = pq.read_table(path)
-    assert read_part(store, plan.parts[0]).schema.metadata is None
+    assert read_plan_part(store, plan.parts[0]).schema.metadata is None
     pq.write_table(table.replace_schema_metadata({"cvbatch": json.dumps({"format": "2.0"})}), path)
     with pytest.raises(OutputError, match=r"\.plan: this part of the plan was written with format 2\.0"):
-        read_part(store, plan.parts[0])
+        read_plan_part(store, plan.parts[0])
 
 
 class NewerSource(SourceConfig):
@@ -254,12 +254,12 @@ def test_a_new_option_with_its_default_changes_no_run(tmp_path: Path, store: Loc
     asked = job(photos(tmp_path / "photos", 2), store.root)
     plan = make(store, asked)
     assert newer(asked).identity() == asked.identity()
-    assert name_of(newer(asked)) == name_of(asked)
-    check_job(store, plan.identity, newer(asked))
+    assert job_name_of(newer(asked)) == job_name_of(asked)
+    check_same_job(store, plan.identity, newer(asked))
     spelled = {"source__sharpen": 0.5, "models__first__layer": "last", "compute__pause": 0.1, "language": "en"}
-    check_job(store, plan.identity, newer(asked, **spelled))
+    check_same_job(store, plan.identity, newer(asked, **spelled))
     elsewhere = newer(asked, compute__pause=9.0, output__compression="none")
-    check_job(store, plan.identity, elsewhere)  # how a start computes and writes is its own affair
+    check_same_job(store, plan.identity, elsewhere)  # how a start computes and writes is its own affair
 
 
 @pytest.mark.parametrize(
@@ -279,33 +279,35 @@ def test_a_changed_option_is_another_run(tmp_path: Path, store: LocalStore, path
     asked = job(photos(tmp_path / "photos", 2), store.root)
     plan = make(store, asked)
     changed = newer(asked, **{path: value})
-    assert name_of(changed) != name_of(asked)
+    assert job_name_of(changed) != job_name_of(asked)
     with pytest.raises(OutputError, match=said):
-        check_job(store, plan.identity, changed)
+        check_same_job(store, plan.identity, changed)
 
 
 def test_a_plan_of_a_newer_minor_version(tmp_path: Path, store: LocalStore) -> None:
     """What it asks for besides is passed over where it has its default, and nowhere else."""
     asked = job(photos(tmp_path / "photos", 2), store.root)
     make(store, asked)
-    content = json.loads(store.read(PLAN))
+    content = json.loads(store.read_object(PLAN_FILE))
 
     def planned_with(**changes: Any) -> tuple[Plan, Job]:
         wanted = newer(asked, **changes)
         parts = {"job": wanted.model_dump(mode="json", by_alias=True), "identity": wanted.identity()}
         models = [{**model, "stride": 2} for model in content["models"]]
-        store.put(PLAN, json.dumps({**content, **parts, "format": "1.9", "mood": "good", "models": models}).encode())
+        store.put_object(
+            PLAN_FILE, json.dumps({**content, **parts, "format": "1.9", "mood": "good", "models": models}).encode()
+        )
         plan = load_plan(store)
         assert plan is not None
-        return plan, job_now(plan, State(2))
+        return plan, current_job(plan, RunState(2))
 
     plan, known = planned_with()
     assert (known, plan.models) == (asked, (spec(),))
-    check_job(store, plan.identity, known)
+    check_same_job(store, plan.identity, known)
     plan, known = planned_with(source__sharpen=0.9)
     assert known == asked
     with pytest.raises(OutputError, match=r"source\.sharpen is 0\.9 there, null asked"):
-        check_job(store, plan.identity, known)
+        check_same_job(store, plan.identity, known)
 
 
 def own(tmp_path: Path, **changes: Any) -> ModelSpec:
@@ -323,7 +325,7 @@ def test_the_same_models_elsewhere_are_the_same(tmp_path: Path, store: LocalStor
         {"options": {"weights": "/a/b.bin", "size": 3}, "files": {"m.py": "11", "/a/b.bin": "22"}},
         {"files": {"m.py": "11", "w.bin": "22", "cache.bin": "44"}},
     ):
-        check_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
+        check_same_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -342,7 +344,7 @@ def test_models_of_other_files_are_refused(
 ) -> None:
     plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path),))
     with pytest.raises(OutputError) as caught:
-        check_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
+        check_same_models(store, plan, [own(tmp_path, **change)], loaded=loaded)
     assert message in str(caught.value)
 
 
@@ -351,18 +353,18 @@ def test_other_weights_are_refused_before_anything_is_loaded(tmp_path: Path, sto
         return own(tmp_path, kind="torchvision", options={}, files={}, **changes)
 
     plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(checkpoint(categories=(None, "a", "b")),))
-    check_models(store, plan, [checkpoint(categories=("a", "b"))], loaded=False)
+    check_same_models(store, plan, [checkpoint(categories=("a", "b"))], loaded=False)
     for change in ({"weights_sha256": "34"}, {"categories": ("a", "c")}):
         with pytest.raises(OutputError, match="belongs to another run: classification"):
-            check_models(store, plan, [checkpoint(**{"categories": ("a", "b"), **change})], loaded=False)
+            check_same_models(store, plan, [checkpoint(**{"categories": ("a", "b"), **change})], loaded=False)
 
 
 def test_a_plan_that_knows_no_files_is_compared_with_the_last_start(tmp_path: Path, store: LocalStore) -> None:
     plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path, files={}),))
-    check_models(store, plan, [own(tmp_path)])
-    check_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "11"}})
+    check_same_models(store, plan, [own(tmp_path)])
+    check_same_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "11"}})
     with pytest.raises(OutputError, match=r"m\.py of the model classification has changed"):
-        check_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "10"}})
+        check_same_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "10"}})
 
 
 def test_a_job_with_paths_written_otherwise_is_the_same(tmp_path: Path, store: LocalStore) -> None:
@@ -372,4 +374,4 @@ def test_a_job_with_paths_written_otherwise_is_the_same(tmp_path: Path, store: L
 
     photos(tmp_path / "photos", 2)
     plan = make(store, asked("w.pth", "names.txt"))
-    check_job(store, plan.identity, asked("./w.pth", ["cat", "dog"]))
+    check_same_job(store, plan.identity, asked("./w.pth", ["cat", "dog"]))

@@ -11,15 +11,15 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.errors import CorruptionError, RunError, SourceError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.log_records import DataFile
-from cvbatch.output.manifest import finish
+from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import all_parts, make_plan
-from cvbatch.planning.units import cut
-from cvbatch.planning.update import check_source, update
+from cvbatch.planning.parts import read_plan_part
+from cvbatch.planning.plan import all_plan_parts, make_plan
+from cvbatch.planning.units import cut_into_units
+from cvbatch.planning.update import check_can_update, update_plan
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
 from tests.samples import block, job, photos, spec, started
@@ -36,41 +36,41 @@ class Run:
         self.job = job(source, output, source={"limit": limit} if limit else {})
         self.plan = make_plan(self.store, self.job, [spec()], open_source(self.job.source))
 
-    def read(self) -> Log:
-        return Log(self.store, self.plan.rows)
+    def read(self) -> CommitLog:
+        return CommitLog(self.store, self.plan.rows)
 
-    def facts(self, log: Log, *rows: int) -> list[dict[str, Any]]:
+    def facts(self, log: CommitLog, *rows: int) -> list[dict[str, Any]]:
         """What a worker gets to see of each of these rows: its line in the part that its unit is cut from."""
-        parts = {part["path"]: part for part in all_parts(self.plan, log.state)}
-        units = cut(self.store, list(parts.values()), [(row, row + 1) for row in sorted(rows)], 1)
-        lines = {unit.low: read_part(self.store, parts[unit.part]).to_pylist() for unit in units}
+        parts = {part["path"]: part for part in all_plan_parts(self.plan, log.state)}
+        units = cut_into_units(self.store, list(parts.values()), [(row, row + 1) for row in sorted(rows)], 1)
+        lines = {unit.low: read_plan_part(self.store, parts[unit.part]).to_pylist() for unit in units}
         return [next(line for line in lines[row] if line["row_id"] == row) for row in rows]
 
-    def label(self, log: Log, *, failed: Iterable[int] = ()) -> None:
+    def label(self, log: CommitLog, *, failed: Iterable[int] = ()) -> None:
         """Commit what is missing and replace what is stale, each row in a file of its own."""
         missing, stale = (
             [row for low, high in ranges for row in range(low, high)]
-            for ranges in (log.state.accepted.missing(log.state.planned), list(log.state.stale))
+            for ranges in (log.state.accepted.missing_ranges(log.state.planned), list(log.state.stale))
         )
         for row in missing:
-            log.commit(self._write(log, row, row in failed))
+            log.commit_files(self._write(log, row, row in failed))
         for row in stale:
             [old] = [file.path for file in log.state.files.values() if file.ranges == ((row, row + 1),)]
-            log.replace([old], self._write(log, row, row in failed), [(row, row + 1)])
+            log.replace_files([old], self._write(log, row, row in failed), [(row, row + 1)])
 
-    def update(self, limit: int | None = None) -> Log:
+    def update(self, limit: int | None = None) -> CommitLog:
         """A start that plans, but has not yet computed anything."""
         log = started(self.store, self.plan.rows)
-        update(log, self.plan, open_source(self.job.source), limit)
+        update_plan(log, self.plan, open_source(self.job.source), limit)
         return log
 
-    def _write(self, log: Log, row: int, failed: bool) -> tuple[DataFile, ...]:
+    def _write(self, log: CommitLog, row: int, failed: bool) -> tuple[DataFile, ...]:
         [fact] = self.facts(log, row)
         path = Path(os.fsdecode(fact["_location"] or os.fsencode(fact["image_uri"])))
         sha = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
         rows = block(row, row + 1, failed=[row] * failed, content_sha256=[None if failed else sha])
-        job = WriteJob(self.store.root, log.epoch, predictions_schema(spec().fields()))
-        return write_blocks(job, [rows]).files
+        job = WriteContext(self.store.root, log.epoch, predictions_schema(spec().column_fields()))
+        return write_data_files(job, [rows]).files
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def run(source: Path, tmp_path: Path) -> Run:
     finished = Run(source, tmp_path / "out")
     log = started(finished.store, ROWS)
     finished.label(log)
-    finish(log)
+    finish_run(log)
     return finished
 
 
@@ -102,7 +102,7 @@ def test_a_source_that_has_not_changed_adds_nothing_to_the_log(run: Run) -> None
     log = run.update()
     assert log.state.last is not None
     assert log.state.last["type"] == "open"
-    finish(log)
+    finish_run(log)
     assert log.state.planned == ROWS
 
 
@@ -110,13 +110,13 @@ def test_new_images_follow_those_that_are_planned(run: Run, source: Path) -> Non
     for name in ("0000a.jpg", "zz.jpg"):
         (source / name).write_bytes(b"new")
     log = run.update()
-    assert rows_of(log.state.accepted.missing(log.state.planned)) == [8, 9]
+    assert rows_of(log.state.accepted.missing_ranges(log.state.planned)) == [8, 9]
     facts = run.facts(log, 8, 9)
     assert [fact["row_id"] for fact in facts] == [8, 9]
     assert [Path(fact["image_uri"]).name for fact in facts] == ["0000a.jpg", "zz.jpg"]
     assert len(log.state.stale) == len(log.state.removed) == 0
     run.label(log)
-    finish(log)
+    finish_run(log)
     assert log.state.planned == 10
 
 
@@ -129,9 +129,9 @@ def test_a_changed_image_keeps_its_row(run: Run, source: Path, content: bytes) -
     assert (fact["row_id"], fact["image_bytes"]) == (5, len(content))
     assert fact["_modified_ns"] == LATER * 10**9
     with pytest.raises(RunError, match="1 rows are missing"):
-        log.finalise()
+        log.append_final()
     run.label(log)
-    finish(log)
+    finish_run(log)
     assert len(run.update().state.stale) == 0, "once is enough"
 
 
@@ -148,7 +148,7 @@ def test_images_that_are_gone_are_marked_and_kept(run: Run, source: Path) -> Non
     log = run.update()
     assert rows_of(log.state.removed) == [2, 3, 7]
     assert len(log.state.accepted) == log.state.planned == ROWS
-    finish(log)
+    finish_run(log)
     assert rows_of(run.update().state.removed) == [2, 3, 7]
 
 
@@ -156,7 +156,7 @@ def test_images_that_are_gone_are_marked_and_kept(run: Run, source: Path) -> Non
 def test_an_image_that_is_back_is_labelled_again_only_if_it_differs(run: Run, source: Path, content: bytes) -> None:
     path = source / "0003.jpg"
     path.unlink()
-    finish(run.update())
+    finish_run(run.update())
     change(path, content)
     log = run.update()
     assert rows_of(log.state.removed) == []
@@ -170,7 +170,7 @@ def test_failed_images_that_can_be_read_now_are_tried_again(source: Path, tmp_pa
     run = Run(source, tmp_path / "out")
     log = started(run.store, ROWS)
     run.label(log, failed=[2, 5, 6])
-    finish(log)
+    finish_run(log)
     (tmp_path / "target.jpg").write_bytes(b"here it is")
     os.utime(source / "0005.jpg", (LATER, LATER))  # such as by a chmod and a copy
     assert rows_of(run.update().state.stale) == [2, 5]
@@ -202,7 +202,7 @@ def test_two_updates_one_after_the_other(run: Run, source: Path) -> None:
     (source / "0002.jpg").unlink()
     log = run.update()
     run.label(log)
-    finish(log)
+    finish_run(log)
     (source / "b.jpg").write_bytes(b"newer")
     change(source / "0001.jpg", b"second change")
     change(source / "a.jpg", b"changed too")
@@ -212,7 +212,7 @@ def test_two_updates_one_after_the_other(run: Run, source: Path) -> None:
     assert rows_of(log.state.removed) == [2, 4]
     assert [fact["image_bytes"] for fact in run.facts(log, 1, 8, 9)] == [13, 11, 5]
     run.label(log)
-    finish(log)
+    finish_run(log)
     assert log.state.planned == len(log.state.accepted) == 10
 
 
@@ -222,11 +222,11 @@ def test_an_update_that_was_interrupted_is_not_forgotten(run: Run, source: Path)
     log = started(run.store, ROWS)
     assert rows_of(log.state.stale) == [1]
     with pytest.raises(RunError, match="missing"):
-        log.finalise()
+        log.append_final()
     log = run.update()
     assert rows_of(log.state.stale) == [1]
     run.label(log)
-    finish(log)
+    finish_run(log)
     assert rows_of(log.state.stale) == []
 
 
@@ -234,11 +234,11 @@ def test_what_another_start_found_before_ones_open_is_not_found_again(run: Run, 
     other, log = started(run.store, ROWS), run.read()
     (source / "new.jpg").write_bytes(b"new")
     (source / "0002.jpg").unlink()
-    update(other, run.plan, open_source(run.job.source))
+    update_plan(other, run.plan, open_source(run.job.source))
     (source / "newer.jpg").write_bytes(b"newer")
     (source / "0004.jpg").unlink()
-    log.open()
-    update(log, run.plan, open_source(run.job.source))
+    log.open_epoch()
+    update_plan(log, run.plan, open_source(run.job.source))
     assert [Path(fact["image_uri"]).name for fact in run.facts(log, ROWS, ROWS + 1)] == ["new.jpg", "newer.jpg"]
     assert (log.state.planned, rows_of(log.state.removed)) == (ROWS + 2, [2, 4])
 
@@ -249,7 +249,7 @@ def test_a_run_that_is_not_finished_can_be_updated(source: Path, tmp_path: Path)
     log = run.update()
     assert [fact["image_bytes"] for fact in run.facts(log, 1)] == [30]
     run.label(log)
-    finish(log)
+    finish_run(log)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     run = Run(folder, tmp_path / "out")
     log = started(run.store, 4)
     run.label(log)
-    finish(log)
+    finish_run(log)
     names = [fact["_location"] for fact in run.facts(log, 0, 1, 2, 3)]
     change(paths[0], b"changed")
     paths[2].unlink()
@@ -293,14 +293,14 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_is_not_gone(
 def test_labels_of_a_changed_image_that_cannot_be_read_are_named(run: Run, source: Path) -> None:
     change(source / "0005.jpg", b"changed")
     path = next(file.path for file in run.read().state.files.values() if file.ranges == ((5, 6),))
-    run.store.path(path).write_bytes(b"damaged")
+    run.store.local_path(path).write_bytes(b"damaged")
     with pytest.raises(CorruptionError, match=f"{path} cannot be read: "):
         run.update()
 
 
 def test_a_source_without_any_image_is_refused(run: Run, source: Path) -> None:
-    check_source(run.job, open_source(run.job.source), [])
+    check_can_update(run.job, open_source(run.job.source), [])
     for path in source.iterdir():
         path.unlink()
     with pytest.raises(SourceError, match="holds no images any more"):
-        check_source(run.job, open_source(run.job.source), [])
+        check_can_update(run.job, open_source(run.job.source), [])

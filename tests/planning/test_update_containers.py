@@ -12,19 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cvbatch.errors import RowError, attempt
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
-from cvbatch.output.manifest import finish
+from cvbatch.errors import RowError, capture_row_error
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
+from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.extend import extend
-from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import all_parts, make_plan
-from cvbatch.planning.units import cut
-from cvbatch.planning.update import update
+from cvbatch.planning.extend import extend_plan_to_limit
+from cvbatch.planning.parts import read_plan_part
+from cvbatch.planning.plan import all_plan_parts, make_plan
+from cvbatch.planning.units import cut_into_units
+from cvbatch.planning.update import update_plan
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch.plan_rows import fetches
+from cvbatch.sources.fetch.plan_rows import plan_fetches
 from tests.samples import block, job, spec, started
 from tests.sources.shards import arrow, images, tar, zipped
 
@@ -45,38 +45,41 @@ class Run:
         self.job = job(source, output, source=options)
         self.plan = make_plan(self.store, self.job, [spec()], open_source(self.job.source))
 
-    def log(self) -> Log:
+    def log(self) -> CommitLog:
         return started(self.store, self.plan.rows)
 
-    def label(self, log: Log, *, failed: Iterable[int] = ()) -> dict[int, bytes | str]:
+    def label(self, log: CommitLog, *, failed: Iterable[int] = ()) -> dict[int, bytes | str]:
         """Commit what is missing and replace what is stale; returns what was read."""
         done = dict[int, bytes | str]()
-        for ranges, new in ((log.state.accepted.missing(log.state.planned), True), (list(log.state.stale), False)):
-            parts = all_parts(self.plan, log.state)
-            for unit in cut(self.store, parts, ranges, 1):
+        for ranges, new in (
+            (log.state.accepted.missing_ranges(log.state.planned), True),
+            (list(log.state.stale), False),
+        ):
+            parts = all_plan_parts(self.plan, log.state)
+            for unit in cut_into_units(self.store, parts, ranges, 1):
                 part = next(part for part in parts if part["path"] == unit.part)
-                table = read_part(self.store, part)
+                table = read_plan_part(self.store, part)
                 row = table.filter(pc.field("row_id") == unit.low)
-                [content] = [attempt("fetch", read) for read in fetches(row)]
+                [content] = [capture_row_error("fetch", read) for read in plan_fetches(row)]
                 done[unit.low] = content.type if isinstance(content, RowError) else content
                 sha = None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
                 rows = block(unit.low, unit.high, failed=[unit.low] * (unit.low in failed), content_sha256=[sha])
-                schema = predictions_schema(spec().fields())
-                written = write_blocks(WriteJob(self.store.root, log.epoch, schema), [rows]).files
+                schema = predictions_schema(spec().column_fields())
+                written = write_data_files(WriteContext(self.store.root, log.epoch, schema), [rows]).files
                 if new:
-                    log.commit(written)
+                    log.commit_files(written)
                 else:
                     span = (unit.low, unit.high)
                     [old] = [file.path for file in log.state.files.values() if file.ranges == (span,)]
-                    log.replace([old], written, [span])
+                    log.replace_files([old], written, [span])
         return done
 
-    def update(self, **label: Any) -> tuple[Log, dict[int, bytes | str]]:
+    def update(self, **label: Any) -> tuple[CommitLog, dict[int, bytes | str]]:
         log = self.log()
-        carried = pa.schema(self.plan.carried(self.store))
-        update(log, self.plan, open_source(self.job.source, carried))
+        carried = pa.schema(self.plan.extra_columns(self.store))
+        update_plan(log, self.plan, open_source(self.job.source, carried))
         done = self.label(log, **label)
-        finish(log)
+        finish_run(log)
         return log, done
 
 
@@ -139,7 +142,7 @@ def test_metadata_that_changed(tmp_path: Path) -> None:
     log, done = run.update()
     assert done == {1: b"b"}
     [part] = log.state.changed
-    assert read_part(run.store, part)["cls"].to_pylist() == [9]
+    assert read_plan_part(run.store, part)["cls"].to_pylist() == [9]
 
 
 def test_a_new_first_shard_does_not_change_the_columns(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_a_limit_ends_within_a_shard(tmp_path: Path) -> None:
     assert (run.plan.rows, run.plan.complete) == (4, False)
     asked = job(path, tmp_path / "out", source={"limit": 7})
     log = run.log()
-    extend(log, run.plan, asked, open_source(asked.source))
+    extend_plan_to_limit(log, run.plan, asked, open_source(asked.source))
     assert run.label(log) == {row: b"%d" % row for row in range(7)}
 
 
@@ -178,10 +181,10 @@ def test_a_plan_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "source/a.jpg").write_bytes(b"a")
     run = Run(tmp_path / "source", tmp_path / "out")
     [part] = run.plan.parts
-    table = read_part(run.store, part).drop_columns(["_span"])
+    table = read_plan_part(run.store, part).drop_columns(["_span"])
     import pyarrow.parquet as pq
 
-    pq.write_table(table, run.store.path(part["path"]))
+    pq.write_table(table, run.store.local_path(part["path"]))
     (tmp_path / "source/b.jpg").write_bytes(b"b")
     assert run.update()[1] == {0: b"a", 1: b"b"}
 
@@ -197,14 +200,14 @@ def test_a_shard_that_is_mended_and_one_that_breaks(tmp_path: Path, name: str) -
     done = run.label(log)
     assert [done[row] for row in range(3)] == list(MEMBERS.values())
     assert done[3] in ("DamagedArchive", "DamagedTable")
-    finish(log)
+    finish_run(log)
 
     WRITERS[name](shards / f"1{name}", MEMBERS)
     (shards / f"0{name}").write_bytes(b"broken" * 300)
     log = run.log()
-    update(log, run.plan, open_source(run.job.source))
+    update_plan(log, run.plan, open_source(run.job.source))
     assert list(log.state.removed) == [(3, 4)], "what cannot be listed any more need not be gone"
     done = run.label(log)
     assert sorted(map(str, done.values())) == sorted(map(str, [*MEMBERS.values(), done[4]]))
     assert done[4] in ("DamagedArchive", "DamagedTable")
-    finish(log)
+    finish_run(log)

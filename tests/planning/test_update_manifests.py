@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.manifest import finish
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.parts import read_part
-from cvbatch.planning.plan import Plan, all_parts, make_plan
-from cvbatch.planning.update import update
+from cvbatch.planning.parts import read_plan_part
+from cvbatch.planning.plan import Plan, all_plan_parts, make_plan
+from cvbatch.planning.update import update_plan
 from cvbatch.sources import open_source
 from tests.samples import commit, job, spec, started
 
@@ -35,7 +35,7 @@ class Run:
         self.plan: Plan = make_plan(self.store, self.job, [spec()], open_source(self.job.source))
         log = started(self.store, len(LINES))
         commit(log, 0, len(LINES))
-        finish(log)
+        finish_run(log)
 
     @property
     def job(self) -> Any:
@@ -47,9 +47,9 @@ class Run:
         else:
             self.manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    def update(self, limit: int | None = None) -> Log:
+    def update(self, limit: int | None = None) -> CommitLog:
         log = started(self.store, len(LINES))
-        update(log, self.plan, open_source(self.job.source), limit)
+        update_plan(log, self.plan, open_source(self.job.source), limit)
         return log
 
 
@@ -59,7 +59,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return Run(tmp_path)
 
 
-def changed(log: Log) -> list[int]:
+def changed(log: CommitLog) -> list[int]:
     return [row for low, high in log.state.stale for row in range(low, high)]
 
 
@@ -77,7 +77,7 @@ def test_a_changed_line_is_a_changed_row(run: Run, change: dict[str, Any]) -> No
     run.write([*LINES[:2], {**LINES[2], **change}, *LINES[3:]])
     log = run.update()
     assert (changed(log), log.state.planned, len(log.state.removed)) == ([2], len(LINES), 0)
-    [line] = read_part(run.store, all_parts(run.plan, log.state)[0]).to_pylist()
+    [line] = read_plan_part(run.store, all_plan_parts(run.plan, log.state)[0]).to_pylist()
     assert line["row_id"] == 2
     assert (line["plate"], line["tags"]) == tuple({**LINES[2], **change}[name] for name in ("plate", "tags"))
     assert os.path.basename(line["image_uri"]) == change.get("uri", "a")
@@ -92,7 +92,7 @@ def test_lines_added_at_the_end_are_new_rows(run: Run) -> None:
     run.write([*LINES, {**LINES[0], "plate": 8}, {**LINES[0], "plate": 9}])
     log = run.update()
     assert (changed(log), log.state.planned) == ([], 8)
-    assert read_part(run.store, log.state.parts[0])["plate"].to_pylist() == [8, 9]
+    assert read_plan_part(run.store, log.state.parts[0])["plate"].to_pylist() == [8, 9]
 
 
 def test_a_line_added_in_front_moves_all_others(run: Run) -> None:
@@ -113,7 +113,7 @@ def test_fewer_lines_are_images_that_are_gone(run: Run) -> None:
     run.write(LINES[:4])
     log = run.update()
     assert (changed(log), list(log.state.removed), log.state.planned) == ([], [(4, 6)], 6)
-    finish(log)
+    finish_run(log)
     run.write([*LINES[:5], {**LINES[5], "plate": 9}])
     log = run.update()
     assert (changed(log), list(log.state.removed)) == ([5], [])

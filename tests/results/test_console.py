@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from cvbatch.models.resolve import list_models
-from cvbatch.output.commit_log import Log
-from cvbatch.results.console import counts, duration, models_table, status_table, summary_table
-from cvbatch.results.summary import status
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.results.console import format_counts, format_duration, models_table, status_table, summary_table
+from cvbatch.results.summary import run_status
 from tests.samples import commit, planned, started
 
 SUMMARY = {
@@ -62,7 +62,7 @@ def shown(what: object, width: int = 100) -> str:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
+def log(tmp_path: Path) -> CommitLog:
     store, plan = planned(tmp_path, 10)
     return started(store, plan.rows)
 
@@ -71,12 +71,12 @@ def log(tmp_path: Path) -> Log:
     ("seconds", "expected"), [(3.14, "3.1 s"), (59.9, "59.9 s"), (125, "2 min"), (3 * 3600 + 300, "3 h 05 min")]
 )
 def test_durations(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
+    assert format_duration(seconds) == expected
 
 
 def test_counts_put_the_most_frequent_first() -> None:
-    assert counts({"c": 1, "a": 1, "b": 2_000}) == "b 2,000, a 1, c 1"
-    assert counts({}) == "none"
+    assert format_counts({"c": 1, "a": 1, "b": 2_000}) == "b 2,000, a 1, c 1"
+    assert format_counts({}) == "none"
 
 
 def test_the_summary_names_what_failed() -> None:
@@ -135,10 +135,10 @@ def test_a_status_leaves_out_what_does_not_apply(
     assert not [word for word in absent if word in text]
 
 
-def test_a_status_as_it_is_made_can_be_shown(log: Log) -> None:
+def test_a_status_as_it_is_made_can_be_shown(log: CommitLog) -> None:
     commit(log, 0, 4, failed=[2])
-    log.remove([(1, 2)])
-    text = shown(status_table(status(log.store.root, log)))
+    log.remove_rows([(1, 2)])
+    text = shown(status_table(run_status(log.store.root, log)))
     for part in ("running, 1 start(s)", "4 of 10, 6 to go", "TruncatedImage 1", "gone from the source"):
         assert part in text
 

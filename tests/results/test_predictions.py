@@ -14,9 +14,9 @@ import pytest
 
 from cvbatch.errors import CorruptionError, OutputError
 from cvbatch.models.spec import rows_schema
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
-from cvbatch.output.manifest import DATA, finish
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
+from cvbatch.output.manifest import DATA_FOLDER, finish_run
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.results import predictions
@@ -28,7 +28,7 @@ ROWS = 12
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> tuple[LocalStore, Log]:
+def run(tmp_path: Path) -> tuple[LocalStore, CommitLog]:
     """Rows 0 to 3 and 8 to 11 are committed, row 9 in error."""
     store, _ = planned(tmp_path, ROWS)
     log = started(store, ROWS)
@@ -37,12 +37,12 @@ def run(tmp_path: Path) -> tuple[LocalStore, Log]:
     return store, log
 
 
-def test_while_it_goes_on(run: tuple[LocalStore, Log]) -> None:
+def test_while_it_goes_on(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     frame = predictions.read(store.root)
     assert frame["row_id"].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert frame["status"].tolist() == ["ok"] * 5 + ["error"] + ["ok"] * 2
-    (store.path(DATA) / f"e00000001-{'f' * 32}.parquet").write_bytes(b"not committed")
+    (store.local_path(DATA_FOLDER) / f"e00000001-{'f' * 32}.parquet").write_bytes(b"not committed")
     commit(log, 4, 8)
     assert len(predictions.read(store.root)) == ROWS
 
@@ -55,66 +55,66 @@ def test_before_anything_is_committed(tmp_path: Path) -> None:
     assert predictions.open_dataset(store.root).count_rows() == 0
 
 
-def test_a_finished_run_is_read_by_its_manifest_and_by_pandas(run: tuple[LocalStore, Log]) -> None:
+def test_a_finished_run_is_read_by_its_manifest_and_by_pandas(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     commit(log, 4, 8)
-    finish(log)
+    finish_run(log)
     frame = predictions.read(store.root)
     by_pandas = pd.read_parquet(store.root).sort_values("row_id", ignore_index=True)
     assert not frame.pop("source_removed").any()
     pd.testing.assert_frame_equal(frame, by_pandas[frame.columns].astype(frame.dtypes))
 
 
-def test_columns_and_filter(run: tuple[LocalStore, Log]) -> None:
+def test_columns_and_filter(run: tuple[LocalStore, CommitLog]) -> None:
     store, _ = run
     frame = predictions.read(store.root, columns=["image_uri"], filter=pads.field("status") == "error")
     assert frame.to_dict("list") == {"image_uri": ["/photos/9.jpg"]}
     assert list(predictions.read(store.root, columns=["status", "row_id"]).columns) == ["status", "row_id"]
 
 
-def test_an_arrow_dataset(run: tuple[LocalStore, Log]) -> None:
+def test_an_arrow_dataset(run: tuple[LocalStore, CommitLog]) -> None:
     dataset = predictions.open_dataset(run[0].root)
     assert dataset.count_rows() == 8
-    assert dataset.schema.names == predictions_schema(spec().fields()).names
+    assert dataset.schema.names == predictions_schema(spec().column_fields()).names
 
 
-def test_a_file_that_was_replaced_meanwhile(run: tuple[LocalStore, Log], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_replaced_meanwhile(run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch) -> None:
     store, log = run
-    before = predictions.current(store, _plan(store))
-    store.delete(before.files[0].path)
+    before = predictions.committed_files(store, _plan(store))
+    store.delete_object(before.files[0].path)
     commit(log, 4, 8)
-    now = predictions.current(store, _plan(store))
-    answers = [before, predictions.Current([file for file in now.files if file != before.files[0]], [])]
-    monkeypatch.setattr(predictions, "current", lambda *_: answers.pop(0))
+    now = predictions.committed_files(store, _plan(store))
+    answers = [before, predictions.CommittedFiles([file for file in now.files if file != before.files[0]], [])]
+    monkeypatch.setattr(predictions, "committed_files", lambda *_: answers.pop(0))
     assert predictions.read(store.root)["row_id"].tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_a_file_that_is_gone_is_corruption(run: tuple[LocalStore, Log]) -> None:
+def test_a_file_that_is_gone_is_corruption(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    store.delete(next(iter(log.state.files)))
+    store.delete_object(next(iter(log.state.files)))
     with pytest.raises(CorruptionError, match="a committed file is missing"):
         predictions.read(store.root)
 
 
-def test_images_that_are_gone_are_marked_at_any_time(run: tuple[LocalStore, Log]) -> None:
+def test_images_that_are_gone_are_marked_at_any_time(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    log.remove([(2, 4), (10, 11)])
+    log.remove_rows([(2, 4), (10, 11)])
     frame = predictions.read(store.root)
     assert frame.loc[frame["source_removed"], "row_id"].tolist() == [2, 3, 10]
     commit(log, 4, 8)
-    finish(log)
+    finish_run(log)
     frame = predictions.read(store.root)
     assert frame.loc[frame["source_removed"], "row_id"].tolist() == [2, 3, 10]
     assert len(frame) == ROWS, "their rows stay"
     again = started(store, ROWS)
-    again.remove([(0, 1)], back=[(2, 3)])
+    again.remove_rows([(0, 1)], back=[(2, 3)])
     frame = predictions.read(store.root)
     assert frame.loc[frame["source_removed"], "row_id"].tolist() == [0, 3, 10]
 
 
-def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, Log]) -> None:
+def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    log.remove([(9, 11)])
+    log.remove_rows([(9, 11)])
     assert predictions.read(store.root, columns=["source_removed"])["source_removed"].tolist() == [
         row in (9, 10) for row in (0, 1, 2, 3, 8, 9, 10, 11)
     ]
@@ -124,52 +124,54 @@ def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, Log]) ->
     assert "source_removed" not in predictions.open_dataset(store.root).schema.names
 
 
-def test_after_a_replacement_the_new_rows_alone_are_read(run: tuple[LocalStore, Log]) -> None:
+def test_after_a_replacement_the_new_rows_alone_are_read(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     commit(log, 4, 8)
-    finish(log)
+    finish_run(log)
     second = started(store, ROWS)
     [old] = [file for file in second.state.files.values() if file.errors]
-    new = write_blocks(_job(store, second.epoch), [block(9, 10, classification_label=["cat"])]).files
+    new = write_data_files(_job(store, second.epoch), [block(9, 10, classification_label=["cat"])]).files
     assert (predictions.read(store.root)["status"] == "error").sum() == 1, "it is written, but does not count yet"
-    second.replace([old.path], new, [(9, 10)])
-    assert old.path in store.sizes(DATA)
+    second.replace_files([old.path], new, [(9, 10)])
+    assert old.path in store.list_sizes(DATA_FOLDER)
     for _ in range(2):  # while it goes on, and when it is finished
         frame = predictions.read(store.root)
         assert frame["row_id"].tolist() == list(range(ROWS))
         assert (frame["status"].tolist()[9], frame["classification_label"].tolist()[9]) == ("ok", "cat")
-        if not second.state.final:
-            finish(second)
-    assert old.path not in store.sizes(DATA)
+        if not second.state.is_final:
+            finish_run(second)
+    assert old.path not in store.list_sizes(DATA_FOLDER)
     assert pd.read_parquet(store.root)["row_id"].sort_values().tolist() == list(range(ROWS))
 
 
 def test_a_reader_that_was_overtaken_by_a_retry_reads_again(
-    run: tuple[LocalStore, Log], monkeypatch: pytest.MonkeyPatch
+    run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, log = run
     commit(log, 4, 8)
-    finish(log)
-    open_dataset, overtakes = predictions._dataset, [True]
+    finish_run(log)
+    open_dataset, overtakes = predictions._open_predictions, [True]
 
     def overtaken(*arguments: Any) -> Any:
         dataset = open_dataset(*arguments)
         if overtakes.pop():
             second = started(store, ROWS)
             [old] = [file for file in second.state.files.values() if file.errors]
-            second.replace([old.path], write_blocks(_job(store, second.epoch), [block(9, 10)]).files, [(9, 10)])
-            finish(second)
+            second.replace_files(
+                [old.path], write_data_files(_job(store, second.epoch), [block(9, 10)]).files, [(9, 10)]
+            )
+            finish_run(second)
             overtakes.append(False)
         return dataset
 
-    monkeypatch.setattr(predictions, "_dataset", overtaken)
+    monkeypatch.setattr(predictions, "_open_predictions", overtaken)
     frame = predictions.read(store.root)
     assert frame["row_id"].tolist() == list(range(ROWS))
     assert set(frame["status"]) == {"ok"}
 
 
-def _job(store: LocalStore, epoch: int) -> WriteJob:
-    return WriteJob(store.root, epoch, predictions_schema(spec().fields()))
+def _job(store: LocalStore, epoch: int) -> WriteContext:
+    return WriteContext(store.root, epoch, predictions_schema(spec().column_fields()))
 
 
 def _plan(store: LocalStore) -> Any:
@@ -191,7 +193,7 @@ def committed(tmp_path: Path, models: list[Any], rows: int, **columns: Any) -> s
     schema = rows_schema(models)
     failed = [row for row in range(rows) if all(values[row] is None for values in columns.values())]
     table = block(0, rows, *models, failed=failed, **columns)
-    log.commit(write_blocks(WriteJob(store.root, log.epoch, schema), [table]).files)
+    log.commit_files(write_data_files(WriteContext(store.root, log.epoch, schema), [table]).files)
     return store.root
 
 
@@ -270,7 +272,7 @@ def test_columns_of_a_manifest_come_out_as_they_went_in(tmp_path: Path) -> None:
     asked = job(tmp_path / "m.parquet")
     plan = make_plan(store, asked, [spec()], open_source(asked.source))
     log = started(store, plan.rows)
-    schema = predictions_schema(spec().fields(), carried=plan.carried(store))
+    schema = predictions_schema(spec().column_fields(), extra_columns=plan.extra_columns(store))
     table = block(0, 2).append_column("mine", mine)
-    log.commit(write_blocks(WriteJob(store.root, 1, schema), [table]).files)
+    log.commit_files(write_data_files(WriteContext(store.root, 1, schema), [table]).files)
     assert predictions.open_dataset(store.root).to_table()["mine"].combine_chunks() == mine

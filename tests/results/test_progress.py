@@ -10,57 +10,57 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cvbatch.output.commit_log import Log
-from cvbatch.results.progress import Terminal
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.results.progress import TerminalProgress
 from tests.samples import commit, planned, started
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
+def log(tmp_path: Path) -> CommitLog:
     store, plan = planned(tmp_path, 10)
     return started(store, plan.rows)
 
 
-still = partial(Terminal, tick_seconds=3600)
+still = partial(TerminalProgress, tick_seconds=3600)
 """It ticks only when a test says so."""
 
 
-def test_elsewhere_a_plain_line(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_a_plain_line(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
-        terminal.planned(log.state)
+        terminal.on_planned(log.state)
         commit(log, 0, 4)
-        terminal.committed(log.state)
+        terminal.on_committed(log.state)
     assert capsys.readouterr().err == "10 images planned, 0 done\n"
 
 
-def test_quiet_is_quiet(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_is_quiet(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still(quiet=True) as terminal:
-        terminal.doing("starting Ray")
-        terminal.planned(log.state)
-        terminal.committed(log.state)
-        terminal.tick(time.monotonic() + 100)
+        terminal.on_phase("starting Ray")
+        terminal.on_planned(log.state)
+        terminal.on_committed(log.state)
+        terminal.redraw_at(time.monotonic() + 100)
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_takes_long_is_said_now_and_then(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_long_is_said_now_and_then(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
-        terminal.doing("starting Ray")
+        terminal.on_phase("starting Ray")
         began = time.monotonic()
         for seconds in (1, 10, 16, 20, 25, 32, 95):
-            terminal.tick(began + seconds)
+            terminal.redraw_at(began + seconds)
     assert capsys.readouterr().err.splitlines() == ["starting Ray, 16 s", "starting Ray, 32 s", "starting Ray, 2 min"]
 
 
 def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
-    log: Log, capsys: pytest.CaptureFixture[str]
+    log: CommitLog, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with still() as terminal:
-        terminal.doing("loading the models and working on the first images")
-        terminal.planned(log.state)
-        terminal.tick(time.monotonic() + 16)
+        terminal.on_phase("loading the models and working on the first images")
+        terminal.on_planned(log.state)
+        terminal.redraw_at(time.monotonic() + 16)
         commit(log, 0, 1)
-        terminal.committed(log.state)
-        terminal.tick(time.monotonic() + 40)
+        terminal.on_committed(log.state)
+        terminal.redraw_at(time.monotonic() + 40)
     assert capsys.readouterr().err.splitlines() == [
         "10 images planned, 0 done",
         "0 of 10 rows; loading the models and working on the first images, 16 s",
@@ -68,25 +68,25 @@ def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
     ]
 
 
-def test_on_a_terminal_it_stands_beside_the_bar(log: Log) -> None:
+def test_on_a_terminal_it_stands_beside_the_bar(log: CommitLog) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
     with still(console=screen) as terminal:
-        terminal.doing("starting Ray")
-        terminal.tick(time.monotonic() + 5)
+        terminal.on_phase("starting Ray")
+        terminal.redraw_at(time.monotonic() + 5)
         assert terminal._status is not None
         assert terminal._status.status == "starting Ray, 5 s"
-        terminal.doing("loading the models")
-        terminal.planned(log.state)
-        terminal.tick(time.monotonic() + 20)
+        terminal.on_phase("loading the models")
+        terminal.on_planned(log.state)
+        terminal.redraw_at(time.monotonic() + 20)
         assert terminal._bar is not None
         assert terminal._bar.tasks[0].fields["waits"] == "loading the models, 20 s"
         commit(log, 0, 1)
-        terminal.committed(log.state)
+        terminal.on_committed(log.state)
         assert terminal._bar.tasks[0].fields["waits"] == ""
 
 
-def test_nothing_is_said_once_it_is_over(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_once_it_is_over(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
-        terminal.doing("starting Ray")
-    terminal.tick(time.monotonic() + 100)
+        terminal.on_phase("starting Ray")
+    terminal.redraw_at(time.monotonic() + 100)
     assert capsys.readouterr().err == ""

@@ -10,31 +10,31 @@ from typing import Any
 import pytest
 
 from cvbatch.errors import RowError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import WriteJob, write_blocks
-from cvbatch.output.lease import HOLDER, Heartbeat, this_process
-from cvbatch.output.manifest import finish_tail
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext, write_data_files
+from cvbatch.output.lease import LEASE_FILE, Heartbeat, describe_process
+from cvbatch.output.manifest import complete_finish
 from cvbatch.output.store import LocalStore
-from cvbatch.results.summary import exit_code, status, summarise
+from cvbatch.results.summary import exit_code_of_summary, run_status, summarize_run
 from cvbatch.runs.run_record import RUN
 from cvbatch.schema import predictions_schema
 from tests.samples import block, commit, planned, spec, started, write
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> tuple[LocalStore, Log]:
+def run(tmp_path: Path) -> tuple[LocalStore, CommitLog]:
     store, _ = planned(tmp_path, 12)
     log = started(store, 12)
     labels = ["cat", "dog", None, "cat"]
     rows = block(0, 4, failed=[2], classification_label=labels)
-    job = WriteJob(store.root, log.epoch, predictions_schema(spec().fields()))
-    log.commit(write_blocks(job, [rows]).files)
+    job = WriteContext(store.root, log.epoch, predictions_schema(spec().column_fields()))
+    log.commit_files(write_data_files(job, [rows]).files)
     return store, log
 
 
-def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, Log]) -> None:
+def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    summary = summarise(store.root, log.state)
+    summary = summarize_run(store.root, log.state)
     assert (summary["rows"], summary["rows_planned"], summary["ok"]) == (4, 12, 3)
     assert summary["errors"] == {"TruncatedImage": 1}
     assert [failed["row_id"] for failed in summary["failed"]] == [2]
@@ -42,14 +42,16 @@ def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, 
     assert summary["finished"] is False
 
 
-def test_what_could_not_be_listed_counts_until_it_is_gone(run: tuple[LocalStore, Log]) -> None:
+def test_what_could_not_be_listed_counts_until_it_is_gone(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     lost = RowError("list", "DamagedArchive", "File is not a zip file")
     rows = block(4, 8, failed=[5, 6], error=lost, classification_label=["cat"] * 4)
-    log.commit(write_blocks(WriteJob(store.root, log.epoch, predictions_schema(spec().fields())), [rows]).files)
-    assert summarise(store.root, log.state)["unlisted"] == 2
-    log.remove([(5, 6)], [])
-    assert summarise(store.root, log.state)["unlisted"] == 1
+    log.commit_files(
+        write_data_files(WriteContext(store.root, log.epoch, predictions_schema(spec().column_fields())), [rows]).files
+    )
+    assert summarize_run(store.root, log.state)["unlisted"] == 2
+    log.remove_rows([(5, 6)], [])
+    assert summarize_run(store.root, log.state)["unlisted"] == 1
 
 
 @pytest.mark.parametrize(
@@ -64,29 +66,29 @@ def test_what_could_not_be_listed_counts_until_it_is_gone(run: tuple[LocalStore,
     ],
 )
 def test_the_exit_code_of_a_run(facts: dict[str, Any], strict: bool, code: int) -> None:
-    assert exit_code({"errors": {}, "unreadable": [], "unlisted": 0, **facts}, strict=strict) == code
+    assert exit_code_of_summary({"errors": {}, "unreadable": [], "unlisted": 0, **facts}, strict=strict) == code
 
 
-def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalStore, Log]) -> None:
+def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    store.put(RUN, json.dumps({"seconds": 2.0, "workers": [{"host": "one", "rows": 4}]}).encode())
-    assert summarise(store.root, log.state)["idle_shares"] == []
+    store.put_object(RUN, json.dumps({"seconds": 2.0, "workers": [{"host": "one", "rows": 4}]}).encode())
+    assert summarize_run(store.root, log.state)["idle_shares"] == []
 
 
-def test_both_times_are_told(run: tuple[LocalStore, Log]) -> None:
+def test_both_times_are_told(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    store.put(RUN, json.dumps({"seconds": 2.0, "rows_this_start": 6}).encode())
-    found = summarise(store.root, log.state, command_seconds=12.0)
+    store.put_object(RUN, json.dumps({"seconds": 2.0, "rows_this_start": 6}).encode())
+    found = summarize_run(store.root, log.state, command_seconds=12.0)
     assert (found["seconds"], found["rate"]) == (2.0, 3.0)
     assert (found["command_seconds"], found["command_rate"]) == (12.0, 0.5)
-    assert summarise(store.root, log.state)["command_rate"] == 0.0, "not known, and not divided by"
+    assert summarize_run(store.root, log.state)["command_rate"] == 0.0, "not known, and not divided by"
 
 
-def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, Log]) -> None:
+def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, CommitLog]) -> None:
     store, _ = run
     second = started(store, 12)
     commit(second, 4, 10)
-    found = status(store.root, second)
+    found = run_status(store.root, second)
     assert (found["rows"], found["to_go"], found["starts"]) == (10, 2, 2)
     assert found["held"] is True
     seconds = second.state.last["time"] - second.state.opened[-1]  # type: ignore[index]  # there is a record
@@ -96,7 +98,7 @@ def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, Log]) -> No
 
 def test_a_status_before_the_first_start(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 3)
-    found = status(store.root, Log(store, plan.rows))
+    found = run_status(store.root, CommitLog(store, plan.rows))
     assert (found["rows"], found["rate"], found["seconds_left"], found["held"]) == (0, 0.0, None, False)
     assert (found["removed"], found["workers"], found["workers_planned"]) == (0, None, None)
     assert found["holder"] == "nobody holds it"
@@ -117,7 +119,7 @@ class Clocked:
 
     @property
     def status(self) -> dict[str, Any]:
-        return status(self.store.root, self.log)
+        return run_status(self.store.root, self.log)
 
 
 @pytest.fixture
@@ -151,58 +153,58 @@ def test_rows_computed_anew_count_for_the_rate_and_rows_copied_do_not(clocked: C
     clocked.commit(10, 0, 500)
     [old] = clocked.log.state.files
     clocked.now += 10
-    clocked.log.replace([old], write(clocked.log, 0, 500), [(0, 20)])
+    clocked.log.replace_files([old], write(clocked.log, 0, 500), [(0, 20)])
     assert clocked.status["rate"] == 2
 
 
 def test_rows_of_changed_images_are_still_to_be_done(clocked: Clocked) -> None:
     clocked.commit(10, 0, 900)
     clocked.commit(10, 900, 950)
-    clocked.log.extend([], complete=True, changed=[{"path": "a", "ranges": [[20, 30], [960, 970]]}])
+    clocked.log.extend_plan([], complete=True, changed=[{"path": "a", "ranges": [[20, 30], [960, 970]]}])
     found = clocked.status
     assert (found["rows"], found["to_go"]) == (950, 60), "each row once"
     assert found["seconds_left"] == 12
 
 
-def test_images_that_are_gone_are_counted(run: tuple[LocalStore, Log]) -> None:
+def test_images_that_are_gone_are_counted(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    log.remove([(1, 3), (8, 9)])
-    assert status(store.root, log)["removed"] == 3
+    log.remove_rows([(1, 3), (8, 9)])
+    assert run_status(store.root, log)["removed"] == 3
 
 
-def test_the_holder_tells_of_its_workers(run: tuple[LocalStore, Log]) -> None:
+def test_the_holder_tells_of_its_workers(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     with Heartbeat(store, log.state, lambda: {"workers": 3, "workers_planned": 4}):
-        found = status(store.root, Log(store, 12))
+        found = run_status(store.root, CommitLog(store, 12))
         assert (found["workers"], found["workers_planned"], found["held"]) == (3, 4, True)
-    assert status(store.root, Log(store, 12))["held"] is False, "it has said goodbye"
-    assert status(store.root, started(store, 12))["workers"] is None, "a newer start has said nothing yet"
+    assert run_status(store.root, CommitLog(store, 12))["held"] is False, "it has said goodbye"
+    assert run_status(store.root, started(store, 12))["workers"] is None, "a newer start has said nothing yet"
 
 
 @pytest.mark.parametrize(("seconds", "held"), [(1, True), (8, True), (11, False), (1_000, False)])
 def test_a_holder_on_another_machine_is_known_by_its_last_beat(clocked: Clocked, seconds: float, held: bool) -> None:
-    clocked.log = Log(clocked.store, 1_000)
-    clocked.log.open({**this_process(), "host": "elsewhere"})
+    clocked.log = CommitLog(clocked.store, 1_000)
+    clocked.log.open_epoch({**describe_process(), "host": "elsewhere"})
     assert clocked.status["held"] is False, "it has said nothing yet"
     beat = {"nonce": clocked.log.state.holder["nonce"], "epoch": 2, "time": clocked.now}  # type: ignore[index]
-    clocked.store.put(HOLDER, json.dumps(beat).encode())
+    clocked.store.put_object(LEASE_FILE, json.dumps(beat).encode())
     clocked.now += seconds
     found = clocked.status
     assert (found["held"], found["holder"]) == (held, f"process {os.getpid()} on elsewhere")
 
 
-def test_a_dead_holder_holds_nothing_however_fresh_its_beat(run: tuple[LocalStore, Log]) -> None:
+def test_a_dead_holder_holds_nothing_however_fresh_its_beat(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
-    log.open({**this_process(), "started": "1"})
+    log.open_epoch({**describe_process(), "started": "1"})
     with Heartbeat(store, log.state):
-        assert status(store.root, log)["held"] is False
+        assert run_status(store.root, log)["held"] is False
 
 
-def test_a_run_is_finished_when_it_is_marked(run: tuple[LocalStore, Log]) -> None:
+def test_a_run_is_finished_when_it_is_marked(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     commit(log, 4, 12)
-    log.finalise()
-    assert status(store.root, log)["finished"] is False
-    finish_tail(log)
-    found = status(store.root, log)
+    log.append_final()
+    assert run_status(store.root, log)["finished"] is False
+    complete_finish(log)
+    found = run_status(store.root, log)
     assert (found["finished"], found["held"], found["to_go"]) == (True, False, 0)

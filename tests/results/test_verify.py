@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.output.commit_log import Log
-from cvbatch.output.manifest import DATA, SUCCESS, finish, manifest_name
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.manifest import DATA_FOLDER, SUCCESS_FILE, finish_run, manifest_name
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.plan import PLAN, Plan
-from cvbatch.results.verify import Verdict, verify
+from cvbatch.planning.plan import PLAN_FILE, Plan
+from cvbatch.results.verify import VerifyReport, verify_output
 from tests.samples import commit, planned, started, write
 
 ROWS = 40
@@ -26,18 +26,18 @@ def run(tmp_path: Path) -> tuple[LocalStore, Plan]:
     log = started(store, ROWS)
     commit(log, 0, 10, failed=[3])
     commit(log, 10, ROWS)
-    finish(log)
+    finish_run(log)
     return store, plan
 
 
-def judged(store: LocalStore, *, deep: bool = False) -> Verdict:
-    return verify(store, Log(store, ROWS), deep=deep)
+def judged(store: LocalStore, *, deep: bool = False) -> VerifyReport:
+    return verify_output(store, CommitLog(store, ROWS), deep=deep)
 
 
 def test_a_good_run_is_proven(run: tuple[LocalStore, Plan]) -> None:
     for deep in (False, True):
-        assert judged(run[0], deep=deep) == Verdict(planned=ROWS, committed=ROWS, errors=1, files=3, finished=True)
-        assert judged(run[0], deep=deep).proven
+        assert judged(run[0], deep=deep) == VerifyReport(planned=ROWS, committed=ROWS, errors=1, files=3, finished=True)
+        assert judged(run[0], deep=deep).is_proven
 
 
 def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
@@ -48,61 +48,68 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
     verdict = judged(store)
     assert verdict.problems[:2] == ["rows 0 to 4 are missing", "rows 10 to 39 are missing"]
     assert "not finished" in verdict.problems[2]
-    assert not verdict.proven
+    assert not verdict.is_proven
 
 
 def test_rows_of_changed_images_are_named(run: tuple[LocalStore, Plan]) -> None:
-    started(run[0], ROWS).extend([], complete=True, changed=[{"path": "p", "rows": 2, "ranges": [[3, 5]]}])
+    started(run[0], ROWS).extend_plan([], complete=True, changed=[{"path": "p", "rows": 2, "ranges": [[3, 5]]}])
     verdict = judged(run[0])
     assert verdict.problems[0] == "rows 3 to 4 are of images that changed since"
-    assert not verdict.proven
+    assert not verdict.is_proven
 
 
 def test_parts_that_were_planned_later_are_checked_too(run: tuple[LocalStore, Plan]) -> None:
     gone = {"path": "_cvbatch/plan/gone.parquet", "first_row_id": ROWS, "rows": 2}
-    started(run[0], ROWS).extend([gone], complete=True)
+    started(run[0], ROWS).extend_plan([gone], complete=True)
     assert "gone.parquet cannot be read" in judged(run[0]).problems[0]
 
 
 def biggest(store: LocalStore) -> str:
-    return max(Log(store, ROWS).state.files.values(), key=lambda file: file.rows).path
+    return max(CommitLog(store, ROWS).state.files.values(), key=lambda file: file.row_count).path
 
 
 def flip(store: LocalStore, name: str, at: int) -> None:
-    data = bytearray(store.read(name))
+    data = bytearray(store.read_object(name))
     data[at] ^= 0xFF
-    store.put(name, bytes(data))
+    store.put_object(name, bytes(data))
 
 
 DAMAGES: dict[str, tuple[Callable[[LocalStore], object], str]] = {
-    "a file is gone": (lambda store: store.delete(biggest(store)), "is missing"),
-    "a file is cut": (lambda store: store.put(biggest(store), store.read(biggest(store))[:-9]), "bytes, expected"),
+    "a file is gone": (lambda store: store.delete_object(biggest(store)), "is missing"),
+    "a file is cut": (
+        lambda store: store.put_object(biggest(store), store.read_object(biggest(store))[:-9]),
+        "bytes, expected",
+    ),
     "a file is garbage": (
-        lambda store: store.put(biggest(store), b"x" * store.sizes(DATA)[biggest(store)]),
+        lambda store: store.put_object(biggest(store), b"x" * store.list_sizes(DATA_FOLDER)[biggest(store)]),
         "cannot be read",
     ),
-    "the mark is gone": (lambda store: store.delete(SUCCESS), "_SUCCESS does not name"),
-    "the mark is foreign": (lambda store: store.put(SUCCESS, b""), "_SUCCESS does not name"),
-    "the manifest is gone": (lambda store: store.delete(manifest_name(3)), "is missing; cvbatch run writes it"),
+    "the mark is gone": (lambda store: store.delete_object(SUCCESS_FILE), "_SUCCESS does not name"),
+    "the mark is foreign": (lambda store: store.put_object(SUCCESS_FILE, b""), "_SUCCESS does not name"),
+    "the manifest is gone": (lambda store: store.delete_object(manifest_name(3)), "is missing; cvbatch run writes it"),
     "the manifest is another": (
-        lambda store: store.put(manifest_name(3), b'{"final": 3, "files": [], "removed": []}'),
+        lambda store: store.put_object(manifest_name(3), b'{"final": 3, "files": [], "removed": []}'),
         "does not agree with the log",
     ),
-    "a foreign file": (lambda store: store.create(f"{DATA}/more.parquet", b""), "is not of this run"),
-    "the plan has lost a part": (lambda store: store.delete(part(store)), "cannot be read"),
+    "a foreign file": (lambda store: store.create_object(f"{DATA_FOLDER}/more.parquet", b""), "is not of this run"),
+    "the plan has lost a part": (lambda store: store.delete_object(part(store)), "cannot be read"),
     "the plan has other rows": (
-        lambda store: pq.write_table(pq.read_table(store.path(part(store))).slice(1), store.path(part(store))),
+        lambda store: pq.write_table(
+            pq.read_table(store.local_path(part(store))).slice(1), store.local_path(part(store))
+        ),
         f"has {ROWS - 1} rows from 0, expected {ROWS} from 0",
     ),
     "the plan begins elsewhere": (
-        lambda store: store.put(PLAN, store.read(PLAN).replace(b'"first_row_id": 0', b'"first_row_id": 1')),
+        lambda store: store.put_object(
+            PLAN_FILE, store.read_object(PLAN_FILE).replace(b'"first_row_id": 0', b'"first_row_id": 1')
+        ),
         f"has {ROWS} rows from 1, expected {ROWS} from 0",
     ),
 }
 
 
 def part(store: LocalStore) -> str:
-    return next(iter(store.sizes("_cvbatch/plan")))
+    return next(iter(store.list_sizes("_cvbatch/plan")))
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -111,7 +118,7 @@ def test_damage_is_found(run: tuple[LocalStore, Plan], name: str) -> None:
     damage(run[0])
     verdict = judged(run[0])
     assert any(expected in problem for problem in verdict.problems), verdict.problems
-    assert not verdict.proven
+    assert not verdict.is_proven
 
 
 def with_ids(table: pa.Table, *row_ids: int) -> pa.Table:
@@ -138,26 +145,26 @@ def test_files_that_do_not_hold_what_the_log_says(tmp_path: Path, name: str) -> 
     log = started(store, ROWS)
     commit(log, 0, 10)
     [file] = write(log, 10, ROWS)
-    path = store.path(file.path)
+    path = store.local_path(file.path)
     pq.write_table(change(pq.read_table(path)), path)
-    log.commit([replace(file, size=path.stat().st_size)])
-    finish(log)
+    log.commit_files([replace(file, size=path.stat().st_size)])
+    finish_run(log)
     verdict = judged(store)
     assert any(expected in problem for problem in verdict.problems), verdict.problems
-    assert not verdict.proven
+    assert not verdict.is_proven
 
 
 def test_strays_are_told_apart(run: tuple[LocalStore, Plan]) -> None:
-    stray = f"{DATA}/e00000001-{'f' * 32}.parquet"
-    run[0].create(stray, b"")
+    stray = f"{DATA_FOLDER}/e00000001-{'f' * 32}.parquet"
+    run[0].create_object(stray, b"")
     verdict = judged(run[0])
-    assert (verdict.strays, verdict.problems, verdict.proven) == ([stray], [], False)
+    assert (verdict.strays, verdict.problems, verdict.is_proven) == ([stray], [], False)
 
 
 def test_deep_finds_any_flipped_byte_of_the_rows(run: tuple[LocalStore, Plan]) -> None:
     store, _ = run
     name = biggest(store)
-    with pq.ParquetFile(store.path(name)) as file:
+    with pq.ParquetFile(store.local_path(name)) as file:
         group = file.metadata.row_group(0)
         columns = [group.column(index) for index in range(group.num_columns)]
     for column in columns:
@@ -166,4 +173,4 @@ def test_deep_finds_any_flipped_byte_of_the_rows(run: tuple[LocalStore, Plan]) -
         flip(store, name, last)
         assert judged(store, deep=True).problems, column.path_in_schema
         flip(store, name, last)
-    assert judged(store, deep=True).proven
+    assert judged(store, deep=True).is_proven

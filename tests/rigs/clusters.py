@@ -28,10 +28,10 @@ _ASK: Final = """
 import sys, time
 import requests
 from cvbatch.errors import UsageError
-from cvbatch.submit.address import Address
-from cvbatch.submit.probe import probe
+from cvbatch.submit.address import ClusterAddress
+from cvbatch.submit.probe import probe_cluster
 
-address, expected = Address.of(sys.argv[1]), set(sys.argv[2:])
+address, expected = ClusterAddress.from_option(sys.argv[1]), set(sys.argv[2:])
 """
 _WAIT_FOR_NODES: Final = f"""{_ASK}
 while True:

@@ -10,24 +10,24 @@ from typing import Any, Final
 import pytest
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.errors import FencedError, OutputError, RunError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.data_files import Written
-from cvbatch.output.lease import last_beat
-from cvbatch.output.manifest import SUCCESS, finish
-from cvbatch.planning.parts import add_part, part_paths, read_part
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteResult
+from cvbatch.output.lease import last_heartbeat
+from cvbatch.output.manifest import SUCCESS_FILE, finish_run
+from cvbatch.planning.parts import add_part, part_paths, read_plan_part
 from cvbatch.runs import attempt as sessions
-from cvbatch.runs.attempt import Session
+from cvbatch.runs.attempt import RunAttempt
 from cvbatch.runs.run_record import load_record
 from cvbatch.schema import ROW_ID
-from cvbatch.tuning.certificate import REFERENCE, Certificate
+from cvbatch.tuning.certificate import REFERENCE, TuningResult
 from tests.engines import FakeEngine
 from tests.samples import commit, planned, spec, started, write
 
 ROWS: Final = 40
-CLUSTER: Final = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
+CLUSTER: Final = Cluster((ClusterNode("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
 class Start:
@@ -35,16 +35,16 @@ class Start:
 
     def __init__(self, folder: Path) -> None:
         self.store, self.plan = planned(folder, ROWS)
-        self.log = Log(self.store, ROWS)
+        self.log = CommitLog(self.store, ROWS)
         self.engine = FakeEngine(self.store.root)
 
-    def session(self, **compute: Any) -> Session:
-        return Session(self.log, self.plan, self.engine, ComputeConfig(**compute))
+    def session(self, **compute: Any) -> RunAttempt:
+        return RunAttempt(self.log, self.plan, self.engine, ComputeConfig(**compute))
 
-    def take(self, session: Session, low: int, high: int, *, failed: range = range(0)) -> None:
+    def take(self, session: RunAttempt, low: int, high: int, *, failed: range = range(0)) -> None:
         """Rows of which those in `failed` are errors, written and committed."""
         files = write(self.log, low, high, failed=failed)
-        session.took([Written(files, {}, 0)], self.log.commit(files))
+        session.record_commit([WriteResult(files, {}, 0)], self.log.commit_files(files))
 
 
 @pytest.fixture
@@ -56,23 +56,23 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 def test_a_session_opens_the_log_and_takes_the_mark_away(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, ROWS)
-    finish(log)
-    start.log.read()
+    finish_run(log)
+    start.log.refresh()
     with start.session() as session:
         assert session.log.epoch == 2
-        assert not start.store.path(SUCCESS).exists()
-        assert last_beat(start.store, start.log.state)["epoch"] == 2
-    assert last_beat(start.store, start.log.state)["released"] is True
+        assert not start.store.local_path(SUCCESS_FILE).exists()
+        assert last_heartbeat(start.store, start.log.state)["epoch"] == 2
+    assert last_heartbeat(start.store, start.log.state)["released"] is True
 
 
 def test_parts_that_nobody_named_are_collected(start: Start) -> None:
     (part,) = start.plan.parts
-    images = read_part(start.store, part).drop_columns([ROW_ID])
+    images = read_plan_part(start.store, part).drop_columns([ROW_ID])
     add_part(start.store, images, 0)  # of a start that died before it had a plan
     extended, changed = add_part(start.store, images, ROWS), add_part(start.store, images, 0)
     log = started(start.store, ROWS)
-    log.extend([extended], complete=True, changed=[{"path": changed["path"], "ranges": [[0, ROWS]]}])
-    start.log.read()
+    log.extend_plan([extended], complete=True, changed=[{"path": changed["path"], "ranges": [[0, ROWS]]}])
+    start.log.refresh()
     with start.session():
         late = add_part(start.store, images, 2 * ROWS)
     assert part_paths(start.store) == {each["path"] for each in (part, extended, changed, late)}
@@ -80,13 +80,13 @@ def test_parts_that_nobody_named_are_collected(start: Start) -> None:
 
 def test_parts_of_a_start_that_opened_the_log_later_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     (part,) = start.plan.parts
-    images = read_part(start.store, part).drop_columns([ROW_ID])
-    newer, collect = Log(start.store, ROWS), sessions.delete_orphan_parts
+    images = read_plan_part(start.store, part).drop_columns([ROW_ID])
+    newer, collect = CommitLog(start.store, ROWS), sessions.delete_orphan_parts
     theirs = set[str]()
 
     def overtaken(*arguments: Any) -> None:
-        newer.read()
-        newer.open()
+        newer.refresh()
+        newer.open_epoch()
         theirs.add(add_part(start.store, images, ROWS)["path"])
         collect(*arguments)
 
@@ -98,12 +98,12 @@ def test_parts_of_a_start_that_opened_the_log_later_stay(start: Start, monkeypat
 def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, ROWS)
-    finish(log)
+    finish_run(log)
     started(start.store, ROWS)
-    mark, session = start.store.read(SUCCESS), start.session()
+    mark, session = start.store.read_object(SUCCESS_FILE), start.session()
     with pytest.raises(OutputError, match="another start"), session:
         pytest.fail("it is not held")
-    assert start.store.read(SUCCESS) == mark
+    assert start.store.read_object(SUCCESS_FILE) == mark
     assert load_record(start.store) == {}
 
 
@@ -125,7 +125,7 @@ def test_the_record_says_how_it_ended(start: Start, error: BaseException | None)
     record = load_record(start.store)
     assert (record["rows_this_start"], record["rows_committed"], record["errors"]) == (4, 4, {"TruncatedImage": 1})
     assert (record["stopped_by"] or {}).get("type") == (type(error).__name__ if error else None)
-    assert last_beat(start.store, start.log.state)["released"] is True
+    assert last_heartbeat(start.store, start.log.state)["released"] is True
 
 
 def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(start: Start) -> None:
@@ -134,10 +134,10 @@ def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(star
     def old() -> None:
         with start.session() as session:
             start.take(session, 0, 4)
-            newer.log = Log(start.store, ROWS)
+            newer.log = CommitLog(start.store, ROWS)
             with newer.session() as other:
                 newer.take(other, 4, 10)
-            start.log.remove([(0, 1)])
+            start.log.remove_rows([(0, 1)])
 
     with pytest.raises(FencedError):
         old()
@@ -147,17 +147,19 @@ def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(star
 
 def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.02")
-    start.engine.pools = size_pools(CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS, Certificate(REFERENCE, ""))
+    start.engine.resource_plan = allocate_resources(
+        CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS, TuningResult(REFERENCE, "")
+    )
     with start.session() as session:
-        before = last_beat(start.store, start.log.state)
+        before = last_heartbeat(start.store, start.log.state)
         files = write(start.log, 0, 4)
         about = {f'{{"pid": {pid}}}': {"rows": 2, "seconds": 0.1} for pid in (1, 2)}
-        session.took([Written(files, {}, 0, about)], start.log.commit(files))
+        session.record_commit([WriteResult(files, {}, 0, about)], start.log.commit_files(files))
         for _ in range(1_000):
-            if last_beat(start.store, start.log.state)["workers"] == 2:
+            if last_heartbeat(start.store, start.log.state)["workers"] == 2:
                 break
             time.sleep(0.01)
-        now = last_beat(start.store, start.log.state)
+        now = last_heartbeat(start.store, start.log.state)
     assert (before["workers"], before["workers_planned"]) == (0, 3)
     assert (now["workers"], now["workers_planned"]) == (2, 3)
 
@@ -187,7 +189,7 @@ def test_the_share_of_errors(start: Start, failed: int, share: float, stops: boo
 def test_errors_of_earlier_starts_do_not_count(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, 19, failed=range(19))
-    start.log.read()
+    start.log.refresh()
     with start.session() as session:
         start.take(session, 19, ROWS)
 
@@ -195,7 +197,7 @@ def test_errors_of_earlier_starts_do_not_count(start: Start) -> None:
 def test_rows_that_do_not_count_are_no_errors(start: Start) -> None:
     with start.session() as session:
         late = write(start.log, 0, ROWS, failed=range(ROWS))
-        session.took([Written(late, {}, 0)], [])
+        session.record_commit([WriteResult(late, {}, 0)], [])
         start.take(session, 0, ROWS, failed=range(2))
     assert load_record(start.store)["rows_this_start"] == ROWS
 
@@ -203,31 +205,31 @@ def test_rows_that_do_not_count_are_no_errors(start: Start) -> None:
 def test_time_that_is_up_ends_a_start_with_work_left(start: Start) -> None:
     with start.session() as session:
         start.take(session, 0, 30)
-        session.check_time()
+        session.check_budget()
         start.engine.over = True
         with pytest.raises(RunError, match=r"stop_after or compute.max_cost asks: 30 of 40 rows are committed"):
-            session.check_time()
+            session.check_budget()
         start.take(session, 30, ROWS)
-        session.check_time()
+        session.check_budget()
 
 
 def test_changed_images_are_work_left(start: Start) -> None:
     with start.session() as session:
         start.take(session, 0, ROWS)
         start.engine.over = True
-        start.log.extend([], complete=True, changed=[{"path": "a", "ranges": [[1, 2]]}])
+        start.log.extend_plan([], complete=True, changed=[{"path": "a", "ranges": [[1, 2]]}])
         with pytest.raises(RunError, match="stopped in time"):
-            session.check_time()
+            session.check_budget()
 
 
 def test_the_heartbeat_tells_of_each_node(start: Start) -> None:
-    busy, idle = Node("10.0.0.1", 4, host="a"), Node("10.0.0.2", 8, 1, host="b")
+    busy, idle = ClusterNode("10.0.0.1", 4, host="a"), ClusterNode("10.0.0.2", 8, 1, host="b")
     start.engine.cluster = Cluster((busy, idle), local=False, object_store_bytes=1 << 30)
     with start.session() as session:
         files = write(start.log, 0, 10)
         workers = {'{"host": "a", "pid": 1}': {"rows": 10, "seconds": 1.0}}
-        session.took([Written(files, {}, 0, workers)], start.log.commit(files))
-        found = session._facts()["nodes"]
+        session.record_commit([WriteResult(files, {}, 0, workers)], start.log.commit_files(files))
+        found = session._heartbeat_facts()["nodes"]
     assert [(node["host"], node["cpus"], node["gpus"], node["predicting"], node["rows"]) for node in found] == [
         ("a", 4, 0, 1, 10),
         ("b", 8, 1, 0, 0),

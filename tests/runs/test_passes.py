@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from cvbatch.errors import RunError
-from cvbatch.output.commit_log import Log
-from cvbatch.output.row_ranges import Range
-from cvbatch.runs.passes import compute
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.row_ranges import RowRange
+from cvbatch.runs.passes import compute_missing_rows
 from tests.engines import FakeEngine
 from tests.samples import commit, planned, started
 
@@ -24,21 +24,21 @@ class Run:
 
     def __init__(self, folder: Path, rows: int = ROWS) -> None:
         store, self.plan = planned(folder, rows)
-        self.log: Log = started(store, rows)
+        self.log: CommitLog = started(store, rows)
         self.engine = FakeEngine(store.root, UNIT)
         self.waves = (1_000, 50_000)
 
-    def compute(self, wanted: Iterable[Range] | None = None) -> list[int]:
+    def compute(self, wanted: Iterable[RowRange] | None = None) -> list[int]:
         """Commit what comes out; returns the row ids in the order in which they came."""
         came = list[int]()
 
-        def missing() -> Iterable[Range]:
-            gaps = self.log.state.accepted.missing(self.log.state.planned)
+        def missing() -> Iterable[RowRange]:
+            gaps = self.log.state.accepted.missing_ranges(self.log.state.planned)
             return gaps if wanted is None else [pair for pair in wanted if pair in gaps]
 
-        for written in compute(self.engine, self.log, self.plan, missing, waves=self.waves):
+        for written in compute_missing_rows(self.engine, self.log, self.plan, missing, waves=self.waves):
             files = [file for each in written for file in each.files]
-            assert self.log.commit(files) == files
+            assert self.log.commit_files(files) == files
             came += [row for file in files for low, high in file.ranges for row in range(low, high)]
         return came
 

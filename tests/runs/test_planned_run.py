@@ -12,7 +12,7 @@ import pytest
 from cvbatch.config.job import Job
 from cvbatch.errors import ModelError, OutputError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.log_records import State
+from cvbatch.output.log_records import RunState
 from cvbatch.pipeline import retry, run
 from tests.samples import spec
 from tests.test_pipeline import Output, Seen
@@ -38,7 +38,7 @@ def asked(output: Output, weights: Path, **options: Any) -> Job:
     return output.job(models=[model])
 
 
-def finished(output: Output, job: Job, pythonpath: str | None = None) -> State:
+def finished(output: Output, job: Job, pythonpath: str | None = None) -> RunState:
     """The first attempt, which looks at the models, and comes to its end."""
 
     def probe(models: list[ModelSpec], _: object) -> list[ModelSpec]:
@@ -48,7 +48,7 @@ def finished(output: Output, job: Job, pythonpath: str | None = None) -> State:
     return run(job, Seen(), pythonpath=pythonpath)
 
 
-def again(output: Output, job: Job, command: str = "run", **options: Any) -> State:
+def again(output: Output, job: Job, command: str = "run", **options: Any) -> RunState:
     state = run(job, Seen(), **options) if command == "run" else retry(output.store.root, "all", Seen(), **options)
     assert (state.epoch, len(output.engines)) == (1, 1), "nothing was started"
     return state

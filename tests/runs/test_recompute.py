@@ -14,15 +14,15 @@ import pytest
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.errors import CorruptionError, FencedError, RowError, RunError
-from cvbatch.output.commit_log import FOLDER, Log
-from cvbatch.output.data_files import WriteJob, Written, write_blocks
-from cvbatch.output.log_records import DataFile, State
-from cvbatch.output.manifest import DATA, finish
-from cvbatch.output.row_ranges import Range
+from cvbatch.output.commit_log import LOG_FOLDER, CommitLog
+from cvbatch.output.data_files import WriteContext, WriteResult, write_data_files
+from cvbatch.output.log_records import DataFile, RunState
+from cvbatch.output.manifest import DATA_FOLDER, finish_run
+from cvbatch.output.row_ranges import RowRange
 from cvbatch.results import predictions
-from cvbatch.results.verify import verify
-from cvbatch.runs.attempt import Session
-from cvbatch.runs.recompute import failed_rows, recompute
+from cvbatch.results.verify import verify_output
+from cvbatch.runs.attempt import RunAttempt
+from cvbatch.runs.recompute import failed_rows, recompute_rows
 from cvbatch.schema import predictions_schema
 from tests.engines import FakeEngine
 from tests.samples import FAILED, block, planned, spec, started, write
@@ -39,29 +39,31 @@ class Run:
         log = started(self.store, ROWS)
         self._commit(log, 0, 20, failed=[3, 4, 5], error=BUSY)
         self._commit(log, 20, ROWS, failed=[22, 30, 31])
-        finish(log)
-        self.log = Log(self.store, ROWS)
+        finish_run(log)
+        self.log = CommitLog(self.store, ROWS)
         self.engine = FakeEngine(self.store.root)
-        self.replaced: list[list[Range]] = []
+        self.replaced: list[list[RowRange]] = []
 
-    def _commit(self, log: Log, low: int, high: int, *, failed: list[int], error: RowError = FAILED) -> None:
+    def _commit(self, log: CommitLog, low: int, high: int, *, failed: list[int], error: RowError = FAILED) -> None:
         labels = [None if row in failed else "epoch 1" for row in range(low, high)]
         rows = block(low, high, failed=failed, error=error, classification_label=labels)
-        log.commit(write_blocks(WriteJob(self.store.root, 1, predictions_schema(spec().fields())), [rows]).files)
+        log.commit_files(
+            write_data_files(WriteContext(self.store.root, 1, predictions_schema(spec().column_fields())), [rows]).files
+        )
 
-    def recompute(self, *rows: Range, rows_at_once: int = 4_096) -> None:
+    def recompute(self, *rows: RowRange, rows_at_once: int = 4_096) -> None:
         """A start that does nothing else."""
 
-        def committed(state: State) -> None:
+        def committed(state: RunState) -> None:
             self.replaced.append(list(state.accepted))
 
-        with Session(self.log, self.plan, self.engine, ComputeConfig()) as session:
-            recompute(session, rows, committed, rows_at_once=rows_at_once)
+        with RunAttempt(self.log, self.plan, self.engine, ComputeConfig()) as session:
+            recompute_rows(session, rows, committed, rows_at_once=rows_at_once)
 
     @property
     def records(self) -> list[str]:
         """Types of the records since the run was finished."""
-        kinds = [json.loads(self.store.read(name))["type"] for name in self.store.sizes(FOLDER)]
+        kinds = [json.loads(self.store.read_object(name))["type"] for name in self.store.list_sizes(LOG_FOLDER)]
         return kinds[kinds.index("final") + 1 :]
 
     def frame(self) -> pd.DataFrame:
@@ -79,7 +81,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def rows_of(ranges: Iterable[Range]) -> list[int]:
+def rows_of(ranges: Iterable[RowRange]) -> list[int]:
     return [row for low, high in ranges for row in range(low, high)]
 
 
@@ -91,16 +93,16 @@ def test_failed_rows(run: Run, transient_only: bool, expected: list[int]) -> Non
 def test_files_of_good_rows_are_not_read_for_failed_ones(run: Run) -> None:
     for file in run.log.state.files.values():
         if not file.errors:
-            run.store.delete(file.path)
+            run.store.delete_object(file.path)
     assert len(failed_rows(run.store, run.log.state, transient_only=False)) == 6
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"], ids=["missing", "damaged"])
 def test_a_file_of_error_rows_that_cannot_be_read_is_named(run: Run, content: bytes | None) -> None:
     path = next(file.path for file in run.log.state.files.values() if file.errors)
-    run.store.delete(path)
+    run.store.delete_object(path)
     if content is not None:
-        run.store.path(path).write_bytes(content)
+        run.store.local_path(path).write_bytes(content)
     with pytest.raises(CorruptionError, match=f"{path} cannot be read: ") as caught:
         failed_rows(run.store, run.log.state, transient_only=False)
     assert "\n" not in str(caught.value)
@@ -115,8 +117,8 @@ def test_only_what_is_asked_for_is_computed_and_only_its_files_are_replaced(run:
     assert run.labelled_by(2) == [3, 4, 5]
     assert +run.log.state.errors == {"TruncatedImage": 3}
     assert run.records == ["open", "replace"]
-    finish(run.log)
-    assert verify(run.store, Log(run.store, ROWS, whole=True), deep=True).proven
+    finish_run(run.log)
+    assert verify_output(run.store, CommitLog(run.store, ROWS, whole=True), deep=True).is_proven
 
 
 def test_rows_that_fail_again_stay_error_rows(run: Run) -> None:
@@ -149,12 +151,12 @@ def test_a_file_with_rows_of_both_kinds_is_rewritten_whole(run: Run) -> None:
     """Older versions wrote such files."""
     log = started(run.store, ROWS)
     [good, failed] = [file for file in log.state.files.values() if max(file.ranges)[1] <= 20]
-    path = f"{DATA}/e{log.epoch:08d}-{'a' * 32}.parquet"
-    tables = [pq.read_table(run.store.path(file.path)) for file in (good, failed)]
-    pq.write_table(pa.concat_tables(tables), run.store.path(path))
-    mixed = DataFile(path, run.store.sizes(DATA)[path], ((0, 20),), failed.errors)
-    log.replace([good.path, failed.path], [mixed], [])
-    run.log = Log(run.store, ROWS)
+    path = f"{DATA_FOLDER}/e{log.epoch:08d}-{'a' * 32}.parquet"
+    tables = [pq.read_table(run.store.local_path(file.path)) for file in (good, failed)]
+    pq.write_table(pa.concat_tables(tables), run.store.local_path(path))
+    mixed = DataFile(path, run.store.list_sizes(DATA_FOLDER)[path], ((0, 20),), failed.errors)
+    log.replace_files([good.path, failed.path], [mixed], [])
+    run.log = CommitLog(run.store, ROWS)
     run.recompute((3, 5))
     assert run.labelled_by(3) == [3, 4]
     assert run.frame().loc[5, "status"] == "error"
@@ -198,10 +200,10 @@ def test_an_interruption_leaves_the_old_files(run: Run) -> None:
     with pytest.raises(KeyboardInterrupt):
         run.recompute((0, 20))
     assert run.log.state.files == files
-    assert set(files) <= set(run.store.sizes(DATA))
+    assert set(files) <= set(run.store.list_sizes(DATA_FOLDER))
     pd.testing.assert_frame_equal(run.frame(), before)
-    finish(run.log)
-    assert set(run.store.sizes(DATA)) == set(files), "what was computed in vain is collected"
+    finish_run(run.log)
+    assert set(run.store.list_sizes(DATA_FOLDER)) == set(files), "what was computed in vain is collected"
 
 
 def test_time_that_is_up_leaves_the_old_files(run: Run) -> None:
@@ -230,7 +232,7 @@ def test_rows_that_are_lost_come_again_and_take_nobody_along(run: Run) -> None:
 class Repeating(FakeEngine):
     """Tells of each file three times."""
 
-    def run_units(self, *arguments: Any, **options: Any) -> Iterator[list[Written]]:
+    def run_units(self, *arguments: Any, **options: Any) -> Iterator[list[WriteResult]]:
         for written in super().run_units(*arguments, **options):
             yield [*written, *written]
             yield written
@@ -245,15 +247,15 @@ def test_files_that_come_twice_count_once(run: Run) -> None:
 def test_rows_that_nobody_has_committed_are_left_alone(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 8)
     log = started(store, 8)
-    log.commit(write(log, 0, 4))
+    log.commit_files(write(log, 0, 4))
     engine, records = FakeEngine(store.root), list[int]()
 
     def committed(_: object) -> None:
         records.append(log.state.next_seq)
         assert len(records) < 5, "it goes round in circles"
 
-    with Session(log, plan, engine, ComputeConfig()) as session:
-        recompute(session, [(2, 6)], committed)
+    with RunAttempt(log, plan, engine, ComputeConfig()) as session:
+        recompute_rows(session, [(2, 6)], committed)
     assert sorted(engine.computed) == [2, 3]
     assert len(records) == 1
     assert list(log.state.accepted) == [(0, 4)]
@@ -264,16 +266,16 @@ def test_an_older_start_replaces_nothing(run: Run) -> None:
     files = dict(run.log.state.files)
     with pytest.raises(FencedError):
         run.recompute((3, 6))
-    assert Log(run.store, ROWS).state.files == files
+    assert CommitLog(run.store, ROWS).state.files == files
     assert run.labelled_by(2) == []
 
 
 def test_a_file_that_cannot_be_copied_stops_it(run: Run) -> None:
     damaged = next(file for file in run.log.state.files.values() if 22 in rows_of(file.ranges))
-    run.store.path(damaged.path).write_bytes(b"damaged")
+    run.store.local_path(damaged.path).write_bytes(b"damaged")
     with pytest.raises(RunError, match="cannot be read"):
         run.recompute((22, 23))
-    assert damaged.path in Log(run.store, ROWS).state.files
+    assert damaged.path in CommitLog(run.store, ROWS).state.files
 
 
 def test_too_many_errors_stop_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

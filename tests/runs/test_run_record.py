@@ -9,33 +9,33 @@ from typing import Any
 import pytest
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.errors import RunError
-from cvbatch.output.data_files import Written
+from cvbatch.output.data_files import WriteResult
 from cvbatch.output.store import LocalStore
-from cvbatch.runs.run_record import Record, load_record
-from cvbatch.system.versions import versions
-from cvbatch.tuning.certificate import REFERENCE, Certificate
+from cvbatch.runs.run_record import RunRecord, load_record
+from cvbatch.system.versions import package_versions
+from cvbatch.tuning.certificate import REFERENCE, TuningResult
 from tests.samples import planned, spec, started, write
 
-CERTIFICATE = Certificate(REFERENCE, "because")
-CLUSTER = Cluster((Node("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
+CERTIFICATE = TuningResult(REFERENCE, "because")
+CLUSTER = Cluster((ClusterNode("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
 def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log = started(store, 10)
     files = write(log, 0, 4, failed=[1])
-    log.commit(files)
-    record = Record()
-    record.add([Written(files, {"decode": 2.0}, image_bytes=600)], rows=4)
-    record.save(
+    log.commit_files(files)
+    record = RunRecord()
+    record.add_result([WriteResult(files, {"decode": 2.0}, image_bytes=600)], rows=4)
+    record.save_record(
         store,
         plan,
         log.state,
         CLUSTER,
-        size_pools(CLUSTER, ComputeConfig(), [spec()], 10, CERTIFICATE),
+        allocate_resources(CLUSTER, ComputeConfig(), [spec()], 10, CERTIFICATE),
         CERTIFICATE,
         None,
     )
@@ -46,7 +46,7 @@ def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
     assert found["stage_seconds"] == {"decode": 2.0}
     assert (found["bytes_read"], found["bytes_written"]) == (600, sum(file.size for file in files))
     assert found["models"][0]["categories"] == 3
-    assert found["versions"] == versions()
+    assert found["versions"] == package_versions()
     assert found["precision"] == "fp32"
     assert found["stopped_by"] is None
 
@@ -55,36 +55,38 @@ def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
     error = RunError("the disk is full", details="all that Ray knows")
-    Record().save(store, plan, log.state, CLUSTER, None, None, error)
+    RunRecord().save_record(store, plan, log.state, CLUSTER, None, None, error)
     stopped = {"type": "RunError", "message": "the disk is full", "details": "all that Ray knows"}
     assert load_record(store)["stopped_by"] == stopped
 
 
 def test_a_record_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
     class Full(LocalStore):
-        def put(self, name: str, data: bytes) -> None:
+        def put_object(self, name: str, data: bytes) -> None:
             raise RunError("no space left on device")
 
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
-    Record().save(Full(store.root), plan, log.state, CLUSTER, None, None, None)
+    RunRecord().save_record(Full(store.root), plan, log.state, CLUSTER, None, None, None)
     assert load_record(store) == {}
 
 
-def work(rows: int, seconds: float, **about: Any) -> Written:
+def work(rows: int, seconds: float, **about: Any) -> WriteResult:
     """What a write task says of rows that one process predicted."""
-    return Written((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
+    return WriteResult((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
 
 
 def test_it_says_what_each_process_did(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log = started(store, 10)
     clock = [1_000.0]
-    record = Record(clock=lambda: clock[0])
-    record.add([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
+    record = RunRecord(clock=lambda: clock[0])
+    record.add_result([work(4, 2.0, host="one", pid=1), work(2, 1.0, host="two", pid=2)], rows=6)
     clock[0] += 60
-    record.add([work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3)
-    record.save(store, plan, log.state, CLUSTER, None, None, None)
+    record.add_result(
+        [work(2, 0.5, host="one", pid=1), work(1, 1.0, host="one", pid=3, batch_sizes={"tags": 4})], rows=3
+    )
+    record.save_record(store, plan, log.state, CLUSTER, None, None, None)
 
     first, second, third = load_record(store)["workers"]
     assert (first["host"], first["pid"], first["rows"], first["seconds"]) == ("one", 1, 6, 2.5)
@@ -98,11 +100,11 @@ def test_it_says_what_each_process_did(tmp_path: Path) -> None:
 
 def test_whoever_has_delivered_nothing_for_minutes_does_not_count() -> None:
     clock = [1_000.0]
-    record = Record(clock=lambda: clock[0])
+    record = RunRecord(clock=lambda: clock[0])
     assert record.active_workers() == 0
-    record.add([work(1, 1.0, pid=1)], rows=1)
+    record.add_result([work(1, 1.0, pid=1)], rows=1)
     clock[0] += 100
-    record.add([work(1, 1.0, pid=2)], rows=1)
+    record.add_result([work(1, 1.0, pid=2)], rows=1)
     assert record.active_workers() == 2
     clock[0] += 100
     assert record.active_workers() == 1

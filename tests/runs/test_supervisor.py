@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cvbatch.cli.common import interruptible
+from cvbatch.cli.common import stop_on_signals
 from cvbatch.errors import CorruptionError, CvbatchError, FencedError, HaltError, RunError, UsageError
 from cvbatch.runs import supervisor as supervising
-from cvbatch.runs.supervisor import exit_code_of, supervise
+from cvbatch.runs.supervisor import exit_code_of_error, run_supervised
 from tests.rigs.containers import Machine
 
 COUNTS = """
@@ -36,7 +36,7 @@ class Watched:
 
     def run(self, code: str, retries: int) -> int:
         command = [sys.executable, "-c", COUNTS + code, str(self._file)]
-        return supervise(command, retries, self.said.append, pauses=(0.0, 0.0), root=self.system.root)
+        return run_supervised(command, retries, self.said.append, pauses=(0.0, 0.0), root=self.system.root)
 
     @property
     def starts(self) -> int:
@@ -80,7 +80,7 @@ def test_a_terminal_that_is_closed_ends_it_unless_nobody_cares(ignored: bool) ->
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
         assert (signal.SIGHUP in supervising.ending_signals()) != ignored
-        with interruptible("stopped"):
+        with stop_on_signals("stopped"):
             assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
         assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
     finally:
@@ -90,7 +90,7 @@ def test_a_terminal_that_is_closed_ends_it_unless_nobody_cares(ignored: bool) ->
 def test_a_hangup_is_an_interruption() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        with pytest.raises(RunError, match="stopped"), interruptible("stopped"):
+        with pytest.raises(RunError, match="stopped"), stop_on_signals("stopped"):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -103,7 +103,7 @@ def test_it_gives_up_after_so_many_starts(watched: Watched, ending: str) -> None
 
 
 def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
-    assert watched.run(f"sys.exit({supervising._FINAL})", 3) == 1, "nobody else sees that code"
+    assert watched.run(f"sys.exit({supervising._FINAL_EXIT_CODE})", 3) == 1, "nobody else sees that code"
     assert watched.starts == 1
 
 
@@ -121,11 +121,11 @@ def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
 def test_which_errors_are_tried_again(
     monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
 ) -> None:
-    assert exit_code_of(error) == alone
-    monkeypatch.setenv(supervising._WATCHED, str(os.getppid()))
-    assert exit_code_of(error) == under_watch
-    monkeypatch.setenv(supervising._WATCHED, str(os.getpid()))
-    assert exit_code_of(error) == alone, "it was meant for the process that started this one"
+    assert exit_code_of_error(error) == alone
+    monkeypatch.setenv(supervising._WATCHER_VARIABLE, str(os.getppid()))
+    assert exit_code_of_error(error) == under_watch
+    monkeypatch.setenv(supervising._WATCHER_VARIABLE, str(os.getpid()))
+    assert exit_code_of_error(error) == alone, "it was meant for the process that started this one"
 
 
 @pytest.mark.parametrize("given", [["--retries", "2"], ["--retries=2"], ["--retr", "2"]], ids=" ".join)
@@ -149,11 +149,11 @@ if "cvbatch" in sys.orig_argv:
 
 WATCHER = """
 import sys
-from cvbatch.runs.supervisor import end_with_watcher, supervise
+from cvbatch.runs.supervisor import end_with_supervisor, run_supervised
 child = '''
 import pathlib, signal, sys, time
-from cvbatch.runs.supervisor import end_with_watcher
-end_with_watcher()
+from cvbatch.runs.supervisor import end_with_supervisor
+end_with_supervisor()
 folder = pathlib.Path(sys.argv[1])
 def end(number, _):
     (folder / "ended").write_text(str(number))
@@ -163,7 +163,7 @@ with (folder / "starts").open("a") as file:
     file.write("x")
 time.sleep(60)
 '''
-sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+sys.exit(run_supervised([sys.executable, "-c", child, sys.argv[1]], 5, print))
 """
 
 
@@ -186,14 +186,14 @@ def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.
 
 TOLD_TWICE = """
 import sys
-from cvbatch.runs.supervisor import supervise
+from cvbatch.runs.supervisor import run_supervised
 child = '''
 import pathlib, sys, time
-from cvbatch.cli.common import interruptible
+from cvbatch.cli.common import stop_on_signals
 from cvbatch.errors import RunError
 folder = pathlib.Path(sys.argv[1])
 try:
-    with interruptible("stopped"):
+    with stop_on_signals("stopped"):
         try:
             (folder / "starts").write_text("x")
             time.sleep(60)
@@ -203,7 +203,7 @@ try:
 except RunError:
     sys.exit(1)
 '''
-sys.exit(supervise([sys.executable, "-c", child, sys.argv[1]], 5, print))
+sys.exit(run_supervised([sys.executable, "-c", child, sys.argv[1]], 5, print))
 """
 
 

@@ -23,4 +23,4 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 def web(web: Web) -> Iterator[Web]:
     """A plain server to which no connection is left open."""
     yield web
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from cvbatch.config.job import SourceConfig
-from cvbatch.errors import RowError, attempt
+from cvbatch.errors import RowError, capture_row_error
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import ENTRY_FIELDS, Source
-from cvbatch.sources.fetch.plan_rows import fetches
+from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource
+from cvbatch.sources.fetch.plan_rows import plan_fetches
 
 Content = bytes | tarfile.TarInfo
 IMAGES: dict[str, Content] = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.webp": b""}
@@ -93,14 +93,14 @@ def saved(folder: Path, *shards: list[bytes]) -> None:
     (folder / "dataset_info.json").write_text("{}")
 
 
-def source(uri: Path | str, **options: Any) -> Source:
+def source(uri: Path | str, **options: Any) -> ImageSource:
     return open_source(SourceConfig(uri=str(uri), **options))
 
 
-def planned(opened: Source) -> pa.Table:
+def planned(opened: ImageSource) -> pa.Table:
     """All rows, checked against what the source promised."""
-    schema = pa.schema([*ENTRY_FIELDS, *opened.carried])
-    chunks = list(opened.chunks())
+    schema = pa.schema([*ENTRY_FIELDS, *opened.extra_columns])
+    chunks = list(opened.iter_chunks())
     assert all(chunk.schema.equals(schema) for chunk in chunks), [chunk.schema for chunk in chunks]
     return pa.concat_tables([schema.empty_table(), *chunks])
 
@@ -112,7 +112,7 @@ def names(table: pa.Table) -> list[str]:
 
 def fetched(table: pa.Table) -> list[bytes | RowError]:
     """What a worker reads of each row."""
-    return [attempt("fetch", read) for read in fetches(table)]
+    return [capture_row_error("fetch", read) for read in plan_fetches(table)]
 
 
 def kinds(table: pa.Table) -> list[bytes | str]:

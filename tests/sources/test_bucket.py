@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config.job import SourceConfig
-from cvbatch.errors import DeniedError, RowError, SourceError, attempt
+from cvbatch.errors import DeniedError, RowError, SourceError, capture_row_error
 from cvbatch.schema import ETAG
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch.plan_rows import check_access, fetches
-from cvbatch.storage.fetch_options import Reach
+from cvbatch.sources.fetch.plan_rows import check_source_access, plan_fetches
+from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
@@ -47,7 +47,7 @@ def source(server: ObjectServer, uri: str, **options: Any) -> Any:
 
 
 def listed(opened: Any) -> pa.Table:
-    return pa.concat_tables(opened.chunks())
+    return pa.concat_tables(opened.iter_chunks())
 
 
 def names(opened: Any) -> list[str]:
@@ -107,11 +107,11 @@ def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
 @pytest.mark.usefixtures("as_job")
 def test_bytes_come_as_they_are_and_missing_objects_are_told(object_server: ObjectServer, images: str) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
-    assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
+    reach = FetchOptions(StorageOptions(endpoint_url=object_server.endpoint))
+    assert [read() for read in plan_fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
     gone = pa.table({"image_uri": [f"s3://{images}/2019/gone.jpg"], "image_bytes": pa.nulls(1, pa.int64())})
     gone = gone.append_column("_location", pa.nulls(1, pa.binary()))
-    answer = attempt("fetch", fetches(gone, reach)[0])
+    answer = capture_row_error("fetch", plan_fetches(gone, reach)[0])
     assert answer == RowError("fetch", "NotFound", "the object is not there (any more)")
 
 
@@ -122,7 +122,7 @@ def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer
     table = listed(source(object_server, f"s3://{bucket}"))
     object_server.put(bucket, {"a.jpg": b"new"})
     changed: list[int] = []
-    reads = fetches(table, Reach(StorageOptions(endpoint_url=object_server.endpoint)), changed.append)
+    reads = plan_fetches(table, FetchOptions(StorageOptions(endpoint_url=object_server.endpoint)), changed.append)
     assert [read() for read in reads] == [b"new", b"same"]
     assert changed == [0]
 
@@ -132,25 +132,25 @@ def test_a_source_of_which_nothing_may_be_read_is_refused(
     object_server: ObjectServer, images: str, faults: FaultProxy
 ) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
-    check_access([table], reach)
-    denied = Reach(StorageOptions(endpoint_url=faults.endpoint))
+    reach = FetchOptions(StorageOptions(endpoint_url=object_server.endpoint))
+    check_source_access([table], reach)
+    denied = FetchOptions(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", status=403, path="a.jpg|b.JPG", times=99)) as requests:
-        check_access([table.slice(0, 2), table.slice(2)], denied)
+        check_source_access([table.slice(0, 2), table.slice(2)], denied)
     assert [each.path.rpartition("/2019/")[2] for each in requests] == ["a.jpg", "b.JPG", "june/e.jpg"]
     with pytest.raises(SourceError, match="none of 5 images tried may be read"):
-        check_access(
+        check_source_access(
             [table.slice(0, 2), table.slice(2)],
-            Reach(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)),
+            FetchOptions(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)),
         )
 
 
 @pytest.mark.usefixtures("as_job")
 def test_a_storm_is_waited_out(object_server: ObjectServer, images: str, faults: FaultProxy) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
-    reach = Reach(StorageOptions(endpoint_url=faults.endpoint))
+    reach = FetchOptions(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", times=4), Fault("reset", times=1, after=1)):
-        assert [read() for read in fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
+        assert [read() for read in plan_fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
 
 
 @pytest.mark.usefixtures("as_job")
@@ -167,8 +167,8 @@ def test_tables_are_read_by_the_way_that_the_job_names(object_server: ObjectServ
     state = {"_data_files": [{"filename": "data-0.arrow"}]}
     object_server.put(bucket, {"set/state.json": json.dumps(state).encode()})
     rows = listed(source(object_server, f"s3://{bucket}/set"))
-    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
-    assert [read() for read in fetches(rows, reach)] == [b"one", b"two"]
+    reach = FetchOptions(StorageOptions(endpoint_url=object_server.endpoint))
+    assert [read() for read in plan_fetches(rows, reach)] == [b"one", b"two"]
 
 
 @pytest.mark.usefixtures("as_job")
@@ -184,13 +184,13 @@ def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) ->
             "photos/y.jpg": b"y",
         },
     )
-    reach = Reach(StorageOptions(endpoint_url=object_server.endpoint))
+    reach = FetchOptions(StorageOptions(endpoint_url=object_server.endpoint))
     shards = listed(source(object_server, f"s3://{bucket}/shards/*.tar"))
     assert shards["image_uri"].to_pylist() == [f"s3://{bucket}/shards/0.tar#{name}.jpg" for name in (1, 2)]
     assert shards["n"].to_pylist() == [1, None]
-    assert [read() for read in fetches(shards, reach)] == [b"one", b"two"]
+    assert [read() for read in plan_fetches(shards, reach)] == [b"one", b"two"]
     manifest = listed(source(object_server, f"s3://{bucket}/list.csv"))
     assert manifest["place"].to_pylist() == ["here", "there", "up"]
-    assert [read() for read in fetches(manifest, reach)] == [b"x", b"y", b"x"]
+    assert [read() for read in plan_fetches(manifest, reach)] == [b"x", b"y", b"x"]
     with pytest.raises(SourceError, match="cannot be read: the object is not there"):
         source(object_server, f"s3://{bucket}/gone.csv")

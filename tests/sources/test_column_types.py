@@ -18,9 +18,9 @@ import pytest
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.sources import open_source
-from cvbatch.sources.column_types import UnportableError, portable, to_portable
-from cvbatch.sources.entries import ENTRY_FIELDS, Source
-from cvbatch.sources.tables.image_types import values_at
+from cvbatch.sources.column_types import UnportableError, portable_type, to_portable_array
+from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource
+from cvbatch.sources.tables.image_types import image_values
 
 TEXT = pa.string()
 INTERVAL = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64())])
@@ -121,9 +121,9 @@ def name(case: Any) -> str | None:
 def test_values_stay_what_they_are(array: pa.Array, kind: pa.DataType, expected: list[Any]) -> None:
     if not expected:
         expected = pc.cast(array, kind, safe=False).to_pylist()
-    assert portable(array.type) == kind
+    assert portable_type(array.type) == kind
     for low in range(3):
-        found = to_portable(array.slice(low))
+        found = to_portable_array(array.slice(low))
         found.validate(full=True)
         assert found.type == kind
         assert found.to_pylist() == expected[low:]
@@ -132,7 +132,7 @@ def test_values_stay_what_they_are(array: pa.Array, kind: pa.DataType, expected:
 @pytest.mark.parametrize("kind", SAME, ids=str)
 def test_what_every_reader_knows_is_not_touched(kind: pa.DataType) -> None:
     array = pa.nulls(2, kind)
-    assert to_portable(array) is array
+    assert to_portable_array(array) is array
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_what_every_reader_knows_is_not_touched(kind: pa.DataType) -> None:
 )
 def test_what_cannot_be_kept(kind: pa.DataType) -> None:
     with pytest.raises(UnportableError):
-        portable(kind)
+        portable_type(kind)
 
 
 def test_nanoseconds_are_cut_to_microseconds() -> None:
-    assert to_portable(pa.array([1_999], pa.timestamp("ns"))).cast(pa.int64()).to_pylist() == [1]
+    assert to_portable_array(pa.array([1_999], pa.timestamp("ns"))).cast(pa.int64()).to_pylist() == [1]
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -156,9 +156,9 @@ def write(path: Path, table: pa.Table) -> None:
             writer.write_table(table, max_chunksize=2)
 
 
-def rows(opened: Source) -> pa.Table:
-    table = pa.concat_tables(opened.chunks())
-    assert table.schema.equals(pa.schema([*ENTRY_FIELDS, *opened.carried]))
+def rows(opened: ImageSource) -> pa.Table:
+    table = pa.concat_tables(opened.iter_chunks())
+    assert table.schema.equals(pa.schema([*ENTRY_FIELDS, *opened.extra_columns]))
     return table
 
 
@@ -252,7 +252,7 @@ def test_what_lies_too_deep_for_parquet_is_refused_at_once(tmp_path: Path, level
     for _ in range(levels):
         array = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), array)
     if levels == 40:
-        assert portable(array.type) == array.type
+        assert portable_type(array.type) == array.type
         return
     write(tmp_path / "m.arrow", pa.table({"uri": ["a"], "x": array}))
     with pytest.raises(SourceError, match=r"the column 'x' is list<item.{100,120}…, which cannot come along"):
@@ -288,7 +288,7 @@ def test_values_of_registered_types_are_never_acted_upon(tmp_path: Path) -> None
         write(tmp_path / "m.arrow", pa.table({"uri": ["a", "b"], "x": acting}))
         assert rows(open_source(SourceConfig(uri=str(tmp_path / "m.arrow"))))["x"].to_pylist() == [b"x", None]
         with pytest.raises(UnportableError):
-            portable(pa.sparse_union([pa.field("a", Acting())]))
-        assert values_at(acting, [0, 1]) == [(b"x", None), (None, None)]
+            portable_type(pa.sparse_union([pa.field("a", Acting())]))
+        assert image_values(acting, [0, 1]) == [(b"x", None), (None, None)]
     finally:
         pa.unregister_extension_type("cvbatch.test.acting")

@@ -11,7 +11,7 @@ import pytest
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import known_as
+from cvbatch.sources.entries import identity_keys
 from tests.sources.shards import arrow, fetched, images, kinds, planned, source, tar, zipped
 
 
@@ -35,8 +35,8 @@ def test_they_stand_where_their_file_stands(tmp_path: Path, monkeypatch: pytest.
     contents = mixed(tmp_path)
     opened = source(tmp_path)
     assert kinds(planned(opened)) == contents
-    assert [chunk.num_rows for chunk in opened.chunks()] == [rows] * (11 // rows) + [11 % rows] * (11 % rows > 0)
-    assert len(set(known_as(planned(opened)))) == 11
+    assert [chunk.num_rows for chunk in opened.iter_chunks()] == [rows] * (11 // rows) + [11 % rows] * (11 % rows > 0)
+    assert len(set(identity_keys(planned(opened)))) == 11
 
 
 def test_a_glob_of_shards(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
         "00.tar.gz": ("list", "NotARegularFile"),
     }
     assert opened.listing.lost == 4
-    assert len(set(known_as(found))) == found.num_rows
+    assert len(set(identity_keys(found))) == found.num_rows
     assert {os.path.basename(path) for path in opened.listing.unreadable} == {
         "00.zip", "00.tar", "00.parquet", "00.tar.gz"
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_file_that_is_named_like_a_member(tmp_path: Path) -> None:
     table = planned(source(tmp_path))
     assert kinds(table) == [b"member", b"file"]
     assert len(set(table["image_uri"].to_pylist())) == 1
-    assert len(set(known_as(table))) == 2
+    assert len(set(identity_keys(table))) == 2
 
 
 def test_columns_that_were_planned_stay(tmp_path: Path) -> None:

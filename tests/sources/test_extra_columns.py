@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.errors import SourceError
-from cvbatch.sources.extra_columns import as_column, cast_column, found_type, new_names
+from cvbatch.sources.extra_columns import cast_or_null, infer_json_type, json_values_to_column, rename_columns
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ from cvbatch.sources.extra_columns import as_column, cast_column, found_type, ne
     ],
 )
 def test_types(values: list[Any], kind: pa.DataType) -> None:
-    assert found_type(values) == kind
-    assert as_column(values, kind).type == kind
+    assert infer_json_type(values) == kind
+    assert json_values_to_column(values, kind).type == kind
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,19 @@ def test_types(values: list[Any], kind: pa.DataType) -> None:
     ],
 )
 def test_what_does_not_fit(values: list[Any], kind: pa.DataType, expected: list[Any]) -> None:
-    assert as_column(values, kind).to_pylist() == expected
+    assert json_values_to_column(values, kind).to_pylist() == expected
 
 
 def test_numbers_that_are_none() -> None:
-    found = as_column([float("nan"), 1, "x"], pa.float64()).to_pylist()
+    found = json_values_to_column([float("nan"), 1, "x"], pa.float64()).to_pylist()
     assert found[0] != found[0]
     assert found[1:] == [1.0, None]
 
 
 def test_columns_of_tables() -> None:
     column = pa.chunked_array([[1, 2], [3]])
-    assert cast_column(column, pa.float64()).to_pylist() == [1.0, 2.0, 3.0]
-    assert cast_column(column, pa.list_(pa.int64())).to_pylist() == [None] * 3
+    assert cast_or_null(column, pa.float64()).to_pylist() == [1.0, 2.0, 3.0]
+    assert cast_or_null(column, pa.list_(pa.int64())).to_pylist() == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_columns_of_tables() -> None:
 )
 def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:
     with pytest.raises(SourceError, match=expected):
-        new_names(pa.schema([(name, pa.string()) for name in names]), rename, "x.tar")
+        rename_columns(pa.schema([(name, pa.string()) for name in names]), rename, "x.tar")
 
 
 def test_a_run_that_is_there_keeps_names_that_differ_in_case_only() -> None:
     schema = pa.schema([(name, pa.string()) for name in ("Width", "ab", "AB")])
-    assert new_names(schema, {}, "x.csv", schema) == schema
+    assert rename_columns(schema, {}, "x.csv", schema) == schema

@@ -15,7 +15,7 @@ import pytest
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.sources import open_source
-from cvbatch.sources.filters import NO_FILTERS, Filters, nanoseconds
+from cvbatch.sources.filters import NO_FILTERS, FileFilters, to_nanoseconds
 from tests.rigs.objects import ObjectServer
 from tests.sources.shards import tarred
 
@@ -27,7 +27,7 @@ def listed(uri: str, **options: Any) -> tuple[list[str], dict[str, int]]:
     source = open_source(SourceConfig.model_validate({"uri": uri, **options}))
     counts = []
     for _ in range(2):  # a listing begins anew
-        uris = [uri for chunk in source.chunks() for uri in chunk["image_uri"].to_pylist()]
+        uris = [uri for chunk in source.iter_chunks() for uri in chunk["image_uri"].to_pylist()]
         counts.append(dict(source.listing.skipped))
     assert counts[0] == counts[1]
     return sorted(uris), counts[0]
@@ -127,7 +127,7 @@ def test_one_file(folder: str) -> None:
     ],
 )
 def test_files_by_their_time(folder: str, since: Any, kept: int) -> None:
-    at = nanoseconds(OLD)
+    at = to_nanoseconds(OLD)
     os.utime(f"{folder}/tiny.jpg", ns=(at, at))
     uris, skipped = listed(folder, modified_since=since)
     assert (len(uris), skipped.get("before modified_since", 0)) == (kept, 5 - kept)
@@ -157,7 +157,7 @@ def test_members_of_archives(tmp_path: Path) -> None:
 def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / f"{name}.tar").write_bytes(tarred({"1.jpg": b"x", "2.jpg": b"x"}))
-    at = nanoseconds(OLD)
+    at = to_nanoseconds(OLD)
     os.utime(tmp_path / "old.tar", ns=(at, at))
     uris, skipped = listed(str(tmp_path), modified_since="2021-01-01")
     assert (uris, skipped) == (
@@ -171,9 +171,9 @@ def test_what_is_left_out_decides_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "b.tar").write_bytes(tarred({"1.jpg": b"xx", "1.json": b'{"place": "here"}'}))
     source = open_source(SourceConfig(uri=str(tmp_path), min_bytes=2))
-    assert source.carried == pa.schema([("place", pa.string())])
-    assert pa.concat_tables(source.chunks())["place"].to_pylist() == ["here"]
-    assert open_source(SourceConfig(uri=str(tmp_path))).carried == pa.schema([])
+    assert source.extra_columns == pa.schema([("place", pa.string())])
+    assert pa.concat_tables(source.iter_chunks())["place"].to_pylist() == ["here"]
+    assert open_source(SourceConfig(uri=str(tmp_path))).extra_columns == pa.schema([])
 
 
 def test_rows_of_tables(tmp_path: Path) -> None:
@@ -194,4 +194,4 @@ def test_a_manifest_takes_every_line(tmp_path: Path) -> None:
 
 
 def test_by_default_nothing_is_left_out() -> None:
-    assert Filters.of(SourceConfig(uri="photos")) == NO_FILTERS
+    assert FileFilters.from_config(SourceConfig(uri="photos")) == NO_FILTERS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.sources.glob import Pattern
+from cvbatch.sources.glob import GlobPattern
 
 FILES = ["a.jpg", "b.png", "x/a.jpg", "x/y/a.jpg", "x/y/z/b.jpg", "y/a.jpg", "y/x/y/c.jpg"]
 
@@ -38,15 +38,15 @@ def test_the_same_as_glob(tmp_path: Path, pattern: str) -> None:
 
 
 def matched(text: str, name: str) -> bool:
-    pattern = Pattern(os.fsencode(text).split(b"/"))
+    pattern = GlobPattern(os.fsencode(text).split(b"/"))
     *folders, file = os.fsencode(name).split(b"/")
     states = pattern.start
     for folder in folders:
-        states = pattern.below(states, folder)
-    return pattern.takes(states, file)
+        states = pattern.enter_folder(states, folder)
+    return pattern.matches_file(states, file)
 
 
 def test_folders_where_nothing_can_match_are_told() -> None:
-    pattern = Pattern([b"x", b"**", b"*.jpg"])
-    assert pattern.below(pattern.start, b"x")
-    assert not pattern.below(pattern.start, b"y")
+    pattern = GlobPattern([b"x", b"**", b"*.jpg"])
+    assert pattern.enter_folder(pattern.start, b"x")
+    assert not pattern.enter_folder(pattern.start, b"y")

@@ -11,23 +11,23 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config.job import SourceConfig
-from cvbatch.errors import RowError, SourceError, attempt
-from cvbatch.schema import ETAG, LOCATION, MODIFIED, RESERVED, SPAN
+from cvbatch.errors import RowError, SourceError, capture_row_error
+from cvbatch.schema import ETAG, LOCATION, MODIFIED, RESERVED_COLUMNS, SPAN
 from cvbatch.sources import entries, open_source
 from cvbatch.sources.entries import ENTRY_FIELDS, INTERNAL
-from cvbatch.sources.fetch.plan_rows import fetches
-from cvbatch.sources.local_files import FileSource
+from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.sources.local_files import LocalFileSource
 from tests.sources.fetch.test_local import as_nobody
 
 
-def source(uri: Path | str, **options: Any) -> FileSource:
+def source(uri: Path | str, **options: Any) -> LocalFileSource:
     found = open_source(SourceConfig(uri=str(uri), **options))
-    assert isinstance(found, FileSource)
+    assert isinstance(found, LocalFileSource)
     return found
 
 
-def listed(opened: FileSource) -> pa.Table:
-    return pa.concat_tables([pa.schema(ENTRY_FIELDS).empty_table(), *opened.chunks()])
+def listed(opened: LocalFileSource) -> pa.Table:
+    return pa.concat_tables([pa.schema(ENTRY_FIELDS).empty_table(), *opened.iter_chunks()])
 
 
 def names(root: Path, uri: Path | str | None = None, **options: Any) -> list[str]:
@@ -120,8 +120,8 @@ def test_folders_that_cannot_be_listed() -> None:
             opened = source(root)
             found = listed(opened)
             assert found["image_uri"].to_pylist() == [f"{root}/open/b.jpg", f"{root}/shut"]
-            (_, read) = fetches(found)
-            error = attempt("fetch", read)
+            (_, read) = plan_fetches(found)
+            error = capture_row_error("fetch", read)
             assert error == RowError("list", "PermissionDenied", "the folder cannot be listed: Permission denied")
             assert opened.listing.lost == 1
             assert opened.listing.unreadable == {f"{root}/shut": "Permission denied"}
@@ -195,8 +195,8 @@ def test_a_file_uri_is_decoded(tmp_path: Path) -> None:
 def test_chunks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{index}.jpg" for index in range(5)))
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
-    assert [chunk.num_rows for chunk in source(tmp_path).chunks()] == [2, 2, 1]
+    assert [chunk.num_rows for chunk in source(tmp_path).iter_chunks()] == [2, 2, 1]
 
 
 def test_internal_columns_cannot_meet_those_of_a_manifest() -> None:
-    assert {field.name for field in entries.ENTRY_FIELDS} <= RESERVED | set(INTERNAL)
+    assert {field.name for field in entries.ENTRY_FIELDS} <= RESERVED_COLUMNS | set(INTERNAL)

@@ -37,14 +37,14 @@ def source(path: Path, content: bytes | str | list[Any] | pa.Table, **options: A
 
 def rows(opened: ManifestSource) -> pa.Table:
     """All chunks, checked against what the source promised."""
-    schema = pa.schema([*ENTRY_FIELDS, *opened.carried])
-    chunks = list(opened.chunks())
+    schema = pa.schema([*ENTRY_FIELDS, *opened.extra_columns])
+    chunks = list(opened.iter_chunks())
     assert all(chunk.schema.equals(schema) for chunk in chunks)
     return pa.concat_tables([schema.empty_table(), *chunks])
 
 
 def carried(opened: ManifestSource) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = rows(opened).select(opened.carried.names).to_pydict()
+    found: dict[str, list[Any]] = rows(opened).select(opened.extra_columns.names).to_pydict()
     return found
 
 
@@ -73,7 +73,7 @@ def test_csv_stays_text(tmp_path: Path, content: str, uris: list[str], columns: 
     opened = source(tmp_path / "m.csv", content)
     assert names(opened) == uris
     assert carried(opened) == columns
-    assert set(opened.carried.types) <= {pa.string()}
+    assert set(opened.extra_columns.types) <= {pa.string()}
 
 
 def test_csv_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_types_of_jsonl(
 ) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", str(chunk_rows))
     opened = source(tmp_path / "m.jsonl", [{"uri": "a.jpg", **line} for line in lines])
-    assert opened.carried == pa.schema([("x", kind)])
+    assert opened.extra_columns == pa.schema([("x", kind)])
     assert carried(opened) == {"x": column}
 
 
@@ -145,7 +145,7 @@ def test_lines_of_jsonl(tmp_path: Path) -> None:
 def test_parquet_stays_as_it_is(tmp_path: Path, column: pa.Array) -> None:
     opened = source(tmp_path / "m.parquet", pa.table({"x": column, "uri": ["a.jpg", None, "a.jpg"]}))
     assert names(opened) == ["a.jpg", "", "a.jpg"]
-    assert opened.carried.types == [column.type]
+    assert opened.extra_columns.types == [column.type]
     assert rows(opened)["x"].to_pylist() == column.to_pylist()
 
 
@@ -153,7 +153,7 @@ def test_parquet_types_that_other_readers_do_not_know_become_plain(tmp_path: Pat
     pairs = pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2))
     tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), [2]), pairs)
     opened = source(tmp_path / "m.parquet", pa.table({"uri": ["a", "b"], "pairs": pairs, "tensors": tensors}))
-    assert opened.carried.types == [pa.list_(pa.int32()), pa.list_(pa.int32())]
+    assert opened.extra_columns.types == [pa.list_(pa.int32()), pa.list_(pa.int32())]
     assert carried(opened) == {"pairs": [[1, 2], [3, 4]], "tensors": [[1, 2], [3, 4]]}
 
 
@@ -163,7 +163,7 @@ def test_metadata_off_brings_nothing(tmp_path: Path) -> None:
     planned = open_source(
         SourceConfig(uri=str(tmp_path / "m.csv"), metadata="off", rename={"row_id": "r"}), pa.schema([])
     )
-    assert planned.carried.names == []
+    assert planned.extra_columns.names == []
 
 
 def test_types_are_those_of_the_plan(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_types_are_those_of_the_plan(tmp_path: Path) -> None:
         config = SourceConfig(uri=str(tmp_path / "m.parquet"), metadata=metadata)
         opened = open_source(config, pa.schema([("x", pa.float16())]))
         assert isinstance(opened, ManifestSource)
-        assert opened.carried.types == [pa.float16()]
+        assert opened.extra_columns.types == [pa.float16()]
         assert carried(opened) == {"x": [1.5]}
 
 
@@ -299,4 +299,4 @@ def test_no_such_manifest(tmp_path: Path) -> None:
 
 def test_a_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "m.parquet").mkdir()
-    assert not open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))).numbered
+    assert not open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))).positional

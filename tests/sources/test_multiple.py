@@ -13,13 +13,13 @@ import pytest
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
 from cvbatch.sources import open_source
-from cvbatch.sources.entries import Resumable, Source
-from cvbatch.sources.multiple import SeveralSources
+from cvbatch.sources.entries import ImageSource, ResumableSource
+from cvbatch.sources.multiple import MultipleSources
 from tests.rigs.objects import ObjectServer
 from tests.sources.shards import kinds, planned, tar, zipped
 
 
-def several(*uris: Path | str, **options: Any) -> Source:
+def several(*uris: Path | str, **options: Any) -> ImageSource:
     return open_source(SourceConfig(uri=[str(uri) for uri in uris], **options))
 
 
@@ -39,7 +39,7 @@ def test_in_the_order_in_which_they_are_named(here: Path) -> None:
     for _ in range(2):
         assert kinds(planned(opened)) == [b"b/1.jpg", b"b/sub/2.jpg", b"4", b"a/3.jpg"]
         assert opened.listing.skipped == {".txt": 1}
-    assert opened.carried.names == [], "the first decides, and plain images bring nothing"
+    assert opened.extra_columns.names == [], "the first decides, and plain images bring nothing"
 
 
 def test_columns_are_those_of_the_first(here: Path) -> None:
@@ -81,7 +81,7 @@ def test_manifests_stay_with_manifests(here: Path) -> None:
     pq.write_table(pa.table({"uri": ["b/1.jpg"], "x": [3]}), here / "n.parquet")
     opened = several(here / "m.csv", here / "n.csv")
     table = planned(opened)
-    assert opened.numbered
+    assert opened.positional
     assert table.select(["x", "y"]).to_pydict() == {"x": ["1", "2", "3"], "y": [None, None, "5"]}
     assert kinds(table) == [b"a/3.jpg", b"a/3.jpg", b"b/1.jpg"]
     with pytest.raises(SourceError, match=r"m\.csv is a manifest and .*/a is none: expected manifests only, or none"):
@@ -126,25 +126,27 @@ def test_a_listing_goes_on_in_the_source_where_it_stood(
     bucket = object_server.make_bucket("images")
     object_server.put(bucket, {f"p/{number}/{each}.jpg": b"x" for number in range(3) for each in range(3)})
 
-    def opened() -> SeveralSources:
+    def opened() -> MultipleSources:
         source = several(here / "a", f"s3://{bucket}/p", here / "b", endpoint_url=object_server.endpoint)
-        assert isinstance(source, SeveralSources)
-        assert isinstance(source, Resumable)
+        assert isinstance(source, MultipleSources)
+        assert isinstance(source, ResumableSource)
         return source
 
     def uris(pairs: list[tuple[pa.Table, Any]]) -> list[str]:
         return [uri for chunk, _ in pairs for uri in chunk["image_uri"].to_pylist()]
 
     whole = opened()
-    pairs = list(whole.marked_chunks())
+    pairs = list(whole.iter_marked_chunks())
     assert len(uris(pairs)) == 1 + 9 + 2
     marks = [at for at, (_, mark) in enumerate(pairs) if mark is not None]
     assert marks
     for at in marks:
         later = opened()
         mark = json.loads(json.dumps(pairs[at][1]))
-        assert uris(list(later.marked_chunks(mark))) == uris(pairs[at + 1 :])
+        assert uris(list(later.iter_marked_chunks(mark))) == uris(pairs[at + 1 :])
         assert later.listing.skipped == whole.listing.skipped == {".txt": 1}
     overlapping = several(here / "a", f"s3://{bucket}/p", f"s3://{bucket}/p/1", endpoint_url=object_server.endpoint)
-    assert isinstance(overlapping, Resumable)
-    assert all(mark is None for _, mark in overlapping.marked_chunks()), "what was listed before is not known later"
+    assert isinstance(overlapping, ResumableSource)
+    assert all(mark is None for _, mark in overlapping.iter_marked_chunks()), (
+        "what was listed before is not known later"
+    )

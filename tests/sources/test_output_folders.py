@@ -28,7 +28,7 @@ def wrote(folder: Path) -> Path:
         plan = planned_in(LocalStore(str(folder)), Path(elsewhere), 2)
     log = started(LocalStore(str(folder)), plan.rows)
     commit(log, 0, 2)
-    manifest.finish(log)
+    manifest.finish_run(log)
     pq.write_table(pa.table({"image": [b"not for us"]}), folder / "data/images.parquet")
     return folder
 

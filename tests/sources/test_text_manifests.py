@@ -17,7 +17,7 @@ GOOD = "uri,x\na.jpg,1\nb.jpg,é\n"
 def rows(path: Path, content: bytes | str) -> list[tuple[str, str]]:
     """The name and the column `x` of each row."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    chunks = list(open_source(SourceConfig(uri=str(path))).chunks())
+    chunks = list(open_source(SourceConfig(uri=str(path))).iter_chunks())
     return [(row["image_uri"].rpartition("/")[2], row["x"]) for chunk in chunks for row in chunk.to_pylist()]
 
 

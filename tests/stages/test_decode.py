@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from cvbatch.images.arrow_pixels import unpack
-from cvbatch.images.preprocess import View, apply
+from cvbatch.images.arrow_pixels import unpack_images
+from cvbatch.images.preprocess import View, apply_view
 from cvbatch.schema import ENCODED, EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, TURN, pixels_column
 from cvbatch.sources.entries import INTERNAL, entry_table
 from cvbatch.stages import decode
-from cvbatch.stages.decode import DecodeOptions, decode_encoded, fetch_and_decode
+from cvbatch.stages.decode import DecodeOptions, decode_encoded_rows, fetch_and_decode
 from tests.images.profiles import DISPLAY_P3, rgb_profile
 from tests.sources import shards
 
@@ -64,9 +64,9 @@ def test_good_rows(tmp_path: Path) -> None:
     assert table["format"].to_pylist() == ["png", "png"] or table["format"].to_pylist() == ["PNG", "PNG"]
     assert table[ENCODED].null_count == 2
     for index, view in enumerate(OPTIONS.views):
-        for number, image in enumerate(unpack(table[pixels_column(index)])):
+        for number, image in enumerate(unpack_images(table[pixels_column(index)])):
             assert image is not None
-            np.testing.assert_array_equal(image, apply(view, photo(number)))
+            np.testing.assert_array_equal(image, apply_view(view, photo(number)))
 
 
 def test_types_are_those_of_the_schema(tmp_path: Path) -> None:
@@ -87,7 +87,14 @@ def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
     assert table["image_bytes"].to_pylist() == [len(content) if content is not None else None for content in contents]
     assert table["content_sha256"].null_count == 1, "the hash is known of all that could be read"
     assert table[ENCODED].null_count == len(contents)
-    assert [image is not None for image in unpack(table[pixels_column(0)])] == [True, False, False, False, False, True]
+    assert [image is not None for image in unpack_images(table[pixels_column(0)])] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("budget", [10**9, 1], ids=["all at once", "one after the other"])
@@ -105,7 +112,7 @@ def test_damaged_images_that_are_kept_are_rows_with_a_warning(tmp_path: Path, bu
     for _ in range(4):
         if table[ENCODED].null_count < table.num_rows:
             first = table.filter(pc.is_null(table[ENCODED]))
-            table = pa.concat_tables([first, decode_encoded(table.filter(pc.is_valid(table[ENCODED])), options)])
+            table = pa.concat_tables([first, decode_encoded_rows(table.filter(pc.is_valid(table[ENCODED])), options)])
     table = table.sort_by("row_id")
     assert table["status"].to_pylist() == ["ok", "ok", "error", "ok"]
     assert table[IMAGE_WARNING].to_pylist() == [
@@ -114,7 +121,7 @@ def test_damaged_images_that_are_kept_are_rows_with_a_warning(tmp_path: Path, bu
         None,
         "jpeg is damaged: its end marker is missing",
     ]
-    assert [image is not None for image in unpack(table[pixels_column(0)])] == [True, True, False, True]
+    assert [image is not None for image in unpack_images(table[pixels_column(0)])] == [True, True, False, True]
 
 
 def test_damage_is_seen_before_a_jpeg_is_left_to_the_device(tmp_path: Path) -> None:
@@ -183,8 +190,8 @@ def test_images_in_containers(tmp_path: Path, name: str) -> None:
     good = [0, 3] if unsafe else [0, 2, 3]
     expected = [hashlib.sha256(content).hexdigest() for content in CONTENTS.values()]
     assert [table["content_sha256"][row].as_py() for row in good] == [expected[row] for row in good]
-    pixels = unpack(table[pixels_column(0)])
-    np.testing.assert_array_equal(pixels[3], apply(WHOLE, photo(2)))
+    pixels = unpack_images(table[pixels_column(0)])
+    np.testing.assert_array_equal(pixels[3], apply_view(WHOLE, photo(2)))
 
 
 def test_a_container_that_breaks_costs_rows_and_nothing_else(tmp_path: Path) -> None:
@@ -204,7 +211,7 @@ def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
 ) -> None:
     per_image = (HEIGHT * WIDTH + 16) * 3
     options = replace(OPTIONS, max_unit_bytes=budget_images * per_image)
-    monkeypatch.setattr(decode, "THREADS", 1)
+    monkeypatch.setattr(decode, "DECODE_THREADS", 1)
     contents = [encoded(0), None, *(encoded(number) for number in range(2, 8)), b"text"]
     whole = fetch_and_decode(unit(tmp_path, contents), options)
     waiting = pc.is_valid(whole[ENCODED])
@@ -219,7 +226,7 @@ def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
         (tmp_path / f"{number}.png").unlink(missing_ok=True)  # nothing is fetched twice
     done, rounds = [whole.filter(pc.invert(waiting))], 0
     while held.num_rows:
-        decoded = decode_encoded(held, options)
+        decoded = decode_encoded_rows(held, options)
         assert decoded.schema == whole.schema
         waiting, rounds = pc.is_valid(decoded[ENCODED]), rounds + 1
         done.append(decoded.filter(pc.invert(waiting)))
@@ -235,7 +242,9 @@ def assert_same(found: pa.Table, expected: pa.Table) -> None:
     names = [name for name in expected.column_names if not name.startswith("_") and name not in skipped]
     assert found.select(names).to_pydict() == expected.select(names).to_pydict()
     for index in range(2):
-        pairs: Any = zip(unpack(found[pixels_column(index)]), unpack(expected[pixels_column(index)]), strict=True)
+        pairs: Any = zip(
+            unpack_images(found[pixels_column(index)]), unpack_images(expected[pixels_column(index)]), strict=True
+        )
         for one, other in pairs:
             assert (one is None) == (other is None)
             assert one is None or np.array_equal(one, other)

@@ -17,18 +17,18 @@ import pytest
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import ChangedModelError, DeviceLostError, ModelError
 from cvbatch.images.preprocess import View
-from cvbatch.inference.predictor import probe
+from cvbatch.inference.predictor import probe_model
 from cvbatch.inference.python.protocol import Image, Size
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.parts import read_part
+from cvbatch.planning.parts import read_plan_part
 from cvbatch.planning.plan import load_plan, make_plan
 from cvbatch.schema import MEASURES, WORKER
 from cvbatch.sources import open_source
 from cvbatch.stages import predict as predict_stage
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.stages.predict import ActorProcess, Predict, PredictOptions
+from cvbatch.stages.predict import ActorProcess, PredictActor, PredictOptions
 from tests.conftest import make_photo
 from tests.samples import job
 
@@ -93,7 +93,7 @@ def restarted(process: ActorProcess) -> ActorProcess:
 
 @pytest.fixture
 def spec() -> ModelSpec:
-    return probe(ModelSpec(alias="", task="classification", kind="python", name=f"{__name__}:Moody", view=VIEW))
+    return probe_model(ModelSpec(alias="", task="classification", kind="python", name=f"{__name__}:Moody", view=VIEW))
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def options(tmp_path: Path, spec: ModelSpec) -> PredictOptions:
 @pytest.fixture
 def unit(options: PredictOptions, tmp_path: Path) -> pa.Table:
     store = LocalStore(options.output)
-    plan = json.loads(store.read("_cvbatch/plan.json"))
-    return fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)
+    plan = json.loads(store.read_object("_cvbatch/plan.json"))
+    return fetch_and_decode(read_plan_part(store, plan["parts"][0]), options.decode)
 
 
 def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, unit: pa.Table) -> None:
-    rows = Predict(options)(unit)
+    rows = PredictActor(options)(unit)
     assert rows["row_id"].to_pylist() == [0, 1, 2, 3]
     assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
     assert rows["classification_label"].to_pylist() == ["dark", "dark", None, "dark"]
@@ -137,7 +137,7 @@ def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, un
 
 
 def test_an_error_of_a_model_does_not_hide_that_of_the_image(options: PredictOptions, unit: pa.Table) -> None:
-    predict = Predict(options)
+    predict = PredictActor(options)
     Moody.trouble = ValueError("in a bad mood")
     rows = predict(unit)
     assert rows["error_type"].to_pylist() == ["ValueError", "ValueError", "UnknownFormat", "ValueError"]
@@ -145,13 +145,13 @@ def test_an_error_of_a_model_does_not_hide_that_of_the_image(options: PredictOpt
 
 
 def test_every_row_says_which_process_predicted_it(options: PredictOptions, unit: pa.Table) -> None:
-    rows = Predict(options)(unit)
+    rows = PredictActor(options)(unit)
     [about] = {json.dumps(json.loads(text)) for text in rows[WORKER].to_pylist()}
     assert json.loads(about) == {"host": platform.node(), "pid": os.getpid()}
 
 
 def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit: pa.Table) -> None:
-    predict = Predict(options)
+    predict = PredictActor(options)
     Moody.fits = 1
     first, second = predict(unit), predict(unit)
     assert first["status"].to_pylist() == ["ok", "ok", "error", "ok"]
@@ -162,9 +162,9 @@ def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit:
 def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_path: Path) -> None:
     options = replace(options, decode=replace(options.decode, max_unit_bytes=1))
     store = LocalStore(options.output)
-    plan = json.loads(store.read("_cvbatch/plan.json"))
-    unit = fetch_and_decode(read_part(store, plan["parts"][0]), options.decode)
-    rows = Predict(options)(unit)
+    plan = json.loads(store.read_object("_cvbatch/plan.json"))
+    unit = fetch_and_decode(read_plan_part(store, plan["parts"][0]), options.decode)
+    rows = PredictActor(options)(unit)
     assert sorted(rows["row_id"].to_pylist()) == [0, 1, 2, 3]
     assert rows[WORKER].null_count == rows[f"{MEASURES}predict"].null_count == 0
 
@@ -172,7 +172,7 @@ def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_pat
 def test_a_device_that_is_lost_ends_the_process(
     options: PredictOptions, unit: pa.Table, process: ActorProcess, exits: list[int]
 ) -> None:
-    predict = Predict(options, process)
+    predict = PredictActor(options, process)
     Moody.trouble = DeviceLostError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(Exited):
         predict(unit)
@@ -185,7 +185,7 @@ def test_a_constructor_that_fails_at_the_first_start_says_why(
 ) -> None:
     Moody.failures = [error]
     with pytest.raises(ModelError, match=rf"^(.*:Moody: .*test_predict\.py, line .*: )?{error}$"):
-        Predict(options, process)
+        PredictActor(options, process)
     assert (Moody.loaded, exits) == (1, [])
 
 
@@ -194,7 +194,7 @@ def test_a_process_that_was_started_anew_tries_again(
     options: PredictOptions, unit: pa.Table, restarted: ActorProcess, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error, error]
-    rows = Predict(options, restarted)(unit)
+    rows = PredictActor(options, restarted)(unit)
     assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
     assert (Moody.loaded, exits) == (3, [])
 
@@ -209,7 +209,7 @@ def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
     file = tmp_path / "weights.bin"
     file.write_bytes(b"edited")
     began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
-    predict = Predict(replace(options, files=TransferredWeights(found={began.alias: began})), restarted)
+    predict = PredictActor(replace(options, files=TransferredWeights(found={began.alias: began})), restarted)
     assert Moody.loaded == 0
     with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
         predict(unit)
@@ -220,7 +220,7 @@ def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
 ) -> None:
     Moody.failures = [OSError("busy")] * 9
     with pytest.raises(Exited):
-        Predict(options, restarted)
+        PredictActor(options, restarted)
     assert (Moody.loaded, exits) == (3, [71]), "Ray starts a process that has ended, not one that has raised"
 
 
@@ -230,15 +230,15 @@ def test_outside_of_an_actor_nothing_is_started_anew() -> None:
 
 def test_time_in_which_two_units_overlap_counts_once() -> None:
     now = [10.0]
-    clock = predict_stage._Clock(now=lambda: now[0])
-    with clock.running():
+    clock = predict_stage._BusyClock(now=lambda: now[0])
+    with clock.busy():
         now[0] = 12.0
-        with clock.running():
+        with clock.busy():
             now[0] = 13.0
-            assert clock.take() == 3
+            assert clock.take_busy_seconds() == 3
         now[0] = 20.0
-        assert clock.take() == 7, "what was taken is gone, and nothing is counted twice"
+        assert clock.take_busy_seconds() == 7, "what was taken is gone, and nothing is counted twice"
     now[0] = 30.0
-    with clock.running():
+    with clock.busy():
         now[0] = 31.0
-        assert clock.take() == 1, "nobody worked from 20 to 30"
+        assert clock.take_busy_seconds() == 1, "nobody worked from 20 to 30"

@@ -18,7 +18,7 @@ from PIL import Image
 from cvbatch.images.preprocess import View
 from cvbatch.sources.entries import entry_table
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.stages.unit_split import Piece, load_decoder, pieces
+from cvbatch.stages.unit_split import PredictorBatch, load_decoder, split_unit
 from cvbatch.testing import generate_images
 
 VIEW, WHOLE = View(resize=32, crop=(32, 32)), View()
@@ -81,7 +81,7 @@ def by_row(
 ) -> dict[int, tuple[str, Any, list[Any]]]:
     """Status, size and pixels of each row."""
     found = {}
-    for piece in pieces(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
+    for piece in split_unit(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
         for at, (row, status) in enumerate(
             zip(*(piece.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
         ):
@@ -112,7 +112,7 @@ def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("budget", [1, 15_000])
 def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, budget: int) -> None:
     whole, options = unit(tmp_path, ON_DEVICE), replace(ON_DEVICE, max_unit_bytes=budget)
-    found = list(pieces(whole, options, load_decoder(options, "cpu")))
+    found = list(split_unit(whole, options, load_decoder(options, "cpu")))
     assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
     on_device = [piece.table.num_rows for piece in found if any(map(torch.is_tensor, piece.views[VIEW]))]
     assert on_device == [1, 1]
@@ -121,11 +121,11 @@ def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, budget: int) ->
 def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path) -> None:
     options = replace(ON_DEVICE, max_unit_bytes=1)
     # how many photos are seen before the PNG has used the room up, the threads decide
-    found = list(pieces(unit(tmp_path, options), options, load_decoder(options, "cpu")))
+    found = list(split_unit(unit(tmp_path, options), options, load_decoder(options, "cpu")))
     assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
 
 
-def rows_of(found: list[Piece]) -> list[int]:
+def rows_of(found: list[PredictorBatch]) -> list[int]:
     return [row for piece in found for row in piece.table["row_id"].to_pylist()]
 
 

@@ -24,7 +24,7 @@ def test_work_that_keeps_the_interpreter_to_itself_ends_the_process() -> None:
         def hang():
             ctypes.PyDLL(None).sleep(3600)
 
-        with dog.over():
+        with dog.watch_unit():
             hang()
     """)
     assert end.returncode == 1
@@ -36,11 +36,11 @@ def test_other_work_does_not_hide_what_hangs() -> None:
     end = ended("""
         def others():
             while True:
-                with dog.over():
+                with dog.watch_unit():
                     time.sleep(0.01)
 
         threading.Thread(target=others, daemon=True).start()
-        with dog.over():
+        with dog.watch_unit():
             threading.Event().wait(3600)
     """)
     assert end.returncode == 1
@@ -52,7 +52,7 @@ def test_waiting_for_its_turn_is_not_hanging() -> None:
         turn = threading.Lock()
 
         def work():
-            with dog.over(), turn:
+            with dog.watch_unit(), turn:
                 time.sleep(0.3)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
@@ -66,7 +66,7 @@ def test_waiting_for_its_turn_is_not_hanging() -> None:
 
 def test_patience_may_have_no_end() -> None:
     end = ended("""
-        with Watchdog(float("inf")).over():
+        with Watchdog(float("inf")).watch_unit():
             pass
     """)
     assert (end.returncode, end.stderr) == (0, "")
@@ -76,8 +76,8 @@ def test_work_that_ends_is_left_alone() -> None:
     end = ended("""
         began = time.monotonic()
         while time.monotonic() < began + 1:
-            with dog.over():
-                with dog.over():
+            with dog.watch_unit():
+                with dog.watch_unit():
                     time.sleep(0.01)
         time.sleep(1)
     """)

@@ -9,8 +9,8 @@ import pytest
 
 from cvbatch.errors import StorageError
 from cvbatch.storage.buckets import Bucket
-from cvbatch.storage.capabilities import check_create, may_delete
-from cvbatch.storage.location import Place
+from cvbatch.storage.capabilities import can_delete_objects, check_exclusive_create
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.azurite import PROGRAM, running_azurite
 
@@ -23,32 +23,32 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         azurite.make_container("photos")
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", azurite.account)
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", azurite.key)
-        yield Bucket(Place.of("az://photos", StorageOptions(endpoint_url=azurite.endpoint)))
+        yield Bucket(Location.from_uri("az://photos", StorageOptions(endpoint_url=azurite.endpoint)))
 
 
 def test_a_container_is_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
     for key in ("a/1", "a/b c/2", "ab/3", "top"):
-        assert bucket.create(key, key.encode())
-        assert not bucket.create(key, b"other")
-        assert bucket.get(key).data == key.encode()
-    keys = [key for page in bucket.list("a") for key in page.objects["key"].to_pylist()]
+        assert bucket.create_object(key, key.encode())
+        assert not bucket.create_object(key, b"other")
+        assert bucket.get_object(key).data == key.encode()
+    keys = [key for page in bucket.list_objects("a") for key in page.objects["key"].to_pylist()]
     assert keys == ["a/1", "a/b c/2", "ab/3"]
-    rest = [key for page in bucket.list("", after="a/b c/2") for key in page.objects["key"].to_pylist()]
+    rest = [key for page in bucket.list_objects("", after="a/b c/2") for key in page.objects["key"].to_pylist()]
     assert rest == ["ab/3", "top"]
-    (page,) = bucket.list("a/", one_level=True)
+    (page,) = bucket.list_objects("a/", one_level=True)
     assert (page.objects["key"].to_pylist(), page.folders) == (["a/1"], ["a/b c/"])
-    assert bucket.level("", after="top").num_rows == 0
-    assert bucket.head("top").etag == bucket.get("top").etag
+    assert bucket.list_level("", after="top").num_rows == 0
+    assert bucket.head_object("top").etag == bucket.get_object("top").etag
     (tmp_path / "large").write_bytes(b"x" * (17 << 20))
-    bucket.upload("large", str(tmp_path / "large"))
-    with bucket.open("large") as file:
+    bucket.upload_file("large", str(tmp_path / "large"))
+    with bucket.open_object("large") as file:
         file.seek(-1, 2)
         assert file.read() == b"x"
-    bucket.delete("top")
-    bucket.delete("top")
+    bucket.delete_object("top")
+    bucket.delete_object("top")
     with pytest.raises(FileNotFoundError):
-        bucket.get("top")
-    check_create(bucket, "proof")
-    assert may_delete(bucket, "")
+        bucket.get_object("top")
+    check_exclusive_create(bucket, "proof")
+    assert can_delete_objects(bucket, "")
     with pytest.raises(StorageError, match="cannot be used here"):
-        bucket.get("a//b")
+        bucket.get_object("a//b")

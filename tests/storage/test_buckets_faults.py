@@ -12,8 +12,8 @@ import pytest
 
 from cvbatch.errors import AmbiguousError, DeniedError, OutputError, UnavailableError
 from cvbatch.storage.buckets import Bucket, open_bucket
-from cvbatch.storage.capabilities import check_create, may_delete
-from cvbatch.storage.location import Place
+from cvbatch.storage.capabilities import can_delete_objects, check_exclusive_create
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
@@ -32,7 +32,9 @@ def shared(object_server: ObjectServer, _proxy: FaultProxy) -> Iterator[Bucket]:
         patch.setenv("CVBATCH_STORAGE_PAUSE", "0.01")
         for variable, value in object_server.job.environment.items():
             patch.setenv(variable, value)
-        yield Bucket(Place.of(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)), part_bytes=5 << 20)
+        yield Bucket(
+            Location.from_uri(f"s3://{name}", StorageOptions(endpoint_url=_proxy.endpoint)), part_bytes=5 << 20
+        )
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def bucket(shared: Bucket, faults: FaultProxy) -> Iterator[Bucket]:
     yield shared
     with faults.doing():
         for name in ("a", "up", "proof"):
-            shared.delete(name)
+            shared.delete_object(name)
 
 
 def methods(faults: FaultProxy) -> list[str]:
@@ -58,7 +60,7 @@ PASSING = {
     "slow body": Fault("slow", rate=3e6, times=1),
 }
 READS: dict[str, Callable[[Bucket], bytes]] = {
-    "get": lambda bucket: bucket.get("large").data,
+    "get": lambda bucket: bucket.get_object("large").data,
     "range": lambda bucket: bucket.get_range("large", 0, len(LARGE)),
     "odd key": lambda bucket: bucket.get_range("odd\n", 0, len(LARGE)),
 }
@@ -77,7 +79,7 @@ def test_reading_goes_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy
 def test_a_connection_that_breaks_again_and_again(bucket: Bucket, faults: FaultProxy) -> None:
     """Each part that came through is kept, and the patience is ours, not the client's alone."""
     with faults.doing(Fault("reset", after=100_000, times=9)):
-        assert bucket.get("large").data == LARGE
+        assert bucket.get_object("large").data == LARGE
         assert len(faults.requests) == 10
 
 
@@ -102,9 +104,12 @@ def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, r
 @pytest.mark.parametrize("kind", ["status", "unsent", "lost", "reset", "stall"])
 def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
     with faults.doing(Fault(kind, after=200, times=1)):  # type: ignore[arg-type] # a kind
-        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list_objects("") for key in page.objects["key"].to_pylist()] == [
+            "large",
+            "odd\n",
+        ]
     with faults.doing(Fault("status", times=99)), pytest.raises(UnavailableError, match="503 SlowDown"):
-        list(bucket.list(""))
+        list(bucket.list_objects(""))
 
 
 @pytest.mark.parametrize(
@@ -117,9 +122,12 @@ def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy,
 )
 def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
     with faults.doing(Fault("answer", body=body, times=3)):
-        assert [key for page in bucket.list("") for key in page.objects["key"].to_pylist()] == ["large", "odd\n"]
+        assert [key for page in bucket.list_objects("") for key in page.objects["key"].to_pylist()] == [
+            "large",
+            "odd\n",
+        ]
     with faults.doing(Fault("answer", body=body, times=99)), pytest.raises(UnavailableError, match=words):
-        list(bucket.list(""))
+        list(bucket.list_objects(""))
 
 
 def test_what_a_service_leaves_out_is_null_for_that_object_alone(bucket: Bucket, faults: FaultProxy) -> None:
@@ -127,10 +135,10 @@ def test_what_a_service_leaves_out_is_null_for_that_object_alone(bucket: Bucket,
     entries = "".join(f"<Contents><Key>{at}</Key><Size>{at}</Size>{fact}</Contents>" for at, fact in enumerate(facts))
     body = f"<ListBucketResult>{entries}<CommonPrefixes><Prefix>x/</Prefix></CommonPrefixes></ListBucketResult>"
     with faults.doing(Fault("answer", body=body.encode())):
-        (page,) = bucket.list("")
+        (page,) = bucket.list_objects("")
     assert page.objects["etag"].to_pylist() == ['"1"', None, '"3"']
     assert page.objects["size"].to_pylist() == [0, 1, 2]
-    assert (page.folders, page.last) == (["x/"], True)
+    assert (page.folders, page.last_key) == (["x/"], True)
 
 
 def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucket, faults: FaultProxy) -> None:
@@ -139,7 +147,7 @@ def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucke
     entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</ListBucketResult>'
     with faults.doing(Fault("answer", body=body.encode())):
-        (page,) = bucket.list("")
+        (page,) = bucket.list_objects("")
     batch = page.objects
     assert batch["key"].to_pylist() == keys
     assert batch["etag"].null_count == batch["last_modified"].null_count == 5
@@ -152,9 +160,9 @@ def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucke
 @pytest.mark.parametrize("kind", ["status", "unsent", "lost"])
 def test_puts_are_repeated(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
     with faults.doing(Fault(kind, times=3)):  # type: ignore[arg-type] # a kind
-        bucket.put("a", b"1")
+        bucket.put_object("a", b"1")
         assert methods(faults) == ["PUT"] * 4
-    assert bucket.get("a").data == b"1"
+    assert bucket.get_object("a").data == b"1"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +180,9 @@ def test_a_create_without_an_answer_is_never_repeated_nor_guessed(
 ) -> None:
     with faults.doing(Fault(**vars(fault))):
         with pytest.raises(AmbiguousError):
-            bucket.create("a", b"1")
+            bucket.create_object("a", b"1")
         assert methods(faults) == ["PUT"]
-        assert bucket.create("a", b"2") == (not there)
+        assert bucket.create_object("a", b"2") == (not there)
 
 
 def test_a_create_that_meets_another_is_undecided(bucket: Bucket, faults: FaultProxy) -> None:
@@ -183,15 +191,15 @@ def test_a_create_that_meets_another_is_undecided(bucket: Bucket, faults: FaultP
         faults.doing(Fault("status", status=409)),
         pytest.raises(AmbiguousError, match="another request"),
     ):
-        bucket.create("a", b"1")
-    assert bucket.create("a", b"1")
+        bucket.create_object("a", b"1")
+    assert bucket.create_object("a", b"1")
 
 
 def test_a_create_that_takes_effect_late(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("late", seconds=0.5)), pytest.raises(AmbiguousError):
-        bucket.create("a", b"1")
-    assert bucket.create("a", b"2")
-    assert bucket.get("a").data == b"2"
+        bucket.create_object("a", b"1")
+    assert bucket.create_object("a", b"2")
+    assert bucket.get_object("a").data == b"2"
 
 
 @pytest.mark.parametrize(
@@ -209,30 +217,34 @@ def test_large_uploads_survive(bucket: Bucket, faults: FaultProxy, tmp_path: Pat
     data = os.urandom(11 << 20)
     (tmp_path / "file").write_bytes(data)
     with faults.doing(Fault(**vars(fault))):
-        bucket.upload("up", str(tmp_path / "file"))
-    assert bucket.get("up").data == data
+        bucket.upload_file("up", str(tmp_path / "file"))
+    assert bucket.get_object("up").data == data
 
 
 def test_a_job_without_the_right_to_delete(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("status", status=403, method="DELETE", times=99)):
         with pytest.raises(DeniedError, match="403 AccessDenied"):
-            bucket.delete("large")
-        assert not may_delete(bucket, "x/")
-        check_create(bucket, "proof")
-    assert may_delete(bucket, "x/")
-    assert bucket.head("large").size == len(LARGE)
+            bucket.delete_object("large")
+        assert not can_delete_objects(bucket, "x/")
+        check_exclusive_create(bucket, "proof")
+    assert can_delete_objects(bucket, "x/")
+    assert bucket.head_object("large").size == len(LARGE)
 
 
 def test_an_error_that_breaks_off_is_asked_for_again(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("reset", after=20, times=2)):
         with pytest.raises(FileNotFoundError):
-            bucket.get("nothing")
+            bucket.get_object("nothing")
         assert methods(faults) == ["GET"] * 3
 
 
 def test_no_rights_at_all(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("status", status=403, times=99)):
-        for ask in (lambda: bucket.get("large"), lambda: bucket.head("large"), lambda: list(bucket.list(""))):
+        for ask in (
+            lambda: bucket.get_object("large"),
+            lambda: bucket.head_object("large"),
+            lambda: list(bucket.list_objects("")),
+        ):
             with pytest.raises(DeniedError, match="check the credentials"):
                 ask()
         assert len(faults.requests) == 3, "asking again is of no use"
@@ -240,16 +252,16 @@ def test_no_rights_at_all(bucket: Bucket, faults: FaultProxy) -> None:
 
 def test_a_service_that_ignores_the_condition_is_refused(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("answer", method="PUT", times=2)), pytest.raises(OutputError, match="ignores If-None"):
-        check_create(bucket, "proof")
+        check_exclusive_create(bucket, "proof")
 
 
 def test_nobody_listens(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_STORAGE_TRIES", "2")
-    bucket = open_bucket(Place.of("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
+    bucket = open_bucket(Location.from_uri("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
     with pytest.raises(UnavailableError, match="s3://out-none/a: no answer after all tries: check endpoint_url"):
-        bucket.get("a")
+        bucket.get_object("a")
     with pytest.raises(AmbiguousError):
-        bucket.create("a", b"")
+        bucket.create_object("a", b"")
 
 
 def test_a_signal_is_heard_while_one_waits(bucket: Bucket, faults: FaultProxy) -> None:
@@ -264,6 +276,6 @@ def test_a_signal_is_heard_while_one_waits(bucket: Bucket, faults: FaultProxy) -
         with faults.doing(Fault("stall", after=10, times=99)):
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
             with pytest.raises(Heard):
-                bucket.get("large")
+                bucket.get_object("large")
     finally:
         signal.signal(signal.SIGUSR1, before)

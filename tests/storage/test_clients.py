@@ -8,12 +8,12 @@ import pytest
 from obstore.exceptions import BaseError
 
 from cvbatch.storage.clients import make_client
-from cvbatch.storage.location import Place
-from cvbatch.storage.s3_access import Access
+from cvbatch.storage.location import Location
+from cvbatch.storage.s3_access import S3Access
 
 
-def reached(*, path_style: bool, certificates: str | None = None) -> Access:
-    return Access(
+def reached(*, path_style: bool, certificates: str | None = None) -> S3Access:
+    return S3Access(
         client=None,
         endpoint="https://s3.eu-west-1.amazonaws.com",
         region="eu-west-1",
@@ -31,7 +31,7 @@ def test_where_the_bucket_stands(monkeypatch: pytest.MonkeyPatch, path_style: bo
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
         monkeypatch.setenv(name, "http://elsewhere")
     monkeypatch.setenv("AWS_REGION", "elsewhere")
-    config = make_client(Place.of("s3://box/x"), reached(path_style=path_style), retries=True).config
+    config = make_client(Location.from_uri("s3://box/x"), reached(path_style=path_style), retries=True).config
     assert (config["endpoint"], config["region"]) == (endpoint, "eu-west-1")
     assert str(config["virtual_hosted_style_request"]).lower() == str(not path_style).lower()
 
@@ -41,4 +41,4 @@ def test_own_certificates_are_trusted(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
     there = reached(path_style=True, certificates=str(tmp_path / "ca.pem"))
     with pytest.raises(BaseError):
-        make_client(Place.of("s3://box/x"), there, retries=True)
+        make_client(Location.from_uri("s3://box/x"), there, retries=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import CorruptionError, RunError, TooLargeError
-from cvbatch.storage.download_cache import newest, version
-from cvbatch.storage.location import Place
+from cvbatch.storage.download_cache import fetch_newest, fetch_version
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
@@ -21,11 +21,11 @@ CONTENT = bytes(range(256)) * (80 << 10)
 HASH = hashlib.sha256(CONTENT).hexdigest()
 _ELSEWHERE = """
 import sys
-from cvbatch.storage.download_cache import version
+from cvbatch.storage.download_cache import fetch_version
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 
-print(version(Place.of(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2])), sys.argv[3], 32 << 20).stat().st_size)
+print(fetch_version(Location.from_mapping(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2])), sys.argv[3], 32 << 20).stat().st_size)
 """
 
 
@@ -37,46 +37,46 @@ def bucket(as_job: ObjectServer) -> str:
 
 
 @pytest.fixture
-def place(bucket: str, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(bucket: str, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Place.of(f"s3://{bucket}/w.pth", StorageOptions(endpoint_url=faults.endpoint))
+    return Location.from_uri(f"s3://{bucket}/w.pth", StorageOptions(endpoint_url=faults.endpoint))
 
 
-def test_it_is_fetched_once(place: Place, faults: FaultProxy) -> None:
-    path, digest = newest(place, 32 << 20)
+def test_it_is_fetched_once(place: Location, faults: FaultProxy) -> None:
+    path, digest = fetch_newest(place, 32 << 20)
     assert (path.read_bytes(), path.suffix, digest) == (CONTENT, ".pth", HASH)
     with faults.doing() as requests:
-        assert newest(place, 32 << 20) == (path, HASH)
-        assert version(place, HASH, 32 << 20) == path
+        assert fetch_newest(place, 32 << 20) == (path, HASH)
+        assert fetch_version(place, HASH, 32 << 20) == path
     assert [each.method for each in requests] == ["HEAD"], "whether it is still the newest one"
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_another_version_is_another_file(place: Place, bucket: str, object_server: ObjectServer) -> None:
-    before, _ = newest(place, 32 << 20)
+def test_another_version_is_another_file(place: Location, bucket: str, object_server: ObjectServer) -> None:
+    before, _ = fetch_newest(place, 32 << 20)
     object_server.put(bucket, {"w.pth": b"new"})
-    after, digest = newest(place, 32 << 20)
+    after, digest = fetch_newest(place, 32 << 20)
     assert (after.read_bytes(), digest) == (b"new", hashlib.sha256(b"new").hexdigest())
     assert before.read_bytes() == CONTENT, "somebody may work with it"
-    assert version(place, HASH, 32 << 20) == before
+    assert fetch_version(place, HASH, 32 << 20) == before
 
 
 def test_another_machine_fetches_what_was_meant(
-    place: Place, bucket: str, object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Location, bucket: str, object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, digest = newest(place, 32 << 20)
+    first, digest = fetch_newest(place, 32 << 20)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    second = version(place, digest, 32 << 20)
+    second = fetch_version(place, digest, 32 << 20)
     assert second != first
     assert second.read_bytes() == CONTENT
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "third"))
     object_server.put(bucket, {"w.pth": b"new"})
     with pytest.raises(CorruptionError, match=rf"expected sha256 {HASH}, got .*it has changed since the start"):
-        version(place, digest, 32 << 20)
+        fetch_version(place, digest, 32 << 20)
     assert not list((tmp_path / "third").rglob("*.pth*part")), "nothing half is left"
 
 
-def test_of_many_processes_one_fetches(place: Place, faults: FaultProxy) -> None:
+def test_of_many_processes_one_fetches(place: Location, faults: FaultProxy) -> None:
     command = [sys.executable, "-c", _ELSEWHERE, place.uri, faults.endpoint, HASH]
     with faults.doing() as requests:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
@@ -85,20 +85,20 @@ def test_of_many_processes_one_fetches(place: Place, faults: FaultProxy) -> None
     assert [each.method for each in requests] == ["HEAD", "GET", "GET"]
 
 
-def test_what_breaks_off_leaves_nothing(place: Place, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_breaks_off_leaves_nothing(place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     with faults.doing(Fault("status", method="GET", status=403, times=99)), pytest.raises(RunError, match="denied"):
-        newest(place, 32 << 20)
-    assert newest(place, 32 << 20)[0].read_bytes() == CONTENT
+        fetch_newest(place, 32 << 20)
+    assert fetch_newest(place, 32 << 20)[0].read_bytes() == CONTENT
 
 
-def test_limits(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits(place: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooLargeError, match="expected at most 100 bytes, got 20971520"):
-        newest(place, 100)
+        fetch_newest(place, 100)
     with pytest.raises(TooLargeError):
-        version(place, HASH, 100)
+        fetch_version(place, HASH, 100)
     with pytest.raises(FileNotFoundError):
-        newest(Place.of(f"{place.uri}x", place.options), 100)
+        fetch_newest(Location.from_uri(f"{place.uri}x", place.options), 100)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(RunError, match="cannot be written: Not a directory; XDG_CACHE_HOME names another"):
-        newest(place, 32 << 20)
+        fetch_newest(place, 32 << 20)

@@ -6,8 +6,8 @@ import pytest
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError, ReadTimeoutError
 from obstore.exceptions import GenericError, PermissionDeniedError, PreconditionError
 
-from cvbatch.errors import DeniedError, RowError, StorageError, UnavailableError, attempt
-from cvbatch.storage.error_mapping import explained, translated
+from cvbatch.errors import DeniedError, RowError, StorageError, UnavailableError, capture_row_error
+from cvbatch.storage.error_mapping import explain_error, map_storage_errors
 
 URI = "s3://bucket/a"
 
@@ -47,7 +47,7 @@ def told(status: int, code: str) -> ClientError:
     ],
 )
 def test_one_line_that_says_what_to_do(error: Exception, kind: type[Exception], words: str) -> None:
-    with pytest.raises(kind, match=words) as raised, translated(URI):
+    with pytest.raises(kind, match=words) as raised, map_storage_errors(URI):
         raise error
     assert type(raised.value) is kind
     assert URI in str(raised.value)
@@ -57,8 +57,8 @@ def test_one_line_that_says_what_to_do(error: Exception, kind: type[Exception], 
 
 def test_what_may_pass_by_is_marked_in_the_row_of_an_image() -> None:
     def fetch() -> None:
-        raise explained(said(503, "SlowDown"), URI)
+        raise explain_error(said(503, "SlowDown"), URI)
 
-    failed = attempt("fetch", fetch)
+    failed = capture_row_error("fetch", fetch)
     assert isinstance(failed, RowError)
     assert (failed.type, failed.transient) == ("UnavailableError", True)

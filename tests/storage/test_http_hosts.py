@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cvbatch.storage.http_hosts import HttpOptions, normal_host
+from cvbatch.storage.http_hosts import HttpOptions, normalize_host
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ from cvbatch.storage.http_hosts import HttpOptions, normal_host
     ],
 )
 def test_rules(rule: str, scheme: str, host: str, port: int, allowed: bool) -> None:
-    assert HttpOptions(("other.example", rule)).allows(scheme, host, port) is allowed
+    assert HttpOptions(("other.example", rule)).allows_host(scheme, host, port) is allowed
 
 
 def test_nothing_is_allowed_by_default() -> None:
-    assert not HttpOptions().allows("https", "example.org", 443)
+    assert not HttpOptions().allows_host("https", "example.org", 443)
 
 
 @pytest.mark.parametrize("rule", ["", "*", "*.", "**.example.org", "a.*.org", ".example.org", "a..b", "exa mple.org"])
@@ -75,10 +75,10 @@ def test_what_is_no_host(rule: str) -> None:
     ],
 )
 def test_one_spelling(text: str, normal: str) -> None:
-    assert normal_host(text) == normal
+    assert normalize_host(text) == normal
 
 
 @pytest.mark.parametrize("text", ["", ".", "a" * 64, "a." * 130, "a/b", "a@b", "a:1", "-a", "a\\b", "a%2eb", "a\nb"])
 def test_no_spelling(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of several kinds, which nobody tells apart
-        normal_host(text)
+        normalize_host(text)

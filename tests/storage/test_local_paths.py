@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.storage.local_paths import local_path
+from cvbatch.storage.local_paths import to_local_path
 
 
 @pytest.mark.parametrize(
@@ -30,15 +30,15 @@ from cvbatch.storage.local_paths import local_path
     ],
 )
 def test_local_path(uri: str, path: str | None) -> None:
-    assert local_path(uri) == path
+    assert to_local_path(uri) == path
 
 
 def test_names_that_are_not_utf8() -> None:
-    assert os.fsencode(local_path("file:///caf%E9") or "") == b"/caf\xe9"
+    assert os.fsencode(to_local_path("file:///caf%E9") or "") == b"/caf\xe9"
 
 
 def test_relative_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert local_path("a/../b") == str(tmp_path / "b")
-    assert local_path("~/b") == "/home/me/b"
+    assert to_local_path("a/../b") == str(tmp_path / "b")
+    assert to_local_path("~/b") == "/home/me/b"

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from cvbatch.errors import JobError
-from cvbatch.storage.location import Place, has_secret, redacted, without_secret
+from cvbatch.storage.location import Location, has_secret, redact_secrets, strip_secret
 from cvbatch.storage.options import StorageOptions
 
 
@@ -23,16 +23,16 @@ from cvbatch.storage.options import StorageOptions
     ],
 )
 def test_parts_are_taken_as_they_are(uri: str, parts: tuple[str, str, str]) -> None:
-    place = Place.of(uri, StorageOptions(region="x"))
+    place = Location.from_uri(uri, StorageOptions(region="x"))
     assert (place.scheme, place.bucket, place.key) == parts
-    assert not place.local
+    assert not place.is_local
     assert str(place) == uri
     assert pickle.loads(pickle.dumps(place)) == place
 
 
 def test_local_paths_are_made_absolute_and_need_no_options() -> None:
-    assert Place.of("file:///a/x%20y", StorageOptions(region="x")) == Place("/a/x y")
-    assert Place.of("/a/../b").local
+    assert Location.from_uri("file:///a/x%20y", StorageOptions(region="x")) == Location("/a/x y")
+    assert Location.from_uri("/a/../b").is_local
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_local_paths_are_made_absolute_and_need_no_options() -> None:
 )
 def test_secrets_are_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(JobError, match="expected") as refused:
-        Place.of(uri)
+        Location.from_uri(uri)
     assert "hush" not in str(refused.value)
-    assert "hush" not in redacted(f"cannot read {uri} now")
-    assert redacted(f"cannot read {uri} now").endswith(" now")
+    assert "hush" not in redact_secrets(f"cannot read {uri} now")
+    assert redact_secrets(f"cannot read {uri} now").endswith(" now")
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_secrets_are_refused_and_not_repeated(uri: str) -> None:
 )
 def test_what_is_no_location(uri: str, complaint: str) -> None:
     with pytest.raises(JobError, match=complaint):
-        Place.of(uri)
+        Location.from_uri(uri)
 
 
 def test_what_is_no_secret_stays() -> None:
     text = "s3://bucket/img?.jpg and s3://bucket/a@b, mail me@example.org"
-    assert redacted(text) == text
+    assert redact_secrets(text) == text
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_is_no_secret_stays() -> None:
 )
 def test_what_is_kept_of_a_uri_with_a_secret(uri: str, kept: str) -> None:
     assert has_secret(uri)
-    assert without_secret(uri) == kept
+    assert strip_secret(uri) == kept
     assert not has_secret(kept.replace("…@", ""))
 
 

@@ -12,10 +12,10 @@ from cvbatch.storage.options import StorageOptions
 
 
 def test_from_texts() -> None:
-    options = StorageOptions.parse(["endpoint_url=http://127.0.0.1:9000", "path_style=true", "region=007"])
+    options = StorageOptions.parse_assignments(["endpoint_url=http://127.0.0.1:9000", "path_style=true", "region=007"])
     assert options == StorageOptions(endpoint_url="http://127.0.0.1:9000", path_style=True, region="007")
     assert pickle.loads(pickle.dumps(options)) == options
-    assert StorageOptions.parse([]) == StorageOptions()
+    assert StorageOptions.parse_assignments([]) == StorageOptions()
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_from_texts() -> None:
 )
 def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
     with pytest.raises(JobError, match=complaint):
-        StorageOptions.parse([text])
+        StorageOptions.parse_assignments([text])
 
 
 @pytest.mark.parametrize("values", [{"anonymous": None}, {"region": 3}, {"path_style": "yes"}])
 def test_values_of_another_kind(values: dict[str, Any]) -> None:
     with pytest.raises(JobError, match="expected"):
-        StorageOptions.of(values)
+        StorageOptions.from_mapping(values)
 
 
 def test_an_endpoint_with_credentials_is_refused_and_not_repeated() -> None:

@@ -11,9 +11,9 @@ from botocore.stub import Stubber
 
 from cvbatch.errors import DeniedError, JobError
 from cvbatch.storage.buckets import Bucket, open_bucket
-from cvbatch.storage.location import Place
+from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
-from cvbatch.storage.s3_access import access, bucket_region
+from cvbatch.storage.s3_access import bucket_region, find_s3_access
 from tests.rigs.objects import ObjectServer
 
 HERE = StorageOptions(endpoint_url="http://127.0.0.1:9")
@@ -40,10 +40,10 @@ def profile(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_profile_says_it_all(as_job: ObjectServer, out: str, profile: str) -> None:
     bucket = out
-    there = Bucket(Place.of(f"s3://{bucket}", StorageOptions(profile=profile)))
-    there.put("a", b"1")
-    assert there.get("a").data == b"1"
-    found = access(bucket, StorageOptions(profile=profile))
+    there = Bucket(Location.from_uri(f"s3://{bucket}", StorageOptions(profile=profile)))
+    there.put_object("a", b"1")
+    assert there.get_object("a").data == b"1"
+    found = find_s3_access(bucket, StorageOptions(profile=profile))
     assert (found.endpoint, found.region, found.path_style) == (as_job.endpoint, "eu-north-1", True)
 
 
@@ -53,9 +53,9 @@ def test_the_environment_names_the_endpoint(
 ) -> None:
     for key, value in {**as_job.job.environment, name: as_job.endpoint}.items():
         monkeypatch.setenv(key, value)
-    there = Bucket(Place.of(f"s3://{out}"))
-    there.put("a", b"1")
-    assert [page.objects["key"].to_pylist() for page in there.list("")] == [["a"]]
+    there = Bucket(Location.from_uri(f"s3://{out}"))
+    there.put_object("a", b"1")
+    assert [page.objects["key"].to_pylist() for page in there.list_objects("")] == [["a"]]
 
 
 def test_what_the_job_says_goes_before_the_environment(
@@ -63,29 +63,29 @@ def test_what_the_job_says_goes_before_the_environment(
 ) -> None:
     for key, value in {**as_job.job.environment, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(key, value)
-    place = Place.of(f"s3://{out}", StorageOptions(endpoint_url=as_job.endpoint))
-    open_bucket(place).put("a", b"1")
-    assert [page.objects["key"].to_pylist() for page in open_bucket(place).list("")] == [["a"]]
+    place = Location.from_uri(f"s3://{out}", StorageOptions(endpoint_url=as_job.endpoint))
+    open_bucket(place).put_object("a", b"1")
+    assert [page.objects["key"].to_pylist() for page in open_bucket(place).list_objects("")] == [["a"]]
 
 
 def test_a_profile_that_is_not_there() -> None:
     with pytest.raises(JobError, match="no profile 'nobody'"):
-        access("bucket", StorageOptions(profile="nobody"))
+        find_s3_access("bucket", StorageOptions(profile="nobody"))
 
 
 def test_nobody_has_credentials_here() -> None:
     with pytest.raises(NoCredentialsError):
-        access("bucket", HERE)
+        find_s3_access("bucket", HERE)
     with pytest.raises(DeniedError, match="s3://bucket: this machine has no credentials"):
-        open_bucket(Place.of("s3://bucket/x", HERE))
+        open_bucket(Location.from_uri("s3://bucket/x", HERE))
 
 
 def test_anonymous_asks_without(as_job: ObjectServer) -> None:
-    place = Place.of("s3://images-x", StorageOptions(endpoint_url=as_job.endpoint, anonymous=True))
+    place = Location.from_uri("s3://images-x", StorageOptions(endpoint_url=as_job.endpoint, anonymous=True))
     with pytest.raises(DeniedError, match="403 AccessDenied"):
-        open_bucket(place).get("a")
+        open_bucket(place).get_object("a")
     with pytest.raises(DeniedError, match="403 AccessDenied"):
-        list(open_bucket(place).list(""))
+        list(open_bucket(place).list_objects(""))
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_where_the_bucket_stands(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    found = access("bucket", options)
+    found = find_s3_access("bucket", options)
     assert (found.endpoint, found.path_style) == (endpoint, path_style)
-    assert access("dotted.bucket", options).path_style == (path_style or options.path_style is None)
+    assert find_s3_access("dotted.bucket", options).path_style == (path_style or options.path_style is None)
 
 
 @pytest.mark.parametrize("status", [200, 403])

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from cvbatch.errors import RunError
-from cvbatch.submit.address import Address
-from cvbatch.submit.client import Client
+from cvbatch.submit.address import ClusterAddress
+from cvbatch.submit.client import JobClient
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def silent() -> Iterator[str]:
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated", "ignore:Unclosed connection")  # Ray's own
 def test_a_connection_that_has_become_silent_is_given_up(silent: str) -> None:
-    assert list(Client(Address(silent), quiet_seconds=0.5).tail("cvbatch-1")) == ["one\n"]
+    assert list(JobClient(ClusterAddress(silent), quiet_seconds=0.5).tail_log("cvbatch-1")) == ["one\n"]
     gc.collect()  # what Ray leaves behind shall not trouble the tests that follow
 
 
@@ -87,8 +87,8 @@ def test_a_head_whose_agent_is_not_there_yet_is_asked_again(failures: int, taken
         return web.json_response({"job_id": asked[-1], "submission_id": asked[-1]})
 
     with serving("POST", "/api/jobs/", submit) as address:
-        client = Client(Address(address), agent_seconds=60.0 if taken else 0.0)
-        work = partial(client.submit, "cvbatch-1", "true", tmp_path, {}, cpus=0, memory=None)
+        client = JobClient(ClusterAddress(address), agent_seconds=60.0 if taken else 0.0)
+        work = partial(client.submit_job, "cvbatch-1", "true", tmp_path, {}, cpus=0, memory=None)
         with contextlib.nullcontext() if taken else pytest.raises(RunError, match="No available agent"):
             work()
     assert asked == ["cvbatch-1"] * (2 if taken else 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import OutputError
-from cvbatch.results.progress import Progress
-from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, name_of, parse
+from cvbatch.results.progress import RunProgress
+from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, event_name, parse_event
 from tests.samples import commit, planned, started
 
 
@@ -17,26 +17,26 @@ def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log, out = started(store, plan.rows), io.StringIO()
     lines = EventLines(out)
-    lines.planned(log.state)
+    lines.on_planned(log.state)
     commit(log, 0, 6, failed=[1, 2])
-    lines.committed(log.state)
-    lines.finished({"rows": 10, "output": tmp_path})
-    events = [parse(line) for line in out.getvalue().splitlines()]
-    assert [event and name_of(event) for event in events] == [PLANNED, COMMITTED, FINISHED]
+    lines.on_committed(log.state)
+    lines.on_finished({"rows": 10, "output": tmp_path})
+    events = [parse_event(line) for line in out.getvalue().splitlines()]
+    assert [event and event_name(event) for event in events] == [PLANNED, COMMITTED, FINISHED]
     first, second, last = (event or {} for event in events)
-    assert Progress(first["done"], first["planned"], first["errors"]) == Progress(0, 10, 0)
-    assert Progress(second["done"], second["planned"], second["errors"]) == Progress(6, 10, 2)
+    assert RunProgress(first["done"], first["planned"], first["errors"]) == RunProgress(0, 10, 0)
+    assert RunProgress(second["done"], second["planned"], second["errors"]) == RunProgress(6, 10, 2)
     assert last["summary"] == {"rows": 10, "output": str(tmp_path)}
 
 
 def test_a_line_of_a_newer_version_is_refused() -> None:
-    assert parse('{"cvbatch": "doing", "format": "1.7", "what": "waiting", "more": 1}') is not None
+    assert parse_event('{"cvbatch": "doing", "format": "1.7", "what": "waiting", "more": 1}') is not None
     with pytest.raises(OutputError, match=r"written with format 2\.0, and this cvbatch reads up to 1\.0"):
-        parse('{"cvbatch": "doing", "format": "2.0"}')
+        parse_event('{"cvbatch": "doing", "format": "2.0"}')
 
 
 @pytest.mark.parametrize(
     "line", ["", "cvbatch: no images", '{"cvbatch": "plann', '{"other": 1}', '  {"cvbatch": "planned"}']
 )
 def test_other_lines_are_none(line: str) -> None:
-    assert parse(line) is None
+    assert parse_event(line) is None

@@ -10,13 +10,21 @@ import pytest
 
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
-from cvbatch.submit.client import Client, JobInfo
-from cvbatch.submit.jobs import FORMAT_OF_JOB, OUTPUT, Patience, find, follow, latest, name_of
+from cvbatch.submit.client import JobClient, JobInfo
+from cvbatch.submit.jobs import (
+    FORMAT_OF_JOB,
+    OUTPUT,
+    PollIntervals,
+    find_submitted_job,
+    follow_job,
+    job_name_of,
+    latest_attempt,
+)
 
 RUNNING = JobInfo("cvbatch-1", "RUNNING", "", None, {}, 0.0, None)
 OVER = replace(RUNNING, status="SUCCEEDED", exit_code=0)
 BROKEN = RunError("nobody answers")
-AT_ONCE = Patience(poll=0.0, settle=0.0)
+AT_ONCE = PollIntervals(poll=0.0, settle=0.0)
 
 
 class Scripted:
@@ -31,22 +39,22 @@ class Scripted:
     def __init__(self, tails: list[list[str]], answers: list[JobInfo | RunError], log: str) -> None:
         self._tails, self._answers, self._log = tails, answers, log
 
-    def tail(self, _: str) -> Iterator[str]:
+    def tail_log(self, _: str) -> Iterator[str]:
         yield from self._tails.pop(0) if self._tails else []
 
-    def job(self, _: str) -> JobInfo:
+    def get_job(self, _: str) -> JobInfo:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, RunError):
             raise answer
         return answer
 
-    def log(self, _: str) -> str:
+    def job_log(self, _: str) -> str:
         return self._log
 
 
 def at(uri: str = "s3://box/out", **more: Any) -> str:
     source, models = {"uri": "s3://box/in"}, [{"model": "resnet50"}]
-    return name_of(Job.model_validate({"source": source, "models": models, "output": {"uri": uri, **more}}))
+    return job_name_of(Job.model_validate({"source": source, "models": models, "output": {"uri": uri, **more}}))
 
 
 def test_a_job_has_its_own_name_at_each_output() -> None:
@@ -57,7 +65,7 @@ def test_a_job_has_its_own_name_at_each_output() -> None:
 
 def heard(*script: Any) -> list[str]:
     lines = list[str]()
-    assert follow(cast(Client, Scripted(*script)), RUNNING, lines.append, AT_ONCE) == OVER
+    assert follow_job(cast(JobClient, Scripted(*script)), RUNNING, lines.append, AT_ONCE) == OVER
     return lines
 
 
@@ -83,9 +91,9 @@ def test_what_else_ends_lines_does_not_make_some_be_heard_twice() -> None:
 
 
 def test_a_job_is_heard_before_it_is_over_where_its_log_cannot_be_tailed() -> None:
-    scripted, lines = cast(Client, Scripted([], [RUNNING, BROKEN], "one\ntwo")), list[str]()
+    scripted, lines = cast(JobClient, Scripted([], [RUNNING, BROKEN], "one\ntwo")), list[str]()
     with pytest.raises(RunError, match="nobody answers"):
-        follow(scripted, RUNNING, lines.append, replace(AT_ONCE, broken=0.0))
+        follow_job(scripted, RUNNING, lines.append, replace(AT_ONCE, broken=0.0))
     assert lines == ["one"]
 
 
@@ -99,7 +107,7 @@ class Listed:
     def __init__(self, *known: JobInfo) -> None:
         self._known = known
 
-    def jobs(self) -> list[JobInfo]:
+    def list_jobs(self) -> list[JobInfo]:
         return list(self._known)
 
 
@@ -109,10 +117,19 @@ def test_a_job_that_a_newer_version_submitted_is_refused() -> None:
         replace(RUNNING, metadata={**kept, **more}) for more in ({}, {FORMAT_OF_JOB: "1.4"}, {FORMAT_OF_JOB: "2.0"})
     )
     for job in (older, minor):
-        client = cast(Client, Listed(job))
-        assert latest(client, job.id) == find(client, job.id) == find(client, "s3://bucket/out") == job
-    client = cast(Client, Listed(major))
-    for asked in (lambda: latest(client, major.id), lambda: find(client, major.id), lambda: find(client, kept[OUTPUT])):
+        client = cast(JobClient, Listed(job))
+        assert (
+            latest_attempt(client, job.id)
+            == find_submitted_job(client, job.id)
+            == find_submitted_job(client, "s3://bucket/out")
+            == job
+        )
+    client = cast(JobClient, Listed(major))
+    for asked in (
+        lambda: latest_attempt(client, major.id),
+        lambda: find_submitted_job(client, major.id),
+        lambda: find_submitted_job(client, kept[OUTPUT]),
+    ):
         with pytest.raises(OutputError, match=r"cvbatch-1: this job was written with format 2\.0"):
             asked()
 
@@ -121,4 +138,4 @@ def test_a_job_has_the_name_that_earlier_versions_gave_it() -> None:
     """Or a job that one of them submitted would run twice."""
     parts = {"models": [{"model": "resnet50"}], "output": {"uri": "s3://bucket/o"}}
     asked = Job.model_validate({"source": {"uri": "s3://bucket/a", "anonymous": True}, **parts})
-    assert name_of(asked) == "cvbatch-2f9cf5ce4237dc37"
+    assert job_name_of(asked) == "cvbatch-2f9cf5ce4237dc37"

@@ -17,8 +17,8 @@ import yaml
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import load_job
 from cvbatch.errors import ModelError
-from cvbatch.submit.entrypoint import missing
-from cvbatch.submit.package import pack
+from cvbatch.submit.entrypoint import missing_requirements
+from cvbatch.submit.package import build_working_dir
 
 OWN = {"model": "python:mine.models:build", "task": "classification"}
 
@@ -39,7 +39,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def packed(job: Job, tmp_path: Path, modules: Path) -> Path:
     folder = tmp_path / "packed"
     folder.mkdir()
-    pack(job, folder, modules)
+    build_working_dir(job, folder, modules)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_the_same_job_is_the_same_package(tmp_path: Path, modules: Path) -> None
     first, second = (tmp_path / name for name in ("first", "second"))
     for folder in (first, second):
         folder.mkdir()
-        pack(job(), folder, modules)
+        build_working_dir(job(), folder, modules)
     assert contents(first) == contents(second)
 
 
@@ -223,7 +223,7 @@ def test_another_python_that_will_do_is_named(tmp_path: Path, modules: Path) -> 
 def test_this_machine_lacks_nothing(tmp_path: Path, modules: Path) -> None:
     needed = (packed(job(), tmp_path, modules) / "needs.txt").read_text().split("\n")
     assert any(line.startswith("torch") for line in needed)
-    assert missing(needed) == []
+    assert missing_requirements(needed) == []
 
 
 def test_only_what_was_asked_for_is_in_the_job_file(tmp_path: Path, modules: Path) -> None:

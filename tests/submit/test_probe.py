@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from cvbatch.errors import UsageError
-from cvbatch.submit.address import Address
-from cvbatch.submit.probe import probe
+from cvbatch.submit.address import ClusterAddress
+from cvbatch.submit.probe import probe_cluster
 from tests.rigs.web import Web, answer
 
 ALIVE = {"node_ip": "10.0.0.1", "state": "ALIVE"}
 
 
-def at(web: Web, token: str | None = None) -> Address:
-    return Address(f"http://127.0.0.1:{web.port}", token)
+def at(web: Web, token: str | None = None) -> ClusterAddress:
+    return ClusterAddress(f"http://127.0.0.1:{web.port}", token)
 
 
 def pages(web: Web, version: Any = "2.60.0", nodes: Any = (ALIVE,)) -> None:
@@ -28,8 +28,8 @@ def pages(web: Web, version: Any = "2.60.0", nodes: Any = (ALIVE,)) -> None:
 def test_nodes_that_share_a_machine_count_once(web: Web) -> None:
     other = {"node_ip": "10.0.0.2", "state": "ALIVE"}
     pages(web, nodes=[ALIVE, ALIVE, other, {"node_ip": "10.0.0.3", "state": "DEAD"}])
-    head = probe(at(web, "secret"))
-    assert (head.ray_version, len(head.nodes), head.machines) == ("2.60.0", 3, 2)
+    head = probe_cluster(at(web, "secret"))
+    assert (head.ray_version, len(head.nodes), head.machine_count) == ("2.60.0", 3, 2)
     assert {asked.headers["Authorization"] for asked in web.asked} == {"Bearer secret"}
 
 
@@ -37,29 +37,29 @@ def test_nodes_that_share_a_machine_count_once(web: Web) -> None:
 def test_an_old_ray_is_refused(web: Web, version: Any) -> None:
     pages(web, version)
     with pytest.raises(UsageError, match=rf"runs Ray {version}: expected ray>=2\.\d+; update the cluster"):
-        probe(at(web))
+        probe_cluster(at(web))
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_tokens_that_are_missing_or_wrong(web: Web, status: int) -> None:
     web.pages["/api/version"] = answer(b"Unauthorized", status)
     with pytest.raises(UsageError, match="asks for a token: set RAY_AUTH_TOKEN_PATH"):
-        probe(at(web))
+        probe_cluster(at(web))
     with pytest.raises(UsageError, match="refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or"):
-        probe(at(web, "wrong"))
+        probe_cluster(at(web, "wrong"))
 
 
 @pytest.mark.parametrize("page", [answer(b"<html>"), answer(b"[]"), answer(b"{}", 500), answer(b"", 404)])
 def test_what_is_no_dashboard(web: Web, page: Any) -> None:
     web.pages["/api/version"] = page
     with pytest.raises(UsageError, match="not as Ray does: expected the dashboard of a cluster, on port 8265 mostly"):
-        probe(at(web))
+        probe_cluster(at(web))
 
 
 def test_a_redirect_does_not_get_the_token(web: Web) -> None:
     web.pages["/api/version"] = answer(b"", 302, f"Location: http://127.0.0.1:{web.port}/elsewhere")
     with pytest.raises(UsageError, match="status 302"):
-        probe(at(web, "secret"))
+        probe_cluster(at(web, "secret"))
     assert [asked.path for asked in web.asked] == ["/api/version"]
 
 
@@ -68,4 +68,4 @@ def test_nobody_is_there() -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf":{port} does not answer .*is it up, and its port forwarded"):
-            probe(Address(f"http://127.0.0.1:{port}"))
+            probe_cluster(ClusterAddress(f"http://127.0.0.1:{port}"))

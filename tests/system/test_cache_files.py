@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.system.cache_files import replacing
+from cvbatch.system.cache_files import atomic_write_path
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     kept = tmp_path / "network.pt2"
-    with replacing(kept) as part:
+    with atomic_write_path(kept) as part:
         part.write_text("new")
         assert not kept.exists()
     assert kept.suffix == part.suffix, "some writers go by it"
@@ -23,7 +23,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     kept.write_text("old")
 
     def fail() -> None:
-        with replacing(kept) as part:
+        with atomic_write_path(kept) as part:
             part.write_text("ha")
             raise OSError("no room")
 

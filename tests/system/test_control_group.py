@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.system.control_group import cpu_quota, dies_as_a_whole, memory_kills, memory_limit, usable_cores
+from cvbatch.system.control_group import count_memory_kills, cpu_quota, has_group_oom_kill, memory_limit, usable_cores
 from tests.rigs.containers import SECOND, Machine
 
 GB = 1_000_000_000
@@ -21,7 +21,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_without_files_there_is_no_limit(tmp_path: Path) -> None:
     assert memory_limit(tmp_path) is None
     assert cpu_quota(tmp_path) is None
-    assert memory_kills(tmp_path) == 0
+    assert count_memory_kills(tmp_path) == 0
 
 
 def test_a_container_of_version_2_is_the_top_of_what_it_sees(machine: Machine) -> None:
@@ -93,27 +93,27 @@ def test_both_versions_at_once(machine: Machine) -> None:
 def test_kills_of_the_group_are_counted_where_it_is_limited(machine: Machine) -> None:
     machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
     machine.second("/", memory_max="1000000000", memory_events="low 0\noom 9\noom_kill 3\noom_group_kill 1")
-    assert memory_kills(machine.root) == 3
+    assert count_memory_kills(machine.root) == 3
 
 
 def test_kills_in_version_1(machine: Machine) -> None:
     machine.first("/jobs")
     machine.write("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "1000000000")
     machine.write("sys/fs/cgroup/memory/jobs/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 5")
-    assert memory_kills(machine.root) == 5
+    assert count_memory_kills(machine.root) == 5
 
 
 def test_kills_in_other_containers_are_not_ours(machine: Machine) -> None:
     machine.second("/", memory_max="max", memory_events="oom_kill 3")
     machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
-    assert memory_kills(machine.root) == 0
+    assert count_memory_kills(machine.root) == 0
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_a_group_may_die_as_a_whole(together: bool, machine: Machine) -> None:
     machine.second("/", memory_max="1000000000")
     machine.write("sys/fs/cgroup/memory.oom.group", str(int(together)))
-    assert dies_as_a_whole(machine.root) == together
+    assert has_group_oom_kill(machine.root) == together
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(None, None), (2.0, 2), (1.5, 2), (1.0, 1), (0.5, 1), (4096.0, None)])
@@ -125,5 +125,5 @@ def test_a_share_of_time_counts_as_cores(quota: float | None, cores: int | None,
 
 def test_this_machine_can_be_asked() -> None:
     assert (memory_limit() or 1) > 0
-    assert memory_kills() >= 0
+    assert count_memory_kills() >= 0
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))

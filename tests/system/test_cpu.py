@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
-from cvbatch.runs.supervisor import _WATCHED
+from cvbatch.runs.supervisor import _WATCHER_VARIABLE
 from cvbatch.system.cpu import process_age
 
-ASKS = "import time; time.sleep({}); from cvbatch.runs.supervisor import command_seconds; print(command_seconds())"
+ASKS = "import time; time.sleep({}); from cvbatch.runs.supervisor import seconds_since_command; print(seconds_since_command())"
 
 
 def test_the_age_of_a_process_counts_from_its_start() -> None:
@@ -40,4 +40,4 @@ def test_the_command_of_a_watched_run_is_the_one_that_watches() -> None:
 
     assert said(ASKS.format(0.3)) >= 0.3
     before = process_age()
-    assert before <= said(ASKS.format(0), **{_WATCHED: str(os.getpid())}) <= process_age()
+    assert before <= said(ASKS.format(0), **{_WATCHER_VARIABLE: str(os.getpid())}) <= process_age()

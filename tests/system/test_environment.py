@@ -10,11 +10,11 @@ SECONDS = EnvironmentNumber("CVBATCH_TEST_SECONDS", 1.5)
 
 
 def test_the_default_holds_unless_a_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (ROWS.value, SECONDS.value) == (100, 1.5)
+    assert (ROWS.current_value, SECONDS.current_value) == (100, 1.5)
     monkeypatch.setenv("CVBATCH_TEST_ROWS", "7")
     monkeypatch.setenv("CVBATCH_TEST_SECONDS", "0")
-    assert (ROWS.value, SECONDS.value) == (7, 0.0)
-    assert isinstance(SECONDS.value, float)
+    assert (ROWS.current_value, SECONDS.current_value) == (7, 0.0)
+    assert isinstance(SECONDS.current_value, float)
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_what_is_no_number_is_refused_in_one_line(
     monkeypatch.setenv(number.variable, text)
     refusal = f"{number.variable}: expected {expected} of at least {number.least}, got '{text}'"
     with pytest.raises(JobError, match=refusal):
-        _ = number.value
+        _ = number.current_value

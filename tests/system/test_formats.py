@@ -12,16 +12,16 @@ import pytest
 from pydantic import Field
 
 from cvbatch.errors import CorruptionError, OutputError
-from cvbatch.output.checkpoints import load_snapshot
-from cvbatch.output.commit_log import Log
-from cvbatch.output.lease import last_beat
-from cvbatch.output.log_records import State
-from cvbatch.output.manifest import latest_manifest, success
+from cvbatch.output.checkpoints import load_checkpoint
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import last_heartbeat
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import latest_manifest, read_success_mark
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import load_plan
 from cvbatch.runs.run_record import load_record
-from cvbatch.system.formats import Format
-from cvbatch.tuning.certificate import kept
+from cvbatch.system.formats import RecordFormat
+from cvbatch.tuning.certificate import load_run_settings
 from tests.stored import GOLDEN, lasting, listing, records
 
 
@@ -39,31 +39,31 @@ class Note:
     tags: tuple[str, ...] = field(default=())
 
 
-NOTE = Format("note", Note, 2, 1)
-PLAIN = Format("note", dict[str, Any], 2, 1)
+NOTE = RecordFormat("note", Note, 2, 1)
+PLAIN = RecordFormat("note", dict[str, Any], 2, 1)
 
 
 def test_a_record_and_back() -> None:
     note = Note("a", Crop((1, 2)), 5, ("x", "y"))
-    content = NOTE.encode(note)
+    content = NOTE.encode_record(note)
     data = {"text": "a", "crop": {"size": [1, 2]}, "rows": 5, "tags": ["x", "y"]}
     assert json.loads(content) == {"format": "2.1", **data}
-    assert NOTE.decode(content, "here") == note
-    assert NOTE.fields(note) == data
+    assert NOTE.decode_record(content, "here") == note
+    assert NOTE.to_plain_fields(note) == data
 
 
 @pytest.mark.parametrize("written", ["2.1", "2.0", "2.7", "1.4", "1", 1, None])
 def test_unknown_fields_are_left_out_and_missing_ones_have_their_defaults(written: Any) -> None:
     known = {} if written is None else {"format": written}
     data = {**known, "text": "a", "colour": "red", "crop": {"size": [1, 2], "turn": 90}}
-    assert NOTE.decode(json.dumps(data), "here") == Note("a", Crop((1, 2)))
+    assert NOTE.decode_record(json.dumps(data), "here") == Note("a", Crop((1, 2)))
 
 
 @pytest.mark.parametrize("kind", [NOTE, PLAIN])
 @pytest.mark.parametrize("written", ["3.0", "10.2", 3])
-def test_a_newer_major_format_is_refused(kind: Format[Any], written: Any) -> None:
+def test_a_newer_major_format_is_refused(kind: RecordFormat[Any], written: Any) -> None:
     with pytest.raises(OutputError) as caught:
-        kind.decode(json.dumps({"format": written, "text": "a"}), "out/note.json")
+        kind.decode_record(json.dumps({"format": written, "text": "a"}), "out/note.json")
     expected = f"this note was written with format {written}, and this cvbatch reads up to 2.1: use a newer cvbatch"
     assert str(caught.value) == f"out/note.json: {expected}"
 
@@ -80,11 +80,11 @@ def test_a_newer_major_format_is_refused(kind: Format[Any], written: Any) -> Non
 )
 def test_what_is_no_such_record_is_refused(content: str, said: str) -> None:
     with pytest.raises(CorruptionError, match=rf"^out/note\.json: expected a note.*{said}"):
-        NOTE.decode(content, "out/note.json")
+        NOTE.decode_record(content, "out/note.json")
 
 
 def test_a_record_that_is_written_again_gets_the_format_of_today() -> None:
-    old = PLAIN.decode('{"format": "1.3", "text": "a"}', "here")
+    old = PLAIN.decode_record('{"format": "1.3", "text": "a"}', "here")
     assert PLAIN.to_json(old) == {"format": "2.1", "text": "a"}
 
 
@@ -101,21 +101,21 @@ def output(folder: Path) -> LocalStore:
 
 
 def the_holder(store: LocalStore, folder: Path) -> object:
-    return last_beat(store, Log(store, 3).state)
+    return last_heartbeat(store, CommitLog(store, 3).state)
 
 
 READERS: dict[str, Callable[[LocalStore, Path], object]] = {
     "_cvbatch/plan.json": lambda store, _: load_plan(store),
-    "_cvbatch/log/0000000008.json": lambda store, _: Log(store, 3).state,
-    "_cvbatch/log/0000000001.json": lambda store, _: Log(store, 3, whole=True).state,
-    "_cvbatch/snapshots/0000000008.json": lambda store, _: load_snapshot(store),
+    "_cvbatch/log/0000000008.json": lambda store, _: CommitLog(store, 3).state,
+    "_cvbatch/log/0000000001.json": lambda store, _: CommitLog(store, 3, whole=True).state,
+    "_cvbatch/snapshots/0000000008.json": lambda store, _: load_checkpoint(store),
     "_cvbatch/manifest-0000000008.json": lambda store, _: latest_manifest(store),
-    "_SUCCESS": lambda store, _: success(store),
+    "_SUCCESS": lambda store, _: read_success_mark(store),
     "_cvbatch/holder.json": the_holder,
-    "_cvbatch/setting.json": lambda store, _: kept(store),
+    "_cvbatch/setting.json": lambda store, _: load_run_settings(store),
     "_cvbatch/run.json": lambda store, _: load_record(store).get("rows_planned"),
-    "_cvbatch/listing-": lambda store, folder: listing(store, folder).begun(None),
-    "_cvbatch/created-with": lambda store, _: LocalStore(store.root).create("new", b""),
+    "_cvbatch/listing-": lambda store, folder: listing(store, folder).load_partial(None),
+    "_cvbatch/created-with": lambda store, _: LocalStore(store.root).create_object("new", b""),
 }
 
 
@@ -129,7 +129,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[],
 
 def without_surroundings(found: Any) -> Any:
     """What was read, but for the fields that were added to it."""
-    if isinstance(found, State):
+    if isinstance(found, RunState):
         return replace(found, last=None)
     return {key: found[key] for key in found if key not in ("format", "mood")} if isinstance(found, dict) else found
 

@@ -24,13 +24,13 @@ from ray.data import DataContext
 
 import cvbatch
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.dataflow import Interruption, data_settings
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
+from cvbatch.engine.dataflow import WaveInterruption, data_settings
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.errors import UsageError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.system import ray_compat
-from cvbatch.tuning.certificate import Certificate
+from cvbatch.tuning.certificate import TuningResult
 from tests.samples import spec
 
 INSTALLED = Path(ray.__file__).parent
@@ -41,13 +41,13 @@ VARIABLE = re.compile(r"RAY_[A-Za-z_]+")
 
 PROVOKED = """
 import json, logging, os, sys, time
-from cvbatch.engine.startup import Startup
+from cvbatch.engine.startup import RayStartup
 from cvbatch.system import ray_compat
-startup = Startup()
-startup.ready()
+startup = RayStartup()
+startup.wait_until_ready()
 import ray
-from cvbatch.engine.dataflow import Interruption
-from cvbatch.engine.ray_errors import Complaints
+from cvbatch.engine.dataflow import WaveInterruption
+from cvbatch.engine.ray_errors import RayErrorCapture
 
 steps, said = [], {}
 (node,) = ray.nodes()
@@ -94,12 +94,12 @@ def fail_once(batch):
         raise ValueError("a broken block")
     return batch
 
-Interruption.over = lambda: bool(steps.append(1))
+WaveInterruption.over = lambda: bool(steps.append(1))
 ray_compat.set_data_context(
-    {"max_errored_blocks": 1, "custom_execution_callback_classes": [Interruption], "enable_progress_bars": False}
+    {"max_errored_blocks": 1, "custom_execution_callback_classes": [WaveInterruption], "enable_progress_bars": False}
 )
-complaints = Complaints()
-with complaints.heard():
+complaints = RayErrorCapture()
+with complaints.capture_errors():
     dataset = ray.data.range(4, override_num_blocks=4).map_batches(fail_once, batch_size=None)
     bundles = list(ray_compat.iter_bundles(dataset))
 said["steps"], said["complaint"] = len(steps), ray_compat.root_line(str(complaints.last))
@@ -108,7 +108,7 @@ said["bytes"] = sum(bundle.size_bytes() for bundle in bundles)
 blocks = ray.get(ray_compat.block_references(bundles))
 said["blocks"] = sorted(row for block in blocks for row in block["id"].to_pylist())
 print(json.dumps(said))
-startup.stop()
+startup.stop_ray()
 """
 
 
@@ -136,8 +136,8 @@ def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of Ray's own, as it makes a context
 def test_each_attribute_that_is_set_on_the_data_context_is_there() -> None:
-    cluster = Cluster((Node("127.0.0.1", 4.0),), local=True, object_store_bytes=1 << 30)
-    pools = size_pools(cluster, ComputeConfig(), [spec()], 12, Certificate(REFERENCE, ""))
+    cluster = Cluster((ClusterNode("127.0.0.1", 4.0),), local=True, object_store_bytes=1 << 30)
+    pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
     settings = data_settings(pools, tolerated=1, stalled_after=1.0)
     assert [name for name in settings if not hasattr(DataContext(), name)] == []
 
@@ -216,7 +216,7 @@ def test_a_callback_is_asked_at_each_step(provoked: Any) -> None:
 
 
 def test_the_steps_of_execution_have_the_names_that_are_overridden() -> None:
-    (base,) = (kind for kind in Interruption.__mro__ if kind.__module__.startswith("ray.data"))
+    (base,) = (kind for kind in WaveInterruption.__mro__ if kind.__module__.startswith("ray.data"))
     assert base.__name__ == "ExecutionCallback"
     assert list(inspect.signature(base.on_execution_step).parameters) == ["self", "executor"]
     with pytest.raises(AttributeError, match="has no attribute 'ExecutionFallback'"):

@@ -45,7 +45,8 @@ open({str(tmp_path / "done")!r}, "w").close()
 
 def test_a_reader_that_has_read_enough_is_no_news() -> None:
     code = (
-        "[print('x' * 80) for _ in range(100_000)]; gone = reader_gone(); flush_streams(); os._exit(7 if gone else 8)"
+        "[print('x' * 80) for _ in range(100_000)]\n"
+        "closed = is_output_closed(); flush_streams(); os._exit(7 if closed else 8)"
     )
     done = shell('"$@" | head -1; exit ${PIPESTATUS[0]}', sys.executable, "-c", GUARDED + code)
     assert done.returncode == 7
@@ -96,7 +97,7 @@ def noise():
     asyncio.run(main()); gc.collect()
 with quiet_libraries():
     noise()
-    print("ours", file=terminal()); print("events", file=before)
+    print("ours", file=get_terminal_stream()); print("events", file=before)
 thread = threading.Thread(target=fails); thread.start(); thread.join()
 Ends(); gc.collect()
 os.write(2, b"native after\\n"); print("after", file=sys.stderr); print("result")
@@ -135,5 +136,5 @@ def test_a_wrong_request_is_one_even_if_nobody_hears_of_it(tmp_path: Path) -> No
     ("ending", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
 )
 def test_an_end_from_outside_is_told(ending: str, told: bool) -> None:
-    done = python("", f"with told_if_killed('ended'), quiet_libraries():\n    {ending}\nos._exit(0)")
+    done = python("", f"with report_if_killed('ended'), quiet_libraries():\n    {ending}\nos._exit(0)")
     assert ("cvbatch: ended\n" in done.stderr) == told

@@ -40,16 +40,16 @@ def types(fields: list[pa.Field]) -> dict[str, str]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_columns_of_a_task(task: str) -> None:
-    assert types(spec("x", task).fields()) == COLUMNS[task]
+    assert types(spec("x", task).column_fields()) == COLUMNS[task]
 
 
 def test_optional_columns() -> None:
-    assert types(spec("x", "detection", masks=True, keypoints=True).fields()) == {
+    assert types(spec("x", "detection", masks=True, keypoints=True).column_fields()) == {
         **COLUMNS["detection"],
         "x_masks": "list<item: binary>",
         "x_keypoints": "list<item: list<item: float>>",
     }
-    assert types(spec("x", "embedding", dtype="float16").fields()) == {"x_vector": "list<item: halffloat>"}
+    assert types(spec("x", "embedding", dtype="float16").column_fields()) == {"x_vector": "list<item: halffloat>"}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -58,7 +58,7 @@ def test_what_a_task_says_of_itself_is_there(task: str) -> None:
     assert row.name == task
     assert set(row.options) <= ModelConfig.model_fields.keys()
     assert row.facts <= {"masks", "keypoints", "dimension"}
-    assert row.label_column is None or row.label_column in row.types(spec())
+    assert row.label_column is None or row.label_column in row.column_types(spec())
 
 
 def test_no_option_belongs_to_two_tasks() -> None:
@@ -68,4 +68,4 @@ def test_no_option_belongs_to_two_tasks() -> None:
 
 def test_cpus_take_one_image_at_a_time_where_answers_have_places() -> None:
     assert {name for name, task in TASKS.items() if task.goes_one_by_one} == {"detection", "segmentation"}
-    assert {name for name, task in TASKS.items() if task.has_places} == {"detection", "segmentation"}
+    assert {name for name, task in TASKS.items() if task.locates_objects} == {"detection", "segmentation"}

@@ -16,8 +16,8 @@ def columns(top_k: int, *categories: str | None) -> list[list[object]]:
     spec = ModelSpec(
         alias="a", task="classification", kind="python", name="", view=View(), categories=categories, top_k=top_k
     )
-    arrays = CLASSIFICATION.columns(spec, list(SCORES))
-    assert {name: array.type for name, array in arrays.items()} == CLASSIFICATION.types(spec)
+    arrays = CLASSIFICATION.to_columns(spec, list(SCORES))
+    assert {name: array.type for name, array in arrays.items()} == CLASSIFICATION.column_types(spec)
     return [array.to_pylist() for array in arrays.values()]
 
 

@@ -16,7 +16,7 @@ from cvbatch.images.preprocess import View
 from cvbatch.inference.python.protocol import Detections, Image, Size
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
-from cvbatch.tasks.detection import Boxes
+from cvbatch.tasks.detection import BoxAnswer
 from cvbatch.testing import check_model
 from tests.inference.networks import Light, grey, predictor
 from tests.inference.python.test_network import Model, resolved, run
@@ -165,7 +165,7 @@ def test_a_vector_that_float16_cannot_hold() -> None:
         alias="a", task="embedding", kind="python", name="", view=View(), dimension=2, dtype="float16", normalize=False
     )
     small, large = np.array([1, 2], np.float32), np.array([1, 70_000], np.float32)
-    first, second = TASKS[spec.task].checked(spec, [small, large])
+    first, second = TASKS[spec.task].check_answers(spec, [small, large])
     assert first is small
     assert isinstance(second, RowError)
     assert second.message == "a: expected finite numbers that fit float16, got 70000 at position 1 of the vector"
@@ -173,9 +173,9 @@ def test_a_vector_that_float16_cannot_hold() -> None:
 
 def test_boxes_of_a_detector_without_an_area() -> None:
     spec = ModelSpec(alias="a", task="detection", kind="torchvision", name="", view=View(), categories=(None, "x"))
-    one = Boxes(boxes=np.array([[0, 0, 2, 2]]), label_ids=np.array([1]), scores=np.array([0.5]))
-    flat = Boxes(boxes=np.array([[0, 0, 2, 0]]), label_ids=np.array([1]), scores=np.array([0.5]))
-    first, second = TASKS[spec.task].checked(spec, [one, flat])
+    one = BoxAnswer(boxes=np.array([[0, 0, 2, 2]]), label_ids=np.array([1]), scores=np.array([0.5]))
+    flat = BoxAnswer(boxes=np.array([[0, 0, 2, 0]]), label_ids=np.array([1]), scores=np.array([0.5]))
+    first, second = TASKS[spec.task].check_answers(spec, [one, flat])
     assert first is one
     assert isinstance(second, RowError)
     assert second.message == "a: expected boxes with an area, got [0, 0, 2, 0]"
@@ -184,7 +184,7 @@ def test_boxes_of_a_detector_without_an_area() -> None:
 def test_an_answer_that_is_none_costs_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Light(bright=lambda image: NAN if image[0, 0, 0] == 7 else 0.25)
     light = predictor(network, monkeypatch, batch_size=4)
-    found = light.predict({View(resize=(8, 8)): grey(1, 7, 3)}, [(8, 8)] * 3)
+    found = light.predict_views({View(resize=(8, 8)): grey(1, 7, 3)}, [(8, 8)] * 3)
     assert [error and error.type for error in found.errors] == [None, "InvalidOutput", None]
     assert network.batches == [3]
 

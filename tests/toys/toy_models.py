@@ -17,12 +17,12 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ImageError, ModelError
 from cvbatch.images.preprocess import Size, View
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.backends.base import Backend
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import Agreement, BatchSizes, Columns, ModelFacts, Task
-from cvbatch.tasks.output_checks import number_rows
+from cvbatch.tasks.output_checks import to_number_rows
 
 PREFIX = "toy:"
 TOLERANCE = 5.0
@@ -37,21 +37,21 @@ class Brightness(Task):
     has_labels = False
     label_column = "word"
 
-    def types(self, model: ModelFacts) -> dict[str, pa.DataType]:
+    def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
         return {"value": pa.float32(), "word": pa.string()}
 
-    def columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
+    def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
         words = ["bright" if value > 127 else "dark" for value in answers]
         return {"word": pa.array(words), "value": pa.array(answers, pa.float64())}  # in any order, and of a near type
 
-    def take(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
+    def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
         means: Sequence[float] = outputs.means
         return means
 
-    def parse(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
-        return [float(row[0]) for row in number_rows(model, "brightness", raw, (len(sizes), 1))]
+    def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
+        return [float(row[0]) for row in to_number_rows(model, "brightness", raw, (len(sizes), 1))]
 
-    def compare(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
         one, two = (columns["value"].to_numpy(zero_copy_only=False) for columns in (reference, other))
         largest = float(np.nanmax(np.abs(one - two)))  # null where an image failed
         return {"largest_difference": largest}, largest <= TOLERANCE
@@ -71,11 +71,11 @@ class Network:
     def batch_key(self, image: Image) -> Hashable:
         return None
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         if (66, 66) in sizes:
             raise ImageError("OutOfLuck", "no image of this size")
         outputs = Outputs([float(image.mean()) for image in images])
-        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+        return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
 class Toy(Backend):
@@ -84,10 +84,10 @@ class Toy(Backend):
     name = "toy"
     loader = "toy_models"
 
-    def understands(self, model: str) -> bool:
+    def understands_model(self, model: str) -> bool:
         return model.startswith(PREFIX)
 
-    def resolve(self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Any = None) -> ModelSpec:
+    def resolve_model(self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Any = None) -> ModelSpec:
         name = asked.model.removeprefix(PREFIX)
         if name != "mean":
             raise ModelError(f"unknown model {asked.model!r}: did you mean toy:mean?")
@@ -100,11 +100,11 @@ class Toy(Backend):
     def known_before_probe(self, spec: ModelSpec, data: Any) -> dict[str, Any]:
         return {key: value for key, value in data.items() if key != "licence"}
 
-    def settings(self, spec: ModelSpec) -> frozenset[str]:
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
         return frozenset({"batch_factor"})
 
 
-def load_network(spec: ModelSpec, *, device: str, setting: Setting) -> Network:
+def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) -> Network:
     return Network()
 
 

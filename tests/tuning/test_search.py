@@ -10,31 +10,31 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config.job import ModelConfig
-from cvbatch.inference.predictor import Predictions
-from cvbatch.inference.settings import REFERENCE, Setting
-from cvbatch.models.resolve import resolve
-from cvbatch.sources.local_files import FileSource
+from cvbatch.inference.predictor import ModelOutputs
+from cvbatch.inference.settings import REFERENCE, InferenceSettings
+from cvbatch.models.resolve import resolve_models
+from cvbatch.sources.local_files import LocalFileSource
 from cvbatch.stages.decode import DecodeOptions
 from cvbatch.tuning import benchmark
-from cvbatch.tuning.benchmark import Work
-from cvbatch.tuning.certificate import fastest
-from cvbatch.tuning.search import Trial, measure
+from cvbatch.tuning.benchmark import Workload
+from cvbatch.tuning.certificate import fastest_candidate
+from cvbatch.tuning.search import BenchmarkSpec, measure_settings
 from tests.conftest import make_photo
 
-SCALED = Setting("fp32", scaled_decode=True)
+SCALED = InferenceSettings("fp32", scaled_decode=True)
 
 
 LITE = ModelConfig(model="efficientnet_lite0")
 
 
 def measured(
-    folder: Path, *tried: Setting, compile_pays_below: float = 0, model: ModelConfig = LITE
+    folder: Path, *tried: InferenceSettings, compile_pays_below: float = 0, model: ModelConfig = LITE
 ) -> list[dict[str, Any]]:
-    specs = resolve([model])
-    rows = pa.concat_tables(FileSource(str(folder)).chunks())
+    specs = resolve_models([model])
+    rows = pa.concat_tables(LocalFileSource(str(folder)).iter_chunks())
     rows = rows.add_column(0, "row_id", pa.array(range(rows.num_rows), pa.int64()))
     decode = DecodeOptions(tuple(spec.view for spec in specs), 178_000_000)
-    return measure(rows, Trial(Work(specs, decode, "cpu", 2, None), tried, compile_pays_below))
+    return measure_settings(rows, BenchmarkSpec(Workload(specs, decode, "cpu", 2, None), tried, compile_pays_below))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_setting_is_measured_and_compared(folder: Path) -> None:
-    reference, scaled, bf16, *refined = measured(folder, REFERENCE, SCALED, Setting("bf16"))
+    reference, scaled, bf16, *refined = measured(folder, REFERENCE, SCALED, InferenceSettings("bf16"))
     assert reference["setting"] == asdict(REFERENCE)
     assert (reference["passed"], reference["agreement"]) == (True, {})
     for each in (reference, scaled, bf16):
@@ -57,8 +57,8 @@ def test_every_setting_is_measured_and_compared(folder: Path) -> None:
         assert all(rate > 0 for rate in each["rates"].values())
     assert scaled["agreement"]["classification"]["same_label"] == 1
     assert 0 < bf16["agreement"]["classification"]["mean_score_difference"] < 0.1
-    best = Setting(**fastest([reference, scaled, bf16])["setting"])
-    tried = [Setting(**each["setting"]) for each in refined]
+    best = InferenceSettings(**fastest_candidate([reference, scaled, bf16])["setting"])
+    tried = [InferenceSettings(**each["setting"]) for each in refined]
     assert tried[0] == replace(best, channels_last=False)
     assert sum(each.lanes == 1 for each in tried) >= 1
     assert {each.batch_factor for each in tried} == {0.5, 1, 2}
@@ -86,24 +86,24 @@ def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pyte
     clock = Clock()
 
     class Predictor:
-        def __init__(self, *_: Any, setting: Setting, **__: Any) -> None:
+        def __init__(self, *_: Any, setting: InferenceSettings, **__: Any) -> None:
             self.share = 0.5 if setting.batch_factor == 2 else 1.0
 
         def predict(self, *_: Any) -> Any:
             clock.now += next(pace) * self.share
-            return Predictions(columns={}, errors=[], seconds={})
+            return ModelOutputs(columns={}, errors=[], seconds={})
 
     monkeypatch.setattr(benchmark, "time", clock)
     monkeypatch.setattr(benchmark, "load_predictor", Predictor)
     monkeypatch.setattr(benchmark, "_ROWS_AT_ONCE", {"cpu": 1})
     found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
-    assert Setting(**fastest(found)["setting"]) == Setting(batch_factor=2.0)
+    assert InferenceSettings(**fastest_candidate(found)["setting"]) == InferenceSettings(batch_factor=2.0)
     slower = [each["rates"]["predict"] for each in found if each["setting"]["batch_factor"] != 2]
     assert max(slower) < 1.5 * min(slower), "they are equally fast, though each was tried later than the one before"
 
 
 def test_scaling_is_not_tried_where_no_image_is_large(tmp_path: Path) -> None:
     make_photo(tmp_path / "small.jpg", size=(200, 150))
-    settings = [Setting(**each["setting"]) for each in measured(tmp_path, REFERENCE, SCALED)]
+    settings = [InferenceSettings(**each["setting"]) for each in measured(tmp_path, REFERENCE, SCALED)]
     assert settings[0] == REFERENCE
     assert not any(each.scaled_decode for each in settings)

@@ -9,13 +9,13 @@ from typing import Final
 
 from cvbatch.errors import ImageError
 
-Unpack = Callable[[ModuleType, bytes, int], bytes]
-_PIECE: Final = 1 << 20
-_PIECES: Final = 64
+ByteDecoder = Callable[[ModuleType, bytes, int], bytes]
+_DRAIN_CHUNK_BYTES: Final = 1 << 20
+_MAX_DRAIN_CHUNKS: Final = 64
 """Of what nobody wants, so that a bomb takes no time."""
 
 
-def unpack(compression: int, packed: bytes, size: int) -> bytes:
+def decompress_block(compression: int, packed: bytes, size: int) -> bytes:
     """Undo one of the compressions that know nothing of pictures.
 
     Args:
@@ -37,13 +37,13 @@ def unpack(compression: int, packed: bytes, size: int) -> bytes:
     return plain
 
 
-def _lzw(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _decode_lzw_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     if packed[:1] == b"\0" and len(packed) > 1 and packed[1] & 1:
         raise ImageError("UnsupportedImage", "cannot read LZW compression as it was before TIFF 6.0; save it anew")
     return bytes(library.lzw_decode(packed, out=size))
 
 
-def _deflate(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _decode_deflate_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     try:
         return bytes(library.deflate_decode(packed, out=size))
     except RuntimeError:
@@ -51,51 +51,51 @@ def _deflate(library: ModuleType, packed: bytes, size: int) -> bytes:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(packed, size)
         # They are unpacked and dropped: behind them is the checksum of them all.
-        for _ in range(_PIECES):
+        for _ in range(_MAX_DRAIN_CHUNKS):
             if not unpacker.unconsumed_tail:
                 break
-            unpacker.decompress(unpacker.unconsumed_tail, _PIECE)
+            unpacker.decompress(unpacker.unconsumed_tail, _DRAIN_CHUNK_BYTES)
         return plain
 
 
-def _zstd(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _decode_zstd_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     return bytes(library.zstd_decode(packed, out=size))
 
 
-def _lzma(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _decode_lzma_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     return bytes(library.lzma_decode(packed, out=size))
 
 
-def _packbits(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _decode_packbits_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     # Two bytes make 128 at most, so the whole is bounded; a writer may have padded the end.
     return bytes(library.packbits_decode(packed, out=max(size, len(packed) * 64)))
 
 
-def _none(library: ModuleType, packed: bytes, size: int) -> bytes:
+def _return_uncompressed(library: ModuleType, packed: bytes, size: int) -> bytes:
     return packed
 
 
-BYTE_CODECS: Final[Mapping[int, Unpack]] = {
-    1: _none,
-    5: _lzw,
-    8: _deflate,
-    32946: _deflate,
-    32773: _packbits,
-    34925: _lzma,
-    34926: _zstd,
-    50000: _zstd,
+BYTE_CODECS: Final[Mapping[int, ByteDecoder]] = {
+    1: _return_uncompressed,
+    5: _decode_lzw_block,
+    8: _decode_deflate_block,
+    32946: _decode_deflate_block,
+    32773: _decode_packbits_block,
+    34925: _decode_lzma_block,
+    34926: _decode_zstd_block,
+    50000: _decode_zstd_block,
 }
 """By the value of the tag Compression."""
 
-_REVERSED: Final = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+_REVERSED_BYTES: Final = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
-def reverse_bits(packed: bytes) -> bytes:
+def reverse_bit_order(packed: bytes) -> bytes:
     """Each byte with its first bit last, as FillOrder 2 stores it."""
-    return packed.translate(_REVERSED)
+    return packed.translate(_REVERSED_BYTES)
 
 
-NAMES: Final[Mapping[int, str]] = {
+COMPRESSION_NAMES: Final[Mapping[int, str]] = {
     2: "fax",
     3: "fax (group 3)",
     4: "fax (group 4)",
@@ -129,9 +129,9 @@ NAMES: Final[Mapping[int, str]] = {
     65000: "EER",
     65535: "Pentax raw",
 }
-"""What people call a compression; see `name_of`."""
+"""What people call a compression; see `describe_compression`."""
 
 
-def name_of(compression: int) -> str:
+def describe_compression(compression: int) -> str:
     """A compression in words, for a message."""
-    return NAMES.get(compression, f"number {compression}") + " compression"
+    return COMPRESSION_NAMES.get(compression, f"number {compression}") + " compression"

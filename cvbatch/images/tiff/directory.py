@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from cvbatch.errors import ImageError
 
-_MOST_DIRECTORIES: Final = 256
-_MOST_CHILDREN: Final = 16
-_INTEGERS: Final = {
+_MAX_DIRECTORIES: Final = 256
+_MAX_SUB_DIRECTORIES: Final = 16
+_INTEGER_TYPES: Final = {
     1: "u1",
     3: "u2",
     4: "u4",
@@ -29,11 +29,11 @@ _INTEGERS: Final = {
     17: "i8",
     18: "u8",
 }
-_FRACTIONS: Final = {5: "u4", 10: "i4"}
-_SIZES: Final = {2: 1, 5: 8, 10: 8, 11: 4, 12: 8} | {kind: int(name[1]) for kind, name in _INTEGERS.items()}
+_RATIONAL_TYPES: Final = {5: "u4", 10: "i4"}
+_TYPE_BYTES: Final = {2: 1, 5: 8, 10: 8, 11: 4, 12: 8} | {kind: int(name[1]) for kind, name in _INTEGER_TYPES.items()}
 
 
-class Tag(IntEnum):
+class TiffTag(IntEnum):
     """Tags that decide about the pixels."""
 
     NEW_SUBFILE_TYPE = 254
@@ -74,149 +74,153 @@ class Tag(IntEnum):
     LERC_PARAMETERS = 50674
 
 
-_TAGS: Final = np.array(list(Tag), np.uint16)
+_TAG_NUMBERS: Final = np.array(list(TiffTag), np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    kind: int
+class _DirectoryEntry:
+    field_type: int
     count: int
-    at: int
+    value_offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
+class TiffDirectory:
     """One directory; its values are read when they are asked for."""
 
     data: bytes
     """The whole file."""
-    order: str
+    byte_order: str
     """`<` or `>`, as NumPy writes it."""
-    at: int
+    offset: int
     """Where it begins, in bytes."""
-    entries: Mapping[int, _Entry]
-    following: int
+    entries: Mapping[int, _DirectoryEntry]
+    next_offset: int
     """Where the next one of the chain begins; 0 if there is none."""
 
     @property
-    def is_big(self) -> bool:
+    def is_bigtiff(self) -> bool:
         """Whether the file is a BigTIFF."""
-        return _header(self.data)[1]
+        return _parse_tiff_header(self.data)[1]
 
-    def __contains__(self, tag: Tag) -> bool:
+    def __contains__(self, tag: TiffTag) -> bool:
         return tag in self.entries
 
-    def numbers(self, tag: Tag) -> tuple[int, ...]:
+    def get_integers(self, tag: TiffTag) -> tuple[int, ...]:
         """All values of a tag of whole numbers; none if it is missing.
 
         Raises:
             ImageError: `TruncatedImage`, where the file stops before them; `CorruptImage`, where they are none.
         """
-        values = self._values(tag, _INTEGERS)
+        values = self._read_values(tag, _INTEGER_TYPES)
         return tuple(int(value) for value in values)
 
-    def number(self, tag: Tag, default: int = 0) -> int:
+    def get_integer(self, tag: TiffTag, default: int = 0) -> int:
         """The first value of a tag of whole numbers."""
-        values = self._values(tag, _INTEGERS)
+        values = self._read_values(tag, _INTEGER_TYPES)
         return int(values[0]) if len(values) else default
 
-    def fractions(self, tag: Tag) -> tuple[float, ...]:
+    def get_rationals(self, tag: TiffTag) -> tuple[float, ...]:
         """All values of a tag of fractions (or whole numbers); nan for those without a denominator."""
         entry = self.entries.get(tag)
-        if entry is None or entry.kind not in _FRACTIONS:
-            return tuple(float(value) for value in self.numbers(tag))
-        pairs = self._array(entry, _FRACTIONS[entry.kind], entry.count * 2).reshape(-1, 2)
+        if entry is None or entry.field_type not in _RATIONAL_TYPES:
+            return tuple(float(value) for value in self.get_integers(tag))
+        pairs = self._read_array(entry, _RATIONAL_TYPES[entry.field_type], entry.count * 2).reshape(-1, 2)
         return tuple(float(top) / float(bottom) if bottom else float("nan") for top, bottom in pairs)
 
-    def raw(self, tag: Tag) -> bytes:
+    def get_bytes(self, tag: TiffTag) -> bytes:
         """The bytes of a tag as they are; none if it is missing."""
         entry = self.entries.get(tag)
-        return b"" if entry is None else self._array(entry, "u1", entry.count * _SIZES.get(entry.kind, 1)).tobytes()
+        return (
+            b""
+            if entry is None
+            else self._read_array(entry, "u1", entry.count * _TYPE_BYTES.get(entry.field_type, 1)).tobytes()
+        )
 
-    def _values(self, tag: Tag, kinds: Mapping[int, str]) -> npt.NDArray[np.integer]:
+    def _read_values(self, tag: TiffTag, field_types: Mapping[int, str]) -> npt.NDArray[np.integer]:
         entry = self.entries.get(tag)
         if entry is None:
             return np.empty(0, np.uint8)
-        if entry.kind not in kinds:
+        if entry.field_type not in field_types:
             raise ImageError("CorruptImage", f"tiff: tag {tag} ({tag.name.lower()}) is not of whole numbers")
-        return self._array(entry, kinds[entry.kind], entry.count)
+        return self._read_array(entry, field_types[entry.field_type], entry.count)
 
-    def _array(self, entry: _Entry, kind: str, count: int) -> npt.NDArray[np.integer]:
-        dtype = np.dtype(self.order + kind)
-        if entry.at + count * dtype.itemsize > len(self.data):
+    def _read_array(self, entry: _DirectoryEntry, value_type: str, count: int) -> npt.NDArray[np.integer]:
+        dtype = np.dtype(self.byte_order + value_type)
+        if entry.value_offset + count * dtype.itemsize > len(self.data):
             raise ImageError("TruncatedImage", "tiff stops early: what is said of the picture is not all there")
-        return np.frombuffer(self.data, dtype, count, entry.at)
+        return np.frombuffer(self.data, dtype, count, entry.value_offset)
 
 
-def first_directory(data: bytes) -> Directory:
+def read_first_directory(data: bytes) -> TiffDirectory:
     """The directory that the header points at.
 
     Raises:
         ImageError: `TruncatedImage` or `CorruptImage`.
     """
-    order, wide = _header(data)
+    order, wide = _parse_tiff_header(data)
     size = 8 if wide else 4
-    return _directory(data, order, wide, _word(data, order, 8 if wide else 4, size))
+    return _read_tiff_directory(data, order, wide, _read_unsigned_integer(data, order, 8 if wide else 4, size))
 
 
-def all_directories(first: Directory) -> list[Directory]:
+def read_all_directories(first: TiffDirectory) -> list[TiffDirectory]:
     """The first directory, what is below it, then the next of the chain and so on, each once.
 
     A broken directory behind the first ends its chain; there are 256 at most.
     """
-    found: dict[int, Directory] = {}
-    page: Directory | None = first
-    while page is not None and page.at not in found and len(found) < _MOST_DIRECTORIES:
-        found[page.at] = page
-        below = children(page)
-        for child in (*below, *(deeper for middle in below for deeper in children(middle))):
-            found.setdefault(child.at, child)
-        page = _try(page, page.following) if page.following else None
+    found: dict[int, TiffDirectory] = {}
+    page: TiffDirectory | None = first
+    while page is not None and page.offset not in found and len(found) < _MAX_DIRECTORIES:
+        found[page.offset] = page
+        below = read_sub_directories(page)
+        for child in (*below, *(deeper for middle in below for deeper in read_sub_directories(middle))):
+            found.setdefault(child.offset, child)
+        page = _try_read_directory(page, page.next_offset) if page.next_offset else None
     return list(found.values())
 
 
-def children(parent: Directory) -> list[Directory]:
+def read_sub_directories(parent: TiffDirectory) -> list[TiffDirectory]:
     """The directories that a directory names as below it (SubIFDs), 16 at most; broken ones are left out."""
     try:
-        places = parent.numbers(Tag.SUB_DIRECTORIES)[:_MOST_CHILDREN]
+        places = parent.get_integers(TiffTag.SUB_DIRECTORIES)[:_MAX_SUB_DIRECTORIES]
     except ImageError:
         return []
-    return [child for child in (_try(parent, at) for at in places) if child is not None]
+    return [child for child in (_try_read_directory(parent, at) for at in places) if child is not None]
 
 
-def _try(known: Directory, at: int) -> Directory | None:
+def _try_read_directory(directory: TiffDirectory, offset: int) -> TiffDirectory | None:
     try:
-        return _directory(known.data, *_header(known.data), at)
+        return _read_tiff_directory(directory.data, *_parse_tiff_header(directory.data), offset)
     except ImageError:
         return None
 
 
-def _header(data: bytes) -> tuple[str, bool]:
+def _parse_tiff_header(data: bytes) -> tuple[str, bool]:
     return ("<" if data.startswith(b"II") else ">"), 43 in data[2:4]
 
 
-def _directory(data: bytes, order: str, wide: bool, at: int) -> Directory:
-    if at < 8:
+def _read_tiff_directory(data: bytes, byte_order: str, is_bigtiff: bool, offset: int) -> TiffDirectory:
+    if offset < 8:
         raise ImageError("CorruptImage", "tiff cannot be decoded: it points at no picture")
-    count = _word(data, order, at, 8 if wide else 2)
-    begin, step, size = (at + 8, 20, 8) if wide else (at + 2, 12, 4)
+    count = _read_unsigned_integer(data, byte_order, offset, 8 if is_bigtiff else 2)
+    begin, step, size = (offset + 8, 20, 8) if is_bigtiff else (offset + 2, 12, 4)
     end = begin + count * step
     if end > len(data):
         raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is not all there")
-    table = np.frombuffer(data, np.dtype(order + "u2"), count * step // 2, begin).reshape(count, step // 2)
-    entries: dict[int, _Entry] = {}
-    for row in np.flatnonzero(np.isin(table[:, 0], _TAGS)):
+    table = np.frombuffer(data, np.dtype(byte_order + "u2"), count * step // 2, begin).reshape(count, step // 2)
+    entries: dict[int, _DirectoryEntry] = {}
+    for row in np.flatnonzero(np.isin(table[:, 0], _TAG_NUMBERS)):
         place = begin + int(row) * step
-        kind, values = int(table[row, 1]), _word(data, order, place + 4, size)
-        inline = values * _SIZES.get(kind, 1) <= size
-        where = place + 4 + size if inline else _word(data, order, place + 4 + size, size)
-        entries.setdefault(int(table[row, 0]), _Entry(kind, values, where))
+        kind, values = int(table[row, 1]), _read_unsigned_integer(data, byte_order, place + 4, size)
+        inline = values * _TYPE_BYTES.get(kind, 1) <= size
+        where = place + 4 + size if inline else _read_unsigned_integer(data, byte_order, place + 4 + size, size)
+        entries.setdefault(int(table[row, 0]), _DirectoryEntry(kind, values, where))
     # a file that ends with its only directory may leave out that no other follows
-    following = _word(data, order, end, size) if end != len(data) else 0
-    return Directory(data, order, at, entries, following)
+    following = _read_unsigned_integer(data, byte_order, end, size) if end != len(data) else 0
+    return TiffDirectory(data, byte_order, offset, entries, following)
 
 
-def _word(data: bytes, order: str, at: int, size: int) -> int:
-    if at + size > len(data):
+def _read_unsigned_integer(data: bytes, byte_order: str, offset: int, size: int) -> int:
+    if offset + size > len(data):
         raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is not all there")
-    return int.from_bytes(data[at : at + size], "little" if order == "<" else "big")
+    return int.from_bytes(data[offset : offset + size], "little" if byte_order == "<" else "big")

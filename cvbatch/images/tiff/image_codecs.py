@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.errors import ImageError
-from cvbatch.images.tiff.codecs import name_of
-from cvbatch.images.tiff.directory import Directory, Tag
+from cvbatch.images.tiff.codecs import describe_compression
+from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
 
-Samples: TypeAlias = npt.NDArray[Any]
-Read = Callable[[ModuleType, bytes, Directory, Samples], None]
+SampleArray: TypeAlias = npt.NDArray[Any]
+ImageDecoder = Callable[[ModuleType, bytes, TiffDirectory, SampleArray], None]
 
 
-def read_picture(compression: int, packed: bytes, directory: Directory, wanted: Samples) -> None:
+def decode_image_block(compression: int, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
     """Decode one strip or tile that is a picture in itself.
 
     Args:
         compression: The tag's value; one of `IMAGE_CODECS`.
         packed: One strip or tile.
         directory: Of the whole picture.
-        wanted: What is filled, (rows, columns, samples) of uint8 or uint16. A part of any other shape or type is
+        target: What is filled, (rows, columns, samples) of uint8 or uint16. A part of any other shape or type is
             refused by its header.
 
     Raises:
@@ -33,70 +33,72 @@ def read_picture(compression: int, packed: bytes, directory: Directory, wanted: 
     import imagecodecs
 
     # These libraries know one sample as two dimensions.
-    plain = wanted[..., 0] if wanted.shape[2] == 1 else wanted
+    plain = target[..., 0] if target.shape[2] == 1 else target
     try:
         IMAGE_CODECS[compression](imagecodecs, packed, directory, plain)
     except RuntimeError as error:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its compressed pixels are damaged") from error
     except ValueError as error:
         reason = "its parts have another size or depth than it says"
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF with {name_of(compression)}: {reason}") from error
+        raise ImageError(
+            "UnsupportedImage", f"cannot read a TIFF with {describe_compression(compression)}: {reason}"
+        ) from error
 
 
-def _jpeg2000(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    library.jpeg2k_decode(packed, out=wanted)
+def _decode_jpeg2000_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    library.jpeg2k_decode(packed, out=target)
 
 
-def _webp(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    library.webp_decode(packed, out=wanted)
+def _decode_webp_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    library.webp_decode(packed, out=target)
 
 
-def _jpeg_xl(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    library.jpegxl_decode(packed, out=wanted)
+def _decode_jpeg_xl_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    library.jpegxl_decode(packed, out=target)
 
 
-def _png(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    library.png_decode(packed, out=wanted)
+def _decode_png_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    library.png_decode(packed, out=target)
 
 
-def _lerc(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    around = (*directory.numbers(Tag.LERC_PARAMETERS), 0, 0)[1]
-    largest = wanted.nbytes * 2 + 4096
+def _decode_lerc_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    around = (*directory.get_integers(TiffTag.LERC_PARAMETERS), 0, 0)[1]
+    largest = target.nbytes * 2 + 4096
     if around == 1:
         packed = library.zlib_decode(packed, out=largest)
     elif around == 2:
         packed = library.zstd_decode(packed, out=largest)
-    _, valid = library.lerc_decode(packed, masks=True, out=wanted)
+    _, valid = library.lerc_decode(packed, masks=True, out=target)
     if valid is not None and not np.all(valid):
         raise ImageError("UnsupportedImage", "cannot read a TIFF with LERC compression that leaves out some pixels")
 
 
-def _fax_lines(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    wanted[...] = library.ccittrle_decode(packed, wanted.shape[0], wanted.shape[1])
+def _decode_fax_rle_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    target[...] = library.ccittrle_decode(packed, target.shape[0], target.shape[1])
 
 
-def _fax3(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    options = directory.number(Tag.T4_OPTIONS)
-    wanted[...] = library.ccittfax3_decode(packed, wanted.shape[0], wanted.shape[1], t4options=options)
+def _decode_fax_group3_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    options = directory.get_integer(TiffTag.T4_OPTIONS)
+    target[...] = library.ccittfax3_decode(packed, target.shape[0], target.shape[1], t4options=options)
 
 
-def _fax4(library: ModuleType, packed: bytes, directory: Directory, wanted: Samples) -> None:
-    wanted[...] = library.ccittfax4_decode(packed, wanted.shape[0], wanted.shape[1])
+def _decode_fax_group4_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
+    target[...] = library.ccittfax4_decode(packed, target.shape[0], target.shape[1])
 
 
-FAX: Final = frozenset({2, 3, 4})
+FAX_COMPRESSIONS: Final = frozenset({2, 3, 4})
 """Compressions of pictures of one bit, which FillOrder counts for."""
 
-IMAGE_CODECS: Final[Mapping[int, Read]] = {
-    2: _fax_lines,
-    3: _fax3,
-    4: _fax4,
-    33005: _jpeg2000,
-    34712: _jpeg2000,
-    34887: _lerc,
-    34927: _webp,
-    34933: _png,
-    50001: _webp,
-    50002: _jpeg_xl,
+IMAGE_CODECS: Final[Mapping[int, ImageDecoder]] = {
+    2: _decode_fax_rle_block,
+    3: _decode_fax_group3_block,
+    4: _decode_fax_group4_block,
+    33005: _decode_jpeg2000_block,
+    34712: _decode_jpeg2000_block,
+    34887: _decode_lerc_block,
+    34927: _decode_webp_block,
+    34933: _decode_png_block,
+    50001: _decode_webp_block,
+    50002: _decode_jpeg_xl_block,
 }
 """By the value of the tag Compression; JPEG is in `cvbatch.images.tiff.jpeg`."""

@@ -10,38 +10,41 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.errors import ImageError
-from cvbatch.images.tiff.directory import Directory, Tag
+from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
 
-_SHARES: Final = (0.299, 0.587, 0.114)
+_BT601_COEFFICIENTS: Final = (0.299, 0.587, 0.114)
 """Of red, green and blue in luma: ITU-R BT.601."""
-_FULL_RANGE: Final = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+_FULL_RANGE_REFERENCE: Final = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 
-_BAND: Final = 64
+_BAND_ROWS: Final = 64
 """Rows that are in fractions at once, which take four times the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class LumaChroma:
-    """How luma and chroma of 8 bits are stored: in blocks of `across` x `down` luma, then one of each chroma."""
+    """How luma and chroma of 8 bits are stored: in blocks.
 
-    across: int
-    down: int
-    shares: tuple[float, float, float]
-    reference: tuple[float, ...]
+    A block is `subsample_columns` x `subsample_rows` luma, then one of each chroma.
+    """
+
+    subsample_columns: int
+    subsample_rows: int
+    coefficients: tuple[float, float, float]
+    reference_black_white: tuple[float, ...]
     """Codes for black and white of luma, and for none and most of both chromas."""
 
     @classmethod
-    def of(cls, directory: Directory) -> LumaChroma:
+    def from_directory(cls, directory: TiffDirectory) -> LumaChroma:
         """Read it from the tags.
 
         Raises:
             ImageError: `CorruptImage`, where they cannot be.
         """
-        across, down = (*directory.numbers(Tag.YCBCR_SUBSAMPLING), 2, 2)[:2]
-        if Tag.YCBCR_SUBSAMPLING in directory and len(directory.numbers(Tag.YCBCR_SUBSAMPLING)) < 2:
+        across, down = (*directory.get_integers(TiffTag.YCBCR_SUBSAMPLING), 2, 2)[:2]
+        if TiffTag.YCBCR_SUBSAMPLING in directory and len(directory.get_integers(TiffTag.YCBCR_SUBSAMPLING)) < 2:
             down = across
-        red, green, blue = (directory.fractions(Tag.YCBCR_COEFFICIENTS) or _SHARES)[:3]
-        reference = directory.fractions(Tag.REFERENCE_BLACK_WHITE) or _FULL_RANGE
+        red, green, blue = (directory.get_rationals(TiffTag.YCBCR_COEFFICIENTS) or _BT601_COEFFICIENTS)[:3]
+        reference = directory.get_rationals(TiffTag.REFERENCE_BLACK_WHITE) or _FULL_RANGE_REFERENCE
         spans = [white - black for black, white in zip(reference[::2], reference[1::2], strict=False)]
         if len(spans) != 3 or not all(map(math.isfinite, (red, blue, *spans))) or not all((*spans, green)):
             raise ImageError("CorruptImage", "tiff cannot be decoded: its luma and chroma have no range")
@@ -49,28 +52,36 @@ class LumaChroma:
             raise ImageError("CorruptImage", "tiff cannot be decoded: its chroma is cut up as no TIFF's can be")
         return cls(across, down, (red, green, blue), reference)
 
-    def stored_bytes(self, rows: int, columns: int) -> int:
+    def count_stored_bytes(self, rows: int, columns: int) -> int:
         """Bytes of so many rows."""
-        return -(-rows // self.down) * -(-columns // self.across) * (self.across * self.down + 2)
+        return (
+            -(-rows // self.subsample_rows)
+            * -(-columns // self.subsample_columns)
+            * (self.subsample_columns * self.subsample_rows + 2)
+        )
 
-    def to_rgb(self, plain: bytes, rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    def decode_to_rgb(self, plain: bytes, rows: int, columns: int) -> npt.NDArray[np.uint8]:
         """Blocks to RGB, each chroma for all of its block, as libtiff does it; (rows, columns, 3)."""
-        high, wide = -(-rows // self.down), -(-columns // self.across)
-        luma_count = self.across * self.down
+        high, wide = -(-rows // self.subsample_rows), -(-columns // self.subsample_columns)
+        luma_count = self.subsample_columns * self.subsample_rows
         blocks = np.frombuffer(plain, np.uint8, high * wide * (luma_count + 2)).reshape(high, wide, luma_count + 2)
-        luma = blocks[..., :luma_count].reshape(high, wide, self.down, self.across)
-        luma = luma.transpose(0, 2, 1, 3).reshape(high * self.down, wide * self.across)[:rows, :columns]
+        luma = blocks[..., :luma_count].reshape(high, wide, self.subsample_rows, self.subsample_columns)
+        luma = luma.transpose(0, 2, 1, 3).reshape(high * self.subsample_rows, wide * self.subsample_columns)[
+            :rows, :columns
+        ]
         blue, red = (
-            blocks[..., luma_count + which].repeat(self.down, 0).repeat(self.across, 1)[:rows, :columns]
+            blocks[..., luma_count + which]
+            .repeat(self.subsample_rows, 0)
+            .repeat(self.subsample_columns, 1)[:rows, :columns]
             for which in (0, 1)
         )
         rgb = np.empty((rows, columns, 3), np.uint8)
-        for top in range(0, rows, _BAND):
-            band = slice(top, top + _BAND)
-            self._fill(rgb[band], luma[band], blue[band], red[band])
+        for top in range(0, rows, _BAND_ROWS):
+            band = slice(top, top + _BAND_ROWS)
+            self._convert_band(rgb[band], luma[band], blue[band], red[band])
         return rgb
 
-    def _fill(
+    def _convert_band(
         self,
         rgb: npt.NDArray[np.uint8],
         luma: npt.NDArray[np.uint8],
@@ -78,11 +89,11 @@ class LumaChroma:
         red: npt.NDArray[np.uint8],
     ) -> None:
         codes = np.arange(256, dtype=np.float32)
-        black, white, zero_blue, most_blue, zero_red, most_red = self.reference
+        black, white, zero_blue, most_blue, zero_red, most_red = self.reference_black_white
         full = ((codes - black) * np.float32(255 / (white - black)))[luma]
         chroma_blue = (codes - zero_blue) * np.float32(127 / (most_blue - zero_blue))
         chroma_red = (codes - zero_red) * np.float32(127 / (most_red - zero_red))
-        share_red, share_green, share_blue = self.shares
+        share_red, share_green, share_blue = self.coefficients
         to_red = (chroma_red * np.float32(2 - 2 * share_red))[red]
         to_blue = (chroma_blue * np.float32(2 - 2 * share_blue))[blue]
         for place, plane in (

@@ -10,14 +10,14 @@ from enum import IntEnum
 from typing import Final
 
 from cvbatch.errors import ImageError
-from cvbatch.images.tiff.codecs import BYTE_CODECS, name_of
-from cvbatch.images.tiff.directory import Directory, Tag
+from cvbatch.images.tiff.codecs import BYTE_CODECS, describe_compression
+from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
 from cvbatch.images.tiff.image_codecs import IMAGE_CODECS
 
-JPEG: Final = frozenset({7})
-_MOST_BITS: Final = 16
-_MOST_SAMPLES: Final = 64
-_WORDS: Final = "save it as RGB or grey of 8 or 16 bits"
+JPEG_COMPRESSIONS: Final = frozenset({7})
+_MAX_BITS: Final = 16
+_MAX_SAMPLES: Final = 64
+_SAVE_HINT: Final = "save it as RGB or grey of 8 or 16 bits"
 
 
 class Photometric(IntEnum):
@@ -33,7 +33,7 @@ class Photometric(IntEnum):
     ICCLAB = 9
 
 
-COLOURS: Final = {
+COLOUR_SAMPLES: Final = {
     Photometric.WHITE_IS_ZERO: 1,
     Photometric.BLACK_IS_ZERO: 1,
     Photometric.RGB: 3,
@@ -45,8 +45,8 @@ COLOURS: Final = {
 }
 """Samples that make the colour; those that follow are extra."""
 
-_GREYS: Final = (Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO)
-_STRANGE: Final = {
+_GREY_PHOTOMETRICS: Final = (Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO)
+_UNSUPPORTED_PHOTOMETRICS: Final = {
     4: "a transparency mask",
     10: "colours of fax machines (ITU L*a*b*)",
     32803: "the raw numbers of a camera's sensor",
@@ -56,10 +56,15 @@ _STRANGE: Final = {
     51177: "a depth map",
     52527: "a semantic mask",
 }
-_FORMATS: Final = {2: "signed numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
+_UNSUPPORTED_SAMPLE_FORMATS: Final = {
+    2: "signed numbers",
+    3: "floating-point numbers",
+    5: "complex numbers",
+    6: "complex numbers",
+}
 
 
-class Alpha(IntEnum):
+class AlphaType(IntEnum):
     """What an extra sample says of transparency; values of the tag ExtraSamples."""
 
     PREMULTIPLIED = 1
@@ -67,139 +72,143 @@ class Alpha(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class PixelFormat:
     """What each number of a picture is."""
 
     photometric: Photometric
-    bits: int
+    bits_per_sample: int
     """Of each number, 1 to 16."""
-    samples: int
+    samples_per_pixel: int
     """Numbers for each pixel."""
-    alpha: Alpha | None
-    alpha_at: int
+    alpha: AlphaType | None
+    alpha_index: int
     """Which of the samples it is."""
     compression: int
-    is_reversed: bool
+    has_reversed_bits: bool
     """Whether the first bit of a byte is stored last."""
-    is_difference: bool
+    has_predictor: bool
     """Whether each number is told by how much it differs from the one to its left."""
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def image_samples(self) -> tuple[int, ...]:
         """The samples that make the picture."""
-        colours = tuple(range(COLOURS[self.photometric]))
-        return colours if self.alpha is None else (*colours, self.alpha_at)
+        colours = tuple(range(COLOUR_SAMPLES[self.photometric]))
+        return colours if self.alpha is None else (*colours, self.alpha_index)
 
 
-def meaning_of(directory: Directory) -> Meaning:
+def read_pixel_format(directory: TiffDirectory) -> PixelFormat:
     """Read what the numbers of a picture mean.
 
     Raises:
         ImageError: `UnsupportedImage`, in the words of people, where they cannot become RGB.
     """
-    compression = directory.number(Tag.COMPRESSION, 1)
-    if compression not in BYTE_CODECS and compression not in IMAGE_CODECS and compression not in JPEG:
+    compression = directory.get_integer(TiffTag.COMPRESSION, 1)
+    if compression not in BYTE_CODECS and compression not in IMAGE_CODECS and compression not in JPEG_COMPRESSIONS:
         raise ImageError(
-            "UnsupportedImage", f"cannot read a TIFF with {name_of(compression)}; save it with another one"
+            "UnsupportedImage", f"cannot read a TIFF with {describe_compression(compression)}; save it with another one"
         )
-    photometric, samples = _photometric(directory, compression)
-    if not 1 <= samples <= _MOST_SAMPLES:
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} bands; {_WORDS}")
+    photometric, samples = _read_photometric(directory, compression)
+    if not 1 <= samples <= _MAX_SAMPLES:
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} bands; {_SAVE_HINT}")
     # A JPEG tells itself how deep it is, and comes out with 8 bits.
-    bits = 8 if compression in JPEG else _bits(directory, samples)
-    _check_format(directory, bits, photometric)
-    _check_colours(directory, photometric, samples, bits)
-    alpha, alpha_at = _alpha(directory, photometric, samples)
-    return Meaning(
+    bits = 8 if compression in JPEG_COMPRESSIONS else _read_bits_per_sample(directory, samples)
+    _check_sample_format(directory, bits, photometric)
+    _check_colour_samples(directory, photometric, samples, bits)
+    alpha, alpha_at = _find_alpha_sample(directory, photometric, samples)
+    return PixelFormat(
         photometric,
         bits,
         samples,
         alpha,
         alpha_at,
         compression,
-        directory.number(Tag.FILL_ORDER, 1) == 2,
-        _is_difference(directory, bits, compression),
+        directory.get_integer(TiffTag.FILL_ORDER, 1) == 2,
+        _uses_predictor(directory, bits, compression),
     )
 
 
-def _photometric(directory: Directory, compression: int) -> tuple[Photometric, int]:
-    told = directory.numbers(Tag.SAMPLES_PER_PIXEL)
-    bits = directory.numbers(Tag.BITS_PER_SAMPLE)
+def _read_photometric(directory: TiffDirectory, compression: int) -> tuple[Photometric, int]:
+    told = directory.get_integers(TiffTag.SAMPLES_PER_PIXEL)
+    bits = directory.get_integers(TiffTag.BITS_PER_SAMPLE)
     samples = told[0] if told else max(len(bits), 1)
-    value = directory.number(Tag.PHOTOMETRIC, -1)
+    value = directory.get_integer(TiffTag.PHOTOMETRIC, -1)
     if value < 0:
         # As libtiff has it: fax machines print, the others show.
         white = Photometric.WHITE_IS_ZERO if compression in (2, 3, 4) else Photometric.BLACK_IS_ZERO
         return (Photometric.RGB if samples >= 3 else white), samples
-    if value not in COLOURS:
-        what = _STRANGE.get(value, f"colours of kind {value}")
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF that holds {what}; {_WORDS}")
-    if not told and compression in JPEG and value in (Photometric.RGB, Photometric.YCBCR):
+    if value not in COLOUR_SAMPLES:
+        what = _UNSUPPORTED_PHOTOMETRICS.get(value, f"colours of kind {value}")
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF that holds {what}; {_SAVE_HINT}")
+    if not told and compression in JPEG_COMPRESSIONS and value in (Photometric.RGB, Photometric.YCBCR):
         samples = 3
     return Photometric(value), samples
 
 
-def _bits(directory: Directory, samples: int) -> int:
-    told = directory.numbers(Tag.BITS_PER_SAMPLE) or (1,)
+def _read_bits_per_sample(directory: TiffDirectory, samples: int) -> int:
+    told = directory.get_integers(TiffTag.BITS_PER_SAMPLE) or (1,)
     depths = set(told[:samples])
     if len(depths) > 1:
         listed = ", ".join(map(str, told[:samples]))
         raise ImageError(
-            "UnsupportedImage", f"cannot read a TIFF whose bands differ in depth ({listed} bits); {_WORDS}"
+            "UnsupportedImage", f"cannot read a TIFF whose bands differ in depth ({listed} bits); {_SAVE_HINT}"
         )
     if told[0] < 1:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its pixels have 0 bits")
     return told[0]
 
 
-def _check_format(directory: Directory, bits: int, photometric: Photometric) -> None:
-    formats = set(directory.numbers(Tag.SAMPLE_FORMAT)) - {1, 4}
+def _check_sample_format(directory: TiffDirectory, bits: int, photometric: Photometric) -> None:
+    formats = set(directory.get_integers(TiffTag.SAMPLE_FORMAT)) - {1, 4}
     if photometric in (Photometric.CIELAB, Photometric.ICCLAB):
         formats -= {2}
     if formats:
-        what = _FORMATS.get(min(formats), "numbers of an unknown kind")
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {what}: {_NO_RANGE}")
-    if bits > _MOST_BITS:
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit numbers: {_NO_RANGE}")
+        what = _UNSUPPORTED_SAMPLE_FORMATS.get(min(formats), "numbers of an unknown kind")
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {what}: {_NO_RANGE_REASON}")
+    if bits > _MAX_BITS:
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit numbers: {_NO_RANGE_REASON}")
 
 
-_NO_RANGE: Final = f"nothing says which of them is black and which white; {_WORDS}"
+_NO_RANGE_REASON: Final = f"nothing says which of them is black and which white; {_SAVE_HINT}"
 
 
-def _check_colours(directory: Directory, photometric: Photometric, samples: int, bits: int) -> None:
-    if photometric == Photometric.INKS and (directory.number(Tag.INK_SET, 1) != 1 or samples < 4):
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} inks that are not CMYK; {_WORDS}")
-    if samples < COLOURS[photometric]:
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF with {samples} of 3 colours; {_WORDS}")
-    if photometric in _GREYS and samples > 2 and not _extras(directory) & {1, 2, 999}:
+def _check_colour_samples(directory: TiffDirectory, photometric: Photometric, samples: int, bits: int) -> None:
+    if photometric == Photometric.INKS and (directory.get_integer(TiffTag.INK_SET, 1) != 1 or samples < 4):
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} inks that are not CMYK; {_SAVE_HINT}")
+    if samples < COLOUR_SAMPLES[photometric]:
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF with {samples} of 3 colours; {_SAVE_HINT}")
+    if photometric in _GREY_PHOTOMETRICS and samples > 2 and not _read_extra_samples(directory) & {1, 2, 999}:
         raise ImageError(
             "UnsupportedImage",
-            f"cannot read a TIFF of {samples} bands that does not say which of them are colours; {_WORDS}",
+            f"cannot read a TIFF of {samples} bands that does not say which of them are colours; {_SAVE_HINT}",
         )
     deep = photometric in (Photometric.CIELAB, Photometric.ICCLAB, Photometric.YCBCR)
     if deep and bits not in ((8,) if photometric == Photometric.YCBCR else (8, 16)):
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {photometric.name}; {_WORDS}")
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {photometric.name}; {_SAVE_HINT}")
 
 
-def _extras(directory: Directory) -> set[int]:
-    return set(directory.numbers(Tag.EXTRA_SAMPLES))
+def _read_extra_samples(directory: TiffDirectory) -> set[int]:
+    return set(directory.get_integers(TiffTag.EXTRA_SAMPLES))
 
 
-def _alpha(directory: Directory, photometric: Photometric, samples: int) -> tuple[Alpha | None, int]:
-    colours = COLOURS[photometric]
-    for place, kind in enumerate(directory.numbers(Tag.EXTRA_SAMPLES), colours):
+def _find_alpha_sample(
+    directory: TiffDirectory, photometric: Photometric, samples: int
+) -> tuple[AlphaType | None, int]:
+    colours = COLOUR_SAMPLES[photometric]
+    for place, kind in enumerate(directory.get_integers(TiffTag.EXTRA_SAMPLES), colours):
         if kind in (1, 2, 999) and place < samples:
             # 999 is CorelDRAW's
-            return (Alpha.PREMULTIPLIED if kind == 1 else Alpha.STRAIGHT), place
-    if photometric == Photometric.RGB and samples == 4 and Tag.EXTRA_SAMPLES not in directory:
-        return Alpha.STRAIGHT, 3
+            return (AlphaType.PREMULTIPLIED if kind == 1 else AlphaType.STRAIGHT), place
+    if photometric == Photometric.RGB and samples == 4 and TiffTag.EXTRA_SAMPLES not in directory:
+        return AlphaType.STRAIGHT, 3
     return None, 0
 
 
-def _is_difference(directory: Directory, bits: int, compression: int) -> bool:
-    predictor = directory.number(Tag.PREDICTOR, 1)
+def _uses_predictor(directory: TiffDirectory, bits: int, compression: int) -> bool:
+    predictor = directory.get_integer(TiffTag.PREDICTOR, 1)
     if predictor == 1 or compression not in BYTE_CODECS or compression in (1, 32773):
         return False
     if predictor != 2 or bits not in (8, 16):
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits} bits with predictor {predictor}; {_WORDS}")
+        raise ImageError(
+            "UnsupportedImage", f"cannot read a TIFF of {bits} bits with predictor {predictor}; {_SAVE_HINT}"
+        )
     return True

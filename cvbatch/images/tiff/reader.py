@@ -7,63 +7,65 @@ from dataclasses import replace
 
 from PIL import Image
 
-from cvbatch.images.colours import to_rgb
-from cvbatch.images.exif import ExifFacts, orientation, read_facts
-from cvbatch.images.formats import JPEG, MALFORMED, Format
+from cvbatch.images.colours import convert_to_rgb
+from cvbatch.images.exif import ExifMetadata, read_exif_metadata, read_orientation
+from cvbatch.images.formats import JPEG_FORMAT, MALFORMED_ERRORS, ImageFormat
 from cvbatch.images.jpeg import read_jpeg
-from cvbatch.images.reading import Picture, ReadOptions
-from cvbatch.images.tiff.compose import compose
-from cvbatch.images.tiff.directory import Directory, Tag, first_directory
-from cvbatch.images.tiff.layout import layout_of
-from cvbatch.images.tiff.meaning import meaning_of
-from cvbatch.images.tiff.pages import Page, jpeg_of, main_page
+from cvbatch.images.reading import ReadOptions, ReadResult
+from cvbatch.images.tiff.compose import compose_image
+from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_first_directory
+from cvbatch.images.tiff.layout import read_block_layout
+from cvbatch.images.tiff.meaning import read_pixel_format
+from cvbatch.images.tiff.pages import MainPage, read_embedded_jpeg, select_main_page
 from cvbatch.images.tiff.samples import read_samples
-from cvbatch.images.tiff.usual import read_usual
+from cvbatch.images.tiff.usual import read_usual_tiff
 
 
-def read_tiff(kind: Format, data: bytes, options: ReadOptions) -> Picture:
-    """Read the first full picture of a TIFF; a `cvbatch.images.reading.Reader`.
+def read_tiff(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
+    """Read the first full picture of a TIFF; a `cvbatch.images.reading.FormatReader`.
 
     Raises:
         ImageError: `TooManyPixels`, `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
     """
-    first = first_directory(data)
-    page = main_page(first)
-    turn = _orientation(page)
+    first = read_first_directory(data)
+    page = select_main_page(first)
+    turn = _read_page_orientation(page)
     # Pillow reads the first directory, and turns what it reads.
-    picture = _picture(page.directory, options, by_pillow=page.directory.at == first.at and turn == 1)
-    return replace(picture, orientation=turn, exif=_facts(first) if options.exif else None)
+    picture = _read_main_picture(page.directory, options, by_pillow=page.directory.offset == first.offset and turn == 1)
+    return replace(picture, orientation=turn, exif=_read_directory_exif(first) if options.exif else None)
 
 
-def _picture(directory: Directory, options: ReadOptions, *, by_pillow: bool) -> Picture:
-    whole = jpeg_of(directory)
+def _read_main_picture(directory: TiffDirectory, options: ReadOptions, *, by_pillow: bool) -> ReadResult:
+    whole = read_embedded_jpeg(directory)
     if whole is not None:
-        return read_jpeg(JPEG, whole, replace(options, exif=False))
-    meaning = meaning_of(directory)
-    layout = layout_of(directory, meaning.samples, options.max_pixels)
-    profile = directory.raw(Tag.ICC_PROFILE) if options.icc else None
+        return read_jpeg(JPEG_FORMAT, whole, replace(options, exif=False))
+    meaning = read_pixel_format(directory)
+    layout = read_block_layout(directory, meaning.samples_per_pixel, options.max_pixels)
+    profile = directory.get_bytes(TiffTag.ICC_PROFILE) if options.icc else None
     size = layout.width, layout.height
-    usual = read_usual(directory, meaning, layout) if by_pillow else None
+    usual = read_usual_tiff(directory, meaning, layout) if by_pillow else None
     if usual is not None:
-        return Picture(to_rgb(usual, profile), size)
+        return ReadResult(convert_to_rgb(usual, profile), size)
     samples = read_samples(directory, meaning, layout, options.max_pixels)
-    return Picture(compose(samples, meaning, directory, profile), size)
+    return ReadResult(compose_image(samples, meaning, directory, profile), size)
 
 
-def _orientation(page: Page) -> int:
-    for directory in (page.directory, page.upright):
-        said = directory.number(Tag.ORIENTATION)
+def _read_page_orientation(page: MainPage) -> int:
+    for directory in (page.directory, page.orientation_source):
+        said = directory.get_integer(TiffTag.ORIENTATION)
         if 1 <= said <= 8:
             return said
-    return orientation(None, page.directory.raw(Tag.XMP) or page.upright.raw(Tag.XMP))
+    return read_orientation(
+        None, page.directory.get_bytes(TiffTag.XMP) or page.orientation_source.get_bytes(TiffTag.XMP)
+    )
 
 
-def _facts(first: Directory) -> ExifFacts:
+def _read_directory_exif(first: TiffDirectory) -> ExifMetadata:
     tags = Image.Exif()
-    tags.endian = first.order
-    tags.bigtiff = first.is_big
+    tags.endian = first.byte_order
+    tags.bigtiff = first.is_bigtiff
     try:
-        tags.load_from_fp(io.BytesIO(first.data), first.at)
-    except MALFORMED:
-        return read_facts(None)
-    return read_facts(tags)
+        tags.load_from_fp(io.BytesIO(first.data), first.offset)
+    except MALFORMED_ERRORS:
+        return read_exif_metadata(None)
+    return read_exif_metadata(tags)

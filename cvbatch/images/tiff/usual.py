@@ -7,36 +7,43 @@ from typing import Final
 
 from PIL import Image, TiffImagePlugin
 
-from cvbatch.images.formats import MALFORMED
-from cvbatch.images.tiff.directory import Directory, Tag
-from cvbatch.images.tiff.layout import Layout, spans_of
-from cvbatch.images.tiff.meaning import COLOURS, Meaning, Photometric
+from cvbatch.images.formats import MALFORMED_ERRORS
+from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
+from cvbatch.images.tiff.layout import BlockLayout, read_block_spans
+from cvbatch.images.tiff.meaning import COLOUR_SAMPLES, Photometric, PixelFormat
 
-_MODES: Final = {Photometric.BLACK_IS_ZERO: "L", Photometric.RGB: "RGB", Photometric.INKS: "CMYK"}
-_COMPRESSIONS: Final = (1, 5, 32773)
-_TOLD: Final = (Tag.SAMPLES_PER_PIXEL, Tag.BITS_PER_SAMPLE, Tag.PHOTOMETRIC)
+_PILLOW_MODES: Final = {Photometric.BLACK_IS_ZERO: "L", Photometric.RGB: "RGB", Photometric.INKS: "CMYK"}
+_PILLOW_COMPRESSIONS: Final = (1, 5, 32773)
+_REQUIRED_TAGS: Final = (TiffTag.SAMPLES_PER_PIXEL, TiffTag.BITS_PER_SAMPLE, TiffTag.PHOTOMETRIC)
 
 
-def read_usual(directory: Directory, meaning: Meaning, layout: Layout) -> Image.Image | None:
+def read_usual_tiff(directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout) -> Image.Image | None:
     """Read a picture of 8 bits and nothing but colours, all of whose parts are in the file.
 
     Returns:
         Grey, RGB or CMYK, not turned; None where it is not of that kind, or Pillow does not read it.
 
     Raises:
-        ImageError: As `cvbatch.images.tiff.layout.spans_of` does.
+        ImageError: As `cvbatch.images.tiff.layout.read_block_spans` does.
     """
-    mode = _MODES.get(meaning.photometric)
-    usual = meaning.compression in _COMPRESSIONS and meaning.bits == 8 and layout.planes == 1
-    plain = meaning.samples == COLOURS[meaning.photometric] and not meaning.is_reversed
-    told = all(tag in directory for tag in _TOLD)
+    mode = _PILLOW_MODES.get(pixel_format.photometric)
+    usual = (
+        pixel_format.compression in _PILLOW_COMPRESSIONS
+        and pixel_format.bits_per_sample == 8
+        and layout.plane_count == 1
+    )
+    plain = (
+        pixel_format.samples_per_pixel == COLOUR_SAMPLES[pixel_format.photometric]
+        and not pixel_format.has_reversed_bits
+    )
+    told = all(tag in directory for tag in _REQUIRED_TAGS)
     if mode is None or not (usual and plain and told) or layout.width * layout.height > (Image.MAX_IMAGE_PIXELS or 0):
         return None
     # Pillow leaves black what is missing.
-    spans_of(directory, layout, lambda rows: rows * layout.columns * meaning.samples)
+    read_block_spans(directory, layout, lambda rows: rows * layout.block_columns * pixel_format.samples_per_pixel)
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.data))
         image.load()
-    except (*MALFORMED, Image.DecompressionBombError):
+    except (*MALFORMED_ERRORS, Image.DecompressionBombError):
         return None
     return image if (image.mode, image.size) == (mode, (layout.width, layout.height)) else None

@@ -9,13 +9,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from cvbatch.inference.compiled_packages import package
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.compiled_packages import compiled_package_path
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.inference.torch.aot_runner import UnlockedPackage
 from cvbatch.inference.torch.tensors import DTYPES
 from cvbatch.inference.torch.torch_compat import compile_package
 from cvbatch.models.spec import ModelSpec
-from cvbatch.system.cache_files import locked, replacing
+from cvbatch.system.cache_files import atomic_write_path, lock_cache_file
 from cvbatch.system.control_group import usable_cores
 
 _RUNNERS: Final = 8
@@ -24,7 +24,7 @@ _EXAMPLES: Final = 4
 _MAX_BATCH: Final = 1024
 
 
-class Compiled:
+class CompiledNetwork:
     """A network that is compiled for inputs of one size, and runs as it is for any other.
 
     Args:
@@ -33,13 +33,13 @@ class Compiled:
         setting: What it is compiled for.
     """
 
-    def __init__(self, module: nn.Module, spec: ModelSpec, setting: Setting) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec, setting: InferenceSettings) -> None:
         assert spec.view.crop is not None, "see torch_settings"
         self._module, self._size = module, spec.view.crop
-        path = package(spec, setting)
-        with locked(path):
+        path = compiled_package_path(spec, setting)
+        with lock_cache_file(path):
             if not path.exists():
-                self._build(path, setting)
+                self._compile_package(path, setting)
             self._package = UnlockedPackage(path, max(_RUNNERS, usable_cores()))
 
     def __call__(self, batch: Tensor) -> Any:
@@ -49,17 +49,17 @@ class Compiled:
         with torch.autocast("cpu", enabled=False):  # it is compiled in
             return self._package(batch)
 
-    def _build(self, path: Path, setting: Setting) -> None:
+    def _compile_package(self, path: Path, setting: InferenceSettings) -> None:
         example = torch.zeros(_EXAMPLES, 3, *self._size).to(memory_format=torch.channels_last)
         batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
-        with replacing(path) as part, torch.no_grad(), warnings.catch_warnings():
+        with atomic_write_path(path) as part, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, about itself
-            whole = _AtPrecision(self._module, setting.precision)
+            whole = _ModuleAtPrecision(self._module, setting.precision)
             exported = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
             compile_package(exported, part)
 
 
-class _AtPrecision(nn.Module):
+class _ModuleAtPrecision(nn.Module):
     """Autocast as a part of the network."""
 
     def __init__(self, module: nn.Module, precision: str) -> None:

@@ -22,7 +22,7 @@ from cvbatch.inference.torch.torch_compat import (
     library_member,
     tensors_to_handles,
 )
-from cvbatch.system.cache_files import replacing
+from cvbatch.system.cache_files import atomic_write_path
 
 
 class UnlockedPackage:
@@ -37,16 +37,16 @@ class UnlockedPackage:
     """
 
     def __init__(self, package: Path, runners: int) -> None:
-        library = ctypes.CDLL(os.fspath(_library(package)))
+        library = ctypes.CDLL(os.fspath(_load_library(package)))
         create = library_function(library, "AOTInductorModelContainerCreateWithDevice")
         count = library_function(library, "AOTInductorModelContainerGetNumOutputs")
         self._run = library_function(library, "AOTInductorModelContainerRun")
         self._container = ctypes.c_void_p()
-        _check(create(ctypes.byref(self._container), runners, b"cpu", None))
+        _check_return_code(create(ctypes.byref(self._container), runners, b"cpu", None))
         delete = library_function(library, "AOTInductorModelContainerDelete")
         weakref.finalize(self, delete, self._container).atexit = False  # at the end of the process it goes anyway
         outputs = ctypes.c_size_t()
-        _check(count(self._container, ctypes.byref(outputs)))
+        _check_return_code(count(self._container, ctypes.byref(outputs)))
         self._outputs = outputs.value
 
     def __call__(self, batch: Tensor) -> Any:
@@ -56,33 +56,33 @@ class UnlockedPackage:
             RuntimeError: It failed; why stands on stderr.
         """
         handles = tensors_to_handles([batch])
-        given = (ctypes.c_void_p * 1)(*map(_address, handles))  # taken over by what is called
+        given = (ctypes.c_void_p * 1)(*map(_capsule_address, handles))  # taken over by what is called
         found = (ctypes.c_void_p * self._outputs)()
-        _check(self._run(self._container, given, 1, found, self._outputs, None, None))
-        tensors = handles_to_tensors([_capsule(each) for each in found])
+        _check_return_code(self._run(self._container, given, 1, found, self._outputs, None, None))
+        tensors = handles_to_tensors([_make_capsule(each) for each in found])
         return tuple(tensors) if self._outputs > 1 else tensors[0]
 
 
-def _library(package: Path) -> Path:
+def _load_library(package: Path) -> Path:
     """The library of a package, taken out once."""
     library = package.with_suffix(".so")
     if not library.exists():
-        with replacing(library) as part, zipfile.ZipFile(package) as archive:
+        with atomic_write_path(library) as part, zipfile.ZipFile(package) as archive:
             part.write_bytes(archive.read(library_member(archive.namelist())))
     return library
 
 
-def _check(code: int) -> None:
+def _check_return_code(code: int) -> None:
     if code:
         raise RuntimeError(f"the compiled network failed with code {code}")
 
 
-def _address(capsule: Any) -> int | None:
+def _capsule_address(capsule: Any) -> int | None:
     address: int | None = _pointer(capsule, None)
     return address
 
 
-def _capsule(address: int | None) -> Any:
+def _make_capsule(address: int | None) -> Any:
     return _new(address, None, None)
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cvbatch.images.preprocess import Size
-from cvbatch.inference.torch.segmenter import label_map
-from cvbatch.tasks.detection import Boxes
-from cvbatch.tasks.segmentation import Segments
-from cvbatch.tasks.segmentation import segments as summarise
+from cvbatch.inference.torch.segmenter import resize_to_label_map
+from cvbatch.tasks.detection import BoxAnswer
+from cvbatch.tasks.segmentation import SegmentAnswer
+from cvbatch.tasks.segmentation import summarize_label_map as summarise
 
 THRESHOLD = 0.2
 """Probability from which a class is seen in a window."""
@@ -34,7 +34,7 @@ _MAX_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class ActivationRegion:
     """A connected part of an image in which one class is seen."""
 
     label_id: int
@@ -45,7 +45,7 @@ class Region:
     """Class map on the fine grid, its maximum at 1."""
 
 
-def regions(maps: Tensor, emitted: Sequence[int | None], threshold: float = THRESHOLD) -> list[Region]:
+def find_regions(maps: Tensor, emitted: Sequence[int | None], threshold: float = THRESHOLD) -> list[ActivationRegion]:
     """Find where classes are seen.
 
     Args:
@@ -59,52 +59,52 @@ def regions(maps: Tensor, emitted: Sequence[int | None], threshold: float = THRE
     window = [min(_WINDOW, length) for length in maps.shape[1:]]
     pooled = functional.avg_pool2d(maps[None], window, stride=1)[0].softmax(dim=0)
     best = pooled.flatten(1).max(dim=1).values
-    candidates: list[Region] = []
+    candidates: list[ActivationRegion] = []
     for label_id in best.argsort(descending=True)[:_MAX_CLASSES].tolist():
         if best[label_id] >= threshold and emitted[label_id] is not None:
-            seen = _centred(pooled[label_id], maps.shape[1:])
+            seen = _centre_windows(pooled[label_id], maps.shape[1:])
             candidates += _regions_of(label_id, maps[label_id], seen, threshold)
-    kept: list[Region] = []
+    kept: list[ActivationRegion] = []
     for region in sorted(candidates, key=lambda region: -region.score):
-        if all(_overlap(region.inside, other.inside) <= _MAX_OVERLAP for other in kept):
+        if all(_overlap_share(region.inside, other.inside) <= _MAX_OVERLAP for other in kept):
             kept.append(region)
     return kept
 
 
-def boxes(found: Sequence[Region], size: Size) -> Boxes:
+def regions_to_boxes(found: Sequence[ActivationRegion], size: Size) -> BoxAnswer:
     """The bounding boxes of regions.
 
     Args:
-        found: As `regions` gives them.
+        found: As `find_regions` gives them.
         size: (width, height) of the oriented original.
     """
-    extents = np.array([_extent(region.inside) for region in found], np.float32).reshape(-1, 4)
-    return Boxes(
+    extents = np.array([_bounding_extent(region.inside) for region in found], np.float32).reshape(-1, 4)
+    return BoxAnswer(
         boxes=extents * np.array([*size, *size], np.float32),
         label_ids=np.array([region.label_id for region in found], np.int32),
         scores=np.array([region.score for region in found], np.float32),
     )
 
 
-def segments(found: Sequence[Region], size: Size) -> Segments:
+def regions_to_segments(found: Sequence[ActivationRegion], size: Size) -> SegmentAnswer:
     """Regions as masks that do not overlap.
 
     Args:
-        found: As `regions` gives them.
+        found: As `find_regions` gives them.
         size: (width, height) of the oriented original.
     """
     if not found:
-        return Segments(label_ids=np.empty(0, np.int32), areas=np.empty(0, np.float32), masks=[])
+        return SegmentAnswer(label_ids=np.empty(0, np.int32), areas=np.empty(0, np.float32), masks=[])
     label_ids = sorted({region.label_id for region in found})
     layers = torch.zeros(1 + len(label_ids), *found[0].heat.shape)
     layers[0] = _SHARE
     for region in found:
         layer = layers[1 + label_ids.index(region.label_id)]
         layer[region.inside] = region.heat[region.inside]
-    return summarise(label_map(layers, size), [None, *label_ids])
+    return summarise(resize_to_label_map(layers, size), [None, *label_ids])
 
 
-def _centred(windows: Tensor, shape: Sequence[int]) -> Tensor:
+def _centre_windows(windows: Tensor, shape: Sequence[int]) -> Tensor:
     """Value of the window around each position; at the edges the window moves inwards."""
     rows, columns = (
         (torch.arange(length) - (length - count + 1) // 2).clamp(0, count - 1)
@@ -113,21 +113,21 @@ def _centred(windows: Tensor, shape: Sequence[int]) -> Tensor:
     return windows[rows[:, None], columns]
 
 
-def _regions_of(label_id: int, heat: Tensor, seen: Tensor, threshold: float) -> list[Region]:
+def _regions_of(label_id: int, heat: Tensor, seen: Tensor, threshold: float) -> list[ActivationRegion]:
     shape = [length * _FINE for length in heat.shape]
     fine = functional.interpolate((heat / heat.max())[None, None], size=shape, mode="bilinear")[0, 0]
     fine_seen = functional.interpolate(seen[None, None], size=shape, mode="nearest")[0, 0]
-    components = _components(fine > _SHARE)
+    components = _connected_components(fine > _SHARE)
     found = []
     for component in np.unique(components.numpy()):
         inside = components == component
         score = float(fine_seen[inside].max())
         if component and score >= threshold:
-            found.append(Region(label_id, score, inside, fine))
+            found.append(ActivationRegion(label_id, score, inside, fine))
     return found
 
 
-def _components(inside: Tensor) -> Tensor:
+def _connected_components(inside: Tensor) -> Tensor:
     """Number the connected parts of a mask from 1 on; 0 is outside. Neighbours touch at a side or a corner."""
     numbers = torch.arange(1, inside.numel() + 1, dtype=torch.float32).reshape(inside.shape) * inside
     while True:
@@ -137,11 +137,11 @@ def _components(inside: Tensor) -> Tensor:
         numbers = spread
 
 
-def _overlap(one: Tensor, other: Tensor) -> float:
+def _overlap_share(one: Tensor, other: Tensor) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
-def _extent(inside: Tensor) -> tuple[float, float, float, float]:
+def _bounding_extent(inside: Tensor) -> tuple[float, float, float, float]:
     """Bounding box as shares of the grid: x_min, y_min, x_max, y_max."""
     rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
     height, width = inside.shape

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.torch.tensors import Normalised, to_numpy
+from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
 from cvbatch.inference.torch.torchvision_models import embedding_head
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 
 
-class Classifier:
+class ClassifierNetwork:
     """A torchvision classifier.
 
     Args:
-        forward: From a batch to logits and features; see `WithFeatures`.
+        forward: From a batch to logits and features; see `ModuleWithFeatures`.
         batch: Makes batches as the network's weights want them.
     """
 
-    def __init__(self, forward: Callable[[Tensor], tuple[Tensor, Tensor]], batch: Normalised) -> None:
+    def __init__(self, forward: Callable[[Tensor], tuple[Tensor, Tensor]], batch: BatchNormalizer) -> None:
         self._forward = forward
         self._batch = batch
 
@@ -35,11 +35,11 @@ class Classifier:
         """The size of the view."""
         return image.shape
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         logits, features = (found[: len(images)] for found in self._forward(self._batch(images)))
         outputs = ClassifierOutputs(logits, features)
-        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+        return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
 class ClassifierOutputs:
@@ -64,7 +64,7 @@ class ClassifierOutputs:
         return list(to_numpy(self._features))
 
 
-class WithFeatures(nn.Module):
+class ModuleWithFeatures(nn.Module):
     """A network that also returns what went into its head.
 
     Args:
@@ -77,7 +77,7 @@ class WithFeatures(nn.Module):
         head = embedding_head(module)
         self._spatial = head.spatial
         self._kept = threading.local()
-        head.module.register_forward_pre_hook(self._keep)
+        head.module.register_forward_pre_hook(self._keep_features)
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (batch, classes) and features (batch, dimension), averaged over positions, if there are any."""
@@ -86,5 +86,5 @@ class WithFeatures(nn.Module):
         del self._kept.features
         return logits, features.float().mean(dim=(2, 3)) if self._spatial else features
 
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _keep_features(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._kept.features = inputs[0]

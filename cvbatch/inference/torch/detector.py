@@ -20,7 +20,7 @@ from cvbatch.inference.torch.torchvision_compat import DETECTOR_HEADS, Generaliz
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import ModelFacts
-from cvbatch.tasks.detection import Boxes, wanted
+from cvbatch.tasks.detection import BoxAnswer, select_detections
 from cvbatch.tasks.masks import encode_mask
 from cvbatch.tasks.output_checks import INVALID
 
@@ -30,7 +30,7 @@ _INSIDE = 0.5
 _PADDING = 0.15
 
 
-class Detector:
+class DetectorNetwork:
     """A torchvision detector.
 
     Args:
@@ -41,11 +41,11 @@ class Detector:
 
     def __init__(self, module: nn.Module, device: str, *, padded: bool = False) -> None:
         self._padded = padded
-        self._transform = _SmallMasks.like(module.transform)
+        self._transform = _SmallMaskTransform.from_transform(module.transform)
         module.transform = self._transform
         for name in DETECTOR_HEADS:
             if (head := dict(module.named_modules()).get(name)) is not None:
-                head.register_forward_hook(_expect_finite)
+                head.register_forward_hook(_expect_finite_heads)
         self._module = module
         self._device = device
 
@@ -54,19 +54,19 @@ class Detector:
         height, width = self._transform.padded_size(image.shape[0], image.shape[1])
         if not self._padded:
             return height, width
-        step = self._transform.similar
+        step = self._transform.without_size_divisor
         return math.ceil(height / step), math.ceil(width / step)
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         try:
-            found = self._module([self._tensor(image) for image in images])
+            found = self._module([self._to_input_tensor(image) for image in images])
         except ImageError as error:
             raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
         outputs = DetectorOutputs(found, [image.shape[:2] for image in images])
-        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+        return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
-    def _tensor(self, image: Image) -> Tensor:
+    def _to_input_tensor(self, image: Image) -> Tensor:
         pixels = to_device([image], self._device)[0].permute(2, 0, 1)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
@@ -80,39 +80,39 @@ class DetectorOutputs:
     sizes: Sequence[Sequence[int]]
     """(height, width) of each image."""
 
-    def boxes(self, model: ModelFacts) -> list[Boxes]:
+    def boxes(self, model: ModelFacts) -> list[BoxAnswer]:
         """The boxes of each image."""
-        return [_boxes(model, found, size) for found, size in zip(self.found, self.sizes, strict=True)]
+        return [_detections_of_output(model, found, size) for found, size in zip(self.found, self.sizes, strict=True)]
 
 
-def _expect_finite(_: nn.Module, __: Any, output: Any) -> None:
+def _expect_finite_heads(_: nn.Module, __: Any, output: Any) -> None:
     """Look at what a head says before NaN is sorted out as a low score, and an image without boxes is left."""
-    total: Any = sum(tensor.sum(dtype=torch.float32) for tensor in _tensors(output))
+    total: Any = sum(tensor.sum(dtype=torch.float32) for tensor in _tensors_of_output(output))
     if not math.isfinite(total):
         raise ImageError(INVALID, "expected finite scores and boxes, got NaN or infinity")
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _tensors_of_output(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
     else:
         for inner in output.values() if isinstance(output, Mapping) else output:
-            yield from _tensors(inner)
+            yield from _tensors_of_output(inner)
 
 
-def _boxes(model: ModelFacts, found: Mapping[str, Tensor], size: Sequence[int]) -> Boxes:
+def _detections_of_output(model: ModelFacts, found: Mapping[str, Tensor], size: Sequence[int]) -> BoxAnswer:
     label_ids, scores = found["labels"].cpu().numpy(), to_numpy(found["scores"])
     boxes = to_numpy(found["boxes"])
-    keep = wanted(model, label_ids, scores)
+    keep = select_detections(model, label_ids, scores)
     keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # cut off at the edge to nothing
     masks: list[bytes] = []
     if model.masks:
-        masks = [_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
+        masks = [_paste_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
     keypoints = None
     if model.keypoints:
         points = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"][..., None]], dim=2)
         keypoints = to_numpy(points)[keep]
-    return Boxes(
+    return BoxAnswer(
         boxes=boxes[keep],
         label_ids=label_ids[keep],
         scores=scores[keep],
@@ -121,20 +121,20 @@ def _boxes(model: ModelFacts, found: Mapping[str, Tensor], size: Sequence[int]) 
     )
 
 
-def _mask(mask: Tensor, box: Tensor, size: Sequence[int]) -> bytes:
+def _paste_mask(mask: Tensor, box: Tensor, size: Sequence[int]) -> bytes:
     pasted = paste_masks_in_image(mask[None].float(), box[None].float(), size)[0, 0]
     inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (pasted > _INSIDE).cpu().numpy()
     return encode_mask(inside)
 
 
-class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+class _SmallMaskTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
     """Leaves masks at the 28 × 28 pixels that the head gives.
 
     Pasted all at once, the 100 masks of a photo of 12 megapixels take 4.8 GB.
     """
 
     @classmethod
-    def like(cls, other: GeneralizedRCNNTransform) -> _SmallMasks:
+    def from_transform(cls, other: GeneralizedRCNNTransform) -> _SmallMaskTransform:
         """Copy the settings of a model's transform."""
         copy = cls(
             other.min_size,
@@ -167,7 +167,7 @@ class _SmallMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvisio
         return resized
 
     @property
-    def similar(self) -> int:
+    def without_size_divisor(self) -> int:
         """Pixels that the sides of a batch may be rounded up to, without more than `_PADDING` more pixels."""
         spare = self.min_size[-1] * (math.sqrt(1 + _PADDING) - 1)
         step: int = self.size_divisible

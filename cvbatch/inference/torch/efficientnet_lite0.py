@@ -18,13 +18,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch import checkpoint, class_activation_maps
-from cvbatch.inference.torch.tensors import Normalised, to_numpy
+from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS, output_checks
 from cvbatch.tasks.base import ModelFacts
-from cvbatch.tasks.detection import Boxes, score_threshold
-from cvbatch.tasks.segmentation import Segments, emitted
+from cvbatch.tasks.detection import BoxAnswer, score_threshold
+from cvbatch.tasks.segmentation import SegmentAnswer, emitted_label_ids
 
 MEAN = (0.498, 0.498, 0.498)
 STD = (0.502, 0.502, 0.502)
@@ -39,16 +39,16 @@ _PAIRS = (
 """Convolutions of the network and of its blocks, each with the batch norm that follows."""
 
 
-class Lite0:
+class Lite0Network:
     """EfficientNet-Lite0.
 
     Args:
-        features: From a batch to the last feature map; see `Features`.
+        features: From a batch to the last feature map; see `FeatureExtractor`.
         head: From features to scores, at each position.
         batch: Makes batches as its weights want them.
     """
 
-    def __init__(self, features: Callable[[Tensor], Tensor], head: nn.Module, batch: Normalised) -> None:
+    def __init__(self, features: Callable[[Tensor], Tensor], head: nn.Module, batch: BatchNormalizer) -> None:
         self._features, self._head = features, head
         self._batch = batch
 
@@ -56,11 +56,11 @@ class Lite0:
         """The size of the view."""
         return image.shape
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         features = self._features(self._batch(images))[: len(images)]
         outputs = Lite0Outputs(features, self._head, sizes)
-        return {spec.alias: TASKS[spec.task].take(outputs, spec) for spec in specs}
+        return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
 class Lite0Outputs:
@@ -74,43 +74,50 @@ class Lite0Outputs:
 
     def __init__(self, features: Tensor, head: nn.Module, sizes: Sequence[Size]) -> None:
         self._features, self._head, self._sizes = features, head, sizes
-        self._by_threshold: dict[float, list[list[class_activation_maps.Region]]] = {}
+        self._by_threshold: dict[float, list[list[class_activation_maps.ActivationRegion]]] = {}
 
     @cached_property
     def scores(self) -> list[Any]:
         """Probabilities of the classes for each image: float32, (classes,)."""
-        return list(to_numpy(torch.softmax(self._head(self._pooled).float(), dim=1)))
+        return list(to_numpy(torch.softmax(self._head(self._pooled_features).float(), dim=1)))
 
     @cached_property
     def vectors(self) -> list[Any]:
         """A feature vector for each image: float32, (dimension,)."""
-        return list(to_numpy(self._pooled))
+        return list(to_numpy(self._pooled_features))
 
-    def boxes(self, model: ModelFacts) -> list[Boxes]:
+    def boxes(self, model: ModelFacts) -> list[BoxAnswer]:
         """The boxes of each image."""
-        return [class_activation_maps.boxes(regions, size) for regions, size in self._regions(model)]
+        return [
+            class_activation_maps.regions_to_boxes(regions, size) for regions, size in self._activation_regions(model)
+        ]
 
-    def segments(self, model: ModelFacts) -> list[Segments]:
+    def segments(self, model: ModelFacts) -> list[SegmentAnswer]:
         """The segments of each image."""
-        return [class_activation_maps.segments(regions, size) for regions, size in self._regions(model)]
+        return [
+            class_activation_maps.regions_to_segments(regions, size)
+            for regions, size in self._activation_regions(model)
+        ]
 
     @cached_property
-    def _pooled(self) -> Tensor:
+    def _pooled_features(self) -> Tensor:
         return self._features.float().mean(dim=(2, 3))
 
-    def _regions(self, model: ModelFacts) -> Iterator[tuple[list[class_activation_maps.Region], Size]]:
+    def _activation_regions(
+        self, model: ModelFacts
+    ) -> Iterator[tuple[list[class_activation_maps.ActivationRegion], Size]]:
         threshold = score_threshold(model, class_activation_maps.THRESHOLD)
         if threshold not in self._by_threshold:
             maps = self._head(self._features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float().cpu()
             if not maps.isfinite().all():
-                raise output_checks.invalid(model, "expected finite class maps, got NaN or infinity")
+                raise output_checks.invalid_output_error(model, "expected finite class maps, got NaN or infinity")
             self._by_threshold[threshold] = [
-                class_activation_maps.regions(image, emitted(model), threshold) for image in maps
+                class_activation_maps.find_regions(image, emitted_label_ids(model), threshold) for image in maps
             ]
         return zip(self._by_threshold[threshold], self._sizes, strict=True)
 
 
-class Features(nn.Module):
+class FeatureExtractor(nn.Module):
     """The network without its head.
 
     Args:
@@ -127,13 +134,13 @@ class Features(nn.Module):
         return features
 
 
-def head(module: nn.Module) -> nn.Module:
+def classifier_head(module: nn.Module) -> nn.Module:
     """The layer that turns features into scores."""
     layer: nn.Module = module.get_submodule("_fc")
     return layer
 
 
-def construct(num_classes: int) -> nn.Module:
+def construct_lite0(num_classes: int) -> nn.Module:
     """Build the network with random weights, for images of any size.
 
     Args:
@@ -143,19 +150,19 @@ def construct(num_classes: int) -> nn.Module:
     return module
 
 
-def load(spec: ModelSpec) -> nn.Module:
+def load_lite0(spec: ModelSpec) -> nn.Module:
     """Build the network of a spec and load its weights.
 
     Raises:
         ModelError: The file is not a state dict of it.
     """
-    module = construct(len(spec.categories))
-    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
-    module.load_state_dict(checkpoint.without_auxiliary(state, module))
-    return fuse(module.eval())
+    module = construct_lite0(len(spec.categories))
+    state = checkpoint.read_matching_state(weights.fetch_for_spec(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.drop_auxiliary_heads(state, module))
+    return fuse_batch_norms(module.eval())
 
 
-def fuse(module: nn.Module) -> nn.Module:
+def fuse_batch_norms(module: nn.Module) -> nn.Module:
     """Fold batch norms into convolutions, and pad in the convolution itself where both sides are padded alike.
 
     The answers stay the same to 1e-5; the package pads and normalises in passes of their own over memory.
@@ -167,12 +174,12 @@ def fuse(module: nn.Module) -> nn.Module:
         for convolution, norm in _PAIRS:
             if isinstance(getattr(part, convolution, None), nn.Conv2d):
                 fused = fuse_conv_bn_eval(getattr(part, convolution), getattr(part, norm))
-                setattr(part, convolution, _symmetric(fused) if fused.stride == (1, 1) else fused)
+                setattr(part, convolution, _pad_symmetrically(fused) if fused.stride == (1, 1) else fused)
                 setattr(part, norm, nn.Identity())
     return module
 
 
-def _symmetric(layer: nn.Conv2d) -> nn.Conv2d:
+def _pad_symmetrically(layer: nn.Conv2d) -> nn.Conv2d:
     plain = nn.Conv2d(
         layer.in_channels,
         layer.out_channels,
@@ -184,7 +191,7 @@ def _symmetric(layer: nn.Conv2d) -> nn.Conv2d:
     return plain
 
 
-def shapes(num_classes: int) -> dict[str, torch.Size]:
+def lite0_state_shapes(num_classes: int) -> dict[str, torch.Size]:
     """Shapes of all parameters and buffers for a number of classes, without allocating them."""
     with torch.device("meta"):
-        return {key: value.shape for key, value in construct(num_classes).state_dict().items()}
+        return {key: value.shape for key, value in construct_lite0(num_classes).state_dict().items()}

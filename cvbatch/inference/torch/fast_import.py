@@ -23,7 +23,7 @@ def import_torchvision() -> None:
     if _TORCHVISION in sys.modules or COMPILER_PACKAGE in sys.modules:
         return
     package, utils = types.ModuleType(COMPILER_PACKAGE), types.ModuleType(_UTILS)
-    vars(utils)["__getattr__"] = _later
+    vars(utils)["__getattr__"] = _lazy_function
     vars(package)["utils"] = utils
     sys.modules |= {COMPILER_PACKAGE: package, _UTILS: utils}
     try:
@@ -36,11 +36,11 @@ def import_torchvision() -> None:
     importlib.import_module(_TORCHVISION)
 
 
-def _later(name: str) -> Callable[..., Any]:
+def _lazy_function(name: str) -> Callable[..., Any]:
     if name.startswith("__"):
         raise AttributeError(name)
 
-    def call(*arguments: Any, **named: Any) -> Any:
+    def call_imported(*arguments: Any, **named: Any) -> Any:
         return getattr(importlib.import_module(_UTILS), name)(*arguments, **named)
 
-    return call
+    return call_imported

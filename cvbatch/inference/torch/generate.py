@@ -15,8 +15,8 @@ import torchvision
 from torchvision import models as zoo
 
 from cvbatch.inference.torch.torchvision_compat import weights_facts
-from cvbatch.inference.torch.torchvision_families import FAMILIES, Family
-from cvbatch.inference.torch.torchvision_models import OnMeta, construct, embedding_head
+from cvbatch.inference.torch.torchvision_families import FAMILIES, BuilderFamily
+from cvbatch.inference.torch.torchvision_models import OnMetaDevice, construct_builder, embedding_head
 from cvbatch.models.catalog import CATALOG_FILE, CATEGORIES_FILE
 
 _NOT_AN_OBJECT = frozenset({"__background__", "N/A", "no person"})
@@ -24,7 +24,7 @@ _SHA256_PREFIX = re.compile(r"-([0-9a-f]{8,})\.pth$")
 _SWAG_LICENCE = "CC-BY-NC-4.0"
 
 
-def generate() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
+def generate_catalog() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
     """Read everything that the two files hold from torchvision.
 
     Returns:
@@ -34,37 +34,37 @@ def generate() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
     categories: dict[str, list[str | None]] = {}
     for family in FAMILIES:
         for name in zoo.list_models(module=family.module):
-            entries[name] = _entry(name, family, categories)
+            entries[name] = _builder_entry(name, family, categories)
     return {"torchvision": torchvision.__version__.partition("+")[0], "models": entries}, categories
 
 
-def read() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
-    """What the two files hold now, in the form of `generate`."""
+def read_catalog() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
+    """What the two files hold now, in the form of `generate_catalog`."""
     catalog, categories = (json.loads(path.read_text(encoding="utf-8")) for path in (CATALOG_FILE, CATEGORIES_FILE))
     return catalog, categories
 
 
-def _entry(name: str, family: Family, categories: dict[str, list[str | None]]) -> dict[str, Any]:
+def _builder_entry(name: str, family: BuilderFamily, categories: dict[str, list[str | None]]) -> dict[str, Any]:
     members = list(zoo.get_model_weights(name))
     default = zoo.get_model_weights(name).DEFAULT
     entry: dict[str, Any] = {"tasks": [task.name for task in family.tasks], "default": default.name}
     if any("dimension" in task.facts for task in family.tasks):
-        with OnMeta():
-            network = construct(name, num_classes=2)
+        with OnMetaDevice():
+            network = construct_builder(name, num_classes=2)
         entry["dimension"] = embedding_head(network).dimension
     if name.startswith("maskrcnn"):
         entry["masks"] = True
     if name.startswith("keypointrcnn"):
         entry["keypoints"] = True
     entry["weights"] = {
-        member.name: _weights(member, categories)
+        member.name: _weights_entry(member, categories)
         for member in members
         if member.meta["categories"]  # the others are features without a head: VGG-16 for SSD
     }
     return entry
 
 
-def _weights(member: Any, categories: dict[str, list[str | None]]) -> dict[str, Any]:
+def _weights_entry(member: Any, categories: dict[str, list[str | None]]) -> dict[str, Any]:
     meta, facts = member.meta, weights_facts(member.meta)
     file = member.url.rpartition("/")[2]
     prefix = _SHA256_PREFIX.search(file)
@@ -80,20 +80,20 @@ def _weights(member: Any, categories: dict[str, list[str | None]]) -> dict[str, 
         "categories": _category_set(meta["categories"], categories),
         "metrics": facts["metrics"],
     }
-    return row | _view(member.transforms())
+    return row | _view_of_transforms(member.transforms())
 
 
-def _view(transforms: Any) -> dict[str, Any]:
+def _view_of_transforms(transforms: Any) -> dict[str, Any]:
     view: dict[str, Any] = {}
     if getattr(transforms, "resize_size", None):
-        view["resize"] = _one(transforms.resize_size)
+        view["resize"] = _single_size(transforms.resize_size)
         view["interpolation"] = transforms.interpolation.value
     if getattr(transforms, "crop_size", None):
-        view["crop"] = _one(transforms.crop_size)
+        view["crop"] = _single_size(transforms.crop_size)
     return view
 
 
-def _one(size: Sequence[int]) -> int:
+def _single_size(size: Sequence[int]) -> int:
     if len(size) != 1:
         raise ValueError(f"expected one number for the shorter side, got {size}")
     return size[0]
@@ -108,7 +108,7 @@ def _category_set(names: Sequence[str], categories: dict[str, list[str | None]])
     return key
 
 
-def _dump(data: dict[str, Any], inner: str | None = None) -> str:
+def _dump_json(data: dict[str, Any], inner: str | None = None) -> str:
     rows = data[inner] if inner else data
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in rows.items())
     if inner is None:
@@ -119,9 +119,9 @@ def _dump(data: dict[str, Any], inner: str | None = None) -> str:
 
 def main() -> None:
     """Write both files beside this module."""
-    catalog, categories = generate()
-    CATALOG_FILE.write_text(_dump(catalog, "models"), encoding="utf-8")
-    CATEGORIES_FILE.write_text(_dump(categories), encoding="utf-8")
+    catalog, categories = generate_catalog()
+    CATALOG_FILE.write_text(_dump_json(catalog, "models"), encoding="utf-8")
+    CATEGORIES_FILE.write_text(_dump_json(categories), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cvbatch.images.exif import sideways
+from cvbatch.images.exif import is_transposed
 from cvbatch.images.preprocess import Size, View
-from cvbatch.inference.torch.resize import resample
-from cvbatch.inference.torch.tensors import Streams, device_errors
+from cvbatch.inference.torch.resize import resize_to_view
+from cvbatch.inference.torch.tensors import CudaStreams, map_device_errors
 from cvbatch.inference.torch.torch_compat import is_sticky
 
 _AT_ONCE = 64
@@ -25,7 +25,7 @@ _PIXELS_AT_ONCE = 64_000_000
 """Of one piece, whose images are filled up to the largest of them: 768 MB as floats, and about as much again."""
 
 
-class DeviceDecoder:
+class GpuDecoder:
     """Decodes plain JPEGs on a GPU; several threads may ask at once.
 
     Args:
@@ -36,7 +36,7 @@ class DeviceDecoder:
     def __init__(self, views: Sequence[View], device: str) -> None:
         self._views = tuple(views)
         self._device = device
-        self._streams = Streams(device)
+        self._streams = CudaStreams(device)
 
     def __call__(
         self, files: Sequence[npt.NDArray[np.uint8]], turns: Sequence[int], sizes: Sequence[Size]
@@ -56,31 +56,33 @@ class DeviceDecoder:
             DeviceLostError: The device gives no answers any more.
         """
         found: list[tuple[Tensor, ...] | None] = []
-        with torch.inference_mode(), self._streams.here(), device_errors():
-            for piece in _pieces(sizes):
-                found += self._decode(files[piece], turns[piece])
-            self._streams.wait()
+        with torch.inference_mode(), self._streams.thread_stream(), map_device_errors():
+            for piece in _groups_within_memory(sizes):
+                found += self._decode_files(files[piece], turns[piece])
+            self._streams.wait_for_stream()
         return found
 
-    def _decode(self, files: Sequence[npt.NDArray[np.uint8]], turns: Sequence[int]) -> list[tuple[Tensor, ...] | None]:
+    def _decode_files(
+        self, files: Sequence[npt.NDArray[np.uint8]], turns: Sequence[int]
+    ) -> list[tuple[Tensor, ...] | None]:
         """Decode some files; if that fails, their halves, so that only what the device does not like is left."""
         # torchvision decodes on a stream of its own, which knows nothing of what still reads the memory that it gets
-        self._streams.wait()
+        self._streams.wait_for_stream()
         try:
             encoded = [torch.from_numpy(file.copy()) for file in files]  # torch wants what it could write to
             images = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self._device)
-            turned = [turned_by(image, turn) for image, turn in zip(images, turns, strict=True)]
-            return list(zip(*(resample(turned, view) for view in self._views), strict=True))
+            turned = [apply_orientation(image, turn) for image, turn in zip(images, turns, strict=True)]
+            return list(zip(*(resize_to_view(turned, view) for view in self._views), strict=True))
         except RuntimeError as error:
             if is_sticky(error):
                 raise
         if len(files) == 1:
             return [None]
         middle = len(files) // 2
-        return self._decode(files[:middle], turns[:middle]) + self._decode(files[middle:], turns[middle:])
+        return self._decode_files(files[:middle], turns[:middle]) + self._decode_files(files[middle:], turns[middle:])
 
 
-def _pieces(sizes: Sequence[Size]) -> Iterator[slice]:
+def _groups_within_memory(sizes: Sequence[Size]) -> Iterator[slice]:
     """Cut where there would be too many pixels: each image counts as much as the largest sides of its piece."""
     start, largest = 0, (0, 0)
     for at, size in enumerate(sizes):
@@ -94,9 +96,9 @@ def _pieces(sizes: Sequence[Size]) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def turned_by(image: Tensor, turn: int) -> Tensor:
+def apply_orientation(image: Tensor, turn: int) -> Tensor:
     """Turn an image, (3, height, width), as Exif's orientation says: 2 to 4 keep its sides, 5 to 8 swap them."""
-    if sideways(turn):
+    if is_transposed(turn):
         image = image.transpose(1, 2)
     flipped = [axis for axis, turns in ((1, (3, 4, 7, 8)), (2, (2, 3, 6, 7))) if turn in turns]
     return image.flip(flipped) if flipped else image

@@ -10,7 +10,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST_INT = 2**31 - 1
 
 
-def keep_memory() -> bool:
+def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed blocks of any size.
 
     By default it maps blocks above 32 MB anew each time, and the system clears every page of them. Without that, on

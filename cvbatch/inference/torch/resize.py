@@ -13,11 +13,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from cvbatch.images.preprocess import Size, View, placed
+from cvbatch.images.preprocess import Size, View, compute_crop_geometry
 
 
-def resample(images: Sequence[Tensor], view: View) -> list[Tensor]:
-    """Resize and crop images, as `views.apply` does.
+def resize_to_view(images: Sequence[Tensor], view: View) -> list[Tensor]:
+    """Resize and crop images, as `preprocess.apply_view` does.
 
     Args:
         images: uint8, (3, height, width), of any sizes, all on one device.
@@ -29,25 +29,25 @@ def resample(images: Sequence[Tensor], view: View) -> list[Tensor]:
     if view.resize is None and view.crop is None:
         return [image.permute(1, 2, 0) for image in images]
     sizes: list[Size] = [(image.shape[2], image.shape[1]) for image in images]
-    places = [placed(view, size) for size in sizes]
+    places = [compute_crop_geometry(view, size) for size in sizes]
     out_width, out_height = (max(place.size[axis] for place in places) for axis in (0, 1))
     device = images[0].device
     shape = (len(images), 3, max(height for _, height in sizes), max(width for width, _ in sizes))
     pixels = torch.zeros(shape, device=device)
     for one, image in zip(pixels, images, strict=True):
         one[:, : image.shape[1], : image.shape[2]] = image
-    numbers = [(*size, *place.resized, *place.offset) for size, place in zip(sizes, places, strict=True)]
+    numbers = [(*size, *place.resized_size, *place.offset) for size, place in zip(sizes, places, strict=True)]
     steps = torch.tensor(numbers, dtype=torch.float64, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     across, down = (
-        _weights(view.interpolation, steps[:, axis::2, None, None], out, source)
+        _filter_weights(view.interpolation, steps[:, axis::2, None, None], out, source)
         for axis, out, source in ((0, out_width, shape[3]), (1, out_height, shape[2]))
     )
-    rows = _whole(pixels.flatten(1, 2) @ across.mT).view(len(images), 3, -1, out_width)
-    result = _whole(down[:, None] @ rows).to(torch.uint8).permute(0, 2, 3, 1)
+    rows = _round_to_uint8(pixels.flatten(1, 2) @ across.mT).view(len(images), 3, -1, out_width)
+    result = _round_to_uint8(down[:, None] @ rows).to(torch.uint8).permute(0, 2, 3, 1)
     return [each[: place.size[1], : place.size[0]] for each, place in zip(result, places, strict=True)]
 
 
-def _weights(name: str, steps: Tensor, count: int, longest: int) -> Tensor:
+def _filter_weights(name: str, steps: Tensor, count: int, longest: int) -> Tensor:
     """What each of `count` target pixels takes of each source pixel: float32, (images, count, longest).
 
     The rule is that of Pillow's `precompute_coeffs` (src/libImaging/Resample.c): a filter as wide as the reduction,
@@ -76,11 +76,11 @@ def _weights(name: str, steps: Tensor, count: int, longest: int) -> Tensor:
     return (weights * _PARTS).round_().div_(_PARTS).float()
 
 
-def _triangle(distance: Tensor) -> Tensor:
+def _triangle_filter(distance: Tensor) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
-def _cubic(distance: Tensor) -> Tensor:
+def _cubic_filter(distance: Tensor) -> Tensor:
     """Keys' kernel with a = -0.5 (IEEE ASSP 29, 1981), which is Pillow's."""
     x = distance.abs()
     near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -88,8 +88,8 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 FILTERS: Final[dict[str, tuple[float, Callable[[Tensor], Tensor]]]] = {
-    "bilinear": (1.0, _triangle),
-    "bicubic": (2.0, _cubic),
+    "bilinear": (1.0, _triangle_filter),
+    "bicubic": (2.0, _cubic_filter),
 }
 """Half of the width in pixels, and the shape."""
 
@@ -98,5 +98,5 @@ _PARTS: Final = 1 << 22
 """Pillow's weights are multiples of its inverse."""
 
 
-def _whole(values: Tensor) -> Tensor:
+def _round_to_uint8(values: Tensor) -> Tensor:
     return values.add_(0.5).floor_().clamp_(0, 255)

@@ -37,10 +37,13 @@ def seeded_network(builder: str, num_classes: int, images: Sequence[Image.Image]
     """
     with torch.random.fork_rng(devices=()), torch.inference_mode():
         torch.manual_seed(seed)
-        network = torchvision_models.construct(builder, num_classes=num_classes).eval()
+        network = torchvision_models.construct_builder(builder, num_classes=num_classes).eval()
         transforms = zoo.get_model_weights(builder).DEFAULT.transforms()
         tensors = [transforms(image) for image in images]
-        hooks = [layer.register_forward_hook(_Tune(*target)) for layer, target in _targets(builder, network)]
+        hooks = [
+            layer.register_forward_hook(_ActivationScaler(*target))
+            for layer, target in _training_targets(builder, network)
+        ]
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0
@@ -51,9 +54,9 @@ def seeded_network(builder: str, num_classes: int, images: Sequence[Image.Image]
     return network.eval()
 
 
-def _targets(builder: str, network: nn.Module) -> list[tuple[nn.Module, tuple[float, float]]]:
+def _training_targets(builder: str, network: nn.Module) -> list[tuple[nn.Module, tuple[float, float]]]:
     """Layers to tune, each with the mean and the standard deviation that its outputs should have."""
-    few, more = (torchvision_models.shapes(builder, classes) for classes in (2, 3))
+    few, more = (torchvision_models.builder_state_shapes(builder, classes) for classes in (2, 3))
     heads = {key.rpartition(".")[0] for key, shape in few.items() if more[key] != shape}
     logits = _SIGMOID if builder.startswith(("retinanet", "fcos")) else _SOFTMAX
     targets = {name: _BOXES if "bbox" in name else logits for name in heads}
@@ -61,7 +64,7 @@ def _targets(builder: str, network: nn.Module) -> list[tuple[nn.Module, tuple[fl
     return [(layer, targets[name]) for name, layer in network.named_modules() if name in targets]
 
 
-class _Tune:
+class _ActivationScaler:
     """Shifts and scales each output channel of a layer at its first call, before anything later sees it."""
 
     def __init__(self, mean: float, std: float) -> None:

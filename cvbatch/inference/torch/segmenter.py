@@ -15,18 +15,18 @@ from torch.nn import functional
 from cvbatch.errors import ImageError
 from cvbatch.images.preprocess import Size
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.torch.tensors import Normalised
+from cvbatch.inference.torch.tensors import BatchNormalizer
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.output_checks import INVALID
-from cvbatch.tasks.segmentation import Segments, emitted, segments
+from cvbatch.tasks.segmentation import SegmentAnswer, emitted_label_ids, summarize_label_map
 
 _BAND_PIXELS = 1 << 20
 _MARGIN = 1e-3
 
 
-class Segmenter:
+class SegmenterNetwork:
     """A torchvision semantic segmentation network.
 
     Args:
@@ -34,7 +34,7 @@ class Segmenter:
         batch: Makes batches as the network's weights want them.
     """
 
-    def __init__(self, module: nn.Module, batch: Normalised) -> None:
+    def __init__(self, module: nn.Module, batch: BatchNormalizer) -> None:
         self._module = module
         self._batch = batch
 
@@ -42,12 +42,12 @@ class Segmenter:
         """The size of the view."""
         return image.shape
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         logits = self._module(self._batch(images))["out"][: len(images)]
         name = "+".join(spec.alias for spec in specs)
-        maps = [label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
-        return {spec.alias: TASKS[spec.task].take(SegmenterOutputs(maps), spec) for spec in specs}
+        maps = [resize_to_label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
+        return {spec.alias: TASKS[spec.task].take_answers(SegmenterOutputs(maps), spec) for spec in specs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class SegmenterOutputs:
     label_maps: Sequence[npt.NDArray[np.integer[Any]]]
     """Of each image, (height, width) of the oriented original."""
 
-    def segments(self, model: ModelFacts) -> list[Segments]:
+    def segments(self, model: ModelFacts) -> list[SegmentAnswer]:
         """The segments of each image."""
-        return [segments(label_map, emitted(model)) for label_map in self.label_maps]
+        return [summarize_label_map(label_map, emitted_label_ids(model)) for label_map in self.label_maps]
 
 
-def label_map(
+def resize_to_label_map(
     logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = ""
 ) -> npt.NDArray[np.integer[Any]]:
     """The best class of each pixel of the original.
@@ -86,9 +86,9 @@ def label_map(
     best = logits.max(dim=0)
     if not best.values.isfinite().all():  # a NaN is the maximum of whatever it is among
         raise ImageError(INVALID, f"{name}: expected finite scores for each pixel, got NaN or infinity")
-    classes = _possible(logits, best.indices)
+    classes = _possible_classes(logits, best.indices)
     logits = logits[classes]
-    lower, upper, share = _rows(logits.shape[1], height, logits.device)
+    lower, upper, share = _interpolated_rows(logits.shape[1], height, logits.device)
     labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int32, order="F")
     step = max(1, band_pixels // width)
     for top in range(0, height, step):
@@ -99,7 +99,7 @@ def label_map(
     return labels
 
 
-def _possible(logits: Tensor, best: Tensor) -> Tensor:
+def _possible_classes(logits: Tensor, best: Tensor) -> Tensor:
     """Classes that can be the best anywhere between pixels.
 
     One that is below the commonest class at every pixel stays below it: interpolation keeps that order.
@@ -110,7 +110,7 @@ def _possible(logits: Tensor, best: Tensor) -> Tensor:
     return above.nonzero()[:, 0]
 
 
-def _rows(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _interpolated_rows(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Source rows above and below each target row, and the share of the lower one.
 
     The half-pixel rule of `torch.nn.functional.interpolate` with `align_corners=False`, in its precision.

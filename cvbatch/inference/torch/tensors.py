@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from cvbatch.errors import DeviceLostError
 from cvbatch.images.preprocess import Size
-from cvbatch.inference.network import Answers, Forward, Image
-from cvbatch.inference.settings import Setting
+from cvbatch.inference.network import Answers, ForwardPass, Image
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.inference.torch.torch_compat import is_sticky
 from cvbatch.models.spec import ModelSpec
 
@@ -23,7 +23,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager
-def device_errors() -> Iterator[None]:
+def map_device_errors() -> Iterator[None]:
     """Tell a lost device from what an image may be the cause of.
 
     Raises:
@@ -37,7 +37,7 @@ def device_errors() -> Iterator[None]:
         raise
 
 
-class Streams:
+class CudaStreams:
     """On a GPU a stream for each thread: what one waits for, the others do not.
 
     Args:
@@ -48,7 +48,7 @@ class Streams:
         self._device = torch.device(device)
         self._own = threading.local()
 
-    def here(self) -> AbstractContextManager[object]:
+    def thread_stream(self) -> AbstractContextManager[object]:
         """Work on the stream of this thread."""
         if self._device.type != "cuda":
             return nullcontext()
@@ -57,29 +57,29 @@ class Streams:
         found: AbstractContextManager[object] = torch.cuda.stream(self._own.stream)
         return found
 
-    def wait(self) -> None:
+    def wait_for_stream(self) -> None:
         """Until what this thread has begun is done."""
         if hasattr(self._own, "stream"):
             self._own.stream.synchronize()
 
 
-class Guarded:
+class InferenceContext:
     """Runs a torch network without gradients, at its precision.
 
     All of this is local to a thread, and Ray constructs an actor in another thread than it calls it in.
 
     Args:
-        network: With its module placed by `place`.
+        network: With its module placed by `place_on_device`.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
     """
 
-    def __init__(self, network: Forward, *, device: str, precision: str) -> None:
+    def __init__(self, network: ForwardPass, *, device: str, precision: str) -> None:
         self._network = network
         self._device_type = torch.device(device).type
         self._dtype = DTYPES[precision]
         self._threads: int | None = None
-        self._streams = Streams(device)
+        self._streams = CudaStreams(device)
         self.parallel = True
 
     def use_threads(self, count: int) -> None:
@@ -90,16 +90,16 @@ class Guarded:
         """See `Network.batch_key`."""
         return self._network.batch_key(image)
 
-    def run(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
+    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `Network.run`."""
         if self._threads is not None and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
-        with device_errors(), torch.inference_mode(), autocast, self._streams.here():
-            return self._network.run(images, sizes, specs)
+        with map_device_errors(), torch.inference_mode(), autocast, self._streams.thread_stream():
+            return self._network.run_batch(images, sizes, specs)
 
 
-class Normalised:
+class BatchNormalizer:
     """Makes equal-sized images one normalised batch, with exactly torchvision's arithmetic.
 
     Args:
@@ -121,14 +121,14 @@ class Normalised:
             power of two: cuDNN plans anew for each size and thread, for EfficientNet-Lite0 that takes seconds.
         """
         pixels = to_device(images, self._device)
-        if (missing := _filled(len(images), self._device) - len(images)) > 0:
+        if (missing := _padded_batch_size(len(images), self._device) - len(images)) > 0:
             pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
         pixels = pixels.permute(0, 3, 1, 2)
         batch = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return batch.sub_(self._mean).div_(self._std)
 
 
-def _filled(count: int, device: str) -> int:
+def _padded_batch_size(count: int, device: str) -> int:
     return count if device == "cpu" else 1 << (count - 1).bit_length()
 
 
@@ -152,7 +152,7 @@ def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
     return array
 
 
-def place(module: nn.Module, device: str, setting: Setting) -> nn.Module:
+def place_on_device(module: nn.Module, device: str, setting: InferenceSettings) -> nn.Module:
     """Put a module into evaluation mode on its device.
 
     Args:

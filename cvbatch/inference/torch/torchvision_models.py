@@ -26,7 +26,7 @@ _RCNN = ("fasterrcnn", "maskrcnn", "keypointrcnn")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class EmbeddingHead:
     """The layer that turns features into class scores."""
 
     module: nn.Module
@@ -36,7 +36,7 @@ class Head:
     """Whether it is a convolution, whose input still has positions."""
 
 
-def construct(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
+def construct_builder(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     """Build a network with random weights; nothing is downloaded.
 
     Args:
@@ -53,36 +53,38 @@ def construct(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     return network
 
 
-def load(spec: ModelSpec) -> nn.Module:
+def load_torchvision(spec: ModelSpec) -> nn.Module:
     """Build the network of a spec and load its weights.
 
     Raises:
         ModelError: The checkpoint does not fit the builder.
     """
-    arguments = _threshold(spec)
+    arguments = _threshold_arguments(spec)
     if spec.weights is not None:
         member = zoo.get_model_weights(spec.name)[spec.weights]
-        with states_from(partial(checkpoint.read, weights.here(spec))):
+        with states_from(partial(checkpoint.read_state_dict, weights.fetch_for_spec(spec))):
             pretrained: nn.Module = zoo.get_model(spec.name, weights=member, progress=False, **arguments)
             return pretrained
     num_classes = len(spec.categories)
     if spec.weights_path is None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(spec.seed)
-            return construct(spec.name, num_classes=num_classes, **arguments)
-    module = construct(spec.name, num_classes=num_classes, **arguments)
-    state = checkpoint.read_for(weights.here(spec), list(module.state_dict()))
-    module.load_state_dict(checkpoint.without_auxiliary(state, module))
+            return construct_builder(spec.name, num_classes=num_classes, **arguments)
+    module = construct_builder(spec.name, num_classes=num_classes, **arguments)
+    state = checkpoint.read_matching_state(weights.fetch_for_spec(spec), list(module.state_dict()))
+    module.load_state_dict(checkpoint.drop_auxiliary_heads(state, module))
     return module
 
 
-def shapes(name: str, num_classes: int) -> Mapping[str, torch.Size]:
+def builder_state_shapes(name: str, num_classes: int) -> Mapping[str, torch.Size]:
     """Shapes of all parameters and buffers for a number of classes, without allocating them."""
-    with OnMeta():
-        return {key: value.shape for key, value in construct(name, num_classes=num_classes).state_dict().items()}
+    with OnMetaDevice():
+        return {
+            key: value.shape for key, value in construct_builder(name, num_classes=num_classes).state_dict().items()
+        }
 
 
-def embedding_head(network: nn.Module) -> Head:
+def embedding_head(network: nn.Module) -> EmbeddingHead:
     """Find the layer whose input is the embedding: the last linear one, or else the last convolution.
 
     Raises:
@@ -91,20 +93,20 @@ def embedding_head(network: nn.Module) -> Head:
     layers = list(network.modules())
     for layer in reversed(layers):
         if isinstance(layer, nn.Linear):
-            return Head(layer, layer.in_features, spatial=False)
+            return EmbeddingHead(layer, layer.in_features, spatial=False)
     for layer in reversed(layers):
         if isinstance(layer, nn.Conv2d):
-            return Head(layer, layer.in_channels, spatial=True)
+            return EmbeddingHead(layer, layer.in_channels, spatial=True)
     raise ModelError(f"expected a linear layer or a convolution at the end of {type(network).__name__}, found none")
 
 
-def _threshold(spec: ModelSpec) -> dict[str, float]:
+def _threshold_arguments(spec: ModelSpec) -> dict[str, float]:
     if spec.score_threshold is None:
         return {}
     return {"box_score_thresh" if spec.name.startswith(_RCNN) else "score_thresh": spec.score_threshold}
 
 
-class OnMeta(TorchFunctionMode):
+class OnMetaDevice(TorchFunctionMode):
     """Construct networks without memory for their parameters.
 
     `torch.device("meta")` sends every tensor there, also those whose values RegNet computes its widths from.

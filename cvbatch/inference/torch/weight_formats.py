@@ -36,7 +36,7 @@ _OTHERS: Final = (
 
 def is_safetensors(path: str) -> bool:
     """Whether a file has a safetensors header, whatever it is called."""
-    size, head = Path(path).stat().st_size, _head(path)
+    size, head = Path(path).stat().st_size, _file_head(path)
     length = int.from_bytes(head[:_LENGTH], "little")
     return size > _LENGTH and 0 < length <= size - _LENGTH and head[_LENGTH : _LENGTH + 1] == b"{"
 
@@ -47,23 +47,23 @@ def check_is_torch(path: str) -> None:
     Raises:
         ModelError: It says what the file is.
     """
-    head = _head(path)
+    head = _file_head(path)
     if zipfile.is_zipfile(path):
-        what = _what_zip(path)
+        what = _describe_zip(path)
     elif head[:4] == b"PK\x03\x04":
         what = "damaged, or cut off: its end is missing; fetch it again"
     else:
-        what = _what(path, head)
+        what = _describe_format(path, head)
     if what:
         raise ModelError(f"{path} is {what}")
 
 
-def _head(path: str) -> bytes:
+def _file_head(path: str) -> bytes:
     with Path(path).open("rb") as file:
         return file.read(_HEAD)
 
 
-def _what(path: str, head: bytes) -> str:
+def _describe_format(path: str, head: bytes) -> str:
     text = head.lstrip().lower()
     if not head:
         return "empty: fetch it again"
@@ -83,7 +83,7 @@ def _what(path: str, head: bytes) -> str:
         return "JSON: an index or a configuration, not weights"
     if head[:1] == b"\x80" and not head.startswith(_MAGIC):
         return f"a pickle, but not of torch.save; expected a state dict: {_SAVE}"
-    if _is_text(head):
+    if _is_text_head(head):
         return "text, not weights"
     return next((what for magic, what in _OTHERS if head.startswith(magic)), "")
 
@@ -93,11 +93,11 @@ def _is_onnx(path: str, head: bytes) -> bool:
     return path.endswith(".onnx") or (head[:1] == b"\x08" and head[2:3] == b"\x12" and head[3] < len(head))
 
 
-def _is_text(head: bytes) -> bool:
+def _is_text_head(head: bytes) -> bool:
     return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
 
 
-def _what_zip(path: str) -> str:
+def _describe_zip(path: str) -> str:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
@@ -110,8 +110,8 @@ def _what_zip(path: str) -> str:
         return "a model of Keras; expected weights of PyTorch"
     if any("models/" in name and name.endswith((".json", ".pt")) for name in names):
         return f"a program of torch.export; expected a state dict: {_SAVE}"
-    return f"a zip archive with {_some(names)}: {_PACKED}"
+    return f"a zip archive with {_some_names(names)}: {_PACKED}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _some_names(names: Sequence[str]) -> str:
     return f"{len(names)} files, {names[0]} first" if names else "nothing in it"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cvbatch.errors import ModelError
-from cvbatch.models.backends.advice import file_for_a_model, near
+from cvbatch.models.backends.advice import file_for_a_model, similar_names_hint
 from cvbatch.models.backends.base import Backend
 from cvbatch.models.backends.embedded import EMBEDDED
 from cvbatch.models.backends.python import PYTHON
@@ -36,12 +36,14 @@ def backend_for(model: str) -> Backend:
         ModelError: No kind knows it.
     """
     for backend in BACKENDS.values():
-        if backend.understands(model):
+        if backend.understands_model(model):
             return backend
-    known = [name for backend in BACKENDS.values() for name in backend.names()]
-    raise ModelError(file_for_a_model(model) or f"unknown model {model!r}{near(model.partition(':')[0], known)}")
+    known = [name for backend in BACKENDS.values() for name in backend.model_names()]
+    raise ModelError(
+        file_for_a_model(model) or f"unknown model {model!r}{similar_names_hint(model.partition(':')[0], known)}"
+    )
 
 
-def applies(setting: str, models: Iterable[ModelSpec]) -> bool:
+def is_setting_applicable(setting: str, models: Iterable[ModelSpec]) -> bool:
     """Whether a field of `Setting` makes a difference to any of some models."""
-    return any(setting in backend_of(model).settings(model) for model in models)
+    return any(setting in backend_of(model).applicable_settings(model) for model in models)

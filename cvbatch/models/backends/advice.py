@@ -28,7 +28,7 @@ def file_for_a_model(given: str) -> str:
     return ""
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def similar_names_hint(word: str, known: Iterable[str]) -> str:
     """The names that a word may have been meant for, or all if they are few, as the end of a message."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)

@@ -54,19 +54,19 @@ class Backend(ABC):
     """Whether what a pass holds follows the network's work, and not its view's pixels, where answers have places."""
 
     @abstractmethod
-    def understands(self, model: str) -> bool:
+    def understands_model(self, model: str) -> bool:
         """Whether a job means this kind by the name of a model."""
 
-    def names(self) -> Iterable[str]:
+    def model_names(self) -> Iterable[str]:
         """Names of models that a person may have meant."""
         return ()
 
-    def rows(self) -> Iterable[ModelRow]:
+    def list_rows(self) -> Iterable[ModelRow]:
         """What `cvbatch models` lists."""
         return ()
 
     @abstractmethod
-    def resolve(
+    def resolve_model(
         self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
     ) -> ModelSpec:
         """Check a model of a job, and find its weights and files.
@@ -98,8 +98,8 @@ class Backend(ABC):
         return dict(data)
 
     @abstractmethod
-    def settings(self, spec: ModelSpec) -> frozenset[str]:
-        """The fields of `cvbatch.inference.settings.Setting` that make a difference to a model.
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
+        """The fields of `cvbatch.inference.settings.InferenceSettings` that make a difference to a model.
 
         `device_decode` is one where the model takes what a GPU has decoded, and `scaled_decode` is none, as it is up
         to the view; no field at all is for models that decide for themselves how they run.
@@ -124,7 +124,7 @@ class Backend(ABC):
         """The size of weights whose file is not here; 0 where only loading would tell."""
         return 0
 
-    def title(self, spec: ModelSpec) -> str:
+    def display_name(self, spec: ModelSpec) -> str:
         """What to call a model in a message about loading it."""
         return f"{spec.name} with {spec.weights_path}"
 

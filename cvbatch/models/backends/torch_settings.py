@@ -11,9 +11,9 @@ _ALWAYS: Final = frozenset({"precision", "device_decode", "channels_last", "batc
 
 
 def torch_settings(spec: ModelSpec) -> frozenset[str]:
-    """See `Backend.settings`.
+    """See `Backend.applicable_settings`.
 
     A network is compiled where all images reach it in one size, and what it gives is a vector for each.
     """
-    compiles = spec.view.crop is not None and not TASKS[spec.task].has_places
+    compiles = spec.view.crop is not None and not TASKS[spec.task].locates_objects
     return _ALWAYS | ({"compiled"} if compiles else set())

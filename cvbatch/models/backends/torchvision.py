@@ -10,7 +10,7 @@ from cvbatch.images.preprocess import View
 from cvbatch.models import catalog, weights
 from cvbatch.models.backends.catalogued import CataloguedBackend
 from cvbatch.models.backends.torch_settings import torch_settings
-from cvbatch.models.catalog import Entry, Weights
+from cvbatch.models.catalog import CatalogEntry, WeightsEntry
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 
@@ -18,7 +18,7 @@ _RESIZES_ITSELF: Final = View()
 """The view of networks that resize images themselves, as detectors do."""
 
 
-class Torchvision(CataloguedBackend):
+class TorchvisionBackend(CataloguedBackend):
     """A builder of torchvision."""
 
     name = "torchvision"
@@ -26,19 +26,25 @@ class Torchvision(CataloguedBackend):
     loader = "cvbatch.inference.torch.torchvision_loading"
     memory_follows_work = True
 
-    def entries(self) -> Mapping[str, Entry]:
-        """See `CataloguedBackend.entries`."""
-        return catalog.entries()
+    def catalog_entries(self) -> Mapping[str, CatalogEntry]:
+        """See `CataloguedBackend.catalog_entries`."""
+        return catalog.catalog_entries()
 
-    def locate(self, row: Weights) -> Path | None:
+    def find_weights_file(self, row: WeightsEntry) -> Path | None:
         """In torch's own folder."""
-        return weights.locate(row)
+        return weights.find_weights_file(row)
 
-    def published_file(self, entry: Entry, row: Weights, *, fetch: bool, report: Report | None) -> tuple[Path, bool]:
+    def published_file(
+        self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
+    ) -> tuple[Path, bool]:
         """In torch's own folder, downloaded if need be."""
-        return (weights.fetch(row, entry.name, report), True) if fetch else (weights.folder() / row.file, False)
+        return (
+            (weights.fetch_weights(row, entry.name, report), True)
+            if fetch
+            else (weights.weights_folder() / row.file_name, False)
+        )
 
-    def settings(self, spec: ModelSpec) -> frozenset[str]:
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
         """Those of torch; networks that resize images themselves can pad them to share a batch."""
         return torch_settings(spec) | ({"padded"} if spec.view == _RESIZES_ITSELF else set())
 
@@ -51,4 +57,4 @@ class Torchvision(CataloguedBackend):
         return spec.weights_path is None
 
 
-TORCHVISION: Final = Torchvision()
+TORCHVISION: Final = TorchvisionBackend()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
-from cvbatch.sources.suffixes import Suffixes, counted_as
+from cvbatch.sources.suffixes import ImageSuffixes, skipped_kind
 
 FOLDER: Final = "folder"
 """The one kind of member that is not even counted."""
@@ -29,7 +29,7 @@ _NOT_FOR_PEOPLE: Final = b"__MACOSX"
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """What the index of an archive says of a member."""
 
     name: bytes
@@ -47,65 +47,67 @@ class Member:
     """Why the format makes it unreadable."""
 
 
-class Index(Protocol):
+class ArchiveIndex(Protocol):
     """The members of an archive, read from its beginning to its end, once."""
 
     end_marks: int
     """Behind how many end marks another archive was found and read."""
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[ArchiveMember]:
         """Yield the members in their order.
 
         Raises:
             BrokenContainerError: Where the archive cannot be read any further.
         """
 
-    def read(self, member: Member) -> bytes:
+    def read_member(self, member: ArchiveMember) -> bytes:
         """Read the bytes of the member that was yielded last."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class MemberDecision:
     """What becomes of a member: a row, which may be refused, or something that is counted, or nothing."""
 
-    row: bool = False
+    is_row: bool = False
     refused: str | None = None
-    counted: str | None = None
+    skipped_as: str | None = None
 
 
-_NOTHING: Final = Verdict()
-_ROW: Final = Verdict(row=True)
-_TOO_LARGE: Final = Verdict(row=True, refused="TooManyBytes")
+_NOTHING: Final = MemberDecision()
+_ROW: Final = MemberDecision(is_row=True)
+_TOO_LARGE: Final = MemberDecision(is_row=True, refused="TooManyBytes")
 
 
-def judge(member: Member, suffixes: Suffixes) -> Verdict:
+def decide_member(member: ArchiveMember, suffixes: ImageSuffixes) -> MemberDecision:
     """Decide what becomes of a member."""
     cut = max(member.name.rfind(b"/"), member.name.rfind(b"\\")) + 1
-    folder, base = _folder(member.name[:cut]), member.name[cut:]
-    if member.other == FOLDER or folder.hidden or (base.startswith(b".") and base != b".."):
+    folder, base = _folder_traits(member.name[:cut]), member.name[cut:]
+    if member.other == FOLDER or folder.is_hidden or (base.startswith(b".") and base != b".."):
         return _NOTHING
     if member.other is not None:
-        return Verdict(counted=member.other)
-    if not suffixes.take(base):
-        return Verdict(counted=counted_as(base))
+        return MemberDecision(skipped_as=member.other)
+    if not suffixes.is_image(base):
+        return MemberDecision(skipped_as=skipped_kind(base))
     if member.refused is not None:
-        return Verdict(row=True, refused=member.refused)
-    if folder.unsafe or base == b".." or b"\0" in base or _DRIVE.match(member.name):
-        return Verdict(row=True, refused="UnsafeMember")
+        return MemberDecision(is_row=True, refused=member.refused)
+    if folder.is_unsafe or base == b".." or b"\0" in base or _DRIVE.match(member.name):
+        return MemberDecision(is_row=True, refused="UnsafeMember")
     return _TOO_LARGE if max(member.size, member.stored) > MAX_IMAGE_BYTES else _ROW
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
-    hidden: bool
-    unsafe: bool
+class _FolderTraits:
+    is_hidden: bool
+    is_unsafe: bool
 
 
 @lru_cache(maxsize=1024)
-def _folder(name: bytes) -> _Folder:
+def _folder_traits(name: bytes) -> _FolderTraits:
     """What its folder makes of a member; many share one."""
     parts = _SEPARATORS.split(name)
-    return _Folder(
-        hidden=any(part == _NOT_FOR_PEOPLE or (part.startswith(b".") and part not in (b".", b"..")) for part in parts),
-        unsafe=b".." in parts or (bool(name) and not parts[0]) or b"\0" in name,
+    return _FolderTraits(
+        is_hidden=any(
+            part == _NOT_FOR_PEOPLE or (part.startswith(b".") and part not in (b".", b"..")) for part in parts
+        ),
+        is_unsafe=b".." in parts or (bool(name) and not parts[0]) or b"\0" in name,
     )

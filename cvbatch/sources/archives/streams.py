@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 
 import zstandard
 
-from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, buffered
+from cvbatch.sources.fetch.blob import BrokenContainerError, ByteBlob, open_buffered
 from cvbatch.system.environment import EnvironmentNumber
 
 TAR: Final = "tar"
@@ -18,13 +18,13 @@ TAR_ZSTD: Final = "tar.zst"
 DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
 """What packed streams raise that are cut or damaged."""
 
-_PIECE: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _FREE_BYTES: Final = EnvironmentNumber("CVBATCH_UNPACKED_BYTES", 1 << 30)
-_MOST_TIMES: Final = 200
+_MAX_RATIO: Final = 200
 """An archive of images that unpacks to more than so many times its size, and that, is a bomb."""
 
 
-class Forward:
+class ForwardStream:
     """A stream that only goes forward.
 
     Args:
@@ -32,10 +32,10 @@ class Forward:
         how: One of `TAR`, `TAR_GZIP`, `TAR_ZSTD`.
     """
 
-    def __init__(self, blob: Blob, how: str) -> None:
+    def __init__(self, blob: ByteBlob, how: str) -> None:
         self._packed = how != TAR
         self._file = _OPENERS[how](blob)
-        self._end = _FREE_BYTES.value + _MOST_TIMES * blob.size() if self._packed else blob.size()
+        self._end = _FREE_BYTES.current_value + _MAX_RATIO * blob.byte_size() if self._packed else blob.byte_size()
         self._at = 0
 
     def tell(self) -> int:
@@ -54,7 +54,7 @@ class Forward:
             self._file.seek(position)
             self._at = position
             return
-        while self._at < position and self.read(min(_PIECE, position - self._at)):
+        while self._at < position and self.read(min(_CHUNK_BYTES, position - self._at)):
             pass
 
     def read(self, length: int) -> bytes:
@@ -73,13 +73,19 @@ class Forward:
         return data
 
 
-def _zstd(blob: Blob) -> BinaryIO:
-    reader: BinaryIO = zstandard.ZstdDecompressor().stream_reader(blob.stream(), read_across_frames=True, closefd=True)
+def _open_zstd(blob: ByteBlob) -> BinaryIO:
+    reader: BinaryIO = zstandard.ZstdDecompressor().stream_reader(
+        blob.open_stream(), read_across_frames=True, closefd=True
+    )
     return reader
 
 
-def _gzip(blob: Blob) -> BinaryIO:
-    return gzip.GzipFile(fileobj=blob.stream(), mode="rb")  # type: ignore[return-value]  # reads as any file
+def _open_gzip(blob: ByteBlob) -> BinaryIO:
+    return gzip.GzipFile(fileobj=blob.open_stream(), mode="rb")  # type: ignore[return-value]  # reads as any file
 
 
-_OPENERS: Final[dict[str, Callable[[Blob], BinaryIO]]] = {TAR: buffered, TAR_GZIP: _gzip, TAR_ZSTD: _zstd}
+_OPENERS: Final[dict[str, Callable[[ByteBlob], BinaryIO]]] = {
+    TAR: open_buffered,
+    TAR_GZIP: _open_gzip,
+    TAR_ZSTD: _open_zstd,
+}

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Final, Self
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.archives.members import FOLDER, Member
-from cvbatch.sources.archives.streams import Forward
-from cvbatch.sources.fetch.blob import Blob, BrokenContainerError, changed
+from cvbatch.sources.archives.members import FOLDER, ArchiveMember
+from cvbatch.sources.archives.streams import ForwardStream
+from cvbatch.sources.fetch.blob import BrokenContainerError, ByteBlob, archive_changed_error
 
 HEADER: Final = tarfile.BLOCKSIZE
-_LONGEST_HEADER: Final = 64 << 10
+_MAX_HEADER_BYTES: Final = 64 << 10
 """Names and attributes that need more are not honest; `tarfile` would read gigabytes."""
 _LONGEST_NAME, _KIND, _PREFIX, _MAGIC, _USTAR = 100, 156, 345, slice(257, 262), b"ustar"
 _SIZE, _CHECKSUM, _CHECKSUM_FIELD = (124, 135), (148, 154), (148, 156)
@@ -37,28 +37,28 @@ class TarIndex:
         how: How it is packed; see `Forward`.
     """
 
-    def __init__(self, blob: Blob, how: str) -> None:
+    def __init__(self, blob: ByteBlob, how: str) -> None:
         self._how = how
-        self._stream = Forward(blob, how)
+        self._stream = ForwardStream(blob, how)
         self.end_marks = 0
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[ArchiveMember]:
         """Yield the members in their order; one that a damage cuts off is still named.
 
         What follows the end mark is read if it is another tar, as `cat a.tar b.tar` makes them.
         """
-        headers = _Headers(self._stream)
-        yield from self._members(headers)
-        while headers.find_next():
+        headers = _BoundedHeaderStream(self._stream)
+        yield from self._iter_members(headers)
+        while headers.skip_to_next_tar():
             self.end_marks += 1
-            yield from self._members(headers)
+            yield from self._iter_members(headers)
 
-    def _members(self, headers: _Headers) -> Iterator[Member]:
+    def _iter_members(self, headers: _BoundedHeaderStream) -> Iterator[ArchiveMember]:
         try:
-            with tarfile.TarFile(fileobj=headers, mode="r", tarinfo=_Header, **_NAMES) as archive:  # type: ignore[arg-type]  # duck
+            with tarfile.TarFile(fileobj=headers, mode="r", tarinfo=_FastTarInfo, **_NAMES) as archive:  # type: ignore[arg-type]  # duck
                 while (found := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # not in typeshed; it would keep all
-                    yield self._member(found)
+                    yield self._to_member(found)
         except (tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError) as error:
             raise BrokenContainerError(str(error) or type(error).__name__) from error
         if headers.last.strip(b"\0"):
@@ -66,13 +66,13 @@ class TarIndex:
         if not headers.last:
             raise BrokenContainerError("it ends without an end mark: it may be cut")
 
-    def read(self, member: Member) -> bytes:
+    def read_member(self, member: ArchiveMember) -> bytes:
         """Read the bytes of the member that was yielded last."""
         return self._stream.read(member.size)
 
-    def _member(self, found: tarfile.TarInfo) -> Member:
+    def _to_member(self, found: tarfile.TarInfo) -> ArchiveMember:
         other = None if found.isreg() else _OTHERS.get(found.type, "special file")
-        return Member(
+        return ArchiveMember(
             name=found.name.encode(**_NAMES),
             how=self._how,
             offset=found.offset_data,
@@ -82,7 +82,7 @@ class TarIndex:
         )
 
 
-def body(block: bytes, size: int) -> bytes:
+def member_body(block: bytes, size: int) -> bytes:
     """The bytes of a member from what lies at its place, header included.
 
     Args:
@@ -95,15 +95,15 @@ def body(block: bytes, size: int) -> bytes:
     if len(block) < HEADER + size:
         raise ImageError("TruncatedArchive", f"the archive ends {HEADER + size - len(block)} bytes too early")
     try:
-        header = _Header.frombuf(block[:HEADER], **_NAMES)
+        header = _FastTarInfo.frombuf(block[:HEADER], **_NAMES)
     except tarfile.HeaderError:
         header = None
     if header is None or header.size != size:
-        raise changed()
+        raise archive_changed_error()
     return block[HEADER:]
 
 
-class _Header(tarfile.TarInfo):
+class _FastTarInfo(tarfile.TarInfo):
     """A header; of plain files, which are nearly all, only name and size are read, in a third of the time."""
 
     @classmethod
@@ -118,16 +118,16 @@ class _Header(tarfile.TarInfo):
         return super().frombuf(buf, encoding, errors)
 
 
-class _Headers:
+class _BoundedHeaderStream:
     """What `tarfile` reads from: headers of a bounded size, forward only."""
 
-    def __init__(self, stream: Forward) -> None:
+    def __init__(self, stream: ForwardStream) -> None:
         self._stream = stream
         self._ahead = b""
         self.last = b""
         """The header that was read last."""
 
-    def find_next(self) -> bool:
+    def skip_to_next_tar(self) -> bool:
         """Whether a tar follows an end mark, behind as many zeros as there may be.
 
         Raises:
@@ -141,7 +141,7 @@ class _Headers:
             tarfile.TarInfo.frombuf(block, **_NAMES)
         except tarfile.HeaderError:
             count = len(block)
-            while piece := self._stream.read(_LONGEST_HEADER):
+            while piece := self._stream.read(_MAX_HEADER_BYTES):
                 count += len(piece)
             raise BrokenContainerError(
                 f"{count:,} bytes that are no tar follow its end mark, and are left out"
@@ -150,7 +150,7 @@ class _Headers:
         return True
 
     def read(self, length: int) -> bytes:
-        if length > _LONGEST_HEADER:
+        if length > _MAX_HEADER_BYTES:
             raise BrokenContainerError(f"a header of {length} bytes")
         data = self._ahead[:length]
         self._ahead = self._ahead[length:]

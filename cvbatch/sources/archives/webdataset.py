@@ -12,33 +12,33 @@ from typing import Any, Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.archives.members import Index, Member, Verdict, judge
-from cvbatch.sources.extra_columns import found_type, whole_text
+from cvbatch.sources.archives.members import ArchiveIndex, ArchiveMember, MemberDecision, decide_member
+from cvbatch.sources.extra_columns import escape_surrogates, infer_json_type
 from cvbatch.sources.fetch.blob import BrokenContainerError
-from cvbatch.sources.suffixes import Suffixes
+from cvbatch.sources.suffixes import ImageSuffixes
 
-BESIDE: Final = (b"json", b"cls", b"txt")
-MAX_BESIDE_BYTES: Final = 1 << 20
+SIDECAR_SUFFIXES: Final = (b"json", b"cls", b"txt")
+MAX_SIDECAR_BYTES: Final = 1 << 20
 """Metadata of an image that is larger is left out."""
 
 
 @dataclass(slots=True)
-class Sample:
+class WebDatasetSample:
     """Consecutive members of one stem."""
 
-    members: list[tuple[Member, Verdict]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    members: list[tuple[ArchiveMember, MemberDecision]] = field(default_factory=list)
+    extra_values: dict[str, Any] = field(default_factory=dict)
     """What the members beside the images say."""
-    beside: list[bytes] = field(default_factory=list)
+    sidecar_count: list[bytes] = field(default_factory=list)
     """The names of those."""
 
     @property
-    def images(self) -> list[tuple[Member, Verdict]]:
+    def image_members(self) -> list[tuple[ArchiveMember, MemberDecision]]:
         """The members that become rows."""
-        return [(member, verdict) for member, verdict in self.members if verdict.row]
+        return [(member, verdict) for member, verdict in self.members if verdict.is_row]
 
 
-def samples(index: Index, suffixes: Suffixes, *, metadata: bool) -> Iterator[Sample]:
+def iter_samples(index: ArchiveIndex, suffixes: ImageSuffixes, *, metadata: bool) -> Iterator[WebDatasetSample]:
     """Read an archive sample by sample.
 
     Args:
@@ -49,16 +49,16 @@ def samples(index: Index, suffixes: Suffixes, *, metadata: bool) -> Iterator[Sam
     Raises:
         BrokenContainerError: After the samples that lie before the damage.
     """
-    before, sample = None, Sample()
+    before, sample = None, WebDatasetSample()
     try:
         for member in index:
-            verdict, stem, kind = judge(member, suffixes), *_split(member.name)
+            verdict, stem, kind = decide_member(member, suffixes), *_split_stem(member.name)
             if stem != before:
                 yield sample
-                before, sample = stem, Sample()
-            if metadata and verdict.counted is not None and member.other is None and kind in BESIDE:
-                sample.beside.append(member.name)
-                sample.facts |= _facts(kind, index, member)
+                before, sample = stem, WebDatasetSample()
+            if metadata and verdict.skipped_as is not None and member.other is None and kind in SIDECAR_SUFFIXES:
+                sample.sidecar_count.append(member.name)
+                sample.extra_values |= _read_sidecar(kind, index, member)
             else:
                 sample.members.append((member, verdict))
     except BrokenContainerError:
@@ -67,32 +67,32 @@ def samples(index: Index, suffixes: Suffixes, *, metadata: bool) -> Iterator[Sam
     yield sample
 
 
-def columns(index: Index, suffixes: Suffixes, most: int) -> pa.Schema:
+def infer_extra_schema(index: ArchiveIndex, suffixes: ImageSuffixes, most: int) -> pa.Schema:
     """The columns that the first samples of an archive give, at most so many.
 
     An archive that is damaged has those of the samples before the damage.
     """
     found: dict[str, list[Any]] = {}
-    with_images = (sample for sample in samples(index, suffixes, metadata=True) if sample.images)
+    with_images = (sample for sample in iter_samples(index, suffixes, metadata=True) if sample.image_members)
     with contextlib.suppress(BrokenContainerError):
         for sample in itertools.islice(with_images, most):
-            for name, value in sample.facts.items():
+            for name, value in sample.extra_values.items():
                 found.setdefault(name, []).append(value)
-    return pa.schema([(name, found_type(values)) for name, values in found.items()])
+    return pa.schema([(name, infer_json_type(values)) for name, values in found.items()])
 
 
-def _split(name: bytes) -> tuple[bytes, bytes]:
+def _split_stem(name: bytes) -> tuple[bytes, bytes]:
     """The stem, up to the first dot of the last part, and what follows in lower case."""
     folder, slash, base = name.rpartition(b"/")
     stem, _, rest = base.partition(b".")
     return folder + slash + stem, rest.lower()
 
 
-def _facts(kind: bytes, index: Index, member: Member) -> dict[str, Any]:
-    if member.size > MAX_BESIDE_BYTES or member.refused is not None:
+def _read_sidecar(kind: bytes, index: ArchiveIndex, member: ArchiveMember) -> dict[str, Any]:
+    if member.size > MAX_SIDECAR_BYTES or member.refused is not None:
         return {}
     try:
-        text = index.read(member).decode("utf-8", errors="backslashreplace")
+        text = index.read_member(member).decode("utf-8", errors="backslashreplace")
         if kind == b"txt":
             return {"txt": text}
         value = int(text) if kind == b"cls" else json.loads(text)
@@ -100,4 +100,4 @@ def _facts(kind: bytes, index: Index, member: Member) -> dict[str, Any]:
         return {}
     if kind == b"cls":
         return {"cls": value}
-    return {whole_text(name): fact for name, fact in value.items()} if isinstance(value, dict) else {}
+    return {escape_surrogates(name): fact for name, fact in value.items()} if isinstance(value, dict) else {}

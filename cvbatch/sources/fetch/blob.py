@@ -17,7 +17,7 @@ from cvbatch.sources.fetch.prefetch import RemoteBlob, is_remote
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.range_reader import RangeReader
 
-NEARBY: Final = StorageOptions()
+NO_STORAGE_OPTIONS: Final = StorageOptions()
 _LOCAL_BLOCK: Final = 8 << 10
 
 
@@ -25,7 +25,7 @@ class BrokenContainerError(Exception):
     """An archive or a table cannot be read any further; the message says why."""
 
 
-class Blob(Protocol):
+class ByteBlob(Protocol):
     """A file of known size; safe to be read by several threads at once."""
 
     location: bytes
@@ -33,16 +33,16 @@ class Blob(Protocol):
     block: int
     """So many bytes are worth reading at once where a little of them is needed next."""
 
-    def size(self) -> int:
+    def byte_size(self) -> int:
         """Bytes in all."""
 
-    def read(self, start: int, length: int) -> bytes:
+    def read_range(self, start: int, length: int) -> bytes:
         """Read a range; less comes back only where the file ends."""
 
-    def stream(self) -> BinaryIO:
+    def open_stream(self) -> BinaryIO:
         """Read from the beginning to the end, once."""
 
-    def beside(self, name: bytes) -> Blob:
+    def open_sibling(self, name: bytes) -> ByteBlob:
         """Open another file of the same folder; the errors are those of `open_blob`."""
 
 
@@ -65,11 +65,11 @@ class LocalBlob:
         weakref.finalize(self, os.close, self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
 
-    def size(self) -> int:
+    def byte_size(self) -> int:
         """Bytes in all."""
         return self._size
 
-    def read(self, start: int, length: int) -> bytes:
+    def read_range(self, start: int, length: int) -> bytes:
         """Read a range; less comes back only where the file ends."""
         pieces = []
         while length > 0 and (piece := os.pread(self._descriptor, length, start)):
@@ -77,20 +77,20 @@ class LocalBlob:
             start, length = start + len(piece), length - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def stream(self) -> BinaryIO:
+    def open_stream(self) -> BinaryIO:
         """Read from the beginning to the end, once."""
-        return buffered(self, 1 << 20)
+        return open_buffered(self, 1 << 20)
 
-    def beside(self, name: bytes) -> LocalBlob:
+    def open_sibling(self, name: bytes) -> LocalBlob:
         """Open another file of the same folder."""
         return LocalBlob(os.path.join(os.path.dirname(self.location), name))
 
-    def mapped(self) -> pa.Buffer:
+    def map_to_memory(self) -> pa.Buffer:
         """All its bytes, mapped into memory."""
         return pa.py_buffer(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
 
 
-def open_blob(location: bytes, storage: StorageOptions = NEARBY) -> Blob:
+def open_blob(location: bytes, storage: StorageOptions = NO_STORAGE_OPTIONS) -> ByteBlob:
     """Open the file at an exact absolute path, or an object.
 
     Raises:
@@ -100,7 +100,7 @@ def open_blob(location: bytes, storage: StorageOptions = NEARBY) -> Blob:
     return RemoteBlob(location, storage) if is_remote(location) else LocalBlob(location)
 
 
-class OpenedOnce:
+class LazyBlob:
     """A blob that is opened when it is first needed, by whichever thread.
 
     Args:
@@ -108,13 +108,13 @@ class OpenedOnce:
         storage: How to get to an object.
     """
 
-    def __init__(self, location: bytes, storage: StorageOptions = NEARBY) -> None:
+    def __init__(self, location: bytes, storage: StorageOptions = NO_STORAGE_OPTIONS) -> None:
         self.location = location
         self._storage = storage
-        self._blob: Blob | None = None
+        self._blob: ByteBlob | None = None
         self._lock = threading.Lock()
 
-    def get(self) -> Blob:
+    def open_once(self) -> ByteBlob:
         """The blob; the errors are those of `open_blob`, each time."""
         with self._lock:
             if self._blob is None:
@@ -122,29 +122,29 @@ class OpenedOnce:
             return self._blob
 
 
-def changed() -> ImageError:
+def archive_changed_error() -> ImageError:
     """What is said where a container holds something else than was planned."""
     return ImageError("ArchiveChanged", "the file is not what it was when it was planned; --update plans it anew")
 
 
-def buffered(blob: Blob, block: int | None = None) -> BinaryIO:
+def open_buffered(blob: ByteBlob, block: int | None = None) -> BinaryIO:
     """A blob as a seekable file, for libraries that want one."""
-    return _Buffered(blob, block or blob.block)
+    return _BoundedBufferedReader(blob, block or blob.block)
 
 
-def contents(blob: Blob) -> pa.Buffer:
+def read_all_bytes(blob: ByteBlob) -> pa.Buffer:
     """All its bytes; those of a local file come into memory only where they are looked at."""
-    if not blob.size():
+    if not blob.byte_size():
         return pa.py_buffer(b"")
     if isinstance(blob, LocalBlob):
-        return blob.mapped()
-    return pa.py_buffer(blob.read(0, blob.size()))
+        return blob.map_to_memory()
+    return pa.py_buffer(blob.read_range(0, blob.byte_size()))
 
 
-class _Buffered(io.BufferedReader):
-    def __init__(self, blob: Blob, block: int) -> None:
-        super().__init__(RangeReader(blob.read, blob.size()), block)
-        self._end = blob.size()
+class _BoundedBufferedReader(io.BufferedReader):
+    def __init__(self, blob: ByteBlob, block: int) -> None:
+        super().__init__(RangeReader(blob.read_range, blob.byte_size()), block)
+        self._end = blob.byte_size()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read so many bytes; a damaged file may promise more than there is memory, so never more than there are."""

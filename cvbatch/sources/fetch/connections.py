@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from cvbatch.sources.fetch.aiohttp_compat import CleanConnector
-from cvbatch.sources.fetch.url_policy import Target, check_address
+from cvbatch.sources.fetch.url_policy import HttpTarget, check_address
 from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS
 
@@ -51,9 +51,9 @@ class WebClient:
         thread.start()
         self._sessions: dict[HttpOptions, aiohttp.ClientSession] = {}
         self._sockets = WeakSet[socket.socket]()
-        finalize(self, _close, os.getpid(), self._loop, thread, self._sessions)
+        finalize(self, _close_client, os.getpid(), self._loop, thread, self._sessions)
 
-    def start(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> Future[T]:
+    def start_coroutine(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> Future[T]:
         """Run a coroutine in the event loop.
 
         Args:
@@ -61,8 +61,8 @@ class WebClient:
         """
         return asyncio.run_coroutine_threadsafe(work(self), self._loop)
 
-    def get(
-        self, target: Target, options: HttpOptions, headers: Mapping[str, str]
+    def send_request(
+        self, target: HttpTarget, options: HttpOptions, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Send one request; a redirect is an answer like others. To be used in the event loop.
 
@@ -72,16 +72,16 @@ class WebClient:
             headers: All of the request.
 
         Raises:
-            ImageError: As `Target.addresses`, when the answer is waited for.
+            ImageError: As `Target.resolve_addresses`, when the answer is waited for.
         """
         if options not in self._sessions:
-            self._sessions[options] = _session(options, self._sockets)
+            self._sessions[options] = _make_session(options, self._sockets)
         if len(self._sockets) > _MAX_SOCKETS:
             headers = {**headers, "Connection": "close"}
-        return self._sessions[options].get(target.url, headers=headers, allow_redirects=False)
+        return self._sessions[options].get(target.request_url, headers=headers, allow_redirects=False)
 
 
-def _session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aiohttp.ClientSession:
+def _make_session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aiohttp.ClientSession:
     connector = CleanConnector(
         resolver=_CheckedResolver(options),
         use_dns_cache=False,
@@ -124,11 +124,14 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host, in the order of the system's resolver; errors are those of `Target.addresses`."""
-        target = Target("http", host, port, "/")
+        """The addresses of a host, in the order of the system's resolver.
+
+        The errors are those of `HttpTarget.resolve_addresses`.
+        """
+        target = HttpTarget("http", host, port, "/")
         return [
             ResolveResult(hostname=host, host=str(where[0]), port=port, family=kind, proto=0, flags=0)
-            for kind, where in await asyncio.to_thread(target.addresses, self._options)
+            for kind, where in await asyncio.to_thread(target.resolve_addresses, self._options)
         ]
 
     async def close(self) -> None:
@@ -148,15 +151,15 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
 def web_client() -> WebClient:
     """The client of this process; a fork does not share connections with its parent."""
     with _one_at_a_time:
-        return _client(os.getpid())
+        return _client_of_process(os.getpid())
 
 
 @cache
-def _client(process: int) -> WebClient:
+def _client_of_process(process: int) -> WebClient:
     return WebClient()
 
 
-def _close(
+def _close_client(
     process: int,
     loop: asyncio.AbstractEventLoop,
     thread: threading.Thread,

@@ -18,9 +18,9 @@ from tenacity.wait import wait_random_exponential
 
 from cvbatch.errors import ImageError, UnavailableError
 from cvbatch.sources.fetch.connections import WebClient, web_client
-from cvbatch.sources.fetch.local import too_large
-from cvbatch.sources.fetch.url_policy import Target
-from cvbatch.storage.buckets import Got
+from cvbatch.sources.fetch.local import too_many_bytes_error
+from cvbatch.sources.fetch.url_policy import HttpTarget
+from cvbatch.storage.buckets import GetResult
 from cvbatch.storage.http_hosts import HttpOptions
 
 MAX_BYTES: Final = 64 << 20
@@ -56,7 +56,7 @@ class _BusyError(UnavailableError):
         self.after = after
 
 
-def get(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> bytes:
+def get_image(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> bytes:
     """Fetch an image.
 
     Args:
@@ -70,81 +70,89 @@ def get(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> 
             `HttpStatus`. No message repeats the URL.
         UnavailableError: If there is no usable answer after all tries.
     """
-    return start(location, options, max_bytes).result().data
+    return start_get_image(location, options, max_bytes).result().data
 
 
-def start(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> Future[Got]:
-    """Begin what `get` does, without waiting; the errors are those of the future."""
-    return web_client().start(lambda client: _get(client, location, options, max_bytes or MAX_BYTES))
+def start_get_image(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> Future[GetResult]:
+    """Begin what `get_image` does, without waiting; the errors are those of the future."""
+    return web_client().start_coroutine(
+        lambda client: _get_with_retries(client, location, options, max_bytes or MAX_BYTES)
+    )
 
 
-async def _get(client: WebClient, location: bytes, options: HttpOptions, max_bytes: int) -> Got:
-    target = Target.of(os.fsdecode(location))
-    target.check(options)
+async def _get_with_retries(client: WebClient, location: bytes, options: HttpOptions, max_bytes: int) -> GetResult:
+    target = HttpTarget.parse_url(os.fsdecode(location))
+    target.check_host(options)
     deadline = time.monotonic() + TOTAL_SECONDS
     again = AsyncRetrying(
         stop=stop_after_attempt(TRIES) | stop_before_delay(TOTAL_SECONDS),
-        wait=_pause,
+        wait=_retry_pause,
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )
     try:
-        return Got(await again(_follow, client, target, options, max_bytes, deadline), None)
+        return GetResult(await again(_follow_redirects, client, target, options, max_bytes, deadline), None)
     except _BusyError as error:
         raise UnavailableError(str(error)) from None
 
 
-def _pause(state: RetryCallState) -> float:
+def _retry_pause(state: RetryCallState) -> float:
     """As long as the server asks for, and a random while more."""
     failed = state.outcome and state.outcome.exception()
     asked = failed.after if isinstance(failed, _BusyError) else None
     return _PAUSES(state) + (asked or 0.0)
 
 
-async def _follow(client: WebClient, target: Target, options: HttpOptions, max_bytes: int, deadline: float) -> bytes:
+async def _follow_redirects(
+    client: WebClient, target: HttpTarget, options: HttpOptions, max_bytes: int, deadline: float
+) -> bytes:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             for _ in range(1 + REDIRECTS):
-                answer = await _ask(client, target, options, max_bytes)
+                answer = await _request_once(client, target, options, max_bytes)
                 if isinstance(answer, bytes):
                     return answer
                 target = answer
     except aiohttp.ClientConnectorCertificateError as error:
-        raise ImageError("UntrustedCertificate", f"{target}: {_mistrust(error.certificate_error)}") from None
+        raise ImageError(
+            "UntrustedCertificate", f"{target}: {_untrusted_certificate_error(error.certificate_error)}"
+        ) from None
     except aiohttp.InvalidURL:
         raise ImageError("InvalidUrl", f"{target.host}: expected a name, or an address of four numbers") from None
     except (OSError, aiohttp.ClientError) as error:
         raise UnavailableError(
-            f"{target} gave no usable answer after all tries ({_reason(error)}); try again later"
+            f"{target} gave no usable answer after all tries ({_failure_reason(error)}); try again later"
         ) from None
     raise ImageError("RedirectRefused", f"{target} leads on and on; expected at most {REDIRECTS} redirects")
 
 
-async def _ask(client: WebClient, target: Target, options: HttpOptions, max_bytes: int) -> bytes | Target:
+async def _request_once(
+    client: WebClient, target: HttpTarget, options: HttpOptions, max_bytes: int
+) -> bytes | HttpTarget:
     """The image, or where it is."""
-    async with client.get(target, options, {"Host": str(target), **_HEADERS}) as response:
+    async with client.send_request(target, options, {"Host": str(target), **_HEADERS}) as response:
         if response.status == http.HTTPStatus.OK:
-            return await _body(response, target, max_bytes)
-        await _read_at_most(response, _SMALL)
+            return await _read_body(response, target, max_bytes)
+        await _read_body_bounded(response, _SMALL)
         if response.status in _LEADS_ON and (location := response.headers.get("Location")):
-            return target.redirected(location, options)
-        raise _refusal(response, target)
+            return target.follow_redirect(location, options)
+        raise _status_error(response, target)
 
 
-async def _body(response: aiohttp.ClientResponse, target: Target, max_bytes: int) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, target: HttpTarget, max_bytes: int) -> bytes:
     for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
         encoding = ", ".join(response.headers.getall(name, ())).strip().lower()
         if encoding not in (plain, ""):
             raise ImageError("UnsupportedEncoding", f"{target} sends it packed, though it was asked not to ({name})")
     if response.content_length is not None and response.content_length > max_bytes:
-        raise too_large(response.content_length, max_bytes)
-    data = await _read_at_most(response, max_bytes)
+        raise too_many_bytes_error(response.content_length, max_bytes)
+    data = await _read_body_bounded(response, max_bytes)
     if data is None:
         raise ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got more")
     return data
 
 
-async def _read_at_most(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+async def _read_body_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
     """The body, or None if it is larger; then the connection is of no more use, and aiohttp closes it."""
     pieces, size = [], 0
     async for piece in response.content.iter_any():
@@ -155,12 +163,12 @@ async def _read_at_most(response: aiohttp.ClientResponse, max_bytes: int) -> byt
     return b"".join(pieces)
 
 
-def _mistrust(error: Exception) -> str:
+def _untrusted_certificate_error(error: Exception) -> str:
     said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
     return said.strip().rstrip(".")
 
 
-def _reason(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "too slow"
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -168,19 +176,19 @@ def _reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _refusal(response: aiohttp.ClientResponse, target: Target) -> ImageError | _BusyError:
+def _status_error(response: aiohttp.ClientResponse, target: HttpTarget) -> ImageError | _BusyError:
     status = response.status
     if status in _GONE:
         return ImageError("NotFound", f"{target} has no such image ({status})")
     if status in _DENIED:
         return ImageError("PermissionDenied", f"{target} denies it ({status}); it is asked without credentials")
     if status in _TRANSIENT:
-        after = _seconds(response.headers.get("Retry-After", ""))
+        after = _parse_retry_after(response.headers.get("Retry-After", ""))
         return _BusyError(f"{target} says {status} after all tries; try again later", after)
     return ImageError("HttpStatus", f"{target} says {status}; expected 200")
 
 
-def _seconds(text: str) -> float | None:
+def _parse_retry_after(text: str) -> float | None:
     """What `Retry-After` asks for: seconds, or a date."""
     if text.strip().isascii() and text.strip().isdecimal():
         return float(text)

@@ -9,14 +9,14 @@ from typing import Final
 
 from cvbatch.errors import ImageError
 
-_KINDS: Final = (
+_FILE_KINDS: Final = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
 )
-_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
@@ -43,16 +43,16 @@ def open_local(path: bytes, *, max_bytes: int | None = None) -> int:
         scheme = path.partition(b":")[0].decode("utf-8", errors="backslashreplace")
         raise ImageError("NotLocal", f"{scheme}:// cannot be read: expected a local file")
     try:
-        _check(os.stat(path), max_bytes)
-        descriptor = os.open(path, _FLAGS)
+        _check_regular_file(os.stat(path), max_bytes)
+        descriptor = os.open(path, _OPEN_FLAGS)
         try:
             # What was looked at need not be what was opened.
-            _check(os.fstat(descriptor), max_bytes)
+            _check_regular_file(os.fstat(descriptor), max_bytes)
         except ImageError:
             os.close(descriptor)
             raise
     except OSError as error:
-        named = _named(path, error)
+        named = _image_error_of(path, error)
         if named is None:
             raise
         try:
@@ -62,12 +62,12 @@ def open_local(path: bytes, *, max_bytes: int | None = None) -> int:
     return descriptor
 
 
-def _check(found: os.stat_result, max_bytes: int | None) -> None:
+def _check_regular_file(found: os.stat_result, max_bytes: int | None) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _KINDS if test(found.st_mode)), "something else")
+        kind = next((name for test, name in _FILE_KINDS if test(found.st_mode)), "something else")
         raise ImageError("NotARegularFile", f"expected a file, got {kind}")
     if max_bytes is not None and found.st_size > max_bytes:
-        raise too_large(found.st_size, max_bytes)
+        raise too_many_bytes_error(found.st_size, max_bytes)
 
 
 def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
@@ -75,16 +75,16 @@ def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise too_large(len(data), max_bytes)
+        raise too_many_bytes_error(len(data), max_bytes)
     return data
 
 
-def too_large(size: int, max_bytes: int) -> ImageError:
+def too_many_bytes_error(size: int, max_bytes: int) -> ImageError:
     """What is said of an image of too many bytes."""
     return ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got {size}")
 
 
-def _named(path: bytes, error: OSError) -> ImageError | None:
+def _image_error_of(path: bytes, error: OSError) -> ImageError | None:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR if os.path.islink(path):
             target = os.readlink(path).decode("utf-8", errors="backslashreplace")

@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from yarl import URL
 
 from cvbatch.errors import ImageError, UnavailableError
-from cvbatch.storage.http_hosts import PORTS, HttpOptions, normal_host
+from cvbatch.storage.http_hosts import PORTS, HttpOptions, normalize_host
 from cvbatch.storage.location import has_secret
 
 SECRET_IN_URI: Final = "SecretInUri"
@@ -58,7 +58,7 @@ _SPECIAL: Final[tuple[_Network, ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HttpTarget:
     """A URL, taken apart and without anything secret."""
 
     scheme: str
@@ -70,7 +70,7 @@ class Target:
     """With its query, as a request wants it."""
 
     @staticmethod
-    def of(url: str) -> Target:
+    def parse_url(url: str) -> HttpTarget:
         """Take a URL apart.
 
         Raises:
@@ -78,9 +78,9 @@ class Target:
         """
         if has_secret(url):
             raise ImageError(SECRET_IN_URI, SECRET_MESSAGE)
-        return _taken_apart(url)
+        return _split_url(url)
 
-    def redirected(self, location: str, options: HttpOptions) -> Target:
+    def follow_redirect(self, location: str, options: HttpOptions) -> HttpTarget:
         """Where a redirect leads, if it may be followed.
 
         Args:
@@ -91,42 +91,43 @@ class Target:
             ImageError: `RedirectRefused`.
         """
         try:
-            to = _taken_apart(urljoin(f"{self.scheme}://{self._netloc}{self.path}", location))
+            to = _split_url(urljoin(f"{self.scheme}://{self._host_and_port}{self.path}", location))
         except (ImageError, ValueError):
             raise ImageError("RedirectRefused", f"{self.host} leads to a URL that cannot be used") from None
-        if to.host != self.host or not options.allows(to.scheme, to.host, to.port):
+        if to.host != self.host or not options.allows_host(to.scheme, to.host, to.port):
             raise ImageError(
                 "RedirectRefused",
-                f"{self.host} leads to {to._netloc}, and only redirects within a host are followed; name that instead",
+                f"{self.host} leads to {to._host_and_port}, and only redirects within a host are followed; "
+                "name that instead",
             )
         if self.scheme == "https" and to.scheme == "http":
             raise ImageError("RedirectRefused", f"{self.host} leads from https to http, which anybody could read")
         return to
 
     @property
-    def url(self) -> URL:
+    def request_url(self) -> URL:
         """As a client wants it that must not change it."""
-        return URL(f"{self.scheme}://{self._netloc}{self.path}", encoded=True)
+        return URL(f"{self.scheme}://{self._host_and_port}{self.path}", encoded=True)
 
     @property
-    def _netloc(self) -> str:
+    def _host_and_port(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def check(self, options: HttpOptions) -> None:
+    def check_host(self, options: HttpOptions) -> None:
         """Refuse a host that the job does not list.
 
         Raises:
             ImageError: `HostNotAllowed`.
         """
-        if not options.allows(self.scheme, self.host, self.port):
+        if not options.allows_host(self.scheme, self.host, self.port):
             raise ImageError(
                 "HostNotAllowed",
-                f"{self._netloc} is not asked for images: expected it in source.http_hosts, such as "
-                f"http_hosts: [{self._netloc!r}]",
+                f"{self._host_and_port} is not asked for images: expected it in source.http_hosts, such as "
+                f"http_hosts: [{self._host_and_port!r}]",
             )
 
-    def addresses(self, options: HttpOptions) -> list[tuple[socket.AddressFamily, Any]]:
+    def resolve_addresses(self, options: HttpOptions) -> list[tuple[socket.AddressFamily, Any]]:
         """Look the host up, once: what a socket is to connect to, and nothing else.
 
         Raises:
@@ -144,7 +145,7 @@ class Target:
         return [(family, where) for family, _, _, _, where in found]
 
     def __str__(self) -> str:
-        return self._netloc
+        return self._host_and_port
 
 
 def is_http(location: bytes) -> bool:
@@ -163,19 +164,19 @@ def check_address(host: str, address: str, options: HttpOptions) -> None:
     Raises:
         ImageError: `PrivateAddress`.
     """
-    why = refused_because(ipaddress.ip_address(address), private=options.private)
+    why = why_refused(ipaddress.ip_address(address), private=options.private)
     if why is not None:
         raise ImageError("PrivateAddress", f"{host} leads to {address}, {why}")
 
 
-def refused_because(address: Address, *, private: bool) -> str | None:
+def why_refused(address: Address, *, private: bool) -> str | None:
     """Why an address is never asked, in words; None if it is.
 
     Args:
         address: Also one of IPv6 that stands for one of IPv4.
         private: Whether private networks and this machine are fine.
     """
-    meant = _meant(address)
+    meant = _embedded_ipv4(address)
     if meant in _METADATA:
         return "which tells machines of a cloud their credentials"
     if any(meant in network for network in _INSIDE):
@@ -188,7 +189,7 @@ def refused_because(address: Address, *, private: bool) -> str | None:
     return None if meant.is_global else "which is no public address"
 
 
-def _meant(address: Address) -> Address:
+def _embedded_ipv4(address: Address) -> Address:
     """The IPv4 address that one of IPv6 stands for, if it does."""
     if not isinstance(address, IPv6Address):
         return address
@@ -201,7 +202,7 @@ def _meant(address: Address) -> Address:
     return address
 
 
-def _taken_apart(url: str) -> Target:
+def _split_url(url: str) -> HttpTarget:
     try:
         if _FORBIDDEN.search(url):
             raise ValueError("control characters, which urlsplit would drop")
@@ -211,11 +212,11 @@ def _taken_apart(url: str) -> Target:
             raise ValueError("no host")
         bracketed = f"[{parts.hostname}]" if parts.netloc.startswith("[") else parts.hostname
         port = PORTS[scheme] if parts.port is None else parts.port
-        host = normal_host(bracketed)
+        host = normalize_host(bracketed)
         if not port:
             raise ValueError("port 0")
     except ValueError:
         raise ImageError("InvalidUrl", "expected a URL such as https://example.org/a.jpg") from None
     query = f"?{parts.query}" if parts.query else ""
     path = quote(f"{parts.path or '/'}{query}", safe=_LETTERS, errors="surrogateescape")
-    return Target(scheme, host, port, path)
+    return HttpTarget(scheme, host, port, path)

@@ -12,10 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
 from cvbatch.sources.entries import CHUNK_ROWS, Span, member_table
-from cvbatch.sources.extra_columns import cast_column
-from cvbatch.sources.fetch.blob import Blob, buffered, contents
-from cvbatch.sources.tables.columns import beside_name
-from cvbatch.sources.tables.image_types import Value, beside, encoded, part_beside, values_at
+from cvbatch.sources.extra_columns import cast_or_null
+from cvbatch.sources.fetch.blob import ByteBlob, open_buffered, read_all_bytes
+from cvbatch.sources.tables.columns import name_beside_image
+from cvbatch.sources.tables.image_types import (
+    Value,
+    encoded_images,
+    field_beside_bytes,
+    fields_beside_bytes,
+    image_values,
+)
 
 ARROW: Final = "arrow"
 RANGE: Final = "range"
@@ -29,31 +35,31 @@ class ArrowTable:
         blob: Its bytes.
     """
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: ByteBlob) -> None:
         self._blob = blob
-        self._is_file = blob.read(0, len(_FILE_MAGIC)) == _FILE_MAGIC
-        self.schema: pa.Schema = self._open(pa.PythonFile(buffered(blob))).schema
+        self._is_file = blob.read_range(0, len(_FILE_MAGIC)) == _FILE_MAGIC
+        self.schema: pa.Schema = self._open_reader(pa.PythonFile(open_buffered(blob))).schema
 
-    def pieces(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
+    def entry_tables(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
         """Yield one row per row."""
-        whole = contents(self._blob)
+        whole = read_all_bytes(self._blob)
         row = 0
-        for number, batch in enumerate(self.batches(whole)):
+        for number, batch in enumerate(self.record_batches(whole)):
             # what is mapped need not be sliced for memory, but rows are Python objects for a moment
-            for start in range(0, batch.num_rows, CHUNK_ROWS.value):
-                part = batch.slice(start, CHUNK_ROWS.value)
+            for start in range(0, batch.num_rows, CHUNK_ROWS.current_value):
+                part = batch.slice(start, CHUNK_ROWS.current_value)
                 names = [str(row + start + at) for at in range(part.num_rows)]
-                sizes, members = self._members(part.column(image), image, whole, number, start)
+                sizes, members = self._image_spans(part.column(image), image, whole, number, start)
                 table = member_table(self._blob.location, modified, names, sizes, members)
                 for column in carried:
-                    table = table.append_column(column, _column(part, image, column))
+                    table = table.append_column(column, _batch_column(part, image, column))
                 yield table
             row += batch.num_rows
 
-    def batches(self, whole: pa.Buffer | None = None) -> Iterator[pa.RecordBatch]:
+    def record_batches(self, whole: pa.Buffer | None = None) -> Iterator[pa.RecordBatch]:
         """Read the record batches in their order; from all its bytes where these are there already."""
-        file = pa.PythonFile(buffered(self._blob)) if whole is None else pa.BufferReader(whole)
-        reader = self._open(file)
+        file = pa.PythonFile(open_buffered(self._blob)) if whole is None else pa.BufferReader(whole)
+        reader = self._open_reader(file)
         batches = (
             (reader.get_batch(number) for number in range(reader.num_record_batches))
             if isinstance(reader, ipc.RecordBatchFileReader)
@@ -63,30 +69,30 @@ class ArrowTable:
             batch.validate(full=True)  # offsets of a damaged file lead anywhere
             yield batch
 
-    def values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Value]:
+    def read_values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Value]:
         """Read the images in some rows of a record batch."""
         options = ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(image)], use_threads=False)
-        reader = self._open(pa.PythonFile(buffered(self._blob)), options)
+        reader = self._open_reader(pa.PythonFile(open_buffered(self._blob)), options)
         if isinstance(reader, ipc.RecordBatchFileReader):
             batch = reader.get_batch(number)
         else:
             batch = next(itertools.islice(reader, number, None))
         batch.validate(full=True)
         found = [row for row in rows if row < batch.num_rows]
-        return dict(zip(found, values_at(batch.column(0), found), strict=True))
+        return dict(zip(found, image_values(batch.column(0), found), strict=True))
 
-    def _open(
+    def _open_reader(
         self, file: pa.NativeFile, options: ipc.IpcReadOptions | None = None
     ) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
         return ipc.open_file(file, options=options) if self._is_file else ipc.open_stream(file, options=options)
 
-    def _members(
+    def _image_spans(
         self, column: pa.Array, image: str, whole: pa.Buffer, number: int, start: int
     ) -> tuple[list[int | None], list[Span]]:
         """Sizes and places of the images of a part of a record batch that begins at its row `start`."""
-        values = encoded(column)
+        values = encoded_images(column)
         sizes = pc.binary_length(values).to_pylist()
-        places = _places(values, whole)
+        places = _value_ranges(values, whole)
         members = [
             Span(ARROW, offset=number, row=start + at, column=image)
             if places is None or size is None
@@ -96,7 +102,7 @@ class ArrowTable:
         return sizes, members
 
 
-def _places(values: pa.Array, whole: pa.Buffer) -> Any:
+def _value_ranges(values: pa.Array, whole: pa.Buffer) -> Any:
     """Where each value begins in the file; None where they were unpacked into other memory."""
     _, offsets, data = values.buffers()
     if data is None or not whole.address <= data.address <= data.address + data.size <= whole.address + whole.size:
@@ -106,11 +112,11 @@ def _places(values: pa.Array, whole: pa.Buffer) -> Any:
     return starts.astype(np.int64) + (data.address - whole.address)
 
 
-def _column(batch: pa.RecordBatch, image: str, column: pa.Field) -> pa.ChunkedArray:
+def _batch_column(batch: pa.RecordBatch, image: str, column: pa.Field) -> pa.ChunkedArray:
     if column.name in batch.schema.names:
-        return cast_column(pa.chunked_array([batch.column(column.name)]), column.type)
+        return cast_or_null(pa.chunked_array([batch.column(column.name)]), column.type)
     held = batch.column(image)
-    for field in beside(held.type):
-        if column.name == beside_name(image, field.name):
-            return cast_column(pa.chunked_array([part_beside(held, field.name)]), column.type)
+    for field in fields_beside_bytes(held.type):
+        if column.name == name_beside_image(image, field.name):
+            return cast_or_null(pa.chunked_array([field_beside_bytes(held, field.name)]), column.type)
     return pa.chunked_array([pa.nulls(batch.num_rows, column.type)])

@@ -8,7 +8,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.sources.column_types import to_portable
+from cvbatch.sources.column_types import to_portable_array
 
 BYTES: Final = "bytes"
 PATH: Final = "path"
@@ -16,9 +16,9 @@ SMALLEST_FIXED: Final = 64
 """Values of a fixed size up to this are hashes and the like; images are larger."""
 
 
-def is_encoded(kind: pa.DataType) -> bool:
+def is_encoded_image_type(kind: pa.DataType) -> bool:
     """Whether values of a type may be encoded images: binary, large, view, fixed-size, dictionary-encoded."""
-    kind = bare(kind)
+    kind = unwrap_type(kind)
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -27,25 +27,25 @@ def is_encoded(kind: pa.DataType) -> bool:
     )
 
 
-def is_file(kind: pa.DataType) -> bool:
+def is_bytes_struct(kind: pa.DataType) -> bool:
     """Whether it is a struct with `bytes`, such as that in which Hugging Face keeps images and audio."""
-    kind = bare(kind)
+    kind = unwrap_type(kind)
     if not pa.types.is_struct(kind) or (names := [column.name for column in kind]).count(BYTES) != 1:
         return False
-    inner = bare(kind.field(BYTES).type)
-    return is_encoded(inner) or (pa.types.is_null(inner) and PATH in names)
+    inner = unwrap_type(kind.field(BYTES).type)
+    return is_encoded_image_type(inner) or (pa.types.is_null(inner) and PATH in names)
 
 
-def beside(kind: pa.DataType) -> list[pa.Field]:
+def fields_beside_bytes(kind: pa.DataType) -> list[pa.Field]:
     """What a struct has beside the bytes of an image; nothing if it is none."""
-    return [column for column in bare(kind) if column.name != BYTES] if is_file(kind) else []
+    return [column for column in unwrap_type(kind) if column.name != BYTES] if is_bytes_struct(kind) else []
 
 
-def encoded(array: pa.Array) -> pa.Array:
+def encoded_images(array: pa.Array) -> pa.Array:
     """The encoded images of a column as binary or large binary; not copied where they are that already."""
-    array = unwrapped(array)
+    array = unwrap_array(array)
     if pa.types.is_struct(array.type):
-        return encoded(pc.struct_field(array, BYTES))
+        return encoded_images(pc.struct_field(array, BYTES))
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
         return array
     return array.cast(pa.large_binary())
@@ -55,43 +55,43 @@ Value = tuple[bytes | None, str | None]
 """An encoded image, and the name that it has; where there are no bytes, that names a file."""
 
 
-def values_at(array: pa.Array, rows: Sequence[int]) -> list[Value]:
+def image_values(array: pa.Array, rows: Sequence[int]) -> list[Value]:
     """The images of some rows of a column."""
-    images, names = encoded(array), paths(array)
+    images, names = encoded_images(array), image_paths(array)
     return [(images[row].as_py(), names[row].as_py()) for row in rows]
 
 
-def paths(array: pa.Array) -> pa.Array:
+def image_paths(array: pa.Array) -> pa.Array:
     """The names that the images of a column have, as text; all null if they have none."""
-    array = unwrapped(array)
-    if PATH not in {field.name for field in beside(array.type)}:
+    array = unwrap_array(array)
+    if PATH not in {field.name for field in fields_beside_bytes(array.type)}:
         return pa.nulls(len(array), pa.string())
-    return unwrapped(pc.struct_field(array, PATH)).cast(pa.string())
+    return unwrap_array(pc.struct_field(array, PATH)).cast(pa.string())
 
 
-def part_beside(array: pa.Array, field: str) -> pa.Array:
+def field_beside_bytes(array: pa.Array, field: str) -> pa.Array:
     """One field of what the images of a struct column have beside their bytes."""
-    return pc.struct_field(unwrapped(array), field)
+    return pc.struct_field(unwrap_array(array), field)
 
 
-def unwrapped(array: pa.Array) -> pa.Array:
+def unwrap_array(array: pa.Array) -> pa.Array:
     """Values without extension, run-end and dictionary encoding."""
     if isinstance(array, pa.ExtensionArray):
-        return unwrapped(array.storage)
+        return unwrap_array(array.storage)
     if pa.types.is_run_end_encoded(array.type):
-        return unwrapped(pc.run_end_decode(array))
+        return unwrap_array(pc.run_end_decode(array))
     if pa.types.is_dictionary(array.type):
-        values = to_portable(array.dictionary)  # views cannot be taken
+        values = to_portable_array(array.dictionary)  # views cannot be taken
         if pa.types.is_binary(values.type):  # one value may be taken more often than 2 GB hold it
             values = values.cast(pa.large_binary())
         return values.take(array.indices)
     return array
 
 
-def bare(kind: pa.DataType) -> pa.DataType:
+def unwrap_type(kind: pa.DataType) -> pa.DataType:
     """A type without extension, run-end and dictionary encoding."""
     if isinstance(kind, pa.BaseExtensionType):
-        return kind.storage_type if isinstance(kind, pa.UuidType) else bare(kind.storage_type)
+        return kind.storage_type if isinstance(kind, pa.UuidType) else unwrap_type(kind.storage_type)
     if pa.types.is_run_end_encoded(kind) or pa.types.is_dictionary(kind):
-        return bare(kind.value_type)
+        return unwrap_type(kind.value_type)
     return kind

@@ -10,11 +10,11 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.entries import Listing
-from cvbatch.sources.fetch.blob import Blob, BrokenContainerError
-from cvbatch.sources.suffixes import counted_as
+from cvbatch.sources.entries import ListingReport
+from cvbatch.sources.fetch.blob import BrokenContainerError, ByteBlob
+from cvbatch.sources.suffixes import skipped_kind
 from cvbatch.sources.tables.arrow import ArrowTable
-from cvbatch.sources.tables.columns import image_column, offered, wrong_images
+from cvbatch.sources.tables.columns import explain_no_images, find_image_column, offered_columns
 from cvbatch.sources.tables.parquet import ParquetTable
 
 DAMAGE: Final = (pa.ArrowException, LookupError, OSError, StopIteration, UnicodeError)
@@ -38,19 +38,19 @@ class ImageTable:
         ImageError: `NoImageColumn`, if several columns could be the images, or the one that is meant has a wrong type.
     """
 
-    def __init__(self, blob: Blob, image_column_name: str | None, *, metadata: bool) -> None:
+    def __init__(self, blob: ByteBlob, image_column_name: str | None, *, metadata: bool) -> None:
         self._location = blob.location
         self._metadata = metadata
         try:
             self._table = open_table(blob)
         except DAMAGE as error:
-            raise BrokenContainerError(first_line(error)) from error
-        schema, is_data = self._table.schema, _is_data(blob)
+            raise BrokenContainerError(first_line_of_error(error)) from error
+        schema, is_data = self._table.schema, _is_table_data(blob)
         try:
-            self._image = image_column(schema, image_column_name) if is_data else None
+            self._image = find_image_column(schema, image_column_name) if is_data else None
         except BrokenContainerError as error:
             raise ImageError(_NO_COLUMN, str(error)) from None
-        if is_data and self._image is None and (why := wrong_images(schema, image_column_name)):
+        if is_data and self._image is None and (why := explain_no_images(schema, image_column_name)):
             raise ImageError(_NO_COLUMN, why)
 
     @property
@@ -58,24 +58,24 @@ class ImageTable:
         """Whether one of its columns holds images."""
         return self._image is not None
 
-    def columns(self) -> pa.Schema | None:
+    def extra_schema(self) -> pa.Schema | None:
         """What it offers besides images; None if it has no images."""
         if self._image is None:
             return None
-        return offered(self._table.schema, self._image) if self._metadata else pa.schema([])
+        return offered_columns(self._table.schema, self._image) if self._metadata else pa.schema([])
 
-    def pieces(self, modified: int | None, carried: pa.Schema, listing: Listing) -> Iterator[pa.Table]:
-        """Yield tables of `ENTRY_FIELDS` and what is carried; see `Archive.pieces`."""
+    def entry_tables(self, modified: int | None, carried: pa.Schema, listing: ListingReport) -> Iterator[pa.Table]:
+        """Yield tables of `ENTRY_FIELDS` and what is carried; see `Archive.entry_tables`."""
         if self._image is None:
-            listing.skipped[counted_as(self._location)] += 1
+            listing.skipped[skipped_kind(self._location)] += 1
             return
         try:
-            yield from self._table.pieces(self._image, modified, carried)
+            yield from self._table.entry_tables(self._image, modified, carried)
         except DAMAGE as error:
-            raise BrokenContainerError(first_line(error)) from error
+            raise BrokenContainerError(first_line_of_error(error)) from error
 
 
-def open_table(blob: Blob) -> ParquetTable | ArrowTable:
+def open_table(blob: ByteBlob) -> ParquetTable | ArrowTable:
     """Open a table file by its suffix.
 
     Raises:
@@ -85,20 +85,20 @@ def open_table(blob: Blob) -> ParquetTable | ArrowTable:
     return ParquetTable(blob) if blob.location.lower().endswith(b".parquet") else ArrowTable(blob)
 
 
-def first_line(error: Exception) -> str:
+def first_line_of_error(error: Exception) -> str:
     """What a library says first."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_data(blob: Blob) -> bool:
+def _is_table_data(blob: ByteBlob) -> bool:
     name = os.path.basename(blob.location)
     if not name.endswith(b".arrow"):
         return True
     try:
-        beside = blob.beside(_STATE)
-        state = json.loads(beside.read(0, beside.size()))
+        beside = blob.open_sibling(_STATE)
+        state = json.loads(beside.read_range(0, beside.byte_size()))
         files = {os.fsencode(file["filename"]) for file in state["_data_files"]}
     except (ImageError, OSError, LookupError, TypeError, ValueError):
         return True

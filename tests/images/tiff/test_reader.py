@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from cvbatch.errors import ImageError
-from cvbatch.images.decode import Decoded, decode
+from cvbatch.images.decode import DecodedImage, decode
 from tests.images.tiff.writing import Tagged, page, tiff
 
 Numbers = npt.NDArray[Any]
@@ -30,7 +30,7 @@ def numbers(samples: int, bits: int, *, seed: int = 3, size: tuple[int, int] = (
     return drawn
 
 
-def read(data: bytes, **options: Any) -> Decoded:
+def read(data: bytes, **options: Any) -> DecodedImage:
     result = decode(data, max_pixels=LIMIT, **options)
     assert (result.format, result.image.mode) == ("tiff", "RGB")
     return result

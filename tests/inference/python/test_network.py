@@ -15,8 +15,8 @@ import yaml
 
 from cvbatch.config.job import ModelConfig, Task
 from cvbatch.errors import ModelError
-from cvbatch.images.preprocess import View, apply
-from cvbatch.inference.predictor import Predictions, Predictor, probe
+from cvbatch.images.preprocess import View, apply_view
+from cvbatch.inference.predictor import ModelOutputs, Predictor, probe_model
 from cvbatch.inference.python.protocol import Detections, Image, Size
 from cvbatch.models import resolve
 from cvbatch.models.spec import ModelSpec
@@ -43,12 +43,12 @@ class Model:
 
 def resolved(**options: Any) -> ModelSpec:
     config = ModelConfig(model=f"python:{__name__}:Model", options=options)
-    return probe(resolve.resolve([config])[0])
+    return probe_model(resolve.resolve_models([config])[0])
 
 
-def run(spec: ModelSpec) -> Predictions:
-    views = {spec.view: [apply(spec.view, image) for image in IMAGES]}
-    return Predictor([spec]).predict(views, [image.size for image in IMAGES])
+def run(spec: ModelSpec) -> ModelOutputs:
+    views = {spec.view: [apply_view(spec.view, image) for image in IMAGES]}
+    return Predictor([spec]).predict_views(views, [image.size for image in IMAGES])
 
 
 def answers(spec: ModelSpec) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_attributes_that_contradict_the_protocol(attributes: dict[str, Any], mes
 )
 def test_factories_that_cannot_be_used(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        probe(resolve.resolve([ModelConfig(model=f"python:{name}")])[0])
+        probe_model(resolve.resolve_models([ModelConfig(model=f"python:{name}")])[0])
 
 
 def wrong(**changes: Any) -> Any:
@@ -170,9 +170,9 @@ def test_wrong_answers_are_errors_of_their_rows(attributes: dict[str, Any], mess
 def test_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(JOBS)
     job = yaml.safe_load((JOBS / "own_model.yaml").read_text())
-    spec = probe(resolve.resolve([ModelConfig.model_validate(job["models"][0])])[0])
+    spec = probe_model(resolve.resolve_models([ModelConfig.model_validate(job["models"][0])])[0])
     black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
-    columns = Predictor([spec]).predict({spec.view: [black, white]}, [(9, 9), (9, 9)]).columns
+    columns = Predictor([spec]).predict_views({spec.view: [black, white]}, [(9, 9), (9, 9)]).columns
     assert columns["light_label"].to_pylist() == ["dark", "bright"]
     assert spec.label_map == "brightness 1"
     assert spec.options == {"dark": 0.2}
@@ -183,7 +183,7 @@ def test_a_model_without_torch_needs_none() -> None:
         "import sys, numpy; from cvbatch.config.job import ModelConfig; from cvbatch.models import registry;"
         "from cvbatch.inference.predictor import Predictor, probe;"
         "spec = probe(registry.resolve([ModelConfig(model='python:brightness:Brightness')])[0]);"
-        "Predictor([spec]).predict({spec.view: [numpy.zeros((32, 32, 3), numpy.uint8)]}, [(9, 9)]);"
+        "Predictor([spec]).predict_views({spec.view: [numpy.zeros((32, 32, 3), numpy.uint8)]}, [(9, 9)]);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=JOBS, check=False).returncode == 0

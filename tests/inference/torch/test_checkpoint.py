@@ -14,9 +14,9 @@ import torch
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
-from cvbatch.inference.predictor import probe
+from cvbatch.inference.predictor import probe_model
 from cvbatch.inference.torch import checkpoint, efficientnet_lite0, torchvision_models
-from cvbatch.inference.torch.torchvision_models import construct
+from cvbatch.inference.torch.torchvision_models import construct_builder
 from cvbatch.models import resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import generate_images, predict
@@ -24,9 +24,9 @@ from cvbatch.testing import generate_images, predict
 
 def save(path: Path, builder: str, num_classes: int) -> str:
     network = (
-        efficientnet_lite0.construct(num_classes)
+        efficientnet_lite0.construct_lite0(num_classes)
         if builder == "efficientnet_lite0"
-        else construct(builder, num_classes=num_classes)
+        else construct_builder(builder, num_classes=num_classes)
     )
     torch.save(network.state_dict(), path)
     return str(path)
@@ -34,7 +34,7 @@ def save(path: Path, builder: str, num_classes: int) -> str:
 
 def resolved(model: str, path: str, categories: list[str], **options: Any) -> ModelSpec:
     config = ModelConfig(model=model, checkpoint=path, categories=tuple(categories), **options)
-    return probe(resolve.resolve([config])[0])
+    return probe_model(resolve.resolve_models([config])[0])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_weights_of_another_network_are_an_error(tmp_path: Path) -> None:
 
 
 def test_heads_of_training_are_left_out(tmp_path: Path) -> None:
-    network = construct("deeplabv3_mobilenet_v3_large", num_classes=3, aux_loss=True)
+    network = construct_builder("deeplabv3_mobilenet_v3_large", num_classes=3, aux_loss=True)
     state = network.state_dict()
     assert any(key.startswith("aux_classifier") for key in state)
     torch.save({"state_dict": state, "epoch": torch.tensor(3)}, tmp_path / "w.pth")
@@ -101,7 +101,7 @@ class Attack:
 def test_code_in_a_file_never_runs(tmp_path: Path) -> None:
     torch.save({"weight": Attack()}, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"w\.pth: expected a state dict .* got a whole module .* never run"):
-        checkpoint.read(str(tmp_path / "w.pth"))
+        checkpoint.read_state_dict(str(tmp_path / "w.pth"))
 
 
 def test_code_that_would_run_on_this_system_never_runs(tmp_path: Path) -> None:
@@ -111,20 +111,20 @@ def test_code_that_would_run_on_this_system_never_runs(tmp_path: Path) -> None:
 
     torch.save({"weight": Attack()}, tmp_path / "w.pth")
     with pytest.raises(ModelError, match="it holds programs, which are never run") as caught:
-        checkpoint.read(str(tmp_path / "w.pth"))
+        checkpoint.read_state_dict(str(tmp_path / "w.pth"))
     assert "weights_only" not in str(caught.value)
 
 
 def test_a_whole_object_is_no_state_dict(tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"expected a state dict \(names to tensors\), got list"):
-        checkpoint.read(str(tmp_path / "w.pth"))
+        checkpoint.read_state_dict(str(tmp_path / "w.pth"))
 
 
 def test_safetensors(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     path = tmp_path / "w.safetensors"
-    safetensors.save_file(construct("resnet18", num_classes=3).state_dict(), path)
+    safetensors.save_file(construct_builder("resnet18", num_classes=3).state_dict(), path)
     assert resolved("resnet18", str(path), ["a", "b", "c"]).categories == ("a", "b", "c")
 
 
@@ -132,12 +132,12 @@ def test_safetensors_without_the_extra(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     (tmp_path / "w.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     with pytest.raises(ModelError, match=r"pip install 'cvbatch\[safetensors\]'"):
-        checkpoint.read(str(tmp_path / "w.safetensors"))
+        checkpoint.read_state_dict(str(tmp_path / "w.safetensors"))
 
 
 def small(num_classes: int = 2) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    state: dict[str, torch.Tensor] = construct("squeezenet1_1", num_classes=num_classes).state_dict()
+    state: dict[str, torch.Tensor] = construct_builder("squeezenet1_1", num_classes=num_classes).state_dict()
     return state
 
 
@@ -183,7 +183,7 @@ def test_checkpoints_as_people_save_them(form: str, tmp_path: Path) -> None:
     torch.save(SAVED[form], tmp_path / "w.pth", _use_new_zipfile_serialization=form != "legacy")
     spec = resolved("squeezenet1_1", str(tmp_path / "w.pth"), ["a", "b"])
     assert spec.categories == ("a", "b")
-    loaded = torchvision_models.load(spec).state_dict()
+    loaded = torchvision_models.load_torchvision(spec).state_dict()
     expected = small()
     assert loaded.keys() == expected.keys()
     tolerance = 1e-3 if form == "half" else 0
@@ -230,6 +230,6 @@ def test_a_background_that_the_job_asks_for(tmp_path: Path) -> None:
 def test_categories_by_label_id(tmp_path: Path) -> None:
     path = save(tmp_path / "w.pth", "squeezenet1_1", 4)
     config = ModelConfig.model_validate({"model": "squeezenet1_1", "checkpoint": path, "categories": {0: "a", 3: "d"}})
-    assert probe(resolve.resolve([config])[0]).categories == ("a", None, None, "d")
+    assert probe_model(resolve.resolve_models([config])[0]).categories == ("a", None, None, "d")
     again = ModelConfig.model_validate(config.model_dump(mode="json", by_alias=True))
     assert again.categories == config.categories

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cvbatch.images.preprocess import View
-from cvbatch.inference.torch.classifier import Classifier, WithFeatures
-from cvbatch.inference.torch.tensors import Normalised
+from cvbatch.inference.torch.classifier import ClassifierNetwork, ModuleWithFeatures
+from cvbatch.inference.torch.tensors import BatchNormalizer
 from cvbatch.models.spec import ModelSpec
 
 LANES = 4
@@ -35,12 +35,12 @@ class Meeting(nn.Module):
 
 def test_each_thread_gets_the_features_of_its_own_images() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2), Meeting()).eval()  # they meet behind the head
-    classifier = Classifier(WithFeatures(network), Normalised((0, 0, 0), (1, 1, 1), "cpu"))
+    classifier = ClassifierNetwork(ModuleWithFeatures(network), BatchNormalizer((0, 0, 0), (1, 1, 1), "cpu"))
     images = [np.full((2, 2, 3), 10 * lane, np.uint8) for lane in range(LANES)]
 
     def work(lane: int) -> tuple[list[float], list[float]]:
         with torch.inference_mode():
-            answers = classifier.run([images[lane], images[lane]], [(2, 2)] * 2, SPECS)
+            answers = classifier.run_batch([images[lane], images[lane]], [(2, 2)] * 2, SPECS)
         assert len(answers["tags"]) == len(answers["vectors"]) == 2
         return answers["vectors"][1].tolist(), answers["tags"][1].tolist()
 

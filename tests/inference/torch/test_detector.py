@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cvbatch.images.preprocess import View
-from cvbatch.inference.torch.detector import Detector
-from cvbatch.inference.torch.torchvision_models import construct
+from cvbatch.inference.torch.detector import DetectorNetwork
+from cvbatch.inference.torch.torchvision_models import construct_builder
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.masks import decode_mask
 from cvbatch.testing import generate_images
@@ -32,7 +32,7 @@ SPEC = ModelSpec(
 @pytest.mark.parametrize("kind", ["maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
 def test_masks_and_keypoints_are_those_of_torchvision(kind: str) -> None:
     torch.manual_seed(0)
-    network = construct(kind, num_classes=4, **SMALL).eval()
+    network = construct_builder(kind, num_classes=4, **SMALL).eval()
     for layer in network.modules():  # noise that differs from box to box, in place of activations that all vanish
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -44,7 +44,7 @@ def test_masks_and_keypoints_are_those_of_torchvision(kind: str) -> None:
         network.eval()
         expected = [network([each])[0] for each in tensors]
         spec = SPEC if kind.startswith("mask") else replace(SPEC, masks=False, keypoints=True)
-        found = [Detector(network, "cpu").run([each], [(0, 0)], [spec])["a"][0] for each in pixels]
+        found = [DetectorNetwork(network, "cpu").run_batch([each], [(0, 0)], [spec])["a"][0] for each in pixels]
     for image, wanted, got in zip(pixels, expected, found, strict=True):
         keep = (wanted["scores"] >= 0.2) & torch.isin(wanted["labels"], torch.tensor([1, 3]))
         assert 0 < len(got.scores) == keep.sum() < len(keep)
@@ -61,22 +61,22 @@ def test_masks_and_keypoints_are_those_of_torchvision(kind: str) -> None:
 
 
 def test_images_share_a_batch_when_the_padded_size_is_equal() -> None:
-    detector = Detector(construct("fasterrcnn_resnet50_fpn", num_classes=2), "cpu")
+    detector = DetectorNetwork(construct_builder("fasterrcnn_resnet50_fpn", num_classes=2), "cpu")
     sizes = [(375, 500), (376, 500), (500, 375), (333, 500), (4000, 3000), (100, 3000), (1, 3000), (3000, 1)]
     for height, width in sizes:
         image = np.zeros((height, width, 3), np.uint8)
         with torch.inference_mode():
             batch, _ = detector._transform([torch.zeros(3, height, width)])
         assert detector.batch_key(image) == tuple(batch.tensors.shape[2:])
-    fixed = Detector(construct("ssdlite320_mobilenet_v3_large", num_classes=2), "cpu")
+    fixed = DetectorNetwork(construct_builder("ssdlite320_mobilenet_v3_large", num_classes=2), "cpu")
     assert fixed.batch_key(np.zeros((9, 99, 3), np.uint8)) == (320, 320)
 
 
 def test_an_image_so_thin_that_nothing_would_be_left_of_a_side_keeps_one_pixel_of_it() -> None:
-    network = construct("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=4)
-    detector = Detector(network.eval(), "cpu")
+    network = construct_builder("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=4)
+    detector = DetectorNetwork(network.eval(), "cpu")
     spec = replace(SPEC, masks=False)
     for height, width in [(1, 60_000), (60_000, 1), (2, 30_000)]:
         with torch.inference_mode():
-            [found] = detector.run([np.zeros((height, width, 3), np.uint8)], [(width, height)], [spec])["a"]
+            [found] = detector.run_batch([np.zeros((height, width, 3), np.uint8)], [(width, height)], [spec])["a"]
         assert (found.boxes <= [width, height, width, height]).all()

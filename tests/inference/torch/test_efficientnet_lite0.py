@@ -21,7 +21,7 @@ def photo(name: str) -> Image.Image:
 
 
 def test_the_cat_the_coffee_cup_and_the_rocket_are_labelled_as_such() -> None:
-    specs = resolve.resolve([ModelConfig(model="efficientnet_lite0")])
+    specs = resolve.resolve_models([ModelConfig(model="efficientnet_lite0")])
     labels = predict(specs, [photo(name) for name in ("chelsea", "coffee", "rocket")])["classification_label"]
     assert labels[0] in {"tabby", "tiger cat", "Egyptian cat"}
     assert labels[1] in {"espresso", "cup", "coffee mug"}
@@ -30,7 +30,7 @@ def test_the_cat_the_coffee_cup_and_the_rocket_are_labelled_as_such() -> None:
 
 def test_boxes_and_masks_are_where_the_things_are() -> None:
     tasks = ("detection", "segmentation")
-    specs = resolve.resolve([ModelConfig(model="efficientnet_lite0", task=task) for task in tasks])
+    specs = resolve.resolve_models([ModelConfig(model="efficientnet_lite0", task=task) for task in tasks])
     columns = predict(specs, [photo("coffee"), photo("camera")])
     assert columns["detection_labels"] == columns["segmentation_labels"] == [["espresso"], ["tripod"]]
     for (box,), inside in zip(columns["detection_boxes"], [(250, 200), (300, 300)], strict=True):
@@ -43,9 +43,9 @@ def test_boxes_and_masks_are_where_the_things_are() -> None:
 
 @pytest.mark.parametrize("size", [(224, 224), (384, 517), (97, 385), (33, 32)])
 def test_fusing_keeps_the_answers(size: tuple[int, int]) -> None:
-    plain = efficientnet_lite0.construct(1000).eval()
-    plain.load_state_dict(checkpoint.read(str(weights.embedded())))
-    fused = efficientnet_lite0.fuse(copy.deepcopy(plain))
+    plain = efficientnet_lite0.construct_lite0(1000).eval()
+    plain.load_state_dict(checkpoint.read_state_dict(str(weights.find_embedded_file())))
+    fused = efficientnet_lite0.fuse_batch_norms(copy.deepcopy(plain))
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fused.modules())
     batch = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

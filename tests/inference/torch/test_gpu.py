@@ -11,11 +11,11 @@ from PIL import Image
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.images.decode import decode
-from cvbatch.images.preprocess import View, apply
+from cvbatch.images.preprocess import View, apply_view
 from cvbatch.inference.predictor import Predictor
-from cvbatch.inference.settings import Setting
-from cvbatch.inference.torch.gpu_decode import DeviceDecoder
-from cvbatch.models.resolve import resolve
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.inference.torch.gpu_decode import GpuDecoder
+from cvbatch.models.resolve import resolve_models
 from cvbatch.testing import generate_images
 
 pytestmark = [
@@ -24,15 +24,15 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("setting", [Setting(), Setting("fp16"), Setting(lanes=1)])
-def test_a_gpu_answers_like_the_cpu(setting: Setting) -> None:
-    (spec,) = resolve([ModelConfig(model="efficientnet_lite0")])
-    images = [apply(spec.view, image) for image in generate_images([(300, 260)] * 40)]
+@pytest.mark.parametrize("setting", [InferenceSettings(), InferenceSettings("fp16"), InferenceSettings(lanes=1)])
+def test_a_gpu_answers_like_the_cpu(setting: InferenceSettings) -> None:
+    (spec,) = resolve_models([ModelConfig(model="efficientnet_lite0")])
+    images = [apply_view(spec.view, image) for image in generate_images([(300, 260)] * 40)]
     scores = [
         np.array(found.columns["classification_top_scores"].to_pylist())
         for found in (
-            Predictor([spec]).predict({spec.view: images}, [(300, 260)] * 40),
-            Predictor([spec], device="cuda", setting=setting, batch_size=8).predict(
+            Predictor([spec]).predict_views({spec.view: images}, [(300, 260)] * 40),
+            Predictor([spec], device="cuda", setting=setting, batch_size=8).predict_views(
                 {spec.view: images}, [(300, 260)] * 40
             ),
         )
@@ -41,10 +41,10 @@ def test_a_gpu_answers_like_the_cpu(setting: Setting) -> None:
 
 
 def test_detectors_pad_similar_sizes_on_a_gpu() -> None:
-    (spec,) = resolve([ModelConfig(model="fasterrcnn_mobilenet_v3_large_fpn", weights=None)])
+    (spec,) = resolve_models([ModelConfig(model="fasterrcnn_mobilenet_v3_large_fpn", weights=None)])
     images = generate_images([(400, 300), (400, 310), (300, 400)])
-    views = {spec.view: [apply(spec.view, image) for image in images]}
-    found = Predictor([spec], device="cuda", setting=Setting("fp16", padded=True)).predict(
+    views = {spec.view: [apply_view(spec.view, image) for image in images]}
+    found = Predictor([spec], device="cuda", setting=InferenceSettings("fp16", padded=True)).predict_views(
         views, [image.size for image in images]
     )
     assert found.errors == [None] * 3
@@ -61,11 +61,11 @@ def test_a_gpu_decodes_like_the_host() -> None:
         files.append(stream.getvalue())
     files.append(b"\xff\xd8\xff no")
     encoded = [np.frombuffer(file, np.uint8) for file in files]
-    *found, failed = DeviceDecoder(views, "cuda")(encoded, [1] * 4, [image.size for image in images] + [(1, 1)])
+    *found, failed = GpuDecoder(views, "cuda")(encoded, [1] * 4, [image.size for image in images] + [(1, 1)])
     assert failed is None
-    found = DeviceDecoder(views, "cuda")(encoded[:3], [1] * 3, [image.size for image in images])
+    found = GpuDecoder(views, "cuda")(encoded[:3], [1] * 3, [image.size for image in images])
     for file, ours in zip(files, found, strict=False):
         assert ours is not None
         host = decode(file, max_pixels=10_000_000)
         for view, pixels in zip(views, ours, strict=True):
-            assert np.abs(pixels.cpu().numpy().astype(int) - apply(view, host.image)).mean() < 1
+            assert np.abs(pixels.cpu().numpy().astype(int) - apply_view(view, host.image)).mean() < 1

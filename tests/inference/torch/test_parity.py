@@ -35,7 +35,7 @@ ALONE: dict[str, list[Any]] = {}
 
 
 def embedded(task: str) -> ModelSpec:
-    (spec,) = resolve.resolve([ModelConfig(model="efficientnet_lite0", task=task)])
+    (spec,) = resolve.resolve_models([ModelConfig(model="efficientnet_lite0", task=task)])
     return spec
 
 
@@ -50,7 +50,7 @@ def torchvision_model(spec_name: str, path: str, num_classes: int) -> nn.Module:
 @cache
 def embedded_model() -> nn.Module:
     model = efficientnet_lite0.EfficientNet.from_name("efficientnet-lite0", image_size=None)
-    model.load_state_dict(torch.load(weights.embedded(), weights_only=True))
+    model.load_state_dict(torch.load(weights.find_embedded_file(), weights_only=True))
     return model.eval()
 
 
@@ -140,7 +140,9 @@ def test_weak_boxes_equal_each_image_alone(batch_size: int) -> None:
     columns = predict([spec], IMAGES, batch_size=batch_size)
     counts = 0
     for at, (image, maps) in enumerate(zip(IMAGES, class_maps(spec), strict=True)):
-        expected = class_activation_maps.boxes(class_activation_maps.regions(maps, range(1000)), image.size)
+        expected = class_activation_maps.regions_to_boxes(
+            class_activation_maps.find_regions(maps, range(1000)), image.size
+        )
         found = {name: np.array(columns[f"detection_{name}"][at]) for name in ("boxes", "label_ids", "scores")}
         wanted = {name: getattr(expected, name) for name in found}
         assert_contains(found, wanted, class_activation_maps.THRESHOLD)
@@ -189,7 +191,9 @@ def test_weak_masks_equal_each_image_alone(batch_size: int) -> None:
     spec = embedded("segmentation")
     columns = predict([spec], IMAGES, batch_size=batch_size)
     for at, (image, maps) in enumerate(zip(IMAGES, class_maps(spec), strict=True)):
-        expected = class_activation_maps.segments(class_activation_maps.regions(maps, range(1000)), image.size)
+        expected = class_activation_maps.regions_to_segments(
+            class_activation_maps.find_regions(maps, range(1000)), image.size
+        )
         assert columns["segmentation_label_ids"][at] == expected.label_ids.tolist()
         for counts, wanted in zip(columns["segmentation_masks"][at], expected.masks, strict=True):
             masks = [decode_mask(each, image.height, image.width) for each in (counts, wanted)]

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from cvbatch.images.preprocess import SMOOTH, View, apply
-from cvbatch.inference.torch.resize import FILTERS, resample
+from cvbatch.images.preprocess import GPU_INTERPOLATIONS, View, apply_view
+from cvbatch.inference.torch.resize import FILTERS, resize_to_view
 from cvbatch.testing import generate_images
 
 SIZES = [(500, 375), (375, 500), (90, 100), (256, 256), (37, 1200)]
 
 
 def test_every_smooth_interpolation_is_there() -> None:
-    assert set(FILTERS) == set(SMOOTH)
+    assert set(FILTERS) == set(GPU_INTERPOLATIONS)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_every_smooth_interpolation_is_there() -> None:
 )
 def test_pixels_are_those_of_pillow(view: View) -> None:
     images = generate_images(SIZES)
-    found = resample([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images], view)
+    found = resize_to_view([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images], view)
     for image, ours in zip(images, found, strict=True):
-        theirs = apply(view, image)
+        theirs = apply_view(view, image)
         assert ours.dtype == torch.uint8
         assert tuple(ours.shape) == theirs.shape
         difference = np.abs(ours.numpy().astype(int) - theirs)

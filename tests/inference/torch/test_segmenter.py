@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cvbatch.inference.torch.segmenter import label_map
+from cvbatch.inference.torch.segmenter import resize_to_label_map
 
 
 def logits(classes: int, height: int, width: int) -> torch.Tensor:
@@ -23,14 +23,14 @@ def test_bands_give_what_the_whole_gives(size: tuple[int, int], classes: int) ->
     width, height = size
     whole = functional.interpolate(scores[None], size=(height, width), mode="bilinear", align_corners=False)[0]
     margin = np.diff(whole.topk(2, dim=0).values.flip(0).numpy(), axis=0)[0]
-    labels = label_map(scores, size)
+    labels = resize_to_label_map(scores, size)
     assert labels.shape == (height, width)
     assert labels.flags.f_contiguous
     clear = margin > 1e-4
     np.testing.assert_array_equal(labels[clear], whole.argmax(dim=0).numpy()[clear])
     for band_pixels in (1, 1000, 10**9):
-        np.testing.assert_array_equal(label_map(scores, size, band_pixels=band_pixels), labels)
+        np.testing.assert_array_equal(resize_to_label_map(scores, size, band_pixels=band_pixels), labels)
 
 
 def test_the_first_of_equal_classes_wins() -> None:
-    assert not label_map(torch.zeros(3, 4, 4), (9, 9)).any()
+    assert not resize_to_label_map(torch.zeros(3, 4, 4), (9, 9)).any()

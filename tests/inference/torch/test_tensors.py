@@ -9,33 +9,33 @@ import pytest
 import torch
 from torchvision.transforms._presets import ImageClassification
 
-from cvbatch.errors import DeviceLostError, RowError, attempt
-from cvbatch.images.preprocess import View, apply
-from cvbatch.inference.torch.tensors import Guarded, Normalised
+from cvbatch.errors import DeviceLostError, RowError, capture_row_error
+from cvbatch.images.preprocess import View, apply_view
+from cvbatch.inference.torch.tensors import BatchNormalizer, InferenceContext
 from cvbatch.testing import generate_images
 
 
 def test_batches_are_those_of_torchvision() -> None:
     images = generate_images()
     transforms = ImageClassification(crop_size=224, resize_size=232)
-    pixels = [apply(View(resize=232, crop=(224, 224)), image) for image in images]
-    batch = Normalised(transforms.mean, transforms.std, "cpu")(pixels)
+    pixels = [apply_view(View(resize=232, crop=(224, 224)), image) for image in images]
+    batch = BatchNormalizer(transforms.mean, transforms.std, "cpu")(pixels)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert batch.dtype == torch.float32
     np.testing.assert_array_equal(batch.numpy(), np.stack([transforms(image).numpy() for image in images]))
 
 
-def guarded(error: Exception) -> Guarded:
+def guarded(error: Exception) -> InferenceContext:
     """A network on whose every call the device, or the code, fails."""
 
     class Failing:
         def batch_key(self, image: Any) -> None:
             return None
 
-        def run(self, *_: Any) -> Any:
+        def run_batch(self, *_: Any) -> Any:
             raise error
 
-    return Guarded(Failing(), device="cpu", precision="fp32")
+    return InferenceContext(Failing(), device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def guarded(error: Exception) -> Guarded:
 def test_an_error_that_stays_with_the_process_is_not_an_error_of_a_row(message: str) -> None:
     network = guarded(RuntimeError(message))
     with pytest.raises(DeviceLostError) as caught:
-        attempt("predict", lambda: network.run([], [], []))
+        capture_row_error("predict", lambda: network.run_batch([], [], []))
     assert str(caught.value) == message
 
 
@@ -64,6 +64,6 @@ def test_an_error_that_stays_with_the_process_is_not_an_error_of_a_row(message: 
 )
 def test_every_other_error_is(error: Exception) -> None:
     network = guarded(error)
-    failed = attempt("predict", lambda: network.run([], [], []))
+    failed = capture_row_error("predict", lambda: network.run_batch([], [], []))
     assert isinstance(failed, RowError)
     assert failed.type == type(error).__name__

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from cvbatch.inference.torch import torch_compat
-from cvbatch.inference.torch.aot_runner import _address, _capsule
+from cvbatch.inference.torch.aot_runner import _capsule_address, _make_capsule
 
 INSTALLED = Path(torch.__file__).parent
 INTERFACE = INSTALLED / "include" / "torch" / "csrc" / "inductor" / "aoti_runtime" / "interface.h"
@@ -90,7 +90,7 @@ def test_a_network_is_compiled_into_a_package_with_one_library(tmp_path: Path) -
 def test_tensors_go_through_handles_and_come_back() -> None:
     one, other = torch.arange(6.0).reshape(2, 3), torch.ones(1)
     handles = torch_compat.tensors_to_handles([one, other])
-    back = torch_compat.handles_to_tensors([_capsule(_address(handle)) for handle in handles])
+    back = torch_compat.handles_to_tensors([_make_capsule(_capsule_address(handle)) for handle in handles])
     assert [tensor.data_ptr() for tensor in back] == [one.data_ptr(), other.data_ptr()]
     assert torch.equal(back[0], one)
 

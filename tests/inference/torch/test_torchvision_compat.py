@@ -15,7 +15,7 @@ from torchvision import models as zoo
 
 from cvbatch.inference.torch import torchvision_compat
 from cvbatch.inference.torch.torchvision_compat import states_from, weights_facts
-from cvbatch.inference.torch.torchvision_models import OnMeta, construct
+from cvbatch.inference.torch.torchvision_models import OnMetaDevice, construct_builder
 
 MEMBER = zoo.SqueezeNet1_1_Weights.IMAGENET1K_V1
 SECONDS = 30
@@ -30,7 +30,7 @@ def taken() -> float:
 
 
 def test_builders_take_their_weights_by_the_function_that_is_replaced() -> None:
-    given = construct("squeezenet1_1", num_classes=1000).state_dict()
+    given = construct_builder("squeezenet1_1", num_classes=1000).state_dict()
     with states_from(lambda: given):
         network = zoo.get_model("squeezenet1_1", weights=MEMBER, progress=False)
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
@@ -86,8 +86,8 @@ def test_all_weights_have_their_facts() -> None:
 @pytest.fixture(scope="module")
 def detectors() -> dict[str, Any]:
     """Every detector of torchvision, without memory for its parameters."""
-    with OnMeta():
-        return {name: construct(name, num_classes=91) for name in zoo.list_models(module=zoo.detection)}
+    with OnMetaDevice():
+        return {name: construct_builder(name, num_classes=91) for name in zoo.list_models(module=zoo.detection)}
 
 
 def test_detectors_resize_by_the_transform_that_is_replaced(detectors: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def arrays() -> bytes:
 def test_files_that_are_no_weights(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ModelError, match=message) as caught:
-        checkpoint.read(str(tmp_path / "w.pth"))
+        checkpoint.read_state_dict(str(tmp_path / "w.pth"))
     assert "w.pth" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not {"weights_only", "safe_globals"} & set(str(caught.value).split())
@@ -80,7 +80,7 @@ def test_a_program_of_torchscript(tmp_path: Path) -> None:
         for name in ("w/data.pkl", "w/constants.pkl", "w/code/__torch__.py", "w/version"):
             written.writestr(name, "x")
     with pytest.raises(ModelError, match="is a TorchScript archive, which is a program"):
-        checkpoint.read(str(path))
+        checkpoint.read_state_dict(str(path))
 
 
 def test_a_checkpoint_that_was_cut_off(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_was_cut_off(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1000)}, path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ModelError, match="is damaged, or cut off: its end is missing"):
-        checkpoint.read(str(path))
+        checkpoint.read_state_dict(str(path))
 
 
 def test_safetensors_by_any_name(tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_safetensors_by_any_name(tmp_path: Path) -> None:
     content = len(header).to_bytes(8, "little") + header + np.array([1, 2], np.float32).tobytes()
     (tmp_path / "w.bin").write_bytes(content)
     pytest.importorskip("safetensors.torch")
-    assert checkpoint.read(str(tmp_path / "w.bin"))["weight"].tolist() == [1, 2]
+    assert checkpoint.read_state_dict(str(tmp_path / "w.bin"))["weight"].tolist() == [1, 2]

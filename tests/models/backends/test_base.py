@@ -11,14 +11,14 @@ import pytest
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.inference import loading
-from cvbatch.inference.settings import Setting
-from cvbatch.models.backends import BACKENDS, applies, backend_for, backend_of
-from cvbatch.models.resolve import resolve
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.models.backends import BACKENDS, backend_for, backend_of, is_setting_applicable
+from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
 
 
 def resolved(model: str, **options: Any) -> ModelSpec:
-    (spec,) = resolve([ModelConfig.model_validate({"model": model, **options})])
+    (spec,) = resolve_models([ModelConfig.model_validate({"model": model, **options})])
     return spec
 
 
@@ -31,7 +31,7 @@ OWN = resolved("python:tests.inference.python.test_network:Model")
 @pytest.mark.parametrize(("spec", "kind"), [(LITE0, "embedded"), (RESNET, "torchvision"), (OWN, "python")])
 def test_a_kind_knows_its_models_by_their_names(spec: ModelSpec, kind: str) -> None:
     assert spec.kind == backend_of(spec).name == kind
-    understood = {backend.name for backend in BACKENDS.values() if backend.understands(spec.name)}
+    understood = {backend.name for backend in BACKENDS.values() if backend.understands_model(spec.name)}
     assert understood == ({kind} if spec is not OWN else set()), "a factory is named with its prefix"
 
 
@@ -52,13 +52,13 @@ def test_loaders_have_both_functions_and_packages_are_there(name: str) -> None:
 
 
 def test_settings_are_those_that_there_are() -> None:
-    known = {field.name for field in fields(Setting)}
+    known = {field.name for field in fields(InferenceSettings)}
     for spec in (LITE0, RESNET, DETECTOR, OWN):
-        assert backend_of(spec).settings(spec) <= known
-    assert not backend_of(OWN).settings(OWN)
-    assert [applies("compiled", [spec]) for spec in (LITE0, RESNET, DETECTOR)] == [True, True, False]
-    assert [applies("padded", [spec]) for spec in (LITE0, RESNET, DETECTOR)] == [False, False, True]
-    assert applies("padded", [OWN, DETECTOR])
+        assert backend_of(spec).applicable_settings(spec) <= known
+    assert not backend_of(OWN).applicable_settings(OWN)
+    assert [is_setting_applicable("compiled", [spec]) for spec in (LITE0, RESNET, DETECTOR)] == [True, True, False]
+    assert [is_setting_applicable("padded", [spec]) for spec in (LITE0, RESNET, DETECTOR)] == [False, False, True]
+    assert is_setting_applicable("padded", [OWN, DETECTOR])
 
 
 def test_random_weights() -> None:
@@ -69,4 +69,4 @@ def test_random_weights() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(backend_of(RESNET)), "packages", {"no_such_module": "no-such-package"})
     with pytest.raises(ModelError, match=r"resnet18.*: pip install no-such-package$"):
-        loading.load(RESNET, device="cpu", setting=Setting())
+        loading.load_network(RESNET, device="cpu", setting=InferenceSettings())

@@ -20,13 +20,13 @@ from unittest import mock
 
 from cvbatch import pipeline
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine.nodes import Cluster, Node
-from cvbatch.engine.resource_plan import size_pools
-from cvbatch.inference.settings import Setting
-from cvbatch.output.lease import this_process
+from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.resource_plan import allocate_resources
+from cvbatch.inference.settings import InferenceSettings
+from cvbatch.output.lease import describe_process
 from cvbatch.output.store import LocalStore
-from cvbatch.runs.recompute import recompute
-from cvbatch.tuning.certificate import NEEDED, choose, keep
+from cvbatch.runs.recompute import recompute_rows
+from cvbatch.tuning.certificate import MIN_IMAGES, choose_candidate, save_run_settings
 from tests.engines import FakeEngine
 from tests.samples import job, photos, spec
 from tests.test_pipeline import Seen
@@ -40,19 +40,21 @@ class Engine(FakeEngine):
     """A fake one that has measured settings and says on which machine."""
 
     def prepare(self, models: Any, *more: Any, **facts: Any) -> None:
-        super().prepare(models, *more, **facts)
+        super().prepare_engine(models, *more, **facts)
         compute = ComputeConfig()
-        self.cluster = Cluster((Node("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
-        self.certificate = keep(LocalStore(self._output), choose([trial(1.0), trial(2.0)], has_answers=True))
-        self.pools = size_pools(self.cluster, compute, [spec()], ROWS, self.certificate)
+        self.cluster = Cluster((ClusterNode("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
+        self.certificate = save_run_settings(
+            LocalStore(self._output), choose_candidate([trial(1.0), trial(2.0)], has_answers=True)
+        )
+        self.pools = allocate_resources(self.cluster, compute, [spec()], ROWS, self.certificate)
 
 
 def trial(together: float) -> dict[str, Any]:
     """One setting that was measured."""
-    setting = dataclasses.asdict(Setting(precision="fp32" if together == 1 else "bf16"))
+    setting = dataclasses.asdict(InferenceSettings(precision="fp32" if together == 1 else "bf16"))
     rates = {"decode_per_core": 9.0, "predict": together, "together": together}
     agreement = {"classification": {"agree": 1.0}}
-    return {"setting": setting, "images": NEEDED, "rates": rates, "agreement": agreement, "passed": True}
+    return {"setting": setting, "images": MIN_IMAGES, "rates": rates, "agreement": agreement, "passed": True}
 
 
 def start(work: Callable[[], object], **facts: Any) -> None:
@@ -64,12 +66,12 @@ def start(work: Callable[[], object], **facts: Any) -> None:
             setattr(made, name, value)
         return made
 
-    process = {**this_process(), "host": "vm"}
+    process = {**describe_process(), "host": "vm"}
     with (
         mock.patch.object(pipeline, "Engine", engine),
         mock.patch.dict(os.environ, {"CVBATCH_SNAPSHOT_RECORDS": "2"}),
         mock.patch("cvbatch.output.commit_log.this_process", return_value=process),
-        mock.patch.object(pipeline, "recompute", partial(recompute, rows_at_once=1)),
+        mock.patch.object(pipeline, "recompute", partial(recompute_rows, rows_at_once=1)),
         mock.patch("platform.node", return_value="vm"),
         mock.patch.object(sys, "argv", ["cvbatch", "run"]),
     ):

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD, Forward
+from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD, ForwardStream
 from cvbatch.sources.fetch.blob import BrokenContainerError, open_blob
 from tests.sources.shards import kinds, names, planned, source, tar
 
 DATA = bytes(range(256)) * 20_000
 
 
-def stream(path: Path, how: str, data: bytes = DATA) -> Forward:
+def stream(path: Path, how: str, data: bytes = DATA) -> ForwardStream:
     path.write_bytes({TAR: data, TAR_GZIP: gzip.compress(data), TAR_ZSTD: zstandard.compress(data)}[how])
-    return Forward(open_blob(os.fsencode(path)), how)
+    return ForwardStream(open_blob(os.fsencode(path)), how)
 
 
 @pytest.mark.parametrize("how", [TAR, TAR_GZIP, TAR_ZSTD])
@@ -40,7 +40,7 @@ def test_several_packed_streams_one_after_the_other(tmp_path: Path, how: str) ->
     stream(tmp_path / "x", how, b"one")
     whole = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(whole * 2)
-    assert Forward(open_blob(os.fsencode(tmp_path / "x")), how).read(10) == b"oneone"
+    assert ForwardStream(open_blob(os.fsencode(tmp_path / "x")), how).read(10) == b"oneone"
 
 
 @pytest.mark.parametrize("number", [0x184D2A50, 0x184D2A5F])

@@ -13,9 +13,9 @@ import pytest
 from cvbatch.errors import SourceError
 from cvbatch.sources.archives.streams import TAR
 from cvbatch.sources.archives.tars import TarIndex
-from cvbatch.sources.archives.webdataset import columns
+from cvbatch.sources.archives.webdataset import infer_extra_schema
 from cvbatch.sources.fetch.blob import open_blob
-from cvbatch.sources.suffixes import Suffixes
+from cvbatch.sources.suffixes import ImageSuffixes
 from tests.sources.shards import Content, kinds, names, planned, source, tar, zipped
 
 
@@ -31,7 +31,7 @@ def members(*facts: dict[str, Any], stem: str = "s") -> dict[str, Content]:
 
 def carried(path: Path, **options: Any) -> dict[str, list[Any]]:
     opened = source(path, **options)
-    found: dict[str, list[Any]] = planned(opened).select(opened.carried.names).to_pydict()
+    found: dict[str, list[Any]] = planned(opened).select(opened.extra_columns.names).to_pydict()
     return found
 
 
@@ -51,7 +51,7 @@ def test_metadata_of_each_kind(tmp_path: Path, name: str) -> None:
         "cls": [3, -4], "a": [1, 2], "b": [0.5, 1.0], "c": ["x", "y"], "d": [[1, 2], []],
         "e": [{"f": True}, {"f": None}], "txt": ["größe", None],
     }  # fmt: skip
-    assert opened.carried.field("cls").type == pa.int64()
+    assert opened.extra_columns.field("cls").type == pa.int64()
     assert opened.listing.skipped == {}
 
 
@@ -72,7 +72,7 @@ def test_several_images_of_a_sample_share_what_is_known(tmp_path: Path) -> None:
 def test_an_archive_that_is_not_sorted_by_sample_is_told(tmp_path: Path) -> None:
     opened = source(tar(tmp_path / "x.tar", {"0.jpg": b"", "1.jpg": b"", "0.cls": b"1", "1.cls": b"2"}))
     assert planned(opened).num_rows == 2
-    assert opened.carried.names == []
+    assert opened.extra_columns.names == []
     assert opened.listing.skipped == {".cls without its image beside it": 2}
 
 
@@ -114,7 +114,7 @@ def test_a_source_that_begins_with_plain_images_has_no_such_columns(tmp_path: Pa
     (tmp_path / "0.jpg").write_bytes(b"plain")
     tar(tmp_path / "1.tar", members({"cls": "1"}))
     opened = source(tmp_path)
-    assert opened.carried.names == []
+    assert opened.extra_columns.names == []
     assert kinds(planned(opened)) == [b"plain", b"image"]
     (tmp_path / "0.jpg").rename(tmp_path / "2.jpg")
     assert carried(tmp_path) == {"cls": [1, None]}
@@ -123,7 +123,7 @@ def test_a_source_that_begins_with_plain_images_has_no_such_columns(tmp_path: Pa
 def test_only_the_first_samples_decide(tmp_path: Path) -> None:
     shard = tar(tmp_path / "x.tar", members({"json": {"a": 1}}, {"json": {"b": 1}}, {"json": {"a": 1.5, "c": 1}}))
     opened = open_blob(os.fsencode(shard))
-    first, whole = (columns(TarIndex(opened, TAR), Suffixes(None), most) for most in (2, 3))
+    first, whole = (infer_extra_schema(TarIndex(opened, TAR), ImageSuffixes(None), most) for most in (2, 3))
     assert (first.names, whole.names) == (["a", "b"], ["a", "b", "c"])
     assert (first.field("a").type, whole.field("a").type) == (pa.int64(), pa.float64())
 
@@ -131,14 +131,14 @@ def test_only_the_first_samples_decide(tmp_path: Path) -> None:
 def test_metadata_off(tmp_path: Path) -> None:
     opened = source(tar(tmp_path / "x.tar", members({"cls": "1", "json": {"status": 1}})), metadata="off")
     assert kinds(planned(opened)) == [b"image"]
-    assert opened.carried.names == []
+    assert opened.extra_columns.names == []
     assert opened.listing.skipped == {".cls": 1, ".json": 1}
 
 
 def test_with_any_extension_every_member_is_a_row(tmp_path: Path) -> None:
     opened = source(tar(tmp_path / "x.tar", members({"cls": "1"})), extensions="any")
     assert kinds(planned(opened)) == [b"image", b"1"]
-    assert opened.carried.names == []
+    assert opened.extra_columns.names == []
 
 
 def test_names_that_are_ours_need_others(tmp_path: Path) -> None:

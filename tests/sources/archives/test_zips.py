@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.sources.entries import known_as
+from cvbatch.sources.entries import identity_keys
 from tests.sources.shards import kinds, names, planned, source, zipped
 
 MEMBERS = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.webp": b""}
@@ -92,7 +92,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     table = planned(source(patched(path, (b"cafX", b"caf\xe9"))))
     assert names(table) == ["caf\\xe9.jpg", "caf\\xe9.jpg", "größe.jpg"]
     assert kinds(table) == [b"bytes", b"text", b"umlaut"]
-    assert len(set(known_as(table))) == 3
+    assert len(set(identity_keys(table))) == 3
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -102,7 +102,7 @@ def test_members_of_one_name(tmp_path: Path) -> None:
         archive.writestr("a.jpg", b"2")
     table = planned(source(tmp_path / "x.zip"))
     assert kinds(table) == [b"1", b"2"]
-    assert len(set(known_as(table))) == 2
+    assert len(set(identity_keys(table))) == 2
 
 
 def test_the_policy(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import ImageError
-from cvbatch.sources.fetch.blob import OpenedOnce, buffered, contents, open_blob
+from cvbatch.sources.fetch.blob import LazyBlob, open_blob, open_buffered, read_all_bytes
 
 DATA = os.urandom(100_000)
 
@@ -22,17 +22,17 @@ def location(tmp_path: Path) -> bytes:
 
 def test_ranges(location: bytes) -> None:
     blob = open_blob(location)
-    assert (blob.location, blob.size()) == (location, len(DATA))
-    assert blob.read(0, 10) == DATA[:10]
-    assert blob.read(50_000, 1 << 20) == DATA[50_000:]
-    assert blob.read(len(DATA), 10) == blob.read(len(DATA) + 5, 10) == blob.read(3, 0) == b""
-    assert bytes(contents(blob)) == DATA
+    assert (blob.location, blob.byte_size()) == (location, len(DATA))
+    assert blob.read_range(0, 10) == DATA[:10]
+    assert blob.read_range(50_000, 1 << 20) == DATA[50_000:]
+    assert blob.read_range(len(DATA), 10) == blob.read_range(len(DATA) + 5, 10) == blob.read_range(3, 0) == b""
+    assert bytes(read_all_bytes(blob)) == DATA
 
 
 def test_streams_and_seekable_files(location: bytes) -> None:
     blob = open_blob(location)
-    assert blob.stream().read() == DATA
-    file = buffered(blob, 512)
+    assert blob.open_stream().read() == DATA
+    file = open_buffered(blob, 512)
     assert file.seek(-10, os.SEEK_END) == len(DATA) - 10
     assert file.read() == DATA[-10:]
     assert file.seek(100) == 100
@@ -49,7 +49,7 @@ def test_it_is_closed_when_nobody_needs_it(location: bytes) -> None:
 
     blob = open_blob(location)
     assert ours() == 1
-    mapped = contents(blob)
+    mapped = read_all_bytes(blob)
     del blob
     gc.collect()
     assert bytes(mapped[:4]) == DATA[:4]
@@ -61,15 +61,15 @@ def test_it_is_closed_when_nobody_needs_it(location: bytes) -> None:
 def test_what_cannot_be_opened_says_so_each_time(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "NotARegularFile"), (tmp_path / "none", "NotFound")):
-        once = OpenedOnce(os.fsencode(path))
+        once = LazyBlob(os.fsencode(path))
         for _ in range(2):
             with pytest.raises(ImageError) as caught:
-                once.get()
+                once.open_once()
             assert caught.value.kind == kind
 
 
 def test_more_than_there_is_takes_no_memory(location: bytes) -> None:
-    file = buffered(open_blob(location))
+    file = open_buffered(open_blob(location))
     file.seek(10)
     assert file.read(1 << 60) == DATA[10:]
     assert file.read(1 << 60) == b""
@@ -77,4 +77,4 @@ def test_more_than_there_is_takes_no_memory(location: bytes) -> None:
 
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
-    assert contents(open_blob(os.fsencode(tmp_path / "x"))).size == 0
+    assert read_all_bytes(open_blob(os.fsencode(tmp_path / "x"))).size == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tenacity import wait_none
 
-from cvbatch.errors import ImageError, RowError, UnavailableError, attempt
+from cvbatch.errors import ImageError, RowError, UnavailableError, capture_row_error
 from cvbatch.sources.fetch import connections, http
 from cvbatch.storage.http_hosts import HttpOptions
 from tests.rigs.web import Answer, Names, Say, Web, answer, make_certificate
@@ -32,7 +32,7 @@ def options(web: Web, host: str = "127.0.0.1") -> HttpOptions:
 
 
 def get(web: Web, path: str = "/a.jpg", *, host: str = "127.0.0.1", scheme: str = "http") -> bytes:
-    return http.get(f"{scheme}://{host}:{web.port}{path}".encode(), options(web, host))
+    return http.get_image(f"{scheme}://{host}:{web.port}{path}".encode(), options(web, host))
 
 
 def refused(web: Web, path: str = "/a.jpg", **options: str) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def refused(web: Web, path: str = "/a.jpg", **options: str) -> tuple[str, str]:
 
 
 def unavailable(web: Web, path: str = "/a.jpg") -> str:
-    found = attempt("fetch", lambda: get(web, path))
+    found = capture_row_error("fetch", lambda: get(web, path))
     assert isinstance(found, RowError)
     assert (found.type, found.transient) == ("UnavailableError", True)
     return found.message
@@ -91,14 +91,14 @@ def test_the_next_address_is_tried_where_the_first_does_not_answer(web: Web, nam
 def test_hosts_that_lead_inside_are_not_asked(web: Web, names: Names, address: str) -> None:
     names.known["images.example"] = ["203.0.114.7", address]  # one of several is enough
     with pytest.raises(ImageError, match=r"images\.example leads to") as caught:
-        http.get(f"http://images.example:{web.port}/a.jpg".encode(), HttpOptions((f"images.example:{web.port}",)))
+        http.get_image(f"http://images.example:{web.port}/a.jpg".encode(), HttpOptions((f"images.example:{web.port}",)))
     assert caught.value.kind == "PrivateAddress"
     assert web.asked == []
 
 
 def test_a_host_must_be_listed(web: Web) -> None:
     with pytest.raises(ImageError, match=rf"http_hosts: \['127\.0\.0\.1:{web.port}'\]") as caught:
-        http.get(f"http://127.0.0.1:{web.port}/a.jpg?w=1".encode(), HttpOptions(private=True))
+        http.get_image(f"http://127.0.0.1:{web.port}/a.jpg?w=1".encode(), HttpOptions(private=True))
     assert caught.value.kind == "HostNotAllowed"
     assert "w=1" not in str(caught.value)
     assert web.asked == []
@@ -106,7 +106,7 @@ def test_a_host_must_be_listed(web: Web) -> None:
 
 def test_a_host_that_does_not_exist(names: Names) -> None:
     with pytest.raises(ImageError, match="there is no such host") as caught:
-        http.get(b"http://nowhere.example/a.jpg", HttpOptions(("nowhere.example",)))
+        http.get_image(b"http://nowhere.example/a.jpg", HttpOptions(("nowhere.example",)))
     assert caught.value.kind == "HostNotFound"
 
 
@@ -227,7 +227,7 @@ def test_a_redirect_to_another_host_that_is_listed_is_not_followed_either(web: W
     web.pages["/b.jpg"] = answer(IMAGE)
     both = HttpOptions((f"images.example:{web.port}", f"other.example:{web.port}"), private=True)
     with pytest.raises(ImageError, match=r"leads to other\.example") as caught:
-        http.get(f"http://images.example:{web.port}/a.jpg".encode(), both)
+        http.get_image(f"http://images.example:{web.port}/a.jpg".encode(), both)
     assert (caught.value.kind, len(web.asked)) == ("RedirectRefused", 1)
 
 
@@ -284,7 +284,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 def test_no_more_bytes_than_allowed(web: Web, given: Answer) -> None:
     web.pages["/a.jpg"] = given
     with pytest.raises(ImageError, match="at most 100000 bytes") as caught:
-        http.get(f"http://127.0.0.1:{web.port}/a.jpg".encode(), options(web), 100_000)
+        http.get_image(f"http://127.0.0.1:{web.port}/a.jpg".encode(), options(web), 100_000)
     assert caught.value.kind == "TooManyBytes"
     assert len(web.asked) == 1
 
@@ -390,7 +390,7 @@ def test_nobody_listens() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(UnavailableError, match="ConnectionRefusedError"):
-        http.get(f"http://127.0.0.1:{port}/".encode(), HttpOptions((f"127.0.0.1:{port}",), private=True))
+        http.get_image(f"http://127.0.0.1:{port}/".encode(), HttpOptions((f"127.0.0.1:{port}",), private=True))
 
 
 def test_cookies_are_not_kept(web: Web) -> None:
@@ -415,7 +415,7 @@ def test_connections_to_many_hosts_are_not_all_kept(web: Web, names: Names) -> N
     for number in range(200):
         names.known[f"{number}.example"] = ["127.0.0.1"]
         anyone = HttpOptions((f"*.example:{web.port}",), private=True)
-        assert http.get(f"http://{number}.example:{web.port}/a.jpg".encode(), anyone) == IMAGE
+        assert http.get_image(f"http://{number}.example:{web.port}/a.jpg".encode(), anyone) == IMAGE
     ours = (len(os.listdir("/proc/self/fd")) - before) / 2  # the server is in this process
     assert ours < connections._MAX_SOCKETS + 10
 
@@ -430,7 +430,7 @@ def test_the_client_leaves_nothing_behind(web: Web) -> None:
     web.pages["/a.jpg"] = answer(IMAGE)
     get(web)
     loop = connections.web_client()._loop
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()
     assert loop.is_closed()
 
 
@@ -443,13 +443,13 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 def _secure(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str, days: int = 1) -> Iterator[Web]:
     certificate, context = make_certificate(folder, *names, days=days)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()
     web = Web(context)
     web.pages["/a.jpg"] = answer(IMAGE)
     yield web
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()
     web.close()
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()
 
 
 def test_https(trusted: Web, names: Names) -> None:
@@ -473,7 +473,7 @@ def test_a_certificate_of_another_host(trusted: Web, names: Names) -> None:
 
 def test_a_certificate_that_nobody_trusts(trusted: Web, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    connections._client.cache_clear()
+    connections._client_of_process.cache_clear()
     assert refused(trusted, host="images.example", scheme="https")[0] == "UntrustedCertificate"
     assert trusted.asked == []
 
@@ -508,4 +508,4 @@ def test_tls_where_nobody_shakes_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UnavailableError, match="too slow"):
-            http.get(f"https://127.0.0.1:{port}/".encode(), HttpOptions((f"127.0.0.1:{port}",), private=True))
+            http.get_image(f"https://127.0.0.1:{port}/".encode(), HttpOptions((f"127.0.0.1:{port}",), private=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.errors import ImageError, RowError, attempt
+from cvbatch.errors import ImageError, RowError, capture_row_error
 from cvbatch.sources.fetch.local import read_local
 
 NOBODY = 65534
@@ -116,7 +116,7 @@ def test_a_file_that_is_longer_than_its_size(tmp_path: Path) -> None:
 
 def test_other_errors_become_rows_by_attempt(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / ("x" * 300))
-    error = attempt("fetch", lambda: read_local(path))
+    error = capture_row_error("fetch", lambda: read_local(path))
     assert isinstance(error, RowError)
     assert (error.stage, error.type) == ("fetch", "OSError")
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.errors import RowError
-from cvbatch.sources.entries import Span, entry_table, member_table, spans
+from cvbatch.sources.entries import Span, entry_table, member_table, spans_of_entries
 from cvbatch.sources.fetch import blob
 from cvbatch.sources.fetch.blob import LocalBlob
-from cvbatch.sources.fetch.plan_rows import fetches
+from cvbatch.sources.fetch.plan_rows import plan_fetches
 from tests.rigs.process import bytes_read, times_open
 from tests.sources.shards import arrow, fetched, kinds, planned, source, tar, zipped
 
@@ -29,7 +29,7 @@ def test_several_threads(tmp_path: Path) -> None:
     table = pa.table({"image": list(CONTENTS.values())})
     arrow(tmp_path / "4.feather", table, rows=50, stream=False, packed=True)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda read: read(), fetches(planned(source(tmp_path)))))
+        found = list(pool.map(lambda read: read(), plan_fetches(planned(source(tmp_path)))))
     assert found == list(CONTENTS.values()) * 4
 
 
@@ -40,7 +40,7 @@ def test_a_container_is_opened_once_and_closed_again(tmp_path: Path, name: str) 
     else:
         (zipped if name.endswith("zip") else tar)(tmp_path / name, CONTENTS)  # type: ignore[operator]
     table = planned(source(tmp_path / name))
-    reads = fetches(table)
+    reads = plan_fetches(table)
     assert times_open(tmp_path / name) == 0
     for read, content in zip(reads, CONTENTS.values(), strict=True):
         assert read() == content
@@ -65,10 +65,10 @@ def test_what_the_system_reports_is_of_one_row_and_may_be_tried_again(
     failures = iter([False, True])
 
     class Failing(LocalBlob):
-        def read(self, start: int, length: int) -> bytes:
+        def read_range(self, start: int, length: int) -> bytes:
             if next(failures, False):
                 raise OSError(errno.EIO, "disk is ill")
-            return super().read(start, length)
+            return super().read_range(start, length)
 
     monkeypatch.setattr(blob, "LocalBlob", Failing)
     first, *rest = fetched(table)
@@ -92,7 +92,7 @@ def test_files_and_members_side_by_side(tmp_path: Path) -> None:
     tar(tmp_path / "b.tar", {"b.jpg": b"member", "link.jpg": _link()})
     table = planned(source(tmp_path))
     assert kinds(table.take([1, 0])) == [b"member", b"file"]
-    assert [span is None for span in spans(table)] == [True, False]
+    assert [span is None for span in spans_of_entries(table)] == [True, False]
     assert kinds(entry_table([os.fsencode(tmp_path / "a.jpg")], [None], [None]).drop_columns(["_span"])) == [b"file"]
 
 

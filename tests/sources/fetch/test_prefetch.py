@@ -10,20 +10,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from cvbatch.config.job import SourceConfig
-from cvbatch.errors import RowError, attempt
+from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.preprocess import View
 from cvbatch.sources import open_source
-from cvbatch.sources.fetch.plan_rows import fetches
-from cvbatch.sources.fetch.prefetch import Ahead
+from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.sources.fetch.prefetch import Prefetcher
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.storage.fetch_options import Reach
+from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.http_hosts import HttpOptions
 from tests.conftest import make_photo
 from tests.rigs.web import Names, Say, Web, answer
 
 
-def reach(web: Web) -> Reach:
-    return Reach(http=HttpOptions((f"127.0.0.1:{web.port}",), private=True))
+def reach(web: Web) -> FetchOptions:
+    return FetchOptions(http=HttpOptions((f"127.0.0.1:{web.port}",), private=True))
 
 
 def nobody() -> None:
@@ -37,8 +37,8 @@ def url(web: Web, number: int) -> bytes:
 def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
     for number in range(100):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
-    ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(100)]
+    ahead = Prefetcher(reach(web))
+    waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(100)]
     while len(web.asked) < 100:
         time.sleep(0.01)
     assert [wait() for wait in waiting] == [b"%d" % number for number in range(100)]
@@ -48,8 +48,8 @@ def test_no_more_is_held_than_need_be(web: Web) -> None:
     """Sizes are not known before: a thousand images of a unit might be large."""
     for number in range(30):
         web.pages[f"/{number}.jpg"] = answer(b"0123456789")
-    ahead = Ahead(reach(web), most_requests=4, most_bytes=20)
-    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(30)]
+    ahead = Prefetcher(reach(web), most_requests=4, most_bytes=20)
+    waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(30)]
     for taken, wait in enumerate(waiting):
         assert wait() == b"0123456789"
         time.sleep(0.02)
@@ -59,22 +59,22 @@ def test_no_more_is_held_than_need_be(web: Web) -> None:
 def test_an_image_that_is_asked_for_out_of_turn(web: Web) -> None:
     for number in range(4):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
-    ahead = Ahead(reach(web), most_requests=1, most_bytes=1)
-    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(4)]
+    ahead = Prefetcher(reach(web), most_requests=1, most_bytes=1)
+    waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(4)]
     assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
 
 
 def test_failures_make_room_too(web: Web) -> None:
-    ahead = Ahead(reach(web), most_requests=2)
-    waiting = [attempt("fetch", ahead.fetch(url(web, number), None, nobody)) for number in range(10)]
+    ahead = Prefetcher(reach(web), most_requests=2)
+    waiting = [capture_row_error("fetch", ahead.prefetch_image(url(web, number), None, nobody)) for number in range(10)]
     assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
 
 
-def planned(folder: Path, lines: list[str | None], **options: object) -> tuple[pa.Table, Reach]:
+def planned(folder: Path, lines: list[str | None], **options: object) -> tuple[pa.Table, FetchOptions]:
     manifest = folder / "m.jsonl"
     manifest.write_text("".join(json.dumps({"uri": line}) + "\n" for line in lines))
     config = SourceConfig.model_validate({"uri": str(manifest), **options})
-    return pa.concat_tables(open_source(config).chunks()), config.reach
+    return pa.concat_tables(open_source(config).iter_chunks()), config.fetch_options
 
 
 def test_images_of_a_manifest(tmp_path: Path, web: Web, names: Names) -> None:
@@ -85,7 +85,7 @@ def test_images_of_a_manifest(tmp_path: Path, web: Web, names: Names) -> None:
     hosts = [f"images.example:{web.port}"]
     rows, how = planned(tmp_path, lines, http_hosts=hosts, http_private=True)
     assert rows["image_uri"].to_pylist() == [lines[0], str(tmp_path / "a.jpg"), *lines[2:4], ""]
-    options = DecodeOptions((View(),), 10_000, reach=pickle.loads(pickle.dumps(how)))
+    options = DecodeOptions((View(),), 10_000, fetch_options=pickle.loads(pickle.dumps(how)))
     done = fetch_and_decode(rows, options)
     assert done["error_type"].to_pylist() == [None, None, "NotFound", "HostNotAllowed", "NoLocation"]
     assert done["content_sha256"][0] == done["content_sha256"][1]
@@ -95,8 +95,8 @@ def test_images_of_a_manifest(tmp_path: Path, web: Web, names: Names) -> None:
 def test_the_web_is_off_unless_hosts_are_listed(tmp_path: Path, web: Web) -> None:
     web.pages["/a.jpg"] = answer(b"x")
     rows, how = planned(tmp_path, [f"http://127.0.0.1:{web.port}/a.jpg"], http_private=True)
-    [read] = fetches(rows, how)
-    found = attempt("fetch", read)
+    [read] = plan_fetches(rows, how)
+    found = capture_row_error("fetch", read)
     assert isinstance(found, RowError)
     assert (found.type, web.asked) == ("HostNotAllowed", [])
 
@@ -114,7 +114,7 @@ SECRETS = [
 def test_no_secret_reaches_the_plan(tmp_path: Path) -> None:
     rows, how = planned(tmp_path, [*SECRETS, "b.jpg"], http_hosts=["example.org"])
     assert "s3cret" not in str(rows.to_pydict())
-    found = [attempt("fetch", read) for read in fetches(rows, how)]
+    found = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
     assert [error.type for error in found if isinstance(error, RowError)] == ["SecretInUri"] * 6 + ["NotFound"]
     assert "s3cret" not in str(found)
     assert rows["image_uri"][0].as_py() == "https://…@example.org/a.jpg"
@@ -126,7 +126,7 @@ def test_max_bytes_holds_wherever_an_image_lies(tmp_path: Path, web: Web) -> Non
     base = f"http://127.0.0.1:{web.port}"
     lines: list[str | None] = [f"{base}/a.jpg", f"{base}/b.jpg", "a.jpg"]
     rows, how = planned(tmp_path, lines, http_hosts=[f"127.0.0.1:{web.port}"], http_private=True, max_bytes=10)
-    found = [attempt("fetch", read) for read in fetches(rows, how)]
+    found = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
     assert [error.type if isinstance(error, RowError) else error for error in found] == [
         "TooManyBytes",
         b"x" * 10,
@@ -144,6 +144,6 @@ def test_slow_images_do_not_wait_for_each_other(web: Web) -> None:
 
     for number in range(20):
         web.pages[f"/{number}.jpg"] = when_all_are_there
-    ahead = Ahead(reach(web))
-    waiting = [ahead.fetch(url(web, number), None, nobody) for number in range(20)]
+    ahead = Prefetcher(reach(web))
+    waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(20)]
     assert [wait() for wait in waiting] == [b"x"] * 20

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from cvbatch.errors import ImageError, UnavailableError
-from cvbatch.sources.fetch.url_policy import Target, is_http, refused_because
+from cvbatch.sources.fetch.url_policy import HttpTarget, is_http, why_refused
 from cvbatch.storage.http_hosts import HttpOptions
 from tests.rigs.web import Names
 
@@ -73,20 +73,20 @@ NEVER = [
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str) -> None:
-    assert refused_because(ipaddress.ip_address(address), private=False) is None
+    assert why_refused(ipaddress.ip_address(address), private=False) is None
 
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_addresses_inside_need_an_option(address: str) -> None:
     found = ipaddress.ip_address(address)
-    assert "http_private" in str(refused_because(found, private=False))
-    assert refused_because(found, private=True) is None
+    assert "http_private" in str(why_refused(found, private=False))
+    assert why_refused(found, private=True) is None
 
 
 @pytest.mark.parametrize("address", NEVER)
 @pytest.mark.parametrize("private", [True, False])
 def test_addresses_that_no_option_opens(address: str, private: bool) -> None:
-    assert refused_because(ipaddress.ip_address(address), private=private) is not None
+    assert why_refused(ipaddress.ip_address(address), private=private) is not None
 
 
 def test_what_python_does_not_take_for_public_is_never_asked() -> None:
@@ -95,7 +95,7 @@ def test_what_python_does_not_take_for_public_is_never_asked() -> None:
         for _ in range(5000):
             number = dice.getrandbits(bits)
             address = ipaddress.IPv4Address(number) if bits == 32 else ipaddress.IPv6Address(number)
-            if refused_because(address, private=False) is None:
+            if why_refused(address, private=False) is None:
                 assert address.is_global
                 assert not address.is_multicast
 
@@ -103,17 +103,17 @@ def test_what_python_does_not_take_for_public_is_never_asked() -> None:
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("http://example.org", Target("http", "example.org", 80, "/")),
-        ("HTTPS://Example.ORG.:8443/a?b=c#d", Target("https", "example.org", 8443, "/a?b=c")),
-        ("https://example.org/a%20b/c d.jpg", Target("https", "example.org", 443, "/a%20b/c%20d.jpg")),
-        ("https://example.org?x=1", Target("https", "example.org", 443, "/?x=1")),
-        ("https://example.org:443/@2x.png", Target("https", "example.org", 443, "/@2x.png")),
-        ("http://[::1]:80/a@b:c", Target("http", "::1", 80, "/a@b:c")),
-        ("https://bücher.example/ü", Target("https", "xn--bcher-kva.example", 443, "/%C3%BC")),
+        ("http://example.org", HttpTarget("http", "example.org", 80, "/")),
+        ("HTTPS://Example.ORG.:8443/a?b=c#d", HttpTarget("https", "example.org", 8443, "/a?b=c")),
+        ("https://example.org/a%20b/c d.jpg", HttpTarget("https", "example.org", 443, "/a%20b/c%20d.jpg")),
+        ("https://example.org?x=1", HttpTarget("https", "example.org", 443, "/?x=1")),
+        ("https://example.org:443/@2x.png", HttpTarget("https", "example.org", 443, "/@2x.png")),
+        ("http://[::1]:80/a@b:c", HttpTarget("http", "::1", 80, "/a@b:c")),
+        ("https://bücher.example/ü", HttpTarget("https", "xn--bcher-kva.example", 443, "/%C3%BC")),
     ],
 )
-def test_urls(url: str, target: Target) -> None:
-    assert Target.of(url) == target
+def test_urls(url: str, target: HttpTarget) -> None:
+    assert HttpTarget.parse_url(url) == target
 
 
 @pytest.mark.parametrize(
@@ -138,30 +138,30 @@ def test_urls(url: str, target: Target) -> None:
 )
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(ImageError) as caught:
-        Target.of(url)
+        HttpTarget.parse_url(url)
     assert (caught.value.kind, str(caught.value)) == ("InvalidUrl", "expected a URL such as https://example.org/a.jpg")
 
 
 @pytest.mark.parametrize("url", ["https://me:s3cret@example.org/", "https://example.org/a?X-Amz-Signature=s3cret"])
 def test_secrets_are_not_repeated(url: str) -> None:
     with pytest.raises(ImageError) as caught:
-        Target.of(url)
+        HttpTarget.parse_url(url)
     assert (caught.value.kind, "s3cret" in str(caught.value)) == ("SecretInUri", False)
 
 
 def test_numbers_are_addresses_only_to_the_resolver() -> None:
     """Whatever a host is spelled like, it is what it resolves to that is checked."""
     for host in ("2130706433", "0x7f.1", "127.1", "017700000001"):
-        target, options = Target.of(f"http://{host}/"), HttpOptions((host,))
-        target.check(options)
+        target, options = HttpTarget.parse_url(f"http://{host}/"), HttpOptions((host,))
+        target.check_host(options)
         with pytest.raises(ImageError) as caught:
-            target.addresses(options)
+            target.resolve_addresses(options)
         assert caught.value.kind == "PrivateAddress"
 
 
 def test_all_addresses_in_their_order(names: Names) -> None:
     names.known["images.example"] = ["8.8.8.8", "2606:4700::1111"]
-    assert Target.of("https://images.example/").addresses(HttpOptions()) == [
+    assert HttpTarget.parse_url("https://images.example/").resolve_addresses(HttpOptions()) == [
         (socket.AF_INET, ("8.8.8.8", 443)),
         (socket.AF_INET6, ("2606:4700::1111", 443, 0, 0)),
     ]
@@ -173,7 +173,7 @@ def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(UnavailableError, match="cannot be looked up now"):
-        Target.of("https://images.example/").addresses(HttpOptions())
+        HttpTarget.parse_url("https://images.example/").resolve_addresses(HttpOptions())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.sources.tables.image_types import encoded, is_encoded, is_file, values_at
+from cvbatch.sources.tables.image_types import encoded_images, image_values, is_bytes_struct, is_encoded_image_type
 from tests.sources.shards import kinds, planned, source
 
 SIZE = 80
@@ -110,8 +110,8 @@ def test_images_that_are_only_named(tmp_path: Path) -> None:
 
 
 def test_hashes_are_no_images() -> None:
-    assert is_encoded(pa.binary(100))
-    assert not is_file(pa.struct([("path", pa.string())]))
-    assert values_at(pa.array([b"x"]), [0]) == [(b"x", None)]
+    assert is_encoded_image_type(pa.binary(100))
+    assert not is_bytes_struct(pa.struct([("path", pa.string())]))
+    assert image_values(pa.array([b"x"]), [0]) == [(b"x", None)]
     same = pa.array([b"x"])
-    assert encoded(same) is same
+    assert encoded_images(same) is same

@@ -14,7 +14,7 @@ import pytest
 
 from cvbatch.errors import SourceError
 from cvbatch.sources.entries import ENTRY_FIELDS
-from cvbatch.sources.local_files import FileSource
+from cvbatch.sources.local_files import LocalFileSource
 from cvbatch.sources.manifest import ManifestSource
 from tests.rigs.process import bytes_read
 from tests.sources.shards import images, kinds, names, planned, source
@@ -44,10 +44,10 @@ def test_each_row_is_an_image(tmp_path: Path, kind: pa.DataType | None, rows: in
     assert kinds(table) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
     assert kinds(table.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
     assert table.select(["n", "label"]).to_pydict() == {"n": list(range(5)), "label": list("vwxyz")}
-    assert opened.carried.names == ["n", "label"] + (["image_path"] if kind is None else [])
+    assert opened.extra_columns.names == ["n", "label"] + (["image_path"] if kind is None else [])
     if kind is None:
         assert table["image_path"].to_pylist() == ["p", None, None, None, None]
-    assert not opened.numbered
+    assert not opened.positional
     assert planned(source(path, metadata="off")).column_names == [column.name for column in ENTRY_FIELDS]
 
 
@@ -69,7 +69,9 @@ def test_which_column(tmp_path: Path, columns: dict[str, Any], options: dict[str
     arrays = {name: [value] if isinstance(value, bytes) else value for name, value in columns.items()}
     opened = source(parquet(tmp_path / "x.parquet", arrays), **options)
     assert kinds(planned(opened)) == [found]
-    assert not any(pa.types.is_struct(column.type) for column in opened.carried), "other files stay where they are"
+    assert not any(pa.types.is_struct(column.type) for column in opened.extra_columns), (
+        "other files stay where they are"
+    )
 
 
 def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
@@ -108,10 +110,10 @@ def test_folders_and_globs_of_tables(tmp_path: Path) -> None:
     table = planned(opened)
     assert kinds(table) == [b"0", b"1", b"2"]
     assert table["label"].to_pylist() == [7, 8, None]
-    assert opened.carried.names == ["label", "image_path"]
+    assert opened.extra_columns.names == ["label", "image_path"]
     assert opened.listing.skipped == {".parquet": 1, ".md": 1}
     assert names(planned(source(tmp_path / "data/train-*.parquet"))) == ["0", "0"]
-    assert isinstance(source(tmp_path / "data/*.parquet"), FileSource)
+    assert isinstance(source(tmp_path / "data/*.parquet"), LocalFileSource)
 
 
 def test_rows_that_only_name_a_file(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_empty_tables(tmp_path: Path) -> None:
     path = parquet(tmp_path / "x.parquet", {"image": pa.array([], pa.binary()), "n": pa.array([], pa.int64())})
     opened = source(path)
     assert kinds(planned(opened)) == ["NoImages"]
-    assert opened.carried.names == ["n"]
+    assert opened.extra_columns.names == ["n"]
 
 
 @pytest.mark.parametrize(
