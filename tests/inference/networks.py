@@ -60,7 +60,7 @@ class Light:
 
 def predictor(network: Light, monkeypatch: pytest.MonkeyPatch, *, batch_size: int, threads: int = 1) -> Predictor:
     """A predictor of this network alone."""
-    monkeypatch.setattr(loading, "load_network_of_spec", lambda *_, **__: network)
+    monkeypatch.setattr(loading, "load_network", lambda *_, **__: network)
     return Predictor([SPEC], batch_size=batch_size, threads=threads)
 
 

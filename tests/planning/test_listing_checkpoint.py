@@ -99,17 +99,17 @@ class Breaking:
         after: How many chunks come before.
     """
 
-    numbered = False
+    positional = False
 
     def __init__(self, source: Any, after: int) -> None:
         self._source, self._after = source, after
         self.extra_columns, self.listing = source.extra_columns, source.listing
 
-    def chunks(self) -> Iterator[pa.Table]:
+    def iter_chunks(self) -> Iterator[pa.Table]:
         raise NotImplementedError
 
-    def marked_chunks(self, mark: Any = None) -> Iterator[tuple[pa.Table, Any]]:
-        for number, pair in enumerate(self._source.marked_chunks(mark)):
+    def iter_marked_chunks(self, mark: Any = None) -> Iterator[tuple[pa.Table, Any]]:
+        for number, pair in enumerate(self._source.iter_marked_chunks(mark)):
             if number == self._after:
                 raise BrokenOff
             yield pair
@@ -188,8 +188,8 @@ def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, o
     class Overtaken(Breaking):
         """While its last chunk is under way, another start comes to its end."""
 
-        def marked_chunks(self, mark: Any = None) -> Iterator[tuple[pa.Table, Any]]:
-            yield from self._source.marked_chunks(mark)
+        def iter_marked_chunks(self, mark: Any = None) -> Iterator[tuple[pa.Table, Any]]:
+            yield from self._source.iter_marked_chunks(mark)
             won.append(make(wanted))
 
     late = make(wanted, Overtaken(open_source(wanted.source), 99))

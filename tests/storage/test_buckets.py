@@ -92,7 +92,7 @@ def test_uploads(bucket: Bucket, tmp_path: Path, size: int) -> None:
     assert bucket.get_object("up").data == data
 
 
-@pytest.mark.parametrize("way", ["open", "stream"])
+@pytest.mark.parametrize("way", ["open_object", "stream_object"])
 @pytest.mark.parametrize("size", [1_000, 20_000_000])  # read whole, and in several ranges
 def test_an_object_as_a_file(bucket: Bucket, way: str, size: int) -> None:
     data = os.urandom(size)
@@ -184,7 +184,7 @@ def test_a_job_may_not_write_where_it_reads(as_job: ObjectServer) -> None:
 
 
 def test_another_bucket(as_job: ObjectServer) -> None:
-    for reading in (lambda bucket: bucket.get("a"), lambda bucket: list(bucket.list(""))):
+    for reading in (lambda bucket: bucket.get_object("a"), lambda bucket: list(bucket.list_objects(""))):
         with pytest.raises(StorageError, match="there is no such bucket"):
             reading(opened(as_job, "images-nowhere"))
 

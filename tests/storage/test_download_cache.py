@@ -25,7 +25,8 @@ from cvbatch.storage.download_cache import fetch_version
 from cvbatch.storage.options import StorageOptions
 from cvbatch.storage.location import Location
 
-print(fetch_version(Location.from_mapping(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2])), sys.argv[3], 32 << 20).stat().st_size)
+place = Location.from_uri(sys.argv[1], StorageOptions(endpoint_url=sys.argv[2]))
+print(fetch_version(place, sys.argv[3], 32 << 20).stat().st_size)
 """
 
 

@@ -10,7 +10,9 @@ import time
 from cvbatch.runs.supervisor import _WATCHER_VARIABLE
 from cvbatch.system.cpu import process_age
 
-ASKS = "import time; time.sleep({}); from cvbatch.runs.supervisor import seconds_since_command; print(seconds_since_command())"
+ASKS = """import time; time.sleep({})
+from cvbatch.runs.supervisor import seconds_since_command
+print(seconds_since_command())"""
 
 
 def test_the_age_of_a_process_counts_from_its_start() -> None:
