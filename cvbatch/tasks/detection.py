@@ -88,7 +88,7 @@ class DetectionTask(Task):
     options = ("score_threshold",)
     facts = frozenset({"masks", "keypoints"})
     batch_sizes = BatchSizes(cpu=1, cuda=8)
-    has_places = True
+    locates_objects = True
     background = BackgroundClass.ALWAYS
     label_column = "labels"
 

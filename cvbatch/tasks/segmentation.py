@@ -71,7 +71,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     batch_sizes = BatchSizes(cpu=1, cuda=16)
-    has_places = True
+    locates_objects = True
     covers_image = True
     background = BackgroundClass.OPTIONAL
     label_column = "labels"
