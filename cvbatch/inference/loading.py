@@ -38,7 +38,7 @@ def probe_model(spec: ModelSpec) -> ModelSpec:
     """Fill in what only the model itself can tell.
 
     Args:
-        spec: Of `registry.resolve`.
+        spec: Of `models.resolve.resolve`.
 
     Returns:
         A complete spec; the same one if it was complete.

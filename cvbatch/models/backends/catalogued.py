@@ -80,7 +80,7 @@ class CataloguedBackend(Backend):
             return dict(data)
         categories = data["categories"]
         known = {key: value for key, value in data.items() if key != "top_k"}
-        return {**known, "categories": categories[1:] if categories[:1] == (None,) else categories}
+        return {**known, "categories": categories[1:] if list(categories[:1]) == [None] else categories}
 
     def expected_weight_bytes(self, spec: ModelSpec) -> int:
         """What the catalog says."""
