@@ -91,7 +91,7 @@ def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pyte
 
         def predict(self, *_: Any) -> Any:
             clock.now += next(pace) * self.share
-            return ModelOutputs(columns={}, errors=[], seconds={})
+            return ModelOutputs(columns={}, errors=[])
 
     monkeypatch.setattr(benchmark, "time", clock)
     monkeypatch.setattr(benchmark, "load_predictor", Predictor)
