@@ -66,6 +66,6 @@ def test_no_option_belongs_to_two_tasks() -> None:
     assert len(options) == len(set(options)) == 4
 
 
-def test_cpus_take_one_image_at_a_time_where_answers_have_places() -> None:
+def test_cpus_take_one_image_at_a_time_where_objects_are_located() -> None:
     assert {name for name, task in TASKS.items() if task.goes_one_by_one} == {"detection", "segmentation"}
     assert {name for name, task in TASKS.items() if task.locates_objects} == {"detection", "segmentation"}
