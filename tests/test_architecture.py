@@ -233,3 +233,9 @@ def test_the_readme_names_only_tests_that_are_there() -> None:
     named = re.findall(r"`((?:[\w]+/)*test_\w+\.py)`", (TESTS / "README.md").read_text())
     there = [f"/{path.relative_to(TESTS)}" for path in TESTS.rglob("test_*.py")]
     assert sorted({name for name in named if not any(path.endswith(f"/{name}") for path in there)}) == []
+
+
+def test_each_setting_of_the_environment_stands_in_architecture_and_the_other_way_round() -> None:
+    used = [name for path in MODULES.values() for name in re.findall(r'EnvironmentNumber\("(\w+)"', path.read_text())]
+    said = re.findall(r"^\| `(CVBATCH_\w+)` \|", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    assert sorted(used) == sorted(said)

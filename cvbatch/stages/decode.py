@@ -74,6 +74,7 @@ class DecodeOptions:
     """Leave plain JPEGs encoded for the GPU."""
     max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
     """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
+    threads: int = DECODE_THREADS
 
     def with_settings(self, setting: InferenceSettings) -> DecodeOptions:
         """The same as a setting wants it."""
@@ -129,7 +130,9 @@ def _decode_rows(rows: pa.Table, fetches: Sequence[Callable[[], _DecodedRow]], o
     budget = _PixelBudget(options.max_unit_bytes)
     started = time.perf_counter()
     done = list(
-        _decode_thread_pool(os.getpid(), DECODE_THREADS).map(lambda fetch: _decode_row(fetch, options, budget), fetches)
+        _decode_thread_pool(os.getpid(), options.threads).map(
+            lambda fetch: _decode_row(fetch, options, budget), fetches
+        )
     )
     seconds = (time.perf_counter() - started) / max(1, len(done))
     return _build_decoded_table(rows, done, options, seconds)

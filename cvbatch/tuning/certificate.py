@@ -108,13 +108,26 @@ def requested_settings(compute: ComputeConfig) -> TuningResult | None:
     )
 
 
-def default_settings(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> TuningResult:
-    """What a run takes for which measuring does not pay."""
+def default_settings(
+    compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool, cpu_bf16: bool | None = None
+) -> TuningResult:
+    """What a run takes for which measuring does not pay.
+
+    Args:
+        compute: What the job asks for.
+        models: Of the job.
+        on_gpu: Whether a GPU predicts.
+        cpu_bf16: Whether the processor calculates in bfloat16; by default that of this machine.
+    """
     if not have_trained_weights(models):
-        precision = "bf16" if on_gpu or cpu_has_bf16() else "fp32"
+        precision = "bf16" if on_gpu or _has_bf16(cpu_bf16) else "fp32"
         setting = InferenceSettings(precision, scaled_decode=can_scale_decode(compute, models))
         return TuningResult(setting, f"a guess; {NOT_APPLICABLE}")
     return TuningResult(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
+
+
+def _has_bf16(said: bool | None) -> bool:
+    return cpu_has_bf16() if said is None else said
 
 
 def have_trained_weights(models: Sequence[ModelSpec]) -> bool:
@@ -127,11 +140,13 @@ def choose_their_settings(models: Sequence[ModelSpec]) -> bool:
     return not any(backend_of(model).applicable_settings(model) for model in models)
 
 
-def candidate_settings(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> list[InferenceSettings]:
-    """The reference, and what is compared with it first."""
+def candidate_settings(
+    compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool, cpu_bf16: bool | None = None
+) -> list[InferenceSettings]:
+    """The reference, and what is compared with it first; the arguments are those of `default_settings`."""
     precisions = ["fp32"]
     if is_setting_applicable("precision", models):
-        precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if cpu_has_bf16() else []
+        precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if _has_bf16(cpu_bf16) else []
     decoding = [{"scaled_decode": False}]
     if can_scale_decode(compute, models):
         decoding.append({"scaled_decode": True})

@@ -70,7 +70,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
         coming = iter(looks)
         monkeypatch.setattr(nodes, "current_cluster", lambda **_: next(coming, looks[-1]))
         monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: wishes.append(bundles))
-        monkeypatch.setattr(nodes, "_POLL_SECONDS", 0.0)
         return wishes
 
     return changes

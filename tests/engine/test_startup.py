@@ -69,8 +69,10 @@ def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
     assert start.stdout.strip() == "True", start.stderr
 
 
-def test_an_old_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvbatch.system.versions.metadata.version", lambda _: "2.40.0")
+def test_an_old_ray_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ray-2.40.0.dist-info").mkdir()
+    (tmp_path / "ray-2.40.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: ray\nVersion: 2.40.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"expected ray>=2\.\d+, 2\.40\.0 is installed: install it with pip"):
         RayStartup()
 

@@ -20,7 +20,6 @@ from cvbatch.images.arrow_pixels import unpack_images
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.schema import ENCODED, EXIF_FIELDS, IMAGE_FIELDS, IMAGE_WARNING, TURN, pixels_column
 from cvbatch.sources.entries import INTERNAL, entry_table
-from cvbatch.stages import decode
 from cvbatch.stages.decode import DecodeOptions, decode_encoded_rows, fetch_and_decode
 from tests.images.profiles import DISPLAY_P3, rgb_profile
 from tests.sources import shards
@@ -206,12 +205,9 @@ def test_a_container_that_breaks_costs_rows_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("budget_images", [1, 3])
-def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget_images: int
-) -> None:
+def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(tmp_path: Path, budget_images: int) -> None:
     per_image = (HEIGHT * WIDTH + 16) * 3
-    options = replace(OPTIONS, max_unit_bytes=budget_images * per_image)
-    monkeypatch.setattr(decode, "DECODE_THREADS", 1)
+    options = replace(OPTIONS, max_unit_bytes=budget_images * per_image, threads=1)
     contents = [encoded(0), None, *(encoded(number) for number in range(2, 8)), b"text"]
     whole = fetch_and_decode(unit(tmp_path, contents), options)
     waiting = pc.is_valid(whole[ENCODED])

@@ -14,7 +14,6 @@ from cvbatch.images.preprocess import View
 from cvbatch.inference.settings import REFERENCE, InferenceSettings
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.store import LocalStore
-from cvbatch.tuning import certificate
 from cvbatch.tuning.certificate import (
     MIN_IMAGES,
     TuningCache,
@@ -54,11 +53,6 @@ def trial(
     return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": passed}
 
 
-@pytest.fixture
-def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "cpu_has_bf16", lambda: True)
-
-
 def test_what_the_job_asks_for_is_taken() -> None:
     found = requested_settings(ComputeConfig(precision="bf16"))
     assert found is not None
@@ -66,9 +60,8 @@ def test_what_the_job_asks_for_is_taken() -> None:
     assert requested_settings(AUTO) is None
 
 
-@pytest.mark.usefixtures("with_bf16")
 def test_random_weights_have_no_answers_to_protect() -> None:
-    found = default_settings(AUTO, [network(None)], on_gpu=False)
+    found = default_settings(AUTO, [network(None)], on_gpu=False, cpu_bf16=True)
     assert found.setting == InferenceSettings("bf16", scaled_decode=True)
     assert "not applicable" in found.reason
 
@@ -77,9 +70,8 @@ def test_real_weights_are_a_matter_of_parity() -> None:
     assert default_settings(AUTO, [network(None), network()], on_gpu=False).setting == REFERENCE
 
 
-@pytest.mark.usefixtures("with_bf16")
 def test_the_candidates_begin_with_the_reference() -> None:
-    assert candidate_settings(AUTO, [network()], on_gpu=False) == [
+    assert candidate_settings(AUTO, [network()], on_gpu=False, cpu_bf16=True) == [
         REFERENCE,
         InferenceSettings("fp32", scaled_decode=True),
         InferenceSettings("bf16"),
@@ -88,11 +80,10 @@ def test_the_candidates_begin_with_the_reference() -> None:
     assert candidate_settings(AUTO, [network()], on_gpu=True)[0] == REFERENCE
 
 
-@pytest.mark.usefixtures("with_bf16")
 def test_images_are_not_scaled_where_that_is_off_or_a_model_wants_them_whole() -> None:
     without = [REFERENCE, InferenceSettings("bf16")]
-    assert candidate_settings(ComputeConfig(scaled_decode="off"), [network()], on_gpu=False) == without
-    assert candidate_settings(AUTO, [network(), network(resize=None)], on_gpu=False) == without
+    assert candidate_settings(ComputeConfig(scaled_decode="off"), [network()], on_gpu=False, cpu_bf16=True) == without
+    assert candidate_settings(AUTO, [network(), network(resize=None)], on_gpu=False, cpu_bf16=True) == without
 
 
 def test_a_model_of_ones_own_decides_for_itself_on_its_precision() -> None:
@@ -209,7 +200,7 @@ def test_a_gpu_may_decode_and_a_search_on_it_costs_loading() -> None:
     tried = candidate_settings(AUTO, [network()], on_gpu=True)
     assert [each.precision for each in tried if each.device_decode] == ["fp32", "bf16", "fp16"]
     assert not any(each.device_decode and each.scaled_decode for each in tried)
-    assert not any(each.device_decode for each in candidate_settings(AUTO, [network()], on_gpu=False))
+    assert not any(each.device_decode for each in candidate_settings(AUTO, [network()], on_gpu=False, cpu_bf16=True))
     assert not any(each.device_decode for each in candidate_settings(AUTO, [network(), spec()], on_gpu=True))
     assert is_search_worthwhile(1_000_000, tried, [network()])
     assert not is_search_worthwhile(1_000_000, tried, [network()], on_gpu=True)

@@ -22,10 +22,11 @@ from cvbatch.sources.fetch.local import too_many_bytes_error
 from cvbatch.sources.fetch.url_policy import HttpTarget
 from cvbatch.storage.buckets import GetResult
 from cvbatch.storage.http_hosts import HttpOptions
+from cvbatch.system.environment import EnvironmentNumber
 
 MAX_BYTES: Final = 64 << 20
 """Of an image, unless the job says otherwise. Nobody knows the size of what a server will send."""
-TOTAL_SECONDS: Final = 120
+_TOTAL_SECONDS: Final = EnvironmentNumber("CVBATCH_HTTP_TOTAL_SECONDS", 120.0)
 """For one image, with all tries."""
 TRIES: Final = 4
 REDIRECTS: Final = 3
@@ -40,7 +41,9 @@ _LEADS_ON: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE: Final = frozenset({404, 410})
 _DENIED: Final = frozenset({401, 403, 407})
-_PAUSES: Final = wait_random_exponential(multiplier=0.5, max=10)
+_PAUSE: Final = EnvironmentNumber("CVBATCH_HTTP_PAUSE", 0.5)
+"""Upper end of the first pause between two tries, in seconds; it doubles each time."""
+_LONGEST_PAUSE: Final = 10
 
 
 class _BusyError(UnavailableError):
@@ -83,9 +86,9 @@ def start_get_image(location: bytes, options: HttpOptions, max_bytes: int | None
 async def _get_with_retries(client: WebClient, location: bytes, options: HttpOptions, max_bytes: int) -> GetResult:
     target = HttpTarget.parse_url(os.fsdecode(location))
     target.check_host(options)
-    deadline = time.monotonic() + TOTAL_SECONDS
+    deadline = time.monotonic() + _TOTAL_SECONDS.current_value
     again = AsyncRetrying(
-        stop=stop_after_attempt(TRIES) | stop_before_delay(TOTAL_SECONDS),
+        stop=stop_after_attempt(TRIES) | stop_before_delay(_TOTAL_SECONDS.current_value),
         wait=_retry_pause,
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
@@ -100,7 +103,7 @@ def _retry_pause(state: RetryCallState) -> float:
     """As long as the server asks for, and a random while more."""
     failed = state.outcome and state.outcome.exception()
     asked = failed.after if isinstance(failed, _BusyError) else None
-    return _PAUSES(state) + (asked or 0.0)
+    return wait_random_exponential(multiplier=_PAUSE.current_value, max=_LONGEST_PAUSE)(state) + (asked or 0.0)
 
 
 async def _follow_redirects(

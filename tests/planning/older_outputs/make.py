@@ -62,8 +62,7 @@ def start(work: Callable[[], object], **facts: Any) -> None:
 
     def engine(output: Any, *_: object) -> Engine:
         made = Engine(getattr(output, "uri", output), unit_rows=1)
-        for name, value in facts.items():
-            setattr(made, name, value)
+        vars(made).update(facts)
         return made
 
     process = {**describe_process(), "host": "vm"}

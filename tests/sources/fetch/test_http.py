@@ -12,7 +12,6 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from tenacity import wait_none
 
 from cvbatch.errors import ImageError, RowError, UnavailableError, capture_row_error
 from cvbatch.sources.fetch import connections, http
@@ -24,7 +23,7 @@ IMAGE = b"\xff\xd8 an image"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_PAUSES", wait_none())
+    monkeypatch.setenv("CVBATCH_HTTP_PAUSE", "0")
 
 
 def options(web: Web, host: str = "127.0.0.1") -> HttpOptions:
@@ -304,7 +303,7 @@ def test_no_more_bytes_than_allowed(web: Web, given: Answer) -> None:
 )
 def test_no_more_time_than_allowed(web: Web, monkeypatch: pytest.MonkeyPatch, given: Answer) -> None:
     """Every read of these is short, and there is no end of them."""
-    monkeypatch.setattr(http, "TOTAL_SECONDS", 0.4)
+    monkeypatch.setenv("CVBATCH_HTTP_TOTAL_SECONDS", "0.4")
     web.pages["/a.jpg"] = given
     assert "too slow" in unavailable(web)
 
@@ -492,7 +491,7 @@ def test_from_https_to_http_is_no_way(trusted: Web, names: Names) -> None:
 
 
 def test_slow_bytes_over_tls(trusted: Web, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "TOTAL_SECONDS", 0.5)
+    monkeypatch.setenv("CVBATCH_HTTP_TOTAL_SECONDS", "0.5")
     trusted.pages["/a.jpg"] = endless(HEAD + b"Content-Length: 1000\r\n\r\n", b"x", 0.02)
     with pytest.raises(UnavailableError, match="too slow"):
         get(trusted, host="images.example", scheme="https")
@@ -504,7 +503,7 @@ def test_plain_text_where_tls_is_expected(web: Web) -> None:
 
 
 def test_tls_where_nobody_shakes_hands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "TOTAL_SECONDS", 0.4)
+    monkeypatch.setenv("CVBATCH_HTTP_TOTAL_SECONDS", "0.4")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UnavailableError, match="too slow"):
