@@ -1,1 +1,1 @@
-"""Bytes of an image file to oriented RGB pixels."""
+"""Decode image files to oriented RGB pixels, and preprocess them."""

@@ -1,4 +1,4 @@
-"""Pixels between stages: flat uint8 columns that are views of one buffer, never lists of objects."""
+"""Pack pixels for the next stage: flat uint8 columns that are views of one buffer, never lists of objects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RgbArray = npt.NDArray[np.uint8]
 
 
 def pack_images(images: Sequence[RgbArray | None]) -> pa.StructArray:
-    """Put images into one Arrow column with a single copy of each.
+    """Pack images into one Arrow column. Each image is copied once.
 
     Args:
-        images: uint8 (h, w, 3) arrays of any sizes; None where there is none.
+        images: uint8 (h, w, 3) arrays of any sizes; None for a missing image.
 
     Returns:
-        Struct of `pixels` (large_binary), `height` and `width` (int32), null where there is no image.
+        Struct of `pixels` (large_binary), `height` and `width` (int32); null for a missing image.
     """
     sizes = np.array([0 if image is None else image.nbytes for image in images], dtype=np.int64)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
@@ -34,22 +34,24 @@ def pack_images(images: Sequence[RgbArray | None]) -> pa.StructArray:
     )
     shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
     heights, widths = (pa.array([shape[axis] for shape in shapes], pa.int32()) for axis in (0, 1))
-    absent = pa.array([image is None for image in images], pa.bool_())
-    return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", HEIGHT, WIDTH], mask=absent)
+    is_missing = pa.array([image is None for image in images], pa.bool_())
+    return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", HEIGHT, WIDTH], mask=is_missing)
 
 
 def unpack_images(column: pa.ChunkedArray) -> list[RgbArray | None]:
     """Return the images of a packed column as read-only views of its buffer."""
     images: list[RgbArray | None] = []
     for chunk in column.chunks:
-        present = chunk.is_valid().to_numpy(zero_copy_only=False)
+        is_present = chunk.is_valid().to_numpy(zero_copy_only=False)
         pixels = chunk.field("pixels")
         offsets = np.frombuffer(pixels.buffers()[1], dtype=np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
         flat = np.frombuffer(pixels.buffers()[2] or b"", dtype=np.uint8)
         flat.flags.writeable = False
         heights, widths = (chunk.field(name).to_numpy() for name in (HEIGHT, WIDTH))
         images.extend(
-            flat[start:end].reshape(height, width, 3) if here else None
-            for here, start, end, height, width in zip(present, offsets[:-1], offsets[1:], heights, widths, strict=True)
+            flat[start:end].reshape(height, width, 3) if has_image else None
+            for has_image, start, end, height, width in zip(
+                is_present, offsets[:-1], offsets[1:], heights, widths, strict=True
+            )
         )
     return images

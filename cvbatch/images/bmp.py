@@ -1,6 +1,6 @@
-"""BMPs whose colours lie in any bits of 16 or 32; the usual ones go to Pillow.
+"""Read BMPs whose colours are in any bits of 16 or 32; Pillow reads the usual ones.
 
-Headers: Windows' `wingdi.h`, from BITMAPCOREHEADER to BITMAPV5HEADER, and OS/2's.
+Source of the headers: Windows' `wingdi.h`, from BITMAPCOREHEADER to BITMAPV5HEADER, and OS/2's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _BmpHeader:
     header_bytes: int
     width: int
     height: int
-    """Negative where the first row is the top one."""
+    """Negative if the rows are stored from top to bottom."""
     bits_per_pixel: int
     compression: int
 
@@ -73,66 +73,70 @@ def _read_run_length_bmp(image_format: ImageFormat, data: bytes, options: ReadOp
         if data.endswith(_RLE_END_MARKER):
             reason = "a BMP whose run lengths leave pixels out"
             raise ImageError("UnsupportedImage", f"cannot read {reason}; {_SAVE_HINT}") from error
-        raise ImageError("TruncatedImage", "bmp stops early: some of its pixels are not there") from error
+        raise ImageError("TruncatedImage", "bmp stops early: some of its pixels are missing") from error
 
 
 def _parse_bmp_header(data: bytes) -> _BmpHeader | None:
     size = int.from_bytes(data[14:18], "little")
     if size == _OS2_SHORT_HEADER_BYTES:
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with a short header of OS/2; {_SAVE_HINT}")
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with a short OS/2 header; {_SAVE_HINT}")
     if size == _CORE_HEADER_BYTES or len(data) < _FILE_HEADER_BYTES + 40:
         return None
-    width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
-    return _BmpHeader(size, width, height, bits, packing)
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    return _BmpHeader(size, width, height, bits, compression)
 
 
 def _check_bmp_supported(header: _BmpHeader) -> None:
-    packing, bits = header.compression, header.bits_per_pixel
-    if header.header_bytes == _OS2_HEADER_BYTES and packing == 4:
+    compression, bits = header.compression, header.bits_per_pixel
+    if header.header_bytes == _OS2_HEADER_BYTES and compression == 4:
         raise ImageError("UnsupportedImage", f"cannot read a BMP with 24-bit run lengths (OS/2); {_SAVE_HINT}")
-    if packing in _COMPRESSION_NAMES and (packing != _BI_BITFIELDS or header.header_bytes == _OS2_HEADER_BYTES):
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with {_COMPRESSION_NAMES[packing]}; {_SAVE_HINT}")
-    if packing not in (_BI_RGB, _BI_RLE8, _BI_RLE4, _BI_BITFIELDS, _BI_ALPHABITFIELDS):
-        raise ImageError("UnsupportedImage", f"cannot read a BMP with packing number {packing}; {_SAVE_HINT}")
-    if bits not in ((16, 32) if packing in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) else (1, 4, 8, 16, 24, 32)):
+    is_os2 = header.header_bytes == _OS2_HEADER_BYTES
+    if compression in _COMPRESSION_NAMES and (compression != _BI_BITFIELDS or is_os2):
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with {_COMPRESSION_NAMES[compression]}; {_SAVE_HINT}")
+    if compression not in (_BI_RGB, _BI_RLE8, _BI_RLE4, _BI_BITFIELDS, _BI_ALPHABITFIELDS):
+        raise ImageError("UnsupportedImage", f"cannot read a BMP with compression number {compression}; {_SAVE_HINT}")
+    if bits not in ((16, 32) if compression in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) else (1, 4, 8, 16, 24, 32)):
         raise ImageError("UnsupportedImage", f"cannot read a BMP of {bits} bits; {_SAVE_HINT}")
 
 
 def _decode_bit_fields(header: _BmpHeader, data: bytes) -> Image.Image:
-    alpha = header.compression == _BI_ALPHABITFIELDS or header.header_bytes >= _ALPHA_HEADER_BYTES
-    masks = struct.unpack_from("<IIII" if alpha else "<III", data.ljust(_FILE_HEADER_BYTES + _ALPHA_HEADER_BYTES), 54)
+    has_alpha = header.compression == _BI_ALPHABITFIELDS or header.header_bytes >= _ALPHA_HEADER_BYTES
+    padded = data.ljust(_FILE_HEADER_BYTES + _ALPHA_HEADER_BYTES)
+    masks = struct.unpack_from("<IIII" if has_alpha else "<III", padded, 54)
     if (
         header.width < 1
         or header.height == 0
         or not all(_is_contiguous_mask(mask) for mask in masks)
         or not all(masks[:3])
     ):
-        raise ImageError("CorruptImage", "bmp cannot be decoded: it does not say in which bits its colours are")
+        raise ImageError("CorruptImage", "bmp cannot be decoded: its colour masks are not valid")
     pixels = _read_packed_pixels(header, data)
     bands = [Image.fromarray(_extract_masked_channel(pixels, mask)) for mask in masks if mask]
     return Image.merge("RGBA" if len(bands) == 4 else "RGB", bands)
 
 
 def _is_contiguous_mask(mask: int) -> bool:
-    """Whether the bits of a mask stand side by side."""
-    low = mask & -mask
-    return (mask + low) & mask == 0
+    """Whether the bits of a mask are adjacent."""
+    lowest_bit = mask & -mask
+    return (mask + lowest_bit) & mask == 0
 
 
 def _read_packed_pixels(header: _BmpHeader, data: bytes) -> npt.NDArray[np.unsignedinteger]:
-    size = header.bits_per_pixel // 8
-    stride = -(-header.width * size // 4) * 4
+    pixel_bytes = header.bits_per_pixel // 8
+    stride = -(-header.width * pixel_bytes // 4) * 4
     height = abs(header.height)
-    begin = int.from_bytes(data[10:14], "little")
-    if begin + stride * height > len(data):
-        raise ImageError("TruncatedImage", "bmp stops early: some of its pixels are not there")
-    lines = np.frombuffer(data, np.uint8, stride * height, begin).reshape(height, stride)[:, : header.width * size]
-    pixels = np.ascontiguousarray(lines).view(f"<u{size}")
+    start = int.from_bytes(data[10:14], "little")
+    if start + stride * height > len(data):
+        raise ImageError("TruncatedImage", "bmp stops early: some of its pixels are missing")
+    rows = np.frombuffer(data, np.uint8, stride * height, start).reshape(height, stride)[
+        :, : header.width * pixel_bytes
+    ]
+    pixels = np.ascontiguousarray(rows).view(f"<u{pixel_bytes}")
     return pixels if header.height < 0 else pixels[::-1]
 
 
 def _extract_masked_channel(packed_pixels: npt.NDArray[np.unsignedinteger], mask: int) -> npt.NDArray[np.uint8]:
     shift = (mask & -mask).bit_length() - 1
     largest = mask >> shift
-    value = ((packed_pixels & packed_pixels.dtype.type(mask)) >> shift).astype(np.uint64)
-    return ((value * 255 * 2 + largest) // (2 * largest)).astype(np.uint8)
+    values = ((packed_pixels & packed_pixels.dtype.type(mask)) >> shift).astype(np.uint64)
+    return ((values * 255 * 2 + largest) // (2 * largest)).astype(np.uint8)

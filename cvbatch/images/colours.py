@@ -1,4 +1,4 @@
-"""Loaded images of any mode to 8-bit RGB."""
+"""Convert loaded images of any mode to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cvbatch.images.colour_profiles import convert_to_srgb
 
 
 def convert_to_rgb(image: Image.Image, profile: object = None) -> Image.Image:
-    """Bring a loaded image of any mode to 8-bit RGB, by the table below.
+    """Convert a loaded image of any mode to 8-bit RGB; see `_RGB_CONVERTERS`.
 
     Args:
-        image: With what its file says of transparency.
-        profile: The ICC profile that its colours are brought to sRGB by; None leaves them.
+        image: `image.info` has the transparency that the file declares.
+        profile: ICC profile to convert the colours to sRGB with; None leaves the colours unchanged.
 
     Raises:
-        ImageError: `UnsupportedImage`, where no meaning of the numbers as colours is agreed on.
+        ImageError: `UnsupportedImage`, if there is no agreed way to read the numbers as colours.
     """
     if image.mode in _GREY_16_MODES:
         image = _convert_in_bands(image, "L", _grey16_to_grey8)
@@ -53,29 +53,29 @@ def _blend_band_over_white(image: Image.Image) -> Image.Image:
 
 def _grey16_to_grey8(image: Image.Image) -> Image.Image:
     grey = np.asarray(image).astype(np.uint16)
-    # Rounded to the nearest without ever leaving 16 bits.
-    quotient, rest = np.divmod(grey, np.uint16(257))
-    small = (quotient + (rest > 128)).astype(np.uint8)
+    # Round to nearest without leaving 16 bits.
+    quotient, remainder = np.divmod(grey, np.uint16(257))
+    grey8 = (quotient + (remainder > 128)).astype(np.uint8)
     if "transparency" in image.info:
-        small[grey == image.info["transparency"]] = 255
-    return Image.fromarray(small)
+        grey8[grey == image.info["transparency"]] = 255
+    return Image.fromarray(grey8)
 
 
 def _convert_in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert a large image piece by piece, so that only its result takes memory."""
-    rows = max(1, _BAND_PIXELS // image.width)
-    if image.height <= rows:
+    """Convert a large image in bands of rows, so that only the result is large in memory."""
+    band_rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= band_rows:
         return convert(image)
-    whole = Image.new(mode, image.size)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
-        whole.paste(convert(image.crop(box)), box)
-    return whole
+    result = Image.new(mode, image.size)
+    for top in range(0, image.height, band_rows):
+        box = (0, top, image.width, min(top + band_rows, image.height))
+        result.paste(convert(image.crop(box)), box)
+    return result
 
 
 def _refuse_mode(image: Image.Image) -> Image.Image:
     name = {"F": "floating-point numbers", "I": "32-bit integers"}.get(image.mode, f"samples of kind {image.mode}")
-    reason = "nothing says which of them is black and which white"
+    reason = "the file does not say which value is black and which is white"
     raise ImageError("UnsupportedImage", f"cannot read an image of {name}: {reason}; save it with 8 or 16 bits")
 
 
@@ -98,5 +98,5 @@ _RGB_CONVERTERS: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
 }
 """How each of Pillow's modes becomes RGB.
 
-`_return_unchanged` and `_convert_by_pillow` put white behind a transparent colour or palette entry. Grey of 16 bits is
-reduced to 8 bits before. Any other mode is refused."""
+For `_return_unchanged` and `_convert_by_pillow`, a transparent colour or palette entry is blended over white first.
+Grey of 16 bits has been reduced to 8 bits before. Any other mode is refused."""

@@ -1,4 +1,4 @@
-"""Bytes of an image file to oriented RGB pixels: all of the file, or a named error."""
+"""Decode image files to oriented RGB pixels: the whole picture, or an error with a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORMAT_READERS: Final[Mapping[str, FormatReader]] = {
     "tiff": read_tiff,
     "jpeg2000": read_jpeg2000,
 }
-"""By the name of the format; the others go to Pillow as they are."""
+"""Readers by format name; Pillow reads the other formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class DecodedImage:
     image: Image.Image
     """RGB, oriented; the first frame or page."""
     width: int
-    """Of the oriented original, in pixels."""
+    """Width of the oriented original, in pixels."""
     height: int
-    """Of the oriented original, in pixels."""
+    """Height of the oriented original, in pixels."""
     format: str
-    """What the content is, such as `jpeg`; see `cvbatch.images.formats.FORMATS`."""
+    """Format of the content, such as `jpeg`; see `cvbatch.images.formats.FORMATS`."""
     exif: ExifMetadata | None = None
-    """None unless asked for."""
+    """None unless requested."""
     warning: str | None = None
-    """What is wrong with a picture that is given all the same; None if nothing is."""
+    """Damage of a picture that is returned anyway; None if it is intact."""
 
 
 def decode(
@@ -56,16 +56,16 @@ def decode(
     icc: bool = False,
     keep_damaged: bool = False,
 ) -> DecodedImage:
-    """Decode one image file; several threads may do so at once.
+    """Decode one image file. Thread-safe.
 
     Args:
         data: The whole file.
-        max_pixels: Images whose header promises more are not decoded.
+        max_pixels: Images whose header declares more pixels are refused.
         exif: Also read capture time, camera and position.
-        min_decode_side: Shorter side in pixels that suffices. A much larger JPEG is scaled down while it is decoded, to
-            no less than that, which takes a fifth of the time for 12 megapixels.
-        icc: Bring colours to sRGB by the profile that lies in the file; by default profiles are not looked at.
-        keep_damaged: Take a damaged JPEG as far as it can be decoded; `warning` says what is wrong with it.
+        min_decode_side: Shorter side in pixels that is large enough. A much larger JPEG is scaled down while it is
+            decoded, to no less than this; for 12 megapixels, that takes a fifth of the time.
+        icc: Convert colours to sRGB by the profile in the file; by default profiles are ignored.
+        keep_damaged: Return a damaged JPEG as far as it can be decoded; `warning` describes the damage.
 
     Raises:
         ImageError: `EmptyFile`, `UnknownFormat`, `MissingExtra`, `TooManyPixels`, `TruncatedImage`, `CorruptImage`
@@ -73,15 +73,15 @@ def decode(
     """
     if not data:
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
-    kind = identify_format(data)
+    image_format = identify_format(data)
     with quiet_pillow:
-        picture = _read_by_format(kind, data, ReadOptions(max_pixels, exif, min_decode_side, icc, keep_damaged))
-    rgb, (width, height) = picture.image, picture.size
-    if picture.orientation in _TRANSPOSE_METHODS:
-        rgb = rgb.transpose(_TRANSPOSE_METHODS[picture.orientation])
-    if is_transposed(picture.orientation):
+        result = _read_by_format(image_format, data, ReadOptions(max_pixels, exif, min_decode_side, icc, keep_damaged))
+    rgb, (width, height) = result.image, result.size
+    if result.orientation in _TRANSPOSE_METHODS:
+        rgb = rgb.transpose(_TRANSPOSE_METHODS[result.orientation])
+    if is_transposed(result.orientation):
         width, height = height, width
-    return DecodedImage(rgb, width, height, kind.name, picture.exif, picture.warning)
+    return DecodedImage(rgb, width, height, image_format.name, result.exif, result.warning)
 
 
 _TRANSPOSE_METHODS: Final = {
@@ -99,8 +99,8 @@ def _read_by_format(image_format: ImageFormat, data: bytes, options: ReadOptions
     try:
         return _FORMAT_READERS.get(image_format.name, read_by_pillow)(image_format, data, options)
     except MALFORMED_ERRORS as error:
-        cut = image_format.is_truncated(data, 0) or "truncated" in str(error).lower()
+        is_cut = image_format.is_truncated(data, 0) or "truncated" in str(error).lower()
         raise ImageError(
-            "TruncatedImage" if cut else "CorruptImage",
-            f"{image_format.name} {'stops early' if cut else 'cannot be decoded'}: {error or type(error).__name__}",
+            "TruncatedImage" if is_cut else "CorruptImage",
+            f"{image_format.name} {'stops early' if is_cut else 'cannot be decoded'}: {error or type(error).__name__}",
         ) from error

@@ -1,6 +1,6 @@
-"""When, with what and where a photo was taken, as far as its Exif block can be believed.
+"""Read orientation, capture time, camera and position from Exif; values that cannot be true are dropped.
 
-Tags and their meaning: Exif 3.0 (CIPA DC-008-2023), 4.6.
+Source of the tags: Exif 3.0 (CIPA DC-008-2023), 4.6.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _TIMESTAMP_PATTERN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(
 
 @dataclass(frozen=True, slots=True)
 class ExifMetadata:
-    """The columns that `source.exif` adds; None where the block does not say, or says what cannot be."""
+    """Columns that `source.exif` adds; None if a value is missing or impossible."""
 
     captured_at: datetime | None = None
-    """Time on the camera's clock, without a time zone."""
+    """Time of the camera's clock, without a time zone."""
     camera: str | None = None
     """Maker and model."""
     latitude: float | None = None
@@ -34,7 +34,7 @@ class ExifMetadata:
 
 
 def load_exif_tags(image: Image.Image) -> Image.Exif | None:
-    """Exif block of an image after loading; None if it cannot be read at all."""
+    """Return the Exif tags of a loaded image; None if they cannot be read at all."""
     try:
         return image.getexif()
     except MALFORMED_ERRORS:
@@ -42,7 +42,7 @@ def load_exif_tags(image: Image.Image) -> Image.Exif | None:
 
 
 def parse_exif_block(block: bytes) -> Image.Exif | None:
-    """Tags of an Exif block, which begins as a TIFF does or with `Exif`; None if it cannot be read at all."""
+    """Parse an Exif block, which starts like a TIFF or with `Exif`; None if it cannot be read at all."""
     tags = Image.Exif()
     try:
         tags.load(block)
@@ -52,14 +52,14 @@ def parse_exif_block(block: bytes) -> Image.Exif | None:
 
 
 def read_orientation(tags: Image.Exif | None, xmp: object = None) -> int:
-    """How the picture has to be turned: by Exif, or where that does not say, by XMP; the same for all formats.
+    """Read how the picture must be rotated: from Exif, or from XMP if Exif has no orientation.
 
     Args:
-        tags: Of the Exif block; None if there is none.
-        xmp: The XMP packet, text or bytes, or None.
+        tags: Exif tags; None if there are none.
+        xmp: XMP packet as text or bytes; None if there is none.
 
     Returns:
-        1 (not at all) to 8.
+        1 (upright) to 8, as in Exif.
     """
     value = _get_exif_tag(tags, ExifTags.Base.Orientation)
     if isinstance(value, int) and 1 <= value <= 8:
@@ -72,24 +72,24 @@ _TIFF_NAMESPACE_PATTERN = re.compile(rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.a
 
 
 def _read_xmp_orientation(packet: bytes) -> int:
-    """Orientation by an XMP packet (ISO 16684-1), as an attribute or as an element, under any prefix; 1 if none is."""
-    packet = packet[:_MAX_XMP_BYTES].replace(b"\0", b"")  # UTF-16 of these letters
+    """Read the orientation in an XMP packet (ISO 16684-1), an attribute or element with any prefix; 1 if missing."""
+    packet = packet[:_MAX_XMP_BYTES].replace(b"\0", b"")  # also reads UTF-16 of ASCII letters
     for prefix in {b"tiff", *_TIFF_NAMESPACE_PATTERN.findall(packet)}:
         name = re.escape(prefix) + rb":Orientation"
-        found = re.search(name + rb"""(?:\s*=\s*["']|\s*>)\s*([1-8])\s*["'<]""", packet)
-        if found:
-            return int(found[1])
+        match = re.search(name + rb"""(?:\s*=\s*["']|\s*>)\s*([1-8])\s*["'<]""", packet)
+        if match:
+            return int(match[1])
     return 1
 
 
 def is_transposed(orientation: int) -> bool:
-    """Whether an orientation makes height and width change places."""
+    """Whether an orientation swaps height and width."""
     return orientation >= 5
 
 
 def read_exif_metadata(tags: Image.Exif | None) -> ExifMetadata:
-    """Take the facts out of an Exif block, each by itself."""
-    position = _get_exif_directory(tags, ExifTags.IFD.GPSInfo)
+    """Read the metadata columns from Exif tags; a broken value does not affect the others."""
+    gps = _get_exif_directory(tags, ExifTags.IFD.GPSInfo)
     return ExifMetadata(
         captured_at=_parse_exif_time(
             _get_exif_tag(_get_exif_directory(tags, ExifTags.IFD.Exif), ExifTags.Base.DateTimeOriginal)
@@ -99,14 +99,14 @@ def read_exif_metadata(tags: Image.Exif | None) -> ExifMetadata:
             _clean_exif_text(_get_exif_tag(tags, ExifTags.Base.Model)),
         ),
         latitude=_parse_gps_degrees(
-            _get_exif_tag(position, ExifTags.GPS.GPSLatitude),
-            _get_exif_tag(position, ExifTags.GPS.GPSLatitudeRef),
+            _get_exif_tag(gps, ExifTags.GPS.GPSLatitude),
+            _get_exif_tag(gps, ExifTags.GPS.GPSLatitudeRef),
             "NS",
             90,
         ),
         longitude=_parse_gps_degrees(
-            _get_exif_tag(position, ExifTags.GPS.GPSLongitude),
-            _get_exif_tag(position, ExifTags.GPS.GPSLongitudeRef),
+            _get_exif_tag(gps, ExifTags.GPS.GPSLongitude),
+            _get_exif_tag(gps, ExifTags.GPS.GPSLongitudeRef),
             "EW",
             180,
         ),
@@ -134,17 +134,17 @@ def _clean_exif_text(value: Any) -> str:
 
 
 def _parse_exif_time(value: Any) -> datetime | None:
-    found = _TIMESTAMP_PATTERN.match(_clean_exif_text(value))
+    match = _TIMESTAMP_PATTERN.match(_clean_exif_text(value))
     try:
-        return datetime(*map(int, found.groups())) if found else None  # type: ignore[arg-type]  # six numbers
+        return datetime(*map(int, match.groups())) if match else None  # type: ignore[arg-type]  # six numbers
     except ValueError:
         return None
 
 
 def _join_camera_name(make: str, model: str) -> str | None:
     # "NIKON CORPORATION" and "NIKON D90": most models begin with the maker's name.
-    named = make and model.casefold().startswith(make.split()[0].casefold())
-    return (model if named else f"{make} {model}".strip()) or None
+    has_make = make and model.casefold().startswith(make.split()[0].casefold())
+    return (model if has_make else f"{make} {model}".strip()) or None
 
 
 def _parse_gps_degrees(value: Any, reference: Any, signs: str, limit: int) -> float | None:
@@ -157,7 +157,7 @@ def _parse_gps_degrees(value: Any, reference: Any, signs: str, limit: int) -> fl
         return None
     if not (degrees >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60):
         return None
-    size = degrees + minutes / 60 + seconds / 3600
-    if not math.isfinite(size) or size > limit:
+    angle = degrees + minutes / 60 + seconds / 3600
+    if not math.isfinite(angle) or angle > limit:
         return None
-    return -size if letter == signs[1] else size
+    return -angle if letter == signs[1] else angle

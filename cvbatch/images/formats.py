@@ -1,7 +1,7 @@
-"""Which image format some bytes are, by their content, and which part of Pillow reads it.
+"""Identify the image format of some bytes by their content, and choose the Pillow plugin that reads it.
 
-The plugins are imported and called by name. `Image.open` would load all of them on the first strange file,
-and some of those start other programs.
+The plugins are imported and called by name. `Image.open` would load all plugins on the first unknown file, and some
+plugins start other programs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MALFORMED_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises on malformed bytes; memory errors and pixel limits are not among them."""
+"""Exceptions that Pillow raises for malformed bytes, without memory errors and pixel limits."""
 
 Opener: TypeAlias = Callable[[IO[bytes]], ImageFile.ImageFile]
 TruncationTest: TypeAlias = Callable[[bytes, int], bool]
@@ -53,15 +53,15 @@ class ImageFormat:
     """One image format."""
 
     name: str
-    """Goes to the column `format`."""
+    """Value of the column `format`."""
     matches: Callable[[bytes], bool]
-    """Whether the bytes begin like this format."""
+    """Whether the bytes start like this format."""
     open: Opener
-    """Reads the header of a stream."""
+    """Open a stream and read its header."""
     is_truncated: TruncationTest
-    """Whether the bytes stop before the file does, given where its header ends."""
+    """Whether the end of the file is missing; called with the bytes and the offset where the header ends."""
     needs_end_marker: bool = False
-    """Whether Pillow fills the missing rest with anything, so that the end has to be looked for."""
+    """Whether Pillow fills in missing pixels without an error, so that the end marker must be checked."""
 
 
 def identify_format(data: bytes) -> ImageFormat:
@@ -71,7 +71,7 @@ def identify_format(data: bytes) -> ImageFormat:
         data: The whole file, not empty.
 
     Raises:
-        ImageError: `UnknownFormat`, with a guess at what it is.
+        ImageError: `UnknownFormat`, with a guess of the content.
     """
     for candidate in FORMATS:
         if candidate.matches(data):
@@ -88,7 +88,7 @@ def _is_webp(data: bytes) -> bool:
 
 
 def _is_bmp(data: bytes) -> bool:
-    # Two letters alone would take every text that begins with them.
+    # Two letters alone would match every text that starts with them.
     return data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in {12, 16, 40, 52, 56, 64, 108, 124}
 
 
@@ -101,11 +101,11 @@ def _is_heif(data: bytes) -> bool:
 
 
 def _read_isobmff_brands(data: bytes) -> set[bytes]:
-    """Major and compatible brands of an ISO base media file (ISO/IEC 14496-12, 4.3)."""
+    """Read the major and compatible brands of an ISO base media file (ISO/IEC 14496-12, 4.3)."""
     if data[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(data[:4], "big"), 256)
-    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    return {data[8:12], *(data[offset : offset + 4] for offset in range(16, end, 4))}
 
 
 def _open_avif(stream: IO[bytes]) -> ImageFile.ImageFile:
@@ -114,8 +114,8 @@ def _open_avif(stream: IO[bytes]) -> ImageFile.ImageFile:
     except (SyntaxError, ValueError) as error:
         if "exif" not in str(error).lower():
             raise
-    # libavif gives up on a broken Exif item; under another name it does not look at it.
-    # The list of items stands in the first box after the brands, well within 1 kB.
+    # libavif refuses a file with a broken Exif item. Renamed, the item is ignored.
+    # The list of items is in the first box after the brands, well within 1 kB.
     stream.seek(0)
     data = stream.read()
     return AvifImagePlugin.AvifImageFile(io.BytesIO(data[:1024].replace(b"Exif", b"none") + data[1024:]))
@@ -139,8 +139,8 @@ def _never_truncated(data: bytes, header_end: int) -> bool:
 
 
 def _lacks_end_marker(marker: bytes) -> TruncationTest:
-    # From behind, because it is there at once in a whole file; after the header, because a thumbnail has one too.
-    return lambda data, header: data.rfind(marker, header) < 0
+    # Search from the end, where a complete file has it; and after the header, because a thumbnail has one, too.
+    return lambda data, header_end: data.rfind(marker, header_end) < 0
 
 
 def _is_short_riff(data: bytes, header_end: int) -> bool:
@@ -148,7 +148,7 @@ def _is_short_riff(data: bytes, header_end: int) -> bool:
 
 
 def _is_short_tiff(data: bytes, header_end: int) -> bool:
-    """Whether the first directory runs past the end (TIFF 6.0, section 2); BigTIFF is not looked into."""
+    """Whether the first directory extends past the end (TIFF 6.0, section 2); BigTIFF is not checked."""
     if 43 in data[2:4]:
         return False
     order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
@@ -158,15 +158,15 @@ def _is_short_tiff(data: bytes, header_end: int) -> bool:
 
 
 def _has_short_boxes(data: bytes, header_end: int) -> bool:
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
+    offset = 0
+    while offset + 8 <= len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
+            size = int.from_bytes(data[offset + 8 : offset + 16], "big")
         if size < 8:
             return False
-        at += size
-    return at != len(data)
+        offset += size
+    return offset != len(data)
 
 
 JPEG_FORMAT: Final = ImageFormat(
@@ -203,7 +203,7 @@ FORMATS: Final = (
         _has_short_boxes,
     ),
 )
-"""What is read; a multi-picture JPEG (MPO) is its first picture, which is a JPEG."""
+"""Supported formats. Of a multi-picture JPEG (MPO), the first picture is read, which is a JPEG."""
 
 _UNSUPPORTED_SIGNATURES: Final = (
     (b"%PDF", "a PDF document"),
@@ -213,7 +213,7 @@ _UNSUPPORTED_SIGNATURES: Final = (
     (b"\x1f\x8b", "gzip data"),
     (b"Rar!", "a rar archive"),
     (b"7z\xbc\xaf", "a 7z archive"),
-    (b"RIFF", "a sound or a video"),
+    (b"RIFF", "a sound or video file"),
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (b"\0\0\1\0", "an icon"),
@@ -229,10 +229,10 @@ def _describe_unknown_data(data: bytes) -> str:
     if not data.strip(b"\0"):
         return f"{len(data)} zero bytes"
     try:
-        # Incremental, because the cut may go through a character.
+        # Incremental, because the cut may be within a character.
         head = codecs.getincrementaldecoder("utf-8")().decode(data[:200])
     except UnicodeDecodeError:
         head = ""
-    if head and all(sign.isprintable() or sign.isspace() for sign in head):
+    if head and all(character.isprintable() or character.isspace() for character in head):
         return f"text that begins with {' '.join(head.split())[:40]!r}"
     return f"{len(data)} bytes that begin with {data[:8].hex(' ')}"

@@ -1,4 +1,4 @@
-"""How many channels a JPEG 2000 picture has and how deep they are (ISO/IEC 15444-1, A.5.1)."""
+"""Number and bit depth of the channels of a JPEG 2000 picture (ISO/IEC 15444-1, A.5.1)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SAVE_HINT: Final = "save it as grey or RGB with 8 or 16 bits"
 
 
 def read_component_depths(data: bytes) -> tuple[int, ...]:
-    """Bits of each channel; none if the header of the codestream is not there.
+    """Read the bits of each channel; empty if the header of the codestream is missing.
 
     Raises:
-        ImageError: `UnsupportedImage`, where they are more than colours and transparency.
+        ImageError: `UnsupportedImage`, for more than four channels or a palette of more than 8 bits.
     """
-    at = data.find(_CODESTREAM_START)
-    count = int.from_bytes(data[at + 40 : at + 42], "big") if at >= 0 else 0
+    start = data.find(_CODESTREAM_START)
+    count = int.from_bytes(data[start + 40 : start + 42], "big") if start >= 0 else 0
     if count > 4:
         raise ImageError("UnsupportedImage", f"cannot read a JPEG 2000 image of {count} bands; {_SAVE_HINT}")
-    depths = tuple(1 + (byte & 0x7F) for byte in data[at + 42 : at + 42 + 3 * count : 3])
-    if b"pclr" in data[: max(at, 0)] and max(_read_palette_depths(data[:at]), default=8) > 8:
+    depths = tuple(1 + (byte & 0x7F) for byte in data[start + 42 : start + 42 + 3 * count : 3])
+    if b"pclr" in data[: max(start, 0)] and max(_read_palette_depths(data[:start]), default=8) > 8:
         raise ImageError(
             "UnsupportedImage", f"cannot read a JPEG 2000 image with a palette of more than 8 bits; {_SAVE_HINT}"
         )
@@ -34,12 +34,12 @@ def read_component_depths(data: bytes) -> tuple[int, ...]:
 
 
 def _read_palette_depths(header: bytes) -> tuple[int, ...]:
-    at = header.find(b"pclr")
-    return tuple(1 + (byte & 0x7F) for byte in header[at + 7 : at + 7 + header[at + 6]])
+    offset = header.find(b"pclr")
+    return tuple(1 + (byte & 0x7F) for byte in header[offset + 7 : offset + 7 + header[offset + 6]])
 
 
 def has_deep_components(depths: tuple[int, ...]) -> bool:
-    """Whether there are several channels of more than 8 bits, in which Pillow makes the brightest values black."""
+    """Whether there are several channels of more than 8 bits; Pillow turns their brightest values black."""
     return len(depths) > 1 and max(depths) > 8
 
 
@@ -48,11 +48,11 @@ def decode_deep_components(data: bytes, depths: tuple[int, ...], mode: str) -> I
 
     Args:
         data: The file.
-        depths: Bits of each channel, as it tells.
-        mode: What Pillow would make of it.
+        depths: Bits of each channel, from `read_component_depths`.
+        mode: Mode that Pillow gives the picture.
 
     Returns:
-        Of that mode; the largest value becomes 255.
+        Image of that mode, 8 bits per channel; the largest value becomes 255.
 
     Raises:
         ImageError: `CorruptImage`, `TruncatedImage` or `UnsupportedImage`.
@@ -60,30 +60,30 @@ def decode_deep_components(data: bytes, depths: tuple[int, ...], mode: str) -> I
     try:
         samples = imagecodecs.jpeg2k_decode(data)
     except imagecodecs.Jpeg2kError as error:
-        whole = data.endswith(_CODESTREAM_END)
-        kind, how = ("CorruptImage", "cannot be decoded") if whole else ("TruncatedImage", "stops early")
-        raise ImageError(kind, f"jpeg2000 {how}: its pixels are not all there") from error
+        is_complete = data.endswith(_CODESTREAM_END)
+        kind, problem = ("CorruptImage", "cannot be decoded") if is_complete else ("TruncatedImage", "stops early")
+        raise ImageError(kind, f"jpeg2000 {problem}: some of its pixels are missing") from error
     if max(depths) > 16 or samples.shape[2:] != (Image.getmodebands(mode),):
         raise ImageError("UnsupportedImage", f"cannot read a JPEG 2000 image of {max(depths)} bits; {_SAVE_HINT}")
     bands = []
-    for place, bits in enumerate(depths):
-        band = samples[..., place].astype(np.int32)
+    for channel, bits in enumerate(depths):
+        band = samples[..., channel].astype(np.int32)
         band += (1 << (bits - 1)) if samples.dtype.kind == "i" else 0
         bands.append(Image.fromarray(((band * 255 + (1 << (bits - 1)) - 1) // ((1 << bits) - 1)).astype(np.uint8)))
     return Image.merge(mode, bands)
 
 
 def scale_to_full_range(image: Image.Image, depths: tuple[int, ...]) -> Image.Image:
-    """Bring channels of less than 8 bits to 0 to 255: Pillow shifts them only, so that white of 1 bit is 128.
+    """Scale channels of less than 8 bits to 0 to 255: Pillow only shifts them, so that white of 1 bit is 128.
 
     Args:
-        image: As Pillow loads it.
-        depths: Bits of each channel, as the file tells.
+        image: Image as loaded by Pillow.
+        depths: Bits of each channel, from `read_component_depths`.
     """
     if all(bits >= 8 for bits in depths) or image.mode.startswith("I"):
         return image
     if image.mode == "P":
-        # These are places in a palette.
+        # The values are indices into the palette.
         return _map_palette_indices(image, [(value >> (8 - depths[0])) for value in range(256)])
     bands = [
         band
@@ -94,8 +94,8 @@ def scale_to_full_range(image: Image.Image, depths: tuple[int, ...]) -> Image.Im
     return Image.merge(image.mode, bands) if len(bands) == len(image.getbands()) else image
 
 
-def _map_palette_indices(image: Image.Image, places: list[int]) -> Image.Image:
+def _map_palette_indices(image: Image.Image, indices: list[int]) -> Image.Image:
     palette = image.palette
-    mapped = image.point(places)
+    mapped = image.point(indices)
     mapped.palette = palette
     return mapped

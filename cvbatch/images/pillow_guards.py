@@ -1,4 +1,4 @@
-"""Keeping the globals of Pillow and of `warnings` out of the way while images are decoded, in any number of threads."""
+"""Set the globals of Pillow and of `warnings` safely while threads decode images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 class _PillowWarningFilter:
     """Silences Pillow's warnings while any thread is inside.
 
-    `warnings.catch_warnings` alone is not safe in threads: the first to leave would bring the warnings back for the
-    others, and the last would leave the filter of another behind.
+    `warnings.catch_warnings` alone is not thread-safe: the first thread to leave would restore the warnings for the
+    others, and the last one would leave another thread's filter behind.
     """
 
     def __init__(self) -> None:
@@ -44,15 +44,15 @@ _pixel_limit_lock: Final = threading.Lock()
 
 @contextmanager
 def pillow_pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Have Pillow's own checks inside its plugins refuse what is larger than ours, and nothing else.
+    """Set the limit of the checks in Pillow's plugins to `max_pixels`.
 
-    Reached only by images beyond Pillow's limit, one at a time: the limit is a global of Pillow.
+    Used only for images beyond Pillow's own limit, one at a time, because the limit is a global of Pillow.
     """
     with _pixel_limit_lock:
-        before = Image.MAX_IMAGE_PIXELS
+        pillow_limit = Image.MAX_IMAGE_PIXELS
         # Pillow raises at more than twice its limit.
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS = pillow_limit

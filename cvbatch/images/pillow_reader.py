@@ -1,4 +1,4 @@
-"""Pictures as Pillow reads them: the reader of every format that has none of its own."""
+"""Read pictures with Pillow: for JPEG 2000, and for all formats without a reader of their own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cvbatch.images.reading import ReadOptions, ReadResult, check_pixel_count, t
 
 
 def read_by_pillow(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
-    """Read a picture by the part of Pillow that `kind.open` names; a `cvbatch.images.reading.FormatReader`.
+    """Read a picture with the Pillow plugin of `image_format`; a `cvbatch.images.reading.FormatReader`.
 
     Raises:
         ImageError: `TooManyPixels`, `TruncatedImage`, `MissingExtra` or `UnsupportedImage`.
@@ -34,37 +34,37 @@ def read_by_pillow(image_format: ImageFormat, data: bytes, options: ReadOptions)
         image.info.pop("xmp", None)
     xmp = _read_gif_xmp(data) if image_format.name == "gif" else image.info.get("xmp")
     tags = load_exif_tags(image)
-    facts = read_exif_metadata(tags) if options.exif else None
-    return ReadResult(convert_to_rgb(image, profile), size, read_orientation(tags, xmp), facts)
+    metadata = read_exif_metadata(tags) if options.exif else None
+    return ReadResult(convert_to_rgb(image, profile), size, read_orientation(tags, xmp), metadata)
 
 
 _ORIENTED_BY_BOXES: Final = ("avif", "heif")
-"""Their boxes say how to turn the picture, whatever XMP says (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+"""Formats whose own boxes define the rotation, whatever XMP says (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
 
 
 def _read_gif_xmp(data: bytes) -> bytes | None:
-    """The packet of an application extension, which ends where its trailer of all bytes begins (XMP part 3, 1.1.2)."""
+    """Return the XMP packet, an application extension that ends where its magic trailer starts (XMP part 3, 1.1.2)."""
     start = data.find(b"\x21\xff\x0bXMP DataXMP")
     end = data.find(b"\x01\xff\xfe\xfd", start)
     return data[start:end] if 0 <= start < end else None
 
 
 def read_jpeg2000(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
-    """Read a JPEG 2000 picture by Pillow, which does not look at the boxes beside it; a `Reader`.
+    """Read a JPEG 2000 picture; its metadata boxes, which Pillow ignores, are read as well. A `FormatReader`.
 
     Raises:
-        ImageError: As `read_by_pillow` does.
+        ImageError: As `read_by_pillow`, or `CorruptImage`.
     """
-    found = read_jp2_metadata(data)
-    lean = strip_metadata_boxes(data)
-    depths = read_component_depths(lean)
-    deep = has_deep_components(depths)
-    image, size = _load_within_limit(image_format, lean, options, load=not deep)
-    tags = None if found.exif is None else parse_exif_block(found.exif)
-    facts = read_exif_metadata(tags) if options.exif else None
-    whole = decode_deep_components(lean, depths, image.mode) if deep else scale_to_full_range(image, depths)
-    rgb = convert_to_rgb(whole, found.profile if options.icc else None)
-    return ReadResult(rgb, size, read_orientation(tags, found.xmp), facts)
+    boxes = read_jp2_metadata(data)
+    picture = strip_metadata_boxes(data)
+    depths = read_component_depths(picture)
+    is_deep = has_deep_components(depths)
+    image, size = _load_within_limit(image_format, picture, options, load=not is_deep)
+    tags = None if boxes.exif is None else parse_exif_block(boxes.exif)
+    metadata = read_exif_metadata(tags) if options.exif else None
+    image8 = decode_deep_components(picture, depths, image.mode) if is_deep else scale_to_full_range(image, depths)
+    rgb = convert_to_rgb(image8, boxes.profile if options.icc else None)
+    return ReadResult(rgb, size, read_orientation(tags, boxes.xmp), metadata)
 
 
 def _load_within_limit(

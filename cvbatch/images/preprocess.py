@@ -1,4 +1,4 @@
-"""How an image is resized and cropped for a network, in pixels and back."""
+"""Resize and crop images for a network, and map its boxes back to the original."""
 
 from __future__ import annotations
 
@@ -19,71 +19,71 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A preprocessing up to the last step that keeps uint8 RGB.
+    """Preprocessing up to the last step that keeps uint8 RGB.
 
-    Scaling to floats and normalisation belong to the network.
+    Conversion to floats and normalisation belong to the network.
     """
 
     resize: int | tuple[int, int] | None = None
-    """Length of the shorter side, or (height, width); None leaves the size."""
+    """Length of the shorter side, or (height, width), in pixels; None keeps the size."""
     crop: tuple[int, int] | None = None
     """(height, width) of the centre crop after resizing; smaller images are padded with black."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
 
 _MIN_DECODE_RATIO = 2
-"""A photo of 12 megapixels, scaled while decoding to at least so many times the size that it is resized to, differs by
-0.2 of 255 in the mean; at once to that size, by 0.4."""
+"""Decoding may scale an image down to at least this many times its resized size. A photo of 12 megapixels then differs
+by 0.2 of 255 on average; with a ratio of 1, by 0.4."""
 _RESAMPLING_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
 _FILTER_SUPPORT = {"nearest": 0, "bilinear": 1, "bicubic": 2}
-"""Pixels that a filter takes in on each side, at the size of the original or larger."""
+"""Pixels that a filter reads on each side when it does not scale down."""
 _MAX_RESIZED_PIXELS = 1 << 22
-"""Pixels that may come out of resizing: networks need 0.25 to 0.9 kB of memory for each. A shorter side of 384 allows
-28 : 1, one of 520 15 : 1."""
+"""Most pixels after resizing: networks need 0.25 to 0.9 kB of memory per pixel. A shorter side of 384 allows an aspect
+ratio of 28 : 1, one of 520 allows 15 : 1."""
 _MAX_ASPECT_RATIO = 4
-"""A model that asks for much larger images gets them, up to so many times as long as wide."""
+"""A model with a much larger shorter side gets its images up to this aspect ratio."""
 
 
 def apply_view(view: View, image: Image.Image, original_size: Size | None = None) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, bit for bit as torchvision's functional transforms do on a PIL image.
 
-    Of images so thin that resizing would make too many pixels, only what the crop keeps is resized: that may differ
-    by single steps of rounding.
+    If an image is so thin that resizing would make too many pixels, only the cropped region is resized; its pixels may
+    differ by one rounding step.
 
     Args:
-        view: What the network wants to see.
+        view: Preprocessing of the network.
         image: An RGB image, oriented.
-        original_size: (width, height) of the oriented original, if the image was scaled down while it was decoded.
+        original_size: (width, height) of the oriented original, if the image was scaled down during decoding.
 
     Returns:
-        uint8, (height, width, 3), C-contiguous; read-only, because it shares its memory with a `bytes`.
+        uint8, (height, width, 3), C-contiguous; read-only, because it shares memory with a `bytes` object.
 
     Raises:
-        ImageError: `TooManyPixels`, see `check_resized_pixels`.
+        ImageError: `TooManyPixels`; see `check_resized_pixels`.
     """
     original_size = original_size or image.size
     check_resized_pixels(view, original_size)
-    place = compute_crop_geometry(view, original_size)
-    (left, top), (width, height) = place.offset, place.size
+    geometry = compute_crop_geometry(view, original_size)
+    (left, top), (width, height) = geometry.offset, geometry.size
     if not can_resize_whole(view, original_size):
-        image = _resize_cropped_region(view, image, place)
+        image = _resize_cropped_region(view, image, geometry)
         left, top = min(left, 0), min(top, 0)
-    elif image.size != place.resized_size:
-        image = _resize_image(image, place.resized_size, _RESAMPLING_FILTERS[view.interpolation])
+    elif image.size != geometry.resized_size:
+        image = _resize_image(image, geometry.resized_size, _RESAMPLING_FILTERS[view.interpolation])
     if view.crop is not None:
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
 
 
 def check_resized_pixels(view: View, original_size: Size) -> None:
-    """Refuse images that are so thin that resizing their shorter side would make too many pixels.
+    """Refuse an image that is so thin that resizing its shorter side would make too many pixels.
 
     Args:
-        view: What the network wants to see.
+        view: Preprocessing of the network.
         original_size: (width, height) of the oriented original.
 
     Raises:
@@ -93,14 +93,14 @@ def check_resized_pixels(view: View, original_size: Size) -> None:
     if isinstance(view.resize, int) and view.crop is None and width * height > _max_resized_pixels(view):
         raise ImageError(
             "TooManyPixels",
-            f"{original_size[0]} x {original_size[1]} is so thin that a model which wants the shorter side at "
+            f"{original_size[0]} x {original_size[1]} is so thin that a model that resizes the shorter side to "
             f"{view.resize} would get {width} x {height} = {width * height} pixels, more than "
             f"{_max_resized_pixels(view)}; cut such images into parts, or label them without this model",
         )
 
 
 def can_resize_whole(view: View, original_size: Size) -> bool:
-    """Whether resizing makes no more pixels of an image than are allowed, even without regard to the crop."""
+    """Whether resizing the whole image, before the crop, stays within the allowed number of pixels."""
     return view.resize is None or _count_pixels(_compute_resized_size(view, original_size)) <= _max_resized_pixels(view)
 
 
@@ -109,63 +109,65 @@ def _count_pixels(size: Size) -> int:
 
 
 def _max_resized_pixels(view: View) -> int:
-    """Pixels that resizing may make: what a model asks for by both sides is never too much."""
+    """Return the most pixels that resizing may make; a fixed (height, width) of a view is always allowed."""
     if isinstance(view.resize, int):
         return max(_MAX_RESIZED_PIXELS, _MAX_ASPECT_RATIO * view.resize**2)
     return max(_MAX_RESIZED_PIXELS, _count_pixels(view.resize or (0, 0)))
 
 
 def _resize_cropped_region(view: View, image: Image.Image, geometry: CropGeometry) -> Image.Image:
-    """What a crop keeps of a resized image, without resizing the rest.
+    """Resize only the region of an image that the crop keeps.
 
-    Pillow keeps the corners of a box in single precision, so the pixels around it are cut out first.
+    Pillow stores the corners of a box in single precision, so the pixels around the region are cropped first.
     """
-    boxes, lengths = [], []
+    spans, lengths = [], []
     for axis in (0, 1):
         first = max(0, geometry.offset[axis])
         end = min(geometry.resized_size[axis], geometry.offset[axis] + geometry.size[axis])
         scale = image.size[axis] / geometry.resized_size[axis]
-        reach = _FILTER_SUPPORT[view.interpolation] * max(scale, 1) + 1
-        low = max(0, math.floor(first * scale - reach))
-        high = min(image.size[axis], math.ceil(end * scale + reach))
-        boxes.append((low, high, first * scale - low, min(end * scale, image.size[axis]) - low))
+        margin = _FILTER_SUPPORT[view.interpolation] * max(scale, 1) + 1
+        low = max(0, math.floor(first * scale - margin))
+        high = min(image.size[axis], math.ceil(end * scale + margin))
+        spans.append((low, high, first * scale - low, min(end * scale, image.size[axis]) - low))
         lengths.append(end - first)
-    (left, right, *across), (top, bottom, *down) = boxes
-    # in the order that Pillow takes with the whole image: bicubic values are cut off in between
+    (left, right, *columns_range), (top, bottom, *rows_range) = spans
+    # Same order as Pillow for the whole image: bicubic values are clipped in between.
     columns_first = image.width < image.height > geometry.resized_size[1]
     image = image.crop((left, top, right, bottom))
-    for columns in (columns_first, not columns_first):
-        size = (image.width, lengths[1]) if columns else (lengths[0], image.height)
-        box = (0, down[0], image.width, down[1]) if columns else (across[0], 0, across[1], image.height)
+    for is_column_pass in (columns_first, not columns_first):
+        size = (image.width, lengths[1]) if is_column_pass else (lengths[0], image.height)
+        column_box = (0, rows_range[0], image.width, rows_range[1])
+        row_box = (columns_range[0], 0, columns_range[1], image.height)
+        box = column_box if is_column_pass else row_box
         image = image.resize(size, _RESAMPLING_FILTERS[view.interpolation], box=box)
     return image
 
 
 def _resize_image(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-    # before its version 13 Pillow does the rows first, which makes too much of an image that is very high
+    # Pillow before 13 resizes the rows first, which makes too many pixels of a very high image.
     if size[0] * image.height > max(_MAX_RESIZED_PIXELS, _count_pixels(image.size), _count_pixels(size)):
         image = image.resize((image.width, size[1]), resample)
     return image.resize(size, resample)
 
 
 GPU_INTERPOLATIONS: Final = ("bilinear", "bicubic")
-"""Interpolations that can be done on a GPU, too; see `cvbatch.inference.torch.resize`."""
+"""Interpolations that are also implemented on the GPU; see `cvbatch.inference.torch.resize`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropGeometry:
-    """Where a view of an image lies, each as (horizontal, vertical)."""
+    """Resized size and crop of an image, each as (horizontal, vertical) in pixels."""
 
     resized_size: Size
-    """What the image is resized to."""
+    """Size after resizing."""
     offset: tuple[int, int]
-    """Of the crop in that; negative where it is padded with black."""
+    """Left and top of the crop in the resized image; negative if it is padded with black."""
     size: Size
-    """Of the crop."""
+    """Size of the crop."""
 
 
 def compute_crop_geometry(view: View, original_size: Size) -> CropGeometry:
-    """Where the view of an image of some size lies."""
+    """Compute the resized size and the crop for an image of `original_size`."""
     resized = _compute_resized_size(view, original_size)
     if view.crop is None:
         return CropGeometry(resized, (0, 0), resized)
@@ -173,10 +175,10 @@ def compute_crop_geometry(view: View, original_size: Size) -> CropGeometry:
 
 
 def compute_min_decode_side(views: Iterable[View]) -> int | None:
-    """Shorter side in pixels from which on some views look nearly the same however large an image is.
+    """Compute the shorter side in pixels that an image needs so that all views of it look nearly the same.
 
     Returns:
-        Twice the longest side that any of them resizes to; None if one wants images as they are.
+        Twice the longest side that any view resizes to; None if a view does not resize.
     """
     sides = []
     for view in views:
@@ -187,10 +189,10 @@ def compute_min_decode_side(views: Iterable[View]) -> int | None:
 
 
 def compute_output_size(view: View, original_size: Size) -> Size:
-    """Size of what `apply_view` returns.
+    """Compute the size of the array that `apply_view` returns.
 
     Args:
-        view: What the network wants to see.
+        view: Preprocessing of the network.
         original_size: (width, height) of the oriented original.
 
     Returns:
@@ -202,25 +204,25 @@ def compute_output_size(view: View, original_size: Size) -> Size:
 def boxes_to_original(
     view: View, original_size: Size, boxes: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.floating[Any]]:
-    """Bring boxes from the pixels of a view back to those of the oriented original.
+    """Map boxes from the pixels of a view to those of the oriented original.
 
     Args:
-        view: The view that the boxes were found in.
+        view: View in which the boxes were detected.
         original_size: (width, height) of the oriented original.
         boxes: Float, (n, 4): x_min, y_min, x_max, y_max in pixels of the view.
 
     Returns:
-        The same in pixels of the original, clipped to it; same shape and dtype.
+        Boxes in pixels of the original, clipped to it; same shape and dtype.
     """
-    place = compute_crop_geometry(view, original_size)
-    scale = np.tile(np.divide(original_size, place.resized_size), 2)
-    moved = np.add(boxes, np.tile(place.offset, 2), dtype=np.float64) * scale
-    back: npt.NDArray[np.floating[Any]] = np.clip(moved, 0, np.tile(original_size, 2)).astype(boxes.dtype)
-    return back
+    geometry = compute_crop_geometry(view, original_size)
+    scale = np.tile(np.divide(original_size, geometry.resized_size), 2)
+    scaled = np.add(boxes, np.tile(geometry.offset, 2), dtype=np.float64) * scale
+    clipped: npt.NDArray[np.floating[Any]] = np.clip(scaled, 0, np.tile(original_size, 2)).astype(boxes.dtype)
+    return clipped
 
 
 def _compute_resized_size(view: View, size: Size) -> Size:
-    """(width, height) after resizing; torchvision cuts the longer side to whole pixels, it does not round."""
+    """Compute (width, height) after resizing; like torchvision, the longer side is truncated, not rounded."""
     if view.resize is None:
         return size
     if isinstance(view.resize, tuple):
@@ -233,7 +235,7 @@ def _compute_resized_size(view: View, size: Size) -> Size:
 
 
 def _compute_crop_offset(crop: tuple[int, int], size: Size) -> tuple[int, int]:
-    """(left, top) of the centre crop; negative where an image is padded, and Pillow crops black there."""
+    """Compute (left, top) of the centre crop; negative if the image is padded, because Pillow crops black there."""
     height, width = crop
     return _center_crop_start(size[0], width), _center_crop_start(size[1], height)
 

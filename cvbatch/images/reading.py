@@ -1,4 +1,4 @@
-"""What every reader of a format is asked for, and what it gives."""
+"""Interface of the format readers: their options, their result, and the pixel limit."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from cvbatch.errors import ImageError
 from cvbatch.images.exif import ExifMetadata
 from cvbatch.images.formats import ImageFormat
 
-_RAISE_LIMIT_HINT: Final = "raise source.max_pixels to take it"
+_RAISE_LIMIT_HINT: Final = "raise source.max_pixels to accept it"
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How an image file is to be read; see `cvbatch.images.decode.decode`."""
+    """Options for reading an image file; see `cvbatch.images.decode.decode`."""
 
     max_pixels: int
     exif: bool = False
     min_decode_side: int | None = None
     icc: bool = False
-    """Bring colours to sRGB by the profile that lies in the file."""
+    """Whether to convert colours to sRGB by the profile in the file."""
     keep_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What a reader makes of one file."""
+    """Picture and metadata that a reader returns for one file."""
 
     image: Image.Image
-    """RGB, as it is stored: not yet turned by `orientation`."""
+    """RGB as stored: not yet rotated by `orientation`."""
     size: tuple[int, int]
-    """(width, height) that the file tells, before turning and before any scaling, in pixels."""
+    """(width, height) in pixels that the file declares, before rotation and scaling."""
     orientation: int = 1
-    """How it has to be turned, 1 (not at all) to 8, as Exif counts."""
+    """1 (upright) to 8, as in Exif."""
     exif: ExifMetadata | None = None
-    """None unless asked for."""
+    """None unless requested."""
     warning: str | None = None
-    """What is wrong with a picture that can be used all the same; None if nothing is."""
+    """Damage of a picture that is returned anyway; None if it is intact."""
 
 
 FormatReader: TypeAlias = Callable[[ImageFormat, bytes, ReadOptions], ReadResult]
-"""Reads the first picture of a file. Raises `ImageError`, or whatever `MALFORMED` lists."""
+"""Reads the first picture of a file. Raises `ImageError` or any of `cvbatch.images.formats.MALFORMED_ERRORS`."""
 
 
 def check_pixel_count(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture whose header promises too much, before anything is decoded.
+    """Refuse a picture whose header declares too many pixels, before anything is decoded.
 
     Raises:
         ImageError: `TooManyPixels`.
     """
     if width * height > max_pixels:
-        promise = f"{width} x {height} = {width * height} pixels"
-        raise ImageError("TooManyPixels", f"the header promises {promise}, more than {max_pixels}; {_RAISE_LIMIT_HINT}")
+        declared = f"{width} x {height} = {width * height} pixels"
+        raise ImageError(
+            "TooManyPixels", f"the header declares {declared}, more than {max_pixels}; {_RAISE_LIMIT_HINT}"
+        )
 
 
 def too_many_pixels_error(max_pixels: int) -> ImageError:
-    """The same for a library that does not say how many there are."""
-    return ImageError("TooManyPixels", f"the header promises more than {max_pixels} pixels; {_RAISE_LIMIT_HINT}")
+    """Return the same error for a library that does not report how many pixels there are."""
+    return ImageError("TooManyPixels", f"the header declares more than {max_pixels} pixels; {_RAISE_LIMIT_HINT}")

@@ -122,7 +122,7 @@ def inside(kind: str) -> bytes:
         (bmp(32, bytes(4 * WIDTH * HEIGHT), 11), "CMYK inks"),
         (bmp(1, bytes(24), 3, header=64, palette=PALETTE[:8]), "fax compression"),
         (bmp(24, RUN, 4, header=64), "24-bit run lengths"),
-        (bmp(24, RUN, 99), "packing number 99"),
+        (bmp(24, RUN, 99), "compression number 99"),
         (b"BM" + struct.pack("<IHHI", 192, 0, 0, 30) + struct.pack("<IiiHH", 16, 9, 6, 1, 24) + bytes(168), "OS/2"),
     ],
 )
