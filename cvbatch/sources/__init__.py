@@ -1,4 +1,4 @@
-"""Where images come from: one file per kind of source, and one row here."""
+"""Sources of images: one module per kind of source."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ from cvbatch.storage.local_paths import to_local_path
 from cvbatch.storage.location import Location, is_object_uri
 
 
-def open_source(config: SourceConfig, carried: pa.Schema | None = None) -> ImageSource:
-    """Return the source that a job names.
+def open_source(config: SourceConfig, extra_columns: pa.Schema | None = None) -> ImageSource:
+    """Return the source that a job configures.
 
     Args:
-        config: Names it.
-        carried: The columns that came along when it was planned; the first container decides where there is no plan.
+        config: The source section of the job.
+        extra_columns: Extra columns of the plan; None lets the first container decide.
 
     Raises:
-        SourceError: If it is not there or of a kind that is not known.
+        SourceError: If the source does not exist or its kind is not supported.
     """
     if len(config.uris) > 1:
-        return _open_multiple(config, carried)
-    assert isinstance(config.uri, str), "there is one"
-    return _open_one_source(config, config.uri, carried)
+        return _open_multiple(config, extra_columns)
+    assert isinstance(config.uri, str), "exactly one URI remains"
+    return _open_one_source(config, config.uri, extra_columns)
 
 
-def _open_multiple(config: SourceConfig, carried: pa.Schema | None) -> ImageSource:
+def _open_multiple(config: SourceConfig, extra_columns: pa.Schema | None) -> ImageSource:
     sources = list[ImageSource]()
     for uri in config.uris:
-        first = None if carried is not None or not sources or sources[0].positional else sources[0].extra_columns
-        sources.append(_open_one_source(config, uri, carried if first is None else first))
+        first_columns = (
+            None if extra_columns is not None or not sources or sources[0].positional else sources[0].extra_columns
+        )
+        sources.append(_open_one_source(config, uri, extra_columns if first_columns is None else first_columns))
     return MultipleSources(config.uris, sources)
 
 
-def _open_one_source(config: SourceConfig, uri: str, carried: pa.Schema | None) -> ImageSource:
+def _open_one_source(config: SourceConfig, uri: str, extra_columns: pa.Schema | None) -> ImageSource:
     suffixes, filters = ImageSuffixes(config.extensions), FileFilters.from_config(config)
     containers = ContainerOpener(
         suffixes,
         metadata=config.metadata == "auto",
         image_column=config.image_column,
         rename=config.rename,
-        carried=carried,
+        extra_columns=extra_columns,
         storage=config.storage_options,
         filters=filters,
     )
@@ -67,48 +69,52 @@ def _open_one_source(config: SourceConfig, uri: str, carried: pa.Schema | None) 
     if path is None:
         scheme = uri.partition("://")[0]
         raise SourceError(
-            f"source {scheme}://… cannot be read: expected a local folder, glob, image or manifest, or one of a bucket"
+            f"source {scheme}://… cannot be read: expected a folder, glob, image or manifest, local or in a bucket"
         )
     if not os.path.isdir(path) and is_packed_manifest(path):
         raise SourceError(f"{path} is a packed manifest: unpack it first")
     if not os.path.isdir(path) and is_manifest(path, config.uri_column, config.image_column):
-        return _open_manifest(config, path, carried)
+        return _open_manifest(config, path, extra_columns)
     return LocalFileSource(path, suffixes, containers, filters)
 
 
 def _open_bucket_source(
-    config: SourceConfig, place: Location, suffixes: ImageSuffixes, containers: ContainerOpener, filters: FileFilters
+    config: SourceConfig, location: Location, suffixes: ImageSuffixes, containers: ContainerOpener, filters: FileFilters
 ) -> ImageSource:
-    if is_packed_manifest(place.key):
-        raise SourceError(f"{place} is a packed manifest: unpack it first")
+    if is_packed_manifest(location.key):
+        raise SourceError(f"{location} is a packed manifest: unpack it first")
     try:
-        manifest = is_remote_manifest(place, config.uri_column, config.image_column)
+        is_manifest_object = is_remote_manifest(location, config.uri_column, config.image_column)
         return (
-            _copy_remote_manifest(place, config, containers.extra_columns)
-            if manifest
-            else BucketSource(place, suffixes, containers, filters)
+            _copy_remote_manifest(location, config, containers.extra_columns)
+            if is_manifest_object
+            else BucketSource(location, suffixes, containers, filters)
         )
     except ImageError as error:
-        raise SourceError(f"{place} cannot be read: {error}; check source.uri") from None
+        raise SourceError(f"{location} cannot be read: {error}; check source.uri") from None
 
 
-def _copy_remote_manifest(place: Location, config: SourceConfig, planned: pa.Schema | None) -> ImageSource:
-    # a manifest is read more than once, and its readers want a file
-    with contextlib.ExitStack() as on_failure:
-        folder = on_failure.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
-        copy = os.path.join(folder, os.path.basename(place.key))
-        with open(copy, "wb") as file:
-            download_to_file(os.fsencode(place.uri), place.options, file)
-        source = _open_manifest(config, copy, planned, named=place.uri)
-        weakref.finalize(source, on_failure.pop_all().close)
+def _copy_remote_manifest(location: Location, config: SourceConfig, extra_columns: pa.Schema | None) -> ImageSource:
+    # a manifest is read more than once, and its readers need a file
+    with contextlib.ExitStack() as cleanup:
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cvbatch-"))
+        local_copy = os.path.join(folder, os.path.basename(location.key))
+        with open(local_copy, "wb") as file:
+            download_to_file(os.fsencode(location.uri), location.options, file)
+        source = _open_manifest(config, local_copy, extra_columns, origin=location.uri)
+        weakref.finalize(source, cleanup.pop_all().close)
         return source
 
 
 def _open_manifest(
-    config: SourceConfig, path: str, planned: pa.Schema | None, *, named: str | None = None
+    config: SourceConfig, path: str, extra_columns: pa.Schema | None, *, origin: str | None = None
 ) -> ManifestSource:
-    given = [name for name in ("min_bytes", "modified_since", "exclude") if getattr(config, name)]
-    if given:
-        raise SourceError(f"source.{given[0]}: a manifest takes every line; leave it out, or the lines")
+    unsupported_filters = [name for name in ("min_bytes", "modified_since", "exclude") if getattr(config, name)]
+    if unsupported_filters:
+        raise SourceError(
+            f"source.{unsupported_filters[0]}: a manifest is used line by line; remove the option, or the lines"
+        )
     metadata = config.metadata == "auto"
-    return ManifestSource(path, config.rename, config.uri_column, named=named, metadata=metadata, planned=planned)
+    return ManifestSource(
+        path, config.rename, config.uri_column, origin=origin, metadata=metadata, extra_columns=extra_columns
+    )

@@ -1,7 +1,6 @@
-"""Types of columns that come along: what Arrow knows and not every reader of Parquet becomes what they all hold.
+"""Portable types of extra columns: Arrow types that pandas, DuckDB, Polars and Spark all read from Parquet.
 
-pandas, DuckDB, Polars and Spark are meant. Spark refuses a whole file for one column of float16, of times of day, of
-nanoseconds or of binary values of a fixed size.
+Spark refuses a whole file for one column of float16, of times of day, of nanoseconds or of fixed-size binary values.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _MAX_DECIMAL_DIGITS: Final = 38
-"""Decimals of more digits are no numbers for anybody but Arrow, and become text."""
+"""Only Arrow supports decimals with more digits; they become text."""
 _INTERVAL: Final = (("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64()))
 _TEXT: Final = pa.string()
 _MAX_NESTING: Final = 90
-"""Parquet files whose columns are nested deeper are refused by those that read them."""
+"""Readers refuse Parquet files with columns that are nested deeper."""
 
 
 class UnportableError(Exception):
@@ -29,56 +28,57 @@ class UnportableError(Exception):
 
 
 def portable_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a column of this type becomes; most stay as they are.
+    """Portable type for a column type; most types stay as they are.
 
     Raises:
-        UnportableError: If there is none.
+        UnportableError: If there is no such type.
     """
     if _is_too_deep(kind):
         raise UnportableError("nested too deeply")
-    if special := _convert_special_type(kind):
-        return special[0]
+    if conversion := _convert_special_type(kind):
+        return conversion[0]
     if pa.types.is_map(kind):
         return pa.map_(portable_type(kind.key_type), portable_type(kind.item_type))
     if _is_list_type(kind):
         return (pa.large_list if _is_large_list(kind) else pa.list_)(portable_type(kind.value_type))
     if pa.types.is_struct(kind):
         if len({column.name for column in kind}) < len(kind):
-            raise UnportableError("fields of one name")
+            raise UnportableError("several fields with one name")
         return pa.struct([(column.name, portable_type(column.type)) for column in kind])
     if pa.types.is_nested(kind) or kind.id not in _KNOWN:
-        raise UnportableError("a type that is not known")
+        raise UnportableError("an unknown type")
     return kind
 
 
 def to_portable_array(array: pa.Array) -> pa.Array:
-    r"""Values as `portable_type` says of their type; what they are does not change.
+    r"""Convert values to the portable type of their type.
 
-    But for nanoseconds, which are cut, and for bytes in text that are not UTF-8: they become `\xNN`.
+    Values do not change, with two exceptions: nanoseconds are truncated, and bytes in text that are not UTF-8 become
+    `\xNN`.
 
     Raises:
         ArrowException: If a value is not of its type.
     """
-    wanted = portable_type(array.type)
-    if wanted == array.type and _is_valid_array(array):
+    target_type = portable_type(array.type)
+    if target_type == array.type and _is_valid_array(array):
         return array
     if _is_text_type(array.type):
         return _escape_invalid_text(array)
-    if wanted == array.type and not pa.types.is_nested(array.type):
+    if target_type == array.type and not pa.types.is_nested(array.type):
         return array
-    if special := _convert_special_type(array.type):
-        return special[1](array)
+    if conversion := _convert_special_type(array.type):
+        return conversion[1](array)
     if pa.types.is_map(array.type):
         offsets = _list_offsets(array, pa.int32())
-        low, high = array.offsets[0].as_py(), array.offsets[-1].as_py()
-        keys, items = (to_portable_array(part.slice(low, high - low)) for part in (array.keys, array.items))
+        start, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        keys, items = (to_portable_array(part.slice(start, end - start)) for part in (array.keys, array.items))
         return pa.MapArray.from_arrays(offsets, keys, items, mask=array.is_null())
     if _is_list_type(array.type):
-        made = pa.LargeListArray if _is_large_list(array.type) else pa.ListArray
+        array_class = pa.LargeListArray if _is_large_list(array.type) else pa.ListArray
         offsets = _list_offsets(array, pa.int64() if _is_large_list(array.type) else pa.int32())
-        return made.from_arrays(offsets, to_portable_array(pc.list_flatten(array)), mask=array.is_null())
-    fields = [to_portable_array(array.field(at)) for at in range(array.type.num_fields)]
-    return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=array.is_null())
+        return array_class.from_arrays(offsets, to_portable_array(pc.list_flatten(array)), mask=array.is_null())
+    fields = [to_portable_array(array.field(index)) for index in range(array.type.num_fields)]
+    return pa.StructArray.from_arrays(fields, fields=list(target_type), mask=array.is_null())
 
 
 def _is_valid_array(array: pa.Array) -> bool:
@@ -91,7 +91,7 @@ def _is_valid_array(array: pa.Array) -> bool:
 
 def _escape_invalid_text(array: pa.Array) -> pa.Array:
     values = array.cast(pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()).to_pylist()
-    return pa.array([None if each is None else _bytes_to_text(each) for each in values], array.type)
+    return pa.array([None if value is None else _bytes_to_text(value) for value in values], array.type)
 
 
 def _is_text_type(kind: pa.DataType) -> bool:
@@ -99,12 +99,12 @@ def _is_text_type(kind: pa.DataType) -> bool:
 
 
 def _is_too_deep(kind: pa.DataType, remaining_levels: int = _MAX_NESTING) -> bool:
-    """Whether its values lie deeper in the schema of a Parquet file than readers go."""
+    """Whether the values are nested deeper in a Parquet schema than readers accept."""
     if not pa.types.is_nested(kind) or pa.types.is_union(kind):
         return remaining_levels < 1
     remaining_levels -= 1 if pa.types.is_struct(kind) else 2
     return remaining_levels < 1 or any(
-        _is_too_deep(kind.field(at).type, remaining_levels) for at in range(kind.num_fields)
+        _is_too_deep(kind.field(index).type, remaining_levels) for index in range(kind.num_fields)
     )
 
 
@@ -112,7 +112,7 @@ _Special = tuple[pa.DataType, Callable[[pa.Array], pa.Array]]
 
 
 def _convert_special_type(kind: pa.DataType) -> _Special | None:
-    """What a type that is no list and no struct of others becomes, and how."""
+    """Target type of a type that is neither list nor struct, with the conversion; None if the type stays."""
     if isinstance(kind, pa.BaseExtensionType):
         return _convert_extension(kind)
     if pa.types.is_run_end_encoded(kind):
@@ -120,30 +120,30 @@ def _convert_special_type(kind: pa.DataType) -> _Special | None:
     if pa.types.is_dictionary(kind):
         return portable_type(kind.value_type), _decode_dictionary
     if pa.types.is_union(kind) and "extension<" in str(kind):
-        raise UnportableError("a union of extensions, whose values libraries may act upon")
+        raise UnportableError("a union of extension types, whose values libraries may interpret")
     if pa.types.is_union(kind) or (pa.types.is_struct(kind) and not len(kind)):
         return _TEXT, _to_json_text
     if kind == pa.month_day_nano_interval():
         return pa.struct(_INTERVAL), _interval_to_struct
     if pa.types.is_decimal(kind):
         return _convert_decimal(kind)
-    to = _SIMPLE.get(kind.id)
+    target_type = _SIMPLE.get(kind.id)
     if pa.types.is_timestamp(kind):
-        to = pa.timestamp({"s": "ms", "ns": "us"}.get(kind.unit, kind.unit), _portable_zone(kind.tz))
-        to = None if to == kind else to
-    return None if to is None else (to, lambda array: pc.cast(array, to, safe=False))
+        target_type = pa.timestamp({"s": "ms", "ns": "us"}.get(kind.unit, kind.unit), _portable_zone(kind.tz))
+        target_type = None if target_type == kind else target_type
+    return None if target_type is None else (target_type, lambda array: pc.cast(array, target_type, safe=False))
 
 
 def _portable_zone(name: str | None) -> str | None:
-    """The time zone; the same moments in UTC where it is an offset, or not known to everybody: Polars panics."""
-    known = zoneinfo.available_timezones()
-    return name if not name or name in known or not known else "UTC"
+    """The time zone, or UTC (the same instants) for offsets and unknown zones, on which Polars panics."""
+    known_zones = zoneinfo.available_timezones()
+    return name if not name or name in known_zones or not known_zones else "UTC"
 
 
 def _convert_extension(kind: pa.BaseExtensionType) -> _Special:
     if isinstance(kind, pa.UuidType):
         return _TEXT, lambda array: pa.array(
-            [each and str(uuid.UUID(bytes=each)) for each in array.storage.to_pylist()], _TEXT
+            [value and str(uuid.UUID(bytes=value)) for value in array.storage.to_pylist()], _TEXT
         )
     if isinstance(kind, pa.Bool8Type):
         return pa.bool_(), lambda array: array.storage.cast(pa.bool_())
@@ -154,25 +154,27 @@ def _convert_decimal(kind: pa.DataType) -> _Special | None:
     digits = kind.precision - min(0, kind.scale)
     if digits > _MAX_DECIMAL_DIGITS:
         return _TEXT, lambda array: array.cast(_TEXT)
-    to = pa.decimal128(digits, max(0, kind.scale))
-    return None if to == kind else (to, lambda array: array.cast(to))
+    target_type = pa.decimal128(digits, max(0, kind.scale))
+    return None if target_type == kind else (target_type, lambda array: array.cast(target_type))
 
 
 def _decode_dictionary(array: pa.DictionaryArray) -> pa.Array:
-    # with values that are portable before they are taken: not every type can be taken
+    # values become portable before `take`, which does not support every type
     return to_portable_array(array.dictionary).take(array.indices)
 
 
 def _interval_to_struct(array: pa.Array) -> pa.Array:
     names = [name for name, _ in _INTERVAL]
-    return pa.array([each and dict(zip(names, each, strict=True)) for each in array.to_pylist()], pa.struct(_INTERVAL))
+    return pa.array(
+        [interval and dict(zip(names, interval, strict=True)) for interval in array.to_pylist()], pa.struct(_INTERVAL)
+    )
 
 
 def _to_json_text(array: pa.Array) -> pa.Array:
     return pa.array(
         [
-            None if each is None else json.dumps(each, default=_bytes_to_text, ensure_ascii=False)
-            for each in array.to_pylist()
+            None if value is None else json.dumps(value, default=_bytes_to_text, ensure_ascii=False)
+            for value in array.to_pylist()
         ],
         _TEXT,
     )
@@ -183,7 +185,7 @@ def _bytes_to_text(value: Any) -> str:
 
 
 def _list_offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Where each list begins among the values that are not below a null."""
+    """Offset of each list among the values of the lists that are not null."""
     if pa.types.is_map(array.type):
         return pc.subtract(array.offsets, array.offsets[0])
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)

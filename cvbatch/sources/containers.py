@@ -1,4 +1,4 @@
-"""Files that hold many images: which names they have, and how each becomes rows of the plan."""
+"""Containers: files that hold many images, and how they become rows of the plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from cvbatch.sources.suffixes import ImageSuffixes
 from cvbatch.sources.tables.listing import TABLE_SUFFIXES, ImageTable
 from cvbatch.storage.options import StorageOptions
 
-_NOTHING: Final = "it holds no images; source.exclude leaves it out, source.extensions says what an image is called"
+_NOTHING: Final = (
+    "it holds no images; skip it with source.exclude, or list the suffixes of its images in source.extensions"
+)
 
 
 class Container(Protocol):
@@ -26,33 +28,35 @@ class Container(Protocol):
 
     @property
     def holds_images(self) -> bool:
-        """Whether images are to be expected in it; a table of labels has none."""
+        """Whether it should contain images; a table of labels does not."""
 
     def extra_schema(self) -> pa.Schema | None:
-        """What it offers besides images; None if it has no images."""
+        """The extra columns that it offers; None if it has no images."""
 
-    def entry_tables(self, modified: int | None, carried: pa.Schema, listing: ListingReport) -> Iterator[pa.Table]:
-        """Yield tables of `ENTRY_FIELDS` and the carried columns, under the names that they have in the container.
+    def entry_tables(
+        self, modified: int | None, extra_columns: pa.Schema, listing: ListingReport
+    ) -> Iterator[pa.Table]:
+        """Yield tables of `ENTRY_FIELDS` and the extra columns, under their names in the container.
 
         Raises:
-            BrokenContainerError: After what lies before a damage.
+            BrokenContainerError: After the entries before the damage.
         """
 
 
 class ContainerOpener:
-    """How a source opens the containers that it meets.
+    """Opens the containers of a source.
 
-    The columns that come along are those of the first container; of the others, a column that is missing is null,
-    and so is a value that does not fit.
+    The first container decides the extra columns. In other containers, missing columns and values of another type
+    become null.
 
     Args:
-        suffixes: Which members are images.
-        metadata: Whether other columns, and what lies beside images, come along.
-        image_column: Column of tables with the images, if the job names it.
-        rename: New names for the columns that come along, old name to new name.
-        extra_columns: The columns, under their new names, where they were decided before.
-        storage: How to get to objects.
-        filters: Which members are left out.
+        suffixes: Suffixes of members that are images.
+        metadata: Whether to keep other columns of tables and the metadata files in archives.
+        image_column: Column of tables that holds the images, if the job names it.
+        rename: New names of extra columns, old name to new name.
+        extra_columns: Extra columns under their new names, if already decided.
+        storage: Options for reading objects.
+        filters: Members to skip.
     """
 
     def __init__(
@@ -62,13 +66,13 @@ class ContainerOpener:
         metadata: bool = True,
         image_column: str | None = None,
         rename: Mapping[str, str] | None = None,
-        carried: pa.Schema | None = None,
+        extra_columns: pa.Schema | None = None,
         storage: StorageOptions = NO_STORAGE_OPTIONS,
         filters: FileFilters = NO_FILTERS,
     ) -> None:
         self._filters = filters
         self._storage = storage
-        self.extra_columns = carried
+        self.extra_columns = extra_columns
         self._suffixes = suffixes
         self._metadata = metadata
         self._image_column = image_column
@@ -80,27 +84,27 @@ class ContainerOpener:
         return name.lower().endswith((*ARCHIVE_SUFFIXES, *TABLE_SUFFIXES))
 
     def decide_extra_columns(self, location: bytes | None) -> bool:
-        """Let a container decide which columns come along, unless that was decided before.
+        """Let a container decide the extra columns, unless they are already decided.
 
         Args:
-            location: Its exact path; None if the source begins with plain images, which bring none.
+            location: Exact path of the container; None if the source starts with plain images, which have none.
 
         Returns:
-            Whether it did; a table without images does not, nor does what cannot be read.
+            Whether they are decided; a table without images and an unreadable container decide nothing.
 
         Raises:
-            SourceError: If a name is one of ours, or `rename` names a column that is not there.
+            SourceError: If a name is reserved, or `rename` names a column that does not exist.
         """
         if self.extra_columns is not None:
             return True
         if location is None:
-            self.extra_columns = rename_columns(pa.schema([]), self._rename, "the source begins with plain images and")
+            self.extra_columns = rename_columns(pa.schema([]), self._rename, "the source starts with plain images and")
             return True
-        found = capture_row_error(LIST, lambda: self._open_container(location).extra_schema())
-        if found is None or isinstance(found, RowError):
+        schema = capture_row_error(LIST, lambda: self._open_container(location).extra_schema())
+        if schema is None or isinstance(schema, RowError):
             return False
         self.extra_columns = rename_columns(
-            portable_schema(found, readable_path(location)), self._rename, readable_path(location)
+            portable_schema(schema, readable_path(location)), self._rename, readable_path(location)
         )
         return True
 
@@ -108,35 +112,37 @@ class ContainerOpener:
         """Yield the images of a container as rows of the plan.
 
         Args:
-            location: Its exact path.
-            modified: When it was last changed, in nanoseconds.
-            listing: Takes what is left out, and its name if it cannot be read to its end.
+            location: Exact path of the container.
+            modified: Modification time in nanoseconds.
+            listing: Report that receives skipped members, and the container if it cannot be read to its end.
 
-        Where there is not a single image, one row stands for the container.
+        A container without a single image yields one row for the container itself.
         """
-        carried = self.extra_columns if self.extra_columns is not None else pa.schema([])
-        old = {new: name for name, new in self._rename.items()}
-        inside = pa.schema([column.with_name(old.get(column.name, column.name)) for column in carried])
-        names = [*(column.name for column in ENTRY_FIELDS), *carried.names]
-        found = 0
+        extra_columns = self.extra_columns if self.extra_columns is not None else pa.schema([])
+        old_names = {new: name for name, new in self._rename.items()}
+        container_columns = pa.schema(
+            [column.with_name(old_names.get(column.name, column.name)) for column in extra_columns]
+        )
+        names = [*(column.name for column in ENTRY_FIELDS), *extra_columns.names]
+        image_count = 0
         container = capture_row_error(LIST, lambda: self._open_container(location))
         if isinstance(container, RowError):
             problem: RowError | None = container
         else:
-            pieces = container.entry_tables(modified, inside, listing)
-            while isinstance(piece := capture_row_error(LIST, lambda: next(pieces, None)), pa.Table):
-                found += piece.num_rows
-                if piece.num_rows:
-                    yield self._filters.filter_chunk(piece.rename_columns(names), listing, within=location)
-            problem = piece  # whatever a hostile or damaged file makes a library raise is a reason to stop there
-            if problem is None and not found and container.holds_images:
+            tables = container.entry_tables(modified, container_columns, listing)
+            while isinstance(table := capture_row_error(LIST, lambda: next(tables, None)), pa.Table):
+                image_count += table.num_rows
+                if table.num_rows:
+                    yield self._filters.filter_chunk(table.rename_columns(names), listing, container=location)
+            problem = table  # any error that a library raises over a hostile or damaged file ends the container
+            if problem is None and not image_count and container.holds_images:
                 problem = RowError(LIST, "NoImages", _NOTHING)
         if problem is None:
             return
         listing.unreadable[readable_path(location)] = problem.message
-        if not found:
+        if not image_count:
             listing.lost += 1
-            yield unlisted_table(location, modified, _published_error(problem, location), carried)
+            yield unlisted_table(location, modified, _published_error(problem, location), extra_columns)
 
     def _open_container(self, location: bytes) -> Container:
         blob: ByteBlob = open_blob(location, self._storage)
@@ -148,7 +154,7 @@ class ContainerOpener:
 
 
 def _published_error(error: RowError, location: bytes) -> RowError:
-    """An error under the name that it has in the predictions."""
+    """The error with the type that the predictions use."""
     if error.type != BrokenContainerError.__name__:
         return error
     return replace(error, type="DamagedTable" if location.lower().endswith(TABLE_SUFFIXES) else "DamagedArchive")

@@ -1,4 +1,4 @@
-"""What a source yields: images in chunks, as columns."""
+"""Entries of a source: tables of images, in chunks."""
 
 from __future__ import annotations
 
@@ -36,126 +36,126 @@ ENTRY_FIELDS = (
     pa.field(ETAG, pa.string()),
     pa.field(SPAN, pa.struct(SPAN_FIELDS)),
 )
-"""Columns of a chunk: the URI as a person reads it, the size if known, the exact bytes of the path where
-the URI cannot hold them, when the file was last changed, the version that an object store names, and which part of the
-file the image is; null is all of it."""
+"""Columns of a chunk: readable URI, size in bytes if known, exact bytes of the path if the URI cannot hold them,
+modification time in nanoseconds, version in the object store, and the span of the image in its file (null: the whole
+file)."""
 INTERNAL: Final = (LOCATION, MODIFIED, ETAG, SPAN)
-"""Columns that serve to read an image and end there."""
+"""Columns that are only used to read an image and are not in the predictions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where in a container the bytes of an image lie."""
+    """Location of the bytes of an image in a container."""
 
     how: str
-    """What reads it: a key of the table in `fetching.py`."""
+    """Key of the reader; see `plan_rows._READERS`."""
     offset: int | None = None
-    """Of its bytes in a tar (of the unpacked stream, if it is compressed), of its header in a zip, of its record batch
-    in an Arrow file."""
+    """Offset of the bytes in a tar (in the unpacked stream if it is compressed), offset of the header in a zip, or
+    number of the record batch in an Arrow file."""
     size: int | None = None
-    """Bytes as they are stored from there on."""
+    """Number of stored bytes from the offset on."""
     row: int | None = None
-    """Row of a table, or of the record batch."""
+    """Row of a table or of the record batch."""
     check: int | None = None
-    """CRC-32 of the unpacked bytes, where the container has one."""
+    """CRC-32 of the unpacked bytes of a zip member; size of the file in bytes for ranges of an Arrow file."""
     column: str | None = None
     """Column of a table that holds the images."""
     key: bytes | None = None
-    """What the member is known by where that is not the end of its URI."""
+    """Identity of the member, if it differs from the end of its URI."""
     refused: str | None = None
-    """Why it is never read; an `error_type`, for what could not be listed with its message."""
+    """Reason why it is never read: an `error_type`, with a message for items that could not be listed."""
 
     @property
     def byte_range(self) -> tuple[int, int]:
-        """Offset and size of what is a range of bytes."""
-        assert self.offset is not None, "every range has one"
-        assert self.size is not None, "every range has one"
+        """Offset and size of a span that is a range of bytes."""
+        assert self.offset is not None, "every range has an offset"
+        assert self.size is not None, "every range has a size"
         return self.offset, self.size
 
 
 @dataclass(slots=True)
 class ListingReport:
-    """What a listing met besides images; grows while its chunks are read."""
+    """Skipped and unreadable items of a listing; grows while chunks are read."""
 
     skipped: Counter[str] = field(default_factory=Counter)
-    """Files and members left out, by suffix."""
+    """Number of skipped files and members, by suffix or reason."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Folders and containers that could not be listed to their end, and why."""
+    """Folders and containers that could not be listed completely, with the reason."""
     lost: int = 0
-    """Of these, how many gave not a single image; each is a row of its own."""
+    """Number of these without a single image; each of them is one row."""
 
     @property
     def unreadable_notes(self) -> list[str]:
-        """What could not be listed, with the reason, for people."""
-        return [f"{path} ({why})" for path, why in self.unreadable.items()]
+        """Readable lines about unreadable items, with the reasons."""
+        return [f"{path} ({reason})" for path, reason in self.unreadable.items()]
 
     def merge_report(self, other: ListingReport) -> None:
-        """Take in what another listing met."""
+        """Add the items of another report."""
         self.skipped.update(other.skipped)
         self.unreadable.update(other.unreadable)
         self.lost += other.lost
 
     def clear_report(self) -> None:
-        """Begin again."""
+        """Forget all items."""
         self.skipped.clear()
         self.unreadable.clear()
         self.lost = 0
 
 
 class ImageSource(Protocol):
-    """A place with images."""
+    """A location with images."""
 
     extra_columns: pa.Schema
-    """Columns that come along from a manifest, a table or an archive, under their own names."""
+    """Extra columns from a manifest, a table or an archive, under the names in the predictions."""
     positional: bool
-    """Whether an image is known by its position (a manifest) rather than by its URI."""
+    """Whether an image is identified by its position (a manifest) instead of its URI."""
 
     @property
     def listing(self) -> ListingReport:
-        """What was met so far."""
+        """Report on the listing so far."""
 
     def iter_chunks(self) -> Iterator[pa.Table]:
-        """Yield tables of `ENTRY_FIELDS` and `extra_columns`, in an order that does not change between starts."""
+        """Yield tables of `ENTRY_FIELDS` and `extra_columns`, in an order that is stable between runs."""
 
 
 ListingMark = Mapping[str, Any]
-"""How far a listing has come, as plain data."""
+"""Progress of a listing, as plain data."""
 
 
 @runtime_checkable
 class ResumableSource(ImageSource, Protocol):
-    """A source whose listing can be gone on with by another process."""
+    """A source whose listing another process can resume."""
 
     def iter_marked_chunks(self, mark: ListingMark | None = None) -> Iterator[tuple[pa.Table, ListingMark | None]]:
-        """Yield chunks, each with what a listing can go on from behind it; None where it cannot, or needs not.
+        """Yield chunks, each with a mark to resume after it, or None if it has no mark.
 
         Args:
-            mark: Go on behind that chunk.
+            mark: Resume after the chunk that this mark came with.
         """
 
 
 def readable_path(path: bytes) -> str:
-    r"""A path as text; bytes that are not UTF-8 become `\xNN`."""
+    r"""Path as text; bytes that are not UTF-8 become `\xNN`."""
     return path.decode("utf-8", errors="backslashreplace")
 
 
 def exact_paths(entries: pa.Table) -> list[bytes]:
-    """The exact bytes of each path: what the file is read by."""
+    """Exact bytes of each path, used to read the file."""
     pairs = zip(entries[IMAGE_URI].to_pylist(), entries[LOCATION].to_pylist(), strict=True)
     return [os.fsencode(uri) if exact is None else exact for uri, exact in pairs]
 
 
 def spans_of_entries(entries: pa.Table) -> list[Span | None]:
-    """Which part of its file each image is; plans of earlier versions have whole files only."""
+    """Span of each image in its file; None for whole files, and for all rows in plans of earlier versions."""
     if _are_whole_files(entries):
         return [None] * entries.num_rows
     return [span and Span(**span) for span in entries[SPAN].to_pylist()]
 
 
 def identity_keys(entries: pa.Table) -> list[bytes]:
-    """What each image is known by from listing to listing: its exact path, and its name within a container.
+    """Identity of each image across listings: its exact path and, in a container, the name of the member.
 
-    No path holds a zero byte, so a member is never taken for a file.
+    No path contains a zero byte, so a member is never mistaken for a file.
     """
     paths = exact_paths(entries)
     if _are_whole_files(entries):
@@ -174,26 +174,26 @@ def entry_table(
     modified: list[int | None],
     refused: Sequence[str | None] | None = None,
 ) -> pa.Table:
-    """Build a chunk from absolute paths, sizes in bytes, times in nanoseconds, and why one is never read."""
+    """Build a chunk from absolute paths, sizes in bytes, modification times in nanoseconds and refusal reasons."""
     uris = [readable_path(path) for path in paths]
-    exact = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
+    exact_bytes = [None if os.fsencode(uri) == path else path for uri, path in zip(uris, paths, strict=True)]
     spans = pa.nulls(len(paths), pa.struct(SPAN_FIELDS))
     if refused is not None and any(refused):
-        spans = pa.array([why and {"how": "", "refused": why} for why in refused], pa.struct(SPAN_FIELDS))
-    return _to_entry_table(uris, sizes, exact, modified, pa.nulls(len(paths), pa.string()), spans)
+        spans = pa.array([reason and {"how": "", "refused": reason} for reason in refused], pa.struct(SPAN_FIELDS))
+    return _to_entry_table(uris, sizes, exact_bytes, modified, pa.nulls(len(paths), pa.string()), spans)
 
 
-def unlisted_table(place: bytes, modified: int | None, error: RowError, carried: pa.Schema) -> pa.Table:
-    """Build the one row that stands for a folder or a container of which nothing could be listed.
+def unlisted_table(location: bytes, modified: int | None, error: RowError, extra_columns: pa.Schema) -> pa.Table:
+    """Build the single row of a folder or container in which no image could be listed.
 
     Args:
-        place: Its exact path or URI.
-        modified: When it was last changed, in nanoseconds.
-        error: What is wrong with it.
-        carried: The columns that come along; null.
+        location: Exact path or URI.
+        modified: Modification time in nanoseconds.
+        error: Error of the row.
+        extra_columns: Extra columns, filled with null.
     """
-    table = entry_table([place], [None], [modified], [f"{error.type}: {error.message}"])
-    for column in carried:
+    table = entry_table([location], [None], [modified], [f"{error.type}: {error.message}"])
+    for column in extra_columns:
         table = table.append_column(column, pa.nulls(1, column.type))
     return table
 
@@ -202,14 +202,14 @@ def object_table(root: str, objects: pa.Table) -> pa.Table:
     """Build a chunk from objects of a bucket.
 
     Args:
-        root: What the URIs begin with.
+        root: Prefix of the URIs.
         objects: Columns key, size, etag and last_modified.
     """
     count = objects.num_rows
     uris = pc.binary_join_element_wise(pa.scalar(root), objects["key"], "")
     modified = pc.multiply(objects["last_modified"].cast(pa.timestamp("us")).cast(pa.int64()), 1000)
-    absent = pa.nulls(count, pa.binary()), pa.nulls(count, pa.struct(SPAN_FIELDS))
-    return _to_entry_table(uris, objects["size"], absent[0], modified, objects["etag"], absent[1])
+    null_columns = pa.nulls(count, pa.binary()), pa.nulls(count, pa.struct(SPAN_FIELDS))
+    return _to_entry_table(uris, objects["size"], null_columns[0], modified, objects["etag"], null_columns[1])
 
 
 def member_table(
@@ -223,32 +223,34 @@ def member_table(
 
     Args:
         container: Its exact absolute path.
-        modified: When it was last changed, in nanoseconds.
-        names: Of each member, as a person reads it.
-        sizes: Of each member, unpacked, if known.
-        members: Where each of them lies.
+        modified: Modification time in nanoseconds.
+        names: Readable name of each member.
+        sizes: Unpacked bytes of each member, if known.
+        members: Span of each member.
     """
-    start, count = readable_path(container), len(names)
+    container_uri, count = readable_path(container), len(names)
     columns = [pa.array([getattr(span, column.name) for span in members], column.type) for column in SPAN_FIELDS]
-    struct = pa.StructArray.from_arrays(columns, fields=list(SPAN_FIELDS))
-    uris = [f"{start}#{name}" for name in names]
-    return _to_entry_table(uris, sizes, [container] * count, [modified] * count, pa.nulls(count, pa.string()), struct)
+    span_column = pa.StructArray.from_arrays(columns, fields=list(SPAN_FIELDS))
+    uris = [f"{container_uri}#{name}" for name in names]
+    return _to_entry_table(
+        uris, sizes, [container] * count, [modified] * count, pa.nulls(count, pa.string()), span_column
+    )
 
 
 def regroup_tables(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Put small tables together, and cut large ones, into chunks of so many rows; the last one may be smaller."""
-    waiting, count = list[pa.Table](), 0
+    """Merge small tables and split large ones into chunks of `rows` rows; the last chunk may be smaller."""
+    pending_tables, count = list[pa.Table](), 0
     for table in tables:
-        waiting.append(table)
+        pending_tables.append(table)
         count += table.num_rows
         if count >= rows:
-            whole = pa.concat_tables(waiting)
-            full = count - count % rows
-            for start in range(0, full, rows):
-                yield whole.slice(start, rows).combine_chunks()
-            waiting, count = [whole.slice(full)], count - full
+            merged = pa.concat_tables(pending_tables)
+            full_rows = count - count % rows
+            for start in range(0, full_rows, rows):
+                yield merged.slice(start, rows).combine_chunks()
+            pending_tables, count = [merged.slice(full_rows)], count - full_rows
     if count:
-        yield pa.concat_tables(waiting).combine_chunks()
+        yield pa.concat_tables(pending_tables).combine_chunks()
 
 
 def _are_whole_files(entries: pa.Table) -> bool:
@@ -257,7 +259,7 @@ def _are_whole_files(entries: pa.Table) -> bool:
 
 def _to_entry_table(*columns: Any) -> pa.Table:
     arrays = [
-        values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind.type)
-        for values, kind in zip(columns, ENTRY_FIELDS, strict=True)
+        values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, field.type)
+        for values, field in zip(columns, ENTRY_FIELDS, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=pa.schema(ENTRY_FIELDS))

@@ -1,4 +1,4 @@
-"""What a listing leaves out besides other kinds of files: by size, by age, by glob."""
+"""Filters of a listing: by size, by modification time, by glob."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ TOO_LARGE: Final = "above max_bytes"
 TOO_OLD: Final = "before modified_since"
 EXCLUDED: Final = "excluded"
 REASONS: Final = (TOO_SMALL, TOO_LARGE, TOO_OLD, EXCLUDED, OUTPUT)
-"""What is left out is counted under these words."""
+"""Reasons under which skipped items are counted."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class FileFilters:
-    """What is left out; by default nothing. What is not known of an image is no reason."""
+    """Files and members to skip; by default none. An unknown size or time never excludes an image."""
 
     min_bytes: int | None = None
     max_bytes: int | None = None
     modified_since: int | None = None
-    """Nanoseconds."""
+    """Nanoseconds since the epoch."""
     exclude: tuple[str, ...] = ()
-    """A glob without a slash is any folder or file of that name, one with a slash begins where the source does."""
+    """A glob without a slash matches any folder or file name, with a slash it matches from the top of the source."""
 
     @staticmethod
     def from_config(config: SourceConfig) -> FileFilters:
-        """Those that a job asks for."""
+        """Filters that a job requests."""
         since = None if config.modified_since is None else to_nanoseconds(config.modified_since)
         return FileFilters(config.min_bytes, config.max_bytes, since, config.exclude)
 
     def skip_reason(self, size: int | None, modified: int | None) -> str | None:
-        """Why a file or a member is left out; None if it is not.
+        """Reason to skip a file or a member; None to keep it.
 
         Args:
-            size: In bytes, if known.
-            modified: In nanoseconds, if known.
+            size: Bytes, if known.
+            modified: Modification time in nanoseconds, if known.
         """
         if size is not None and self.min_bytes is not None and size < self.min_bytes:
             return TOO_SMALL
@@ -59,45 +59,47 @@ class FileFilters:
         return None
 
     def is_excluded(self, path: bytes) -> bool:
-        """Whether a path is excluded; it counts from where the source begins, or is that of a member."""
+        """Whether a path is excluded; it is relative to the top of the source, or the name of a member."""
         parts = path.split(b"/")
         return any(_glob_fits(glob, parts) for glob in self.exclude)
 
-    def filter_chunk(self, chunk: pa.Table, listing: ListingReport, within: bytes | None = None) -> pa.Table:
-        """The images of a chunk that are not left out; the others are counted.
+    def filter_chunk(self, chunk: pa.Table, listing: ListingReport, container: bytes | None = None) -> pa.Table:
+        """Rows of a chunk that pass the filters; the others are counted.
 
         Args:
-            chunk: Of a source.
-            listing: Counts.
-            within: The container that they are members of, if they are.
+            chunk: Chunk of a source.
+            listing: Report that counts the skipped rows.
+            container: Container of the rows, if they are members.
         """
         if self == NO_FILTERS:
             return chunk
-        facts = zip(chunk[IMAGE_BYTES].to_pylist(), chunk[MODIFIED].to_pylist(), strict=True)
-        refused = [self.skip_reason(size, modified) for size, modified in facts]
-        if within is not None and self.exclude:
-            start = len(readable_path(within)) + 1
-            members = (uri[start:].encode() for uri in chunk[IMAGE_URI].to_pylist())
-            refused = [EXCLUDED if self.is_excluded(name) else why for name, why in zip(members, refused, strict=True)]
-        listing.skipped.update(why for why in refused if why is not None)
-        return chunk.filter(pa.array([why is None for why in refused], pa.bool_()))
+        sizes_and_times = zip(chunk[IMAGE_BYTES].to_pylist(), chunk[MODIFIED].to_pylist(), strict=True)
+        reasons = [self.skip_reason(size, modified) for size, modified in sizes_and_times]
+        if container is not None and self.exclude:
+            prefix_length = len(readable_path(container)) + 1
+            members = (uri[prefix_length:].encode() for uri in chunk[IMAGE_URI].to_pylist())
+            reasons = [
+                EXCLUDED if self.is_excluded(name) else reason for name, reason in zip(members, reasons, strict=True)
+            ]
+        listing.skipped.update(reason for reason in reasons if reason is not None)
+        return chunk.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
 
 
 NO_FILTERS: Final = FileFilters()
 
 
 def to_nanoseconds(moment: datetime) -> int:
-    """A time as file systems have it."""
+    """Nanoseconds since the epoch, as file systems count."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _glob_fits(glob: str, parts: Sequence[bytes]) -> bool:
+def _glob_fits(glob: str, path_parts: Sequence[bytes]) -> bool:
     pattern = _compile_glob(glob)
     if "/" not in glob:
-        return any(pattern.matches_file(pattern.start, part) for part in parts)
+        return any(pattern.matches_file(pattern.start, part) for part in path_parts)
     states = pattern.start
-    for part in parts:
-        if pattern.matches_file(states, part):  # a folder takes all that is in it along
+    for part in path_parts:
+        if pattern.matches_file(states, part):  # a matching folder excludes its whole content
             return True
         states = pattern.enter_folder(states, part)
     return False

@@ -1,7 +1,7 @@
-"""Manifests: a `.csv`, `.tsv`, `.jsonl`, `.parquet` or `.arrow` file with a column `uri`; its other columns come along.
+"""Manifests: a `.csv`, `.tsv`, `.jsonl`, `.parquet` or `.arrow` file with a column `uri`; others are extra columns.
 
-One row per line, repeats included. CSV stays text, so that leading zeros survive; the types of JSONL are
-found in one pass over the file; columns of Parquet and Arrow stay as they are, where every reader knows their types.
+Each line is a row, repeats included. Values of CSV stay text, so that leading zeros survive. One pass over a JSONL file
+infers its types. Columns of Parquet and Arrow keep their types if these are portable.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class _ManifestReader(Protocol):
 
 
 def is_manifest(path: str, uri_column: str = URI, image_column: str | None = None) -> bool:
-    """Whether a file is read as a manifest rather than as a table that holds the images itself.
+    """Whether a file is read as a manifest and not as a table of encoded images.
 
     Args:
-        path: Absolute path; a table need not be there.
-        uri_column: Column of a manifest that names the images.
-        image_column: Column of a table that holds them, if the job names it.
+        path: Absolute path; the file need not exist.
+        uri_column: Column of a manifest with the URIs of the images.
+        image_column: Column of a table with the encoded images, if the job names it.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _READERS or (suffix in _TABLES and not os.path.isfile(path)):
@@ -63,24 +63,24 @@ def is_manifest(path: str, uri_column: str = URI, image_column: str | None = Non
 
 
 def is_packed_manifest(path: str) -> bool:
-    """Whether a path names a manifest of text that is packed, such as `urls.csv.gz`."""
+    """Whether a path names a compressed text manifest, such as `urls.csv.gz`."""
     inner, suffix = os.path.splitext(path.lower())
     return suffix in _PACKED and os.path.splitext(inner)[1] in _TEXTS and not glob.has_magic(path)
 
 
-def is_remote_manifest(place: Location, uri_column: str = URI, image_column: str | None = None) -> bool:
-    """The same for an object; see `is_manifest`.
+def is_remote_manifest(location: Location, uri_column: str = URI, image_column: str | None = None) -> bool:
+    """Same as `is_manifest`, for an object in a bucket.
 
     Raises:
-        ImageError: If a table is not there, or may not be read.
+        ImageError: If a table does not exist or cannot be read.
     """
-    suffix = os.path.splitext(place.key)[1].lower()
-    if suffix not in _READERS or glob.has_magic(place.key):
+    suffix = os.path.splitext(location.key)[1].lower()
+    if suffix not in _READERS or glob.has_magic(location.key):
         return False
     if suffix not in _TABLES:
         return True
     try:
-        schema = open_table(open_blob(os.fsencode(place.uri), place.options)).schema
+        schema = open_table(open_blob(os.fsencode(location.uri), location.options)).schema
         return _names_images(schema, uri_column, image_column)
     except BrokenContainerError:
         return False
@@ -91,18 +91,18 @@ def _names_images(schema: pa.Schema, uri_column: str, image_column: str | None) 
 
 
 class ManifestSource:
-    """Images named by the lines of a manifest.
+    """Images that the lines of a manifest name.
 
     Args:
         path: Absolute path of a local file.
-        rename: New names for its columns, old name to new name.
-        uri_column: The column that names the images.
-        named: Where it was copied from; relative locations are meant from there.
-        metadata: Whether its other columns come along.
-        planned: The columns that came along when it was planned.
+        rename: New names of its columns, old name to new name.
+        uri_column: Column with the URIs of the images.
+        origin: Location that the file was copied from; relative URIs are resolved against it.
+        metadata: Whether to keep its other columns.
+        extra_columns: Extra columns of the plan, if there is one.
 
     Raises:
-        SourceError: If it cannot be read as a manifest, or a column cannot come along.
+        SourceError: If it cannot be read as a manifest, or a column cannot be kept.
     """
 
     positional = True
@@ -113,42 +113,42 @@ class ManifestSource:
         rename: Mapping[str, str] | None = None,
         uri_column: str = URI,
         *,
-        named: str | None = None,
+        origin: str | None = None,
         metadata: bool = True,
-        planned: pa.Schema | None = None,
+        extra_columns: pa.Schema | None = None,
     ) -> None:
         self.path = path
-        self._folder = os.path.dirname(named or path)
+        self._folder = os.path.dirname(origin or path)
         self.listing = ListingReport()
         self._uri = uri_column
         self._rename = dict(rename or {})
-        keep = metadata or bool(planned)
+        keeps_columns = metadata or bool(extra_columns)
         if not os.path.isfile(path):
             advice = "name each manifest with a --source of its own" if glob.has_magic(path) else "check source.uri"
-            raise SourceError(f"{path}: expected a manifest, and there is no such file; {advice}")
+            raise SourceError(f"{path}: expected a manifest, but the file does not exist; {advice}")
         try:
-            self._reader = _open_manifest_reader(path, uri_column, others=keep)
+            self._reader = _open_manifest_reader(path, uri_column, all_columns=keeps_columns)
             schema = self._reader.schema
         except _UNREADABLE as error:
             raise SourceError(f"{path} cannot be read as a manifest: {first_line_of_error(error)}") from None
         self._check_uris(schema)
-        if planned is None and isinstance(self._reader, CsvManifest):
-            self._reader.check_all_lines()  # JSON lines were read to their end for their types
-        others = pa.schema([column for column in schema if keep and column.name != self._uri])
+        if extra_columns is None and isinstance(self._reader, CsvManifest):
+            self._reader.check_all_lines()  # JSON lines were already read to the end, for their types
+        others = pa.schema([column for column in schema if keeps_columns and column.name != self._uri])
         self.extra_columns = rename_columns(
-            _portable_manifest_schema(others, path), self._rename if keep else {}, path, planned
+            _portable_manifest_schema(others, path), self._rename if keeps_columns else {}, path, extra_columns
         )
-        before = {column.name: column for column in planned or ()}
-        self.extra_columns = pa.schema([before.get(column.name, column) for column in self.extra_columns])
+        planned_columns = {column.name: column for column in extra_columns or ()}
+        self.extra_columns = pa.schema([planned_columns.get(column.name, column) for column in self.extra_columns])
 
     def _check_uris(self, schema: pa.Schema) -> None:
-        found = list(schema.names)
-        if found.count(self._uri) != 1:
-            wrong = explain_no_images(schema, None)
-            hint = "" if self._uri in found else "; source.uri_column names another one"
+        names = list(schema.names)
+        if names.count(self._uri) != 1:
+            explanation = explain_no_images(schema, None)
+            hint = "" if self._uri in names else "; source.uri_column names another one"
             raise SourceError(
-                f"{self.path}: expected one column named {self._uri!r}, got {', '.join(found) or 'none'}"
-                f"{hint if wrong is None else f'; {wrong}'}"
+                f"{self.path}: expected one column named {self._uri!r}, got {', '.join(names) or 'none'}"
+                f"{hint if explanation is None else f'; {explanation}'}"
             )
         kind = schema.field(self._uri).type
         try:
@@ -167,54 +167,58 @@ class ManifestSource:
             raise SourceError(f"{self.path} cannot be read as a manifest: {first_line_of_error(error)}") from None
 
     def _batch_to_chunk(self, batch: pa.RecordBatch) -> pa.Table:
-        paths, refused = list[bytes](), list[str | None]()
+        paths, refusals = list[bytes](), list[str | None]()
         for uri in _uris_of_column(batch.column(self._uri)):
             secret = SECRET_IN_URI if uri is not None and has_secret(uri) else None
-            # what must not be kept does not get as far as the plan
+            # a secret must not get into the plan
             paths.append(_resolve_line_uri(uri if uri is None or secret is None else strip_secret(uri), self._folder))
-            refused.append(secret)
+            refusals.append(secret)
         sizes, modified = [], []
         for path in paths:
-            size, changed = _size_and_time(path)
+            size, file_time = _size_and_time(path)
             sizes.append(size)
-            modified.append(changed)
-        chunk = entry_table(paths, sizes, modified, refused)
-        for at, name in enumerate(batch.schema.names):
-            new = self._rename.get(name, name)
-            if name != self._uri and new in self.extra_columns.names:
-                field = self.extra_columns.field(new)
-                chunk = chunk.append_column(field, _portable_values(batch.column(at)).cast(field.type))
+            modified.append(file_time)
+        chunk = entry_table(paths, sizes, modified, refusals)
+        for index, name in enumerate(batch.schema.names):
+            new_name = self._rename.get(name, name)
+            if name != self._uri and new_name in self.extra_columns.names:
+                field = self.extra_columns.field(new_name)
+                chunk = chunk.append_column(field, _portable_values(batch.column(index)).cast(field.type))
         return chunk
 
 
-def _open_manifest_reader(path: str, uri_column: str, *, others: bool) -> _ManifestReader:
+def _open_manifest_reader(path: str, uri_column: str, *, all_columns: bool) -> _ManifestReader:
     reader = _READERS[os.path.splitext(path)[1].lower()]
-    # the types of columns that do not come along need not agree
+    # the values of unused columns need no common type
     return (
-        JsonLinesManifest(path, uri_column, others=others) if reader is JsonLinesManifest else reader(path, uri_column)
+        JsonLinesManifest(path, uri_column, all_columns=all_columns)
+        if reader is JsonLinesManifest
+        else reader(path, uri_column)
     )
 
 
-def _portable_manifest_schema(schema: pa.Schema, where: str) -> pa.Schema:
-    """With types that every reader knows; text with repeats may stay a dictionary."""
-    plain = portable_schema(schema, where)
-    repeats = (pa.types.is_dictionary(column.type) and _is_plain_text_type(column.type.value_type) for column in schema)
+def _portable_manifest_schema(schema: pa.Schema, manifest_name: str) -> pa.Schema:
+    """The columns with portable types; dictionaries of text stay dictionaries."""
+    portable = portable_schema(schema, manifest_name)
+    stays_dictionary = (
+        pa.types.is_dictionary(column.type) and _is_plain_text_type(column.type.value_type) for column in schema
+    )
     return pa.schema(
         [
-            pa.field(new.name, old.type if stays else new.type)
-            for old, new, stays in zip(schema, plain, repeats, strict=True)
+            pa.field(portable_field.name, field.type if unchanged else portable_field.type)
+            for field, portable_field, unchanged in zip(schema, portable, stays_dictionary, strict=True)
         ]
     )
 
 
 def _uris_of_column(column: pa.Array) -> list[str | None]:
-    column.validate(full=True)  # bytes that are not UTF-8 are refused here: what file they mean nobody knows
+    column.validate(full=True)  # refuses bytes that are not UTF-8, as they name no known file
     uris: list[str | None] = to_portable_array(column).cast(pa.string()).to_pylist()
     return uris
 
 
 def _portable_values(values: pa.Array) -> pa.Array:
-    """As what every reader knows; a dictionary stays one."""
+    """Values with a portable type; dictionaries of text stay dictionaries."""
     if pa.types.is_dictionary(values.type) and _is_plain_text_type(values.type.value_type):
         return pa.DictionaryArray.from_arrays(values.indices, to_portable_array(values.dictionary))
     return to_portable_array(values)
@@ -225,7 +229,7 @@ def _is_plain_text_type(kind: pa.DataType) -> bool:
 
 
 def _resolve_line_uri(uri: str | None, folder: str) -> bytes:
-    """Absolute path of a line; a line without a URI becomes a path that nothing can have."""
+    """Absolute path or URI of a line; empty, which no file can have, if the line has no URI."""
     if not uri:
         return b""
     if (path := file_uri_to_path(uri)) is not None:
@@ -234,21 +238,21 @@ def _resolve_line_uri(uri: str | None, folder: str) -> bytes:
     if separator and scheme.isalnum():
         return os.fsencode(lowercase_scheme(uri))
     if is_object_uri(folder) and not uri.startswith("/"):
-        start, _, below = folder.partition("://")[2].partition("/")
-        inside = posixpath.normpath(f"/{below}/{uri}")  # no `..` leads out of the bucket
-        return os.fsencode(f"{folder.partition('://')[0]}://{start}{inside}")
+        bucket, _, bucket_folder = folder.partition("://")[2].partition("/")
+        bucket_path = posixpath.normpath(f"/{bucket_folder}/{uri}")  # `..` cannot leave the bucket
+        return os.fsencode(f"{folder.partition('://')[0]}://{bucket}{bucket_path}")
     return os.fsencode(os.path.normpath(os.path.join(folder, uri)))
 
 
 def _size_and_time(path: bytes) -> tuple[int | None, int | None]:
-    """Size and time of a file; of what is elsewhere nobody asks before it is fetched."""
+    """Size in bytes and modification time in nanoseconds of a local file; None for remote and missing files."""
     if not path.startswith(b"/"):
         return None, None
     try:
-        fact = os.stat(path)
+        file_stat = os.stat(path)
     except (OSError, ValueError):
         return None, None
-    return fact.st_size, fact.st_mtime_ns
+    return file_stat.st_size, file_stat.st_mtime_ns
 
 
 class _ParquetManifest:
@@ -282,4 +286,4 @@ _TEXTS: Final[Mapping[str, Callable[[str, str], _ManifestReader]]] = {
 }
 _READERS: Final = {**_TEXTS, **_TABLES}
 MANIFEST_SUFFIXES: Final = frozenset(_READERS)
-"""Endings of files that may be manifests."""
+"""Suffixes of files that may be manifests."""

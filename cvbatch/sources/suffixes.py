@@ -1,4 +1,4 @@
-"""Which names are images."""
+"""Suffixes of image files."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ IMAGE_SUFFIXES = frozenset(
 
 
 class ImageSuffixes:
-    """The suffixes that count as images, in any case.
+    """Suffixes that count as images, case-insensitive.
 
     Args:
         extensions: Suffixes without dot, `any`, or None for the known image suffixes.
     """
 
     def __init__(self, extensions: str | Iterable[str] | None = None) -> None:
-        self._taken: frozenset[str] | None = IMAGE_SUFFIXES
+        self._accepted: frozenset[str] | None = IMAGE_SUFFIXES
         if extensions == "any":
-            self._taken = None
+            self._accepted = None
         elif extensions is not None:
-            self._taken = frozenset(suffix.lower().lstrip(".") for suffix in extensions)
+            self._accepted = frozenset(suffix.lower().lstrip(".") for suffix in extensions)
 
     def is_image(self, name: bytes) -> bool:
         """Whether a file of this name is an image."""
-        return self._taken is None or suffix_of(name) in self._taken
+        return self._accepted is None or suffix_of(name) in self._accepted
 
 
 def suffix_of(name: bytes) -> str:
-    """The suffix of a name in lower case, without its dot."""
+    """Suffix of a name in lower case, without the dot."""
     return readable_path(os.path.splitext(name)[1]).lower().lstrip(".")
 
 
 def skipped_kind(name: bytes) -> str:
-    """What a file that is left out is counted as."""
-    found = suffix_of(name)
-    return f".{found}" if found else "no suffix"
+    """Reason under which a file with another suffix is counted."""
+    suffix = suffix_of(name)
+    return f".{suffix}" if suffix else "no suffix"

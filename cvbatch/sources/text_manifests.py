@@ -1,4 +1,4 @@
-"""Manifests that are text, CSV and JSON lines: what is wrong with a line is said with its number."""
+"""Text manifests (CSV and JSON lines); errors name the line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cvbatch.sources.entries import CHUNK_ROWS
 from cvbatch.sources.extra_columns import portable_schema
 
 LONGEST_FIELD: Final = 16 << 20
-"""Characters; a field that is longer has a quote that is never closed."""
+"""Characters; a longer field comes from a quote that is never closed."""
 _ZEROS: Final = 3
-"""So many zero bytes, on one side of the pairs only, and a file is UTF-16: the name of its column has as many."""
+"""Zero bytes, all in even or all in odd positions, that identify UTF-16; the name `uri` already has this many."""
 _DELIMITERS: Final = ",;\t|"
 _BOMS: Final = {
     codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # begins as that of UTF-16 does
+    codecs.BOM_UTF32_LE: "utf-32",  # starts with the mark of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
@@ -39,42 +39,42 @@ _WORDS: Final[Mapping[type, str]] = {
     list: "lists",
     dict: "objects",
 }
-_OR_OFF: Final = ", or leave all columns but that of the images out with source.metadata: off"
+_OR_OFF: Final = ", or drop all columns except the URIs with source.metadata: off"
 
 
 class CsvManifest:
-    """A CSV file; all its columns are text. It may be separated by semicolons, tabs or bars, if the header says so.
+    """A CSV file; all columns are text. The separator is a comma, semicolon, tab or bar, whichever the header uses.
 
     Args:
         path: Absolute path.
-        uri_column: Tells which separator it is.
+        uri_column: Column of URIs; the separator that yields this name is used.
 
     Raises:
-        SourceError: If it has no header.
+        SourceError: If the file has no header.
     """
 
     def __init__(self, path: str, uri_column: str) -> None:
         self._path = path
-        self._delimiter, self._spaced = ",", False
+        self._delimiter, self._has_spaces = ",", False
         names = self._read_header(uri_column)
-        # where names begin with a space, so do the values
-        self._spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+        # if the names start with a space, so do the values
+        self._has_spaces = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
         self.schema = pa.schema([(name.strip(), pa.string()) for name in names])
 
     def check_all_lines(self) -> None:
-        """Read all of it.
+        """Read the whole file.
 
         Raises:
-            SourceError: Naming the first line that cannot be read.
+            SourceError: If a line cannot be read; names the first one.
         """
         for _ in self._iter_rows():
             pass
 
     def iter_batches(self) -> Iterator[pa.RecordBatch]:
-        """Read its lines; empty ones are none.
+        """Yield the lines in batches, without empty lines.
 
         Raises:
-            SourceError: Naming the first line that cannot be read.
+            SourceError: If a line cannot be read; names the first one.
         """
         rows = self._iter_rows()
         next(rows, None)
@@ -83,7 +83,7 @@ class CsvManifest:
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _read_header(self, uri_column: str) -> list[str]:
-        """The names in the first line, and find out what stands between them."""
+        """Detect the separator; return the names in the first line."""
         for self._delimiter in _DELIMITERS:
             with contextlib.suppress(SourceError):
                 names = next(self._iter_rows(), [])
@@ -98,50 +98,50 @@ class CsvManifest:
     def _iter_rows(self) -> Iterator[list[str]]:
         csv.field_size_limit(LONGEST_FIELD)
         reader = csv.reader(
-            _iter_lines(self._path), delimiter=self._delimiter, skipinitialspace=self._spaced, strict=True
+            _iter_lines(self._path), delimiter=self._delimiter, skipinitialspace=self._has_spaces, strict=True
         )
-        width, began = None, 1
+        width, first_line = None, 1
         try:
             for row in reader:
                 if row:
                     width = len(row) if width is None else width
                     if len(row) != width:
                         raise SourceError(
-                            f"{self._path}: line {began}: expected {width} fields, as the header has, got {len(row)}"
-                            f"{_open_quote_note(began, reader.line_num)}"
+                            f"{self._path}: line {first_line}: expected {width} fields, as the header has, "
+                            f"got {len(row)}{_open_quote_note(first_line, reader.line_num)}"
                         )
                     yield row
-                began = reader.line_num + 1
+                first_line = reader.line_num + 1
         except csv.Error as error:
-            raise SourceError(f"{self._path}: line {began}: {_csv_error_in_words(str(error))}") from None
+            raise SourceError(f"{self._path}: line {first_line}: {_csv_error_in_words(str(error))}") from None
 
 
 class JsonLinesManifest:
-    """JSON lines; the types of their values are found in one pass over the file.
+    """A JSON lines file; one pass over the file infers the types.
 
     Args:
         path: Absolute path.
-        uri_column: Names the images.
-        others: Whether other columns are read, too.
+        uri_column: Column with the URIs of the images.
+        all_columns: Whether to read the other columns, too.
 
     Raises:
-        SourceError: Naming the first line that cannot be read, or values that have no common type.
+        SourceError: If a line cannot be read or values have no common type.
     """
 
-    def __init__(self, path: str, uri_column: str, *, others: bool = True) -> None:
-        self._path, self._uri, self._others = path, uri_column, others
+    def __init__(self, path: str, uri_column: str, *, all_columns: bool = True) -> None:
+        self._path, self._uri_column, self._reads_all_columns = path, uri_column, all_columns
         schema = pa.schema([])
         for rows in self._iter_row_chunks():
             schema = pa.unify_schemas([schema, self._infer_types(rows)], promote_options="permissive")
-        self._found = schema
+        self._inferred_schema = schema
         self.schema = portable_schema(schema, path)
 
     def iter_batches(self) -> Iterator[pa.RecordBatch]:
-        """Read its lines; empty ones are none."""
+        """Yield the lines in batches, without empty lines."""
         for rows in self._iter_row_chunks():
-            found = pa.RecordBatch.from_pylist(rows, schema=self._found)
+            batch = pa.RecordBatch.from_pylist(rows, schema=self._inferred_schema)
             yield pa.RecordBatch.from_arrays(
-                [to_portable_array(column) for column in found.columns], schema=self.schema
+                [to_portable_array(column) for column in batch.columns], schema=self.schema
             )
 
     def _iter_row_chunks(self) -> Iterator[list[dict[str, Any]]]:
@@ -158,7 +158,7 @@ class JsonLinesManifest:
                 raise SourceError(
                     f"{self._path}: the values of {name!r} have no common type: "
                     f"{_kinds_in_words(row.get(name) for row in rows)}; write them as one type, such as text"
-                    f"{'' if name == self._uri else _OR_OFF}"
+                    f"{'' if name == self._uri_column else _OR_OFF}"
                 ) from None
         return pa.schema(fields)
 
@@ -171,28 +171,28 @@ class JsonLinesManifest:
             raise SourceError(f"{self._path}: line {number} is nested too deeply") from None
         except ValueError:
             raise SourceError(
-                f"{self._path}: line {number} holds a number of too many digits; write it as text"
+                f"{self._path}: line {number} holds a number with too many digits; write it as text"
             ) from None
         if not isinstance(row, dict):
             raise SourceError(
-                f"{self._path}: line {number}: expected an object with a {self._uri!r}, got {line.strip()[:40]}"
+                f"{self._path}: line {number}: expected an object with a {self._uri_column!r}, got {line.strip()[:40]}"
             )
-        return row if self._others else {self._uri: row.get(self._uri)}
+        return row if self._reads_all_columns else {self._uri_column: row.get(self._uri_column)}
 
 
 def _kinds_in_words(values: Iterable[Any]) -> str:
-    """What they are, for people."""
+    """Readable names of the types of values."""
     kinds = sorted({_WORDS[type(value)] for value in values if value is not None})
     if len(kinds) > 1 and kinds != sorted((_WORDS[int], _WORDS[float])):
         return " and ".join(kinds)
-    return f"{' and '.join(kinds)}, of which one is too large, not Unicode, or not like the others inside"
+    return f"{' and '.join(kinds)}, one of which is too large, not Unicode, or contains other types"
 
 
 def _iter_lines(path: str) -> Iterator[str]:
-    """The lines of a text file, with their ends.
+    """Lines of a text file, with their line ends.
 
     Raises:
-        SourceError: Naming the first line that is not text.
+        SourceError: If a line is not text; names the first one.
     """
     encoding = _detect_encoding(path)
     name = encoding.upper().removesuffix("-SIG")
@@ -202,7 +202,7 @@ def _iter_lines(path: str) -> Iterator[str]:
             for number, line in enumerate(file, start=1):
                 if "\0" in line:
                     raise SourceError(f"{path}: line {number} holds a zero byte: expected text")
-                if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
+                if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
                     raise SourceError(f"{path}: line {number} is not {name}: save the file as UTF-8")
                 yield line
         except UnicodeError:
@@ -210,16 +210,20 @@ def _iter_lines(path: str) -> Iterator[str]:
 
 
 def _detect_encoding(path: str) -> str:
-    """How a file is written, by its first bytes."""
+    """Encoding of a file, by its first bytes."""
     with open(path, "rb") as file:
-        start = file.read(64)
-    for mark, encoding in _BOMS.items():
-        if start.startswith(mark):
+        head = file.read(64)
+    for byte_order_mark, encoding in _BOMS.items():
+        if head.startswith(byte_order_mark):
             return encoding
-    for at, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        pairs = start[: len(start) // 2 * 2]
-        # letters of other scripts than Latin have none, so that not every second byte is zero
-        if pairs[at::2].count(0) >= _ZEROS and all(pairs[1 - at :: 2]) and _is_printable_text(pairs, encoding):
+    for zero_offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        pairs = head[: len(head) // 2 * 2]
+        # letters of scripts other than Latin have no zero byte, so not every second byte is zero
+        if (
+            pairs[zero_offset::2].count(0) >= _ZEROS
+            and all(pairs[1 - zero_offset :: 2])
+            and _is_printable_text(pairs, encoding)
+        ):
             return encoding
     return "utf-8"
 
@@ -228,19 +232,19 @@ def _is_printable_text(data: bytes, encoding: str) -> bool:
     try:
         return bool(data.decode(encoding).replace("\r", "").replace("\n", "").replace("\t", "").isprintable())
     except UnicodeDecodeError as error:
-        return error.end >= len(data)  # a letter of four bytes is cut
+        return error.end >= len(data)  # a character of four bytes is cut
 
 
-def _open_quote_note(low: int, high: int) -> str:
-    return "" if high <= low else f"; a quote that is opened there is closed in line {high}"
+def _open_quote_note(first_line: int, last_line: int) -> str:
+    return "" if last_line <= first_line else f"; a quote opened there is closed in line {last_line}"
 
 
 def _csv_error_in_words(error: str) -> str:
-    """What Python's parser means."""
+    """Explain an error of Python's CSV parser."""
     if "expected after" in error:
         return (
-            "text follows the quote that closes a field: a quote within a quoted field is written twice, and one that "
-            "is opened is closed"
+            "text follows the quote that closes a field: write a quote within a quoted field twice, and close every "
+            "quote"
         )
     if "larger than" in error:
         return f"a quote is opened and never closed, or a field has more than {LONGEST_FIELD:,} characters"

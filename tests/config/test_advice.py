@@ -116,7 +116,7 @@ def test_names_of_a_models_columns(tmp_path: Path) -> None:
 def test_two_columns_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("uri,x,x\na.jpg,1,2\n")
     message = said(tmp_path / "m.csv")
-    assert "give one of them another name in the file, or leave all of them out with source.metadata: off" in message
+    assert "rename one of them in the file, or drop all extra columns with source.metadata: off" in message
     assert planned(open_source(SourceConfig(uri=str(tmp_path / "m.csv"), metadata="off"))).num_rows == 1
     (tmp_path / "m.csv").write_text("uri,x,x2\na.jpg,1,2\n")
     assert planned(open_source(SourceConfig(uri=str(tmp_path / "m.csv")))).num_rows == 1
@@ -146,7 +146,7 @@ def test_files_of_other_suffixes(tmp_path: Path) -> None:
     asked = job(tmp_path / "photos", tmp_path / "out")
     with pytest.raises(SourceError, match=r"source\.extensions: any takes all"):
         make_plan(LocalStore(str(tmp_path / "out")), asked, [spec()], open_source(asked.source))
-    assert "source.extensions: any takes it as an image" in said(tmp_path / "photos/a.img")
+    assert "to read it as an image, set source.extensions: any" in said(tmp_path / "photos/a.img")
     for uri in ("photos", "photos/a.img"):
         assert kinds(planned(open_source(SourceConfig(uri=str(tmp_path / uri), extensions="any")))) == [b"a"]
 
@@ -157,7 +157,7 @@ def test_an_archive_without_images(tmp_path: Path) -> None:
     opened = open_source(SourceConfig(uri=str(tmp_path)))
     assert kinds(planned(opened)) == [b"b", "NoImages"]
     message = opened.listing.unreadable[str(tmp_path / "x.tar")]
-    assert "source.exclude leaves it out, source.extensions says what an image is called" in message
+    assert "skip it with source.exclude, or list the suffixes of its images in source.extensions" in message
     assert kinds(planned(open_source(SourceConfig(uri=str(tmp_path), exclude=("x.tar",))))) == [b"b"]
     assert kinds(planned(open_source(SourceConfig(uri=str(tmp_path), extensions=("img", "jpg"))))) == [b"b", b"a"]
 

@@ -98,7 +98,7 @@ def test_what_was_listed_to_open_it_is_not_listed_again(
 
 @pytest.mark.usefixtures("as_job")
 def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
-    with pytest.raises(SourceError, match=r"no such object, and nothing below it; check source\.uri"):
+    with pytest.raises(SourceError, match=r"no such object and no objects below it; check source\.uri"):
         source(object_server, f"s3://{images}/nowhere")
     with pytest.raises(DeniedError, match="credentials"):
         source(object_server, "s3://another-bucket/2019")

@@ -255,7 +255,7 @@ def test_what_lies_too_deep_for_parquet_is_refused_at_once(tmp_path: Path, level
         assert portable_type(array.type) == array.type
         return
     write(tmp_path / "m.arrow", pa.table({"uri": ["a"], "x": array}))
-    with pytest.raises(SourceError, match=r"the column 'x' is list<item.{100,120}…, which cannot come along"):
+    with pytest.raises(SourceError, match=r"the column 'x' is list<item.{100,120}…, which cannot be kept"):
         open_source(SourceConfig(uri=str(tmp_path / "m.arrow")))
 
 

@@ -64,14 +64,18 @@ def test_columns_of_tables() -> None:
 @pytest.mark.parametrize(
     ("names", "rename", "expected"),
     [
-        (["width"], {}, "'width' has a name that cvbatch uses; give it another one with source.rename: {width: my_"),
-        (["status", "_x"], {}, "'status', '_x' have names that cvbatch uses; .*: {status: my_status, _x: my_x}"),
+        (["width"], {}, "'width' has a name that is reserved for cvbatch; rename it with source.rename: {width: my_"),
+        (
+            ["status", "_x"],
+            {},
+            "'status', '_x' have names that are reserved for cvbatch; .*: {status: my_status, _x: my_x}",
+        ),
         (["a"], {"b": "c"}, "has no column 'b'; it has a"),
-        (["a", "b"], {"b": "a"}, "source.rename makes two columns 'a'; choose another name there"),
-        (["Width"], {}, "'Width' has a name that cvbatch uses; .* {Width: my_Width}"),
-        (["ab", "AB"], {}, "'ab' and 'AB' differ in case only, which .*: {AB: my_AB}"),
-        (["ab", "c"], {"c": "aB"}, "'ab' and 'aB' differ in case only, which .*: {c: my_aB}"),
-        (["a", "a"], {}, "two columns are named 'a'; give one of them another name in the file, or leave all"),
+        (["a", "b"], {"b": "a"}, "source.rename gives two columns the name 'a'; choose another name"),
+        (["Width"], {}, "'Width' has a name that is reserved for cvbatch; .* {Width: my_Width}"),
+        (["ab", "AB"], {}, "'ab' and 'AB' differ only in case, which .*: {AB: my_AB}"),
+        (["ab", "c"], {"c": "aB"}, "'ab' and 'aB' differ only in case, which .*: {c: my_aB}"),
+        (["a", "a"], {}, "two columns are named 'a'; rename one of them in the file, or drop all"),
     ],
 )
 def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:

@@ -188,7 +188,7 @@ def test_a_manifest_takes_every_line(tmp_path: Path) -> None:
     manifest = tmp_path / "m.parquet"
     pq.write_table(pa.table({"uri": ["a.jpg"]}), manifest)
     for option in ({"min_bytes": 1}, {"modified_since": OLD}, {"exclude": ["a"]}):
-        with pytest.raises(SourceError, match="a manifest takes every line"):
+        with pytest.raises(SourceError, match="a manifest is used line by line"):
             listed(str(manifest), **option)
     assert listed(str(manifest), max_bytes=1) == ([f"{tmp_path}/a.jpg"], {})
 

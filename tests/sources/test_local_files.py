@@ -150,7 +150,7 @@ def test_globs(tmp_path: Path, pattern: str, found: list[str]) -> None:
 
 def test_braces_in_a_glob_are_taken_literally_and_that_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "{b}.png")
-    with pytest.raises(SourceError, match=r"\*\.\{jpg,png\}: nothing is called so, braces are taken literally: name"):
+    with pytest.raises(SourceError, match=r"\*\.\{jpg,png\}: nothing matches, and braces are taken literally: name"):
         source(tmp_path / "*.{jpg,png}")
     assert names(tmp_path, tmp_path / "{*}.png") == ["{b}.png"]
 
@@ -183,7 +183,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="ftp://… cannot be read"):
         source("ftp://bucket/a")
     touch(tmp_path, "a.jpg")
-    with pytest.raises(SourceError, match="begins with plain images and has no column 'a'"):
+    with pytest.raises(SourceError, match="starts with plain images and has no column 'a'"):
         source(tmp_path, rename={"a": "b"})
 
 

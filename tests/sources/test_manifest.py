@@ -225,7 +225,9 @@ def test_facts_of_files_that_are_there(tmp_path: Path) -> None:
     "name", ["row_id", "image_uri", "status", "width", "error_type", "exif_camera", "_x", "_location", "source_removed"]
 )
 def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SourceError, match=rf"'{name}' has a name that cvbatch uses; .* source\.rename: \{{{name}: my_"):
+    with pytest.raises(
+        SourceError, match=rf"'{name}' has a name that is reserved for cvbatch; .* source\.rename: \{{{name}: my_"
+    ):
         source(tmp_path / "m.csv", f"uri,{name}\na,b\n")
     opened = source(tmp_path / "m.csv", f"uri,{name}\na,b\n", rename={name: "mine"})
     assert carried(opened) == {"mine": ["b"]}
@@ -237,7 +239,7 @@ def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
         ("m.csv", "url\na\n", {}, "expected one column named 'uri', got url; source.uri_column names another"),
         ("m.csv", "uri,uri\na,b\n", {}, "expected one column named 'uri', got uri, uri"),
         ("m.csv", "uri,x,x\na,b,c\n", {}, "two columns are named 'x'"),
-        ("m.csv", "uri,x,y\na,b,c\n", {"rename": {"x": "y"}}, "source.rename makes two columns 'y'"),
+        ("m.csv", "uri,x,y\na,b,c\n", {"rename": {"x": "y"}}, "source.rename gives two columns the name 'y'"),
         ("m.csv", "uri,x\na,b\n", {"rename": {"z": "y"}}, "has no column 'z'; it has x"),
         ("m.csv", "", {}, "m.csv is empty: expected a line with the names"),
         ("m.csv", "uri,x\na\n", {}, "line 2: expected 2 fields, as the header has, got 1"),
@@ -256,9 +258,9 @@ def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
             {},
             "no common type: lists and objects; write",
         ),
-        ("m.jsonl", f'{{"uri": "a", "x": {"9" * 5000}}}', {}, "line 1 holds a number of too many digits"),
+        ("m.jsonl", f'{{"uri": "a", "x": {"9" * 5000}}}', {}, "line 1 holds a number with too many digits"),
         ("m.jsonl", f'{{"uri": "a", "x": {"[" * 90}1{"]" * 90}}}', {}, "the column 'x' is list<item: list<"),
-        ("m.jsonl", f'{{"uri": "a", "x": {"[" * 500}1{"]" * 500}}}', {}, "which cannot come along"),
+        ("m.jsonl", f'{{"uri": "a", "x": {"[" * 500}1{"]" * 500}}}', {}, "which cannot be kept"),
         ("m.jsonl", '{"uri": {"a": 1}}', {}, "the column 'uri' is struct<a: int64>: expected text"),
         ("m.parquet", b"PAR1", {}, "cannot be read as a manifest"),
     ],
@@ -290,10 +292,10 @@ def test_types_that_do_not_meet_across_chunks(tmp_path: Path, monkeypatch: pytes
 
 def test_no_such_manifest(tmp_path: Path) -> None:
     for name, advice in (("no.csv", "check source.uri"), ("*.jsonl", "name each manifest with a --source of its own")):
-        with pytest.raises(SourceError, match=f"there is no such file; {advice}"):
+        with pytest.raises(SourceError, match=f"the file does not exist; {advice}"):
             open_source(SourceConfig(uri=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(SourceError, match="there is no such file"):
+    with pytest.raises(SourceError, match="the file does not exist"):
         open_source(SourceConfig(uri=str(tmp_path / "pipe.csv")))
 
 

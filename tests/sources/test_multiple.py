@@ -84,7 +84,7 @@ def test_manifests_stay_with_manifests(here: Path) -> None:
     assert opened.positional
     assert table.select(["x", "y"]).to_pydict() == {"x": ["1", "2", "3"], "y": [None, None, "5"]}
     assert kinds(table) == [b"a/3.jpg", b"a/3.jpg", b"b/1.jpg"]
-    with pytest.raises(SourceError, match=r"m\.csv is a manifest and .*/a is none: expected manifests only, or none"):
+    with pytest.raises(SourceError, match=r"m\.csv is a manifest and .*/a is not: expected only manifests, or none"):
         several(here / "a", here / "m.csv")
     with pytest.raises(SourceError, match=r"n\.parquet: the column 'x' is int64, and in the manifests before string"):
         several(here / "m.csv", here / "n.parquet")
@@ -96,7 +96,7 @@ def test_a_manifest_is_named_once(here: Path) -> None:
     (here / "link.csv").symlink_to(here / "m.csv")
     assert kinds(planned(several(here / "m.csv", here / "n.csv"))) == [b"a/3.jpg"] * 2
     for again in ("m.csv", "../" + here.name + "/m.csv", "link.csv"):
-        with pytest.raises(SourceError, match=r"\.csv is named twice, and each of its lines would be a row twice"):
+        with pytest.raises(SourceError, match=r"\.csv is named twice, so each line would become two rows"):
             several(here / "m.csv", here / "n.csv", here / again)
 
 
@@ -104,7 +104,7 @@ def test_a_link_to_another_source_is_refused(here: Path) -> None:
     (here / "link").symlink_to(here / "b")
     for pair in ((here / "b", here / "link"), (here / "link/sub", here / "b"), (here / "link", here / "b/sub/2.jpg")):
         with pytest.raises(
-            SourceError, match="lead to the same folder, and its images would be rows twice: name it once"
+            SourceError, match="lead to the same folder, so each image would become two rows: name it once"
         ):
             several(*pair)
     assert len(kinds(planned(several(here / "link", here / "a")))) == 3

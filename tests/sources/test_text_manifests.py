@@ -62,7 +62,7 @@ def test_what_is_legal(tmp_path: Path, content: str, expected: list[tuple[str, s
 
 
 NEVER = "a quote is opened and never closed"
-TWICE = "text follows the quote that closes a field: a quote within a quoted field is written twice"
+TWICE = "text follows the quote that closes a field: write a quote within a quoted field twice"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ TWICE = "text follows the quote that closes a field: a quote within a quoted fie
         ('uri,x\nb,"12 inch\nc,"fine"\n', f"line 2: {TWICE}"),
         ('uri,x\na,"two\nlines"\nb,"12" pizza\n', f"line 4: {TWICE}"),
         ('uri,x\nb,"12 inch\nc,1\nd,9"\ne,1,2\n', "line 5: expected 2 fields, as the header has, got 3"),
-        ('uri,x\nb,1,"12 inch\nc,9"\n', "line 2: expected 2 fields, as the header has, got 3; a quote that is opened"),
+        ('uri,x\nb,1,"12 inch\nc,9"\n', "line 2: expected 2 fields, as the header has, got 3; a quote opened there"),
         ("uri,x\na,1\nb\n", "line 3: expected 2 fields, as the header has, got 1"),
         ("uri,x\r\n\r\na,1,2\r\n", "line 3: expected 2 fields, as the header has, got 3"),
         ("uri,x\na,1\nb,\0\n", "line 3 holds a zero byte: expected text"),
