@@ -6,6 +6,7 @@ The requests of all threads run in one event loop, in a thread of its own, and s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import selectors
 import socket
@@ -13,7 +14,6 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
 from functools import cache, partial
 from typing import Final, TypeVar
 from weakref import WeakSet, finalize
@@ -38,33 +38,20 @@ _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 64 << 10
 """Of one header: the 8 KiB of aiohttp are too few for the cookies and policies that some servers send."""
 _BUFFER_BYTES: Final = 256 << 10
+_CLOSING_CHECKS: Final = 100
 
 
-class WebClient:
-    """The sessions of one process, and the event loop that they belong to; safe to be used by several threads."""
+class WebSessions:
+    """aiohttp's sessions, one for each set of options; to be used in their event loop alone."""
 
     def __init__(self) -> None:
-        # not epoll, which a fork would share with its parent: what the child unregisters as it exits is gone in both
-        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-        self._loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup"))
-        thread = threading.Thread(target=self._loop.run_forever, name="web client", daemon=True)
-        thread.start()
         self._sessions: dict[HttpOptions, aiohttp.ClientSession] = {}
         self._sockets = WeakSet[socket.socket]()
-        finalize(self, _close_client, os.getpid(), self._loop, thread, self._sessions)
-
-    def start_coroutine(self, work: Callable[[WebClient], Coroutine[object, object, T]]) -> Future[T]:
-        """Run a coroutine in the event loop.
-
-        Args:
-            work: Given this client, makes the coroutine.
-        """
-        return asyncio.run_coroutine_threadsafe(work(self), self._loop)
 
     def send_request(
         self, target: HttpTarget, options: HttpOptions, headers: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send one request; a redirect is an answer like others. To be used in the event loop.
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send one request; a redirect is an answer like others.
 
         Args:
             target: What to ask for.
@@ -79,6 +66,39 @@ class WebClient:
         if len(self._sockets) > _MAX_SOCKETS:
             headers = {**headers, "Connection": "close"}
         return self._sessions[options].get(target.request_url, headers=headers, allow_redirects=False)
+
+    async def close_connections(self) -> None:
+        """Close all connections, also those of TLS that wait for the server to close."""
+        for session in self._sessions.values():
+            await session.close()
+        for opened in list(self._sockets):
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+        for _ in range(_CLOSING_CHECKS):
+            if all(opened.fileno() < 0 for opened in list(self._sockets)):
+                return
+            await asyncio.sleep(0.01)
+
+
+class WebClient:
+    """The event loop of one process for the web, which lasts as long as this object; safe to be used by threads."""
+
+    def __init__(self) -> None:
+        # not epoll, which a fork would share with its parent: what the child unregisters as it exits is gone in both
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup"))
+        thread = threading.Thread(target=self._loop.run_forever, name="web client", daemon=True)
+        thread.start()
+        self._sessions = WebSessions()
+        finalize(self, _close_client, os.getpid(), self._loop, thread, self._sessions)
+
+    def start_coroutine(self, work: Callable[[WebSessions], Coroutine[object, object, T]]) -> Future[T]:
+        """Run a coroutine in the event loop.
+
+        Args:
+            work: Makes the coroutine; it is not given this object, which errors would then keep alive.
+        """
+        return asyncio.run_coroutine_threadsafe(work(self._sessions), self._loop)
 
 
 def _make_session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aiohttp.ClientSession:
@@ -160,23 +180,11 @@ def _client_of_process(process: int) -> WebClient:
 
 
 def _close_client(
-    process: int,
-    loop: asyncio.AbstractEventLoop,
-    thread: threading.Thread,
-    sessions: Mapping[HttpOptions, aiohttp.ClientSession],
+    process: int, loop: asyncio.AbstractEventLoop, thread: threading.Thread, sessions: WebSessions
 ) -> None:
     if process != os.getpid():
         return  # the thread is the parent's
-
-    if threading.current_thread() is thread:  # the last request held the client, and nobody can wait for the loop here
-        loop.stop()
-        return
-
-    async def close_sessions() -> None:
-        for session in sessions.values():
-            await session.close()
-
-    asyncio.run_coroutine_threadsafe(close_sessions(), loop).result()
+    asyncio.run_coroutine_threadsafe(sessions.close_connections(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_random_exponential
 
 from cvbatch.errors import ImageError, UnavailableError
-from cvbatch.sources.fetch.connections import WebClient, web_client
+from cvbatch.sources.fetch.connections import WebSessions, web_client
 from cvbatch.sources.fetch.local import too_many_bytes_error
 from cvbatch.sources.fetch.url_policy import HttpTarget
 from cvbatch.storage.buckets import GetResult
@@ -79,11 +79,11 @@ def get_image(location: bytes, options: HttpOptions, max_bytes: int | None = Non
 def start_get_image(location: bytes, options: HttpOptions, max_bytes: int | None = None) -> Future[GetResult]:
     """Begin what `get_image` does, without waiting; the errors are those of the future."""
     return web_client().start_coroutine(
-        lambda client: _get_with_retries(client, location, options, max_bytes or MAX_BYTES)
+        lambda sessions: _get_with_retries(sessions, location, options, max_bytes or MAX_BYTES)
     )
 
 
-async def _get_with_retries(client: WebClient, location: bytes, options: HttpOptions, max_bytes: int) -> GetResult:
+async def _get_with_retries(sessions: WebSessions, location: bytes, options: HttpOptions, max_bytes: int) -> GetResult:
     target = HttpTarget.parse_url(os.fsdecode(location))
     target.check_host(options)
     deadline = time.monotonic() + _TOTAL_SECONDS.current_value
@@ -94,7 +94,7 @@ async def _get_with_retries(client: WebClient, location: bytes, options: HttpOpt
         reraise=True,
     )
     try:
-        return GetResult(await again(_follow_redirects, client, target, options, max_bytes, deadline), None)
+        return GetResult(await again(_follow_redirects, sessions, target, options, max_bytes, deadline), None)
     except _BusyError as error:
         raise UnavailableError(str(error)) from None
 
@@ -107,12 +107,12 @@ def _retry_pause(state: RetryCallState) -> float:
 
 
 async def _follow_redirects(
-    client: WebClient, target: HttpTarget, options: HttpOptions, max_bytes: int, deadline: float
+    sessions: WebSessions, target: HttpTarget, options: HttpOptions, max_bytes: int, deadline: float
 ) -> bytes:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             for _ in range(1 + REDIRECTS):
-                answer = await _request_once(client, target, options, max_bytes)
+                answer = await _request_once(sessions, target, options, max_bytes)
                 if isinstance(answer, bytes):
                     return answer
                 target = answer
@@ -130,10 +130,10 @@ async def _follow_redirects(
 
 
 async def _request_once(
-    client: WebClient, target: HttpTarget, options: HttpOptions, max_bytes: int
+    sessions: WebSessions, target: HttpTarget, options: HttpOptions, max_bytes: int
 ) -> bytes | HttpTarget:
     """The image, or where it is."""
-    async with client.send_request(target, options, {"Host": str(target), **_HEADERS}) as response:
+    async with sessions.send_request(target, options, {"Host": str(target), **_HEADERS}) as response:
         if response.status == http.HTTPStatus.OK:
             return await _read_body(response, target, max_bytes)
         await _read_body_bounded(response, _SMALL)
