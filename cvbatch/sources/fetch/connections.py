@@ -24,7 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cvbatch.sources.fetch.aiohttp_compat import CleanConnector
 from cvbatch.sources.fetch.url_policy import HttpTarget, check_address
 from cvbatch.storage.http_hosts import HttpOptions
-from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_SECONDS
+from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_TIMEOUT
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ def _make_session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aioh
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_TIMEOUT.current_value),
         middlewares=[_send_once],
         read_bufsize=_BUFFER_BYTES,
         max_headers=_MAX_HEADERS,

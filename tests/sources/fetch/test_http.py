@@ -309,7 +309,7 @@ def test_no_more_time_than_allowed(web: Web, monkeypatch: pytest.MonkeyPatch, gi
 
 
 def test_nothing_comes_for_a_while(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "READ_SECONDS", 0.1)
+    monkeypatch.setenv("CVBATCH_STORAGE_READ_TIMEOUT", "0.1")
     web.pages["/a.jpg"] = in_turn(endless(HEAD, b"", 0.02), answer(IMAGE))
     assert get(web) == IMAGE
 
