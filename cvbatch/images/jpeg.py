@@ -1,4 +1,4 @@
-"""JPEGs, by libjpeg-turbo through simplejpeg: the pixels are those that Pillow gives, and damage is noticed."""
+"""Read JPEGs with libjpeg-turbo through simplejpeg: pixels equal to those of Pillow, and damage is detected."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ from cvbatch.images.reading import ReadOptions, ReadResult, check_pixel_count
 from cvbatch.images.scratch import get_scratch_buffer
 
 _IMAGE_COLORSPACES: Final = {1: "GRAY", 3: "RGBX", 4: "CMYK"}
-"""What to ask for, by the number of channels: the layout that Pillow keeps images in."""
+"""Colour spaces to request, by number of channels: the layout in which Pillow stores images."""
 _ARRAY_COLORSPACES: Final = {**_IMAGE_COLORSPACES, 3: "RGB"}
-"""The same for arrays of samples."""
+"""Colour spaces for arrays of samples."""
 _BYTES_PER_PIXEL: Final = {"GRAY": 1, "RGB": 3, "RGBX": 4, "CMYK": 4}
-"""Of a pixel."""
 _UNKNOWN_SAMPLING_MESSAGE: Final = "Could not determine subsampling"
 _SCALE_DIVISORS: Final = (8, 4, 2)
 
 
 class UnknownSamplingError(Exception):
-    """simplejpeg does not know how the sizes of the channels relate."""
+    """simplejpeg does not support the chroma subsampling of a JPEG."""
 
 
 def read_jpeg(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
@@ -59,8 +58,8 @@ def read_jpeg(image_format: ImageFormat, data: bytes, options: ReadOptions) -> R
     layout = read_jpeg_layout(data)
     if layout is None:
         if image_format.is_truncated(data, 0):
-            raise ImageError("TruncatedImage", "jpeg stops early: before its pixels begin")
-        raise ImageError("CorruptImage", "jpeg cannot be decoded: its header does not lead to pixels")
+            raise ImageError("TruncatedImage", "jpeg stops early: before its pixels start")
+        raise ImageError("CorruptImage", "jpeg cannot be decoded: its header is damaged")
     layout = resolve_height(layout)
     check_pixel_count(*layout.size, options.max_pixels)
     if layout.scan_end is None and not options.keep_damaged:
@@ -94,15 +93,15 @@ def _decode_jpeg_pixels(
         )
     except UnknownSamplingError:
         return decode_any_sampling(layout, options.min_decode_side, keep_damaged=options.keep_damaged)
-    other = decode_high_bit_depth(layout)
-    return (pixels if other is None else other), damage
+    deep_pixels = decode_high_bit_depth(layout)
+    return (pixels if deep_pixels is None else deep_pixels), damage
 
 
 def decode_embedded_jpeg(layout: JpegLayout) -> npt.NDArray[np.uint8]:
-    """Decode what is a JPEG within another file.
+    """Decode a JPEG that is part of another file.
 
     Returns:
-        (height, width), or (height, width, channels) as `_ARRAY_COLORSPACES` says.
+        uint8 (height, width) or (height, width, channels), in a colour space of `_ARRAY_COLORSPACES`.
 
     Raises:
         ImageError: `CorruptImage` or `UnsupportedImage`.
@@ -112,9 +111,9 @@ def decode_embedded_jpeg(layout: JpegLayout) -> npt.NDArray[np.uint8]:
 
 
 def is_intact_jpeg(layout: JpegLayout) -> bool:
-    """Whether a JPEG can be decoded without a complaint, at less than the price of its pixels."""
+    """Whether a JPEG decodes without a warning; cheaper than full decoding."""
     try:
-        # an eighth of its size leaves hardly more to do than to read the codes
+        # At an eighth of the size, there is little work beyond entropy decoding.
         _decode_strict(layout, "GRAY", _scaling_options(layout.size, _SCALE_DIVISORS[0]))
     except ValueError:
         return False
@@ -122,7 +121,7 @@ def is_intact_jpeg(layout: JpegLayout) -> bool:
 
 
 def _choose_scale_divisor(layout: JpegLayout, min_decode_side: int | None) -> int:
-    """By what to divide the sides of an image, to no less than what suffices, as Pillow does."""
+    """Choose the divisor of the sides that keeps the shorter one at least `min_decode_side`, as Pillow does."""
     if min_decode_side is None or layout.frame.marker == LOSSLESS_FRAME:
         return 1
     return next((scale for scale in _SCALE_DIVISORS if min(layout.size) // min_decode_side >= scale), 1)
@@ -136,13 +135,13 @@ def _scaling_options(size: tuple[int, int], scale: int) -> dict[str, int]:
 def _decode_checked(
     layout: JpegLayout, scale: int, colorspaces: Mapping[int, str], *, keep_damaged: bool
 ) -> tuple[npt.NDArray[np.uint8], str | None]:
-    """Pixels as `colorspaces` says, (height, width, channels), and what is wrong with them."""
-    colour, scaled = colorspaces[layout.channel_count], _scaling_options(layout.size, scale)
+    """Decode to uint8 (height, width, channels) in a colour space of `colorspaces`; also return the damage, or None."""
+    colorspace, scaling = colorspaces[layout.channel_count], _scaling_options(layout.size, scale)
     pixels = None
     damage = find_silent_damage(layout)
     try:
-        memory = get_scratch_buffer(scaled["min_width"] * scaled["min_height"] * _BYTES_PER_PIXEL[colour])
-        pixels = _decode_strict(layout, colour, scaled, memory)
+        memory = get_scratch_buffer(scaling["min_width"] * scaling["min_height"] * _BYTES_PER_PIXEL[colorspace])
+        pixels = _decode_strict(layout, colorspace, scaling, memory)
     except ValueError as error:
         if _UNKNOWN_SAMPLING_MESSAGE in str(error):
             raise UnknownSamplingError from None
@@ -150,45 +149,48 @@ def _decode_checked(
     if damage and not keep_damaged:
         raise ImageError("CorruptImage", f"jpeg is damaged: {damage}")
     if pixels is None:
-        pixels = _decode_lenient(layout, colour, scaled)
+        pixels = _decode_lenient(layout, colorspace, scaling)
     return pixels, damage
 
 
 def _decode_strict(
     layout: JpegLayout, colorspace: str, scaling: dict[str, int], memory: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Decode; whatever loses something of the picture is a ValueError with libjpeg's words."""
+    """Decode; damage that loses part of the picture raises ValueError with libjpeg's message."""
     end = layout.scan_end
     try:
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             layout.to_minimal_jpeg(), colorspace, buffer=memory, **scaling
         )
     except ValueError as error:
-        more = count_padding_bytes(str(error), layout)
-        if end is None or not more:
+        padding_bytes = count_padding_bytes(str(error), layout)
+        if end is None or not padding_bytes:
             raise
-        # libjpeg tells the first warning alone: what is missing before the filling is told without it
+        # libjpeg reports only its first warning. Without the padding, it reports pixels that are missing before it.
         pixels = simplejpeg.decode_jpeg(
-            layout.to_minimal_jpeg(scan_end=end - more), colorspace, buffer=memory, **scaling
+            layout.to_minimal_jpeg(scan_end=end - padding_bytes), colorspace, buffer=memory, **scaling
         )
     return pixels
 
 
 def _decode_lenient(layout: JpegLayout, colorspace: str, scaling: dict[str, int]) -> npt.NDArray[np.uint8]:
-    for data in (layout.to_minimal_jpeg(), *(layout.to_minimal_jpeg(scan_end=at) for at in find_stray_markers(layout))):
+    for data in (
+        layout.to_minimal_jpeg(),
+        *(layout.to_minimal_jpeg(scan_end=offset) for offset in find_stray_markers(layout)),
+    ):
         with suppress(ValueError):
             pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace, strict=False, **scaling)
             return pixels
-    raise ImageError("CorruptImage", "jpeg is damaged: nothing of its picture is left")
+    raise ImageError("CorruptImage", "jpeg is damaged: nothing of its picture can be decoded")
 
 
 def _to_pillow_image(pixels: npt.NDArray[np.uint8], channels: int) -> Image.Image:
-    """Grey, RGB or CMYK; without a copy where there are three channels."""
+    """Wrap pixels as a grey, RGB or CMYK image; three channels are not copied."""
     height, width = pixels.shape[:2]
     if channels == 1:
         return Image.fromarray(pixels.reshape(height, width))
     if channels == 4:
-        # as Adobe writes it, and Pillow takes all of it: 255 is no ink
+        # As Adobe writes CMYK, and as Pillow reads all CMYK: 255 is no ink.
         return Image.frombuffer("CMYK", (width, height), 255 - pixels, "raw", "CMYK", 0, 1)
     if pixels.shape[2] == 3:
         return Image.fromarray(pixels)

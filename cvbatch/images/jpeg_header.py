@@ -1,4 +1,4 @@
-"""JPEGs that need not be decoded here: what their headers tell, if any decoder may be trusted with the rest."""
+"""Read the headers of JPEGs that any decoder, such as one on a GPU, decodes correctly."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from cvbatch.images.pillow_guards import quiet_pillow
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What is known of a JPEG before it is decoded."""
+    """Size and metadata of a JPEG, known before decoding."""
 
     width: int
-    """Of the oriented original, in pixels."""
+    """Width of the oriented original, in pixels."""
     height: int
-    """Of the oriented original, in pixels."""
+    """Height of the oriented original, in pixels."""
     format: str
     """As in `cvbatch.images.decode.DecodedImage`."""
     orientation: int
-    """How the pixels have to be turned, 1 (not at all) to 8, as Exif counts."""
+    """Rotation that the pixels need: 1 (upright) to 8, as in Exif."""
     exif: ExifMetadata | None = None
-    """None unless asked for."""
+    """None unless requested."""
 
 
 def read_baseline_header(data: bytes, *, max_pixels: int, exif: bool = False) -> JpegHeader | None:
-    """Read the header of a JPEG that any decoder takes: whole, baseline, three channels of YCbCr.
+    """Read the header of a JPEG that any decoder supports: intact, baseline, three channels of YCbCr.
 
     Args:
         data: The whole file.
-        max_pixels: Images whose header promises more are none.
+        max_pixels: For images whose header declares more pixels, the result is None.
         exif: Also read capture time, camera and position.
 
     Returns:
-        None for every other file; `cvbatch.images.decode.decode` says what is wrong with it, if anything is.
+        The header; None for every other file, which `cvbatch.images.decode.decode` reads or refuses.
     """
     layout = read_jpeg_layout(data) if JPEG_FORMAT.matches(data) else None
     if layout is None or layout.scan_end is None or layout.frame.marker != BASELINE_FRAME:
@@ -52,17 +52,17 @@ def read_baseline_header(data: bytes, *, max_pixels: int, exif: bool = False) ->
             return None
         if not _is_ycbcr(image) or not 0 < image.width * image.height <= max_pixels:
             return None
-        # whoever decodes it may not say that a piece is missing
+        # The other decoder may not report missing pixels.
         if not is_intact_jpeg(layout):
             return None
         block = find_exif_block(layout.segments)
         tags = None if block is None else parse_exif_block(block)
-        turn = read_orientation(tags, find_xmp_packet(layout.segments))
-        width, height = image.size[::-1] if is_transposed(turn) else image.size
-        return JpegHeader(width, height, JPEG_FORMAT.name, turn, read_exif_metadata(tags) if exif else None)
+        orientation = read_orientation(tags, find_xmp_packet(layout.segments))
+        width, height = image.size[::-1] if is_transposed(orientation) else image.size
+        return JpegHeader(width, height, JPEG_FORMAT.name, orientation, read_exif_metadata(tags) if exif else None)
 
 
 def _is_ycbcr(image: ImageFile.ImageFile) -> bool:
-    """Whether three channels are luma and chroma, as far as libjpeg goes by their names and by Adobe's marker."""
+    """Whether the image is YCbCr, by the channel names and Adobe's marker, as libjpeg decides."""
     names = bytes(layer[0] for layer in getattr(image, "layer", ()))
     return image.mode == "RGB" and names != b"RGB" and image.info.get("adobe_transform") != 0

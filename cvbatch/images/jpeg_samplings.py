@@ -1,6 +1,7 @@
-"""JPEGs whose channels have sizes that simplejpeg does not know (3:1, or colours finer than brightness), by Pillow.
+"""Decode JPEGs with chroma subsampling that simplejpeg does not support (3:1, or chroma finer than luma), with Pillow.
 
-Pillow passes libjpeg's warnings over, so the pixels are asked instead: do they depend on what follows the file's own?
+Pillow drops libjpeg's warnings, so missing pixels are detected in another way: the file is decoded again with bytes
+appended to its pixels. If the result differs, the decoder ran past the end of the pixels.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from cvbatch.images.jpeg_damage import find_silent_damage
 from cvbatch.images.jpeg_layout import JpegLayout
 
 _FIRST_ARITHMETIC_FRAME: Final = 0xC8
-"""Frames from here on."""
+"""This and all higher frame markers use arithmetic coding."""
 _PROBE_BYTES: Final = b"\x5a\xa5" * 32
 _FILL_BYTE: Final = b"\xff"
-"""May stand before any marker, as often as one likes (T.81, B.1.1.2)."""
+"""Any number of these may precede a marker (T.81, B.1.1.2)."""
 
 
 def decode_any_sampling(
     layout: JpegLayout, min_decode_side: int | None, *, keep_damaged: bool
 ) -> tuple[npt.NDArray[np.uint8], str | None]:
-    """Decode, and look whether the pixels are complete.
+    """Decode, and check whether the pixels are complete.
 
     Returns:
-        uint8 (height, width), (height, width, 3), or with four channels as libjpeg gives them; what is wrong, or None.
+        uint8 (height, width), (height, width, 3), or (height, width, 4) as libjpeg gives them; and the damage, or None.
 
     Raises:
         ImageError: `CorruptImage`.
     """
-    whole = layout.to_minimal_jpeg()
-    pixels, damage = _decode_draft_by_pillow(whole, min_decode_side), find_silent_damage(layout)
-    # arithmetic coding has no end of its own
+    minimal = layout.to_minimal_jpeg()
+    pixels, damage = _decode_draft_by_pillow(minimal, min_decode_side), find_silent_damage(layout)
+    # Arithmetic coding does not mark where its pixels end.
     if layout.frame.marker < _FIRST_ARITHMETIC_FRAME and not np.array_equal(
-        pixels, _decode_draft_by_pillow(whole[:-2].rstrip(_FILL_BYTE) + _PROBE_BYTES + whole[-2:], min_decode_side)
+        pixels, _decode_draft_by_pillow(minimal[:-2].rstrip(_FILL_BYTE) + _PROBE_BYTES + minimal[-2:], min_decode_side)
     ):
         damage = "its pixels stop before the picture does"
     if damage and not keep_damaged:

@@ -1,4 +1,4 @@
-"""What lies beside the picture in a JPEG: Exif, XMP, a colour profile. Whatever is broken there is left out."""
+"""Find the metadata beside the picture in a JPEG: Exif, XMP, colour profile. Broken blocks are ignored."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _ICC_IDENTIFIER: Final = b"ICC_PROFILE\0"
 
 
 def find_exif_block(segments: Sequence[JpegSegment]) -> bytes | None:
-    """The Exif block; None if there is none. A longer one goes on in the next segments."""
+    """Return the Exif block, joined from its segments; None if there is none."""
     return b"".join(_find_app_segments(segments, _APP1, _EXIF_IDENTIFIER)) or None
 
 
 def find_xmp_packet(segments: Sequence[JpegSegment]) -> bytes | None:
-    """The XMP packet; None if there is none."""
+    """Return the XMP packet; None if there is none."""
     return next(iter(_find_app_segments(segments, _APP1, _XMP_IDENTIFIER)), None)
 
 
 def find_icc_profile(segments: Sequence[JpegSegment]) -> bytes | None:
-    """The ICC profile, put together from its numbered parts; None if any is missing (ICC.1:2022, B.4)."""
+    """Return the ICC profile, joined from its numbered parts; None if a part is missing (ICC.1:2022, B.4)."""
     parts = {body[0]: body for body in _find_app_segments(segments, _APP2, _ICC_IDENTIFIER) if len(body) >= 2}
     count = max((body[1] for body in parts.values()), default=0)
     if not count or set(parts) != set(range(1, count + 1)):
@@ -34,5 +34,7 @@ def find_icc_profile(segments: Sequence[JpegSegment]) -> bytes | None:
 
 def _find_app_segments(segments: Sequence[JpegSegment], marker: int, identifier: bytes) -> list[bytes]:
     return [
-        each.body[len(identifier) :] for each in segments if each.marker == marker and each.body.startswith(identifier)
+        segment.body[len(identifier) :]
+        for segment in segments
+        if segment.marker == marker and segment.body.startswith(identifier)
     ]

@@ -1,4 +1,4 @@
-"""JPEGs that are whole and valid, but not of the kind that everybody means: decoded where that is easy, else named."""
+"""Rare kinds of valid JPEGs: decode them if a library can, otherwise refuse them with the name of the kind."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _STANDARD_BITS: Final = 8
 
 
 def resolve_height(layout: JpegLayout) -> JpegLayout:
-    """The same, with the height in its header where the file tells it only after the first scan (DNL; T.81, B.2.5).
+    """Put the height into the frame header if the file stores it after the first scan (DNL; T.81, B.2.5).
 
     Raises:
-        ImageError: `CorruptImage`, if it tells no height at all.
+        ImageError: `CorruptImage`, if the file has no height.
     """
     if layout.size[1]:
         return layout
-    told = next((each for each in iter_jpeg_segments(layout.data, layout.scan_start) if each.marker == DNL), None)
-    if told is None or len(told.body) != 2 or not any(told.body):
-        raise ImageError("CorruptImage", "jpeg cannot be decoded: it tells no height")
-    return _replace_frame(layout, layout.frame.body[:1] + told.body + layout.frame.body[3:])
+    segments = iter_jpeg_segments(layout.data, layout.scan_start)
+    line_count = next((segment for segment in segments if segment.marker == DNL), None)
+    if line_count is None or len(line_count.body) != 2 or not any(line_count.body):
+        raise ImageError("CorruptImage", "jpeg cannot be decoded: its height is missing")
+    return _replace_frame(layout, layout.frame.body[:1] + line_count.body + layout.frame.body[3:])
 
 
 def check_jpeg_supported(layout: JpegLayout) -> None:
-    """Refuse what is valid and cannot be read.
+    """Refuse valid JPEGs of a kind that no library here decodes.
 
     Raises:
         ImageError: `UnsupportedImage`.
@@ -50,17 +51,17 @@ def check_jpeg_supported(layout: JpegLayout) -> None:
 
 
 def with_8_bit_frame(layout: JpegLayout) -> JpegLayout:
-    """The same as if its samples had 8 bits: its codes can be read alike, its pixels cannot."""
+    """Declare samples of 8 bits: the codes stay readable, so damage can be detected, but the pixels are wrong."""
     if layout.bits_per_sample == _STANDARD_BITS:
         return layout
     return _replace_frame(layout, bytes((_STANDARD_BITS,)) + layout.frame.body[1:])
 
 
 def decode_high_bit_depth(layout: JpegLayout) -> npt.NDArray[np.uint8] | None:
-    """Decode what libjpeg reads by other functions than the usual; None for 8 bits.
+    """Decode samples of more than 8 bits, which libjpeg reads with other functions; None for 8 bits.
 
     Returns:
-        (height, width) or (height, width, 3), brought to 8 bits: the largest value becomes 255.
+        uint8 (height, width) or (height, width, 3), scaled to 8 bits: the largest value becomes 255.
     """
     if layout.bits_per_sample == _STANDARD_BITS:
         return None
@@ -68,7 +69,7 @@ def decode_high_bit_depth(layout: JpegLayout) -> npt.NDArray[np.uint8] | None:
 
 
 def decode_jpeg_ls(layout: JpegLayout) -> npt.NDArray[np.uint8]:
-    """Decode a JPEG-LS file, as `decode_high_bit_depth` does.
+    """Decode a JPEG-LS file; the result is as of `decode_high_bit_depth`, also for 8 bits.
 
     Raises:
         ImageError: `CorruptImage`.
@@ -83,13 +84,14 @@ def _scale_to_8_bits(samples: npt.NDArray[np.integer[Any]], bits: int) -> npt.ND
     if bits == _STANDARD_BITS:
         return samples.astype(np.uint8, copy=False)
     largest = (1 << bits) - 1
-    small: npt.NDArray[np.uint8] = ((samples.astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8)
-    return small
+    scaled: npt.NDArray[np.uint8] = ((samples.astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8)
+    return scaled
 
 
 def _replace_frame(layout: JpegLayout, body: bytes) -> JpegLayout:
     frame = replace(layout.frame, body=body)
-    return JpegLayout(tuple(frame if each is layout.frame else each for each in layout.segments), frame, layout.data)
+    segments = (frame if segment is layout.frame else segment for segment in layout.segments)
+    return JpegLayout(tuple(segments), frame, layout.data)
 
 
 def _unsupported_jpeg_error(description: str) -> ImageError:

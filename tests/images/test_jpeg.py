@@ -229,7 +229,7 @@ def test_a_cut_jpeg_is_kept_as_far_as_it_goes(kind: str) -> None:
 
 
 def test_a_jpeg_that_is_cut_in_its_header_cannot_be_kept() -> None:
-    with pytest.raises(ImageError, match="before its pixels begin"):
+    with pytest.raises(ImageError, match="before its pixels start"):
         decoded(jpeg()[:300], keep_damaged=True)
 
 
