@@ -1,7 +1,7 @@
-"""PNG files: their samples come from Pillow's decoder, what they mean from the text of the format.
+"""Read PNGs: Pillow's decoder unpacks the samples, and this module interprets them by the format's specification.
 
-Samples of 16 bits are rounded to 8 (÷ 257), and what a file says is transparent is compared before that.
-An animation is the picture that decoders without animations show.
+Samples of 16 bits are divided by 257 and rounded to 8 bits, after the comparison with the transparent colour.
+Of an animation, the default image is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cvbatch.images.reading import ReadOptions, ReadResult, check_pixel_count
 
 _PILLOW_MODES: Final = {RGB: "RGB", GREY_ALPHA: "LA", 6: "RGBA"}
 _MAX_DEFLATE_RATIO: Final = 1032
-"""No packed byte becomes more bytes."""
+"""Most bytes that one packed byte can become."""
 _BAND_PIXELS: Final = 1 << 20
 
 
@@ -37,8 +37,8 @@ def read_png(image_format: ImageFormat, data: bytes, options: ReadOptions) -> Re
     check_pixel_count(*size, options.max_pixels)
     profile = chunks.icc_profile if options.icc else None
     tags = None if chunks.exif is None else parse_exif_block(chunks.exif)
-    facts = read_exif_metadata(tags) if options.exif else None
-    return ReadResult(_png_to_rgb(chunks, profile), size, read_orientation(tags, chunks.xmp), facts)
+    metadata = read_exif_metadata(tags) if options.exif else None
+    return ReadResult(_png_to_rgb(chunks, profile), size, read_orientation(tags, chunks.xmp), metadata)
 
 
 def _png_to_rgb(chunks: PngChunks, profile: bytes | None) -> Image.Image:
@@ -52,24 +52,24 @@ def _png_to_rgb(chunks: PngChunks, profile: bytes | None) -> Image.Image:
         )
     mode = _PILLOW_MODES[chunks.colour_type]
     image = _inflate_samples(chunks, mode, mode)
-    if chunks.colour_type == RGB and (clear := _transparent_samples(chunks)):
-        image.info["transparency"] = clear
+    if chunks.colour_type == RGB and (transparent := _transparent_samples(chunks)):
+        image.info["transparency"] = transparent
     return convert_to_rgb(image, profile)
 
 
 def _inflate_samples(chunks: PngChunks, mode: str, raw_mode: str) -> Image.Image:
-    """Samples as Pillow lays them out."""
-    row = 1 + (chunks.width * chunks.bit_depth * CHANNEL_COUNTS[chunks.colour_type] + 7) // 8
-    if sum(map(len, chunks.image_data)) * _MAX_DEFLATE_RATIO < chunks.height * row:
-        raise ImageError("CorruptImage", "png cannot be decoded: there are not enough pixels (IDAT) for its size")
+    """Unpack the samples into a Pillow image, and check that they are complete."""
+    row_bytes = 1 + (chunks.width * chunks.bit_depth * CHANNEL_COUNTS[chunks.colour_type] + 7) // 8
+    if sum(map(len, chunks.image_data)) * _MAX_DEFLATE_RATIO < chunks.height * row_bytes:
+        raise ImageError("CorruptImage", "png cannot be decoded: it has too few pixels (IDAT) for its size")
     packed, size = b"".join(chunks.image_data), (chunks.width, chunks.height)
     try:
         image = Image.frombytes(mode, size, packed, "zip", (raw_mode, int(chunks.is_interlaced)))
     except ValueError:
         raise _damaged_png_error() from None
-    # counted only where rows may have been left zero, since that takes as long again
-    last = image.crop((0, chunks.height - 1, chunks.width, chunks.height))
-    if (chunks.is_interlaced or not any(last.tobytes())) and not has_all_rows(packed, chunks):
+    # Count the rows only if some may have been left zero, because counting doubles the time.
+    last_row = image.crop((0, chunks.height - 1, chunks.width, chunks.height))
+    if (chunks.is_interlaced or not any(last_row.tobytes())) and not has_all_rows(packed, chunks):
         raise _damaged_png_error()
     return image
 
@@ -79,16 +79,16 @@ def _damaged_png_error() -> ImageError:
 
 
 def _transparent_samples(chunks: PngChunks) -> tuple[int, ...]:
-    """The sample of each channel that together are transparent; empty if none are."""
+    """Return the samples of the transparent colour, one per channel; empty if there is none."""
     count = CHANNEL_COUNTS[chunks.colour_type]
     if chunks.transparency is None or len(chunks.transparency) != 2 * count:
         return ()
     mask = (1 << chunks.bit_depth) - 1
-    return tuple(each & mask for each in np.frombuffer(chunks.transparency, ">u2").tolist())
+    return tuple(sample & mask for sample in np.frombuffer(chunks.transparency, ">u2").tolist())
 
 
 def _build_colour_table(chunks: PngChunks) -> Image.Image:
-    """The colour of each sample of a palette, or of a grey of up to 8 bits: 256 pixels in a row."""
+    """Build the colours of all sample values of a palette, or of grey of up to 8 bits, as an image of 256 x 1."""
     alpha = np.full(256, 255, np.uint8)
     if chunks.colour_type == GREY:
         steps = (1 << chunks.bit_depth) - 1
@@ -100,10 +100,10 @@ def _build_colour_table(chunks: PngChunks) -> Image.Image:
         colours = np.zeros((256, 3), np.uint8)
         entries = np.frombuffer(chunks.palette, np.uint8).reshape(-1, 3)
         colours[: len(entries)] = entries
-        clear = np.frombuffer(chunks.transparency or b"", np.uint8)
-        # like libpng: one for more entries than there are is void
-        if len(clear) <= len(entries):
-            alpha[: len(clear)] = clear
+        entry_alpha = np.frombuffer(chunks.transparency or b"", np.uint8)
+        # Like libpng, ignore tRNS if it has more entries than the palette.
+        if len(entry_alpha) <= len(entries):
+            alpha[: len(entry_alpha)] = entry_alpha
     if (alpha < 255).any():
         colours = np.concatenate([colours, alpha[:, None]], axis=1)
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[colours.shape[1]]
@@ -118,27 +118,27 @@ def _read_grey16_samples(chunks: PngChunks) -> Image.Image:
 
 
 def _round_to_8_bits(chunks: PngChunks) -> Image.Image:
-    """Colours, or grey with alpha, of 16 bits at 8 bits."""
+    """Reduce colours, or grey with alpha, from 16 bits to 8 bits."""
     if chunks.colour_type == GREY_ALPHA:
-        both = _inflate_samples(chunks, "RGBA", "RGBA")
-        high, low = (Image.merge("LA", [both.getchannel(at), both.getchannel(at + 2)]) for at in (0, 1))
+        stored = _inflate_samples(chunks, "RGBA", "RGBA")
+        high, low = (Image.merge("LA", [stored.getchannel(byte), stored.getchannel(byte + 2)]) for byte in (0, 1))
     else:
         mode = _PILLOW_MODES[chunks.colour_type]
-        # Pillow drops the second byte of each sample; told that the file is little-endian, it drops the first
+        # Pillow drops the low byte of each sample; if told to read little-endian, it drops the high byte.
         high, low = (_inflate_samples(chunks, mode, f"{mode};16{order}") for order in "BL")
-    clear = np.array(_transparent_samples(chunks) if chunks.colour_type == RGB else ())
-    rows = max(1, _BAND_PIXELS // chunks.width)
-    for top in range(0, chunks.height, rows):
-        box = (0, top, chunks.width, min(top + rows, chunks.height))
-        first, second = np.asarray(high.crop(box)), np.asarray(low.crop(box))
-        band = _divide_by_257(first, second)
-        if clear.size:
-            band[((first == clear >> 8) & (second == clear & 255)).all(axis=2)] = 255
+    transparent = np.array(_transparent_samples(chunks) if chunks.colour_type == RGB else ())
+    band_rows = max(1, _BAND_PIXELS // chunks.width)
+    for top in range(0, chunks.height, band_rows):
+        box = (0, top, chunks.width, min(top + band_rows, chunks.height))
+        high_bytes, low_bytes = np.asarray(high.crop(box)), np.asarray(low.crop(box))
+        band = _divide_by_257(high_bytes, low_bytes)
+        if transparent.size:
+            band[((high_bytes == transparent >> 8) & (low_bytes == transparent & 255)).all(axis=2)] = 255
         high.paste(Image.fromarray(band, high.mode), box)
     return high
 
 
 def _divide_by_257(high_bytes: npt.NDArray[np.uint8], low_bytes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Round 256 × first + second = 257 × first + (second − first), divided by 257."""
-    rest = low_bytes.astype(np.int16) - high_bytes
-    return high_bytes + (rest > 128).astype(np.uint8) - (rest < -128).astype(np.uint8)
+    """Divide 256 × high + low = 257 × high + (low − high) by 257, rounded to nearest."""
+    difference = low_bytes.astype(np.int16) - high_bytes
+    return high_bytes + (difference > 128).astype(np.uint8) - (difference < -128).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Whether all rows of a PNG are in its pixels: Pillow leaves zeros for those that a whole stream does not hold."""
+"""Check that a PNG has all its rows: if a complete stream has too few, Pillow leaves them zero."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _ADAM7_PASSES: Final = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""Of an interlaced picture: left, top, and the steps to the right and down (section 8 of the format's text)."""
+"""Passes of an interlaced picture: left, top, step to the right, step down (PNG specification, section 8)."""
 _INFLATE_CHUNK_BYTES: Final = 1 << 14
-"""Packed bytes at a time, which become 16 MiB at most."""
+"""Packed bytes per step; they become at most 16 MiB."""
 
 
 def has_all_rows(packed: bytes, chunks: PngChunks) -> bool:
-    """Count what is packed, without keeping it.
+    """Whether the packed pixels have all rows; unpacks them in steps, without keeping them.
 
     Args:
         packed: Content of all IDAT chunks.
-        chunks: With the size that it should have.
+        chunks: Header with the expected size.
     """
-    missing = _count_row_bytes(chunks)
+    missing_bytes = _count_row_bytes(chunks)
     stream, view = zlib.decompressobj(), memoryview(packed)
-    for at in range(0, len(packed), _INFLATE_CHUNK_BYTES):
-        missing -= len(stream.decompress(view[at : at + _INFLATE_CHUNK_BYTES]))
-        if missing <= 0:
+    for start in range(0, len(packed), _INFLATE_CHUNK_BYTES):
+        missing_bytes -= len(stream.decompress(view[start : start + _INFLATE_CHUNK_BYTES]))
+        if missing_bytes <= 0:
             return True
     return False
 
 
 def _count_row_bytes(chunks: PngChunks) -> int:
-    """Bytes of all rows, each with the number of its filter."""
+    """Count the unpacked bytes of all rows, with one filter byte each."""
     bits = chunks.bit_depth * CHANNEL_COUNTS[chunks.colour_type]
-    total = 0
-    for left, top, right, down in _ADAM7_PASSES if chunks.is_interlaced else ((0, 0, 1, 1),):
-        width = max(0, -(-(chunks.width - left) // right))
-        rows = max(0, -(-(chunks.height - top) // down))
-        total += rows * (1 + -(-width * bits // 8)) if width else 0
-    return total
+    total_bytes = 0
+    for left, top, step_right, step_down in _ADAM7_PASSES if chunks.is_interlaced else ((0, 0, 1, 1),):
+        width = max(0, -(-(chunks.width - left) // step_right))
+        rows = max(0, -(-(chunks.height - top) // step_down))
+        total_bytes += rows * (1 + -(-width * bits // 8)) if width else 0
+    return total_bytes
