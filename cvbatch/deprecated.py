@@ -1,24 +1,25 @@
-"""Old import paths, which work for one more version and warn.
+"""Old import paths and names of version 0.1, which work for one more version and warn.
 
-The modules of version 0.1 lay elsewhere. Who imports one by its old path gets the new one and a `DeprecationWarning`.
-Nothing in this package uses the old paths, so this module can be deleted as a whole.
+Importing a module by its old path gives the module at its new path and a `DeprecationWarning`. So does an old name of a
+public module. Nothing in this package uses the old paths and names, so this module can be deleted as a whole.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
 _PREFIX: Final = "cvbatch."
 _PACKAGES: Final = frozenset({"commands", "compute", "writing"})
-"""Packages that are gone as a whole."""
-_UNTIL: Final = "; the old path goes with the next version"
+"""Packages that no longer exist."""
+_REMOVAL_NOTICE: Final = "; the old path goes with the next version"
+_NAME_REMOVAL_NOTICE: Final = "; the old name goes with the next version"
 MOVED: Final = {
     "caches": "system.cache_files",
     "commands": "cli.commands",
@@ -151,10 +152,28 @@ MOVED: Final = {
     "writing.verify": "results.verify",
 }
 """Old path to new path, without `cvbatch.`."""
+RENAMED: Final = {
+    "cvbatch.errors": {"attempt": "capture_row_error", "caught": "try_call"},
+    "cvbatch.job_file": {"job_with": "build_job"},
+    "cvbatch.pipeline": {"Watcher": "RunObserver"},
+    "cvbatch.predictions": {"Current": "CommittedFiles", "current": "committed_files"},
+    "cvbatch.views": {
+        "Placed": "CropGeometry",
+        "SMOOTH": "GPU_INTERPOLATIONS",
+        "apply": "apply_view",
+        "check": "check_resized_pixels",
+        "enough": "compute_min_decode_side",
+        "fits": "can_resize_whole",
+        "placed": "compute_crop_geometry",
+        "size_of": "compute_output_size",
+        "to_original": "boxes_to_original",
+    },
+}
+"""Old names of public modules, by the module's path in version 0.1."""
 
 
 class _OldPath(ModuleType):
-    """A module at its old path, which hands on what the new one has."""
+    """A module at its old path, which has the names of the module at its new path."""
 
     def __init__(self, name: str, new_path: str) -> None:
         super().__init__(name, f"Moved to {new_path}.")
@@ -164,7 +183,12 @@ class _OldPath(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(import_module(self._new_path), name)
+        module = import_module(self._new_path)
+        new_name = RENAMED.get(self.__name__, {}).get(name)
+        if new_name is None:
+            return getattr(module, name)
+        _warn_renamed(f"{self.__name__}.{name}", f"{self._new_path}.{new_name}", stacklevel=3)
+        return getattr(module, new_name)
 
 
 class _OldPathLoader(Loader):
@@ -175,11 +199,11 @@ class _OldPathLoader(Loader):
         return _OldPath(spec.name, self._new_path)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run: the module only hands on."""
+        """Run nothing: the module has no code of its own."""
 
 
 class OldPathFinder(MetaPathFinder):
-    """Finds the modules of `MOVED`, after all other finders have found nothing."""
+    """Finds the modules of `MOVED`. It is the last finder, so modules that exist come first."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -190,8 +214,8 @@ class OldPathFinder(MetaPathFinder):
         old = fullname.removeprefix(_PREFIX)
         if old in MOVED:
             new_path = _PREFIX + MOVED[old]
-            # the frames of the import system do not count
-            warnings.warn(f"{fullname} is {new_path} now{_UNTIL}", DeprecationWarning, stacklevel=2)
+            # frames of the import system do not count
+            warnings.warn(f"{fullname} is {new_path} now{_REMOVAL_NOTICE}", DeprecationWarning, stacklevel=2)
             return ModuleSpec(fullname, _OldPathLoader(new_path), is_package=True)
         if old in _PACKAGES:
             return ModuleSpec(fullname, _OldPathLoader(_PREFIX.rstrip(".")), is_package=True)
@@ -204,19 +228,67 @@ def install_old_paths() -> None:
         sys.meta_path.append(OldPathFinder())
 
 
-def moved_name(old_module: str, name: str, new_module: str) -> Any:
-    """A name of an old module whose path is that of a package now, with a warning that names the new module.
+def get_moved_name(old_module: str, name: str, new_module: str) -> Any:
+    """A name that has moved out of a module whose path is that of a package now, with a warning.
 
     Args:
         old_module: Such as `cvbatch.config`.
-        name: What is asked for.
-        new_module: Where it lies now.
+        name: The requested name.
+        new_module: The module that has it now.
 
     Raises:
-        AttributeError: It is not there either.
+        AttributeError: The new module has no such name.
     """
     module = import_module(new_module)
     if name.startswith("_") or not hasattr(module, name):
         raise AttributeError(f"module {old_module!r} has no attribute {name!r}")
-    warnings.warn(f"{old_module}.{name} is {new_module}.{name} now{_UNTIL}", DeprecationWarning, stacklevel=3)
+    message = f"{old_module}.{name} is {new_module}.{name} now{_REMOVAL_NOTICE}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
     return getattr(module, name)
+
+
+def renamed_names(module: str) -> Callable[[str], Any]:
+    """A module's `__getattr__` that gives the names of `RENAMED` with a warning.
+
+    Args:
+        module: A module that is still at its old path.
+    """
+
+    def get_renamed_name(name: str) -> Any:
+        new_name = RENAMED[module].get(name)
+        if new_name is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn_renamed(f"{module}.{name}", f"{module}.{new_name}", stacklevel=3)
+        return getattr(sys.modules[module], new_name)
+
+    return get_renamed_name
+
+
+def renamed_attributes(owner: str, renamed: dict[str, str]) -> Callable[[Any, str], Any]:
+    """A class's `__getattr__` that gives renamed attributes with a warning.
+
+    Args:
+        owner: Name of the class.
+        renamed: Old name to new name.
+    """
+
+    def get_renamed_attribute(instance: Any, name: str) -> Any:
+        if name not in renamed:
+            raise AttributeError(f"{owner!r} object has no attribute {name!r}")
+        _warn_renamed(f"{owner}.{name}", f"{owner}.{renamed[name]}", stacklevel=3)
+        return getattr(instance, renamed[name])
+
+    return get_renamed_attribute
+
+
+def adapt_observer(observer: Any) -> Any:
+    """An observer of a run, also if it has the method names of version 0.1, with a warning then."""
+    if hasattr(observer, "on_phase") or not hasattr(observer, "doing"):
+        return observer
+    _warn_renamed("an observer's doing, planned and committed", "on_phase, on_planned and on_committed", stacklevel=4)
+    return SimpleNamespace(on_phase=observer.doing, on_planned=observer.planned, on_committed=observer.committed)
+
+
+def _warn_renamed(old: str, new: str, *, stacklevel: int) -> None:
+    verb = "are" if " and " in old else "is"
+    warnings.warn(f"{old} {verb} {new} now{_NAME_REMOVAL_NOTICE}", DeprecationWarning, stacklevel=stacklevel)

@@ -24,9 +24,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cvbatch.deprecated import renamed_names
 
 T = TypeVar("T")
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names("cvbatch.errors")
 
 _TRANSIENT_ERRNOS = frozenset(
     {errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}

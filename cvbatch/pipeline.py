@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import build_job
+from cvbatch.deprecated import adapt_observer, renamed_names
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import OutputError
 from cvbatch.models.resolve import resolve_models
@@ -23,6 +24,9 @@ from cvbatch.runs.recompute import failed_rows, recompute_rows
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import ImageSource
 from cvbatch.storage.location import Location
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names("cvbatch.pipeline")
 
 
 class RunObserver(Protocol):
@@ -68,6 +72,7 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; what is committed stays.
     """
+    watcher = adapt_observer(watcher)
     watcher.on_phase("getting the models")
     store = open_store(job.output.location)
     acquire = partial(acquire_lease, store, wait=wait, takeover=takeover)
@@ -120,6 +125,7 @@ def retry(
         UsageError: If there is no run, or somebody works on it.
         RunError: If the retry did not finish; what is replaced stays replaced.
     """
+    watcher = adapt_observer(watcher)
     place = Location.from_path_or_uri(output)
     planned = PlannedRun.from_output(place)
     store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvbatch.deprecated import moved_name
+from cvbatch.deprecated import get_moved_name
 
 
 def __getattr__(name: str) -> Any:
-    return moved_name("cvbatch.config", name, "cvbatch.tasks" if name == "TASKS" else "cvbatch.config.job")
+    if name == "TASKS":  # it was a tuple of names
+        return tuple(get_moved_name("cvbatch.config", name, "cvbatch.tasks"))
+    return get_moved_name("cvbatch.config", name, "cvbatch.config.job")

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cvbatch.deprecated import renamed_attributes
 from cvbatch.errors import CorruptionError
 from cvbatch.output.row_ranges import RowRange, RowRanges
 
@@ -94,6 +95,11 @@ class RunState:
     """When each epoch began."""
     recent: list[list[float]] = field(default_factory=list)
     """Times of the last minutes at which rows were computed, with their number."""
+
+    if not TYPE_CHECKING:
+        __getattr__ = renamed_attributes(
+            "RunState", {"final": "is_final", "left": "remaining_rows", "moves": "move_parts"}
+        )
 
     @property
     def is_final(self) -> bool:
