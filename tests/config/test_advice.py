@@ -136,7 +136,7 @@ def test_several_columns_that_could_be_the_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"front": [b"f"], "back": [b"b"]}), tmp_path / "t.parquet")
     opened = open_source(SourceConfig(uri=str(tmp_path / "t.parquet")))
     assert kinds(planned(opened)) == ["NoImageColumn"]
-    assert "say source.image_column" in opened.listing.unreadable[str(tmp_path / "t.parquet")]
+    assert "set source.image_column" in opened.listing.unreadable[str(tmp_path / "t.parquet")]
     assert kinds(planned(open_source(SourceConfig(uri=str(tmp_path / "t.parquet"), image_column="back")))) == [b"b"]
 
 

@@ -144,7 +144,7 @@ def test_images_that_nobody_may_read_stop_the_run_at_once(
     with faults.doing(Fault("status", "GET", r"photos/0", status=403, times=10**6)):
         start = trial.run()
     assert start.code == 2
-    assert "none of 8 images tried may be read" in one_line(start)
+    assert "none of the 8 images that were tried can be read" in one_line(start)
     assert not trial.records("open")
 
 

@@ -138,7 +138,7 @@ def test_a_source_of_which_nothing_may_be_read_is_refused(
     with faults.doing(Fault("status", status=403, path="a.jpg|b.JPG", times=99)) as requests:
         check_source_access([table.slice(0, 2), table.slice(2)], denied)
     assert [each.path.rpartition("/2019/")[2] for each in requests] == ["a.jpg", "b.JPG", "june/e.jpg"]
-    with pytest.raises(SourceError, match="none of 5 images tried may be read"):
+    with pytest.raises(SourceError, match="none of the 5 images that were tried can be read"):
         check_source_access(
             [table.slice(0, 2), table.slice(2)],
             FetchOptions(StorageOptions(endpoint_url=object_server.endpoint, anonymous=True)),

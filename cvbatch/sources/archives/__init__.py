@@ -1,1 +1,1 @@
-"""Tar and zip shards: indexed once, read by span, never extracted."""
+"""Tar and zip archives: listed once, read by span, never extracted."""

@@ -1,4 +1,4 @@
-"""The images of a shard as rows of the plan."""
+"""Images of an archive as rows of the plan."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from cvbatch.sources.suffixes import ImageSuffixes, skipped_kind
 ARCHIVE_SUFFIXES: Final = (b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tzst", b".zip")
 
 END_MARK: Final = "end mark within a tar"
-"""Marks behind which another tar was read are counted under these words."""
+"""Reason under which end marks between concatenated tars are counted."""
 _ZIP: Final = "zip"
 _MAGIC: Final = {b"\x1f\x8b": TAR_GZIP, b"\x28\xb5\x2f\xfd": TAR_ZSTD, b"PK\x03\x04": _ZIP, b"PK\x05\x06": _ZIP}
 _SKIPPABLE: Final = range(0x184D2A50, 0x184D2A60)
-"""What zstd passes over begins with one of these; `pzstd` begins its files so."""
-_MAX_TABLE_ROWS: Final = 1 << 48
-"""What a member says of itself may be no number of bytes that there is."""
+"""Magic numbers of skippable zstd frames; files of `pzstd` start with one."""
+_MAX_BYTES: Final = 1 << 48
+"""Upper limit for the numbers in a row: a hostile archive can name sizes that no int64 column holds."""
 _TYPICAL_SAMPLES: Final = 10_000
-"""So many samples of the first shard decide which columns come along."""
+"""Number of samples of the first archive that decide the extra columns."""
 
 
 class Archive:
-    """A shard.
+    """A tar or zip archive.
 
     Args:
-        blob: Its bytes.
-        suffixes: What is an image.
-        metadata: Whether what lies beside an image comes along.
+        blob: Bytes of the archive.
+        suffixes: Suffixes of members that are images.
+        metadata: Whether to keep the metadata files beside images.
     """
 
     def __init__(self, blob: ByteBlob, suffixes: ImageSuffixes, *, metadata: bool) -> None:
@@ -47,35 +47,37 @@ class Archive:
 
     @property
     def holds_images(self) -> bool:
-        """Whether images are to be expected in it."""
+        """Whether it should contain images."""
         return True
 
     def extra_schema(self) -> pa.Schema | None:
-        """What it offers besides images."""
+        """The extra columns that it offers."""
         return (
             infer_extra_schema(_open_index(self._blob), self._suffixes, _TYPICAL_SAMPLES)
             if self._metadata
             else pa.schema([])
         )
 
-    def entry_tables(self, modified: int | None, carried: pa.Schema, listing: ListingReport) -> Iterator[pa.Table]:
-        """Yield tables of `ENTRY_FIELDS` and what is carried, which keep the names that the archive gives it.
+    def entry_tables(
+        self, modified: int | None, extra_columns: pa.Schema, listing: ListingReport
+    ) -> Iterator[pa.Table]:
+        """Yield tables of `ENTRY_FIELDS` and the extra columns, under their names in the archive.
 
         Args:
-            modified: When the file was last changed, in nanoseconds.
-            carried: The columns to fill.
-            listing: Takes what is left out.
+            modified: Modification time of the archive in nanoseconds.
+            extra_columns: Extra columns to fill.
+            listing: Report that receives skipped members.
 
         Raises:
-            BrokenContainerError: After what lies before the damage.
+            BrokenContainerError: After the entries before the damage.
         """
-        rows = _PendingRows(self._blob.location, modified, carried)
+        rows = _PendingRows(self._blob.location, modified, extra_columns)
         index = _open_index(self._blob)
         try:
             for sample in iter_samples(index, self._suffixes, metadata=self._metadata):
                 _count_skipped(sample, listing)
-                for member, verdict in sample.image_members:
-                    rows.add_member(member, verdict.refused, sample.extra_values)
+                for member, decision in sample.image_members:
+                    rows.add_member(member, decision.refused, sample.extra_values)
                 if len(rows) >= CHUNK_ROWS.current_value:
                     yield rows.take_table()
         except BrokenContainerError:
@@ -88,58 +90,60 @@ class Archive:
 
 
 def _open_index(blob: ByteBlob) -> ArchiveIndex:
-    """By content, not by name: a `.tar` may well be packed."""
-    start = blob.read_range(0, 4)
-    how = next((how for magic, how in _MAGIC.items() if start.startswith(magic)), None)
-    if int.from_bytes(start, "little") in _SKIPPABLE:
-        how = TAR_ZSTD
-    if how == _ZIP or (how is None and blob.location.lower().endswith(b".zip")):
+    """Detect the format by content: a `.tar` can be compressed."""
+    head = blob.read_range(0, 4)
+    container_format = next(
+        (container_format for magic, container_format in _MAGIC.items() if head.startswith(magic)), None
+    )
+    if int.from_bytes(head, "little") in _SKIPPABLE:
+        container_format = TAR_ZSTD
+    if container_format == _ZIP or (container_format is None and blob.location.lower().endswith(b".zip")):
         return ZipIndex(blob)
-    return TarIndex(blob, how or TAR)
+    return TarIndex(blob, container_format or TAR)
 
 
 def _count_skipped(sample: WebDatasetSample, listing: ListingReport) -> None:
-    listing.skipped.update(verdict.skipped_as for _, verdict in sample.members if verdict.skipped_as is not None)
+    listing.skipped.update(decision.skipped_as for _, decision in sample.members if decision.skipped_as is not None)
     if not sample.image_members:
-        # such as where an archive is not sorted by name
-        listing.skipped.update(f"{skipped_kind(name)} without its image beside it" for name in sample.sidecar_count)
+        # for example, if the archive is not sorted by name
+        listing.skipped.update(f"{skipped_kind(name)} without its image beside it" for name in sample.sidecar_names)
 
 
 class _PendingRows:
-    """Rows that wait to become a table."""
+    """Rows that are collected for the next table."""
 
-    def __init__(self, container: bytes, modified: int | None, carried: pa.Schema) -> None:
+    def __init__(self, container: bytes, modified: int | None, extra_columns: pa.Schema) -> None:
         self._container = container
         self._modified = modified
-        self._carried = carried
-        self._times: dict[bytes, int] = {}
+        self._extra_columns = extra_columns
+        self._name_counts: dict[bytes, int] = {}
         self._clear_rows()
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def add_member(self, member: ArchiveMember, refused: str | None, facts: dict[str, Any]) -> None:
+    def add_member(self, member: ArchiveMember, refusal: str | None, extra_values: dict[str, Any]) -> None:
         name = readable_path(member.name)
-        times = self._times[member.name] = self._times.get(member.name, 0) + 1
-        plain = times == 1 and member.name == name.encode()
+        occurrence = self._name_counts[member.name] = self._name_counts.get(member.name, 0) + 1
+        is_unique = occurrence == 1 and member.name == name.encode()
         self._names.append(name)
-        self._sizes.append(min(member.size, _MAX_TABLE_ROWS))
-        self._facts.append(facts)
+        self._sizes.append(min(member.size, _MAX_BYTES))
+        self._extra_values.append(extra_values)
         self._spans.append(
             Span(
                 how=member.how,
-                offset=min(member.offset, _MAX_TABLE_ROWS),
-                size=min(member.stored, _MAX_TABLE_ROWS),
+                offset=min(member.offset, _MAX_BYTES),
+                size=min(member.stored, _MAX_BYTES),
                 check=member.check,
-                key=None if plain else b"%d\0%b" % (times, member.name),
-                refused=refused,
+                key=None if is_unique else b"%d\0%b" % (occurrence, member.name),
+                refused=refusal,
             )
         )
 
     def take_table(self) -> pa.Table:
         table = member_table(self._container, self._modified, self._names, self._sizes, self._spans)
-        for column in self._carried:
-            values = [facts.get(column.name) for facts in self._facts]
+        for column in self._extra_columns:
+            values = [extra_values.get(column.name) for extra_values in self._extra_values]
             table = table.append_column(column, json_values_to_column(values, column.type))
         self._clear_rows()
         return table
@@ -147,5 +151,5 @@ class _PendingRows:
     def _clear_rows(self) -> None:
         self._names: list[str] = []
         self._sizes: list[int | None] = []
-        self._facts: list[dict[str, Any]] = []
+        self._extra_values: list[dict[str, Any]] = []
         self._spans: list[Span] = []

@@ -1,4 +1,4 @@
-"""The members of one archive that a unit asks for."""
+"""Readers of the members of one archive that a unit needs."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from cvbatch.sources.fetch.container_reader import ContainerReader, Wanted
 
 
 class PlainTarReader(ContainerReader):
-    """Members at known places, read in any order."""
+    """Reads members at known offsets, in any order."""
 
     def read_image(self, index: int) -> bytes:
         """Read an image.
 
         Raises:
-            ImageError: See `body`.
+            ImageError: As `member_body`.
         """
         offset, size = self._wanted[index][0].byte_range
         return member_body(self._blob.open_once().read_range(offset - HEADER, HEADER + size), size)
 
 
 class ZipReader(ContainerReader):
-    """Members at known places, read in any order."""
+    """Reads members at known offsets, in any order."""
 
     def read_image(self, index: int) -> bytes:
         """Read an image.
 
         Raises:
-            ImageError: See `read_member`.
+            ImageError: As `read_zip_member`.
         """
         span, length = self._wanted[index]
         return read_zip_member(self._blob.open_once(), span, length or 0)
 
 
 class PackedTarReader(ContainerReader):
-    """Members that can only be reached from the beginning: one pass, in the order of the archive.
+    """Reads members of a compressed tar in one pass, in the order of the archive.
 
-    What another thread asks for later is kept until then.
+    Members that are read before they are requested are held until then.
     """
 
     def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
         super().__init__(blob, wanted)
-        self._places = [span.byte_range for span, _ in wanted]
+        self._byte_ranges = [span.byte_range for span, _ in wanted]
         self._how = wanted[0][0].how
-        self._left = sorted(range(len(wanted)), key=lambda at: self._places[at], reverse=True)
-        self._done: dict[int, bytes | ImageError] = {}
+        self._remaining = sorted(range(len(wanted)), key=lambda index: self._byte_ranges[index], reverse=True)
+        self._results: dict[int, bytes | ImageError] = {}
         self._stream: ForwardStream | None = None
         self._lock = threading.Lock()
 
@@ -58,29 +58,29 @@ class PackedTarReader(ContainerReader):
         """Read an image.
 
         Raises:
-            ImageError: `DamagedArchive`, or see `body`.
+            ImageError: `DamagedArchive`, or as `member_body`.
         """
         with self._lock:
-            while index not in self._done:
+            while index not in self._results:
                 self._read_next_member()
-            found = self._done.pop(index)
-        if isinstance(found, ImageError):
-            raise ImageError(found.kind, str(found))
-        return found
+            result = self._results.pop(index)
+        if isinstance(result, ImageError):
+            raise ImageError(result.kind, str(result))
+        return result
 
     def _read_next_member(self) -> None:
         if self._stream is None:
             self._stream = ForwardStream(self._blob.open_once(), self._how)
-        at = self._left[-1]
-        offset, size = self._places[at]
+        index = self._remaining[-1]
+        offset, size = self._byte_ranges[index]
         try:
             self._stream.seek(offset - HEADER)
-            self._done[at] = member_body(self._stream.read(HEADER + size), size)
+            self._results[index] = member_body(self._stream.read(HEADER + size), size)
         except ImageError as error:
-            self._done[at] = error
+            self._results[index] = error
         except BrokenContainerError as error:
-            self._done[at] = ImageError("DamagedArchive", str(error))
+            self._results[index] = ImageError("DamagedArchive", str(error))
         except OSError:
-            self._stream = None  # the next image begins anew, as the stream stands nowhere
+            self._stream = None  # the position is unknown, so the next image starts a new pass
             raise
-        self._left.pop()
+        self._remaining.pop()

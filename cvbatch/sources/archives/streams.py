@@ -1,4 +1,4 @@
-"""The bytes of a tar from its beginning on: plain, or unpacked on the way, always forward and never too many."""
+"""Forward-only stream of the bytes of a tar, plain or decompressed, with a limit against bombs."""
 
 from __future__ import annotations
 
@@ -16,60 +16,62 @@ TAR: Final = "tar"
 TAR_GZIP: Final = "tar.gz"
 TAR_ZSTD: Final = "tar.zst"
 DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
-"""What packed streams raise that are cut or damaged."""
+"""Errors of truncated or damaged compressed streams."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _FREE_BYTES: Final = EnvironmentNumber("CVBATCH_UNPACKED_BYTES", 1 << 30)
 _MAX_RATIO: Final = 200
-"""An archive of images that unpacks to more than so many times its size, and that, is a bomb."""
+"""An archive that unpacks to more than this many times its size plus `CVBATCH_UNPACKED_BYTES` is a bomb."""
 
 
 class ForwardStream:
-    """A stream that only goes forward.
+    """A stream that only moves forward.
 
     Args:
-        blob: The shard.
+        blob: Bytes of the archive.
         how: One of `TAR`, `TAR_GZIP`, `TAR_ZSTD`.
     """
 
     def __init__(self, blob: ByteBlob, how: str) -> None:
         self._packed = how != TAR
         self._file = _OPENERS[how](blob)
-        self._end = _FREE_BYTES.current_value + _MAX_RATIO * blob.byte_size() if self._packed else blob.byte_size()
-        self._at = 0
+        self._max_bytes = (
+            _FREE_BYTES.current_value + _MAX_RATIO * blob.byte_size() if self._packed else blob.byte_size()
+        )
+        self._position = 0
 
     def tell(self) -> int:
         """Position in the unpacked stream."""
-        return self._at
+        return self._position
 
     def seek(self, position: int) -> None:
-        """Go forward to a position.
+        """Move forward to a position.
 
         Raises:
-            BrokenContainerError: If it lies behind, or is further than any honest archive goes.
+            BrokenContainerError: If the position is behind the current one, or beyond the limit for unpacked bytes.
         """
-        if position < self._at:
-            raise BrokenContainerError("its headers lead backwards")
+        if position < self._position:
+            raise BrokenContainerError("its headers point backwards")
         if not self._packed:
             self._file.seek(position)
-            self._at = position
+            self._position = position
             return
-        while self._at < position and self.read(min(_CHUNK_BYTES, position - self._at)):
+        while self._position < position and self.read(min(_CHUNK_BYTES, position - self._position)):
             pass
 
     def read(self, length: int) -> bytes:
-        """Read so many bytes; less only at the end.
+        """Read `length` bytes; fewer only at the end.
 
         Raises:
-            BrokenContainerError: If more comes out than of any honest archive, or the packed stream is damaged.
+            BrokenContainerError: If the archive unpacks to more than the limit, or the compressed stream is damaged.
         """
-        if self._packed and self._at + length > self._end:
-            raise BrokenContainerError(f"it unpacks to more than {self._end} bytes")
+        if self._packed and self._position + length > self._max_bytes:
+            raise BrokenContainerError(f"it unpacks to more than {self._max_bytes} bytes")
         try:
             data = self._file.read(length)
         except DAMAGE as error:
-            raise BrokenContainerError(str(error) or "it is cut") from error
-        self._at += len(data)
+            raise BrokenContainerError(str(error) or "it is truncated") from error
+        self._position += len(data)
         return data
 
 
@@ -81,7 +83,7 @@ def _open_zstd(blob: ByteBlob) -> BinaryIO:
 
 
 def _open_gzip(blob: ByteBlob) -> BinaryIO:
-    return gzip.GzipFile(fileobj=blob.open_stream(), mode="rb")  # type: ignore[return-value]  # reads as any file
+    return gzip.GzipFile(fileobj=blob.open_stream(), mode="rb")  # type: ignore[return-value]  # behaves like any file
 
 
 _OPENERS: Final[dict[str, Callable[[ByteBlob], BinaryIO]]] = {

@@ -1,4 +1,4 @@
-"""WebDataset: members that lie together and share a stem are one sample, and what is beside an image describes it."""
+"""WebDataset: consecutive members with one stem form a sample; files beside an image are its metadata."""
 
 from __future__ import annotations
 
@@ -19,85 +19,85 @@ from cvbatch.sources.suffixes import ImageSuffixes
 
 SIDECAR_SUFFIXES: Final = (b"json", b"cls", b"txt")
 MAX_SIDECAR_BYTES: Final = 1 << 20
-"""Metadata of an image that is larger is left out."""
+"""Larger metadata files are skipped."""
 
 
 @dataclass(slots=True)
 class WebDatasetSample:
-    """Consecutive members of one stem."""
+    """Consecutive members with the same stem."""
 
     members: list[tuple[ArchiveMember, MemberDecision]] = field(default_factory=list)
     extra_values: dict[str, Any] = field(default_factory=dict)
-    """What the members beside the images say."""
-    sidecar_count: list[bytes] = field(default_factory=list)
-    """The names of those."""
+    """Values from the metadata files."""
+    sidecar_names: list[bytes] = field(default_factory=list)
+    """Names of the metadata files."""
 
     @property
     def image_members(self) -> list[tuple[ArchiveMember, MemberDecision]]:
         """The members that become rows."""
-        return [(member, verdict) for member, verdict in self.members if verdict.is_row]
+        return [(member, decision) for member, decision in self.members if decision.is_row]
 
 
 def iter_samples(index: ArchiveIndex, suffixes: ImageSuffixes, *, metadata: bool) -> Iterator[WebDatasetSample]:
     """Read an archive sample by sample.
 
     Args:
-        index: Its members.
-        suffixes: What is an image.
-        metadata: Whether to read what lies beside the images.
+        index: Members of the archive.
+        suffixes: Suffixes of members that are images.
+        metadata: Whether to read the metadata files beside images.
 
     Raises:
-        BrokenContainerError: After the samples that lie before the damage.
+        BrokenContainerError: After the samples before the damage.
     """
-    before, sample = None, WebDatasetSample()
+    previous_stem, sample = None, WebDatasetSample()
     try:
         for member in index:
-            verdict, stem, kind = decide_member(member, suffixes), *_split_stem(member.name)
-            if stem != before:
+            decision, stem, suffix = decide_member(member, suffixes), *_split_stem(member.name)
+            if stem != previous_stem:
                 yield sample
-                before, sample = stem, WebDatasetSample()
-            if metadata and verdict.skipped_as is not None and member.other is None and kind in SIDECAR_SUFFIXES:
-                sample.sidecar_count.append(member.name)
-                sample.extra_values |= _read_sidecar(kind, index, member)
+                previous_stem, sample = stem, WebDatasetSample()
+            if metadata and decision.skipped_as is not None and member.other is None and suffix in SIDECAR_SUFFIXES:
+                sample.sidecar_names.append(member.name)
+                sample.extra_values |= _read_sidecar(suffix, index, member)
             else:
-                sample.members.append((member, verdict))
+                sample.members.append((member, decision))
     except BrokenContainerError:
         yield sample
         raise
     yield sample
 
 
-def infer_extra_schema(index: ArchiveIndex, suffixes: ImageSuffixes, most: int) -> pa.Schema:
-    """The columns that the first samples of an archive give, at most so many.
+def infer_extra_schema(index: ArchiveIndex, suffixes: ImageSuffixes, max_samples: int) -> pa.Schema:
+    """Extra columns from the first `max_samples` samples with images.
 
-    An archive that is damaged has those of the samples before the damage.
+    In a damaged archive, only samples before the damage count.
     """
-    found: dict[str, list[Any]] = {}
-    with_images = (sample for sample in iter_samples(index, suffixes, metadata=True) if sample.image_members)
+    values_by_name: dict[str, list[Any]] = {}
+    image_samples = (sample for sample in iter_samples(index, suffixes, metadata=True) if sample.image_members)
     with contextlib.suppress(BrokenContainerError):
-        for sample in itertools.islice(with_images, most):
+        for sample in itertools.islice(image_samples, max_samples):
             for name, value in sample.extra_values.items():
-                found.setdefault(name, []).append(value)
-    return pa.schema([(name, infer_json_type(values)) for name, values in found.items()])
+                values_by_name.setdefault(name, []).append(value)
+    return pa.schema([(name, infer_json_type(values)) for name, values in values_by_name.items()])
 
 
 def _split_stem(name: bytes) -> tuple[bytes, bytes]:
-    """The stem, up to the first dot of the last part, and what follows in lower case."""
-    folder, slash, base = name.rpartition(b"/")
-    stem, _, rest = base.partition(b".")
-    return folder + slash + stem, rest.lower()
+    """Stem (up to the first dot of the file name) and the suffix after it in lower case."""
+    folder, slash, file_name = name.rpartition(b"/")
+    stem, _, suffix = file_name.partition(b".")
+    return folder + slash + stem, suffix.lower()
 
 
-def _read_sidecar(kind: bytes, index: ArchiveIndex, member: ArchiveMember) -> dict[str, Any]:
+def _read_sidecar(suffix: bytes, index: ArchiveIndex, member: ArchiveMember) -> dict[str, Any]:
     if member.size > MAX_SIDECAR_BYTES or member.refused is not None:
         return {}
     try:
         text = index.read_member(member).decode("utf-8", errors="backslashreplace")
-        if kind == b"txt":
+        if suffix == b"txt":
             return {"txt": text}
-        value = int(text) if kind == b"cls" else json.loads(text)
+        value = int(text) if suffix == b"cls" else json.loads(text)
     except (ImageError, ValueError, RecursionError):
         return {}
-    if kind == b"cls":
+    if suffix == b"cls":
         return {"cls": value}
-    return {escape_surrogates(name): fact for name, fact in value.items()} if isinstance(value, dict) else {}
+    return {escape_surrogates(name): field for name, field in value.items()} if isinstance(value, dict) else {}

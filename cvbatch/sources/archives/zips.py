@@ -1,4 +1,4 @@
-"""Zip: the directory at its end says where each member lies."""
+"""Zip: the central directory at the end locates each member."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BROKEN: Final = (
     ValueError,
     struct.error,
 )
-"""What `zipfile` raises for files that are none, or damaged ones."""
+"""Errors of `zipfile` for damaged files and files that are not zips."""
 _HOW: Final = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
 _HEADER: Final = struct.Struct("<4s22xHH")
 _MAGIC: Final = b"PK\x03\x04"
 _DIRECTORY_END, _END_SIZE = b"PK\x05\x06", 22
 _MAX_TAIL_BYTES: Final = _END_SIZE + (1 << 16)
-_USUAL_NAME: Final = 512
-"""Name and extra fields are rarely longer, so one read is enough."""
+_USUAL_NAME_BYTES: Final = 512
+"""Bytes; name and extra fields are rarely longer, so one read is usually enough."""
 _UTF8_NAME: Final = 0x800
 _ENCRYPTED: Final = 0x1
 _UNIX: Final = 3
@@ -47,10 +47,10 @@ _OTHERS: Final = {
 
 
 class ZipIndex:
-    """The members of a zip, in the order of its directory.
+    """The members of a zip, in the order of its central directory.
 
     Args:
-        blob: The shard.
+        blob: Bytes of the archive.
     """
 
     end_marks = 0
@@ -59,21 +59,21 @@ class ZipIndex:
         self._blob = blob
 
     def __iter__(self) -> Iterator[ArchiveMember]:
-        """Yield the members; a zip without its directory has none."""
+        """Yield the members; a zip without a central directory has none."""
         try:
             with zipfile.ZipFile(open_buffered(self._blob)) as archive:
                 members = archive.infolist()
-                shared = _overlapping_members(members)
-                for at, member in enumerate(members):
-                    yield _to_member(member, at in shared)
-                before = min((member.header_offset for member in members), default=archive.start_dir)
-                behind = self._blob.byte_size() - _find_central_directory_end(self._blob)
+                overlapping = _overlapping_members(members)
+                for index, member in enumerate(members):
+                    yield _to_member(member, index in overlapping)
+                leading_bytes = min((member.header_offset for member in members), default=archive.start_dir)
+                trailing_bytes = self._blob.byte_size() - _find_central_directory_end(self._blob)
         except _BROKEN as error:
             raise BrokenContainerError(str(error) or type(error).__name__) from error
-        if before and self._blob.read_range(0, len(_MAGIC)) == _MAGIC:
-            raise BrokenContainerError(f"{before:,} bytes before it look like another zip, and are left out")
-        if behind > 0:
-            raise BrokenContainerError(f"{behind:,} bytes that follow its end are left out")
+        if leading_bytes and self._blob.read_range(0, len(_MAGIC)) == _MAGIC:
+            raise BrokenContainerError(f"{leading_bytes:,} bytes before it look like another zip and were skipped")
+        if trailing_bytes > 0:
+            raise BrokenContainerError(f"{trailing_bytes:,} bytes after its end were skipped")
 
     def read_member(self, member: ArchiveMember) -> bytes:
         """Read the bytes of a member."""
@@ -85,19 +85,19 @@ def read_zip_member(blob: ByteBlob, span: Span, length: int) -> bytes:
     """Read one member.
 
     Args:
-        blob: The shard.
-        span: Where it lies.
-        length: Bytes that it should have unpacked; more never come into memory.
+        blob: Bytes of the archive.
+        span: Location of the member.
+        length: Expected unpacked bytes; never more than this come into memory.
 
     Raises:
         ImageError: `TruncatedArchive`, `ArchiveChanged`, `DecompressionBomb` or `DamagedMember`.
     """
     offset, size = span.byte_range
-    block = blob.read_range(offset, _HEADER.size + _USUAL_NAME + size)
+    block = blob.read_range(offset, _HEADER.size + _USUAL_NAME_BYTES + size)
     if len(block) < _HEADER.size or not block.startswith(_MAGIC):
         raise archive_changed_error()
-    _, name, extra = _HEADER.unpack_from(block)
-    start = _HEADER.size + name + extra
+    _, name_bytes, extra_bytes = _HEADER.unpack_from(block)
+    start = _HEADER.size + name_bytes + extra_bytes
     if (missing := start + size - len(block)) > 0:
         block += blob.read_range(offset + len(block), missing)
     data = block[start : start + size]
@@ -111,54 +111,54 @@ def read_zip_member(blob: ByteBlob, span: Span, length: int) -> bytes:
 
 
 def _find_central_directory_end(blob: ByteBlob) -> int:
-    """Where a zip ends, its comment included."""
+    """Offset of the end of a zip, including its comment."""
     tail = blob.read_range(max(0, blob.byte_size() - _MAX_TAIL_BYTES), _MAX_TAIL_BYTES)
-    at = tail.rfind(_DIRECTORY_END)
+    position = tail.rfind(_DIRECTORY_END)
     return (
         blob.byte_size()
         - len(tail)
-        + at
+        + position
         + _END_SIZE
-        + int.from_bytes(tail[at + _END_SIZE - 2 : at + _END_SIZE], "little")
+        + int.from_bytes(tail[position + _END_SIZE - 2 : position + _END_SIZE], "little")
     )
 
 
 def _inflate_bounded(data: bytes, length: int) -> bytes:
-    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        found = unpack.decompress(data, length + 1)
+        unpacked = decompressor.decompress(data, length + 1)
     except zlib.error as error:
         raise ImageError("DamagedMember", str(error)) from error
-    if len(found) > length:
-        raise ImageError("DecompressionBomb", f"it unpacks to more than the {length} bytes that it promises")
-    return found
+    if len(unpacked) > length:
+        raise ImageError("DecompressionBomb", f"it unpacks to more than the {length} bytes that the archive declares")
+    return unpacked
 
 
 def _overlapping_members(members: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Members whose bytes are also those of another one: so a small zip holds thousands of large members."""
-    shared, end, last = set[int](), 0, -1
-    for at in sorted(range(len(members)), key=lambda at: members[at].header_offset):
-        if members[at].header_offset < end:
-            shared |= {last, at}
-        if (own := members[at].header_offset + members[at].compress_size) > end:
-            end, last = own, at
-    return shared
+    """Indices of members that share bytes: this is how a small zip bomb holds thousands of large members."""
+    overlapping, end, last_index = set[int](), 0, -1
+    for index in sorted(range(len(members)), key=lambda index: members[index].header_offset):
+        if members[index].header_offset < end:
+            overlapping |= {last_index, index}
+        if (member_end := members[index].header_offset + members[index].compress_size) > end:
+            end, last_index = member_end, index
+    return overlapping
 
 
-def _to_member(found: zipfile.ZipInfo, overlaps: bool) -> ArchiveMember:
-    refused = "OverlappingMember" if overlaps else None
-    if found.flag_bits & _ENCRYPTED:
-        refused = "EncryptedMember"
-    elif found.compress_type not in _HOW:
-        refused = "UnsupportedCompression"
-    kind = stat.S_IFMT(found.external_attr >> 16) if found.create_system == _UNIX else 0
+def _to_member(info: zipfile.ZipInfo, is_overlapping: bool) -> ArchiveMember:
+    refusal = "OverlappingMember" if is_overlapping else None
+    if info.flag_bits & _ENCRYPTED:
+        refusal = "EncryptedMember"
+    elif info.compress_type not in _HOW:
+        refusal = "UnsupportedCompression"
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == _UNIX else 0
     return ArchiveMember(
-        name=found.orig_filename.encode("utf-8" if found.flag_bits & _UTF8_NAME else "cp437"),
-        how=_HOW.get(found.compress_type, DEFLATED),
-        offset=found.header_offset,
-        stored=found.compress_size,
-        size=found.file_size,
-        check=found.CRC,
-        other=FOLDER if found.is_dir() else _OTHERS.get(kind),
-        refused=refused,
+        name=info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8_NAME else "cp437"),
+        how=_HOW.get(info.compress_type, DEFLATED),
+        offset=info.header_offset,
+        stored=info.compress_size,
+        size=info.file_size,
+        check=info.CRC,
+        other=FOLDER if info.is_dir() else _OTHERS.get(kind),
+        refused=refusal,
     )

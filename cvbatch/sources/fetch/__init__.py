@@ -1,1 +1,1 @@
-"""How the bytes of an image are fetched."""
+"""Fetching of image bytes."""

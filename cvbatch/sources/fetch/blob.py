@@ -1,4 +1,4 @@
-"""Files that are read in pieces: the small seam between containers and the place where they lie."""
+"""Blobs: random access to the bytes of a container, local or in a bucket."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _LOCAL_BLOCK: Final = 8 << 10
 
 
 class BrokenContainerError(Exception):
-    """An archive or a table cannot be read any further; the message says why."""
+    """An archive or a table cannot be read any further; the message gives the reason."""
 
 
 class ByteBlob(Protocol):
-    """A file of known size; safe to be read by several threads at once."""
+    """A file of known size that several threads can read concurrently."""
 
     location: bytes
     """Exact absolute path or URI."""
     block: int
-    """So many bytes are worth reading at once where a little of them is needed next."""
+    """Bytes to read at once if a few of them are needed."""
 
     def byte_size(self) -> int:
-        """Bytes in all."""
+        """Size of the file in bytes."""
 
     def read_range(self, start: int, length: int) -> bytes:
-        """Read a range; less comes back only where the file ends."""
+        """Read `length` bytes; fewer only at the end of the file."""
 
     def open_stream(self) -> BinaryIO:
-        """Read from the beginning to the end, once."""
+        """Open a stream that reads once from beginning to end."""
 
     def open_sibling(self, name: bytes) -> ByteBlob:
-        """Open another file of the same folder; the errors are those of `open_blob`."""
+        """Open another file of the same folder; errors as for `open_blob`."""
 
 
 class LocalBlob:
-    """A regular file of a local disk, open as long as this object lives.
+    """A regular local file, open for the lifetime of this object.
 
     Args:
         path: Exact absolute path.
@@ -66,19 +66,19 @@ class LocalBlob:
         self._size = os.fstat(self._descriptor).st_size
 
     def byte_size(self) -> int:
-        """Bytes in all."""
+        """Size of the file in bytes."""
         return self._size
 
     def read_range(self, start: int, length: int) -> bytes:
-        """Read a range; less comes back only where the file ends."""
-        pieces = []
-        while length > 0 and (piece := os.pread(self._descriptor, length, start)):
-            pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """Read `length` bytes; fewer only at the end of the file."""
+        chunks = []
+        while length > 0 and (chunk := os.pread(self._descriptor, length, start)):
+            chunks.append(chunk)
+            start, length = start + len(chunk), length - len(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def open_stream(self) -> BinaryIO:
-        """Read from the beginning to the end, once."""
+        """Open a stream that reads once from beginning to end."""
         return open_buffered(self, 1 << 20)
 
     def open_sibling(self, name: bytes) -> LocalBlob:
@@ -86,26 +86,26 @@ class LocalBlob:
         return LocalBlob(os.path.join(os.path.dirname(self.location), name))
 
     def map_to_memory(self) -> pa.Buffer:
-        """All its bytes, mapped into memory."""
+        """All bytes of the file, mapped into memory."""
         return pa.py_buffer(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
 
 
 def open_blob(location: bytes, storage: StorageOptions = NO_STORAGE_OPTIONS) -> ByteBlob:
-    """Open the file at an exact absolute path, or an object.
+    """Open a local file by its exact absolute path, or an object by its URI.
 
     Raises:
-        ImageError: If it cannot be read, with the reason as its kind.
-        OSError: Anything else that the file system reports.
+        ImageError: If it cannot be read; the kind gives the reason.
+        OSError: Any other error of the file system.
     """
     return RemoteBlob(location, storage) if is_remote(location) else LocalBlob(location)
 
 
 class LazyBlob:
-    """A blob that is opened when it is first needed, by whichever thread.
+    """A blob that is opened on first use, by any thread.
 
     Args:
-        location: Exact absolute path, or URI.
-        storage: How to get to an object.
+        location: Exact absolute path or URI.
+        storage: Options for reading objects.
     """
 
     def __init__(self, location: bytes, storage: StorageOptions = NO_STORAGE_OPTIONS) -> None:
@@ -115,7 +115,7 @@ class LazyBlob:
         self._lock = threading.Lock()
 
     def open_once(self) -> ByteBlob:
-        """The blob; the errors are those of `open_blob`, each time."""
+        """The blob; errors as for `open_blob`, on each call."""
         with self._lock:
             if self._blob is None:
                 self._blob = open_blob(self.location, self._storage)
@@ -123,17 +123,17 @@ class LazyBlob:
 
 
 def archive_changed_error() -> ImageError:
-    """What is said where a container holds something else than was planned."""
-    return ImageError("ArchiveChanged", "the file is not what it was when it was planned; --update plans it anew")
+    """Error for a container with other content than planned."""
+    return ImageError("ArchiveChanged", "the file has changed since it was planned; --update plans it again")
 
 
 def open_buffered(blob: ByteBlob, block: int | None = None) -> BinaryIO:
-    """A blob as a seekable file, for libraries that want one."""
+    """A blob as a seekable file, for libraries that need one."""
     return _BoundedBufferedReader(blob, block or blob.block)
 
 
 def read_all_bytes(blob: ByteBlob) -> pa.Buffer:
-    """All its bytes; those of a local file come into memory only where they are looked at."""
+    """All bytes of a blob; a local file is mapped, so only the pages that are used come into memory."""
     if not blob.byte_size():
         return pa.py_buffer(b"")
     if isinstance(blob, LocalBlob):
@@ -144,10 +144,10 @@ def read_all_bytes(blob: ByteBlob) -> pa.Buffer:
 class _BoundedBufferedReader(io.BufferedReader):
     def __init__(self, blob: ByteBlob, block: int) -> None:
         super().__init__(RangeReader(blob.read_range, blob.byte_size()), block)
-        self._end = blob.byte_size()
+        self._file_bytes = blob.byte_size()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes; a damaged file may promise more than there is memory, so never more than there are."""
-        if size is not None and size > self._end:
-            size = max(0, self._end - self.tell())
+        """Read at most to the end of the file: a damaged file can declare sizes larger than memory."""
+        if size is not None and size > self._file_bytes:
+            size = max(0, self._file_bytes - self.tell())
         return super().read(size)

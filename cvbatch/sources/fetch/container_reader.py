@@ -1,4 +1,4 @@
-"""What all readers of containers have in common."""
+"""Base class of the readers of containers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cvbatch.sources.entries import Span
 from cvbatch.sources.fetch.blob import LazyBlob
 
 Wanted = tuple[Span, int | None]
-"""Where an image lies, and its size if known."""
+"""Span of an image, and its size in bytes if known."""
 
 
 class ContainerReader(ABC):
-    """The images of one container that a unit asks for.
+    """Reads the images of one container that a unit needs.
 
     Args:
         blob: The container.
-        wanted: What is asked for.
+        wanted: The requested images.
     """
 
     def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
@@ -26,4 +26,4 @@ class ContainerReader(ABC):
 
     @abstractmethod
     def read_image(self, index: int) -> bytes:
-        """Read what was asked for at a position; called once for each, by several threads, about in order."""
+        """Read a requested image by its index; called once per index, by several threads, roughly in order."""

@@ -1,4 +1,4 @@
-"""Reading the bytes of one file from a local disk."""
+"""Reading of one local file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def read_local(path: bytes, *, max_bytes: int | None = None) -> bytes:
-    """Read a regular file; nothing else is ever opened, because opening a FIFO or a device can block or act.
+    """Read a regular file; others are never opened, as opening a FIFO or a device can block or have side effects.
 
     Args:
-        path: As the file system knows it; links are followed.
+        path: Exact path; links are followed.
         max_bytes: Larger files are not read.
 
     Raises:
         ImageError: `NoLocation`, `NotLocal`, `NotFound`, `LinkLoop`, `PermissionDenied`, `NotARegularFile` or
             `TooManyBytes`.
-        OSError: Anything else that the file system reports.
+        OSError: Any other error of the file system.
     """
     with open(open_local(path, max_bytes=max_bytes), "rb", buffering=0) as file:
         return file.read() if max_bytes is None else _read_at_most(file.fileno(), max_bytes)
@@ -46,32 +46,32 @@ def open_local(path: bytes, *, max_bytes: int | None = None) -> int:
         _check_regular_file(os.stat(path), max_bytes)
         descriptor = os.open(path, _OPEN_FLAGS)
         try:
-            # What was looked at need not be what was opened.
+            # the file can be replaced between `stat` and `open`
             _check_regular_file(os.fstat(descriptor), max_bytes)
         except ImageError:
             os.close(descriptor)
             raise
     except OSError as error:
-        named = _image_error_of(path, error)
-        if named is None:
+        image_error = _image_error_of(path, error)
+        if image_error is None:
             raise
         try:
-            raise named from error
+            raise image_error from error
         finally:
-            del named  # otherwise it holds this frame and itself, and what the callers have open
+            del image_error  # breaks a reference cycle that would keep this frame and the open files of the callers
     return descriptor
 
 
-def _check_regular_file(found: os.stat_result, max_bytes: int | None) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _FILE_KINDS if test(found.st_mode)), "something else")
+def _check_regular_file(file_stat: os.stat_result, max_bytes: int | None) -> None:
+    if not stat.S_ISREG(file_stat.st_mode):
+        kind = next((name for is_kind, name in _FILE_KINDS if is_kind(file_stat.st_mode)), "something else")
         raise ImageError("NotARegularFile", f"expected a file, got {kind}")
-    if max_bytes is not None and found.st_size > max_bytes:
-        raise too_many_bytes_error(found.st_size, max_bytes)
+    if max_bytes is not None and file_stat.st_size > max_bytes:
+        raise too_many_bytes_error(file_stat.st_size, max_bytes)
 
 
 def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
-    """Read to the end, and notice a file that grows beyond the limit meanwhile."""
+    """Read to the end; refuse a file that grows beyond the limit meanwhile."""
     with open(descriptor, "rb", closefd=False) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
@@ -80,7 +80,7 @@ def _read_at_most(descriptor: int, max_bytes: int) -> bytes:
 
 
 def too_many_bytes_error(size: int, max_bytes: int) -> ImageError:
-    """What is said of an image of too many bytes."""
+    """Error for an image with too many bytes."""
     return ImageError("TooManyBytes", f"expected at most {max_bytes} bytes, got {size}")
 
 

@@ -1,4 +1,4 @@
-"""The encoded bytes of the images of a unit: whole files, members of archives, rows of tables."""
+"""Fetching of the encoded images of a unit: whole files, members of archives, rows of tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cvbatch.storage.fetch_options import LOCAL_FETCH, FetchOptions
 
 Changed = Callable[[int], None]
 Fetch = Callable[[], bytes]
-"""Returns the encoded bytes of one image; raises `ImageError`, or what the system reports, for that image alone."""
+"""Returns the encoded bytes of one image; raises `ImageError` or an error of the system for that image only."""
 
 
 _Key = tuple[bytes, type[ContainerReader]]
@@ -42,77 +42,81 @@ _READERS: Final[dict[str, type[ContainerReader]]] = {
     ARROW: RowGroupReader,
     RANGE: ByteRangeReader,
 }
-"""Who reads a span, by its `how`."""
+"""Reader of a span, by its `how`."""
 _REFUSALS: Final = {**REFUSALS, SECRET_IN_URI: SECRET_MESSAGE}
 
 
-def plan_fetches(rows: pa.Table, reach: FetchOptions = LOCAL_FETCH, changed: Changed = lambda at: None) -> list[Fetch]:
-    """Say for each row how its bytes are fetched; what is not on a disk is under way from then on.
+def plan_fetches(
+    rows: pa.Table, options: FetchOptions = LOCAL_FETCH, changed: Changed = lambda position: None
+) -> list[Fetch]:
+    """Return a function for each row that fetches its bytes; remote images are prefetched from now on.
 
-    Containers are opened once for all these rows, and those that can only be read from their beginning are read once.
+    Each container is opened once for all rows, and a compressed tar is read once.
 
     Args:
         rows: Rows of the plan.
-        reach: How to get there, and what is too large.
-        changed: Told of the positions of objects that are other versions than were planned.
+        options: Options for fetching image bytes.
+        changed: Called with the position of each object whose version differs from the planned one.
     """
-    ahead = Prefetcher(reach)
+    prefetcher = Prefetcher(options)
     wanted, readers = dict[_Key, list[Wanted]](), dict[_Key, ContainerReader]()
-    found = list[Fetch]()
+    fetches = list[Fetch]()
     etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
     lengths = rows[IMAGE_BYTES].to_pylist()
-    for at, (path, span, length, etag) in enumerate(
+    for position, (path, span, length, etag) in enumerate(
         zip(exact_paths(rows), spans_of_entries(rows), lengths, etags, strict=True)
     ):
         if span is None:
             if is_remote(path) or is_http(path):
-                found.append(ahead.prefetch_image(path, etag, partial(changed, at)))
+                fetches.append(prefetcher.prefetch_image(path, etag, partial(changed, position)))
             else:
-                found.append(partial(read_local, path, max_bytes=reach.max_bytes))
+                fetches.append(partial(read_local, path, max_bytes=options.max_bytes))
         elif span.refused is not None:
-            found.append(partial(_refuse_row, span.refused))
+            fetches.append(partial(_refuse_row, span.refused))
         else:
-            # its reader is made when all that is wanted of the container is known
-            together = wanted.setdefault((path, _READERS[span.how]), [])
-            found.append(
-                partial(_read_from_container, readers, (path, _READERS[span.how]), len(together), reach.max_bytes)
+            # the reader is created below, when all requested images of the container are known
+            requests = wanted.setdefault((path, _READERS[span.how]), [])
+            fetches.append(
+                partial(_read_from_container, readers, (path, _READERS[span.how]), len(requests), options.max_bytes)
             )
-            together.append((span, length))
-    readers.update({key: key[1](LazyBlob(key[0], reach.storage), together) for key, together in wanted.items()})
-    return found
+            requests.append((span, length))
+    readers.update({key: key[1](LazyBlob(key[0], options.storage), requests) for key, requests in wanted.items()})
+    return fetches
 
 
-def check_source_access(samples: Iterable[pa.Table], reach: FetchOptions) -> None:
-    """Refuse a source of which nothing may be read, before anything is started.
+def check_source_access(samples: Iterable[pa.Table], options: FetchOptions) -> None:
+    """Refuse a source without read permission, before anything is started.
 
     Args:
-        samples: Rows of the plan; the next ones are only taken if all before were refused.
-        reach: How to get there.
+        samples: Rows of the plan; the next table is only used if all previous rows were denied.
+        options: Options for fetching image bytes.
 
     Raises:
-        SourceError: If all of them are refused.
+        SourceError: If all of the rows are denied.
     """
     denied = list[str]()
     for rows in samples:
-        for at in range(rows.num_rows):
-            (read,) = plan_fetches(rows.slice(at, 1), reach)
-            answer = capture_row_error("fetch", read)
-            if not isinstance(answer, RowError) or answer.type != DENIED_TYPE:
+        for index in range(rows.num_rows):
+            (fetch,) = plan_fetches(rows.slice(index, 1), options)
+            result = capture_row_error("fetch", fetch)
+            if not isinstance(result, RowError) or result.type != DENIED_TYPE:
                 return
-            denied.append(answer.message)
+            denied.append(result.message)
     if denied:
-        raise SourceError(f"{denied[0]}; none of {len(denied)} images tried may be read")
+        raise SourceError(f"{denied[0]}; none of the {len(denied)} images that were tried can be read")
 
 
-def _read_from_container(readers: Mapping[_Key, ContainerReader], key: _Key, at: int, max_bytes: int | None) -> bytes:
-    data = readers[key].read_image(at)
+def _read_from_container(
+    readers: Mapping[_Key, ContainerReader], key: _Key, index: int, max_bytes: int | None
+) -> bytes:
+    data = readers[key].read_image(index)
     if max_bytes is not None and len(data) > max_bytes:
         raise too_many_bytes_error(len(data), max_bytes)
     return data
 
 
-def _refuse_row(why: str) -> bytes:
-    kind, colon, message = why.partition(": ")
+def _refuse_row(refusal: str) -> bytes:
+    kind, colon, message = refusal.partition(": ")
     if colon:
         raise UnlistedError(kind, message)
     raise ImageError(kind, _REFUSALS[kind])

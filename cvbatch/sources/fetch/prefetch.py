@@ -1,4 +1,4 @@
-"""Reading what is not on a disk: whole objects and images of the web, many at once, and parts of containers."""
+"""Reading of remote files: concurrent prefetch of whole images, and ranges of containers in a bucket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cvbatch.storage.location import SCHEMES, Location
 from cvbatch.storage.options import StorageOptions
 
 _AT_ONCE: Final = 48
-"""Requests that a process has under way: one takes some 10 ms, of which the processor works for less than 1."""
+"""Concurrent requests of a process: each takes about 10 ms, and less than 1 ms of CPU time."""
 DENIED_TYPE: Final = "PermissionDenied"
 _MAX_HELD_BYTES: Final = 64 << 20
 _REMOTE_PREFIXES: Final = tuple(f"{scheme}://".encode() for scheme in SCHEMES)
@@ -36,15 +36,15 @@ def is_remote(location: bytes) -> bool:
 
 
 class RemoteBlob:
-    """An object of a bucket, read in ranges of the version that was there when it was opened.
+    """An object of a bucket, read in ranges; all reads are of the version at the time of opening.
 
     Args:
-        location: Its URI, exactly.
-        storage: How to get there.
+        location: Exact URI.
+        storage: Options for reading objects.
 
     Raises:
         ImageError: `NotFound` or `PermissionDenied`.
-        UnavailableError: If there is no answer after all tries.
+        UnavailableError: If there is no response after all attempts.
     """
 
     block = _BLOCK
@@ -57,11 +57,11 @@ class RemoteBlob:
             self._head = self._bucket.head_object(self._key)
 
     def byte_size(self) -> int:
-        """Bytes in all."""
+        """Size of the object in bytes."""
         return self._head.size
 
     def read_range(self, start: int, length: int) -> bytes:
-        """Read a range; less comes back only where the object ends."""
+        """Read `length` bytes; fewer only at the end of the object."""
         length = min(length, self._head.size - start)
         if length <= 0:
             return b""
@@ -69,7 +69,7 @@ class RemoteBlob:
             return self._bucket.get_range(self._key, start, length, etag=self._head.etag)
 
     def open_stream(self) -> BinaryIO:
-        """Read from the beginning to the end, once."""
+        """Open a stream that reads once from beginning to end."""
         with _map_object_errors():
             return self._bucket.stream_object(self._key)
 
@@ -84,76 +84,77 @@ class _PendingFetch:
     etag: str | None
     changed: Callable[[], None]
     future: Future[GetResult] | None = None
-    """Once it is under way."""
+    """Set when the fetch is started."""
 
 
 class Prefetcher:
-    """Objects and images of the web that are fetched while others are decoded.
+    """Fetches objects and web images while others are decoded.
 
     Args:
-        reach: How to get there.
-        most_requests: How many are under way at most.
-        most_bytes: While so many are fetched and not taken yet, nothing more is begun: sizes may be unknown.
+        options: Options for fetching image bytes.
+        max_requests: Maximum number of concurrent requests.
+        max_bytes: While this many fetched bytes are not consumed, no new request starts; sizes can be unknown.
     """
 
     def __init__(
-        self, reach: FetchOptions, *, most_requests: int = _AT_ONCE, most_bytes: int = _MAX_HELD_BYTES
+        self, options: FetchOptions, *, max_requests: int = _AT_ONCE, max_bytes: int = _MAX_HELD_BYTES
     ) -> None:
-        self._reach = reach
-        self._most_requests, self._most_bytes = most_requests, most_bytes
-        self._lock = threading.RLock()  # a future that is done already calls back at once
-        self._waiting: deque[_PendingFetch] = deque()
-        self._under_way = 0
-        self._held = 0
+        self._options = options
+        self._max_requests, self._max_held_bytes = max_requests, max_bytes
+        self._lock = threading.RLock()  # a finished future calls back immediately
+        self._pending: deque[_PendingFetch] = deque()
+        self._active_requests = 0
+        self._held_bytes = 0
 
     def prefetch_image(self, location: bytes, etag: str | None, changed: Callable[[], None]) -> Callable[[], bytes]:
-        """Fetch an image as soon as may be.
+        """Fetch an image as soon as possible.
 
         Args:
-            location: Its URI, exactly.
-            etag: Of the version that was planned, if known.
-            changed: Called if it is another version.
+            location: Exact URI.
+            etag: ETag of the planned version, if known.
+            changed: Called if the version differs.
 
         Returns:
-            A function that waits for its bytes, to be called once; it raises `ImageError` `NotFound`,
-            `PermissionDenied` or `TooManyBytes`, what `http.get_image` raises, or UnavailableError after all tries.
+            A function that waits for the bytes, to be called once. It raises `ImageError` `NotFound`,
+            `PermissionDenied` or `TooManyBytes`, the errors of `http.get_image`, or UnavailableError after all
+            attempts.
         """
-        coming = _PendingFetch(location, etag, changed)
+        pending_fetch = _PendingFetch(location, etag, changed)
         with self._lock:
-            self._waiting.append(coming)
+            self._pending.append(pending_fetch)
             self._start_waiting()
-        return partial(self._await_fetch, coming)
+        return partial(self._await_fetch, pending_fetch)
 
-    def _await_fetch(self, coming: _PendingFetch) -> bytes:
+    def _await_fetch(self, pending_fetch: _PendingFetch) -> bytes:
         with self._lock:
-            if coming.future is None:
-                self._waiting.remove(coming)
-                self._start_fetch(coming)
-            future = coming.future
-        assert future is not None, "it is under way"
+            if pending_fetch.future is None:
+                self._pending.remove(pending_fetch)
+                self._start_fetch(pending_fetch)
+            future = pending_fetch.future
+        assert future is not None, "the fetch is started"
         with _map_object_errors():
-            got = future.result()
+            result = future.result()
         with self._lock:
-            self._held -= len(got.data)
+            self._held_bytes -= len(result.data)
             self._start_waiting()
-        if coming.etag is not None and got.etag is not None and got.etag != coming.etag:
-            coming.changed()
-        return got.data
+        if pending_fetch.etag is not None and result.etag is not None and result.etag != pending_fetch.etag:
+            pending_fetch.changed()
+        return result.data
 
     def _start_waiting(self) -> None:
-        while self._waiting and self._under_way < self._most_requests and self._held < self._most_bytes:
-            self._start_fetch(self._waiting.popleft())
+        while self._pending and self._active_requests < self._max_requests and self._held_bytes < self._max_held_bytes:
+            self._start_fetch(self._pending.popleft())
 
-    def _start_fetch(self, coming: _PendingFetch) -> None:
-        self._under_way += 1
-        coming.future = future = _begin_fetch(coming.location, self._reach)
+    def _start_fetch(self, pending_fetch: _PendingFetch) -> None:
+        self._active_requests += 1
+        pending_fetch.future = future = _begin_fetch(pending_fetch.location, self._options)
         future.add_done_callback(self._finish_fetch)
 
     def _finish_fetch(self, future: Future[GetResult]) -> None:
         with self._lock:
-            self._under_way -= 1
+            self._active_requests -= 1
             if future.exception() is None:
-                self._held += len(future.result().data)
+                self._held_bytes += len(future.result().data)
             self._start_waiting()
 
 
@@ -164,21 +165,21 @@ def download_to_file(location: bytes, storage: StorageOptions, target: io.Buffer
         target.write(blob.read_range(start, 16 << 20))
 
 
-def _begin_fetch(location: bytes, reach: FetchOptions) -> Future[GetResult]:
-    """Images of the web are fetched by an event loop, objects by a thread of the pool each."""
+def _begin_fetch(location: bytes, options: FetchOptions) -> Future[GetResult]:
+    """Start a fetch: web images in the event loop, objects in a thread of the pool."""
     if is_http(location):
-        return http.start_get_image(location, reach.http, reach.max_bytes)
-    return _fetch_thread_pool(os.getpid()).submit(_get_object, location, reach)
+        return http.start_get_image(location, options.http, options.max_bytes)
+    return _fetch_thread_pool(os.getpid()).submit(_get_object, location, options)
 
 
-def _get_object(location: bytes, reach: FetchOptions) -> GetResult:
-    bucket, key = _bucket_and_key(location, reach.storage)
-    return bucket.get_object(key, min(reach.max_bytes or MAX_IMAGE_BYTES, MAX_IMAGE_BYTES))
+def _get_object(location: bytes, options: FetchOptions) -> GetResult:
+    bucket, key = _bucket_and_key(location, options.storage)
+    return bucket.get_object(key, min(options.max_bytes or MAX_IMAGE_BYTES, MAX_IMAGE_BYTES))
 
 
 def _bucket_and_key(location: bytes, storage: StorageOptions) -> tuple[Bucket, str]:
-    scheme, _, rest = os.fsdecode(location).partition("://")
-    name, _, key = rest.partition("/")
+    scheme, _, path = os.fsdecode(location).partition("://")
+    name, _, key = path.partition("/")
     return open_bucket(Location(f"{scheme}://{name}", storage)), key
 
 
@@ -189,7 +190,7 @@ def _fetch_thread_pool(process: int) -> ThreadPoolExecutor:
 
 @contextmanager
 def _map_object_errors() -> Iterator[None]:
-    """Say of one object what the storage says of a request."""
+    """Translate errors of the storage into errors of one image."""
     try:
         yield
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where an http(s) URL leads, and whether we go there: hosts that a job lists, and addresses that are public."""
+"""Policy for http(s) URLs: only hosts that a job lists, and only public addresses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cvbatch.storage.location import has_secret
 
 SECRET_IN_URI: Final = "SecretInUri"
 SECRET_MESSAGE: Final = (
-    "the line names an image together with a password, a token or a signature, which would stay in the predictions; "
-    "name it without"
+    "the URI of the line contains a password, a token or a signature, which would be stored in the predictions; "
+    "remove it from the URI"
 )
 
 Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
 
-_LETTERS: Final = "%/:=&?~#+!$,;'@()*[]|"
-"""Stay as they are in a request; a percent sign, because what follows is encoded already."""
+_SAFE_CHARACTERS: Final = "%/:=&?~#+!$,;'@()*[]|"
+"""Not quoted in a request; includes the percent sign, as URLs are already encoded."""
 _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f]|^\s|\s$")
 
 _METADATA: Final = frozenset(
@@ -35,7 +35,7 @@ _METADATA: Final = frozenset(
         "169.254.169.254",
         "169.254.170.2",
         "100.100.100.200",  # Alibaba
-        "168.63.129.16",  # Azure, and else public
+        "168.63.129.16",  # Azure; otherwise public
         "192.0.0.192",  # Oracle
         "fd00:ec2::254",
         "fd20:ce::254",  # Google
@@ -43,70 +43,70 @@ _METADATA: Final = frozenset(
     )
 )
 _GLOBAL: Final = IPv6Network("2000::/3")
-"""Whatever IPv6 has beyond this is not public."""
+"""All other IPv6 addresses are not public."""
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _INSIDE: Final[tuple[_Network, ...]] = (
     *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8")),
     *map(IPv6Network, ("fc00::/7", "::1/128")),
 )
-"""What `http_private` opens."""
+"""Networks that `http_private` allows."""
 _SPECIAL: Final[tuple[_Network, ...]] = (
     *map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4")),
     *map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")),
 )
-"""Which Python of one version or another takes for public."""
+"""Networks that some versions of Python treat as public."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """A URL, taken apart and without anything secret."""
+    """A parsed URL without secrets."""
 
     scheme: str
     """`http` or `https`."""
     host: str
-    """In its normal spelling."""
+    """Normalized."""
     port: int
     path: str
-    """With its query, as a request wants it."""
+    """Path and query, quoted for a request."""
 
     @staticmethod
     def parse_url(url: str) -> HttpTarget:
-        """Take a URL apart.
+        """Parse a URL.
 
         Raises:
-            ImageError: `SecretInUri` or `InvalidUrl`; neither repeats it.
+            ImageError: `SecretInUri` or `InvalidUrl`; the messages do not contain the URL.
         """
         if has_secret(url):
             raise ImageError(SECRET_IN_URI, SECRET_MESSAGE)
         return _split_url(url)
 
     def follow_redirect(self, location: str, options: HttpOptions) -> HttpTarget:
-        """Where a redirect leads, if it may be followed.
+        """Return the target of a redirect.
 
         Args:
-            location: What the server says.
-            options: Which hosts may be asked.
+            location: `Location` header of the response.
+            options: Allowed hosts.
 
         Raises:
-            ImageError: `RedirectRefused`.
+            ImageError: `RedirectRefused`, if it must not be followed.
         """
         try:
-            to = _split_url(urljoin(f"{self.scheme}://{self._host_and_port}{self.path}", location))
+            target = _split_url(urljoin(f"{self.scheme}://{self._host_and_port}{self.path}", location))
         except (ImageError, ValueError):
-            raise ImageError("RedirectRefused", f"{self.host} leads to a URL that cannot be used") from None
-        if to.host != self.host or not options.allows_host(to.scheme, to.host, to.port):
+            raise ImageError("RedirectRefused", f"{self.host} redirects to an invalid URL") from None
+        if target.host != self.host or not options.allows_host(target.scheme, target.host, target.port):
             raise ImageError(
                 "RedirectRefused",
-                f"{self.host} leads to {to._host_and_port}, and only redirects within a host are followed; "
-                "name that instead",
+                f"{self.host} redirects to {target._host_and_port}, but only redirects within a host are followed; "
+                "use the URL there instead",
             )
-        if self.scheme == "https" and to.scheme == "http":
-            raise ImageError("RedirectRefused", f"{self.host} leads from https to http, which anybody could read")
-        return to
+        if self.scheme == "https" and target.scheme == "http":
+            raise ImageError("RedirectRefused", f"{self.host} redirects from https to http, which is not encrypted")
+        return target
 
     @property
     def request_url(self) -> URL:
-        """As a client wants it that must not change it."""
+        """URL that a client sends unchanged."""
         return URL(f"{self.scheme}://{self._host_and_port}{self.path}", encoded=True)
 
     @property
@@ -123,26 +123,28 @@ class HttpTarget:
         if not options.allows_host(self.scheme, self.host, self.port):
             raise ImageError(
                 "HostNotAllowed",
-                f"{self._host_and_port} is not asked for images: expected it in source.http_hosts, such as "
+                f"{self._host_and_port} is not an allowed host: expected it in source.http_hosts, such as "
                 f"http_hosts: [{self._host_and_port!r}]",
             )
 
     def resolve_addresses(self, options: HttpOptions) -> list[tuple[socket.AddressFamily, Any]]:
-        """Look the host up, once: what a socket is to connect to, and nothing else.
+        """Look up the host once; only connect to the addresses returned here.
 
         Raises:
-            ImageError: `PrivateAddress` if any address is not public, `HostNotFound`.
-            UnavailableError: If there is no answer now.
+            ImageError: `PrivateAddress` if any address is not public, or `HostNotFound`.
+            UnavailableError: If the lookup fails for now.
         """
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            results = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                raise ImageError("HostNotFound", f"{self.host}: there is no such host") from None
-            raise UnavailableError(f"{self.host}: the name cannot be looked up now; try again later") from None
-        for *_, (address, *_) in found:
+                raise ImageError("HostNotFound", f"{self.host}: no such host") from None
+            raise UnavailableError(
+                f"{self.host}: the lookup of the name fails at the moment; try again later"
+            ) from None
+        for *_, (address, *_) in results:
             check_address(self.host, str(address), options)
-        return [(family, where) for family, _, _, _, where in found]
+        return [(family, socket_address) for family, _, _, _, socket_address in results]
 
     def __str__(self) -> str:
         return self._host_and_port
@@ -154,43 +156,49 @@ def is_http(location: bytes) -> bool:
 
 
 def check_address(host: str, address: str, options: HttpOptions) -> None:
-    """Refuse an address that is not to be connected to.
+    """Refuse an address that must not be connected to.
 
     Args:
-        host: Whose it is; for the message.
-        address: As text.
-        options: Whether private networks are fine.
+        host: Host with this address, for the message.
+        address: Address as text.
+        options: Says whether private networks are allowed.
 
     Raises:
         ImageError: `PrivateAddress`.
     """
-    why = why_refused(ipaddress.ip_address(address), private=options.private)
-    if why is not None:
-        raise ImageError("PrivateAddress", f"{host} leads to {address}, {why}")
+    reason = why_refused(ipaddress.ip_address(address), private=options.private)
+    if reason is not None:
+        raise ImageError("PrivateAddress", f"{host} leads to {address}, {reason}")
 
 
 def why_refused(address: Address, *, private: bool) -> str | None:
-    """Why an address is never asked, in words; None if it is.
+    """Reason to refuse an address, in words; None if it is allowed.
 
     Args:
-        address: Also one of IPv6 that stands for one of IPv4.
-        private: Whether private networks and this machine are fine.
+        address: An address; an IPv6 address with an embedded IPv4 address is checked as that.
+        private: Whether private networks and this machine are allowed.
     """
-    meant = _embedded_ipv4(address)
-    if meant in _METADATA:
-        return "which tells machines of a cloud their credentials"
-    if any(meant in network for network in _INSIDE):
-        return None if private else "a private address; source.http_private: true allows that (read its warning first)"
-    special = any(meant in network for network in _SPECIAL)
-    special |= isinstance(meant, IPv6Address) and meant not in _GLOBAL
-    special |= isinstance(address, IPv6Address) and address.sixtofour is not None  # nobody runs such relays any more
-    if special or meant.is_link_local or meant.is_multicast or meant.is_reserved or meant.is_unspecified:
-        return "which is no public address"
-    return None if meant.is_global else "which is no public address"
+    effective = _embedded_ipv4(address)
+    if effective in _METADATA:
+        return "which serves the credentials of cloud machines"
+    if any(effective in network for network in _INSIDE):
+        return None if private else "a private address; source.http_private: true allows it (read its warning first)"
+    is_special = any(effective in network for network in _SPECIAL)
+    is_special |= isinstance(effective, IPv6Address) and effective not in _GLOBAL
+    is_special |= isinstance(address, IPv6Address) and address.sixtofour is not None  # such relays are no longer in use
+    if (
+        is_special
+        or effective.is_link_local
+        or effective.is_multicast
+        or effective.is_reserved
+        or effective.is_unspecified
+    ):
+        return "which is not a public address"
+    return None if effective.is_global else "which is not a public address"
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    """The IPv4 address that one of IPv6 stands for, if it does."""
+    """The IPv4 address embedded in an IPv6 address; other addresses unchanged."""
     if not isinstance(address, IPv6Address):
         return address
     if address.ipv4_mapped is not None:
@@ -218,5 +226,5 @@ def _split_url(url: str) -> HttpTarget:
     except ValueError:
         raise ImageError("InvalidUrl", "expected a URL such as https://example.org/a.jpg") from None
     query = f"?{parts.query}" if parts.query else ""
-    path = quote(f"{parts.path or '/'}{query}", safe=_LETTERS, errors="surrogateescape")
+    path = quote(f"{parts.path or '/'}{query}", safe=_SAFE_CHARACTERS, errors="surrogateescape")
     return HttpTarget(scheme, host, port, path)

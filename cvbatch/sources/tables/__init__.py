@@ -1,1 +1,1 @@
-"""Tables that hold encoded images beside other columns: Parquet, Arrow, and what Hugging Face `datasets` saves."""
+"""Tables with a column of encoded images: Parquet, Arrow, and the files of Hugging Face `datasets`."""

@@ -1,4 +1,4 @@
-"""Arrow files and streams: where nothing is compressed, an image is a range of bytes."""
+"""Arrow files and streams; in an uncompressed file, an image is a range of bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ArrowTable:
     """An Arrow file or stream with images.
 
     Args:
-        blob: Its bytes.
+        blob: Bytes of the file.
     """
 
     def __init__(self, blob: ByteBlob) -> None:
@@ -40,25 +40,25 @@ class ArrowTable:
         self._is_file = blob.read_range(0, len(_FILE_MAGIC)) == _FILE_MAGIC
         self.schema: pa.Schema = self._open_reader(pa.PythonFile(open_buffered(blob))).schema
 
-    def entry_tables(self, image: str, modified: int | None, carried: pa.Schema) -> Iterator[pa.Table]:
-        """Yield one row per row."""
-        whole = read_all_bytes(self._blob)
-        row = 0
-        for number, batch in enumerate(self.record_batches(whole)):
-            # what is mapped need not be sliced for memory, but rows are Python objects for a moment
+    def entry_tables(self, image_column: str, modified: int | None, extra_columns: pa.Schema) -> Iterator[pa.Table]:
+        """Yield one entry per row of the table."""
+        file_bytes = read_all_bytes(self._blob)
+        first_row = 0
+        for number, batch in enumerate(self.record_batches(file_bytes)):
+            # sliced because each row is briefly a Python object; the mapped bytes themselves need no memory
             for start in range(0, batch.num_rows, CHUNK_ROWS.current_value):
-                part = batch.slice(start, CHUNK_ROWS.current_value)
-                names = [str(row + start + at) for at in range(part.num_rows)]
-                sizes, members = self._image_spans(part.column(image), image, whole, number, start)
-                table = member_table(self._blob.location, modified, names, sizes, members)
-                for column in carried:
-                    table = table.append_column(column, _batch_column(part, image, column))
+                rows = batch.slice(start, CHUNK_ROWS.current_value)
+                names = [str(first_row + start + index) for index in range(rows.num_rows)]
+                sizes, spans = self._image_spans(rows.column(image_column), image_column, file_bytes, number, start)
+                table = member_table(self._blob.location, modified, names, sizes, spans)
+                for column in extra_columns:
+                    table = table.append_column(column, _batch_column(rows, image_column, column))
                 yield table
-            row += batch.num_rows
+            first_row += batch.num_rows
 
-    def record_batches(self, whole: pa.Buffer | None = None) -> Iterator[pa.RecordBatch]:
-        """Read the record batches in their order; from all its bytes where these are there already."""
-        file = pa.PythonFile(open_buffered(self._blob)) if whole is None else pa.BufferReader(whole)
+    def record_batches(self, file_bytes: pa.Buffer | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the record batches in order; from `file_bytes` if they are already in memory."""
+        file = pa.PythonFile(open_buffered(self._blob)) if file_bytes is None else pa.BufferReader(file_bytes)
         reader = self._open_reader(file)
         batches = (
             (reader.get_batch(number) for number in range(reader.num_record_batches))
@@ -66,20 +66,20 @@ class ArrowTable:
             else reader
         )
         for batch in batches:
-            batch.validate(full=True)  # offsets of a damaged file lead anywhere
+            batch.validate(full=True)  # offsets of a damaged file can point anywhere
             yield batch
 
-    def read_values(self, number: int, image: str, rows: Sequence[int]) -> Mapping[int, Value]:
-        """Read the images in some rows of a record batch."""
-        options = ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(image)], use_threads=False)
+    def read_values(self, number: int, image_column: str, rows: Sequence[int]) -> Mapping[int, Value]:
+        """Read the images in rows of a record batch; rows beyond its end are missing in the result."""
+        options = ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(image_column)], use_threads=False)
         reader = self._open_reader(pa.PythonFile(open_buffered(self._blob)), options)
         if isinstance(reader, ipc.RecordBatchFileReader):
             batch = reader.get_batch(number)
         else:
             batch = next(itertools.islice(reader, number, None))
         batch.validate(full=True)
-        found = [row for row in rows if row < batch.num_rows]
-        return dict(zip(found, image_values(batch.column(0), found), strict=True))
+        valid_rows = [row for row in rows if row < batch.num_rows]
+        return dict(zip(valid_rows, image_values(batch.column(0), valid_rows), strict=True))
 
     def _open_reader(
         self, file: pa.NativeFile, options: ipc.IpcReadOptions | None = None
@@ -87,36 +87,39 @@ class ArrowTable:
         return ipc.open_file(file, options=options) if self._is_file else ipc.open_stream(file, options=options)
 
     def _image_spans(
-        self, column: pa.Array, image: str, whole: pa.Buffer, number: int, start: int
+        self, column: pa.Array, image_column: str, file_bytes: pa.Buffer, number: int, start: int
     ) -> tuple[list[int | None], list[Span]]:
-        """Sizes and places of the images of a part of a record batch that begins at its row `start`."""
+        """Sizes and spans of images; `column` is a slice of the record batch `number` from row `start` on."""
         values = encoded_images(column)
         sizes = pc.binary_length(values).to_pylist()
-        places = _value_ranges(values, whole)
-        members = [
-            Span(ARROW, offset=number, row=start + at, column=image)
-            if places is None or size is None
-            else Span(RANGE, offset=int(places[at]), size=size, check=whole.size)
-            for at, size in enumerate(sizes)
+        offsets = _value_ranges(values, file_bytes)
+        spans = [
+            Span(ARROW, offset=number, row=start + index, column=image_column)
+            if offsets is None or size is None
+            else Span(RANGE, offset=int(offsets[index]), size=size, check=file_bytes.size)
+            for index, size in enumerate(sizes)
         ]
-        return sizes, members
+        return sizes, spans
 
 
-def _value_ranges(values: pa.Array, whole: pa.Buffer) -> Any:
-    """Where each value begins in the file; None where they were unpacked into other memory."""
+def _value_ranges(values: pa.Array, file_bytes: pa.Buffer) -> Any:
+    """Offset of each value in the file; None if the values were decompressed into other memory."""
     _, offsets, data = values.buffers()
-    if data is None or not whole.address <= data.address <= data.address + data.size <= whole.address + whole.size:
+    if (
+        data is None
+        or not file_bytes.address <= data.address <= data.address + data.size <= file_bytes.address + file_bytes.size
+    ):
         return None
-    kind = np.int32 if pa.types.is_binary(values.type) else np.int64
-    starts = np.frombuffer(offsets, kind)[values.offset : values.offset + len(values)]
-    return starts.astype(np.int64) + (data.address - whole.address)
+    offset_type = np.int32 if pa.types.is_binary(values.type) else np.int64
+    starts = np.frombuffer(offsets, offset_type)[values.offset : values.offset + len(values)]
+    return starts.astype(np.int64) + (data.address - file_bytes.address)
 
 
-def _batch_column(batch: pa.RecordBatch, image: str, column: pa.Field) -> pa.ChunkedArray:
+def _batch_column(batch: pa.RecordBatch, image_column: str, column: pa.Field) -> pa.ChunkedArray:
     if column.name in batch.schema.names:
         return cast_or_null(pa.chunked_array([batch.column(column.name)]), column.type)
-    held = batch.column(image)
-    for field in fields_beside_bytes(held.type):
-        if column.name == name_beside_image(image, field.name):
-            return cast_or_null(pa.chunked_array([field_beside_bytes(held, field.name)]), column.type)
+    images = batch.column(image_column)
+    for field in fields_beside_bytes(images.type):
+        if column.name == name_beside_image(image_column, field.name):
+            return cast_or_null(pa.chunked_array([field_beside_bytes(images, field.name)]), column.type)
     return pa.chunked_array([pa.nulls(batch.num_rows, column.type)])

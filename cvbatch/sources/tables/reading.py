@@ -1,4 +1,4 @@
-"""The rows of one table that a unit asks for."""
+"""Readers of the rows of one table that a unit needs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cvbatch.sources.tables.listing import DAMAGE, first_line_of_error, open_tab
 from cvbatch.sources.tables.parquet import ParquetTable
 
 _Group = tuple[str, int]
-"""A column, and the row group or record batch of it that holds a row; −1 is none."""
+"""A column name and the number of a row group or record batch; −1 if a row does not exist."""
 
 
 class ByteRangeReader(ContainerReader):
-    """Images that are ranges of bytes of an Arrow file."""
+    """Reads images that are byte ranges of an Arrow file."""
 
     def read_image(self, index: int) -> bytes:
         """Read an image.
@@ -40,7 +40,7 @@ class ByteRangeReader(ContainerReader):
 
 
 class RowGroupReader(ContainerReader):
-    """Images that are read once with the row group or record batch around them."""
+    """Reads each row group or record batch once, with all requested images in it."""
 
     def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
         super().__init__(blob, wanted)
@@ -54,8 +54,8 @@ class RowGroupReader(ContainerReader):
         """Read an image.
 
         Raises:
-            ImageError: `DamagedTable`, `ArchiveChanged`, `NoImage`, `TooManyBytes`, or, where the table only names a
-                file, as `read_local`.
+            ImageError: `DamagedTable`, `ArchiveChanged`, `NoImage` or `TooManyBytes`; as `read_local` if the table
+                only names a file.
         """
         with self._lock:
             table = self._open_once()
@@ -88,9 +88,9 @@ class RowGroupReader(ContainerReader):
                 return archive_changed_error()
             return dict(table.read_values(number, column, list(self._groups[group])))
         except DAMAGE as error:
-            named = _classify_error(error)
-            if isinstance(named, ImageError):
-                return named
+            image_error = _classify_error(error)
+            if isinstance(image_error, ImageError):
+                return image_error
             raise
 
     def _encoded_bytes(self, value: bytes | None, path: str | None) -> bytes:
@@ -109,7 +109,7 @@ def _group_of_span(table: ParquetTable | ArrowTable, span: Span) -> _Group:
 
 
 def _classify_error(error: Exception) -> Exception:
-    """Damage is for good; what the system reports with a number may be better another time."""
+    """Return `DamagedTable` for permanent damage, and errors of the system, which may pass, unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return ImageError("DamagedTable", first_line_of_error(error))

@@ -162,7 +162,7 @@ def test_what_is_no_tar_behind_an_end_mark(tmp_path: Path, behind: bytes) -> Non
     assert kinds(planned(opened)) == [b"a"]
     count = len(behind.lstrip(b"\0"))
     assert opened.listing.unreadable == {
-        str(tmp_path / "x.tar"): f"{count:,} bytes that are no tar follow its end mark, and are left out"
+        str(tmp_path / "x.tar"): f"{count:,} bytes after its end mark are not a tar and were skipped"
     }
     assert opened.listing.lost == 0
 
@@ -206,8 +206,8 @@ def headers_of(size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
     ("data", "expected"),
     [
         (headers_of(b"\xff" * 8 + b"\xff\xff\xf8\x00"), ""),
-        (headers_of(b"00077777777\0", tarfile.XHDTYPE), "a header of"),
-        (headers_of(b"00077777777\0", tarfile.GNUTYPE_LONGNAME), "a header of"),
+        (headers_of(b"00077777777\0", tarfile.XHDTYPE), "a header has"),
+        (headers_of(b"00077777777\0", tarfile.GNUTYPE_LONGNAME), "a header has"),
         (headers_of(b"00000000000\0", tarfile.XHDTYPE) * 3000, ""),
         (headers_of(b"00000001000\0", tarfile.XHDTYPE) + b"9" * 512, ""),
     ],

@@ -76,8 +76,8 @@ def test_what_lies_before_and_behind_a_zip(tmp_path: Path) -> None:
     other = zipped(tmp_path / "x.zip", {"b.jpg": b"b"}).read_bytes()
     for content, found, said in (
         (b"#!/bin/sh\nexit\n" + whole, [b"a"], None),
-        (whole + other, [b"b"], f"{len(whole)} bytes before it look like another zip, and are left out"),
-        (whole + b"garbage", [b"a"], "7 bytes that follow its end are left out"),
+        (whole + other, [b"b"], f"{len(whole)} bytes before it look like another zip and were skipped"),
+        (whole + b"garbage", [b"a"], "7 bytes after its end were skipped"),
         (whole + b"\0" * 70_000, ["DamagedArchive"], "File is not a zip file"),
         (whole[:-2] + b"\x05\0words", [b"a"], None),
     ):

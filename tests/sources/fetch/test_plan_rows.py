@@ -79,7 +79,7 @@ def test_what_the_system_reports_is_of_one_row_and_may_be_tried_again(
 def test_refused_members_are_never_opened(tmp_path: Path) -> None:
     table = planned(source(tar(tmp_path / "x.tar", {"../a.jpg": b"a"})))
     (tmp_path / "x.tar").unlink()
-    assert fetched(table) == [RowError("fetch", "UnsafeMember", "its name is absolute or leads out of the archive")]
+    assert fetched(table) == [RowError("fetch", "UnsafeMember", "its name is absolute or leads outside the archive")]
 
 
 def test_containers_that_are_not_local(tmp_path: Path) -> None:

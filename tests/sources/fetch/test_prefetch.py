@@ -48,7 +48,7 @@ def test_no_more_is_held_than_need_be(web: Web) -> None:
     """Sizes are not known before: a thousand images of a unit might be large."""
     for number in range(30):
         web.pages[f"/{number}.jpg"] = answer(b"0123456789")
-    ahead = Prefetcher(reach(web), most_requests=4, most_bytes=20)
+    ahead = Prefetcher(reach(web), max_requests=4, max_bytes=20)
     waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(30)]
     for taken, wait in enumerate(waiting):
         assert wait() == b"0123456789"
@@ -59,13 +59,13 @@ def test_no_more_is_held_than_need_be(web: Web) -> None:
 def test_an_image_that_is_asked_for_out_of_turn(web: Web) -> None:
     for number in range(4):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
-    ahead = Prefetcher(reach(web), most_requests=1, most_bytes=1)
+    ahead = Prefetcher(reach(web), max_requests=1, max_bytes=1)
     waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(4)]
     assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
 
 
 def test_failures_make_room_too(web: Web) -> None:
-    ahead = Prefetcher(reach(web), most_requests=2)
+    ahead = Prefetcher(reach(web), max_requests=2)
     waiting = [capture_row_error("fetch", ahead.prefetch_image(url(web, number), None, nobody)) for number in range(10)]
     assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
 

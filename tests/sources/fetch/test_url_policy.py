@@ -172,7 +172,7 @@ def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(UnavailableError, match="cannot be looked up now"):
+    with pytest.raises(UnavailableError, match="the lookup of the name fails at the moment"):
         HttpTarget.parse_url("https://images.example/").resolve_addresses(HttpOptions())
 
 

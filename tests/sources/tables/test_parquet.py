@@ -85,7 +85,7 @@ def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
 def test_several_columns_that_could_be_meant(tmp_path: Path) -> None:
     opened = source(path := parquet(tmp_path / "x.parquet", {"front": [b"f"], "back": [b"b"]}))
     assert kinds(planned(opened)) == ["NoImageColumn"]
-    assert "front, back; say source.image_column" in opened.listing.unreadable[str(path)]
+    assert "front, back; set source.image_column" in opened.listing.unreadable[str(path)]
 
 
 def test_a_table_with_a_uri_stays_a_manifest(tmp_path: Path) -> None:
