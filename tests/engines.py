@@ -112,7 +112,7 @@ class FakeEngine:
             if self.deadly & set(range(unit.low, unit.high)):
                 lost += 1
                 if lost > max_lost_units:
-                    raise RunError("the run stopped: a process died; the same command goes on")
+                    raise RunError("the run stopped: a process died; run the same command to resume")
                 continue
             yield [write_data_files(self._job(epoch), [self._rows(unit, epoch)])]
             self.after_unit()

@@ -1,1 +1,1 @@
-"""Ray: the only package that imports it, besides `submit.client`."""
+"""The engine on Ray: the only package that imports Ray, besides `submit.client`."""

@@ -1,7 +1,7 @@
-"""What a run needs of an engine. Whoever works on a run depends on this, and not on Ray.
+"""Interface of an engine. A run depends on this module and not on Ray.
 
-An engine is had in two steps, so that nothing can be asked of it too early: one that is starting can load models, and
-only one that was prepared for a plan can work on units.
+An engine has two steps, so that no method can be called too early: a starting engine can load models, and only an
+engine that is prepared for a plan can process units.
 """
 
 from __future__ import annotations
@@ -23,108 +23,107 @@ from cvbatch.tuning.certificate import TuningResult
 
 
 class Engine(Protocol):
-    """Computes rows of one plan, for one attempt of a run."""
+    """Computes rows of one plan during one run attempt."""
 
     @property
     def cluster(self) -> Cluster:
-        """What there was to work with when it was last shared out."""
+        """Cluster at the time of the last resource allocation."""
 
     @property
     def resource_plan(self) -> ResourcePlan:
-        """The shares of the stages in it."""
+        """Resources of each stage in that cluster."""
 
     @property
     def tuning_result(self) -> TuningResult:
-        """The settings of the run, and why they are what they are."""
+        """Settings of the run and the measurements behind them."""
 
     @property
     def unit_rows(self) -> int:
-        """Most rows of a unit, as the cluster is shared out now."""
+        """Maximum rows of a unit under the current resource plan."""
 
     @property
     def has_stalled(self) -> bool:
-        """Whether the last wave was given up because nothing moved any more."""
+        """Whether the last wave was given up for lack of progress."""
 
     @property
     def time_is_up(self) -> bool:
-        """Whether this attempt has worked for as long, or cost as much, as it may."""
+        """Whether this attempt has used up its time or cost budget."""
 
     def nodes(self) -> tuple[ClusterNode, ...]:
-        """The nodes as they were last seen."""
+        """Nodes at the time of the last check."""
 
     def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:
-        """Decode, predict and write some units, which are one wave; yields files once they are written.
+        """Decode, predict and write one wave of units; yield files once they are written.
 
-        Units that were lost with the processes that worked on them, or that have not moved for long, are not among
-        them; nor are those that were not begun when the wave was ended early, because time is up or the cluster has
-        changed.
+        The files lack units that were lost with their process or that stalled, and units that were not started before
+        the wave ended early because the budget was used up or the cluster changed.
 
         Args:
-            units: What to work on.
+            units: Units of the wave.
             epoch: Of this attempt.
-            max_lost_units: With more lost units than that the run stops.
+            max_lost_units: The run stops when more units than this are lost.
 
         Raises:
             RunError: If the stages cannot go on.
         """
 
     def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
-        """Label images one by one, each in a process of its own; one that takes its process along is an error row.
+        """Label images one by one, each in its own process; an image that kills its process becomes an error row.
 
         Args:
             units: Of one row each.
             epoch: Of this attempt.
 
         Raises:
-            RunError: If it fails for a reason of its own.
+            RunError: If the failure is not caused by an image.
         """
 
     def copy_rows(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
         """Copy rows of committed files into files of this attempt.
 
         Args:
-            files: Committed.
-            without: Rows that are left out.
+            files: Committed files.
+            without: Rows to leave out.
             epoch: Of this attempt.
         """
 
     def rebalance(self) -> bool:
-        """Share the cluster out anew if it has changed; whether to cut the remaining rows into units anew.
+        """Allocate resources again if the cluster has changed; return whether to cut the remaining rows again.
 
         Raises:
-            HaltError: If there is no node left that could work, and none came.
+            HaltError: If no usable node is left and none joins in time.
         """
 
 
 class StartingEngine(Protocol):
-    """An engine that is on its way."""
+    """An engine that is still starting."""
 
     def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
-        """Load the models that only loading can describe, in a worker, and fill in what they say.
+        """Load models in a worker where only loading reveals their properties, and complete their specs.
 
         Args:
             models: Of the job.
-            compute: How long to wait for a node that can do it.
+            compute: Says how long to wait for a usable node.
 
         Raises:
-            ModelError: If one cannot be loaded or does not fit its categories.
-            HaltError: If no node came that could work.
+            ModelError: If a model cannot be loaded or does not fit its categories.
+            HaltError: If no usable node joins in time.
         """
 
     def prepare_engine(
         self, models: Sequence[ModelSpec], plan: Plan, state: RunState, job: Job, *, rows: int
     ) -> Engine:
-        """Wait for the engine, choose the settings and share the cluster out.
+        """Wait for the engine, choose the settings and allocate the cluster's resources.
 
         Args:
-            models: Complete.
+            models: Complete specs.
             plan: Of the run.
             state: Of its log.
-            job: What was asked for.
-            rows: Images to go.
+            job: The requested job.
+            rows: Number of remaining images.
 
         Raises:
-            SourceError: If no object of the source may be read.
+            SourceError: If no object of the source can be read.
             UsageError: If the job cannot run on this cluster.
-            HaltError: If no node came that could work.
+            HaltError: If no usable node joins in time.
         """

@@ -1,4 +1,4 @@
-"""When a start has worked for as long, or cost as much, as it may."""
+"""Time and cost budget of one run attempt."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cvbatch.config.compute import ComputeConfig
 
 
 class RunBudget:
-    """The clock and the purse of one start; it begins when this is made.
+    """Time and cost budget of one attempt, counted from the creation of this object.
 
     Args:
-        clock: Seconds since any moment.
+        clock: Returns seconds since an arbitrary moment.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,11 +22,11 @@ class RunBudget:
         self._spent = 0.0
         self._deadline: float | None = None
 
-    def update_cost(self, compute: ComputeConfig, nodes: int) -> None:
-        """Take note that so many nodes have to be paid from now on."""
+    def update_cost(self, compute: ComputeConfig, node_count: int) -> None:
+        """Set the number of nodes to pay for from now on."""
         now, price = self._clock(), compute.price_per_node_hour or 0.0
         self._spent += price * self._nodes * (now - self._paid_until) / 3600
-        self._paid_until, self._nodes = now, max(1, nodes)
+        self._paid_until, self._nodes = now, max(1, node_count)
         limits = [] if compute.stop_after is None else [self._started + compute.stop_after]
         if compute.max_cost is not None and price:
             limits.append(now + 3600 * (compute.max_cost - self._spent) / (price * self._nodes))
@@ -34,5 +34,5 @@ class RunBudget:
 
     @property
     def exceeded_limit(self) -> bool:
-        """Whether one of them is."""
+        """Whether the time or the cost limit is reached."""
         return self._deadline is not None and self._clock() >= self._deadline

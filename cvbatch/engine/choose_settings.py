@@ -1,4 +1,4 @@
-"""Where the setting of a run comes from: kept, asked for, measured before, measured now, or the reference."""
+"""Choose the setting of a run: stored, requested, measured before, measured now, or the reference."""
 
 from __future__ import annotations
 
@@ -23,90 +23,97 @@ from cvbatch.tuning.request import TuningRequest
 from cvbatch.tuning.search import BenchmarkSpec
 
 Sample = Callable[[int], pa.Table]
-"""Gives at most so many rows of the plan, from all over it."""
+"""Returns at most n rows that are spread over the plan."""
 
 
 def choose_run_settings(
-    store: Store, asked: TuningRequest, cluster: Cluster, rows: int, sample: Sample
+    store: Store, request: TuningRequest, cluster: Cluster, rows: int, sample: Sample
 ) -> TuningResult:
-    """The setting of a run, which is the same for all its starts.
+    """Return the setting of a run, which is the same for all its attempts.
 
     Args:
-        store: The output; the setting is kept there.
-        asked: What it is for.
-        cluster: Connected.
-        rows: Images to go.
-        sample: For measuring, if that pays.
+        store: The output, where the setting is stored.
+        request: Inputs of the tuner.
+        cluster: The connected cluster.
+        rows: Number of remaining images.
+        sample: Returns rows to measure, if measuring pays.
 
     Raises:
-        RunError: If the measuring fails.
+        RunError: If measuring fails.
     """
-    if (there := certificate.load_run_settings(store)) is not None:
-        return there
+    if (chosen := certificate.load_run_settings(store)) is not None:
+        return chosen
     return certificate.save_run_settings(
-        store, certificate.requested_settings(asked.compute) or find_or_measure(asked, cluster, sample, rows=rows)
+        store, certificate.requested_settings(request.compute) or find_or_measure(request, cluster, sample, rows=rows)
     )
 
 
 def find_or_measure(
-    asked: TuningRequest, cluster: Cluster, sample: Sample, *, rows: int, always: bool = False
+    request: TuningRequest, cluster: Cluster, sample: Sample, *, rows: int, always: bool = False
 ) -> TuningResult:
-    """The certificate of these models on this machine.
+    """Return the certificate of these models on this machine.
 
     Args:
-        asked: What it is for.
-        cluster: Connected.
-        sample: For measuring.
-        rows: Images to go: what does not pay for them is not measured.
-        always: Measure even so, and what was measured before again.
+        request: Inputs of the tuner.
+        cluster: The connected cluster.
+        sample: Returns rows to measure.
+        rows: Number of remaining images; a measurement that does not pay for them is skipped.
+        always: Measure in any case, and ignore earlier measurements.
 
     Raises:
-        RunError: If the measuring fails.
+        RunError: If measuring fails.
     """
     from ray.exceptions import RayError
 
     from cvbatch.engine.tasks import measure_settings_in_task
 
-    on_gpu = uses_gpu(cluster, asked.compute)
-    guess = certificate.default_settings(asked.compute, asked.models, on_gpu=on_gpu)
-    pools = allocate_resources(cluster, asked.compute, asked.models, rows, guess)
-    cache = certificate.TuningCache(pools.device, asked.models, pools.threads)
-    tried = certificate.candidate_settings(asked.compute, asked.models, on_gpu=on_gpu)
+    on_gpu = uses_gpu(cluster, request.compute)
+    default = certificate.default_settings(request.compute, request.models, on_gpu=on_gpu)
+    resource_plan = allocate_resources(cluster, request.compute, request.models, rows, default)
+    cache = certificate.TuningCache(resource_plan.device, request.models, resource_plan.threads)
+    candidates = certificate.candidate_settings(request.compute, request.models, on_gpu=on_gpu)
     pays_below = certificate.compile_pays_below(rows)
     if not always:
-        known = _load_known(cache, tried, asked.models)
-        searching = certificate.is_search_worthwhile(rows, tried, asked.models, on_gpu=on_gpu)
-        if known is not None and (not searching or _is_thorough(known, asked, pays_below, sample)):
-            return known if _is_ready_to_use(known, asked, cluster, pays_below) else known.without_compiling()
-        if not searching or is_memory_tight(asked.models, cluster.memory_limit):
-            return guess
-    work = Workload(asked.models, asked.decode, pools.device, pools.threads, pools.batch_size, asked.files)
-    trial = BenchmarkSpec(work, tuple(tried), pays_below)
-    some = sample(certificate.SAMPLE_IMAGES)
+        known = _load_known(cache, candidates, request.models)
+        is_worthwhile = certificate.is_search_worthwhile(rows, candidates, request.models, on_gpu=on_gpu)
+        if known is not None and (not is_worthwhile or _is_thorough(known, request, pays_below, sample)):
+            return known if _is_ready_to_use(known, request, cluster, pays_below) else known.without_compiling()
+        if not is_worthwhile or is_memory_tight(request.models, cluster.memory_limit):
+            return default
+    workload = Workload(
+        request.models,
+        request.decode,
+        resource_plan.device,
+        resource_plan.threads,
+        resource_plan.batch_size,
+        request.weight_files,
+    )
+    benchmark = BenchmarkSpec(workload, tuple(candidates), pays_below)
+    sample_rows = sample(certificate.SAMPLE_IMAGES)
     try:
-        measured = measure_settings_in_task(some, trial, pools)
+        measured = measure_settings_in_task(sample_rows, benchmark, resource_plan)
     except RayError as error:
         raise to_cvbatch_error(error) from None
-    found = certificate.choose_candidate(measured, has_answers=trial.has_trained_weights)
-    found = replace(found, large_files=certificate.have_large_files(some))
-    if found.has_enough_images:
-        cache.save_result(found)
-    return found
+    result = certificate.choose_candidate(measured, has_answers=benchmark.has_trained_weights)
+    result = replace(result, large_files=certificate.have_large_files(sample_rows))
+    if result.has_enough_images:
+        cache.save_result(result)
+    return result
 
 
 def _load_known(
-    cache: certificate.TuningCache, tried: Sequence[InferenceSettings], models: Sequence[ModelSpec]
+    cache: certificate.TuningCache, candidates: Sequence[InferenceSettings], models: Sequence[ModelSpec]
 ) -> TuningResult | None:
-    """What was measured before, if the job still allows it."""
+    """Return the earlier measurement, if the job still allows its setting."""
     known = cache.load_result()
     if (
         known is None
-        or InferenceSettings(known.setting.precision, scaled_decode=known.setting.scaled_decode) not in tried
+        or InferenceSettings(known.setting.precision, scaled_decode=known.setting.scaled_decode) not in candidates
     ):
         return None
-    scaling = any(each.scaled_decode for each in tried) and not known.setting.device_decode
-    if scaling and not known.tried_scaling and not certificate.have_trained_weights(models):
-        # it was measured on small images, and where there are no answers to protect it only ever saves time
+    is_scaling_candidate = any(setting.scaled_decode for setting in candidates) and not known.setting.device_decode
+    if is_scaling_candidate and not known.tried_scaling and not certificate.have_trained_weights(models):
+        # it was measured on small images, and with random weights scaling only saves time
         return replace(known, setting=replace(known.setting, scaled_decode=True))
     return known
 
@@ -117,26 +124,26 @@ def _compiling_pays(known: TuningResult, pays_below: float) -> bool:
     return rates is not None and rates["together"] < pays_below
 
 
-def _is_thorough(known: TuningResult, asked: TuningRequest, pays_below: float, sample: Sample) -> bool:
-    """Whether a longer search would find nothing more for this run."""
-    scaling = certificate.can_scale_decode(asked.compute, asked.models) and certificate.have_trained_weights(
-        asked.models
+def _is_thorough(known: TuningResult, request: TuningRequest, pays_below: float, sample: Sample) -> bool:
+    """Whether a longer search would not improve the setting of this run."""
+    can_scale = certificate.can_scale_decode(request.compute, request.models) and certificate.have_trained_weights(
+        request.models
     )
-    searched = known.tried_scaling or known.large_files
-    if scaling and not searched and certificate.have_large_files(sample(certificate.SAMPLE_IMAGES)):
+    has_tried_scaling = known.tried_scaling or known.large_files
+    if can_scale and not has_tried_scaling and certificate.have_large_files(sample(certificate.SAMPLE_IMAGES)):
         return False
     return known.tried_compiling or not (
-        _compiling_pays(known, pays_below) and is_setting_applicable("compiled", asked.models)
+        _compiling_pays(known, pays_below) and is_setting_applicable("compiled", request.models)
     )
 
 
-def _is_ready_to_use(known: TuningResult, asked: TuningRequest, cluster: Cluster, pays_below: float) -> bool:
-    """Whether the run can wait for what must be compiled first; another node may have to do that anew."""
+def _is_ready_to_use(known: TuningResult, request: TuningRequest, cluster: Cluster, pays_below: float) -> bool:
+    """Whether the run can afford to compile first; another node may have to compile again."""
     if not known.setting.compiled or _compiling_pays(known, pays_below):
         return True
     packages = [
         compiled_package_path(model, known.setting)
-        for model in asked.models
+        for model in request.models
         if is_setting_applicable("compiled", [model])
     ]
     return cluster.local and all(path.exists() for path in packages)

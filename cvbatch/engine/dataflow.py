@@ -1,7 +1,7 @@
-"""The engine room: the only module that builds Ray Data pipelines.
+"""The only module that builds Ray Data pipelines.
 
-What each setting is there for stands in ARCHITECTURE.md; most of them keep Ray from cutting, merging,
-fusing, dropping or endlessly retrying what must stay one unit.
+ARCHITECTURE.md explains each setting. Most of them keep Ray from cutting, merging, fusing, dropping or endlessly
+retrying a unit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cvbatch.system.ray_compat import BlockBundle, ExecutionCallback, iter_bundl
 
 
 class UnitSource(Datasource):
-    """The units of one wave: each is one read task and becomes exactly one block."""
+    """Units of one wave: each is one read task and becomes exactly one block."""
 
     def __init__(self, output: Location, units: Sequence[RowUnit]) -> None:
         super().__init__()
@@ -35,17 +35,17 @@ class UnitSource(Datasource):
         self._units = units
 
     def get_name(self) -> str:
-        """Name in Ray's own reports."""
+        """Name in Ray's reports."""
         return "CvbatchUnits"
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown; block sizes are ours to bound, not Ray's."""
+        """Unknown; this package bounds block sizes, not Ray."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """One task per unit, however many tasks Ray would like."""
+        """One task per unit, whatever `parallelism` Ray requests."""
         return [
             ReadTask(
                 partial(_read_unit_task, self._output, unit),
@@ -56,37 +56,37 @@ class UnitSource(Datasource):
 
 
 class WaveEndedError(ExecutionTimeoutError):
-    """A wave was ended before its units were done; Ray logs errors of this kind in one line."""
+    """A wave ended before its units were done; Ray logs errors of this type in one line."""
 
 
 class WaveInterruption(ExecutionCallback):
-    """Ends a wave from within, as nobody else is asked while nothing moves."""
+    """Ends a wave from within Ray's scheduling loop: no other code runs while no unit makes progress."""
 
     should_stop: ClassVar[Callable[[], bool]]
-    """Not of an instance: Ray makes those itself, and sends the class to the workers by its name."""
+    """A class attribute: Ray creates the instances, and sends the class to the workers by its name."""
 
     def on_execution_step(self, executor: Any) -> None:
-        """Look; some ten times a second.
+        """Check whether to end the wave; called about ten times a second.
 
         Raises:
-            WaveOver: If it is time.
+            WaveEndedError: If `should_stop` says so.
         """
         if type(self).should_stop():
             raise WaveEndedError
 
 
 _ACTOR_RESTARTS: Final = 100
-"""Every image that takes its process along costs a few; Ray's own default is for ever."""
+"""Each image that kills its process costs a few restarts; Ray's default is unlimited."""
 _ACTOR_RETRIES: Final = 1
 _NICENESS: Final = 10
-"""Of processes that decode."""
+"""Of decode processes."""
 
 
 def stream_predicted_blocks(
     output: Location,
     units: Sequence[RowUnit],
     options: PredictOptions,
-    pools: ResourcePlan,
+    resource_plan: ResourcePlan,
     *,
     max_lost_units: int,
     stalled_after: float,
@@ -96,28 +96,28 @@ def stream_predicted_blocks(
 
     Args:
         output: The output with the plan.
-        units: What to work on.
-        options: The models and what they need.
-        pools: The stages' shares of the cluster.
-        max_lost_units: So many units may be lost with their processes before the stream ends with an error.
-        stalled_after: It ends with an error, too, when nothing has moved for so many seconds.
-        should_stop: Whether to end it now.
+        units: Units of the wave.
+        options: Models and their options.
+        resource_plan: Resources of each stage.
+        max_lost_units: The stream ends with an error when more units than this are lost with their processes.
+        stalled_after: The stream ends with an error after this many seconds without progress.
+        should_stop: Whether to end the wave now.
 
     Yields:
-        Per unit a bundle of references; the pixels stay in the cluster and nothing reaches the driver.
+        One bundle of references per unit; the blocks stay in the cluster.
 
     Raises:
-        WaveOver: If it was ended.
+        WaveEndedError: If `should_stop` ended the wave.
     """
-    set_data_context(data_settings(pools, tolerated=max_lost_units, stalled_after=stalled_after))
+    set_data_context(data_settings(resource_plan, max_lost_units=max_lost_units, stalled_after=stalled_after))
     WaveInterruption.should_stop = should_stop
-    decoders = TaskPoolStrategy(size=pools.decode_tasks)
+    decoders = TaskPoolStrategy(size=resource_plan.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
         override_num_blocks=len(units),
         num_cpus=1,
         compute=decoders,
-        ray_remote_args={"max_retries": TASK_RETRIES, **pools.decode_where},
+        ray_remote_args={"max_retries": TASK_RETRIES, **resource_plan.decode_where},
     )
     dataset = dataset.map_batches(
         partial(_decode_in_background, options=options.decode),
@@ -127,7 +127,7 @@ def stream_predicted_blocks(
         num_cpus=1,
         compute=decoders,
         max_retries=TASK_RETRIES,
-        **pools.decode_where,
+        **resource_plan.decode_where,
     )
     dataset = dataset.map_batches(
         PredictActor,
@@ -136,36 +136,36 @@ def stream_predicted_blocks(
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(
-            size=pools.num_actors,
-            max_tasks_in_flight_per_actor=pools.units_in_flight,
-            max_concurrent_calls_per_actor=pools.units_at_once,
-            enable_true_multi_threading=pools.units_at_once > 1,
+            size=resource_plan.num_actors,
+            max_tasks_in_flight_per_actor=resource_plan.units_in_flight,
+            max_concurrent_calls_per_actor=resource_plan.units_at_once,
+            enable_true_multi_threading=resource_plan.units_at_once > 1,
         ),
-        num_cpus=pools.actor_cpus,
-        # asked for in this way, because Ray Data refuses num_gpus without a batch size, which would merge units
-        ray_remote_args_fn=partial(dict, num_gpus=pools.actor_gpus) if pools.actor_gpus else None,
+        num_cpus=resource_plan.actor_cpus,
+        # requested in this way because Ray Data refuses num_gpus without a batch size, which would merge units
+        ray_remote_args_fn=partial(dict, num_gpus=resource_plan.actor_gpus) if resource_plan.actor_gpus else None,
         max_restarts=_ACTOR_RESTARTS,
         max_task_retries=_ACTOR_RETRIES,
-        **pools.predict_where,
+        **resource_plan.predict_where,
     )
     yield from iter_bundles(dataset)
 
 
-def data_settings(pools: ResourcePlan, *, tolerated: int, stalled_after: float) -> dict[str, Any]:
-    """Values of Ray's `DataContext` by attribute; ARCHITECTURE.md says what each is for.
+def data_settings(resource_plan: ResourcePlan, *, max_lost_units: int, stalled_after: float) -> dict[str, Any]:
+    """Return values of Ray's `DataContext` by attribute; ARCHITECTURE.md explains each.
 
     Args:
-        pools: The stages' shares of the cluster.
-        tolerated: So many units may be lost.
+        resource_plan: Resources of each stage.
+        max_lost_units: Maximum number of lost units.
         stalled_after: Seconds without progress after which Ray Data gives up.
     """
     return {
         "target_max_block_size": None,
         "downstream_capacity_backpressure_ratio": READY_UNITS_PER_ACTIVE,
-        "max_errored_blocks": tolerated,
+        "max_errored_blocks": max_lost_units,
         "actor_init_retry_on_errors": True,
         "actor_init_max_retries": 3,
-        "max_consecutive_actor_init_deaths": 2 * pools.num_actors,
+        "max_consecutive_actor_init_deaths": 2 * resource_plan.num_actors,
         "execution_no_progress_timeout_s": stalled_after,
         "actor_task_retry_on_errors": False,
         "enable_progress_bars": False,
@@ -185,5 +185,5 @@ def _decode_in_background(rows: pa.Table, options: DecodeOptions) -> pa.Table:
 
 @lru_cache(maxsize=1)
 def _lower_priority() -> None:
-    """Let prediction have the cores first: one of its threads that waits makes all the others wait."""
+    """Give prediction priority on the cores: one of its threads that waits makes all others wait."""
     os.nice(_NICENESS)

@@ -1,4 +1,4 @@
-"""From predicted blocks to written files: when a file closes, and what happens at an interruption."""
+"""Gather predicted blocks into files: when a file closes, and what an interruption does."""
 
 from __future__ import annotations
 
@@ -18,62 +18,63 @@ _MAX_ROWS: Final = 65_536
 _MAX_BYTES: Final = 128 << 20
 _MIN_SECONDS, _MAX_SECONDS = 2.0, 30.0
 _SHARE_OF_ELAPSED: Final = 1 / 8
-"""Files of a young run close sooner, so that a short run is committed in several steps too."""
+"""Files close sooner early in a run, so that a short run also commits in several steps."""
 _LAST_CALL_SECONDS: Final = 1.0
 _WAITS_FOR_FILE, _WAITS_AT_MOST = 1 / 4, 2.0
-"""Of the time that the last unit took to come, and seconds: so long a file that is being written is waited for before
-the next unit is asked for. It would lie there until that came, which a slow model takes half a minute for."""
+"""How long to wait for a file that is being written before requesting the next unit: a share of the time that the last
+unit took, and at most this many seconds. Otherwise the file is committed only after the next unit, which takes half a
+minute with a slow model."""
 
 
 def iter_written_files(
-    bundles: Generator[BlockBundle], writers: FileWriters, *, early: bool, min_seconds: float = _MIN_SECONDS
+    bundles: Generator[BlockBundle], writers: FileWriters, *, write_first_now: bool, min_seconds: float = _MIN_SECONDS
 ) -> Iterator[list[WriteResult]]:
-    """Gather predicted units into files and hand out each file once it is written.
+    """Gather predicted units into files and yield each file once it is written.
 
-    A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits a
-    moment, hands out what is there and goes on its way.
+    A file closes at 64k rows, 128 MB or about 30 s of work. An interruption closes the open file, waits for up to
+    a second, yields the files that are written by then, and is raised again.
 
     Args:
         bundles: Predicted units, as references.
         writers: Where to write.
-        early: Make a file of the first unit at once, so that something is committed soon.
-        min_seconds: No other file closes sooner for its age.
+        write_first_now: Write the first unit as a file of its own at once, so that the first commit comes soon.
+        min_seconds: Minimum age at which any other file closes because of its age.
     """
-    gathered: list[BlockBundle] = []
-    started = since = came = time.monotonic()
+    open_bundles: list[BlockBundle] = []
+    started = opened = last_arrival = time.monotonic()
     try:
         for bundle in bundles:
-            if early:
+            if write_first_now:
                 yield [writers.write_in_driver([bundle])]
-                early = False
-                since = came = time.monotonic()
+                write_first_now = False
+                opened = last_arrival = time.monotonic()
                 continue
-            gathered.append(bundle)
-            full = sum(one.num_rows() or 0 for one in gathered) >= _MAX_ROWS
-            large = sum(one.size_bytes() for one in gathered) >= _MAX_BYTES
+            open_bundles.append(bundle)
+            has_max_rows = sum(block_bundle.num_rows() or 0 for block_bundle in open_bundles) >= _MAX_ROWS
+            has_max_bytes = sum(block_bundle.size_bytes() for block_bundle in open_bundles) >= _MAX_BYTES
             now = time.monotonic()
-            old = now - since >= min(_MAX_SECONDS, max(min_seconds, (now - started) * _SHARE_OF_ELAPSED))
-            if full or large or old:
-                writers.submit_blocks(gathered)
-                gathered, since = [], now
-            if finished := writers.finished_files(timeout=min(_WAITS_AT_MOST, (now - came) * _WAITS_FOR_FILE)):
+            is_due = now - opened >= min(_MAX_SECONDS, max(min_seconds, (now - started) * _SHARE_OF_ELAPSED))
+            if has_max_rows or has_max_bytes or is_due:
+                writers.submit_blocks(open_bundles)
+                open_bundles, opened = [], now
+            if finished := writers.finished_files(timeout=min(_WAITS_AT_MOST, (now - last_arrival) * _WAITS_FOR_FILE)):
                 yield finished
-            came = now
+            last_arrival = now
     except WaveEndedError:
-        pass  # what is predicted by then is still written
+        pass  # units that are predicted by then are still written
     except KeyboardInterrupt:
-        if gathered:
-            writers.submit_blocks(gathered)
+        if open_bundles:
+            writers.submit_blocks(open_bundles)
         yield writers.finished_files(timeout=_LAST_CALL_SECONDS)
         raise
     except (RayError, ExecutionTimeoutError):
-        if gathered:
-            writers.submit_blocks(gathered)
+        if open_bundles:
+            writers.submit_blocks(open_bundles)
         yield writers.finished_files(timeout=None)
         raise
     finally:
         bundles.close()
-    if gathered:
-        writers.submit_blocks(gathered)
+    if open_bundles:
+        writers.submit_blocks(open_bundles)
     if finished := writers.finished_files(timeout=None):
         yield finished

@@ -1,4 +1,4 @@
-"""What this machine must have before Ray can start on it: Ray itself waits for minutes, or says nothing."""
+"""Checks of this machine before Ray starts on it: Ray itself waits for minutes or fails without a message."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from cvbatch.system.control_group import address_space_limit
 from cvbatch.system.ray_compat import SOCKET_PATH
 
 _LONGEST_SOCKET: Final = 107
-"""Bytes that the path of a Unix socket may have (unix(7))."""
+"""Maximum bytes of the path of a Unix socket (unix(7))."""
 _SHORT_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm")
 _LEAST_FREE: Final = 100 << 20
 """Bytes for Ray's log files and sockets."""
 LEAST_ADDRESS_SPACE: Final = 6_500_000_000
-"""Bytes that a process with torch and a small object store maps: 5.0 GB were measured with torch 2.14."""
+"""Address space in bytes for a process with torch and a small object store; it maps 5.0 GB with torch 2.14."""
 _LOOPBACK: Final = "127.0.0.1"
 _LOOPBACK_SECONDS: Final = 5.0
 
 
 def check_host() -> None:
-    """Check that Ray could start here.
+    """Check that Ray can start on this machine.
 
     Raises:
-        UsageError: If it could not, with what to do.
+        UsageError: If it cannot; the message says what to do.
     """
     _check_loopback()
     allowed = address_space_limit()
     if allowed is not None and allowed < LEAST_ADDRESS_SPACE:
         raise UsageError(
-            f"each process may use {allowed / 1e9:.1f} GB of addresses (ulimit -v), and torch and Ray need "
-            f"{LEAST_ADDRESS_SPACE / 1e9:.1f} GB: raise it, or say ulimit -v unlimited"
+            f"each process may use {allowed / 1e9:.1f} GB of address space (ulimit -v), and torch and Ray need "
+            f"{LEAST_ADDRESS_SPACE / 1e9:.1f} GB: raise the limit, or run ulimit -v unlimited"
         )
 
 
@@ -45,16 +45,17 @@ def check_host() -> None:
 def ray_temporary_folder(
     *, short_folders: Sequence[str] = _SHORT_FOLDERS, least_free: int = _LEAST_FREE
 ) -> Iterator[str | None]:
-    """The folder for Ray's sockets and log files; None where its own choice will do.
+    """Yield the folder for Ray's sockets and log files; None where Ray's default folder works.
 
-    The paths of sockets are limited, so a long one is replaced by a folder of its own, which is removed afterwards.
+    The length of a socket's path is limited. If the default folder is too long, a short one is created, and removed
+    afterwards.
 
     Args:
-        short_folders: Where that may be.
-        least_free: Bytes that must be free.
+        short_folders: Candidate parents of the short folder.
+        least_free: Required free bytes.
 
     Raises:
-        UsageError: If there is no folder that can be used.
+        UsageError: If no folder is usable.
     """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if len(os.fsencode(usual)) + len(SOCKET_PATH) <= _LONGEST_SOCKET:
@@ -64,8 +65,8 @@ def ray_temporary_folder(
     parent = next((folder for folder in short_folders if os.access(folder, os.W_OK | os.X_OK)), None)
     if parent is None:
         raise UsageError(
-            f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(short_folders)} may "
-            "be written; set TMPDIR to a folder with a path of at most "
+            f"the temporary folder {usual} is too long for Ray's sockets, and none of {', '.join(short_folders)} is "
+            "writable; set TMPDIR to a folder with a path of at most "
             f"{_LONGEST_SOCKET - len(SOCKET_PATH)} bytes"
         )
     _check_temporary_folder(parent, least_free)
@@ -95,12 +96,12 @@ def _check_temporary_folder(folder: str, least_free: int) -> None:
 
 
 def _check_loopback() -> None:
-    """Ray's processes talk to each other over the loopback network."""
+    """Check the loopback network, over which Ray's processes communicate."""
     try:
         with socket.create_server((_LOOPBACK, 0)) as server:
             socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS).close()
     except OSError as error:
         raise UsageError(
             f"this machine cannot reach itself at {_LOOPBACK} ({(error.strerror or str(error)).lower()}), and Ray's "
-            "processes need to: bring the loopback network up with: ip link set lo up"
+            "processes need it; enable the loopback network with: ip link set lo up"
         ) from None

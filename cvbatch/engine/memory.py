@@ -1,8 +1,9 @@
-"""How much memory a run on this machine alone takes, and what fits a container that limits it.
+"""Memory that a run on one machine needs, and the processes that fit a container's limit.
 
-Measured with Ray 2.60 and torch 2.14, as memory that belongs to no file: the driver 147 MB, Ray's own processes 570 MB,
-a process that decodes 125 MB, one that predicts 430 MB and its weights. To that come what one forward pass holds, and
-pages of files that are needed all the time. EfficientNet-Lite0 runs in 1.47 GB and not in 1.36; this finds 1.45.
+Anonymous memory as measured with Ray 2.60 and torch 2.14: 147 MB for the driver, 570 MB for Ray's own processes,
+125 MB for a decode process, 430 MB plus the weights for a predict process. A run also needs the memory of one forward
+pass, and file pages that are in constant use. EfficientNet-Lite0 runs in 1.47 GB and not in 1.36 GB; this module
+computes 1.45 GB.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ _MB: Final = 1_000_000
 _RUNTIME_BYTES: Final = 720 * _MB
 """The driver and Ray's processes."""
 _DECODER_BYTES: Final = 150 * _MB
-"""A process that decodes, with two photos of 12 megapixels at once."""
+"""A decode process with two photos of 12 megapixels at once."""
 _TORCH_BYTES: Final = 430 * _MB
-"""A process that predicts, without its models."""
+"""A predict process without its models."""
 _FILE_CACHE_BYTES: Final = 25 * _MB
-"""Pages of libraries; with less they are read again and again."""
+"""Pages of libraries; with less memory they are read again and again."""
 _TYPICAL_VIEW_PIXELS: Final = 224 * 224
 _PER_IMAGE: Final = 10 * _MB
-"""What a pass holds for each image of the usual size: EfficientNet-Lite0 11 MB, ResNet-50 5, ViT-L 9."""
+"""Bytes of a forward pass per image of typical size: EfficientNet-Lite0 11 MB, ResNet-50 5 MB, ViT-L 9 MB."""
 _PER_GFLOP: Final = 5 * _MB
-"""The same where boxes or masks are made: Faster R-CNN 5.2 MB, DeepLabV3 3.4."""
+"""The same for models of boxes or masks, per GFLOP: 5.2 MB for Faster R-CNN, 3.4 MB for DeepLabV3."""
 DEFAULT_BATCH_SIZE: Final = 8
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
 _STORE_IMAGES: Final = 40
-"""That the store must hold at least: five units of four rows, twice."""
+"""Minimum number of images that the store must hold: five units of four rows, twice."""
 _RAY_STORE_SHARE: Final = 0.3
-"""Of the memory, that Ray gives to its store."""
+"""Share of the memory that Ray gives to its object store."""
 
 
 class MemoryShares(NamedTuple):
-    """How many processes and threads there are."""
+    """Numbers of processes and threads."""
 
     actors: int
     lanes: int
-    """Passes at once in each."""
+    """Concurrent forward passes per actor."""
     batch_size: int
     decoders: int
 
@@ -57,20 +58,22 @@ class MemoryShares(NamedTuple):
 MIN_SHARES: Final = MemoryShares(1, 1, 1, 1)
 
 
-def needed_bytes(models: Sequence[ModelSpec], shares: MemoryShares, store: int) -> int:
-    """Bytes that a run takes.
+def needed_bytes(models: Sequence[ModelSpec], shares: MemoryShares, store_bytes: int) -> int:
+    """Return the bytes that a run needs.
 
     Args:
         models: Of the job.
         shares: Processes and threads.
-        store: Bytes of Ray's object store.
+        store_bytes: Bytes of Ray's object store.
     """
     passes = [
         shares.lanes * _forward_pass_bytes(model) * (1 if _goes_one_by_one(model) else shares.batch_size)
         for model in models
     ]
     predictor = _TORCH_BYTES + sum(_total_weight_bytes(models)) + max(passes, default=0)
-    return _RUNTIME_BYTES + _FILE_CACHE_BYTES + store + shares.actors * predictor + shares.decoders * _DECODER_BYTES
+    return (
+        _RUNTIME_BYTES + _FILE_CACHE_BYTES + store_bytes + shares.actors * predictor + shares.decoders * _DECODER_BYTES
+    )
 
 
 def check_memory_suffices(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:
@@ -78,44 +81,45 @@ def check_memory_suffices(models: Sequence[ModelSpec], compute: ComputeConfig, l
 
     Args:
         models: Of the job.
-        compute: What was asked for.
-        limit: Bytes that it may use; None is no limit.
-        gpu: Whether this machine has one, whose memory is not the container's.
+        compute: The requested resources.
+        limit: Bytes that the container may use; None for no limit.
+        gpu: Whether this machine has a GPU, whose memory the container does not limit.
 
     Raises:
-        UsageError: If it is not.
+        UsageError: If the container is too small.
     """
-    asked = MemoryShares(
+    requested = MemoryShares(
         1 if compute.num_actors == "auto" else compute.num_actors,
         1,
         1 if compute.batch_size == "auto" else compute.batch_size,
         1,
     )
-    need = needed_bytes(models, asked, min_store_bytes(models))
-    if limit is None or need <= limit or (gpu and compute.device != "cpu"):
+    needed = needed_bytes(models, requested, min_store_bytes(models))
+    if limit is None or needed <= limit or (gpu and compute.device != "cpu"):
         return
-    fewer = needed_bytes(models, MIN_SHARES, min_store_bytes(models))
-    advice = "; or leave compute.num_actors and compute.batch_size to auto" if fewer <= limit else ""
-    raise UsageError(f"{describe_need_and_limit(limit, need)}: give it more memory, or take a smaller model{advice}")
+    least_needed = needed_bytes(models, MIN_SHARES, min_store_bytes(models))
+    advice = "; or leave compute.num_actors and compute.batch_size to auto" if least_needed <= limit else ""
+    raise UsageError(f"{describe_need_and_limit(limit, needed)}: give it more memory, or take a smaller model{advice}")
 
 
-def describe_need_and_limit(limit: int, need: int) -> str:
-    """What there is, and what it takes."""
-    return f"the container has {limit / 1e9:.1f} GB, this job needs about {max(need, limit + _MB * 100) / 1e9:.1f} GB"
+def describe_need_and_limit(limit: int, needed: int) -> str:
+    """Return a phrase with the limit of the container and the need of the job, both in bytes."""
+    needed = max(needed, limit + _MB * 100)
+    return f"the container has {limit / 1e9:.1f} GB, this job needs about {needed / 1e9:.1f} GB"
 
 
 def min_store_bytes(models: Iterable[ModelSpec]) -> int:
-    """The smallest object store that a job can do with, in bytes."""
+    """Return the minimum size of the object store for a job, in bytes."""
     return max(_LEAST_STORE, int(_STORE_IMAGES * sum(map(view_pixel_bytes, {model.view for model in models}))))
 
 
 def object_store_bytes(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = ROOT) -> int | None:
-    """How large Ray's object store is to be on this machine; None where nothing is limited, or there is a cluster.
+    """Return the bytes of Ray's object store on this machine; None in a cluster, or where Ray decides.
 
     Args:
         models: Of the job.
-        compute: What it asks for.
-        root: Where the files of the system are.
+        compute: The requested resources.
+        root: Root folder of the system's files.
 
     Raises:
         UsageError: If the container is too small for the job.
@@ -127,59 +131,61 @@ def object_store_bytes(models: Sequence[ModelSpec], compute: ComputeConfig, root
     return fitting_store_bytes(models, limit, address_space_limit())
 
 
-def fitting_store_bytes(models: Sequence[ModelSpec], limit: int | None, addresses: int | None) -> int | None:
-    """How large Ray's object store is to be; None where nothing is limited and Ray decides.
+def fitting_store_bytes(models: Sequence[ModelSpec], limit: int | None, address_limit: int | None) -> int | None:
+    """Return the bytes of Ray's object store; None where nothing is limited and Ray decides.
 
     Args:
         models: Of the job.
-        limit: Bytes that all processes may use; None is no limit.
-        addresses: The same for what each may map.
+        limit: Bytes that all processes together may use; None for no limit.
+        address_limit: Bytes that each process may map; None for no limit.
     """
-    found = []
+    candidates = []
     if limit is not None:
         spare = limit - needed_bytes(models, MIN_SHARES, 0)
-        found.append(int(min(_RAY_STORE_SHARE * limit, max(min_store_bytes(models), spare / 3))))
-    if addresses is not None:
-        found.append(max(_LEAST_STORE, (addresses - LEAST_ADDRESS_SPACE) // 2))
-    return min(found, default=None)
+        candidates.append(int(min(_RAY_STORE_SHARE * limit, max(min_store_bytes(models), spare / 3))))
+    if address_limit is not None:
+        candidates.append(max(_LEAST_STORE, (address_limit - LEAST_ADDRESS_SPACE) // 2))
+    return min(candidates, default=None)
 
 
-def shares_that_fit(models: Sequence[ModelSpec], wanted: MemoryShares, store: int, limit: int | None) -> MemoryShares:
-    """Fewer processes and threads than wanted, if that takes more than there is.
+def shares_that_fit(
+    models: Sequence[ModelSpec], wanted: MemoryShares, store_bytes: int, limit: int | None
+) -> MemoryShares:
+    """Reduce the numbers of processes and threads until they fit the memory.
 
     Args:
         models: Of the job.
-        wanted: What the processors could do.
-        store: Bytes of Ray's object store.
-        limit: Bytes that all may use together; None is no limit.
+        wanted: Numbers that the processors allow.
+        store_bytes: Bytes of Ray's object store.
+        limit: Bytes that all processes together may use; None for no limit.
 
     Returns:
         At least one of each.
     """
     shares = wanted
     for name in ("actors", "decoders", "batch_size", "lanes"):
-        while limit is not None and getattr(shares, name) > 1 and needed_bytes(models, shares, store) > limit:
+        while limit is not None and getattr(shares, name) > 1 and needed_bytes(models, shares, store_bytes) > limit:
             shares = shares._replace(**{name: max(1, getattr(shares, name) * 3 // 4)})
     return shares
 
 
 def reduced_batch_size(models: Sequence[ModelSpec], batch_size: int) -> int:
-    """A batch size that holds for every task: where some go one by one, it would make theirs larger."""
+    """Return a reduced batch size for all models: 1 if a model takes images one by one, as it would raise that."""
     return 1 if any(map(_goes_one_by_one, models)) else batch_size
 
 
 def is_memory_tight(models: Sequence[ModelSpec], limit: int | None) -> bool:
-    """Whether there is no room to try settings side by side."""
+    """Whether memory does not suffice to measure two settings side by side."""
     return limit is not None and limit < 2 * needed_bytes(models, MIN_SHARES, min_store_bytes(models))
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether this machine has one; what its processes take is not known beforehand."""
+    """Whether this machine has an NVIDIA GPU."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def view_pixel_bytes(view: View) -> float:
-    """Bytes of the pixels of one image; where a view keeps the size of the original, that of 2 megapixels."""
+    """Return the bytes of one image's pixels; a view that keeps the original size counts as 2 megapixels."""
     if view.crop is not None:
         return 3.0 * view.crop[0] * view.crop[1]
     if isinstance(view.resize, tuple):
@@ -198,7 +204,7 @@ def _forward_pass_bytes(model: ModelSpec) -> int:
 
 
 def _total_weight_bytes(models: Sequence[ModelSpec]) -> list[int]:
-    """Bytes of each network's weights, once in the network and once, for the largest, as they are read."""
+    """Return the bytes of each network's weights, and once more those of the largest, for the file while it is read."""
     sizes = {
         (model.kind, model.name, model.weights, model.weights_path): backend_of(model).weight_bytes(model)
         for model in models

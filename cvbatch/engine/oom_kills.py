@@ -1,4 +1,4 @@
-"""Processes that the kernel ends because a container is too small: Ray starts them anew for ever, and says nothing."""
+"""Processes that the kernel kills because a container is too small: Ray restarts them endlessly without a message."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cvbatch.stages.decode import to_error_rows
 from cvbatch.system.control_group import ROOT, count_memory_kills, memory_limit
 
 _MAX_KILLS_IN_A_ROW: Final = 3
-"""Kills with nothing done between them, after which more of the same will not help."""
+"""Kills without progress between them after which another attempt will not help."""
 
 
 class OomKillMonitor:
-    """Counts the processes of this container that were killed for memory since something was last done.
+    """Counts the processes of this container that were killed for memory since the last progress.
 
     Args:
         models: Of the job.
-        root: Where the files of the system are.
+        root: Root folder of the system's files.
     """
 
     def __init__(self, models: Sequence[ModelSpec], root: Path = ROOT) -> None:
@@ -33,12 +33,12 @@ class OomKillMonitor:
         self._before = count_memory_kills(self._root)
 
     def note_progress(self) -> None:
-        """Something was done: from here on kills count anew."""
+        """Reset the count, because something was completed."""
         self._before = count_memory_kills(self._root)
 
     @property
     def kills_in_a_row(self) -> int:
-        """Kills since then."""
+        """Kills since the last progress."""
         return count_memory_kills(self._root) - self._before
 
     @property
@@ -47,17 +47,19 @@ class OomKillMonitor:
         return self.kills_in_a_row >= _MAX_KILLS_IN_A_ROW
 
     def halt_error(self) -> HaltError:
-        """What to say of it."""
-        killed, limit = self.kills_in_a_row, memory_limit(self._root) or 0
-        times = "once" if killed == 1 else f"{killed} times"
-        numbers = describe_need_and_limit(limit, needed_bytes(self._models, MIN_SHARES, min_store_bytes(self._models)))
+        """Return the error that reports the kills and the need of memory."""
+        kill_count, limit = self.kills_in_a_row, memory_limit(self._root) or 0
+        times = "once" if kill_count == 1 else f"{kill_count} times"
+        need_and_limit = describe_need_and_limit(
+            limit, needed_bytes(self._models, MIN_SHARES, min_store_bytes(self._models))
+        )
         return HaltError(
-            f"killed for memory {times}; {numbers}: give it more memory, or lower compute.num_actors and "
-            "compute.batch_size, and the same command goes on"
+            f"killed for memory {times}; {need_and_limit}: give it more memory, or lower compute.num_actors and "
+            "compute.batch_size, and run the same command to resume"
         )
 
     def name_oom_error(self, answer: RowError) -> RowError:
-        """The same error of an image whose process died, with the reason if that was memory."""
+        """Return the error of an image whose process died, with memory as the reason if there were kills."""
         if answer.type != "ProcessDied" or not self.kills_in_a_row:
             return answer
         return RowError(answer.stage, answer.type, "the process that worked on this image was killed for memory", True)
@@ -67,28 +69,28 @@ def separate_oom_victims(
     answers: Iterable[tuple[RowUnit, pa.Table | RowError]],
     rows: Callable[[RowUnit], pa.Table],
     schema: pa.Schema,
-    kills: OomKillMonitor,
-    first: bool,
+    kill_monitor: OomKillMonitor,
+    is_first_work: bool,
 ) -> Iterator[pa.Table]:
-    """Rows of images that were tried alone: error rows for those that took their process along.
+    """Yield the rows of images that were tried alone; an image that killed its process becomes an error row.
 
     Args:
         answers: Of one image each.
-        rows: Gives the row of the plan.
-        schema: Of the rows.
-        kills: Counts those for memory.
-        first: Whether nothing was done before in this start. Then it may be that the container is too small, which is
-            no fault of the images.
+        rows: Returns the plan's row of a unit.
+        schema: Of the predictions.
+        kill_monitor: Counts kills for memory.
+        is_first_work: Whether this attempt has completed nothing so far. In that case repeated kills mean that the
+            container is too small, and not that the images are at fault.
 
     Raises:
-        HaltError: If it is.
+        HaltError: If the container is too small.
     """
     for unit, answer in answers:
         if not isinstance(answer, RowError):
-            first = False
-            kills.note_progress()
+            is_first_work = False
+            kill_monitor.note_progress()
             yield answer
-        elif first and kills.is_too_often:
-            raise kills.halt_error()
+        elif is_first_work and kill_monitor.is_too_often:
+            raise kill_monitor.halt_error()
         else:
-            yield to_error_rows(rows(unit), schema, kills.name_oom_error(answer))
+            yield to_error_rows(rows(unit), schema, kill_monitor.name_oom_error(answer))

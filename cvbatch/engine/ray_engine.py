@@ -1,4 +1,4 @@
-"""The engine that runs on Ray: waves of units, images one by one, and a cluster that changes meanwhile."""
+"""Driver-side facade of Ray: waves of units, images one by one, and a cluster that changes during the run."""
 
 from __future__ import annotations
 
@@ -32,47 +32,52 @@ _NEXT_IMAGES: Final = "working on the next images"
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """What stays the same in an attempt, however often the cluster changes."""
+    """Inputs of an attempt that stay the same when the cluster changes."""
 
     output: Location
-    asked: TuningRequest
+    request: TuningRequest
     certificate: TuningResult
     schema: pa.Schema
-    """Of the rows."""
+    """Of the predictions."""
     rows: int
-    """Images to go."""
+    """Number of remaining images."""
 
 
 class RayEngine:
-    """An `Engine`; Ray is connected, and a `prepare` made it.
+    """An `Engine` on a connected Ray; `StartingRay.prepare_engine` creates it.
 
     Args:
-        setup: What stays the same.
-        cluster: As it is now.
-        limits: Time and cost that this attempt may take.
-        kills: Counts the processes that were killed for memory.
-        doing: Told in words what is waited for.
+        setup: Inputs that stay the same.
+        cluster: The cluster as it is now.
+        budget: Time and cost budget of this attempt.
+        kill_monitor: Counts the processes that were killed for memory.
+        report_status: Receives a phrase that says what the run waits for.
     """
 
     def __init__(
-        self, setup: RunSetup, cluster: Cluster, limits: RunBudget, kills: OomKillMonitor, doing: Callable[[str], None]
+        self,
+        setup: RunSetup,
+        cluster: Cluster,
+        budget: RunBudget,
+        kill_monitor: OomKillMonitor,
+        report_status: Callable[[str], None],
     ) -> None:
-        self._setup, self._compute = setup, setup.asked.compute
-        self._limits, self._kills, self._doing = limits, kills, doing
-        self._nothing_came = True  # in this attempt
-        self._ended_early = self._must_cut_anew = False
+        self._setup, self._compute = setup, setup.request.compute
+        self._budget, self._kill_monitor, self._report_status = budget, kill_monitor, report_status
+        self._is_first_result_pending = True  # in this attempt
+        self._was_ended_early = self._must_recut = False
         self.has_stalled = False
         self._share_out(cluster)
 
     def _share_out(self, cluster: Cluster) -> None:
         setup = self._setup
-        self._limits.update_cost(self._compute, len(cluster.nodes))
+        self._budget.update_cost(self._compute, len(cluster.nodes))
         self.cluster = cluster
         self.resource_plan = allocate_resources(
-            cluster, self._compute, setup.asked.models, setup.rows, setup.certificate
+            cluster, self._compute, setup.request.models, setup.rows, setup.certificate
         )
-        self._options = make_predict_options(setup.output, setup.asked, self.resource_plan)
-        self._changes = ClusterMonitor(cluster, self._compute)
+        self._options = make_predict_options(setup.output, setup.request, self.resource_plan)
+        self._cluster_monitor = ClusterMonitor(cluster, self._compute)
 
     @property
     def tuning_result(self) -> TuningResult:
@@ -87,20 +92,20 @@ class RayEngine:
     @property
     def time_is_up(self) -> bool:
         """See `Engine`."""
-        return self._limits.exceeded_limit
+        return self._budget.exceeded_limit
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """See `Engine`."""
-        return self._changes.latest.nodes
+        return self._cluster_monitor.latest.nodes
 
     def rebalance(self) -> bool:
         """See `Engine`."""
-        is_due, must_cut_anew = self._ended_early or self._changes.should_rebalance, self._must_cut_anew
-        self._ended_early = self._must_cut_anew = False
+        is_due, must_recut = self._was_ended_early or self._cluster_monitor.should_rebalance, self._must_recut
+        self._was_ended_early = self._must_recut = False
         if not is_due:
-            return must_cut_anew
+            return must_recut
         on_gpu = self.resource_plan.device == "cuda"
-        self._share_out(wait_for_workers(self._changes.latest, self._compute, gpu=on_gpu, everywhere=True))
+        self._share_out(wait_for_workers(self._cluster_monitor.latest, self._compute, gpu=on_gpu, everywhere=True))
         return True
 
     def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:
@@ -109,37 +114,37 @@ class RayEngine:
         from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError, RayError
 
         _release_actors()
-        self._doing(_FIRST_IMAGES if self._nothing_came else _NEXT_IMAGES)
-        self._kills.note_progress()
+        self._report_status(_FIRST_IMAGES if self._is_first_result_pending else _NEXT_IMAGES)
+        self._kill_monitor.note_progress()
         stalled_after = self._compute.stalled_after * (STALL_GRACE_FACTOR if self.has_stalled else 1.0)
-        complaints, self.has_stalled, some_came = RayErrorCapture(), False, False
+        error_capture, self.has_stalled, has_results = RayErrorCapture(), False, False
         try:
             with (
-                complaints.capture_errors(),
+                error_capture.capture_errors(),
                 closing(self._run_wave(units, epoch, max_lost_units, stalled_after)) as wave,
             ):
                 for written in filter(None, wave):
-                    self._nothing_came, some_came = False, True
-                    self._kills.note_progress()
+                    self._is_first_result_pending, has_results = False, True
+                    self._kill_monitor.note_progress()
                     yield written
         except ExecutionTimeoutError:
             self.has_stalled = True
         except (ActorUnavailableError, NodeDiedError, ObjectLostError) as error:
-            # a node went, and what was sent to it before that was known failed at once: it is not the images
-            if not some_came:
+            # a node was lost, and units sent to it before Ray noticed failed at once: the images are not the cause
+            if not has_results:
                 raise to_cvbatch_error(error) from None
-            self._must_cut_anew = True
+            self._must_recut = True
         except (RayError, OSError) as error:
             raise to_cvbatch_error(error) from None
-        if self._nothing_came and self._kills.is_too_often:
-            raise self._kills.halt_error()
-        if complaints.last is not None and not is_system_failure(complaints.last):
-            raise to_cvbatch_error(complaints.last)
+        if self._is_first_result_pending and self._kill_monitor.is_too_often:
+            raise self._kill_monitor.halt_error()
+        if error_capture.last is not None and not is_system_failure(error_capture.last):
+            raise to_cvbatch_error(error_capture.last)
 
     def _run_wave(
         self, units: Sequence[RowUnit], epoch: int, max_lost_units: int, stalled_after: float
     ) -> Generator[list[WriteResult]]:
-        """Files of one wave, once they are written; fails as Ray does."""
+        """Yield the files of one wave once they are written; errors of Ray pass through."""
         from cvbatch.engine.dataflow import stream_predicted_blocks
         from cvbatch.engine.file_writer import iter_written_files
         from cvbatch.engine.tasks import FileWriters
@@ -154,13 +159,14 @@ class RayEngine:
             should_stop=self._ends_early,
         )
         with closing(FileWriters(self._write_job(epoch), self.resource_plan, local=self.cluster.local)) as writers:
-            yield from iter_written_files(predicted, writers, early=self._nothing_came)
+            yield from iter_written_files(predicted, writers, write_first_now=self._is_first_result_pending)
 
     def _ends_early(self) -> bool:
-        time_is_up = self.time_is_up and not self._nothing_came  # an attempt that gets nowhere would do so again
-        # kept, because a further change might make waiting the better choice again, and the wave has ended by then
-        self._ended_early = self._changes.should_rebalance
-        return time_is_up or self._ended_early or self._kills.is_too_often
+        # not before the first result: the next attempt would stop there, too, and the run would never advance
+        time_is_up = self.time_is_up and not self._is_first_result_pending
+        # stored, because after a further change the monitor may answer no, when the wave has already ended
+        self._was_ended_early = self._cluster_monitor.should_rebalance
+        return time_is_up or self._was_ended_early or self._kill_monitor.is_too_often
 
     def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         """See `Engine`."""
@@ -169,23 +175,23 @@ class RayEngine:
         from cvbatch.engine.tasks import predict_isolated
 
         _release_actors()
-        output, job, blocks = self._setup.output, self._write_job(epoch), list[pa.Table]()
-        answers = predict_isolated(
+        output, context, blocks = self._setup.output, self._write_job(epoch), list[pa.Table]()
+        results = predict_isolated(
             output, units, self._options.on_host(), self.resource_plan, self._compute.stalled_after
         )
-        rows_of, first = partial(read_unit_rows, output), self._nothing_came
+        rows_of, is_first_work = partial(read_unit_rows, output), self._is_first_result_pending
         try:
-            for block in separate_oom_victims(answers, rows_of, self._setup.schema, self._kills, first):
+            for block in separate_oom_victims(results, rows_of, self._setup.schema, self._kill_monitor, is_first_work):
                 blocks.append(block)
                 if len(blocks) == _ISOLATED_PER_FILE or self.time_is_up:
-                    yield [write_data_files(job, blocks)]
+                    yield [write_data_files(context, blocks)]
                     blocks = []
                 if self.time_is_up:
                     return
         except RayError as error:
             raise to_cvbatch_error(error) from None
         if blocks:
-            yield [write_data_files(job, blocks)]
+            yield [write_data_files(context, blocks)]
 
     def copy_rows(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
         """See `Engine`."""
@@ -196,5 +202,5 @@ class RayEngine:
 
 
 def _release_actors() -> None:
-    """Give up the actors of the last pass: the traceback of a failure may hold them, and their share."""
+    """Release the actors of the last pass and their resources: the traceback of a failure may still refer to them."""
     gc.collect()

@@ -1,4 +1,4 @@
-"""Ray kept quiet, and what it complains of turned into one of our errors."""
+"""Capture Ray's error output and convert its errors into the errors of this package."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from cvbatch.system.ray_compat import cause_of, root_line, writes_log_files
 
 
 class RayErrorCapture(logging.Handler):
-    """Takes the place of Ray Data's console output and remembers the last failure of a task."""
+    """Replaces Ray Data's console output and stores the last failure of a task."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.last: BaseException | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember what a record reports."""
+        """Store the exception of a log record."""
         if record.exc_info and record.exc_info[1] is not None:
             self.last = record.exc_info[1]
 
     @contextlib.contextmanager
     def capture_errors(self) -> Iterator[RayErrorCapture]:
-        """Listen instead of the console for a while; Ray's own log files go on."""
+        """Replace the console handlers inside the block; Ray's log files are not affected."""
         logger = logging.getLogger("ray.data")
-        before = list(logger.handlers)
-        for handler in before:
+        previous_handlers = list(logger.handlers)
+        for handler in previous_handlers:
             if not writes_log_files(handler):
                 logger.removeHandler(handler)
         logger.addHandler(self)
         try:
             yield self
         finally:
-            logger.handlers[:] = before
+            logger.handlers[:] = previous_handlers
 
 
 def to_cvbatch_error(error: BaseException) -> CvbatchError:
-    """Return the error of ours that a worker raised, or one line with all that Ray knows behind it."""
+    """Return the `CvbatchError` that a worker raised, or a one-line `RunError` with Ray's full text as its details."""
     from ray.exceptions import RayTaskError
 
     chain = [error]
     while (cause := cause_of(chain[-1])) is not None:
         chain.append(cause)
-    for each in reversed(chain):
-        # what Ray wraps around an exception is of its class, too, but speaks in tracebacks
-        if isinstance(each, CvbatchError) and not isinstance(each, RayTaskError):
-            return each
-    message = f"the run stopped: {root_line(str(error)) or type(error).__name__}; the same command goes on"
+    for candidate in reversed(chain):
+        # Ray's wrapper also has the class of the exception that it wraps, but its text is a traceback
+        if isinstance(candidate, CvbatchError) and not isinstance(candidate, RayTaskError):
+            return candidate
+    message = f"the run stopped: {root_line(str(error)) or type(error).__name__}; run the same command to resume"
     return RunError(message, details=str(error))
 
 
 def is_system_failure(error: BaseException) -> bool:
-    """Whether a process or node died, as against an exception in our own code."""
+    """Whether a process or node died, and no exception was raised in a task's own code."""
     from ray.exceptions import RayTaskError
 
     return not isinstance(error, RayTaskError) and not isinstance(getattr(error, "cause", None), RayTaskError)

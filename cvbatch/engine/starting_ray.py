@@ -1,4 +1,4 @@
-"""Ray on its way: it starts in the background while the plan is written, and is then prepared for the run."""
+"""Start Ray in the background while the plan is written, and prepare it for the run."""
 
 from __future__ import annotations
 
@@ -36,56 +36,56 @@ def start_ray(
     models: Sequence[ModelSpec],
     compute: ComputeConfig,
     pythonpath: str | None = None,
-    doing: Callable[[str], None] = lambda _: None,
+    report_status: Callable[[str], None] = lambda _: None,
 ) -> Iterator[StartingRay]:
-    """Start Ray, or attach to its cluster; at the end of the block it is stopped.
+    """Start Ray, or attach to a cluster; the end of the block stops or detaches it.
 
     Args:
-        output: Where the run is.
-        models: Of the job; they must fit the memory that there is.
-        compute: How long Ray may take to start.
-        pythonpath: Folder that the workers can import from, besides what is installed.
-        doing: Told in words what is waited for.
+        output: Output of the run.
+        models: Of the job; they must fit the available memory.
+        compute: Says how long Ray may take to start.
+        pythonpath: Folder that the workers can import from, in addition to installed packages.
+        report_status: Receives a phrase that says what the run waits for.
 
     Raises:
-        UsageError: If there is no Ray that we could use, or too little memory.
-        HaltError: If the block failed because the kernel ended processes that took too much memory.
+        UsageError: If no usable Ray is installed, or memory does not suffice.
+        HaltError: If the block failed because the kernel killed processes for memory.
     """
-    startup, kills = (
+    startup, kill_monitor = (
         RayStartup(pythonpath, compute.ray_start_timeout, object_store_bytes(models, compute)),
         OomKillMonitor(models),
     )
     try:
         try:
-            yield StartingRay(startup, output, kills, doing)
+            yield StartingRay(startup, output, kill_monitor, report_status)
         finally:
             startup.stop_ray()
     except RunError as error:
-        if type(error) is RunError and kills.kills_in_a_row:  # one of its kinds has a reason of its own
-            raise kills.halt_error() from None
+        if type(error) is RunError and kill_monitor.kills_in_a_row:  # subclasses name their own reason
+            raise kill_monitor.halt_error() from None
         raise
 
 
 @dataclass(frozen=True, slots=True)
 class StartingRay:
-    """A `StartingEngine`; whatever needs Ray waits for it."""
+    """A `StartingEngine`; methods that need Ray wait for it."""
 
     startup: RayStartup
     output: Location
-    kills: OomKillMonitor
-    doing: Callable[[str], None]
-    limits: RunBudget = field(default_factory=RunBudget)
+    kill_monitor: OomKillMonitor
+    report_status: Callable[[str], None]
+    budget: RunBudget = field(default_factory=RunBudget)
 
     def wait_for_cluster(self, compute: ComputeConfig) -> Cluster:
-        """Wait for Ray, and for a node that can work; returns what there is to work with.
+        """Wait for Ray and for a usable node; return the cluster.
 
         Raises:
-            HaltError: If none came.
+            HaltError: If no usable node joins in time.
         """
-        self.doing("starting Ray")
-        waits = compute.wait_for_nodes is not None
-        gpu = waits and compute.device == "cuda"
-        return wait_for_workers(self.startup.wait_until_ready(), compute, gpu=gpu, everywhere=waits)
+        self.report_status("starting Ray")
+        must_wait = compute.wait_for_nodes is not None
+        gpu = must_wait and compute.device == "cuda"
+        return wait_for_workers(self.startup.wait_until_ready(), compute, gpu=gpu, everywhere=must_wait)
 
     def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """See `StartingEngine`."""
@@ -97,7 +97,7 @@ class StartingRay:
         from cvbatch.engine.tasks import probe_models
 
         try:
-            self.doing("loading the models")
+            self.report_status("loading the models")
             probed = probe_models(
                 models, TransferredWeights.put_into_store(filter(needs_probe, models), local=cluster.local)
             )
@@ -110,21 +110,21 @@ class StartingRay:
         self, models: Sequence[ModelSpec], plan: Plan, state: RunState, job: Job, *, rows: int
     ) -> RayEngine:
         """See `StartingEngine`."""
-        import cvbatch.engine.dataflow  # noqa: F401 - takes a second, in which Ray starts
+        import cvbatch.engine.dataflow  # noqa: F401 - the import takes a second, while Ray starts
 
         cluster = self.wait_for_cluster(job.compute)
         job = pin_to_driver_node(cluster, job)
-        self.limits.update_cost(job.compute, len(cluster.nodes))
-        asked = TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local))
+        self.budget.update_cost(job.compute, len(cluster.nodes))
+        request = TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local))
         store, parts = open_store(self.output), all_plan_parts(plan, state)
-        if any(map(is_object_uri, job.source.uris)):  # one part and one image will do, as a rule
+        if any(map(is_object_uri, job.source.uris)):  # usually reads one plan part and one image
             check_source_access(first_row_samples(store, parts), job.source.fetch_options)
-        self.doing("choosing how the models run")
-        certificate = choose_run_settings(store, asked, cluster, rows, partial(read_row_sample, store, parts))
+        self.report_status("choosing how the models run")
+        certificate = choose_run_settings(store, request, cluster, rows, partial(read_row_sample, store, parts))
         source = job.source
         schema = rows_schema(
             models, exif=source.exif, warnings=source.keeps_damaged, extra_columns=plan.extra_columns(store)
         )
         schema = describe_schema(schema, models, certificate.setting.precision)
-        setup = RunSetup(self.output, asked, certificate, schema, rows)
-        return RayEngine(setup, cluster, self.limits, self.kills, self.doing)
+        setup = RunSetup(self.output, request, certificate, schema, rows)
+        return RayEngine(setup, cluster, self.budget, self.kill_monitor, self.report_status)

@@ -1,4 +1,4 @@
-"""Starting Ray quietly, or attaching to the cluster that `RAY_ADDRESS` names."""
+"""Start Ray without console output, or attach to the cluster that `RAY_ADDRESS` names."""
 
 from __future__ import annotations
 
@@ -23,46 +23,48 @@ from cvbatch.system.versions import describe_unmet_requirement
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
-"""Seconds to wait for Ray to end; what is left of it then ends with this process."""
+"""Seconds to wait for Ray to stop; its remaining processes end with this process."""
 _LONGEST_SAID: Final = 300
 
 
 class RayStartup:
-    """Ray, starting in the background while the plan is written.
+    """Starts Ray in a background thread while the plan is written.
 
     Args:
-        pythonpath: Folder of own modules, if there are any; a cluster's workers then get our PYTHONPATH, too.
-        timeout: Seconds after which it counts as failed.
-        store: Bytes of the object store of a head of our own; None leaves that to Ray.
+        pythonpath: Folder of own modules, if any; the workers of a cluster then also get this process's PYTHONPATH.
+        timeout: Seconds after which the start counts as failed.
+        store_bytes: Size of a local head's object store; None leaves it to Ray.
 
     Raises:
-        UsageError: If there is no Ray that we could use, or it could not start here.
+        UsageError: If no usable Ray is installed, or it cannot start on this machine.
     """
 
-    def __init__(self, pythonpath: str | None = None, timeout: float = START_SECONDS, store: int | None = None) -> None:
+    def __init__(
+        self, pythonpath: str | None = None, timeout: float = START_SECONDS, store_bytes: int | None = None
+    ) -> None:
         self._failure: Exception | None = None
         self._cluster: Cluster | None = None
         self._settled = threading.Event()
-        self._over = threading.Event()
+        self._stop_requested = threading.Event()
         if describe_unmet_requirement("ray"):
             raise UsageError(f"{describe_unmet_requirement('ray')}: install it with pip")
-        self._address, self._store = cluster_address(), store
+        self._address, self._store_bytes = cluster_address(), store_bytes
         if self._address is None:
             check_host()
-        self._timeout, self._began = timeout, time.monotonic()
-        # before anybody imports ray, which reads it once; this thread may do so while the other is still on its way
+        self._timeout, self._started = timeout, time.monotonic()
+        # set before the first import of ray, which reads it once; this thread may import it before the other one does
         path = _set_ray_environment(self._address, pythonpath)
         self._thread = threading.Thread(target=self._start_in_thread, args=(path,), name="ray-start", daemon=True)
         self._thread.start()
 
     def wait_until_ready(self) -> Cluster:
-        """Wait until Ray runs; a signal is heard meanwhile.
+        """Wait until Ray runs; signals are handled during the wait.
 
         Raises:
-            UsageError: If it cannot run here.
-            RunError: If it does not start, or not in time.
+            UsageError: If Ray cannot run on this machine.
+            RunError: If Ray does not start in time, or fails.
         """
-        if not self._settled.wait(max(0.0, self._began + self._timeout - time.monotonic())):
+        if not self._settled.wait(max(0.0, self._started + self._timeout - time.monotonic())):
             raise RunError(_start_timeout_message(self._address, self._timeout))
         if isinstance(self._failure, CvbatchError):
             raise self._failure
@@ -71,23 +73,23 @@ class RayStartup:
         return self._cluster
 
     def stop_ray(self) -> None:
-        """Stop Ray, or detach from the cluster; one that is still starting is left behind, and ends with us."""
-        self._over.set()
+        """Stop Ray, or detach from the cluster; a Ray that is still starting ends with this process."""
+        self._stop_requested.set()
         if self._settled.is_set():
             self._thread.join(_STOP_SECONDS)
 
     def _start_in_thread(self, pythonpath: str) -> None:
-        # inherited by all processes of Ray: a terminal that is closed is heard by us, who commit with their help
+        # inherited by Ray's processes: when the terminal closes, only the driver reacts, and commits with their help
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         with contextlib.ExitStack() as stack:
-            found = try_call(lambda: self._connect_to_ray(pythonpath, stack))
-            if isinstance(found, Cluster):
-                self._cluster = found
+            result = try_call(lambda: self._connect_to_ray(pythonpath, stack))
+            if isinstance(result, Cluster):
+                self._cluster = result
             else:
-                self._failure = found  # whatever it is: `wait_until_ready` waits
+                self._failure = result  # raised by `wait_until_ready`
             self._settled.set()
-            # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
-            self._over.wait()
+            # Ray's processes die with the thread that started them (PR_SET_PDEATHSIG), so it must stay alive
+            self._stop_requested.wait()
 
     def _connect_to_ray(self, pythonpath: str, stack: contextlib.ExitStack) -> Cluster:
         folder = None
@@ -102,7 +104,7 @@ class RayStartup:
             ray.init(
                 address=self._address or "local",
                 num_cpus=None if self._address else max(4, 2 * usable_cores()),
-                object_store_memory=None if self._address else self._store,
+                object_store_memory=None if self._address else self._store_bytes,
                 include_dashboard=None if self._address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -111,12 +113,13 @@ class RayStartup:
                 **ray_compat.temporary_folder(folder),
             )
             if self._address is None:
-                ray.get(ray.remote(num_cpus=0)(_do_nothing).remote())  # a head that gets no workers would wait for ever
+                # fails if no worker can start; a head without workers would wait without end
+                ray.get(ray.remote(num_cpus=0)(_do_nothing).remote())
         return current_cluster(local=self._address is None)
 
 
 def _do_nothing() -> None:
-    """What the first worker does: it has started, and found our package."""
+    """Task of the first worker: it proves that a worker starts and finds this package."""
 
 
 @contextlib.contextmanager
@@ -127,9 +130,10 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _set_ray_environment(address: str | None, pythonpath: str | None) -> str:
-    """Tell Ray and its processes how to run; returns the folders that a cluster's workers are to import from.
+    """Set the environment of Ray and its processes; return the PYTHONPATH of a cluster's workers.
 
-    In a container the kernel ends what takes too much memory: it counts what it ends, and Ray's own monitor does not.
+    In a container with a memory limit Ray's memory monitor is off: the kernel counts the processes that it kills, and
+    Ray does not.
     """
     for name, value in ray_compat.CLUSTER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -143,21 +147,21 @@ def _set_ray_environment(address: str | None, pythonpath: str | None) -> str:
 
 
 def _start_timeout_message(address: str | None, timeout: float) -> str:
-    """Why Ray has not started in time, as far as that is known, and what to do."""
-    longer = "compute.ray_start_timeout waits longer"
+    """Return the error message for a Ray that did not start in time."""
+    advice = "compute.ray_start_timeout waits longer"
     if address is not None:
-        return f"{no_cluster_error(address, f'Ray was not to be had within {timeout:.0f} s')}; {longer}"
+        return f"{no_cluster_error(address, f'Ray was not available within {timeout:.0f} s')}; {advice}"
     return (
-        f"Ray did not start on this machine within {timeout:.0f} s; is it very busy, or short of memory? Its log files "
-        f"are below {ray_compat.log_folder()}, and {longer}"
+        f"Ray did not start on this machine within {timeout:.0f} s; check that the machine is not overloaded or short "
+        f"of memory. Ray's log files are in {ray_compat.log_folder()}, and {advice}"
     )
 
 
 def _explain_start_failure(failure: Exception | None, address: str | None) -> CvbatchError:
-    """What Ray says, in one line."""
-    said = " ".join(str(failure).split())[:_LONGEST_SAID]
-    if ray_compat.is_other_version(said):
-        return UsageError(f"{said}; use the versions of the cluster here, or cvbatch submit")
+    """Return the failure of Ray as a one-line error."""
+    message = " ".join(str(failure).split())[:_LONGEST_SAID]
+    if ray_compat.is_other_version(message):
+        return UsageError(f"{message}; use the cluster's versions on this machine, or cvbatch submit")
     if address is not None and isinstance(failure, ConnectionError):
-        return RunError(no_cluster_error(address, "none was found" if address == ON_THIS_MACHINE else said))
-    return RunError(f"Ray did not start: {said}")
+        return RunError(no_cluster_error(address, "none was found" if address == ON_THIS_MACHINE else message))
+    return RunError(f"Ray did not start: {message}")

@@ -1,4 +1,4 @@
-"""Plain Ray tasks: probing models, writing files, and images that must be alone.
+"""Plain Ray tasks: probing models, measuring settings, writing files, and predicting isolated images.
 
 This module does not import ray.data, so that a fresh worker is ready a second sooner.
 """
@@ -31,106 +31,112 @@ from cvbatch.system.ray_compat import BlockBundle, block_references
 from cvbatch.tuning.search import BenchmarkSpec, measure_settings
 
 TASK_RETRIES: Final = 3
-"""How often a task is tried again after its process died; Ray's own default is for ever."""
+"""How often a task is retried after its process died; Ray's default is unlimited."""
 _ISOLATED_RETRIES: Final = 1
 _MEASURING_RETRIES: Final = 2
 _WRITE_THREADS: Final = 4
-"""Files that one process writes at once; slow ones are uploads."""
+"""Files that one process writes concurrently; uploads are slow."""
 
 
-def probe_models(models: Sequence[ModelSpec], files: WeightFiles) -> tuple[ModelSpec, ...]:
-    """Load the models that need it in a worker, so that the driver never imports torch."""
+def probe_models(models: Sequence[ModelSpec], weight_files: WeightFiles) -> tuple[ModelSpec, ...]:
+    """Probe models in a worker, so that the driver never imports torch."""
     probe = ray.remote(num_cpus=1, max_retries=0)(_probe_model_task)
-    references = [probe.remote(model, files) for model in models]
+    references = [probe.remote(model, weight_files) for model in models]
     return tuple(_await_probe(model, reference) for model, reference in zip(models, references, strict=True))
 
 
-def measure_settings_in_task(rows: pa.Table, trial: BenchmarkSpec, pools: ResourcePlan) -> list[dict[str, Any]]:
-    """Measure settings in a worker like those that will predict."""
-    work = _predictor_task_options(pools, retries=_MEASURING_RETRIES)(measure_settings)
-    found: list[dict[str, Any]] = ray.get(work.remote(rows, trial))
-    return found
+def measure_settings_in_task(
+    rows: pa.Table, benchmark: BenchmarkSpec, resource_plan: ResourcePlan
+) -> list[dict[str, Any]]:
+    """Measure settings in a worker with the resources of a predict actor."""
+    task = _predictor_task_options(resource_plan, retries=_MEASURING_RETRIES)(measure_settings)
+    results: list[dict[str, Any]] = ray.get(task.remote(rows, benchmark))
+    return results
 
 
 class FileWriters:
-    """Files that are being written: by threads of this process where Ray is its own, by tasks in a cluster.
+    """Writes files concurrently: in threads of this process with a local Ray, in tasks in a cluster.
 
-    In a cluster rows stay where they are. On one machine a task would only cost the start of its worker, and that of
-    another one for the decoding whose place it took: of two cores, 2,000 images of ResNet-50 took 9 % longer.
+    In a cluster the rows do not move to the driver. On one machine a task would only cost the start of its worker, and
+    of another one for the decode task that it displaces: 2,000 images of ResNet-50 on two cores took 9 % longer.
 
     Args:
-        job: What the files have in common.
-        pools: Where tasks may run.
-        local: Whether Ray was started by this process, for itself.
+        context: Common properties of the files.
+        resource_plan: Says where tasks may run.
+        local: Whether this process started Ray for itself.
     """
 
-    def __init__(self, job: WriteContext, pools: ResourcePlan, *, local: bool) -> None:
-        self._job = job
+    def __init__(self, context: WriteContext, resource_plan: ResourcePlan, *, local: bool) -> None:
+        self._context = context
         self._pending: set[Future[WriteResult]] = set()
         self._threads = ThreadPoolExecutor(_WRITE_THREADS, "write") if local else None
-        # no CPU of their own: they are short, and must not queue behind decoding
-        self._task = ray.remote(num_cpus=0, max_retries=TASK_RETRIES, **pools.write_where)(_write_task)
+        # without a CPU: write tasks are short, and must not queue behind decoding
+        self._task = ray.remote(num_cpus=0, max_retries=TASK_RETRIES, **resource_plan.write_where)(_write_task)
 
     def submit_blocks(self, bundles: Sequence[BlockBundle]) -> None:
-        """Start writing the blocks of some bundles into one file."""
+        """Start writing the blocks of the bundles into one file."""
         references = block_references(bundles)
         if self._threads is not None:
-            # fetched here: a thread that is late would ask when Ray has gone, and Ray would start once more for it
-            self._pending.add(self._threads.submit(write_data_files, self._job, ray.get(references)))
+            # fetched in this thread: a late `ray.get` in a writer thread, after Ray has stopped, would start Ray again
+            self._pending.add(self._threads.submit(write_data_files, self._context, ray.get(references)))
         else:
-            self._pending.add(self._task.remote(self._job, *references).future())
+            self._pending.add(self._task.remote(self._context, *references).future())
 
     def write_in_driver(self, bundles: Sequence[BlockBundle]) -> WriteResult:
-        """Write a few blocks in this process, now."""
-        return write_data_files(self._job, ray.get(block_references(bundles)))
+        """Write the blocks of the bundles in this process and wait for the file."""
+        return write_data_files(self._context, ray.get(block_references(bundles)))
 
     def finished_files(self, timeout: float | None = 0) -> list[WriteResult]:
-        """Return what was written meanwhile; None waits for everything."""
+        """Return the files written since the last call; wait at most `timeout` seconds, None for all files."""
         done, self._pending = wait(self._pending, timeout)
-        return [file.result() for file in done]
+        return [future.result() for future in done]
 
     def close(self) -> None:
-        """Begin no further file; what is being written meanwhile does not count."""
+        """Cancel files that have not started; files that are being written are ignored."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def predict_isolated(
-    output: Location, units: Sequence[RowUnit], options: PredictOptions, pools: ResourcePlan, stalled_after: float
+    output: Location,
+    units: Sequence[RowUnit],
+    options: PredictOptions,
+    resource_plan: ResourcePlan,
+    stalled_after: float,
 ) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
-    """Decode and predict each unit in a process of its own, which ends with it.
+    """Decode and predict each unit in its own process, which ends afterwards.
 
     Args:
         output: The output with the plan.
         units: Of one row each.
-        options: The models and what they need.
-        pools: The stages' shares of the cluster.
-        stalled_after: Seconds after which a process is ended that gives no answer.
+        options: Models and their options.
+        resource_plan: Resources of each stage.
+        stalled_after: Seconds after which a process without an answer is killed.
 
     Yields:
-        The predicted row, or why there is none.
+        Each unit with its predicted row, or with the error.
     """
-    work = _predictor_task_options(pools, retries=_ISOLATED_RETRIES)(_predict_unit_in_task)
+    task = _predictor_task_options(resource_plan, retries=_ISOLATED_RETRIES)(_predict_unit_in_task)
     waiting, running = deque(units), dict[Any, tuple[RowUnit, float]]()
     while waiting or running:
-        while waiting and len(running) < pools.num_actors:
+        while waiting and len(running) < resource_plan.num_actors:
             unit = waiting.popleft()
-            running[work.remote(output, unit, options)] = (unit, time.monotonic())
+            running[task.remote(output, unit, options)] = (unit, time.monotonic())
         done, _ = ray.wait(list(running), timeout=1.0)
-        late = [each for each, (_, since) in running.items() if time.monotonic() - since > stalled_after]
-        for reference in {*done, *late}:
+        overdue = [reference for reference, (_, since) in running.items() if time.monotonic() - since > stalled_after]
+        for reference in {*done, *overdue}:
             unit, _ = running.pop(reference)
             yield unit, _await_isolated_result(reference, in_time=reference in done)
 
 
-def _predictor_task_options(pools: ResourcePlan, *, retries: int) -> Any:
-    """A task where the models may run, in a process of its own."""
+def _predictor_task_options(resource_plan: ResourcePlan, *, retries: int) -> Any:
+    """Return the decorator of a task that runs in its own process with an actor's resources."""
     return ray.remote(
-        num_cpus=pools.actor_cpus,
-        num_gpus=pools.actor_gpus,
+        num_cpus=resource_plan.actor_cpus,
+        num_gpus=resource_plan.actor_gpus,
         max_calls=1,
         max_retries=retries,
-        **pools.predict_where,
+        **resource_plan.predict_where,
     )
 
 
@@ -159,19 +165,19 @@ def _await_probe(model: ModelSpec, reference: Any) -> ModelSpec:
         probed: ModelSpec = ray.get(reference)
     except WorkerCrashedError:
         name = backend_of(model).display_name(model)
-        how = "it ended its process while it was loaded, as os._exit or an error in native code does"
-        raise ModelError(f"{name}: {how}; load it in a process of its own to see where") from None
+        reason = "its process ended during loading, as with os._exit or an error in native code"
+        raise ModelError(f"{name}: {reason}; load it in a separate Python process to see where") from None
     return probed
 
 
-def _probe_model_task(model: ModelSpec, files: WeightFiles) -> ModelSpec:
+def _probe_model_task(model: ModelSpec, weight_files: WeightFiles) -> ModelSpec:
     from cvbatch.inference.predictor import probe_model  # torch stays in the worker
 
     if not needs_probe(model):
         return model
-    (here,) = files.fetch_local([model])
-    return replace(probe_model(here), weights_path=model.weights_path)
+    (local_model,) = weight_files.fetch_local([model])
+    return replace(probe_model(local_model), weights_path=model.weights_path)
 
 
-def _write_task(job: WriteContext, *blocks: pa.Table) -> WriteResult:
-    return write_data_files(job, blocks)
+def _write_task(context: WriteContext, *blocks: pa.Table) -> WriteResult:
+    return write_data_files(context, blocks)

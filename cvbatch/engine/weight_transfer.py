@@ -1,4 +1,4 @@
-"""Weights that lie on the driver's machine reach each other machine once, through the cluster's store."""
+"""Transfer weights from the driver's machine to each other machine, once, through Ray's object store."""
 
 from __future__ import annotations
 
@@ -19,53 +19,54 @@ _FOLDER: Final = "weights"
 
 @dataclass(frozen=True, slots=True)
 class TransferredWeights:
-    """Contents of weight files in the cluster's store; travels with whatever loads models."""
+    """Contents of weight files in Ray's object store; pickled with the options of predict actors."""
 
     references: Mapping[str, Any] = field(default_factory=dict)
-    """By sha256."""
-    found: Mapping[str, ModelSpec] = field(default_factory=dict)
-    """By alias, where this start has found the files of each model: the plan may have been made on another machine."""
+    """References to file contents, by sha256."""
+    models_by_alias: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """Models with the paths that this attempt resolved, by alias: the plan may come from another machine."""
 
     @staticmethod
     def put_into_store(models: Iterable[ModelSpec], *, local: bool) -> TransferredWeights:
-        """Put the files of some models into the cluster's store.
+        """Put the weight files of models into Ray's object store.
 
         Args:
-            models: Whose weights lie on this machine.
-            local: This machine is the only one and stays that, so nothing is put there.
+            models: Models whose weights are on this machine.
+            local: Whether this machine is and stays the only one, so that no transfer is necessary.
         """
         import ray
 
         models = tuple(models)
-        found = {model.alias: replace(model, categories=()) for model in models}
+        models_by_alias = {model.alias: replace(model, categories=()) for model in models}
         if local:
-            return TransferredWeights(found=found)
+            return TransferredWeights(models_by_alias=models_by_alias)
         paths = {model.weights_sha256: model.weights_path for model in models if _has_local_file(model)}
         contents = {str(sha256): ray.put(np.fromfile(str(path), np.uint8)) for sha256, path in paths.items()}
-        return TransferredWeights(contents, found)
+        return TransferredWeights(contents, models_by_alias)
 
     def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
-        """The models of the plan, with weights that lie on this machine."""
+        """Return the models of the plan with weights on this machine."""
         return self.fetch_local(
-            model.with_files_of(self.found[model.alias]) if model.alias in self.found else model for model in models
+            model.with_files_of(self.models_by_alias[model.alias]) if model.alias in self.models_by_alias else model
+            for model in models
         )
 
     def fetch_local(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
-        """The same models with weights that lie on this machine."""
+        """Return the same models with weights on this machine."""
         return tuple(self._fetch_local_one(model) for model in models)
 
     def _fetch_local_one(self, model: ModelSpec) -> ModelSpec:
         reference = self.references.get(model.weights_sha256 or "")
         if reference is None or _is_same_file(Path(str(model.weights_path)), model):
             return model
-        kept = cache_file_path(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
-        with lock_cache_file(kept):
-            if not _is_same_file(kept, model):
+        cached_file = cache_file_path(_FOLDER, {"sha256": model.weights_sha256}, Path(str(model.weights_path)).suffix)
+        with lock_cache_file(cached_file):
+            if not _is_same_file(cached_file, model):
                 import ray
 
-                with atomic_write_path(kept) as part:
-                    ray.get(reference).tofile(part)
-        return replace(model, weights_path=str(kept))
+                with atomic_write_path(cached_file) as temporary_file:
+                    ray.get(reference).tofile(temporary_file)
+        return replace(model, weights_path=str(cached_file))
 
 
 def _has_local_file(model: ModelSpec) -> bool:
@@ -73,5 +74,5 @@ def _has_local_file(model: ModelSpec) -> bool:
 
 
 def _is_same_file(path: Path, model: ModelSpec) -> bool:
-    """Whether a file is what the driver found under its name: on another machine that may be something else."""
+    """Whether a file has the driver's content: on another machine the same path may hold another file."""
     return path.is_file() and weights.file_sha256(path) == model.weights_sha256

@@ -1,1 +1,1 @@
-"""The stages that an image goes through, as functions from table to table."""
+"""Stages of the pipeline, decode and predict, as functions from table to table."""

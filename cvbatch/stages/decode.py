@@ -56,34 +56,34 @@ _CHANGED: Final = f"{MEASURES}{CHANGED}"
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What the decode stage makes of each image."""
+    """Options of the decode stage."""
 
     views: tuple[View, ...]
-    """The distinct preprocessings of the job; one array each."""
+    """Distinct views of the job; one pixel array per image and view."""
     max_pixels: int
     exif: bool = False
     icc: bool = False
-    """Bring colours to sRGB by the profiles in the files."""
+    """Convert colours to sRGB with the ICC profiles in the files."""
     keep_damaged: bool = False
-    """Take damaged images as far as they go, and say what is wrong with them."""
+    """Use the readable part of damaged images, with a warning in their row."""
     fetch_options: FetchOptions = LOCAL_FETCH
-    """How images are got."""
+    """Options for fetching image bytes."""
     scaled: bool = False
-    """Let JPEGs that are much larger than the views need be scaled down while they are decoded."""
+    """Scale JPEGs down during decoding where they are much larger than the views need."""
     on_device: bool = False
     """Leave plain JPEGs encoded for the GPU."""
     max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
-    """Once a unit holds so many bytes of pixels, its remaining rows travel encoded."""
+    """Once a unit holds this many bytes of pixels, its remaining rows stay encoded."""
     threads: int = DECODE_THREADS
 
     def with_settings(self, setting: InferenceSettings) -> DecodeOptions:
-        """The same as a setting wants it."""
+        """Return the options with the decode choices of a setting."""
         return replace(self, scaled=setting.scaled_decode, on_device=setting.device_decode)
 
 
 @dataclass(frozen=True, slots=True)
 class _DecodedRow:
-    """One image on its way; `error` is set, or `encoded_bytes` where decoding is left to the next stage."""
+    """State of one image: decoded, failed with `error`, or left to the next stage as `encoded_bytes`."""
 
     data: bytes | None = None
     sha256: str | None = None
@@ -98,49 +98,51 @@ class _DecodedRow:
 
 
 def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
-    """Read and decode the images of one unit.
+    """Fetch and decode the images of one unit.
 
     Args:
         rows: Rows of the plan.
-        options: What to make of each image.
+        options: Options of the decode stage.
 
     Returns:
-        One row per row, with the columns of the schema, the pixels of each view and, where the pixel budget
-        was used up or the device decodes, the encoded bytes.
+        The same rows with the columns of the schema, the pixels of each view and, where the pixel budget is used up
+        or the device decodes, the encoded bytes.
     """
-    carried = [name for name in rows.column_names if name not in INTERNAL]
-    changed = set[int]()
-    reads = plan_fetches(rows, options.fetch_options, changed.add)
-    table = _decode_rows(rows.select(carried), [partial(_fetch_row, read) for read in reads], options)
-    return table.append_column(_CHANGED, pa.array([float(at in changed) for at in range(rows.num_rows)], pa.float64()))
+    kept_columns = [name for name in rows.column_names if name not in INTERNAL]
+    changed_rows = set[int]()
+    reads = plan_fetches(rows, options.fetch_options, changed_rows.add)
+    table = _decode_rows(rows.select(kept_columns), [partial(_fetch_row, read) for read in reads], options)
+    return table.append_column(
+        _CHANGED, pa.array([float(index in changed_rows) for index in range(rows.num_rows)], pa.float64())
+    )
 
 
 def decode_encoded_rows(table: pa.Table, options: DecodeOptions) -> pa.Table:
     """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
-    ours = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
+    decoded_columns = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
     if options.keep_damaged:
-        ours.add(IMAGE_WARNING)
-    rows = table.select([name for name in table.column_names if name not in ours and not is_hidden(name)])
-    held = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
-    decoded = _decode_rows(rows, [partial(_DecodedRow, data, sha256) for data, sha256 in held], options)
+        decoded_columns.add(IMAGE_WARNING)
+    rows = table.select([name for name in table.column_names if name not in decoded_columns and not is_hidden(name)])
+    encoded_files = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
+    decoded = _decode_rows(rows, [partial(_DecodedRow, data, sha256) for data, sha256 in encoded_files], options)
     return decoded.append_column(_CHANGED, table[_CHANGED])
 
 
 def _decode_rows(rows: pa.Table, fetches: Sequence[Callable[[], _DecodedRow]], options: DecodeOptions) -> pa.Table:
     budget = _PixelBudget(options.max_unit_bytes)
     started = time.perf_counter()
-    done = list(
+    decoded_rows = list(
         _decode_thread_pool(os.getpid(), options.threads).map(
             lambda fetch: _decode_row(fetch, options, budget), fetches
         )
     )
-    seconds = (time.perf_counter() - started) / max(1, len(done))
-    return _build_decoded_table(rows, done, options, seconds)
+    seconds = (time.perf_counter() - started) / max(1, len(decoded_rows))
+    return _build_decoded_table(rows, decoded_rows, options, seconds)
 
 
 @lru_cache(maxsize=1)
 def _decode_thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that stay: glibc would keep what those of each unit had held, gigabytes in the end."""
+    """Return threads that are reused by all units: with new ones per unit glibc would accumulate gigabytes."""
     return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
@@ -168,12 +170,12 @@ def _decode_row(fetch: Callable[[], _DecodedRow], options: DecodeOptions, budget
 
 
 def _decode_to_views(data: bytes, options: DecodeOptions) -> tuple[DecodedImage, tuple[RgbArray, ...]]:
-    smallest = compute_min_decode_side(options.views) if options.scaled else None
+    min_decode_side = compute_min_decode_side(options.views) if options.scaled else None
     decoded = decode(
         data,
         max_pixels=options.max_pixels,
         exif=options.exif,
-        min_decode_side=smallest,
+        min_decode_side=min_decode_side,
         icc=options.icc,
         keep_damaged=options.keep_damaged,
     )
@@ -182,51 +184,53 @@ def _decode_to_views(data: bytes, options: DecodeOptions) -> tuple[DecodedImage,
 
 
 class _PixelBudget:
-    """Bytes of pixels that a unit may still hold; overshoot by one image per thread does no harm."""
+    """Bytes of pixels that a unit may still hold; exceeding them by one image per thread is harmless."""
 
-    def __init__(self, count: int) -> None:
-        self._left = count
+    def __init__(self, byte_count: int) -> None:
+        self._remaining_bytes = byte_count
 
     @property
     def is_used_up(self) -> bool:
-        return self._left <= 0
+        return self._remaining_bytes <= 0
 
-    def spend_bytes(self, count: int) -> None:
-        self._left -= count
+    def spend_bytes(self, byte_count: int) -> None:
+        self._remaining_bytes -= byte_count
 
 
 def _build_decoded_table(
-    rows: pa.Table, done: Sequence[_DecodedRow], options: DecodeOptions, seconds: float
+    rows: pa.Table, decoded_rows: Sequence[_DecodedRow], options: DecodeOptions, seconds: float
 ) -> pa.Table:
-    known = [row.decoded or row.header for row in done]
-    facts: dict[str, list[Any]] = {
-        IMAGE_BYTES: [None if row.data is None else len(row.data) for row in done],
-        WIDTH: [each and each.width for each in known],
-        HEIGHT: [each and each.height for each in known],
-        FORMAT: [each and each.format for each in known],
-        CONTENT_SHA256: [row.sha256 for row in done],
-        **error_columns([row.error for row in done]),
+    row_facts = [row.decoded or row.header for row in decoded_rows]
+    values_by_column: dict[str, list[Any]] = {
+        IMAGE_BYTES: [None if row.data is None else len(row.data) for row in decoded_rows],
+        WIDTH: [facts and facts.width for facts in row_facts],
+        HEIGHT: [facts and facts.height for facts in row_facts],
+        FORMAT: [facts and facts.format for facts in row_facts],
+        CONTENT_SHA256: [row.sha256 for row in decoded_rows],
+        **error_columns([row.error for row in decoded_rows]),
     }
     if options.exif:
         for column in EXIF_FIELDS:
             name = column.name.removeprefix("exif_")
-            facts[column.name] = [getattr(each.exif, name) if each else None for each in known]
+            values_by_column[column.name] = [getattr(facts.exif, name) if facts else None for facts in row_facts]
     if options.keep_damaged:
-        facts[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in done]
+        values_by_column[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in decoded_rows]
     types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD)}
     table = rows.drop_columns([IMAGE_BYTES]) if IMAGE_BYTES in rows.column_names else rows
-    for name, values in facts.items():
+    for name, values in values_by_column.items():
         table = table.append_column(name, pa.array(values, types[name]))
     for index in range(len(options.views)):
-        images = [row.images[index] if row.images else None for row in done]
+        images = [row.images[index] if row.images else None for row in decoded_rows]
         table = table.append_column(pixels_column(index), pack_images(images))
-    table = table.append_column(ENCODED, pa.array([row.encoded_bytes for row in done], pa.large_binary()))
-    table = table.append_column(TURN, pa.array([row.header and row.header.orientation for row in done], pa.int8()))
-    return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(done), pa.float64()))
+    table = table.append_column(ENCODED, pa.array([row.encoded_bytes for row in decoded_rows], pa.large_binary()))
+    table = table.append_column(
+        TURN, pa.array([row.header and row.header.orientation for row in decoded_rows], pa.int8())
+    )
+    return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(decoded_rows), pa.float64()))
 
 
 def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
-    """The status and error columns of rows."""
+    """Return the values of the status and error columns by name."""
     return {
         STATUS: [OK if error is None else ERROR for error in errors],
         ERROR_STAGE: [error and error.stage for error in errors],
@@ -237,15 +241,21 @@ def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
 
 
 def to_error_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
-    """The predictions of rows of the plan that all have one error.
+    """Return rows of predictions that all have the same error.
 
     Args:
-        rows: Of the plan.
+        rows: Rows of the plan.
         schema: Of the predictions.
-        error: Why there are none.
+        error: The error of every row.
     """
-    facts = {column.name: column.type for column in schema}
-    known = {name: rows[name] for name in rows.column_names if name in facts}
-    errors = {name: pa.array(values, facts[name]) for name, values in error_columns([error] * rows.num_rows).items()}
-    absent = {name: pa.nulls(rows.num_rows, kind) for name, kind in facts.items() if name not in known | errors}
-    return pa.table({name: (known | errors | absent)[name] for name in schema.names})
+    types = {column.name: column.type for column in schema}
+    plan_columns = {name: rows[name] for name in rows.column_names if name in types}
+    error_arrays = {
+        name: pa.array(values, types[name]) for name, values in error_columns([error] * rows.num_rows).items()
+    }
+    missing_columns = {
+        name: pa.nulls(rows.num_rows, column_type)
+        for name, column_type in types.items()
+        if name not in plan_columns | error_arrays
+    }
+    return pa.table({name: (plan_columns | error_arrays | missing_columns)[name] for name in schema.names})

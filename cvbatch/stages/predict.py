@@ -1,4 +1,4 @@
-"""The second stage: pixels → columns of predictions, in an actor that holds all models of the job."""
+"""The second stage: pixels → columns of predictions, in an actor with all models of the job."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ if TYPE_CHECKING:
 
 _LOAD_RETRY_PAUSES: Final = (1.0, 5.0, 15.0, 30.0, 60.0)
 CONCURRENT_UNITS: Final = {"cpu": 1, "cuda": 3}
-"""Beside a GPU that computes, the next unit is decoded, and the answers of another made. On two cores two at once were
-no faster (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where units are small; see `size_pools`."""
+"""Units that an actor processes at once. While a GPU computes one unit, the next is decoded, and the answers of another
+are built. On two cores two units are not faster than one (ResNet-50: 12.0 images/s, one 12.5 to 13.7), except where
+units are small; see `engine.resource_plan.allocate_resources`."""
 _DROPPED_COLUMN_PREFIXES: Final = (PIXELS, ENCODED, TURN)
-"""Beginnings of the names of columns that end here."""
+"""Prefixes of columns that the predict stage drops."""
 _DEVICE_LOST, _NOT_LOADED = 70, 71
-"""Exit codes, for Ray's log files."""
+"""Exit codes of the process, for Ray's log files."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """What an actor needs; the models themselves it reads from the plan, or a restart would depend on an object."""
+    """Options of an actor; it reads the models from the plan, so that a restart needs no object of Ray's store."""
 
     output: Location
     decode: DecodeOptions
@@ -54,16 +55,16 @@ class PredictOptions:
     threads: int
     stalled_after: float
     """Seconds after which a unit counts as hung."""
-    files: WeightFiles = WEIGHTS_IN_PLACE
+    weight_files: WeightFiles = WEIGHTS_IN_PLACE
 
     def on_host(self) -> PredictOptions:
-        """The same without decoding on the device, which may be what takes processes along."""
+        """Return the options without decoding on the device, as that may be what kills processes."""
         return replace(self, decode=replace(self.decode, on_device=False))
 
 
 @dataclass(frozen=True, slots=True)
 class ActorProcess:
-    """What the stage needs to know of the process that it runs in, and how it ends it."""
+    """The process of an actor: whether Ray restarted it, and how to end it."""
 
     was_restarted: Callable[[], bool] = actor_was_restarted
     end: Callable[[int], NoReturn] = os._exit
@@ -72,17 +73,17 @@ class ActorProcess:
 
 
 class PredictActor:
-    """All models of a job on one device; one call is one unit, and calls may overlap.
+    """All models of a job on one device; one call predicts one unit, and calls may overlap.
 
     Args:
-        options: What to load, and how.
-        process: The one that this runs in.
+        options: Models, settings and device.
+        process: The process of this actor.
     """
 
     def __init__(self, options: PredictOptions, process: ActorProcess = ActorProcess()) -> None:
         self._options, self._process = options, process
         loaded = _load_with_retries(options, process)
-        self._changed = loaded if isinstance(loaded, ChangedModelError) else None
+        self._changed_model_error = loaded if isinstance(loaded, ChangedModelError) else None
         if not isinstance(loaded, ChangedModelError):
             self._predictor, self._decoder = loaded
         self._clock, self._watchdog = _BusyClock(), Watchdog(options.stalled_after)
@@ -97,51 +98,51 @@ class PredictActor:
             The same rows without pixels, with the columns of every model.
 
         Raises:
-            ChangedModelError: A file of a model was edited before this process was started anew.
+            ChangedModelError: If a file of a model was edited before this process was restarted.
         """
-        if self._changed is not None:
-            raise self._changed
+        if self._changed_model_error is not None:
+            raise self._changed_model_error
         try:
             with self._clock.busy(), self._watchdog.watch_unit():
-                some = split_unit(unit, self._options.decode, self._decoder)
-                return pa.concat_tables([self._predict_batch(piece) for piece in some])
+                batches = split_unit(unit, self._options.decode, self._decoder)
+                return pa.concat_tables([self._predict_batch(batch) for batch in batches])
         except DeviceLostError:
-            self._process.end(_DEVICE_LOST)  # Ray starts the process anew, and gives it the same unit again
+            self._process.end(_DEVICE_LOST)  # Ray restarts the process and gives it the same unit again
 
-    def _predict_batch(self, piece: PredictorBatch) -> pa.Table:
-        table = piece.table
-        predictions = self._predictor.predict_views(piece.views, piece.sizes)
-        kept = table.select([name for name in table.column_names if not name.startswith(_DROPPED_COLUMN_PREFIXES)])
-        kept = _add_error_columns(kept, predictions.errors)
+    def _predict_batch(self, batch: PredictorBatch) -> pa.Table:
+        table = batch.table
+        predictions = self._predictor.predict_views(batch.views, batch.sizes)
+        output = table.select([name for name in table.column_names if not name.startswith(_DROPPED_COLUMN_PREFIXES)])
+        output = _add_error_columns(output, predictions.errors)
         for name, column in predictions.columns.items():
-            kept = kept.append_column(name, column)
+            output = output.append_column(name, column)
         seconds = self._clock.take_busy_seconds() / max(1, table.num_rows)
-        kept = kept.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
-        return kept.append_column(WORKER, pa.repeat(pa.scalar(self._worker_facts()), table.num_rows))
+        output = output.append_column(f"{MEASURES}predict", pa.array(np.full(table.num_rows, seconds)))
+        return output.append_column(WORKER, pa.repeat(pa.scalar(self._worker_facts()), table.num_rows))
 
     def _worker_facts(self) -> str:
-        about: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
-        if reduced := self._predictor.reduced_batch_sizes:
-            about["batch_sizes"] = reduced
-        return json.dumps(about)
+        facts: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
+        if reduced_sizes := self._predictor.reduced_batch_sizes:
+            facts["batch_sizes"] = reduced_sizes
+        return json.dumps(facts)
 
 
 class _BusyClock:
-    """Counts the time in which anything was done once, however many did something in it.
+    """Counts busy time: overlapping calls count once.
 
     Args:
-        now: Seconds since any moment.
+        now: Returns seconds since an arbitrary moment.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._running = 0
-        self._since = self._counted = 0.0
+        self._running_count = 0
+        self._counted_until = self._counted = 0.0
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Something is done."""
+        """Count the time inside the block as busy."""
         with self._lock:
             self._change_running(1)
         try:
@@ -151,33 +152,33 @@ class _BusyClock:
                 self._change_running(-1)
 
     def take_busy_seconds(self) -> float:
-        """Seconds that nobody has taken yet."""
+        """Return the busy seconds since the last call."""
         with self._lock:
             self._change_running(0)
-            taken, self._counted = self._counted, 0.0
-        return taken
+            busy_seconds, self._counted = self._counted, 0.0
+        return busy_seconds
 
     def _change_running(self, change: int) -> None:
         now = self._now()
-        if self._running:
-            self._counted += now - self._since
-        self._since, self._running = now, self._running + change
+        if self._running_count:
+            self._counted += now - self._counted_until
+        self._counted_until, self._running_count = now, self._running_count + change
 
 
 def _load_with_retries(
     options: PredictOptions, process: ActorProcess
 ) -> tuple[Predictor, GpuDecoder | None] | ChangedModelError:
-    """Load the models; where that fails in a process that was started anew, try again for a while.
+    """Load the models; in a restarted process, retry failures for two minutes.
 
-    An actor whose constructor raises at its first start ends the run with a clear message. If it raised at a later
-    one, Ray would leave the pool one actor smaller, and say nothing.
+    If the constructor of an actor raises at its first start, the run ends with a clear message. If it raised at a
+    restart, Ray would continue with one actor less, without a message.
     """
     if not process.was_restarted():
         return _load_models(options)
     for pause in process.pauses:
-        loaded = try_call(lambda: _load_models(options))  # a factory of somebody else's may raise anything
+        loaded = try_call(lambda: _load_models(options))  # a user's factory may raise anything
         if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
-            return loaded  # of the latter the units that come here say it
+            return loaded  # each unit raises a ChangedModelError
         time.sleep(pause)
     process.end(_NOT_LOADED)
 
@@ -185,7 +186,7 @@ def _load_with_retries(
 def _load_models(options: PredictOptions) -> tuple[Predictor, GpuDecoder | None]:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    models = options.files.localize_plan_models(plan.models)
+    models = options.weight_files.localize_plan_models(plan.models)
     predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
     return predictor, load_decoder(options.decode, options.device)
 
@@ -197,7 +198,7 @@ def _add_error_columns(table: pa.Table, errors: Sequence[RowError | None]) -> pa
     failed = pa.array([error is not None for error in errors])
     types = {column.name: column.type for column in IMAGE_FIELDS}
     for name, values in error_columns(errors).items():
-        at = table.column_names.index(name)
+        position = table.column_names.index(name)
         merged = pc.if_else(failed, pa.array(values, types[name]), table[name])
-        table = table.set_column(at, table.schema.field(name), merged)
+        table = table.set_column(position, table.schema.field(name), merged)
     return table

@@ -1,4 +1,4 @@
-"""What works in a predicting process, and a unit as it takes it: pieces whose pixels fit the budget, views, sizes."""
+"""Load predictor and decoder in the predict process, and split units into batches that fit the pixel budget."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def load_predictor(
     models: Sequence[ModelSpec], device: str, setting: InferenceSettings, batch_size: int | None, threads: int
 ) -> Predictor:
     """Load the models of a job in the process that predicts."""
-    os.environ.setdefault(HUGE_PAGES, "1")  # torch looks at it once, with its first tensor
-    from cvbatch.inference.predictor import Predictor  # torch is loaded here and nowhere else
+    os.environ.setdefault(HUGE_PAGES, "1")  # torch reads it once, for its first tensor
+    from cvbatch.inference.predictor import Predictor  # the only import of torch in this process
 
-    # logical CPUs of the cluster may be more than this machine has cores
+    # Ray may have more logical CPUs than this machine has cores
     threads = min(threads, usable_cores())
     return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorBatch:
-    """Rows of a unit as a predictor takes them."""
+    """Rows of a unit as input of a predictor."""
 
     table: pa.Table
     views: Mapping[View, Sequence[Any]]
-    """The pixels of each row, null where it has none; on the host or on the device."""
+    """Pixels of each row by view, None for rows without; on the host or on the device."""
     sizes: Sequence[Size]
     """(width, height) of each oriented original."""
 
 
 def load_decoder(options: DecodeOptions, device: str) -> GpuDecoder | None:
-    """What decodes on the device, if that is wanted."""
+    """Return the decoder on the device; None if the host decodes."""
     if not options.on_device:
         return None
     import_torchvision()
@@ -62,26 +62,26 @@ def load_decoder(options: DecodeOptions, device: str) -> GpuDecoder | None:
 
 
 def split_unit(unit: pa.Table, options: DecodeOptions, decoder: GpuDecoder | None = None) -> Iterator[PredictorBatch]:
-    """Split a unit of the decode stage; what was left encoded is decoded here."""
+    """Split a unit of the decode stage into batches, and decode rows that are still encoded."""
     encoded = pc.is_valid(unit[ENCODED])
     if not pc.all(encoded).as_py():
         yield _to_predictor_batch(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
-    rest = unit.filter(encoded)
-    if decoder is not None and rest.num_rows:
-        plain = pc.is_valid(rest[TURN])
-        for_host = [rest.filter(pc.invert(plain))]
-        for some in _slices_within_budget(rest.filter(plain), options):
-            there, failed = _decode_on_device(some, options, decoder)
-            for_host.append(failed)
-            if there.table.num_rows:
-                yield there
-        rest = pa.concat_tables(for_host)
+    encoded_rows = unit.filter(encoded)
+    if decoder is not None and encoded_rows.num_rows:
+        is_plain = pc.is_valid(encoded_rows[TURN])
+        for_host = [encoded_rows.filter(pc.invert(is_plain))]
+        for device_rows in _slices_within_budget(encoded_rows.filter(is_plain), options):
+            batch, failed_rows = _decode_on_device(device_rows, options, decoder)
+            for_host.append(failed_rows)
+            if batch.table.num_rows:
+                yield batch
+        encoded_rows = pa.concat_tables(for_host)
     on_host = replace(options, on_device=False)
-    while rest.num_rows:
-        decoded = decode_encoded_rows(rest, on_host)
-        left = pc.is_valid(decoded[ENCODED])
-        yield _to_predictor_batch(decoded.filter(pc.invert(left)), options)
-        rest = decoded.filter(left)
+    while encoded_rows.num_rows:
+        decoded = decode_encoded_rows(encoded_rows, on_host)
+        still_encoded = pc.is_valid(decoded[ENCODED])
+        yield _to_predictor_batch(decoded.filter(pc.invert(still_encoded)), options)
+        encoded_rows = decoded.filter(still_encoded)
 
 
 def _to_predictor_batch(table: pa.Table, options: DecodeOptions) -> PredictorBatch:
@@ -90,34 +90,34 @@ def _to_predictor_batch(table: pa.Table, options: DecodeOptions) -> PredictorBat
 
 
 def _slices_within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:
-    """Split rows where their pixels would be more than a unit may hold."""
-    start = held = 0
-    for at, size in enumerate(_original_sizes(table)):
-        if held > options.max_unit_bytes:
-            yield table.slice(start, at - start)
-            start, held = at, 0
-        held += sum(3 * math.prod(compute_output_size(view, size)) for view in options.views)
+    """Split rows so that the pixels of a slice fit the budget of a unit, or exceed it by at most one image."""
+    start = held_bytes = 0
+    for index, size in enumerate(_original_sizes(table)):
+        if held_bytes > options.max_unit_bytes:
+            yield table.slice(start, index - start)
+            start, held_bytes = index, 0
+        held_bytes += sum(3 * math.prod(compute_output_size(view, size)) for view in options.views)
     if table.num_rows:
         yield table.slice(start)
 
 
 def _decode_on_device(table: pa.Table, options: DecodeOptions, decoder: GpuDecoder) -> tuple[PredictorBatch, pa.Table]:
-    """What the device decoded, and rows that it could not."""
+    """Return a batch of the rows that the device decoded, and the rows that it could not decode."""
     sizes = _original_sizes(table)
-    found = decoder(_encoded_views(table[ENCODED]), table[TURN].to_pylist(), sizes)
-    good = pa.array([images is not None for images in found], pa.bool_())
+    results = decoder(_encoded_views(table[ENCODED]), table[TURN].to_pylist(), sizes)
+    is_decoded = pa.array([images is not None for images in results], pa.bool_())
     views = {
-        view: [images[index] for images in found if images is not None] for index, view in enumerate(options.views)
+        view: [images[index] for images in results if images is not None] for index, view in enumerate(options.views)
     }
-    decoded = table.filter(good)
-    return PredictorBatch(decoded, views, _original_sizes(decoded)), table.filter(pc.invert(good))
+    decoded = table.filter(is_decoded)
+    return PredictorBatch(decoded, views, _original_sizes(decoded)), table.filter(pc.invert(is_decoded))
 
 
 def _encoded_views(column: pa.ChunkedArray) -> list[npt.NDArray[np.uint8]]:
-    """The encoded files, without a copy."""
+    """Return the encoded files as views, without a copy."""
     return [np.frombuffer(file.as_buffer(), np.uint8) for file in column]
 
 
 def _original_sizes(table: pa.Table) -> list[Size]:
-    """(width, height) of each oriented original; 0 where it is not known."""
+    """Return (width, height) of each oriented original; 0 where unknown."""
     return list(zip(table[WIDTH].fill_null(0).to_pylist(), table[HEIGHT].fill_null(0).to_pylist(), strict=True))

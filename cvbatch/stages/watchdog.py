@@ -1,4 +1,4 @@
-"""A process that hangs ends itself: Ray does not end one that gives no answer any more."""
+"""End a process that hangs: Ray does not end a process that no longer answers."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from contextlib import contextmanager
 from typing import Final
 
 _HANG_FACTOR: Final = 1.25
-"""Where nothing else moves, the driver gives the wave up first. Where something does, Ray starts the process anew, and
-gives it the same unit once more."""
+"""Times `stalled_after`. If no unit makes progress, the driver gives up the wave first; otherwise Ray restarts the
+process and gives it the same unit once more."""
 STALL_GRACE_FACTOR: Final = 1.5
-"""What hangs may outlive the wave that was given up because of it, and holds what the next one needs: times
-`stalled_after`, the next wave's patience."""
+"""Times `stalled_after`, for the wave after a stalled one: a hung process may outlive its wave, and then holds
+resources that the next wave needs."""
 _LEAST_SECONDS, _MOST_SECONDS = 0.001, 1e9
-"""What the timer takes."""
+"""Range that the timer of `faulthandler` accepts."""
 _STDERR: Final = 2
 
 
 class Watchdog:
-    """Ends this process once a piece of work takes too long in it; that it waits for earlier ones does not count.
+    """Ends this process once a unit takes too long; waiting for earlier units does not count.
 
-    Ray 2.60 asks an actor to end, even when it is killed, and one that hangs does not hear it: it would keep its share
-    of the cluster and its GPU. The timer of `faulthandler` is a thread in C, which needs no interpreter; it leaves in
-    Ray's log file of the process where each thread stood.
+    Ray 2.60 ends an actor by a request, even with `kill`, and a hung actor does not handle it: it would keep its CPUs
+    and its GPU. The timer of `faulthandler` is a C thread that does not need the interpreter; it writes the traceback
+    of each thread to Ray's log file of the process.
 
     Args:
-        stalled_after: Seconds without any progress after which the driver gives a wave up.
+        stalled_after: Seconds without progress after which the driver gives up a wave.
     """
 
     def __init__(self, stalled_after: float) -> None:
         self._seconds = _HANG_FACTOR * stalled_after
         self._lock = threading.Lock()
-        self._began: dict[object, float] = {}
+        self._start_times: dict[object, float] = {}
 
     @contextmanager
     def watch_unit(self) -> Iterator[None]:
-        """A piece of work; several may be under way at once, and wait for each other in their order."""
-        piece = object()
+        """Time the unit inside the block; several blocks may overlap, and later ones wait for earlier ones."""
+        unit = object()
         with self._lock:
-            self._began[piece] = time.monotonic()
+            self._start_times[unit] = time.monotonic()
             self._arm_timer()
         try:
             yield
         finally:
             with self._lock:
-                self._end_process(piece)
+                self._end_unit(unit)
                 self._arm_timer()
 
-    def _end_process(self, piece: object) -> None:
-        pieces = list(self._began)
-        for later in pieces[pieces.index(piece) + 1 :]:
-            self._began[later] = time.monotonic()
-        del self._began[piece]
+    def _end_unit(self, unit: object) -> None:
+        units = list(self._start_times)
+        for later_unit in units[units.index(unit) + 1 :]:
+            self._start_times[later_unit] = time.monotonic()
+        del self._start_times[unit]
 
     def _arm_timer(self) -> None:
-        if not self._began:
+        if not self._start_times:
             faulthandler.cancel_dump_traceback_later()
             return
-        left = min(self._began.values()) + self._seconds - time.monotonic()
-        left = min(max(left, _LEAST_SECONDS), _MOST_SECONDS)
-        faulthandler.dump_traceback_later(left, exit=True, file=_STDERR)
+        remaining_seconds = min(self._start_times.values()) + self._seconds - time.monotonic()
+        remaining_seconds = min(max(remaining_seconds, _LEAST_SECONDS), _MOST_SECONDS)
+        faulthandler.dump_traceback_later(remaining_seconds, exit=True, file=_STDERR)

@@ -1,4 +1,4 @@
-"""Where the process that predicts finds the weights of its models."""
+"""Interface that brings weights of models to the predict process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from cvbatch.models.spec import ModelSpec
 
 
 class WeightFiles(Protocol):
-    """Weights that may have to be brought to this machine; may be pickled."""
+    """Weights that may have to be transferred to this machine; picklable."""
 
     def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
-        """The models of the plan, with weights that lie on this machine."""
+        """Return the models of the plan with weights on this machine."""
 
     def fetch_local(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
-        """The same models, with weights that lie on this machine."""
+        """Return the same models with weights on this machine."""
 
 
 class WeightsInPlace:
-    """There is one machine, and its paths are those of the specs."""
+    """`WeightFiles` of a single machine, where the paths of the specs are valid."""
 
     def localize_plan_models(self, models: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
         """The models as they are."""

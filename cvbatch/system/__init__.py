@@ -1,1 +1,1 @@
-"""What the machine and its system offer: cores, memory limits, caches, versions."""
+"""Machine and operating system: cores, memory limits, caches, streams, versions."""

@@ -1,4 +1,4 @@
-"""Where this machine keeps what it measured or built for its next runs."""
+"""Cache files of this machine: measurements and compiled networks for later runs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from filelock import FileLock
 
 
 def cache_file_path(folder: str, key: Mapping[str, Any], suffix: str) -> Path:
-    """Where something is kept, or would be, below `$XDG_CACHE_HOME/cvbatch`; nothing is made.
+    """Return the path of a cache file below `$XDG_CACHE_HOME/cvbatch`, without creating anything.
 
     Args:
-        folder: What kind of thing it is.
-        key: Everything that it depends on, as plain data.
+        folder: Folder of this kind of file.
+        key: Everything that the content depends on, as plain data.
         suffix: Of the file.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return home / "cvbatch" / folder / f"{digest}{suffix}"
+    return cache_root / "cvbatch" / folder / f"{digest}{suffix}"
 
 
 @contextmanager
 def lock_cache_file(file: Path) -> Iterator[None]:
-    """Hold a file that is to be kept, and its folder is made: one process at a time, those that wait may find it.
+    """Lock a cache file for this process and create its folder; check for the file again once the lock is held.
 
     Raises:
-        OSError: If nothing can be kept there.
+        OSError: If the folder is not writable.
     """
     make_cache_folder(file)
     with FileLock(f"{file}.lock"):
@@ -40,15 +40,15 @@ def lock_cache_file(file: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write_path(file: Path) -> Iterator[Path]:
-    """Where to write what shall be kept: it gets its name when it is whole, and is removed if that fails."""
-    part = file.with_name(f"{file.stem}.{os.getpid()}{file.suffix}")
+    """Yield a temporary path, which is renamed to the file on success and removed on failure."""
+    temporary_file = file.with_name(f"{file.stem}.{os.getpid()}{file.suffix}")
     try:
-        yield part
-        part.replace(file)
+        yield temporary_file
+        temporary_file.replace(file)
     finally:
-        part.unlink(missing_ok=True)
+        temporary_file.unlink(missing_ok=True)
 
 
 def make_cache_folder(file: Path) -> None:
-    """Make the folder of a file that is to be kept, for this user alone: compiled networks are executed."""
+    """Create the folder of a cache file with access for this user alone, as compiled networks are executed."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,7 +1,6 @@
-"""What a control group, such as a container, leaves this process: memory, processors, and what was killed in it.
+"""Limits of this process's control group, such as a container: memory, CPU time, and kills for memory.
 
-Written after the kernel's admin guide: `cgroup-v2.rst`, and `cgroup-v1/memory.rst`. Where nothing is limited, or the
-files cannot be read, there is no limit that we know of.
+Source: the kernel's admin guide, `cgroup-v2.rst` and `cgroup-v1/memory.rst`. Unreadable files count as no limit.
 """
 
 from __future__ import annotations
@@ -15,56 +14,56 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/")
-"""Where the files of the system are."""
+"""Root folder of the system's files."""
 _NO_LIMIT: Final = 1 << 60
-"""Version 1 says "no limit" by a number just below 2^63."""
+"""Version 1 expresses "no limit" as a number just below 2^63."""
 _MOUNT_LINE: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
 """Root, mount point, kind and options of a line of `mountinfo` (proc(5))."""
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """The bytes that all processes of this control group may use together, swap aside; None if that is all there is.
+    """Return the bytes that all processes of this control group may use together, without swap; None if not limited.
 
     Args:
-        root: Where the files of the system are.
+        root: Root folder of the system's files.
     """
-    found = [
+    limits = [
         limit
         for folder, name in _iter_group_folders(root, "memory", "memory.max", "memory.limit_in_bytes")
         if (limit := _read_limit_value(folder / name)) is not None and limit < _NO_LIMIT
     ]
-    smallest = min(found, default=None)
+    smallest = min(limits, default=None)
     return smallest if smallest is not None and smallest < _machine_memory(root) else None
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """Processors' worth of time that this control group gets; None if that is not limited."""
-    found = []
+    """Return the CPU time that this control group gets, in CPUs; None if it is not limited."""
+    quotas = []
     for folder, name in _iter_group_folders(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
         if name == "cpu.max":
             quota, _, period = _read_system_file(folder / name).partition(" ")
         else:
             quota, period = _read_system_file(folder / name), _read_system_file(folder / "cpu.cfs_period_us")
         if quota.isdecimal() and period.isdecimal() and int(period):
-            found.append(int(quota) / int(period))
-    return min(found, default=None)
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
 
 
 def count_memory_kills(root: Path = ROOT) -> int:
-    """How many processes the kernel has ended because this control group had used up its memory.
+    """Return the number of processes that the kernel killed because this control group had used up its memory.
 
-    Those of the whole machine say nothing: they are counted for all containers together.
+    0 without a memory limit: the kills of the whole machine include those of all containers.
     """
     if memory_limit(root) is None:
         return 0
     for folder, name in _iter_group_folders(root, "memory", "memory.events", "memory.oom_control"):
-        if (killed := re.search(r"^oom_kill (\d+)", _read_system_file(folder / name), re.M)) is not None:
-            return int(killed[1])
+        if (kill_count := re.search(r"^oom_kill (\d+)", _read_system_file(folder / name), re.M)) is not None:
+            return int(kill_count[1])
     return 0
 
 
 def has_group_oom_kill(root: Path = ROOT) -> bool:
-    """Whether the kernel ends all processes of this control group together, as Kubernetes has it do."""
+    """Whether the kernel kills all processes of this control group together, as in Kubernetes."""
     return any(
         _read_system_file(folder / name) == "1"
         for folder, name in _iter_group_folders(root, "memory", "memory.oom.group", "")
@@ -72,25 +71,25 @@ def has_group_oom_kill(root: Path = ROOT) -> bool:
 
 
 def address_space_limit() -> int | None:
-    """The bytes that each process may map (`ulimit -v`); None if that is not limited."""
+    """Return the bytes that each process may map (`ulimit -v`); None if not limited."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit == resource.RLIM_INFINITY else limit
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Cores that this process may use: those that it may run on, and no more than its share of time is worth."""
+    """Return the number of cores that this process may use: its CPU affinity, at most its CPU quota rounded up."""
     cores, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def _iter_group_folders(root: Path, controller: str, v2_file: str, v1_file: str) -> Iterator[tuple[Path, str]]:
-    """The folders of this process's control groups, from its own to the outermost that can be seen.
+    """Yield folder and file name for each control group of this process, from the innermost to the outermost visible.
 
     Args:
-        root: Where the files of the system are.
-        controller: What is asked about.
-        v2_file: The file with the answer in version 2.
-        v1_file: The same in version 1.
+        root: Root folder of the system's files.
+        controller: Name of the controller, such as `memory`.
+        v2_file: File to look for in version 2.
+        v1_file: File to look for in version 1.
     """
     groups = [
         line.split(":", 2) for line in _read_system_file(root / "proc/self/cgroup").splitlines() if line.count(":") > 1
@@ -98,19 +97,21 @@ def _iter_group_folders(root: Path, controller: str, v2_file: str, v1_file: str)
     for line in _read_system_file(root / "proc/self/mountinfo").splitlines():
         if (mount := _MOUNT_LINE.match(line)) is None:
             continue
-        top, point, kind, options = mount.groups()
+        mounted_group, mount_path, kind, options = mount.groups()
         if kind == "cgroup" and controller not in options.split(","):
             continue
         name = v2_file if kind == "cgroup2" else v1_file
-        wanted = "" if kind == "cgroup2" else controller
+        wanted_controller = "" if kind == "cgroup2" else controller
         for _, controllers, path in groups:
-            if wanted not in controllers.split(","):
+            if wanted_controller not in controllers.split(","):
                 continue
-            # a container may see its own group as the top, under the name that it has outside
-            inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
-            mounted = root / point.lstrip("/")
-            for folder in (mounted / inside, *(mounted / inside).parents):
-                if folder.is_relative_to(mounted) and (folder / name).is_file():
+            # inside a container its own group may be mounted as the root, under the name that it has outside
+            relative_path = (
+                Path(path).relative_to(mounted_group) if Path(path).is_relative_to(mounted_group) else Path()
+            )
+            mount_point = root / mount_path.lstrip("/")
+            for folder in (mount_point / relative_path, *(mount_point / relative_path).parents):
+                if folder.is_relative_to(mount_point) and (folder / name).is_file():
                     yield folder, name
 
 

@@ -1,4 +1,4 @@
-"""What this machine is."""
+"""Properties of this machine's processor, and the age of processes."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from pathlib import Path
 from typing import Final
 
 _START_TIME_FIELD: Final = 19
-"""Which field it is, counted from behind the name (proc(5), `stat`)."""
+"""Index of the start time among the fields after the process name (proc(5), `stat`)."""
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this machine's processor computes with bfloat16 at full speed."""
+    """Whether this machine's processor has fast bfloat16 instructions."""
     return "avx512_bf16" in _read_cpuinfo()
 
 
 def processor_name() -> str:
-    """Name of this machine's processor."""
-    named = re.search(r"model name\s*: (.*)", _read_cpuinfo())
-    return named.group(1) if named else platform.processor() or platform.machine()
+    """Return the name of this machine's processor."""
+    match = re.search(r"model name\s*: (.*)", _read_cpuinfo())
+    return match.group(1) if match else platform.processor() or platform.machine()
 
 
 def instruction_sets() -> str:
-    """The instruction sets that it has, as the system lists them: equal names may stand for different ones."""
+    """Return the processor's instruction sets as the system lists them; processors of one name may differ in them."""
     flags = re.search(r"flags\s*: (.*)", _read_cpuinfo())
     return flags.group(1) if flags else platform.machine()
 
 
 def process_age(pid: int | None = None) -> float:
-    """Seconds since a process was started, by default this one: what a person has waited for it.
-
-    0 where the system does not tell.
-    """
+    """Return the seconds since the start of a process, by default this one; 0 where unknown."""
     try:
         stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""Numbers that a variable of the environment can change: time-outs, pauses and sizes of batches.
+"""Numbers that an environment variable can override: timeouts, pauses and batch sizes.
 
-They are for whoever looks after a slow disk or a strict service, so they are no part of a job. Each process reads its
-own environment at the moment when it needs the number.
+They tune cvbatch to a slow disk or a strict service, so they are not part of a job. Each process reads its own
+environment whenever it needs the number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentNumber(Generic[Number]):
-    """A number with a default and the variable that overrides it."""
+    """A number with its default and the environment variable that overrides it."""
 
     variable: str
     default: Number
@@ -26,10 +26,10 @@ class EnvironmentNumber(Generic[Number]):
 
     @property
     def current_value(self) -> Number:
-        """The number that holds now.
+        """The number in the environment, or the default.
 
         Raises:
-            JobError: If the variable holds no number of this kind, or one that is too small.
+            JobError: If the variable is not a number of the default's type, or is too small.
         """
         text = os.environ.get(self.variable)
         if text is None:

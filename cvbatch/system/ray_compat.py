@@ -1,7 +1,7 @@
-"""Everything that rests on private or text-matched behaviour of Ray, in one place.
+"""Everything that depends on private or text-matched behaviour of Ray.
 
-Each entry says why it is needed. All were seen with Ray 2.60.0, and `tests/system/test_ray_compat.py` fails when an
-upgrade takes one away. Ray is imported inside the functions, so that a start of cvbatch does without it.
+Each entry says why it is needed. All were verified with Ray 2.60.0, and `tests/system/test_ray_compat.py` fails when an
+upgrade removes one. Ray is imported inside the functions, so that cvbatch starts without it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """`ExecutionCallback`: how anything is called at each step of Ray Data's scheduling loop.
+        """`ExecutionCallback`: base class of hooks that Ray Data calls at each step of its scheduling loop.
 
-        There is no public hook: a data set that is consumed as a stream calls nobody while nothing moves.
+        There is no public hook: the consumer of a streamed data set gets no control while no block completes.
         """
         if name != "ExecutionCallback":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -32,32 +32,32 @@ else:
         return ExecutionCallback
 
 
-# ── Environment: Ray reads these once, when it is imported or when a process of it starts, and takes any name ──
+# ── Environment: read once by Ray, at its import or when one of its processes starts; it accepts any name ──
 
 CLUSTER_ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without a GPU keeps what the environment says of them
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without a GPU keeps the environment's GPU variables
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # Ray Data's limit on what waits between two stages holds from the start, not only once half the store is full
+    # Ray Data's limit on blocks between two stages applies from the start, not only once half the store is full
     "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
-    "RAY_task_oom_retries": "3",  # by default for ever
+    "RAY_task_oom_retries": "3",  # by default unlimited
 }
-"""For every Ray that we use, unless the user has said otherwise."""
+"""For every Ray, unless the user sets the variable."""
 
 OWN_HEAD_ENVIRONMENT: Final = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on loopback alone where it knows of no clusters
-    "RAY_worker_niceness": "0",  # by default 15, which leaves decoding nothing to give way to
-    "RAY_enable_metrics_collection": "0",  # nobody could ask for them: only child processes know the token
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray listen on loopback only
+    "RAY_worker_niceness": "0",  # by default 15, which leaves no room to lower decoding below prediction
+    "RAY_enable_metrics_collection": "0",  # nobody can read them: only child processes know the token
     "RAY_task_events_report_interval_ms": "0",
     "RAY_AUTH_MODE": "token",
 }
-"""Besides, for a head of our own."""
+"""In addition, for a local head."""
 
 NO_MEMORY_MONITOR: Final = {"RAY_memory_monitor_refresh_ms": "0"}
-"""Besides, in a container whose kernel ends single processes: it counts them, and Ray's own monitor does not."""
+"""In addition, in a container whose kernel kills single processes: it counts the kills, and Ray's monitor does not."""
 
 ADDRESS_OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-"""Ray's job client takes these instead of the address that it is given."""
+"""Variables that override the address argument of Ray's job client."""
 
 
 # ── Names and layouts ──
@@ -65,71 +65,71 @@ ADDRESS_OVERRIDES: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 SOCKET_PATH: Final = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 """The longest path that Ray appends to its temporary folder for a socket."""
 NODE_RESOURCE: Final = "node:"
-"""Each machine has a resource of this name and its address; taking a little of it ties a stage to the machine."""
+"""Prefix of the resource of each machine, followed by its address; a small amount of it ties a stage to the machine."""
 ACCELERATOR_RESOURCE: Final = "accelerator_type:"
-"""Resources of this name say which GPU a node has, and nobody asks for them."""
+"""Prefix of resources that name a node's GPU type; jobs do not request them."""
 NODE_ID_LABEL: Final = "ray.io/node-id"
 VERSION_PATH: Final = "/api/version"
 NODES_PATH: Final = "/api/v0/nodes?limit=10000"
-"""Of the dashboard. It is asked without Ray's client, which takes a wrong token for a network that is down."""
+"""Of the dashboard. It is requested without Ray's client, which reports a wrong token as a network failure."""
 
 
 def temporary_folder(path: str | None) -> dict[str, Any]:
-    """Argument of `ray.init` that says where sockets and log files go; `TMPDIR` may be too long for a socket's path."""
+    """Return the `ray.init` argument for the folder of sockets and log files; `TMPDIR` may be too long for sockets."""
     return {"_temp_dir": path}
 
 
 def log_folder() -> str:
-    """Where the log files of the newest head on this machine are."""
+    """Return the folder with the log files of the newest head on this machine."""
     return os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
 
 
 def living_nodes(answer: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The nodes in the dashboard's answer to `NODES_PATH`; each has `node_ip`."""
+    """Return the alive nodes of the dashboard's answer to `NODES_PATH`; each has `node_ip`."""
     nodes = answer.get("data", {}).get("result", {}).get("result", [])
     return tuple(node for node in nodes if node.get("state") == "ALIVE")
 
 
 def worker_job_config() -> Any:
-    """A `JobConfig` without the current folder at the front of the workers' path: a `torch.py` in it is no torch.
+    """Return a `JobConfig` that keeps the current folder off the workers' import path.
 
-    Ray appends the folder while it connects, and has no option for that. What this process itself imports from before
-    all others stays, and our package.
+    A `torch.py` in that folder would shadow torch. Ray adds the folder when it connects, and has no option against it.
+    The first import path of this process and the parent folder of this package stay.
     """
     from ray.job_config import JobConfig
 
     class OwnJobConfig(JobConfig):
         @property
         def _py_driver_sys_path(self) -> list[str]:
-            return self._wanted
+            return self._import_paths
 
         @_py_driver_sys_path.setter
         def _py_driver_sys_path(self, paths: list[str]) -> None:
-            self._wanted = _ImportPathList(paths)
+            self._import_paths = _ImportPathList(paths)
 
     return OwnJobConfig()
 
 
 class _ImportPathList(list[str]):
-    """Folders that this process imports from before all others; only those can be added."""
+    """Import path of the workers: accepts only this process's first import path and this package's parent folder."""
 
     def extend(self, paths: Iterable[str]) -> None:
-        """Add those that count."""
-        ours = os.path.dirname(os.path.dirname(os.path.abspath(cvbatch.__file__)))
-        super().extend(path for path in paths if path in (sys.path[0], ours))
+        """Add the accepted paths."""
+        package_parent = os.path.dirname(os.path.dirname(os.path.abspath(cvbatch.__file__)))
+        super().extend(path for path in paths if path in (sys.path[0], package_parent))
 
 
 # ── Ray Data ──
 
 
 def set_data_context(settings: Mapping[str, Any]) -> None:
-    """Set attributes of Ray's `DataContext`, which takes any name in silence.
+    """Set attributes of Ray's `DataContext`, which itself accepts any name silently.
 
     Args:
         settings: Values by attribute.
 
     Raises:
-        UsageError: If the installed Ray has no such attribute, and so would not do what it says.
+        UsageError: If the installed Ray has no such attribute, and so would ignore it.
     """
     import ray
     from ray.data import DataContext
@@ -152,25 +152,25 @@ class BlockBundle(Protocol):
         """References to the blocks."""
 
     def num_rows(self) -> int | None:
-        """Rows of all blocks, if that is known."""
+        """Rows of all blocks; None if unknown."""
 
     def size_bytes(self) -> int:
         """Bytes of all blocks."""
 
 
 def iter_bundles(dataset: Any) -> Iterator[BlockBundle]:
-    """Run a data set and hand out references as blocks are done; what is public fetches the blocks to the driver."""
+    """Run a data set and yield references as blocks complete; the public methods fetch the blocks to the driver."""
     bundles: Iterator[BlockBundle] = dataset.iter_internal_ref_bundles()
     return bundles
 
 
 def block_references(bundles: Iterable[BlockBundle]) -> list[Any]:
-    """References to the blocks of some bundles."""
+    """Return the references to all blocks of the bundles."""
     return [reference for bundle in bundles for reference in bundle.block_refs]
 
 
 def actor_was_restarted() -> bool:
-    """Whether this process is an actor that Ray has started anew; `was_current_actor_reconstructed` has no page."""
+    """Whether this process is an actor that Ray restarted; `was_current_actor_reconstructed` is undocumented."""
     import ray
 
     if not ray.is_initialized():
@@ -189,36 +189,36 @@ _JOB_LOGGERS: Final = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job
 
 
 def writes_log_files(handler: logging.Handler) -> bool:
-    """Whether a handler of `ray.data` writes Ray's log files; the others write on our console. Its class is private."""
+    """Whether a handler of `ray.data` writes Ray's log files, and not to the console; its class is private."""
     return type(handler).__name__ == _LOG_FILE_HANDLER
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """What Ray, or Python, says is behind an error; Ray keeps it in an attribute of its own."""
+    """Return the cause of an error; Ray stores it in its own attribute."""
     cause: BaseException | None = getattr(error, "cause", None) or error.__cause__
     return cause
 
 
 def root_line(text: str) -> str:
-    """The line that names the first cause, of a chained traceback: an error of Ray's is one, as text."""
+    """Return the line that names the first cause in the text of a chained traceback, as in errors of Ray."""
     lines = [line.strip() for line in text.partition(_CHAINED)[0].splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 
 
 def is_other_version(text: str) -> bool:
-    """Whether Ray refuses a cluster that runs another Ray or Python; the error is a plain `RuntimeError`."""
+    """Whether Ray refuses a cluster with another version of Ray or Python; the error is a plain `RuntimeError`."""
     return text.startswith(_OTHER_VERSION)
 
 
 def agent_is_missing(error: BaseException) -> bool:
-    """Whether a head could not take a job because its agent is not up yet, as in its first seconds.
+    """Whether a head refused a job because its agent has not started yet, as in its first seconds.
 
-    The job was not taken then. Ray's client raises a `RuntimeError` with the text of the answer.
+    Ray's client raises a `RuntimeError` with the text of the answer.
     """
     return _NO_AGENT in str(error)
 
 
 def quiet_job_client() -> None:
-    """Keep the loggers quiet that tell of each upload and each retry; Ray's client has no option for that."""
+    """Silence the loggers that report each upload and each retry; Ray's client has no option for that."""
     for name in ("ray", *(f"ray.{module}" for module in _JOB_LOGGERS)):
         logging.getLogger(name).setLevel(logging.ERROR)

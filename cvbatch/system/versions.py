@@ -1,4 +1,4 @@
-"""Versions of the packages that decide what comes out."""
+"""Versions of the packages that influence predictions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _PACKAGES = ("cvbatch", "ray", "torch", "torchvision", "pyarrow", "pillow", "num
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that are installed; none of them is imported."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of installed packages without importing them."""
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def package_requirement(package: str) -> Requirement:
-    """Which versions of a package we need, as our own metadata say."""
-    needed = map(Requirement, metadata.requires("cvbatch") or [])
-    return next(each for each in needed if each.name == package)
+    """Return the required versions of a package from this package's metadata."""
+    requirements = map(Requirement, metadata.requires("cvbatch") or [])
+    return next(requirement for requirement in requirements if requirement.name == package)
 
 
 def is_supported_version(package: str, version: str) -> bool:
-    """Whether we can use a version of a package."""
+    """Whether a version of a package meets the requirement."""
     try:
         return package_requirement(package).specifier.contains(Version(version), prereleases=True)
     except InvalidVersion:
@@ -37,7 +37,7 @@ def is_supported_version(package: str, version: str) -> bool:
 
 
 def describe_unmet_requirement(package: str) -> str | None:
-    """What is wrong with the version of a package that is installed, in words; None if nothing is."""
+    """Return a phrase that says why the installed version of a package is unsupported; None if it is supported."""
     version = metadata.version(package)
     if is_supported_version(package, version):
         return None

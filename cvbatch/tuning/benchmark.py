@@ -1,4 +1,4 @@
-"""Answer for images of the run with some settings, and take the time: what a search compares."""
+"""Predict images of the run with several settings and measure the time."""
 
 from __future__ import annotations
 
@@ -26,75 +26,80 @@ if TYPE_CHECKING:
 _WARM_UP: Final = 8
 _ROWS_AT_ONCE: Final = {"cpu": 32, "cuda": 512}
 _TIMES: Final = {"cpu": 1, "cuda": 12}
-"""A GPU is through with a unit in a twentieth of a second, too little to tell settings apart."""
+"""Repetitions of each unit: a GPU needs 50 ms for one, too little to compare settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Who answers."""
+    """Models and resources of a benchmark."""
 
     models: tuple[ModelSpec, ...]
     decode: DecodeOptions
     device: str
     threads: int
     batch_size: int | None
-    files: WeightFiles = WEIGHTS_IN_PLACE
+    weight_files: WeightFiles = WEIGHTS_IN_PLACE
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """What was found, and how long it took."""
+    """Predictions and times of one setting."""
 
     columns: Mapping[str, pa.Array]
-    """One value for each image that could be decoded, in the order of their rows."""
+    """One value per decoded image, in the order of the rows."""
     row_ids: Sequence[int]
-    """Of these images; what one way of decoding takes another may refuse."""
+    """Of these images; another way of decoding may decode other images."""
     sizes: Sequence[tuple[int, int]]
     """(width, height) of each oriented original."""
     mean_bytes: float
     """Of the encoded files."""
     decode_seconds: float
     predict_seconds: float
-    """With all threads, or as many units at once as a GPU gets; with decoding where the device does that."""
+    """With all threads, or with a GPU's usual number of concurrent units; includes decoding on the device."""
 
 
-def run_benchmark(rows: pa.Table, work: Workload, settings: Sequence[InferenceSettings]) -> list[BenchmarkResult]:
-    """Answer with each of some settings, which take turns every few images; all decode like the first.
+def run_benchmark(rows: pa.Table, workload: Workload, settings: Sequence[InferenceSettings]) -> list[BenchmarkResult]:
+    """Predict with several settings, which take turns every few images.
 
     Args:
-        rows: Of the plan.
-        work: Who answers.
-        settings: How.
+        rows: Rows of the plan.
+        workload: Models and resources.
+        settings: Settings to measure; all decode like the first.
     """
-    models = work.files.fetch_local(work.models)
-    load = partial(load_predictor, models, work.device, batch_size=work.batch_size, threads=work.threads)
+    models = workload.weight_files.fetch_local(workload.models)
+    load = partial(load_predictor, models, workload.device, batch_size=workload.batch_size, threads=workload.threads)
     predictors = [load(setting=setting) for setting in settings]
-    found: list[list[_BatchResult]] = [[] for _ in settings]
+    results: list[list[_BatchResult]] = [[] for _ in settings]
     predicting, decoding = [0.0] * len(settings), 0.0
-    with ThreadPoolExecutor(CONCURRENT_UNITS[work.device]) as callers:
-        for number, (unit, seconds) in enumerate(
-            decode_rows(rows, work.decode.with_settings(settings[0]), work.device)
+    with ThreadPoolExecutor(CONCURRENT_UNITS[workload.device]) as callers:
+        for unit_index, (unit, seconds) in enumerate(
+            decode_rows(rows, workload.decode.with_settings(settings[0]), workload.device)
         ):
             decoding += seconds
-            for at in sorted(range(len(settings)), reverse=number % 2 == 1):
-                predict = partial(_predict_batches, unit, predictors[at])
-                if number == 0 and work.device == "cpu":
-                    # a compiled network folds its constants in each thread that calls it first, so all of them have to
-                    predict(None if settings[at].compiled else _WARM_UP)
-                elif number == 0:
-                    _time_predictions(
-                        predict, callers, _TIMES[work.device]
-                    )  # cuDNN plans for each thread and size of batch
-                each, seconds = _time_predictions(predict, callers, _TIMES[work.device])
-                found[at] += each
-                predicting[at] += seconds
-    return [_join_results(each, decoding, seconds) for each, seconds in zip(found, predicting, strict=True)]
+            for index in sorted(range(len(settings)), reverse=unit_index % 2 == 1):
+                predict = partial(_predict_batches, unit, predictors[index])
+                if unit_index == 0 and workload.device == "cpu":
+                    # each thread folds the constants of a compiled network at its first call, so all must run once
+                    predict(None if settings[index].compiled else _WARM_UP)
+                elif unit_index == 0:
+                    # cuDNN plans once per thread and batch size
+                    _time_predictions(predict, callers, _TIMES[workload.device])
+                batch_results, seconds = _time_predictions(predict, callers, _TIMES[workload.device])
+                results[index] += batch_results
+                predicting[index] += seconds
+    return [
+        _join_results(batch_results, decoding, seconds)
+        for batch_results, seconds in zip(results, predicting, strict=True)
+    ]
 
 
 def decode_rows(
     rows: pa.Table, options: DecodeOptions, device: str
 ) -> Iterator[tuple[Callable[[], Iterable[PredictorBatch]], float]]:
-    """What gives some images at a time, and how long that has taken; what the device decodes comes when called."""
+    """Yield functions that return the batches of a unit, with the decode seconds so far.
+
+    Images that the device decodes are decoded in the call of the function.
+    """
     decoder = load_decoder(options, device)
     for start in range(0, rows.num_rows, _ROWS_AT_ONCE[device]):
         started = time.perf_counter()
@@ -102,13 +107,13 @@ def decode_rows(
         if decoder is not None:
             yield partial(split_unit, unit, options, decoder), time.perf_counter() - started
             continue
-        for piece in split_unit(unit, options):
-            yield partial(_single_batch, piece), time.perf_counter() - started
+        for batch in split_unit(unit, options):
+            yield partial(_single_batch, batch), time.perf_counter() - started
             started = time.perf_counter()
 
 
-def _single_batch(piece: PredictorBatch) -> Iterable[PredictorBatch]:
-    return (piece,)
+def _single_batch(batch: PredictorBatch) -> Iterable[PredictorBatch]:
+    return (batch,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,35 +125,40 @@ class _BatchResult:
 
 
 def _predict_batches(
-    unit: Callable[[], Iterable[PredictorBatch]], predictor: Predictor, some: int | None = None
+    unit: Callable[[], Iterable[PredictorBatch]], predictor: Predictor, max_images: int | None = None
 ) -> list[_BatchResult]:
-    found = []
-    for piece in unit():
-        good = np.flatnonzero([status == OK for status in piece.table[STATUS].to_pylist()])[:some]
-        if not len(good):
+    results = []
+    for batch in unit():
+        positions = np.flatnonzero([status == OK for status in batch.table[STATUS].to_pylist()])[:max_images]
+        if not len(positions):
             continue
-        views = {view: [images[at] for at in good] for view, images in piece.views.items()}
-        sizes = [piece.sizes[at] for at in good]
+        views = {view: [images[position] for position in positions] for view, images in batch.views.items()}
+        sizes = [batch.sizes[position] for position in positions]
         columns = predictor.predict_views(views, sizes).columns
-        kept = piece.table.take(pa.array(good))
-        found.append(_BatchResult(columns, sizes, kept[ROW_ID].to_pylist(), kept[IMAGE_BYTES].to_pylist()))
-    return found
+        predicted_rows = batch.table.take(pa.array(positions))
+        results.append(
+            _BatchResult(columns, sizes, predicted_rows[ROW_ID].to_pylist(), predicted_rows[IMAGE_BYTES].to_pylist())
+        )
+    return results
 
 
 def _time_predictions(
-    work: Callable[[], list[_BatchResult]], callers: ThreadPoolExecutor, times: int
+    predict: Callable[[], list[_BatchResult]], callers: ThreadPoolExecutor, repetitions: int
 ) -> tuple[list[_BatchResult], float]:
     started = time.perf_counter()
-    found = list(callers.map(lambda _: work(), range(times)))
-    return found[0], (time.perf_counter() - started) / times
+    results = list(callers.map(lambda _: predict(), range(repetitions)))
+    return results[0], (time.perf_counter() - started) / repetitions
 
 
-def _join_results(found: Sequence[_BatchResult], decoding: float, predicting: float) -> BenchmarkResult:
-    row_ids = [row_id for each in found for row_id in each.row_ids]
+def _join_results(batch_results: Sequence[_BatchResult], decoding: float, predicting: float) -> BenchmarkResult:
+    row_ids = [row_id for result in batch_results for row_id in result.row_ids]
     order = np.argsort(row_ids, kind="stable")
-    mean_bytes = float(np.mean([size for each in found for size in each.image_bytes] or [0]))
-    sizes = [size for each in found for size in each.sizes]
-    names = found[0].columns if found else ()
-    columns = {name: pa.concat_arrays([each.columns[name] for each in found]).take(pa.array(order)) for name in names}
-    in_order = [row_ids[at] for at in order], [sizes[at] for at in order]
+    mean_bytes = float(np.mean([size for result in batch_results for size in result.image_bytes] or [0]))
+    sizes = [size for result in batch_results for size in result.sizes]
+    names = batch_results[0].columns if batch_results else ()
+    columns = {
+        name: pa.concat_arrays([result.columns[name] for result in batch_results]).take(pa.array(order))
+        for name in names
+    }
+    in_order = [row_ids[index] for index in order], [sizes[index] for index in order]
     return BenchmarkResult(columns, *in_order, mean_bytes, decoding, predicting)

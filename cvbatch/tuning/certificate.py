@@ -1,4 +1,4 @@
-"""How fast and how exact: the setting of a run, where it comes from, and the certificate that stands for it."""
+"""The setting of a run, and the certificate with the measured speed and agreement behind it."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from cvbatch.system.versions import package_versions
 MIN_IMAGES: Final = 256
 """Images on which a setting must agree with the reference."""
 SAMPLE_IMAGES: Final = 320
-"""Images to try; some may be broken."""
+"""Images to measure; some may be broken."""
 _SEARCH_SHARE: Final = 0.03
-"""A search may cost this share of the expected run."""
+"""Maximum share of the expected run that a search may cost."""
 COMPARED_IMAGES: Final = 96
-"""Images on which a setting must be faster than the best so far, which takes turns with it."""
+"""Images on which a setting takes turns with the best one so far; it must be faster on these."""
 _IMAGES_WHILE_LOADING: Final = 8_000
-"""Images that a GPU would be through with while models are loaded for one setting."""
+"""Images that a GPU could predict while the models are loaded for one setting."""
 _COMPILE_SECONDS: Final = 60.0
-"""What compiling one network takes on two cores."""
+"""Seconds to compile one network on two cores."""
 _LARGE_BYTES: Final = 300_000
-"""What a JPEG of a megapixel and a half has."""
+"""Bytes of a JPEG of 1.5 megapixels."""
 NOT_APPLICABLE: Final = "parity: not applicable, random weights"
 MIN_SPEEDUP: Final = 1.03
-"""A setting must be so much faster than one that was tried before; less may be chance."""
+"""Factor by which a setting must be faster than an earlier one; a smaller gain may be noise."""
 _SETTING_FILE: Final = "_cvbatch/setting.json"
 
 
 @dataclass(frozen=True, slots=True)
 class TuningResult:
-    """Why a run uses its setting."""
+    """The chosen setting and the measurements behind it."""
 
     setting: InferenceSettings
     reason: str
     candidates: tuple[Mapping[str, Any], ...] = ()
-    """Each setting that was tried: its rates and its agreement with the reference, by alias."""
+    """Each measured setting, with its rates and its agreement with the reference, by alias."""
     large_files: bool = False
-    """Whether the files that were measured looked large."""
+    """Whether the measured files are large enough to profit from scaled decoding."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the run record."""
@@ -59,29 +59,29 @@ class TuningResult:
 
     @property
     def has_enough_images(self) -> bool:
-        """Whether it speaks for other images, too."""
+        """Whether enough images were measured to apply the result to other images."""
         return bool(self.candidates) and self.candidates[0]["images"] >= MIN_IMAGES
 
     @property
     def tried_compiling(self) -> bool:
         """Whether a compiled network is among the candidates."""
-        return any(each["setting"].get("compiled") for each in self.candidates)
+        return any(candidate["setting"].get("compiled") for candidate in self.candidates)
 
     @property
     def mean_bytes(self) -> float | None:
-        """Of the encoded files that were measured."""
+        """Mean bytes of the measured encoded files."""
         return self.candidates[0].get("mean_bytes") if self.candidates else None
 
     @property
     def tried_scaling(self) -> bool:
-        """Whether there were images large enough to be scaled while they were decoded."""
-        return any(each["setting"].get("scaled_decode") for each in self.candidates)
+        """Whether scaled decoding is among the candidates, as the images were large enough for it."""
+        return any(candidate["setting"].get("scaled_decode") for candidate in self.candidates)
 
     def without_compiling(self) -> TuningResult:
-        """The same, if nothing may be compiled."""
+        """Return the result with the fastest setting that is not compiled."""
         if not self.setting.compiled:
             return self
-        best = fastest_candidate(each for each in self.candidates if not each["setting"].get("compiled"))
+        best = fastest_candidate(candidate for candidate in self.candidates if not candidate["setting"].get("compiled"))
         setting = InferenceSettings.from_json(best["setting"])
         if not self.tried_scaling:
             setting = replace(setting, scaled_decode=self.setting.scaled_decode)
@@ -91,10 +91,15 @@ class TuningResult:
         """Measured `decode_per_core` and `predict` images per second of the setting, if it was measured."""
         wanted = self.setting
         if not self.tried_scaling:
-            # it makes no difference to images as small as those that were measured
+            # scaling makes no difference for images as small as the measured ones
             wanted = replace(wanted, scaled_decode=False)
         return next(
-            (each["rates"] for each in self.candidates if InferenceSettings.from_json(each["setting"]) == wanted), None
+            (
+                candidate["rates"]
+                for candidate in self.candidates
+                if InferenceSettings.from_json(candidate["setting"]) == wanted
+            ),
+            None,
         )
 
 
@@ -102,7 +107,7 @@ CERTIFICATE: Final = RecordFormat("certificate", TuningResult)
 
 
 def requested_settings(compute: ComputeConfig) -> TuningResult | None:
-    """The setting that the job asks for; None if it leaves the choice."""
+    """Return the setting that the job requests; None if the job leaves the choice."""
     return (
         None if compute.precision == "auto" else TuningResult(InferenceSettings(compute.precision), "as the job asks")
     )
@@ -111,13 +116,13 @@ def requested_settings(compute: ComputeConfig) -> TuningResult | None:
 def default_settings(
     compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool, cpu_bf16: bool | None = None
 ) -> TuningResult:
-    """What a run takes for which measuring does not pay.
+    """Return the setting of a run that is too short to measure.
 
     Args:
-        compute: What the job asks for.
+        compute: The requested resources.
         models: Of the job.
         on_gpu: Whether a GPU predicts.
-        cpu_bf16: Whether the processor calculates in bfloat16; by default that of this machine.
+        cpu_bf16: Whether the processor has fast bfloat16; None to check this machine.
     """
     if not have_trained_weights(models):
         precision = "bf16" if on_gpu or _has_bf16(cpu_bf16) else "fp32"
@@ -126,52 +131,54 @@ def default_settings(
     return TuningResult(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
 
 
-def _has_bf16(said: bool | None) -> bool:
-    return cpu_has_bf16() if said is None else said
+def _has_bf16(cpu_bf16: bool | None) -> bool:
+    return cpu_has_bf16() if cpu_bf16 is None else cpu_bf16
 
 
 def have_trained_weights(models: Sequence[ModelSpec]) -> bool:
-    """Whether there are answers to protect: random weights have none."""
+    """Whether the answers matter, and must be compared: not so with random weights."""
     return not all(backend_of(model).has_random_weights(model) for model in models)
 
 
 def choose_their_settings(models: Sequence[ModelSpec]) -> bool:
-    """Whether nobody but the models decides how they run: they are somebody's own."""
+    """Whether no setting applies to the models, as they are own models that decide how they run."""
     return not any(backend_of(model).applicable_settings(model) for model in models)
 
 
 def candidate_settings(
     compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool, cpu_bf16: bool | None = None
 ) -> list[InferenceSettings]:
-    """The reference, and what is compared with it first; the arguments are those of `default_settings`."""
+    """Return the reference and the settings to compare with it first; arguments as in `default_settings`."""
     precisions = ["fp32"]
     if is_setting_applicable("precision", models):
         precisions += ["bf16", "fp16"] if on_gpu else ["bf16"] if _has_bf16(cpu_bf16) else []
-    decoding = [{"scaled_decode": False}]
+    decode_variants = [{"scaled_decode": False}]
     if can_scale_decode(compute, models):
-        decoding.append({"scaled_decode": True})
+        decode_variants.append({"scaled_decode": True})
     if on_gpu and _can_decode_on_gpu(models):
-        decoding.append({"device_decode": True})
-    return [InferenceSettings(precision, **each) for precision in precisions for each in decoding]
+        decode_variants.append({"device_decode": True})
+    return [
+        InferenceSettings(precision, **decode_options) for precision in precisions for decode_options in decode_variants
+    ]
 
 
 def is_search_worthwhile(
     rows: int, settings: Sequence[InferenceSettings], models: Sequence[ModelSpec], *, on_gpu: bool = False
 ) -> bool:
-    """Whether there is something to find, and a search costs little against the run itself."""
+    """Whether a search can find a faster setting, and costs little compared with the run."""
     if len(settings) == 1 and choose_their_settings(models):
         return False
-    each = SAMPLE_IMAGES + 2 * COMPARED_IMAGES + (_IMAGES_WHILE_LOADING if on_gpu else 0)
-    return each * len(settings) <= _SEARCH_SHARE * rows
+    images_per_setting = SAMPLE_IMAGES + 2 * COMPARED_IMAGES + (_IMAGES_WHILE_LOADING if on_gpu else 0)
+    return images_per_setting * len(settings) <= _SEARCH_SHARE * rows
 
 
 def compile_pays_below(rows: int) -> float:
-    """A run slower than so many images per second is worth the time that compiling takes."""
+    """Return the images per second below which compiling pays for a run."""
     return _SEARCH_SHARE * rows / _COMPILE_SECONDS
 
 
 def _can_decode_on_gpu(models: Sequence[ModelSpec]) -> bool:
-    """Whether a GPU can make what the models want to see: those of somebody else want arrays."""
+    """Whether a GPU can decode and resize for all models; own models need arrays on the host."""
     return all(
         is_setting_applicable("device_decode", [model]) and model.view.interpolation in GPU_INTERPOLATIONS
         for model in models
@@ -179,26 +186,26 @@ def _can_decode_on_gpu(models: Sequence[ModelSpec]) -> bool:
 
 
 def have_large_files(rows: pa.Table) -> bool:
-    """Whether most images are so large that scaling them while they are decoded may be worth it."""
-    middle = pc.approximate_median(rows[IMAGE_BYTES]).as_py()
-    return middle is not None and middle > _LARGE_BYTES
+    """Whether most images are so large that scaled decoding may pay."""
+    median_bytes = pc.approximate_median(rows[IMAGE_BYTES]).as_py()
+    return median_bytes is not None and median_bytes > _LARGE_BYTES
 
 
 def fastest_candidate(measured: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The fastest setting that agrees with the reference; of those that may be equally fast the first one."""
-    best, *others = (each for each in measured if each["passed"])
-    for each in others:
-        if each["rates"]["together"] > MIN_SPEEDUP * best["rates"]["together"]:
-            best = each
+    """Return the fastest setting that agrees with the reference; the first one among equally fast ones."""
+    best, *others = (candidate for candidate in measured if candidate["passed"])
+    for candidate in others:
+        if candidate["rates"]["together"] > MIN_SPEEDUP * best["rates"]["together"]:
+            best = candidate
     return best
 
 
 def choose_candidate(measured: Sequence[Mapping[str, Any]], *, has_answers: bool) -> TuningResult:
-    """Take the fastest setting whose answers agree with the reference.
+    """Choose the fastest setting whose answers agree with the reference.
 
     Args:
         measured: For each setting `{setting, images, rates, agreement, passed}`; the reference comes first.
-        has_answers: Whether there are answers to protect.
+        has_answers: Whether the answers matter, as the weights are trained.
     """
     reference, best = measured[0], fastest_candidate(measured)
     if has_answers and reference["images"] < MIN_IMAGES:
@@ -213,7 +220,7 @@ def choose_candidate(measured: Sequence[Mapping[str, Any]], *, has_answers: bool
 
 
 def load_run_settings(store: Store) -> TuningResult | None:
-    """The setting that an earlier start of this run chose; it must stay."""
+    """Return the setting that an earlier attempt of this run chose; it never changes."""
     try:
         return CERTIFICATE.decode_record(store.read_object(_SETTING_FILE), f"{store.root}/{_SETTING_FILE}")
     except FileNotFoundError:
@@ -221,7 +228,7 @@ def load_run_settings(store: Store) -> TuningResult | None:
 
 
 def save_run_settings(store: Store, certificate: TuningResult) -> TuningResult:
-    """Make this the setting of the run; if another start was faster, theirs is returned."""
+    """Store the setting of the run; return the stored one if another attempt was first."""
     create_with_retries(store, _SETTING_FILE, CERTIFICATE.encode_record(certificate))
     return load_run_settings(store) or certificate
 
@@ -231,7 +238,7 @@ class TuningCache:
 
     Args:
         device: `cpu` or `cuda`.
-        models: What is certified together.
+        models: The models that are certified together.
         threads: CPU threads of an actor.
     """
 
@@ -240,27 +247,27 @@ class TuningCache:
             "device": device,
             "processor": [processor_name(), instruction_sets()],
             "threads": threads,
-            "models": [_what_it_answers(model) for model in models],
+            "models": [_model_key(model) for model in models],
             "versions": package_versions(),
         }
         self._path = cache_file_path("settings", key, ".json")
 
     def load_result(self) -> TuningResult | None:
-        """The certificate of an earlier run on this machine."""
+        """Return the certificate of an earlier run on this machine, or None."""
         try:
-            found = CERTIFICATE.decode_record(self._path.read_bytes(), str(self._path))
-        except (OSError, CvbatchError):  # whatever it is, it can be measured anew
+            result = CERTIFICATE.decode_record(self._path.read_bytes(), str(self._path))
+        except (OSError, CvbatchError):  # an unusable file only costs a new measurement
             return None
-        return replace(found, reason=f"{found.reason}, as measured before")
+        return replace(result, reason=f"{result.reason}, as measured before")
 
     def save_result(self, certificate: TuningResult) -> None:
-        """Keep a certificate for the next run."""
+        """Store a certificate for later runs on this machine."""
         make_cache_folder(self._path)
-        with atomic_write_path(self._path) as part:
-            part.write_bytes(CERTIFICATE.encode_record(certificate))
+        with atomic_write_path(self._path) as temporary_file:
+            temporary_file.write_bytes(CERTIFICATE.encode_record(certificate))
 
 
-def _what_it_answers(model: ModelSpec) -> dict[str, Any]:
+def _model_key(model: ModelSpec) -> dict[str, Any]:
     data = {**replace(model, folder=None).to_json(), "weights_path": None, "alias": None}
     return {name: value for name, value in data.items() if name != FORMAT}
 

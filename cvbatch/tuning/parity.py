@@ -1,4 +1,4 @@
-"""How far the answers of a faster setting agree with those of the reference."""
+"""Agreement between the answers of a faster setting and those of the reference."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def compare_answers(spec: ModelSpec, reference: Columns, other: Columns, sizes: 
 
     Args:
         spec: The model.
-        reference: Columns of the predictions at fp32 with full decoding, its own among them.
-        other: The same at another setting; same images in the same order.
+        reference: Columns of the predictions at fp32 with full decoding; may include other models' columns.
+        other: The same columns at another setting, for the same images in the same order.
         sizes: (width, height) of each oriented original.
 
     Returns:
-        The measured agreement by name, and whether all of it is within the tolerances: `passed`.
+        The measured agreement by name, and `passed`: whether all of it is within the tolerances.
     """
     task = TASKS[spec.task]
-    ours = [
+    own_columns = [
         {name: columns[f"{spec.alias}_{name}"] for name in task.column_types(spec)} for columns in (reference, other)
     ]
-    measured, passed = task.compare_columns(ours[0], ours[1], sizes)
+    measured, passed = task.compare_columns(own_columns[0], own_columns[1], sizes)
     return {**measured, "passed": bool(passed)}

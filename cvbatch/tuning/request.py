@@ -1,4 +1,4 @@
-"""What settings are searched for."""
+"""Inputs of the tuner."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 
 @dataclass(frozen=True, slots=True)
 class TuningRequest:
-    """What a setting is for."""
+    """Inputs of the tuner: models, decode options and requested resources."""
 
     models: tuple[ModelSpec, ...]
     decode: DecodeOptions
     compute: ComputeConfig
-    files: WeightFiles = WEIGHTS_IN_PLACE
+    weight_files: WeightFiles = WEIGHTS_IN_PLACE
 
     @staticmethod
-    def from_job(job: Job, models: Sequence[ModelSpec], files: WeightFiles = WEIGHTS_IN_PLACE) -> TuningRequest:
-        """What a job asks for, with its models complete."""
+    def from_job(job: Job, models: Sequence[ModelSpec], weight_files: WeightFiles = WEIGHTS_IN_PLACE) -> TuningRequest:
+        """Return the request of a job; `models` are its complete specs."""
         views = tuple(dict.fromkeys(model.view for model in models))
         source = job.source
         decode = DecodeOptions(
@@ -34,4 +34,4 @@ class TuningRequest:
             keep_damaged=source.keeps_damaged,
             fetch_options=source.fetch_options,
         )
-        return TuningRequest(tuple(models), decode, job.compute, files)
+        return TuningRequest(tuple(models), decode, job.compute, weight_files)

@@ -45,7 +45,7 @@ def test_a_head_that_is_named_is_taken(value: str, monkeypatch: pytest.MonkeyPat
         ("10.0.0.5:99999", "expected host:port of a head, such as"),
         ("10.0.0.5:0", "expected host:port of a head, such as"),
         ("10.0.0.5:6379/x", "expected host:port of a head, such as"),
-        ("ray://10.0.0.5:10001", "not Ray Client's"),
+        ("ray://10.0.0.5:10001", "not a Ray Client address"),
         ("http://10.0.0.5:8265", "not its dashboard"),
     ],
 )
@@ -74,7 +74,7 @@ def test_where_nobody_listens_that_is_said(free_port: int) -> None:
     with pytest.raises(RunError) as gone:
         wait_for_head(f"127.0.0.1:{free_port}", 1)
     assert f"RAY_ADDRESS=127.0.0.1:{free_port} (connection refused)" in str(gone.value)
-    assert "Unset RAY_ADDRESS" in str(gone.value)
+    assert "or unset RAY_ADDRESS" in str(gone.value)
 
 
 def test_a_name_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

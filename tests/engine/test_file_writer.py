@@ -54,7 +54,7 @@ def told(writers: Any, every: float) -> list[str]:
             happened.append(f"unit {number}")
             yield Bundle(number)
 
-    for written in iter_written_files(units(), writers, early=True, min_seconds=0.0):
+    for written in iter_written_files(units(), writers, write_first_now=True, min_seconds=0.0):
         happened.extend(f"file of {[each.number for each in bundles]}" for bundles in written)
     return happened
 

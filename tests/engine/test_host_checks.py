@@ -41,7 +41,7 @@ def test_too_few_addresses_are_refused() -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000,) * 2)"
     asked = f"from cvbatch.engine.host_checks import check_host; {limited}; check_host()"
     done = subprocess.run([sys.executable, "-c", asked], stderr=subprocess.PIPE, text=True, check=False)
-    assert "2.0 GB of addresses (ulimit -v), and torch and Ray need 6.5 GB" in done.stderr
+    assert "2.0 GB of address space (ulimit -v), and torch and Ray need 6.5 GB" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])

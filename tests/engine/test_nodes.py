@@ -108,7 +108,7 @@ def test_as_many_gpus_are_asked_for_as_there_may_be(seen: Callable[..., list[Any
 def test_no_node_comes(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD, A))
     compute = ComputeConfig(device="cuda", wait_for_nodes="0.01s")
-    with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has come in 0 s; .* raise comp"):
+    with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has joined within 0 s; .* raise comp"):
         waits(cluster(HEAD, A), compute)
     assert wishes[-1] == []
 
@@ -122,7 +122,7 @@ def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callabl
     starting = StartingRay(
         cast(RayStartup, Connected()), Location.from_path_or_uri("out"), OomKillMonitor([]), lambda _: None
     )
-    with pytest.raises(HaltError, match="none has come in"):
+    with pytest.raises(HaltError, match="none has joined within"):
         starting.probe_models([replace(spec(), kind="python")], ComputeConfig(wait_for_nodes="0.01s"))
 
 
@@ -158,7 +158,7 @@ def test_what_is_worth_a_pause(
 ) -> None:
     monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0")
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "0")
-    changes = ClusterMonitor(cluster(HEAD, *before), compute, look=lambda: cluster(HEAD, *after))
+    changes = ClusterMonitor(cluster(HEAD, *before), compute, get_cluster=lambda: cluster(HEAD, *after))
     assert changes.should_rebalance is worth_it
     assert changes.latest == cluster(HEAD, *after)
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "60")

@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_costs_no_row(prepare: Prepare, tmp_path: Path)
 
 def test_too_many_lost_units_stop_the_run(prepare: Prepare) -> None:
     attempt = prepare(4, dict.fromkeys(range(4), DIES))
-    with pytest.raises(RunError, match=r"the run stopped: .*; the same command goes on"):
+    with pytest.raises(RunError, match=r"the run stopped: .*; run the same command to resume"):
         attempt.run_units(attempt.units(1), max_lost_units=1)
 
 

@@ -129,7 +129,7 @@ def test_a_cluster_that_accepts_and_says_nothing_has_an_end() -> None:
             check=True,
         )
     assert done.stdout.startswith(
-        f"1 no Ray cluster answers at RAY_ADDRESS={address} (Ray was not to be had within 4 s)"
+        f"1 no Ray cluster answers at RAY_ADDRESS={address} (Ray was not available within 4 s)"
     )
     assert "compute.ray_start_timeout" in done.stdout
 

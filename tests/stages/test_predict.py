@@ -209,7 +209,9 @@ def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
     file = tmp_path / "weights.bin"
     file.write_bytes(b"edited")
     began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
-    predict = PredictActor(replace(options, files=TransferredWeights(found={began.alias: began})), restarted)
+    predict = PredictActor(
+        replace(options, weight_files=TransferredWeights(models_by_alias={began.alias: began})), restarted
+    )
     assert Moody.loaded == 0
     with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
         predict(unit)

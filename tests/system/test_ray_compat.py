@@ -138,7 +138,7 @@ def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_each_attribute_that_is_set_on_the_data_context_is_there() -> None:
     cluster = Cluster((ClusterNode("127.0.0.1", 4.0),), local=True, object_store_bytes=1 << 30)
     pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
-    settings = data_settings(pools, tolerated=1, stalled_after=1.0)
+    settings = data_settings(pools, max_lost_units=1, stalled_after=1.0)
     assert [name for name in settings if not hasattr(DataContext(), name)] == []
 
 
