@@ -77,7 +77,7 @@ def test_types_are_those_of_the_schema(tmp_path: Path) -> None:
         assert not set(INTERNAL) & set(table.column_names)
 
 
-def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
+def test_an_error_affects_only_its_own_row(tmp_path: Path) -> None:
     contents = [encoded(0), b"", None, b"text", encoded(1)[:-40], encoded(2)]
     table = fetch_and_decode(unit(tmp_path, contents), OPTIONS)
     assert table["status"].to_pylist() == ["ok", "error", "error", "error", "error", "ok"]
@@ -100,9 +100,9 @@ def test_an_error_is_of_its_row_alone(tmp_path: Path) -> None:
 def test_damaged_images_that_are_kept_are_rows_with_a_warning(tmp_path: Path, budget: int) -> None:
     stream = io.BytesIO()
     photo(0).save(stream, "JPEG", quality=95)
-    good = stream.getvalue()
-    half, text = good[:-150] + b"\xff\xd9", b"text"
-    rows = unit(tmp_path, [half, good, text, good[:-150]])
+    jpeg = stream.getvalue()
+    half, text = jpeg[:-150] + b"\xff\xd9", b"text"
+    rows = unit(tmp_path, [half, jpeg, text, jpeg[:-150]])
     refused = fetch_and_decode(rows, OPTIONS)
     assert refused["error_type"].to_pylist() == ["CorruptImage", None, "UnknownFormat", "TruncatedImage"]
     assert IMAGE_WARNING not in refused.column_names
@@ -126,20 +126,20 @@ def test_damaged_images_that_are_kept_are_rows_with_a_warning(tmp_path: Path, bu
 def test_damage_is_seen_before_a_jpeg_is_left_to_the_device(tmp_path: Path) -> None:
     stream = io.BytesIO()
     photo(0).save(stream, "JPEG", quality=95)
-    good = stream.getvalue()
-    rows = unit(tmp_path, [good[:-150] + b"\xff\xd9", good])
+    jpeg = stream.getvalue()
+    rows = unit(tmp_path, [jpeg[:-150] + b"\xff\xd9", jpeg])
     table = fetch_and_decode(rows, replace(OPTIONS, on_device=True))
     assert table["error_type"].to_pylist() == ["CorruptImage", None]
-    assert [each is not None for each in table[ENCODED].to_pylist()] == [False, True]
+    assert [content is not None for content in table[ENCODED].to_pylist()] == [False, True]
 
 
-def test_the_limit_of_pixels(tmp_path: Path) -> None:
+def test_too_many_pixels_are_an_error(tmp_path: Path) -> None:
     options = DecodeOptions(views=(SMALL,), max_pixels=HEIGHT * WIDTH - 1)
     [kind] = fetch_and_decode(unit(tmp_path, [encoded(0)]), options)["error_type"].to_pylist()
     assert "pixel" in kind.lower()
 
 
-def test_an_image_too_thin_for_a_view_is_an_error_of_its_row_alone(tmp_path: Path) -> None:
+def test_an_image_too_thin_for_a_view_affects_only_its_own_row(tmp_path: Path) -> None:
     options = DecodeOptions(views=(View(resize=256, crop=(224, 224)), View(resize=384)), max_pixels=10**6)
     stream = io.BytesIO()
     Image.new("RGB", (10_000, 10)).save(stream, "PNG")
@@ -152,14 +152,14 @@ def test_a_jpeg_whose_colours_are_converted_is_not_left_to_the_device(tmp_path: 
     stream = io.BytesIO()
     photo(0).save(stream, "JPEG", icc_profile=rgb_profile(DISPLAY_P3, 2.2))
     options = replace(OPTIONS, on_device=True)
-    left = [
+    is_encoded = [
         fetch_and_decode(unit(tmp_path, [stream.getvalue()]), replace(options, icc=icc))[ENCODED].null_count == 0
         for icc in (False, True)
     ]
-    assert left == [True, False]
+    assert is_encoded == [True, False]
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     with open(path, "wb") as file:
         file.write(encoded(0))
@@ -186,14 +186,14 @@ def test_images_in_containers(tmp_path: Path, name: str) -> None:
     assert table["error_type"].to_pylist() == [None, "UnknownFormat", "UnsafeMember" if unsafe else None, None]
     assert table["error_stage"].to_pylist()[1:3] == ["decode", "fetch" if unsafe else None]
     assert not set(INTERNAL) & set(table.column_names)
-    good = [0, 3] if unsafe else [0, 2, 3]
+    good_rows = [0, 3] if unsafe else [0, 2, 3]
     expected = [hashlib.sha256(content).hexdigest() for content in CONTENTS.values()]
-    assert [table["content_sha256"][row].as_py() for row in good] == [expected[row] for row in good]
+    assert [table["content_sha256"][row].as_py() for row in good_rows] == [expected[row] for row in good_rows]
     pixels = unpack_images(table[pixels_column(0)])
     np.testing.assert_array_equal(pixels[3], apply_view(WHOLE, photo(2)))
 
 
-def test_a_container_that_breaks_costs_rows_and_nothing_else(tmp_path: Path) -> None:
+def test_a_damaged_archive_affects_only_its_own_rows(tmp_path: Path) -> None:
     path = shards.tar(tmp_path / "x.tar.gz", {f"{number}.png": encoded(number) for number in range(4)})
     (tmp_path / "y.png").write_bytes(encoded(9))
     planned = shards.planned(shards.source(tmp_path))
@@ -205,45 +205,45 @@ def test_a_container_that_breaks_costs_rows_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("budget_images", [1, 3])
-def test_beyond_the_budget_rows_travel_encoded_and_are_decoded_later(tmp_path: Path, budget_images: int) -> None:
+def test_rows_beyond_the_pixel_budget_stay_encoded_and_are_decoded_later(tmp_path: Path, budget_images: int) -> None:
     per_image = (HEIGHT * WIDTH + 16) * 3
     options = replace(OPTIONS, max_unit_bytes=budget_images * per_image, threads=1)
     contents = [encoded(0), None, *(encoded(number) for number in range(2, 8)), b"text"]
     whole = fetch_and_decode(unit(tmp_path, contents), options)
-    waiting = pc.is_valid(whole[ENCODED])
-    assert pc.sum(pc.invert(waiting)).as_py() == budget_images + 1, "the missing file waits for nothing"
-    held = whole.filter(waiting)
-    assert set(held["status"].to_pylist()) == {"ok"}
-    assert held["width"].null_count == held.num_rows
-    for number, data in zip(held["row_id"].to_pylist(), held[ENCODED].to_pylist(), strict=True):
+    is_encoded = pc.is_valid(whole[ENCODED])
+    assert pc.sum(pc.invert(is_encoded)).as_py() == budget_images + 1, "the missing file waits for nothing"
+    encoded_rows = whole.filter(is_encoded)
+    assert set(encoded_rows["status"].to_pylist()) == {"ok"}
+    assert encoded_rows["width"].null_count == encoded_rows.num_rows
+    for number, data in zip(encoded_rows["row_id"].to_pylist(), encoded_rows[ENCODED].to_pylist(), strict=True):
         assert data == contents[number - 100]
 
     for number in range(8):
         (tmp_path / f"{number}.png").unlink(missing_ok=True)  # nothing is fetched twice
-    done, rounds = [whole.filter(pc.invert(waiting))], 0
-    while held.num_rows:
-        decoded = decode_encoded_rows(held, options)
+    tables, rounds = [whole.filter(pc.invert(is_encoded))], 0
+    while encoded_rows.num_rows:
+        decoded = decode_encoded_rows(encoded_rows, options)
         assert decoded.schema == whole.schema
-        waiting, rounds = pc.is_valid(decoded[ENCODED]), rounds + 1
-        done.append(decoded.filter(pc.invert(waiting)))
-        held = decoded.filter(waiting)
+        is_encoded, rounds = pc.is_valid(decoded[ENCODED]), rounds + 1
+        tables.append(decoded.filter(pc.invert(is_encoded)))
+        encoded_rows = decoded.filter(is_encoded)
     assert rounds == -(-7 // budget_images) - 1 + (budget_images == 1)
     (tmp_path / "again").mkdir()
     expected = fetch_and_decode(unit(tmp_path / "again", contents), OPTIONS)
-    assert_same(pa.concat_tables(done).sort_by("row_id"), expected)
+    assert_same(pa.concat_tables(tables).sort_by("row_id"), expected)
 
 
-def assert_same(found: pa.Table, expected: pa.Table) -> None:
+def assert_same(table: pa.Table, expected: pa.Table) -> None:
     skipped = {"image_uri", "error_message"}
     names = [name for name in expected.column_names if not name.startswith("_") and name not in skipped]
-    assert found.select(names).to_pydict() == expected.select(names).to_pydict()
+    assert table.select(names).to_pydict() == expected.select(names).to_pydict()
     for index in range(2):
         pairs: Any = zip(
-            unpack_images(found[pixels_column(index)]), unpack_images(expected[pixels_column(index)]), strict=True
+            unpack_images(table[pixels_column(index)]), unpack_images(expected[pixels_column(index)]), strict=True
         )
-        for one, other in pairs:
-            assert (one is None) == (other is None)
-            assert one is None or np.array_equal(one, other)
+        for pixels, expected_pixels in pairs:
+            assert (pixels is None) == (expected_pixels is None)
+            assert pixels is None or np.array_equal(pixels, expected_pixels)
 
 
 def test_plain_jpegs_are_left_to_the_device(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_plain_jpegs_are_left_to_the_device(tmp_path: Path) -> None:
     assert fetch_and_decode(unit(tmp_path, [jpeg]), OPTIONS)[TURN].to_pylist() == [None]
 
 
-def test_units_share_their_threads(tmp_path: Path) -> None:
+def test_all_units_use_the_same_decode_threads(tmp_path: Path) -> None:
     def threads() -> set[threading.Thread]:
         fetch_and_decode(unit(tmp_path, [encoded(0), encoded(1), encoded(2)]), OPTIONS)
         return {thread for thread in threading.enumerate() if thread.name.startswith("decode")}
@@ -270,7 +270,7 @@ def test_units_share_their_threads(tmp_path: Path) -> None:
     assert set() < threads() <= first, "the allocator keeps what new ones take"
 
 
-def test_the_priority_of_the_process_stays_as_it_is(tmp_path: Path) -> None:
-    before = os.nice(0)
+def test_decoding_does_not_change_the_process_priority(tmp_path: Path) -> None:
+    niceness = os.nice(0)
     fetch_and_decode(unit(tmp_path, [encoded(0)]), OPTIONS)
-    assert os.nice(0) == before
+    assert os.nice(0) == niceness

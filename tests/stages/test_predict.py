@@ -103,8 +103,8 @@ def options(tmp_path: Path, spec: ModelSpec) -> PredictOptions:
         make_photo(tmp_path / "photos" / f"{number}.jpg", seed=number)
     (tmp_path / "photos" / "2.jpg").write_text("not an image")
     store = LocalStore(str(tmp_path / "out"))
-    asked = job(tmp_path / "photos", store.root)
-    make_plan(store, asked, [spec], open_source(asked.source))
+    photo_job = job(tmp_path / "photos", store.root)
+    make_plan(store, photo_job, [spec], open_source(photo_job.source))
     Moody.loaded = 0
     decode = DecodeOptions(views=(VIEW,), max_pixels=10_000)
     return PredictOptions(
@@ -125,7 +125,7 @@ def unit(options: PredictOptions, tmp_path: Path) -> pa.Table:
     return fetch_and_decode(read_plan_part(store, plan["parts"][0]), options.decode)
 
 
-def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, unit: pa.Table) -> None:
+def test_pixels_are_dropped_and_predictions_added(options: PredictOptions, unit: pa.Table) -> None:
     rows = PredictActor(options)(unit)
     assert rows["row_id"].to_pylist() == [0, 1, 2, 3]
     assert rows["status"].to_pylist() == ["ok", "ok", "error", "ok"]
@@ -136,7 +136,7 @@ def test_rows_lose_their_pixels_and_gain_predictions(options: PredictOptions, un
     assert seconds[0] > 0
 
 
-def test_an_error_of_a_model_does_not_hide_that_of_the_image(options: PredictOptions, unit: pa.Table) -> None:
+def test_a_model_error_does_not_replace_an_image_error(options: PredictOptions, unit: pa.Table) -> None:
     predict = PredictActor(options)
     Moody.trouble = ValueError("in a bad mood")
     rows = predict(unit)
@@ -144,13 +144,13 @@ def test_an_error_of_a_model_does_not_hide_that_of_the_image(options: PredictOpt
     assert rows["error_stage"].to_pylist() == ["predict", "predict", "decode", "predict"]
 
 
-def test_every_row_says_which_process_predicted_it(options: PredictOptions, unit: pa.Table) -> None:
+def test_every_row_names_its_worker_process(options: PredictOptions, unit: pa.Table) -> None:
     rows = PredictActor(options)(unit)
     [about] = {json.dumps(json.loads(text)) for text in rows[WORKER].to_pylist()}
     assert json.loads(about) == {"host": platform.node(), "pid": os.getpid()}
 
 
-def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit: pa.Table) -> None:
+def test_a_reduced_batch_size_is_reported_in_the_rows(options: PredictOptions, unit: pa.Table) -> None:
     predict = PredictActor(options)
     Moody.fits = 1
     first, second = predict(unit), predict(unit)
@@ -159,7 +159,7 @@ def test_a_process_whose_memory_was_short_says_so(options: PredictOptions, unit:
         assert json.loads(rows[WORKER][0].as_py())["batch_sizes"] == {"classification": 1}
 
 
-def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_path: Path) -> None:
+def test_batches_of_a_large_unit_become_one_table(options: PredictOptions, tmp_path: Path) -> None:
     options = replace(options, decode=replace(options.decode, max_unit_bytes=1))
     store = LocalStore(options.output)
     plan = json.loads(store.read_object("_cvbatch/plan.json"))
@@ -169,7 +169,7 @@ def test_pieces_of_a_large_unit_come_out_as_one(options: PredictOptions, tmp_pat
     assert rows[WORKER].null_count == rows[f"{MEASURES}predict"].null_count == 0
 
 
-def test_a_device_that_is_lost_ends_the_process(
+def test_a_lost_device_ends_the_process(
     options: PredictOptions, unit: pa.Table, process: ActorProcess, exits: list[int]
 ) -> None:
     predict = PredictActor(options, process)
@@ -180,7 +180,7 @@ def test_a_device_that_is_lost_ends_the_process(
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-def test_a_constructor_that_fails_at_the_first_start_says_why(
+def test_a_constructor_failure_at_the_first_start_is_raised(
     options: PredictOptions, process: ActorProcess, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error]
@@ -190,7 +190,7 @@ def test_a_constructor_that_fails_at_the_first_start_says_why(
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-def test_a_process_that_was_started_anew_tries_again(
+def test_a_restarted_process_retries_loading(
     options: PredictOptions, unit: pa.Table, restarted: ActorProcess, exits: list[int], error: Exception
 ) -> None:
     Moody.failures = [error, error]
@@ -199,7 +199,7 @@ def test_a_process_that_was_started_anew_tries_again(
     assert (Moody.loaded, exits) == (3, [])
 
 
-def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
+def test_a_restarted_process_refuses_an_edited_model(
     options: PredictOptions, unit: pa.Table, restarted: ActorProcess, tmp_path: Path
 ) -> None:
     store = LocalStore(options.output)
@@ -208,16 +208,16 @@ def test_a_process_that_was_started_anew_after_an_edit_answers_nothing(
     (planned,) = plan.models
     file = tmp_path / "weights.bin"
     file.write_bytes(b"edited")
-    began = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
+    original = replace(planned, options={"weights": str(file)}, files={str(file): "12ab"})
     predict = PredictActor(
-        replace(options, weight_files=TransferredWeights(models_by_alias={began.alias: began})), restarted
+        replace(options, weight_files=TransferredWeights(models_by_alias={original.alias: original})), restarted
     )
     assert Moody.loaded == 0
     with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
         predict(unit)
 
 
-def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
+def test_a_restarted_process_ends_after_its_last_retry(
     options: PredictOptions, restarted: ActorProcess, exits: list[int]
 ) -> None:
     Moody.failures = [OSError("busy")] * 9
@@ -226,11 +226,11 @@ def test_a_process_that_was_started_anew_gives_way_to_another_in_the_end(
     assert (Moody.loaded, exits) == (3, [71]), "Ray starts a process that has ended, not one that has raised"
 
 
-def test_outside_of_an_actor_nothing_is_started_anew() -> None:
+def test_a_process_outside_an_actor_counts_as_not_restarted() -> None:
     assert ActorProcess().was_restarted() is False
 
 
-def test_time_in_which_two_units_overlap_counts_once() -> None:
+def test_overlapping_units_count_their_time_once() -> None:
     now = [10.0]
     clock = predict_stage._BusyClock(now=lambda: now[0])
     with clock.busy():

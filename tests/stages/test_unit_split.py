@@ -72,36 +72,36 @@ class Choosy:
         self._decoder = decoder
 
     def __call__(self, files: Any, turns: Any, sizes: Any) -> Any:
-        found = self._decoder(files, turns, sizes)
-        return [None if at % 2 else images for at, images in enumerate(found)]
+        results = self._decoder(files, turns, sizes)
+        return [None if index % 2 else images for index, images in enumerate(results)]
 
 
 def by_row(
     folder: Path, options: DecodeOptions, wrap: Any = lambda decoder: decoder
 ) -> dict[int, tuple[str, Any, list[Any]]]:
     """Status, size and pixels of each row."""
-    found = {}
-    for piece in split_unit(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
-        for at, (row, status) in enumerate(
-            zip(*(piece.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
+    rows = {}
+    for batch in split_unit(unit(folder, options), options, wrap(load_decoder(options, "cpu"))):
+        for index, (row, status) in enumerate(
+            zip(*(batch.table[n].to_pylist() for n in ("row_id", "status")), strict=True)
         ):
-            found[row] = (status, piece.sizes[at], [images[at] for images in piece.views.values()])
-    return found
+            rows[row] = (status, batch.sizes[index], [images[index] for images in batch.views.values()])
+    return rows
 
 
-def test_the_device_gives_what_the_host_gives(tmp_path: Path) -> None:
+def test_device_and_host_decode_to_the_same_pixels(tmp_path: Path) -> None:
     host, device = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE)
     assert sorted(device) == sorted(host) == [0, 1, 2, 3, 4]
     assert [host[row][:2] for row in range(5)] == [device[row][:2] for row in range(5)]
     assert [host[row][0] for row in range(5)] == ["ok", "ok", "ok", "error", "error"]
     assert device[2][1] == (60, 80)
     for row in range(3):
-        for theirs, ours in zip(host[row][2], device[row][2], strict=True):
-            assert theirs.shape == tuple(ours.shape)
-            assert np.abs(np.asarray(ours).astype(int) - theirs).max() <= 2
+        for host_pixels, device_pixels in zip(host[row][2], device[row][2], strict=True):
+            assert host_pixels.shape == tuple(device_pixels.shape)
+            assert np.abs(np.asarray(device_pixels).astype(int) - host_pixels).max() <= 2
 
 
-def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
+def test_the_host_decodes_what_the_device_cannot(tmp_path: Path) -> None:
     host, mixed = by_row(tmp_path, ON_HOST), by_row(tmp_path, ON_DEVICE, Choosy)
     assert [mixed[row][:2] for row in range(5)] == [host[row][:2] for row in range(5)]
     assert isinstance(mixed[2][2][0], np.ndarray)
@@ -110,26 +110,26 @@ def test_what_the_device_cannot_do_the_host_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 15_000])
-def test_no_more_pixels_are_held_than_a_unit_may(tmp_path: Path, budget: int) -> None:
+def test_device_batches_respect_the_pixel_budget(tmp_path: Path, budget: int) -> None:
     whole, options = unit(tmp_path, ON_DEVICE), replace(ON_DEVICE, max_unit_bytes=budget)
-    found = list(split_unit(whole, options, load_decoder(options, "cpu")))
-    assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
-    on_device = [piece.table.num_rows for piece in found if any(map(torch.is_tensor, piece.views[VIEW]))]
+    batches = list(split_unit(whole, options, load_decoder(options, "cpu")))
+    assert sorted(rows_of(batches)) == [0, 1, 2, 3, 4]
+    on_device = [batch.table.num_rows for batch in batches if any(map(torch.is_tensor, batch.views[VIEW]))]
     assert on_device == [1, 1]
 
 
-def test_rows_for_which_a_unit_had_no_room_come_all_the_same(tmp_path: Path) -> None:
+def test_rows_beyond_the_pixel_budget_are_predicted(tmp_path: Path) -> None:
     options = replace(ON_DEVICE, max_unit_bytes=1)
     # how many photos are seen before the PNG has used the room up, the threads decide
-    found = list(split_unit(unit(tmp_path, options), options, load_decoder(options, "cpu")))
-    assert sorted(rows_of(found)) == [0, 1, 2, 3, 4]
+    batches = list(split_unit(unit(tmp_path, options), options, load_decoder(options, "cpu")))
+    assert sorted(rows_of(batches)) == [0, 1, 2, 3, 4]
 
 
-def rows_of(found: list[PredictorBatch]) -> list[int]:
-    return [row for piece in found for row in piece.table["row_id"].to_pylist()]
+def rows_of(batches: list[PredictorBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.table["row_id"].to_pylist()]
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
-def test_a_predicting_process_asks_for_huge_pages() -> None:
+def test_a_predict_process_uses_huge_pages() -> None:
     flags = subprocess.run([sys.executable, "-c", LARGE_TENSOR], capture_output=True, text=True, check=True).stdout
     assert "hg" in flags.split()

@@ -19,7 +19,7 @@ def ended(deeds: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_work_that_keeps_the_interpreter_to_itself_ends_the_process() -> None:
+def test_a_hang_that_holds_the_interpreter_lock_ends_the_process() -> None:
     end = ended("""
         def hang():
             ctypes.PyDLL(None).sleep(3600)
@@ -32,7 +32,7 @@ def test_work_that_keeps_the_interpreter_to_itself_ends_the_process() -> None:
     assert "in hang" in end.stderr, "an operator sees where it was"
 
 
-def test_other_work_does_not_hide_what_hangs() -> None:
+def test_progress_of_other_units_does_not_hide_a_hang() -> None:
     end = ended("""
         def others():
             while True:
@@ -47,7 +47,7 @@ def test_other_work_does_not_hide_what_hangs() -> None:
     assert "Timeout (" in end.stderr
 
 
-def test_waiting_for_its_turn_is_not_hanging() -> None:
+def test_waiting_for_earlier_units_is_not_a_hang() -> None:
     end = ended("""
         turn = threading.Lock()
 
@@ -64,7 +64,7 @@ def test_waiting_for_its_turn_is_not_hanging() -> None:
     assert (end.returncode, end.stderr) == (0, "")
 
 
-def test_patience_may_have_no_end() -> None:
+def test_the_timeout_may_be_infinite() -> None:
     end = ended("""
         with Watchdog(float("inf")).watch_unit():
             pass
@@ -72,7 +72,7 @@ def test_patience_may_have_no_end() -> None:
     assert (end.returncode, end.stderr) == (0, "")
 
 
-def test_work_that_ends_is_left_alone() -> None:
+def test_units_that_end_in_time_do_not_end_the_process() -> None:
     end = ended("""
         began = time.monotonic()
         while time.monotonic() < began + 1:

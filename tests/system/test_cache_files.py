@@ -9,22 +9,22 @@ import pytest
 from cvbatch.system.cache_files import atomic_write_path
 
 
-def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
-    kept = tmp_path / "network.pt2"
-    with atomic_write_path(kept) as part:
-        part.write_text("new")
-        assert not kept.exists()
-    assert kept.suffix == part.suffix, "some writers go by it"
+def test_a_file_is_renamed_once_it_is_complete(tmp_path: Path) -> None:
+    file = tmp_path / "network.pt2"
+    with atomic_write_path(file) as temporary_file:
+        temporary_file.write_text("new")
+        assert not file.exists()
+    assert file.suffix == temporary_file.suffix, "some writers go by it"
     assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
 
 
-def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    kept = tmp_path / "network.pt2"
-    kept.write_text("old")
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "network.pt2"
+    file.write_text("old")
 
     def fail() -> None:
-        with atomic_write_path(kept) as part:
-            part.write_text("ha")
+        with atomic_write_path(file) as temporary_file:
+            temporary_file.write_text("ha")
             raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):

@@ -24,7 +24,7 @@ def test_without_files_there_is_no_limit(tmp_path: Path) -> None:
     assert count_memory_kills(tmp_path) == 0
 
 
-def test_a_container_of_version_2_is_the_top_of_what_it_sees(machine: Machine) -> None:
+def test_a_version_2_container_sees_its_own_group_as_the_root(machine: Machine) -> None:
     machine.second("/", memory_max="1000000000", cpu_max="150000 100000")
     assert memory_limit(machine.root) == GB
     assert cpu_quota(machine.root) == 1.5
@@ -36,7 +36,7 @@ def test_max_is_no_limit(machine: Machine) -> None:
     assert cpu_quota(machine.root) is None
 
 
-def test_the_smallest_limit_on_the_way_up_holds(machine: Machine) -> None:
+def test_the_smallest_limit_of_all_parent_groups_applies(machine: Machine) -> None:
     machine.second("/pod/container", memory_max="max", cpu_max="400000 100000")
     machine.write("sys/fs/cgroup/pod/memory.max", "2000000000")
     machine.write("sys/fs/cgroup/pod/cpu.max", "200000 100000")
@@ -45,7 +45,7 @@ def test_the_smallest_limit_on_the_way_up_holds(machine: Machine) -> None:
     assert cpu_quota(machine.root) == 2.0
 
 
-def test_a_limit_above_what_the_machine_has_is_none(machine: Machine) -> None:
+def test_a_limit_above_the_machine_memory_is_ignored(machine: Machine) -> None:
     machine.second("/", memory_max=str(32 << 30))
     assert memory_limit(machine.root) is None
 
@@ -70,9 +70,7 @@ def test_version_1_without_limits(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("group", ["/docker/0123", "/docker/0123/inner"])
-def test_a_container_of_version_1_sees_its_group_as_the_top_under_the_name_it_has_outside(
-    group: str, machine: Machine
-) -> None:
+def test_a_version_1_container_sees_its_group_as_the_root_under_its_outside_name(group: str, machine: Machine) -> None:
     machine.first(group, top="/docker/0123")
     machine.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000000")
     machine.write("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "9223372036854771712")
@@ -90,7 +88,7 @@ def test_both_versions_at_once(machine: Machine) -> None:
     assert memory_limit(machine.root) == GB
 
 
-def test_kills_of_the_group_are_counted_where_it_is_limited(machine: Machine) -> None:
+def test_kills_of_a_limited_group_are_counted(machine: Machine) -> None:
     machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
     machine.second("/", memory_max="1000000000", memory_events="low 0\noom 9\noom_kill 3\noom_group_kill 1")
     assert count_memory_kills(machine.root) == 3
@@ -103,27 +101,27 @@ def test_kills_in_version_1(machine: Machine) -> None:
     assert count_memory_kills(machine.root) == 5
 
 
-def test_kills_in_other_containers_are_not_ours(machine: Machine) -> None:
+def test_kills_in_other_containers_do_not_count(machine: Machine) -> None:
     machine.second("/", memory_max="max", memory_events="oom_kill 3")
     machine.write("proc/vmstat", "nr_free_pages 7\noom_kill 40")
     assert count_memory_kills(machine.root) == 0
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_group_may_die_as_a_whole(together: bool, machine: Machine) -> None:
+def test_group_oom_kill_is_recognised(together: bool, machine: Machine) -> None:
     machine.second("/", memory_max="1000000000")
     machine.write("sys/fs/cgroup/memory.oom.group", str(int(together)))
     assert has_group_oom_kill(machine.root) == together
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(None, None), (2.0, 2), (1.5, 2), (1.0, 1), (0.5, 1), (4096.0, None)])
-def test_a_share_of_time_counts_as_cores(quota: float | None, cores: int | None, machine: Machine) -> None:
+def test_a_cpu_quota_limits_the_cores(quota: float | None, cores: int | None, machine: Machine) -> None:
     machine.second("/", cpu_max="max 100000" if quota is None else f"{quota * 100_000:.0f} 100000")
-    there = len(os.sched_getaffinity(0))
-    assert usable_cores(machine.root) == (there if cores is None else min(there, cores))
+    cores_of_process = len(os.sched_getaffinity(0))
+    assert usable_cores(machine.root) == (cores_of_process if cores is None else min(cores_of_process, cores))
 
 
-def test_this_machine_can_be_asked() -> None:
+def test_the_limits_of_this_machine_are_readable() -> None:
     assert (memory_limit() or 1) > 0
     assert count_memory_kills() >= 0
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))

@@ -28,18 +28,18 @@ def test_the_age_of_a_process_counts_from_its_start() -> None:
         child.wait()
 
 
-def test_a_process_that_is_gone_has_none() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    assert process_age(gone.pid) == 0.0
+def test_a_process_that_has_ended_has_age_zero() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert process_age(process.pid) == 0.0
 
 
 def test_the_command_of_a_watched_run_is_the_one_that_watches() -> None:
     def said(code: str, **environment: str) -> float:
         command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
-        return float(done.stdout)
+        process = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        return float(process.stdout)
 
     assert said(ASKS.format(0.3)) >= 0.3
-    before = process_age()
-    assert before <= said(ASKS.format(0), **{_WATCHER_VARIABLE: str(os.getpid())}) <= process_age()
+    age = process_age()
+    assert age <= said(ASKS.format(0), **{_WATCHER_VARIABLE: str(os.getpid())}) <= process_age()

@@ -9,7 +9,7 @@ ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100, least=1)
 SECONDS = EnvironmentNumber("CVBATCH_TEST_SECONDS", 1.5)
 
 
-def test_the_default_holds_unless_a_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_overrides_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ROWS.current_value, SECONDS.current_value) == (100, 1.5)
     monkeypatch.setenv("CVBATCH_TEST_ROWS", "7")
     monkeypatch.setenv("CVBATCH_TEST_SECONDS", "0")
@@ -29,7 +29,7 @@ def test_the_default_holds_unless_a_variable_says_otherwise(monkeypatch: pytest.
         (SECONDS, "inf", "a number"),
     ],
 )
-def test_what_is_no_number_is_refused_in_one_line(
+def test_an_invalid_number_is_refused_in_one_line(
     number: EnvironmentNumber[int] | EnvironmentNumber[float],
     text: str,
     expected: str,

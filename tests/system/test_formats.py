@@ -43,7 +43,7 @@ NOTE = RecordFormat("note", Note, 2, 1)
 PLAIN = RecordFormat("note", dict[str, Any], 2, 1)
 
 
-def test_a_record_and_back() -> None:
+def test_a_record_survives_a_round_trip() -> None:
     note = Note("a", Crop((1, 2)), 5, ("x", "y"))
     content = NOTE.encode_record(note)
     data = {"text": "a", "crop": {"size": [1, 2]}, "rows": 5, "tags": ["x", "y"]}
@@ -53,9 +53,9 @@ def test_a_record_and_back() -> None:
 
 
 @pytest.mark.parametrize("written", ["2.1", "2.0", "2.7", "1.4", "1", 1, None])
-def test_unknown_fields_are_left_out_and_missing_ones_have_their_defaults(written: Any) -> None:
-    known = {} if written is None else {"format": written}
-    data = {**known, "text": "a", "colour": "red", "crop": {"size": [1, 2], "turn": 90}}
+def test_unknown_fields_are_ignored_and_missing_ones_have_their_defaults(written: Any) -> None:
+    format_field = {} if written is None else {"format": written}
+    data = {**format_field, "text": "a", "colour": "red", "crop": {"size": [1, 2], "turn": 90}}
     assert NOTE.decode_record(json.dumps(data), "here") == Note("a", Crop((1, 2)))
 
 
@@ -69,7 +69,7 @@ def test_a_newer_major_format_is_refused(kind: RecordFormat[Any], written: Any) 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "it is no JSON"),
         ("[]", "dict"),
@@ -78,17 +78,17 @@ def test_a_newer_major_format_is_refused(kind: RecordFormat[Any], written: Any) 
         ('{"format": "new", "text": "a"}', "got 'new'"),
     ],
 )
-def test_what_is_no_such_record_is_refused(content: str, said: str) -> None:
-    with pytest.raises(CorruptionError, match=rf"^out/note\.json: expected a note.*{said}"):
+def test_an_invalid_record_is_refused(content: str, message: str) -> None:
+    with pytest.raises(CorruptionError, match=rf"^out/note\.json: expected a note.*{message}"):
         NOTE.decode_record(content, "out/note.json")
 
 
-def test_a_record_that_is_written_again_gets_the_format_of_today() -> None:
+def test_a_rewritten_record_gets_the_current_format() -> None:
     old = PLAIN.decode_record('{"format": "1.3", "text": "a"}', "here")
     assert PLAIN.to_json(old) == {"format": "2.1", "text": "a"}
 
 
-def test_what_is_stored_is_what_has_always_been_stored(tmp_path: Path) -> None:
+def test_stored_records_have_not_changed(tmp_path: Path) -> None:
     made, golden = lasting(records(tmp_path), tmp_path), json.loads(GOLDEN.read_text())
     for name in golden:
         assert made[name] == golden[name], f"{name}: see tests/planning/older_outputs/README.md"
@@ -127,14 +127,14 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[],
     return lambda: READERS[request.param](store, tmp_path), path
 
 
-def without_surroundings(found: Any) -> Any:
+def without_surroundings(record: Any) -> Any:
     """What was read, but for the fields that were added to it."""
-    if isinstance(found, RunState):
-        return replace(found, last=None)
-    return {key: found[key] for key in found if key not in ("format", "mood")} if isinstance(found, dict) else found
+    if isinstance(record, RunState):
+        return replace(record, last=None)
+    return {key: record[key] for key in record if key not in ("format", "mood")} if isinstance(record, dict) else record
 
 
-def test_what_a_newer_minor_version_stores_is_read(stored: tuple[Callable[[], Any], Path]) -> None:
+def test_a_record_of_a_newer_minor_format_is_read(stored: tuple[Callable[[], Any], Path]) -> None:
     read, path = stored
     before = read()
     assert before
@@ -147,7 +147,7 @@ def test_what_a_newer_minor_version_stores_is_read(stored: tuple[Callable[[], An
         assert without_surroundings(again) == without_surroundings(before)
 
 
-def test_what_a_newer_major_version_stores_is_refused(stored: tuple[Callable[[], Any], Path]) -> None:
+def test_a_record_of_a_newer_major_format_is_refused(stored: tuple[Callable[[], Any], Path]) -> None:
     read, path = stored
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "format": "2.0"}))
@@ -160,5 +160,5 @@ def test_what_a_newer_major_version_stores_is_refused(stored: tuple[Callable[[],
 def test_every_record_has_a_format(tmp_path: Path) -> None:
     without = {"identity of a job", "identity of a job with every option"}
     for name, record in records(tmp_path).items():
-        some = record if isinstance(record, list) else [record]
-        assert all(("format" in one) is (name not in without) for one in some), name
+        parts = record if isinstance(record, list) else [record]
+        assert all(("format" in part) is (name not in without) for part in parts), name

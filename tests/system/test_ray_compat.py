@@ -94,7 +94,7 @@ def fail_once(batch):
         raise ValueError("a broken block")
     return batch
 
-WaveInterruption.over = lambda: bool(steps.append(1))
+WaveInterruption.should_stop = lambda: bool(steps.append(1))
 ray_compat.set_data_context(
     {"max_errored_blocks": 1, "custom_execution_callback_classes": [WaveInterruption], "enable_progress_bars": False}
 )
@@ -120,7 +120,7 @@ def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     script = tmp_path_factory.mktemp("scripts") / "script.py"
     script.write_text(PROVOKED)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script)],
         env={**environment, "TMPDIR": short, "PYTHONPATH": str(Path(cvbatch.__file__).parent.parent)},
         cwd=elsewhere,
@@ -130,12 +130,12 @@ def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
         check=False,
     )
     shutil.rmtree(short, ignore_errors=True)
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(**json.loads(done.stdout.splitlines()[-1]), folder=short, elsewhere=str(elsewhere))
+    assert process.returncode == 0, process.stderr
+    return SimpleNamespace(**json.loads(process.stdout.splitlines()[-1]), folder=short, elsewhere=str(elsewhere))
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of Ray's own, as it makes a context
-def test_each_attribute_that_is_set_on_the_data_context_is_there() -> None:
+def test_the_data_context_has_every_attribute_that_is_set() -> None:
     cluster = Cluster((ClusterNode("127.0.0.1", 4.0),), local=True, object_store_bytes=1 << 30)
     pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
     settings = data_settings(pools, max_lost_units=1, stalled_after=1.0)
@@ -143,7 +143,7 @@ def test_each_attribute_that_is_set_on_the_data_context_is_there() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of Ray's own, as it makes a context
-def test_an_attribute_that_is_not_there_is_refused_and_nothing_is_set() -> None:
+def test_an_unknown_attribute_is_refused_and_nothing_is_set() -> None:
     context = DataContext.get_current()
     before = context.max_errored_blocks
     with pytest.raises(UsageError, match=r"Ray 2\.\d+\.\d+ has no DataContext\.most_errored_blocks: expected"):
@@ -152,7 +152,7 @@ def test_an_attribute_that_is_not_there_is_refused_and_nothing_is_set() -> None:
     assert not hasattr(context, "most_errored_blocks")
 
 
-def test_nobody_else_sets_attributes_on_the_data_context() -> None:
+def test_only_ray_compat_sets_attributes_of_the_data_context() -> None:
     root = Path(cvbatch.__file__).parent
     assert [path.name for path in root.rglob("*.py") if "DataContext.get_current" in path.read_text()] == [
         "ray_compat.py"
@@ -192,13 +192,13 @@ print(
 """
 
 
-def test_the_environment_has_the_effect_that_it_is_set_for() -> None:
+def test_the_environment_has_its_intended_effects() -> None:
     """Python's part of it; that a head listens on loopback alone is in `engine/test_startup.py`."""
     wanted = {**ray_compat.CLUSTER_ENVIRONMENT, **ray_compat.OWN_HEAD_ENVIRONMENT}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", EFFECTS], env={**os.environ, **wanted}, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["False", "0.0", "False", "False"]
+    assert process.stdout.split() == ["False", "0.0", "False", "False"]
 
 
 def test_the_job_client_takes_an_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,11 +211,11 @@ def test_the_job_client_takes_an_address_from_the_environment(monkeypatch: pytes
             assert get_address_for_submission_client(None) == "http://127.0.0.1:1"
 
 
-def test_a_callback_is_asked_at_each_step(provoked: Any) -> None:
+def test_a_callback_is_called_at_each_step(provoked: Any) -> None:
     assert provoked.steps > 4
 
 
-def test_the_steps_of_execution_have_the_names_that_are_overridden() -> None:
+def test_the_overridden_callback_methods_exist() -> None:
     (base,) = (kind for kind in WaveInterruption.__mro__ if kind.__module__.startswith("ray.data"))
     assert base.__name__ == "ExecutionCallback"
     assert list(inspect.signature(base.on_execution_step).parameters) == ["self", "executor"]
@@ -248,7 +248,7 @@ def test_workers_do_not_import_from_the_current_folder(provoked: Any) -> None:
     assert "_py_driver_sys_path.extend(" in inspect.getsource(ray._private.worker), "or it is set in another way"
 
 
-def test_a_node_has_the_resources_and_labels_that_are_looked_for(provoked: Any) -> None:
+def test_a_node_has_the_expected_resources_and_labels(provoked: Any) -> None:
     assert f"{ray_compat.NODE_RESOURCE}127.0.0.1" in provoked.resources
     assert ray_compat.NODE_ID_LABEL in provoked.labels
     from ray._private.resource_and_label_spec import RESOURCE_CONSTRAINT_PREFIX
@@ -256,7 +256,7 @@ def test_a_node_has_the_resources_and_labels_that_are_looked_for(provoked: Any) 
     assert RESOURCE_CONSTRAINT_PREFIX == ray_compat.ACCELERATOR_RESOURCE
 
 
-def test_sockets_and_log_files_lie_where_they_are_expected(provoked: Any) -> None:
+def test_sockets_and_log_files_are_in_the_expected_folders(provoked: Any) -> None:
     appended = provoked.socket.removeprefix(provoked.folder)
     assert re.sub(r"\d", "0", appended)[:35] == re.sub(r"\d", "0", ray_compat.SOCKET_PATH)[:35]
     assert os.path.basename(appended) == "plasma_store"
@@ -269,16 +269,16 @@ def test_the_temporary_folder_is_an_argument() -> None:
     assert f'kwargs.pop("{name}"' in inspect.getsource(ray.init)
 
 
-def test_the_handler_of_log_files_is_told_from_that_of_the_console() -> None:
+def test_log_file_handlers_are_distinguished_from_console_handlers() -> None:
     code = (
         "import logging, ray.data; from cvbatch.system.ray_compat import writes_log_files as writes;"
         "print(*sorted(writes(each) for each in logging.getLogger('ray.data').handlers))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["False", "True"]
 
 
-def test_a_cluster_of_another_version_is_refused_in_the_expected_words() -> None:
+def test_a_version_mismatch_has_the_expected_message() -> None:
     from ray._private.utils import check_version_info
 
     with pytest.raises(RuntimeError) as caught:
@@ -292,7 +292,7 @@ def source(module: str) -> str:
     return (INSTALLED / "dashboard" / "modules" / module).read_text(encoding="utf-8")
 
 
-def test_a_head_without_its_agent_says_so_and_the_client_hands_it_on() -> None:
+def test_a_missing_agent_has_the_expected_message() -> None:
     from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 
     (text,) = re.findall(r'text="(No available agent[^"]*)"', source("job/job_head.py"))
@@ -303,7 +303,7 @@ def test_a_head_without_its_agent_says_so_and_the_client_hands_it_on() -> None:
     assert not ray_compat.agent_is_missing(RuntimeError("no such job"))
 
 
-def test_the_loggers_of_the_job_client_are_there() -> None:
+def test_the_loggers_of_the_job_client_exist() -> None:
     before = {name: logging.getLogger(name).level for name in ("ray", *loggers())}
     try:
         ray_compat.quiet_job_client()
@@ -312,10 +312,10 @@ def test_the_loggers_of_the_job_client_are_there() -> None:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
     for name in loggers():
-        found = importlib.util.find_spec(name)
-        assert found is not None, name
-        assert found.origin is not None
-        assert "logging.getLogger(__name__)" in Path(found.origin).read_text()
+        module_spec = importlib.util.find_spec(name)
+        assert module_spec is not None, name
+        assert module_spec.origin is not None
+        assert "logging.getLogger(__name__)" in Path(module_spec.origin).read_text()
 
 
 def loggers() -> list[str]:
@@ -328,7 +328,7 @@ def test_the_dashboard_answers_at_the_expected_paths() -> None:
     assert f'routes.get("{path}")' in source("state/state_head.py")
 
 
-def test_only_nodes_that_live_count() -> None:
+def test_only_alive_nodes_are_returned() -> None:
     from ray.util.state.common import NodeState
 
     assert {"state", "node_ip"} <= NodeState.columns()

@@ -27,7 +27,7 @@ def python(redirection: str, code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_a_file_never_gets_the_number_of_a_stream_that_was_closed(closed: str, tmp_path: Path) -> None:
+def test_a_file_never_gets_the_descriptor_of_a_closed_stream(closed: str, tmp_path: Path) -> None:
     code = f"""
 file = open({str(tmp_path / "data")!r}, "w")
 print("to nobody"); print("to nobody", file=sys.stderr); os.write(1, b"raw"); os.write(2, b"raw")
@@ -36,46 +36,46 @@ flush_streams()
 file.write("data"); file.close()
 open({str(tmp_path / "done")!r}, "w").close()
 """
-    done = python(closed, code)
-    assert (tmp_path / "done").exists(), done
+    process = python(closed, code)
+    assert (tmp_path / "done").exists(), process
     assert (tmp_path / "data").read_text() == "data"
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 0
+    assert "Traceback" not in process.stderr
 
 
-def test_a_reader_that_has_read_enough_is_no_news() -> None:
+def test_a_closed_pipe_is_not_reported() -> None:
     code = (
         "[print('x' * 80) for _ in range(100_000)]\n"
         "closed = is_output_closed(); flush_streams(); os._exit(7 if closed else 8)"
     )
-    done = shell('"$@" | head -1; exit ${PIPESTATUS[0]}', sys.executable, "-c", GUARDED + code)
-    assert done.returncode == 7
-    assert done.stdout == "x" * 80 + "\n"
-    assert done.stderr == ""
+    process = shell('"$@" | head -1; exit ${PIPESTATUS[0]}', sys.executable, "-c", GUARDED + code)
+    assert process.returncode == 7
+    assert process.stdout == "x" * 80 + "\n"
+    assert process.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("redirection", "said"), [(f"> {FULL}", True), (f"2> {FULL}", False), (f"> {FULL} 2>&1", False)]
+    ("redirection", "is_reported"), [(f"> {FULL}", True), (f"2> {FULL}", False), (f"> {FULL} 2>&1", False)]
 )
-def test_a_full_device_is_said_where_it_can_be(redirection: str, said: bool) -> None:
-    done = python(redirection, "print('x'); print('y', file=sys.stderr); flush_streams(); os._exit(5)")
-    assert done.returncode == 5
-    assert ("standard output could not be written: no space left on device" in done.stderr) == said
-    assert "Traceback" not in done.stderr
+def test_a_full_device_is_reported_on_standard_error(redirection: str, is_reported: bool) -> None:
+    process = python(redirection, "print('x'); print('y', file=sys.stderr); flush_streams(); os._exit(5)")
+    assert process.returncode == 5
+    assert ("standard output could not be written: no space left on device" in process.stderr) == is_reported
+    assert "Traceback" not in process.stderr
 
 
-def test_names_that_the_encoding_does_not_know_are_written_all_the_same() -> None:
-    done = subprocess.run(
+def test_characters_outside_the_encoding_are_escaped() -> None:
+    process = subprocess.run(
         [sys.executable, "-c", GUARDED + "print('größe \\udcff'); flush_streams()"],
         env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
         capture_output=True,
         check=True,
         timeout=60,
     )
-    assert done.stdout == b"gr\\xf6\\xdfe \\udcff\n"
+    assert process.stdout == b"gr\\xf6\\xdfe \\udcff\n"
 
 
-def test_libraries_are_kept_quiet_in_every_way_they_have() -> None:
+def test_all_output_of_libraries_is_dropped() -> None:
     code = """
 import asyncio, gc, logging, warnings
 before = sys.stdout
@@ -103,9 +103,9 @@ Ends(); gc.collect()
 os.write(2, b"native after\\n"); print("after", file=sys.stderr); print("result")
 flush_streams(); os._exit(0)
 """
-    done = python("", code)
-    assert done.stderr.splitlines() == ["ours", "native after", "after"]
-    assert done.stdout.splitlines() == ["events", "result"]
+    process = python("", code)
+    assert process.stderr.splitlines() == ["ours", "native after", "after"]
+    assert process.stdout.splitlines() == ["events", "result"]
 
 
 COMMANDS = {">&-": "status", "2>&-": "verify", ">&- 2>&- <&-": "verify --json", f"> {FULL}": "status --json"}
@@ -113,28 +113,26 @@ COMMANDS = {">&-": "status", "2>&-": "verify", ">&- 2>&- <&-": "verify --json", 
 
 
 @pytest.mark.parametrize(("redirection", "command"), [*COMMANDS.items(), ("| head -c 1", "models")])
-def test_commands_end_as_they_would_whatever_becomes_of_their_output(
-    redirection: str, command: str, tmp_path: Path
-) -> None:
+def test_exit_codes_do_not_depend_on_the_output_streams(redirection: str, command: str, tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 4)
     commit(started(store, plan.rows), 0, 4)
     name, *flags = command.split()
-    given = [sys.executable, "-m", "cvbatch", name, *([store.root] if name != "models" else []), *flags]
+    arguments = [sys.executable, "-m", "cvbatch", name, *([store.root] if name != "models" else []), *flags]
     expected = 1 if name == "verify" else 0  # the run was never finished
-    done = shell(f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}', *given)
-    assert done.returncode == expected, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+    process = shell(f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}', *arguments)
+    assert process.returncode == expected, process.stderr
+    assert "Traceback" not in process.stderr
+    assert "Exception" not in process.stderr
 
 
-def test_a_wrong_request_is_one_even_if_nobody_hears_of_it(tmp_path: Path) -> None:
-    done = shell('"$@" >&- 2>&-', sys.executable, "-m", "cvbatch", "status", str(tmp_path / "none"))
-    assert done.returncode == 2
+def test_a_usage_error_has_its_exit_code_without_streams(tmp_path: Path) -> None:
+    process = shell('"$@" >&- 2>&-', sys.executable, "-m", "cvbatch", "status", str(tmp_path / "none"))
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize(
-    ("ending", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
+    ("ending", "is_reported"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
 )
-def test_an_end_from_outside_is_told(ending: str, told: bool) -> None:
-    done = python("", f"with report_if_killed('ended'), quiet_libraries():\n    {ending}\nos._exit(0)")
-    assert ("cvbatch: ended\n" in done.stderr) == told
+def test_an_unexpected_end_is_reported(ending: str, is_reported: bool) -> None:
+    process = python("", f"with report_if_killed('ended'), quiet_libraries():\n    {ending}\nos._exit(0)")
+    assert ("cvbatch: ended\n" in process.stderr) == is_reported

@@ -53,20 +53,20 @@ def trial(
     return {"setting": asdict(setting), "images": images, "rates": rates, "agreement": {}, "passed": passed}
 
 
-def test_what_the_job_asks_for_is_taken() -> None:
-    found = requested_settings(ComputeConfig(precision="bf16"))
-    assert found is not None
-    assert found.setting == InferenceSettings("bf16")
+def test_a_requested_precision_is_used() -> None:
+    result = requested_settings(ComputeConfig(precision="bf16"))
+    assert result is not None
+    assert result.setting == InferenceSettings("bf16")
     assert requested_settings(AUTO) is None
 
 
-def test_random_weights_have_no_answers_to_protect() -> None:
-    found = default_settings(AUTO, [network(None)], on_gpu=False, cpu_bf16=True)
-    assert found.setting == InferenceSettings("bf16", scaled_decode=True)
-    assert "not applicable" in found.reason
+def test_random_weights_use_a_fast_setting_without_comparison() -> None:
+    result = default_settings(AUTO, [network(None)], on_gpu=False, cpu_bf16=True)
+    assert result.setting == InferenceSettings("bf16", scaled_decode=True)
+    assert "not applicable" in result.reason
 
 
-def test_real_weights_are_a_matter_of_parity() -> None:
+def test_trained_weights_default_to_the_reference() -> None:
     assert default_settings(AUTO, [network(None), network()], on_gpu=False).setting == REFERENCE
 
 
@@ -80,45 +80,45 @@ def test_the_candidates_begin_with_the_reference() -> None:
     assert candidate_settings(AUTO, [network()], on_gpu=True)[0] == REFERENCE
 
 
-def test_images_are_not_scaled_where_that_is_off_or_a_model_wants_them_whole() -> None:
+def test_scaled_decoding_is_no_candidate_where_it_is_off_or_a_model_needs_whole_images() -> None:
     without = [REFERENCE, InferenceSettings("bf16")]
     assert candidate_settings(ComputeConfig(scaled_decode="off"), [network()], on_gpu=False, cpu_bf16=True) == without
     assert candidate_settings(AUTO, [network(), network(resize=None)], on_gpu=False, cpu_bf16=True) == without
 
 
-def test_a_model_of_ones_own_decides_for_itself_on_its_precision() -> None:
+def test_an_own_model_decides_its_precision() -> None:
     assert candidate_settings(AUTO, [spec()], on_gpu=True) == [REFERENCE, InferenceSettings("fp32", scaled_decode=True)]
 
 
-def test_a_search_must_pay() -> None:
-    tried = [REFERENCE, InferenceSettings("bf16")]
-    assert is_search_worthwhile(1_000_000, tried, [network()])
-    assert not is_search_worthwhile(10_000, tried, [network()])
+def test_a_search_must_be_worth_its_time() -> None:
+    settings = [REFERENCE, InferenceSettings("bf16")]
+    assert is_search_worthwhile(1_000_000, settings, [network()])
+    assert not is_search_worthwhile(10_000, settings, [network()])
     assert is_search_worthwhile(1_000_000, [REFERENCE], [network()])
     assert not is_search_worthwhile(1_000_000, [REFERENCE], [spec()])
 
 
-def test_the_fastest_that_agrees_is_chosen() -> None:
+def test_the_fastest_setting_that_agrees_is_chosen() -> None:
     measured = [
         trial(REFERENCE, 10),
         trial(InferenceSettings("fp32", scaled_decode=True), 12),
         trial(InferenceSettings("bf16"), 20),
         trial(InferenceSettings("bf16", scaled_decode=True), 30, passed=False),
     ]
-    found = choose_candidate(measured, has_answers=True)
-    assert found.setting == InferenceSettings("bf16")
-    assert found.measured_rates() == measured[2]["rates"]
-    assert len(found.candidates) == 4
+    result = choose_candidate(measured, has_answers=True)
+    assert result.setting == InferenceSettings("bf16")
+    assert result.measured_rates() == measured[2]["rates"]
+    assert len(result.candidates) == 4
 
 
-def test_a_gain_that_may_be_chance_is_none() -> None:
+def test_a_gain_within_the_noise_is_ignored() -> None:
     assert (
         choose_candidate([trial(REFERENCE, 10), trial(InferenceSettings("bf16"), 10.2)], has_answers=True).setting
         == REFERENCE
     )
 
 
-def test_what_is_tried_next_begins_from_the_first_of_equals() -> None:
+def test_the_first_of_equally_fast_settings_is_the_best() -> None:
     first, second, third = (
         trial(REFERENCE, 10),
         trial(InferenceSettings(channels_last=False), 10.2),
@@ -128,30 +128,30 @@ def test_what_is_tried_next_begins_from_the_first_of_equals() -> None:
     assert fastest_candidate([first, second, third]) is third, "each is held against the best so far"
 
 
-def test_few_images_prove_nothing() -> None:
+def test_too_few_images_keep_the_reference() -> None:
     measured = [
         trial(REFERENCE, 10, images=MIN_IMAGES - 1),
         trial(InferenceSettings("bf16"), 20, images=MIN_IMAGES - 1),
     ]
-    found = choose_candidate(measured, has_answers=True)
-    assert found.setting == REFERENCE
-    assert not found.has_enough_images
+    result = choose_candidate(measured, has_answers=True)
+    assert result.setting == REFERENCE
+    assert not result.has_enough_images
     assert choose_candidate(measured, has_answers=False).setting == InferenceSettings("bf16")
 
 
-def test_compiling_must_pay() -> None:
+def test_compiling_must_be_worth_its_time() -> None:
     assert compile_pays_below(1_000_000) > 100
     assert compile_pays_below(2_000) < 2
 
 
-def test_without_compiling_the_next_best_is_taken() -> None:
+def test_without_compiling_the_next_best_setting_is_used() -> None:
     compiled = InferenceSettings("bf16", compiled=True)
     measured = [trial(REFERENCE, 10), trial(InferenceSettings("bf16"), 20), trial(compiled, 30)]
-    found = choose_candidate(measured, has_answers=True)
-    assert found.setting == compiled
-    assert found.tried_compiling
-    assert found.without_compiling().setting == InferenceSettings("bf16")
-    assert found.without_compiling().without_compiling() == found.without_compiling()
+    result = choose_candidate(measured, has_answers=True)
+    assert result.setting == compiled
+    assert result.tried_compiling
+    assert result.without_compiling().setting == InferenceSettings("bf16")
+    assert result.without_compiling().without_compiling() == result.without_compiling()
 
 
 def test_a_run_keeps_its_first_setting(tmp_path: Path) -> None:
@@ -165,23 +165,23 @@ def test_a_run_keeps_its_first_setting(tmp_path: Path) -> None:
 
 def test_a_certificate_is_found_again_for_the_same_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = choose_candidate([trial(REFERENCE, 10), trial(InferenceSettings("bf16"), 20)], has_answers=True)
+    result = choose_candidate([trial(REFERENCE, 10), trial(InferenceSettings("bf16"), 20)], has_answers=True)
     cache = TuningCache("cpu", [network()], 2)
     assert cache.load_result() is None
-    cache.save_result(found)
+    cache.save_result(result)
     again = TuningCache("cpu", [network("elsewhere")], 2).load_result()
     assert again is not None
-    assert again.setting == found.setting
-    assert again.candidates == found.candidates
-    for other in (
+    assert again.setting == result.setting
+    assert again.candidates == result.candidates
+    for other_cache in (
         TuningCache("cuda", [network()], 2),
         TuningCache("cpu", [network()], 4),
         TuningCache("cpu", [network(resize=224)], 2),
     ):
-        assert other.load_result() is None
+        assert other_cache.load_result() is None
 
 
-def test_where_nothing_can_be_kept_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_cache_folder_counts_as_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert TuningCache("cpu", [network()], 2).load_result() is None
@@ -197,28 +197,32 @@ def test_a_broken_certificate_is_measured_again(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_gpu_may_decode_and_a_search_on_it_costs_loading() -> None:
-    tried = candidate_settings(AUTO, [network()], on_gpu=True)
-    assert [each.precision for each in tried if each.device_decode] == ["fp32", "bf16", "fp16"]
-    assert not any(each.device_decode and each.scaled_decode for each in tried)
-    assert not any(each.device_decode for each in candidate_settings(AUTO, [network()], on_gpu=False, cpu_bf16=True))
-    assert not any(each.device_decode for each in candidate_settings(AUTO, [network(), spec()], on_gpu=True))
-    assert is_search_worthwhile(1_000_000, tried, [network()])
-    assert not is_search_worthwhile(1_000_000, tried, [network()], on_gpu=True)
-    assert is_search_worthwhile(10_000_000, tried, [network()], on_gpu=True)
+    settings = candidate_settings(AUTO, [network()], on_gpu=True)
+    assert [setting.precision for setting in settings if setting.device_decode] == ["fp32", "bf16", "fp16"]
+    assert not any(setting.device_decode and setting.scaled_decode for setting in settings)
+    assert not any(
+        setting.device_decode for setting in candidate_settings(AUTO, [network()], on_gpu=False, cpu_bf16=True)
+    )
+    assert not any(setting.device_decode for setting in candidate_settings(AUTO, [network(), spec()], on_gpu=True))
+    assert is_search_worthwhile(1_000_000, settings, [network()])
+    assert not is_search_worthwhile(1_000_000, settings, [network()], on_gpu=True)
+    assert is_search_worthwhile(10_000_000, settings, [network()], on_gpu=True)
 
 
 @pytest.mark.parametrize(
     ("sizes", "large"), [([80_000, 4_000_000, 5_000_000], True), ([80_000] * 3, False), ([None], False)]
 )
-def test_large_files_are_known_by_their_bytes(sizes: list[int | None], large: bool) -> None:
+def test_large_files_are_recognised_by_their_bytes(sizes: list[int | None], large: bool) -> None:
     assert have_large_files(pa.table({"image_bytes": pa.array(sizes, pa.int64())})) == large
 
 
-def test_small_images_say_nothing_of_scaling_but_their_rates_stand() -> None:
+def test_rates_of_small_images_also_apply_to_scaled_decoding() -> None:
     small = choose_candidate([trial(REFERENCE, 10), trial(InferenceSettings("bf16"), 20)], has_answers=True)
     assert not small.tried_scaling
     scaled = replace(small, setting=replace(small.setting, scaled_decode=True))
     assert scaled.measured_rates() == small.measured_rates()
-    both = choose_candidate([trial(REFERENCE, 10), trial(InferenceSettings(scaled_decode=True), 9)], has_answers=True)
-    assert both.tried_scaling
-    assert replace(both, setting=InferenceSettings("bf16", scaled_decode=True)).measured_rates() is None
+    scaled_result = choose_candidate(
+        [trial(REFERENCE, 10), trial(InferenceSettings(scaled_decode=True), 9)], has_answers=True
+    )
+    assert scaled_result.tried_scaling
+    assert replace(scaled_result, setting=InferenceSettings("bf16", scaled_decode=True)).measured_rates() is None

@@ -52,29 +52,31 @@ def test_every_setting_is_measured_and_compared(folder: Path) -> None:
     reference, scaled, bf16, *refined = measured(folder, REFERENCE, SCALED, InferenceSettings("bf16"))
     assert reference["setting"] == asdict(REFERENCE)
     assert (reference["passed"], reference["agreement"]) == (True, {})
-    for each in (reference, scaled, bf16):
-        assert each["images"] == 4
-        assert all(rate > 0 for rate in each["rates"].values())
+    for entry in (reference, scaled, bf16):
+        assert entry["images"] == 4
+        assert all(rate > 0 for rate in entry["rates"].values())
     assert scaled["agreement"]["classification"]["same_label"] == 1
     assert 0 < bf16["agreement"]["classification"]["mean_score_difference"] < 0.1
     best = InferenceSettings(**fastest_candidate([reference, scaled, bf16])["setting"])
-    tried = [InferenceSettings(**each["setting"]) for each in refined]
+    tried = [InferenceSettings(**entry["setting"]) for entry in refined]
     assert tried[0] == replace(best, channels_last=False)
-    assert sum(each.lanes == 1 for each in tried) >= 1
-    assert {each.batch_factor for each in tried} == {0.5, 1, 2}
-    assert not any(each.compiled for each in tried)
+    assert sum(entry.lanes == 1 for entry in tried) >= 1
+    assert {entry.batch_factor for entry in tried} == {0.5, 1, 2}
+    assert not any(entry.compiled for entry in tried)
 
 
-def test_what_cannot_be_built_is_told_and_not_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_cannot_be_built_is_reported_and_not_chosen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("cvbatch.inference.torch.aot_compile.Compiled", fail)
-    found = [each for each in measured(folder, REFERENCE, compile_pays_below=1e9) if each["setting"]["compiled"]]
-    assert [(each["passed"], each["error"]) for each in found] == [(False, "RuntimeError: no compiler")]
+    monkeypatch.setattr("cvbatch.inference.torch.aot_compile.CompiledNetwork", fail)
+    entries = [entry for entry in measured(folder, REFERENCE, compile_pays_below=1e9) if entry["setting"]["compiled"]]
+    assert [(entry["passed"], entry["error"]) for entry in entries] == [(False, "RuntimeError: no compiler")]
 
 
-def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gain_is_found_on_a_machine_that_slows_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pace = iter(range(1, 1000))
 
     class Clock:
@@ -89,21 +91,21 @@ def test_a_machine_that_slows_down_hides_no_gain(folder: Path, monkeypatch: pyte
         def __init__(self, *_: Any, setting: InferenceSettings, **__: Any) -> None:
             self.share = 0.5 if setting.batch_factor == 2 else 1.0
 
-        def predict(self, *_: Any) -> Any:
+        def predict_views(self, *_: Any) -> Any:
             clock.now += next(pace) * self.share
             return ModelOutputs(columns={}, errors=[])
 
     monkeypatch.setattr(benchmark, "time", clock)
     monkeypatch.setattr(benchmark, "load_predictor", Predictor)
     monkeypatch.setattr(benchmark, "_ROWS_AT_ONCE", {"cpu": 1})
-    found = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
-    assert InferenceSettings(**fastest_candidate(found)["setting"]) == InferenceSettings(batch_factor=2.0)
-    slower = [each["rates"]["predict"] for each in found if each["setting"]["batch_factor"] != 2]
+    entries = measured(folder, REFERENCE, model=ModelConfig(model="squeezenet1_1", weights=None))
+    assert InferenceSettings(**fastest_candidate(entries)["setting"]) == InferenceSettings(batch_factor=2.0)
+    slower = [entry["rates"]["predict"] for entry in entries if entry["setting"]["batch_factor"] != 2]
     assert max(slower) < 1.5 * min(slower), "they are equally fast, though each was tried later than the one before"
 
 
-def test_scaling_is_not_tried_where_no_image_is_large(tmp_path: Path) -> None:
+def test_scaled_decoding_is_skipped_without_large_images(tmp_path: Path) -> None:
     make_photo(tmp_path / "small.jpg", size=(200, 150))
-    settings = [InferenceSettings(**each["setting"]) for each in measured(tmp_path, REFERENCE, SCALED)]
+    settings = [InferenceSettings(**entry["setting"]) for entry in measured(tmp_path, REFERENCE, SCALED)]
     assert settings[0] == REFERENCE
-    assert not any(each.scaled_decode for each in settings)
+    assert not any(entry.scaled_decode for entry in settings)
