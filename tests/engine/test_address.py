@@ -17,13 +17,13 @@ from cvbatch.errors import RunError, UsageError
 @pytest.fixture
 def free_port() -> Iterator[int]:
     """A port where nobody listens: it is bound, and so nobody else takes it."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        yield bound_socket.getsockname()[1]
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "local"])
-def test_a_head_of_our_own_is_wanted(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_address_a_local_head_is_started(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if value is not None:
         monkeypatch.setenv("RAY_ADDRESS", value)
@@ -31,7 +31,7 @@ def test_a_head_of_our_own_is_wanted(value: str | None, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("value", ["auto", "10.0.0.5:6379", "head.example:6379", "[::1]:6379"])
-def test_a_head_that_is_named_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_of_a_head_is_used(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", value)
     assert cluster_address() == value
 
@@ -49,7 +49,7 @@ def test_a_head_that_is_named_is_taken(value: str, monkeypatch: pytest.MonkeyPat
         ("http://10.0.0.5:8265", "not its dashboard"),
     ],
 )
-def test_what_is_no_address_is_refused(value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_refused(value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", value)
     with pytest.raises(UsageError, match=expected) as refused:
         cluster_address()
@@ -61,7 +61,7 @@ def test_a_head_that_answers_is_found() -> None:
         wait_for_head(f"127.0.0.1:{server.getsockname()[1]}", 10)
 
 
-def test_a_head_that_comes_up_late_is_waited_for() -> None:
+def test_a_head_that_starts_late_is_awaited() -> None:
     with socket.socket() as head:
         head.bind(("127.0.0.1", 0))  # refuses until it listens
         coming_up = threading.Timer(0.7, head.listen)
@@ -70,14 +70,14 @@ def test_a_head_that_comes_up_late_is_waited_for() -> None:
         coming_up.join()
 
 
-def test_where_nobody_listens_that_is_said(free_port: int) -> None:
-    with pytest.raises(RunError) as gone:
+def test_a_refused_connection_is_reported(free_port: int) -> None:
+    with pytest.raises(RunError) as refused:
         wait_for_head(f"127.0.0.1:{free_port}", 1)
-    assert f"RAY_ADDRESS=127.0.0.1:{free_port} (connection refused)" in str(gone.value)
-    assert "or unset RAY_ADDRESS" in str(gone.value)
+    assert f"RAY_ADDRESS=127.0.0.1:{free_port} (connection refused)" in str(refused.value)
+    assert "or unset RAY_ADDRESS" in str(refused.value)
 
 
-def test_a_name_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -86,23 +86,23 @@ def test_a_name_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         wait_for_head("head.invalid:6379", 1)
 
 
-def test_an_address_that_swallows_everything_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener whose queue is full lets no further connection come about (listen(2))."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        where = full.getsockname()
-        queued = []
+        address = full.getsockname()
+        clients = []
         for _ in range(3):
-            each = socket.socket()
-            each.setblocking(False)
-            each.connect_ex(where)
-            queued.append(each)
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(address)
+            clients.append(client)
         time.sleep(0.1)
         with pytest.raises(RunError, match=r"\(no answer within 1 s\)"):
-            wait_for_head(f"127.0.0.1:{where[1]}", 1)
-        for each in queued:
-            each.close()
+            wait_for_head(f"127.0.0.1:{address[1]}", 1)
+        for client in clients:
+            client.close()
 
 
 def test_auto_is_left_to_ray() -> None:

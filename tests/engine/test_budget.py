@@ -24,12 +24,12 @@ def clock() -> Clock:
     return Clock()
 
 
-def lasts(start: RunBudget, clock: Clock) -> float | None:
+def lasts(budget: RunBudget, clock: Clock) -> float | None:
     """Seconds from now on, to a minute, until it is over; None for more than a month."""
-    began = clock.now
+    started = clock.now
     for minutes in range(31 * 24 * 60):
-        clock.now = began + 60 * minutes
-        if start.exceeded_limit:
+        clock.now = started + 60 * minutes
+        if budget.exceeded_limit:
             return 60.0 * minutes
     return None
 
@@ -46,22 +46,22 @@ def lasts(start: RunBudget, clock: Clock) -> float | None:
         ({"max_cost": 10, "price_per_node_hour": 2.5, "stop_after": "40m"}, 8, 1800),
     ],
 )
-def test_time_is_what_the_clock_and_the_money_leave(
+def test_the_first_limit_reached_ends_the_attempt(
     clock: Clock, asked: dict[str, Any], nodes: int, seconds: float | None
 ) -> None:
-    start = RunBudget(clock)
-    assert not start.exceeded_limit
-    start.update_cost(ComputeConfig(**asked), nodes)
-    assert lasts(start, clock) == seconds
+    budget = RunBudget(clock)
+    assert not budget.exceeded_limit
+    budget.update_cost(ComputeConfig(**asked), nodes)
+    assert lasts(budget, clock) == seconds
 
 
-def test_nodes_that_come_later_are_paid_from_then_on(clock: Clock) -> None:
+def test_nodes_that_join_later_cost_from_then_on(clock: Clock) -> None:
     compute = ComputeConfig(max_cost=10, price_per_node_hour=2.5, stop_after="3h")
-    start = RunBudget(clock)
-    start.update_cost(compute, 1)
+    budget = RunBudget(clock)
+    budget.update_cost(compute, 1)
     clock.now += 2 * 3600  # for 5
-    start.update_cost(compute, 4)
-    assert lasts(start, clock) == 1800
+    budget.update_cost(compute, 4)
+    assert lasts(budget, clock) == 1800
     clock.now -= 1800
-    start.update_cost(compute, 1)
-    assert lasts(start, clock) == 3600, "what is left is for two hours, and the clock ends it before"
+    budget.update_cost(compute, 1)
+    assert lasts(budget, clock) == 3600, "what is left is for two hours, and the clock ends it before"

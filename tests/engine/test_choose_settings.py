@@ -38,14 +38,14 @@ def network(weights_path: str | None) -> ModelSpec:
 RANDOM, REAL = network(None), network("here")
 
 
-def certificate(*tried: InferenceSettings) -> TuningResult:
+def certificate(*settings: InferenceSettings) -> TuningResult:
     """That the first of some settings is the best."""
     rates = {"decode_per_core": 9.0, "predict": 5.0, "together": 4.0}
-    found: list[dict[str, Any]] = [
-        {"setting": asdict(each), "images": MIN_IMAGES, "rates": rates, "agreement": {}, "passed": True}
-        for each in tried
+    candidates: list[dict[str, Any]] = [
+        {"setting": asdict(setting), "images": MIN_IMAGES, "rates": rates, "agreement": {}, "passed": True}
+        for setting in settings
     ]
-    return TuningResult(tried[0], "measured", tuple(found))
+    return TuningResult(settings[0], "measured", tuple(candidates))
 
 
 def asked(model: ModelSpec, **compute: Any) -> TuningRequest:
@@ -62,12 +62,12 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TuningCache:
     return TuningCache("cpu", [RANDOM], 2)
 
 
-def test_random_weights_are_scaled_though_only_small_images_were_measured(cache: TuningCache) -> None:
+def test_random_weights_get_scaled_decoding_without_measuring_it(cache: TuningCache) -> None:
     cache.save_result(certificate(REFERENCE))
-    found = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
-    assert found is not None
-    assert found.setting == SCALED
-    assert found.measured_rates() is not None
+    result = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
+    assert result is not None
+    assert result.setting == SCALED
+    assert result.measured_rates() is not None
     compiled = replace(
         certificate(InferenceSettings(compiled=True), REFERENCE),
         setting=InferenceSettings(compiled=True, scaled_decode=True),
@@ -78,11 +78,11 @@ def test_random_weights_are_scaled_though_only_small_images_were_measured(cache:
     assert unscaled.setting == REFERENCE, "the job forbids it"
 
 
-def test_what_was_measured_stands(cache: TuningCache) -> None:
+def test_an_earlier_measurement_is_used(cache: TuningCache) -> None:
     cache.save_result(certificate(REFERENCE, SCALED))
-    found = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
-    assert found is not None
-    assert found.setting == REFERENCE
+    result = choose_settings._load_known(cache, [REFERENCE, SCALED], [RANDOM])
+    assert result is not None
+    assert result.setting == REFERENCE
     cache.save_result(certificate(InferenceSettings("bf16", device_decode=True)))
     on_device = choose_settings._load_known(
         cache, settings.candidate_settings(ComputeConfig(), [RANDOM], on_gpu=True), [RANDOM]
@@ -91,7 +91,7 @@ def test_what_was_measured_stands(cache: TuningCache) -> None:
     assert on_device.setting == InferenceSettings("bf16", device_decode=True)
 
 
-def test_real_weights_are_measured_anew_for_large_files_alone() -> None:
+def test_trained_weights_are_measured_again_only_for_large_files() -> None:
     known, slow = certificate(REFERENCE), 0.0
     assert choose_settings._is_thorough(known, asked(REAL), slow, files_of(80_000))
     assert not choose_settings._is_thorough(known, asked(REAL), slow, files_of(4_000_000))

@@ -40,18 +40,18 @@ class Slow:
 '''
 
 
-def test_decoding_runs_ahead_as_far_as_was_planned(tmp_path: Path, web: Web, cvbatch_on_head: Cvbatch) -> None:
+def test_decoding_runs_ahead_only_as_far_as_planned(tmp_path: Path, web: Web, cvbatch_on_head: Cvbatch) -> None:
     (tmp_path / "slow.py").write_text(MODEL)
     photo = make_photo(tmp_path / "photo.jpg").read_bytes()
-    begun, over = tmp_path / "begun", tmp_path / "begun.over"
-    early = list[int]()
+    begun, finished = tmp_path / "begun", tmp_path / "begun.over"
+    early_requests = list[int]()
 
     def page(say: Say) -> None:
         # while the model loads there is nothing by which decoding could go, so it gets no more than two units
         while len(web.asked) > 2 * UNIT_ROWS and not begun.exists() and not web.closing.wait(0.01):
             pass
-        if not over.exists():
-            early.append(1)
+        if not finished.exists():
+            early_requests.append(1)
         answer(photo)(say)
 
     web.pages = {f"/{number}.jpg": page for number in range(ROWS)}
@@ -66,17 +66,17 @@ def test_decoding_runs_ahead_as_far_as_was_planned(tmp_path: Path, web: Web, cvb
         """)
     )
 
-    done = cvbatch_on_head("run", "job.yaml", "--json")
+    command = cvbatch_on_head("run", "job.yaml", "--json")
 
-    assert done.code == 0, done.err
-    assert done.json["ok"] == ROWS
+    assert command.code == 0, command.err
+    assert command.json["ok"] == ROWS
     pools = json.loads((tmp_path / "out" / "_cvbatch" / "run.json").read_text())["pools"]
     planned = UNIT_ROWS * (2 * pools["units_in_flight"] * pools["num_actors"] + pools["decode_tasks"])
     assert planned < ROWS / 2
-    assert len(early) <= planned
+    assert len(early_requests) <= planned
 
 
-def test_processes_that_decode_give_way_to_those_that_predict() -> None:
+def test_decode_processes_lower_their_priority_once() -> None:
     code = (
         "import os; from cvbatch.engine.dataflow import _lower_priority as lower; before = os.nice(0); "
         "lower(); lower(); print(os.nice(0) - before)"

@@ -37,33 +37,33 @@ class SlowWriters:
         self.pending.append((time.monotonic() + self.seconds, list(bundles)))
 
     def finished_files(self, timeout: float | None = 0) -> list[list[Bundle]]:
-        over = max((at for at, _ in self.pending), default=0.0) - time.monotonic()
-        time.sleep(max(0.0, over if timeout is None else min(over, timeout)))
-        done = [entry for entry in self.pending if entry[0] <= time.monotonic()]
-        self.pending = [entry for entry in self.pending if entry not in done]
-        return [bundles for _, bundles in done]
+        remaining_seconds = max((due_time for due_time, _ in self.pending), default=0.0) - time.monotonic()
+        time.sleep(max(0.0, remaining_seconds if timeout is None else min(remaining_seconds, timeout)))
+        finished = [entry for entry in self.pending if entry[0] <= time.monotonic()]
+        self.pending = [entry for entry in self.pending if entry not in finished]
+        return [bundles for _, bundles in finished]
 
 
-def told(writers: Any, every: float) -> list[str]:
+def told(writers: Any, interval: float) -> list[str]:
     """What happens, in its order, to four units of which one comes after each such time."""
-    happened = []
+    events = []
 
     def units() -> Generator[Bundle]:
         for number in range(4):
-            time.sleep(every)
-            happened.append(f"unit {number}")
+            time.sleep(interval)
+            events.append(f"unit {number}")
             yield Bundle(number)
 
     for written in iter_written_files(units(), writers, write_first_now=True, min_seconds=0.0):
-        happened.extend(f"file of {[each.number for each in bundles]}" for bundles in written)
-    return happened
+        events.extend(f"file of {[bundle.number for bundle in bundles]}" for bundles in written)
+    return events
 
 
-def test_a_file_is_handed_out_before_the_next_unit_is_there() -> None:
-    each = [(f"unit {number}", f"file of [{number}]") for number in range(4)]
-    assert told(SlowWriters(0.05), every=0.4) == [word for words in each for word in words]
+def test_a_file_is_yielded_before_the_next_unit_arrives() -> None:
+    pairs = [(f"unit {number}", f"file of [{number}]") for number in range(4)]
+    assert told(SlowWriters(0.05), interval=0.4) == [word for words in pairs for word in words]
 
 
-def test_a_file_that_takes_long_holds_no_unit_up() -> None:
-    happened = told(SlowWriters(1.0), every=0.0)
-    assert happened[:5] == ["unit 0", "file of [0]", "unit 1", "unit 2", "unit 3"]
+def test_a_slow_file_does_not_delay_units() -> None:
+    events = told(SlowWriters(1.0), interval=0.0)
+    assert events[:5] == ["unit 0", "file of [0]", "unit 1", "unit 2", "unit 3"]

@@ -21,7 +21,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
 
 
-def test_a_machine_like_this_one_will_do() -> None:
+def test_this_machine_passes_the_checks() -> None:
     check_host()
     with ray_temporary_folder() as folder:
         assert folder is None
@@ -29,23 +29,23 @@ def test_a_machine_like_this_one_will_do() -> None:
 
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="makes a network of its own")
 def test_a_machine_that_cannot_reach_itself_is_refused() -> None:
-    asked = "from cvbatch.engine.host_checks import check_host; check_host()"
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", asked], capture_output=True, text=True, check=False, timeout=60
+    code = "from cvbatch.engine.host_checks import check_host; check_host()"
+    process = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert "cannot reach itself at 127.0.0.1 (network is unreachable)" in done.stderr
-    assert "ip link set lo up" in done.stderr
+    assert "cannot reach itself at 127.0.0.1 (network is unreachable)" in process.stderr
+    assert "ip link set lo up" in process.stderr
 
 
-def test_too_few_addresses_are_refused() -> None:
+def test_too_little_address_space_is_refused() -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000,) * 2)"
-    asked = f"from cvbatch.engine.host_checks import check_host; {limited}; check_host()"
-    done = subprocess.run([sys.executable, "-c", asked], stderr=subprocess.PIPE, text=True, check=False)
-    assert "2.0 GB of address space (ulimit -v), and torch and Ray need 6.5 GB" in done.stderr
+    code = f"from cvbatch.engine.host_checks import check_host; {limited}; check_host()"
+    process = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert "2.0 GB of address space (ulimit -v), and torch and Ray need 6.5 GB" in process.stderr
 
 
 @pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
-def test_a_long_temporary_folder_is_replaced_by_a_short_one_of_our_own(
+def test_a_long_temporary_folder_is_replaced_by_a_short_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (long := tmp_path / ("x" * 100)).mkdir()
@@ -59,13 +59,13 @@ def test_a_long_temporary_folder_is_replaced_by_a_short_one_of_our_own(
     assert not os.path.exists(folder)
 
 
-def test_letters_that_take_several_bytes_count_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_of_a_folder_is_counted_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/tmp/" + "ü" * 20)
     with ray_temporary_folder() as folder:
         assert folder is not None
 
 
-def test_where_no_short_folder_may_be_written_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_short_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/" + "x" * 100)
     folders = ("/nonexistent/a", "/nonexistent/b")
     with pytest.raises(UsageError, match="too long for Ray's sockets, and none of /nonexistent/a, /nonexistent/b"):
@@ -77,7 +77,7 @@ def test_a_full_temporary_folder_is_refused() -> None:
         ray_temporary_folder(least_free=10**15).__enter__()
 
 
-def test_a_temporary_folder_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_temporary_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/proc/none")
     with pytest.raises(UsageError, match="temporary folder /proc/none cannot be used"):
         ray_temporary_folder().__enter__()

@@ -30,15 +30,15 @@ A, B, GPU = ClusterNode("10.0.0.1", 4), ClusterNode("10.0.0.2", 4), ClusterNode(
 HEAD = ClusterNode("10.0.0.9", 0)
 
 
-def cluster(*found: ClusterNode, local: bool = False) -> Cluster:
-    return Cluster(found, local=local, object_store_bytes=1 << 30)
+def cluster(*members: ClusterNode, local: bool = False) -> Cluster:
+    return Cluster(members, local=local, object_store_bytes=1 << 30)
 
 
 def test_a_cluster_is_the_sum_of_its_nodes() -> None:
-    both = cluster(A, GPU, ClusterNode("10.0.0.1", 2))
-    assert (both.cpus, both.gpus, len(both.nodes), both.machine_count) == (10, 1, 3, 2)
-    assert both.to_json()["cpus"] == 10
-    assert both.to_json()["nodes"][1]["address"] == "10.0.0.3"
+    total = cluster(A, GPU, ClusterNode("10.0.0.1", 2))
+    assert (total.cpus, total.gpus, len(total.nodes), total.machine_count) == (10, 1, 3, 2)
+    assert total.to_json()["cpus"] == 10
+    assert total.to_json()["nodes"][1]["address"] == "10.0.0.3"
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     return changes
 
 
-def waits(there: Cluster, compute: ComputeConfig) -> Cluster:
+def waits(current: Cluster, compute: ComputeConfig) -> Cluster:
     waiting = compute.wait_for_nodes is not None
-    return wait_for_workers(there, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
+    return wait_for_workers(current, compute, gpu=waiting and compute.device == "cuda", everywhere=waiting)
 
 
-def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]]) -> None:
+def test_a_usable_cluster_needs_no_wait(seen: Callable[..., list[Any]]) -> None:
     wishes = seen()
     for ready, compute in (
         (cluster(A), ComputeConfig()),
@@ -92,20 +92,20 @@ def test_a_cluster_that_can_work_is_not_waited_for(seen: Callable[..., list[Any]
     assert wishes == []
 
 
-def test_the_first_node_is_asked_for_and_waited_for(seen: Callable[..., list[Any]]) -> None:
+def test_the_first_node_is_requested_and_awaited(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD), cluster(HEAD), cluster(HEAD, A))
     assert waits(cluster(HEAD), ComputeConfig()) == cluster(HEAD, A)
     assert wishes == [[{"CPU": 1}], []], "the wish is taken back, or the node would never go"
 
 
-def test_as_many_gpus_are_asked_for_as_there_may_be(seen: Callable[..., list[Any]]) -> None:
+def test_one_gpu_is_requested_per_actor(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD, A), cluster(HEAD, A, GPU))
     compute = ComputeConfig(device="cuda", num_actors=3, wait_for_nodes="10m")
     assert waits(cluster(HEAD, A), compute) == cluster(HEAD, A, GPU)
     assert wishes == [[{"GPU": 1}] * 3, []]
 
 
-def test_no_node_comes(seen: Callable[..., list[Any]]) -> None:
+def test_no_node_joins_in_time(seen: Callable[..., list[Any]]) -> None:
     wishes = seen(cluster(HEAD, A))
     compute = ComputeConfig(device="cuda", wait_for_nodes="0.01s")
     with pytest.raises(HaltError, match=r"2 node\(s\) and no GPU, and none has joined within 0 s; .* raise comp"):
@@ -149,7 +149,7 @@ PINNED = ComputeConfig(decode=StageConfig(resources={"decoder": 0.01}))
         pytest.param([GPU] * 20 + [CPU], [GPU] * 20, PINNED, True, id="the only node of a stage"),
     ],
 )
-def test_what_is_worth_a_pause(
+def test_changes_that_trigger_a_rebalance(
     before: list[ClusterNode],
     after: list[ClusterNode],
     compute: ComputeConfig,
@@ -165,7 +165,7 @@ def test_what_is_worth_a_pause(
     assert not changes.should_rebalance, "more may come"
 
 
-def test_a_node_may_do_what_it_is_not_barred_from() -> None:
+def test_a_stage_runs_where_its_requirements_are_met() -> None:
     assert cluster(HEAD, CPU, GPU).can_run(PINNED.decode)
     assert not cluster(HEAD, GPU).can_run(PINNED.decode)
     assert not cluster(HEAD).can_run(PINNED.predict), "the head has nothing to work with"
@@ -177,7 +177,7 @@ def job(source: str, output: str, **compute: Any) -> Job:
     return Job.model_validate(sections)
 
 
-def test_paths_on_a_disk_are_for_one_machine_or_a_shared_file_system() -> None:
+def test_local_paths_need_one_machine_or_a_shared_file_system() -> None:
     two, remote = cluster(A, B), "s3://box/x"
     for source, output, wrong in (("/photos", remote, "/photos"), (remote, "/labels", "/labels")):
         with pytest.raises(
@@ -186,16 +186,18 @@ def test_paths_on_a_disk_are_for_one_machine_or_a_shared_file_system() -> None:
             pin_to_driver_node(two, job(source, output))
         shared = job(source, output, shared_filesystem=True)
         assert pin_to_driver_node(two, shared) is shared
-    for there, asked in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
-        assert pin_to_driver_node(there, asked) is asked
+    for machines, unpinned in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
+        assert pin_to_driver_node(machines, unpinned) is unpinned
 
 
-def test_the_one_machine_that_sees_the_paths_stays_the_only_one_that_works() -> None:
-    asked = job("/photos", "s3://box/x", decode={"resources": {"decoder": 1}})
-    pinned = pin_to_driver_node(cluster(A, A), asked).compute
+def test_stages_with_local_paths_are_tied_to_the_drivers_machine() -> None:
+    local_job = job("/photos", "s3://box/x", decode={"resources": {"decoder": 1}})
+    pinned = pin_to_driver_node(cluster(A, A), local_job).compute
     assert pinned.decode.resources == {"decoder": 1, "node:10.0.0.1": 0.001}
     assert pinned.predict.resources == {"node:10.0.0.1": 0.001}
     assert node_affinity(pinned.decode) == {"node:10.0.0.1": 0.001}
-    here, other = (ClusterNode(f"10.0.0.{at}", 4, resources={f"node:10.0.0.{at}": 1}) for at in (1, 2))
-    assert here.can_run(pinned.predict)
-    assert not other.can_run(pinned.predict)
+    driver_node, other_node = (
+        ClusterNode(f"10.0.0.{number}", 4, resources={f"node:10.0.0.{number}": 1}) for number in (1, 2)
+    )
+    assert driver_node.can_run(pinned.predict)
+    assert not other_node.can_run(pinned.predict)

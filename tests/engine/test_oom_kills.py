@@ -49,7 +49,7 @@ def kernel(tmp_path: Path) -> Kernel:
     return Kernel(tmp_path)
 
 
-def test_kills_count_in_a_row(kernel: Kernel) -> None:
+def test_only_kills_since_the_last_progress_count(kernel: Kernel) -> None:
     watch = kernel.watch()
     assert watch.kills_in_a_row == 0
     kernel.killed += 2
@@ -62,15 +62,15 @@ def test_kills_count_in_a_row(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize(("killed", "times"), [(1, "once"), (3, "3 times")])
-def test_they_are_named_with_both_numbers(killed: int, times: str, kernel: Kernel) -> None:
+def test_the_error_names_kills_limit_and_need(killed: int, times: str, kernel: Kernel) -> None:
     watch = kernel.watch()
     kernel.killed += killed
-    said = str(watch.halt_error())
-    assert said.startswith(f"killed for memory {times}; the container has 1.0 GB, this job needs about 1.")
+    message = str(watch.halt_error())
+    assert message.startswith(f"killed for memory {times}; the container has 1.0 GB, this job needs about 1.")
     assert not watch.halt_error().again, "more of the same would not help"
 
 
-def test_what_is_needed_is_always_more_than_there_is(kernel: Kernel) -> None:
+def test_the_reported_need_always_exceeds_the_limit(kernel: Kernel) -> None:
     kernel.limit(9_000_000_000)
     assert "has 9.0 GB, this job needs about 9.1 GB" in str(kernel.watch().halt_error())
 
@@ -90,7 +90,7 @@ IDS = pa.table({"row_id": pa.array(range(4), pa.int64())})
 SCHEMA = rows_schema([spec()])
 
 
-def test_an_image_that_takes_its_process_along_is_no_small_container(kernel: Kernel) -> None:
+def test_an_image_that_kills_its_process_becomes_an_error_row(kernel: Kernel) -> None:
     watch = kernel.watch()
     tables = alone(kernel, watch, DIED, block(1, 2), DIED, DIED, first=True)
     assert [table["error_type"].to_pylist() for table in tables] == [
@@ -100,15 +100,15 @@ def test_an_image_that_takes_its_process_along_is_no_small_container(kernel: Ker
     assert tables[0]["error_transient"].to_pylist() == [True]
 
 
-def test_where_nothing_was_ever_done_the_images_are_not_to_blame(kernel: Kernel) -> None:
+def test_kills_before_any_result_end_the_run(kernel: Kernel) -> None:
     with pytest.raises(HaltError, match="killed for memory 4 times"):
         alone(kernel, kernel.watch(), DIED, DIED, DIED, first=True)
 
 
-def test_a_start_that_has_done_something_goes_on(kernel: Kernel) -> None:
+def test_kills_after_the_first_result_do_not_end_the_run(kernel: Kernel) -> None:
     assert len(alone(kernel, kernel.watch(), DIED, DIED, DIED, first=False)) == 3
 
 
-def test_a_process_that_died_otherwise_is_not_called_killed(kernel: Kernel) -> None:
+def test_a_death_without_a_memory_kill_keeps_its_error(kernel: Kernel) -> None:
     watch = kernel.watch()
     assert watch.name_oom_error(DIED) is DIED

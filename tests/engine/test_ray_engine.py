@@ -55,12 +55,12 @@ class Attempt:
         return self.outcome(self.engine.run_isolated(self.units(rows), self.log.epoch))
 
     def outcome(
-        self, written: Iterable[list[WriteResult]], then: Callable[[], object] = lambda: None
+        self, written: Iterable[list[WriteResult]], after_commit: Callable[[], object] = lambda: None
     ) -> dict[int, Any]:
         """Commit what comes, and do something then; by row the type of its error, or None."""
-        for some in written:
-            self.log.commit_files(file for each in some for file in each.files)
-            then()
+        for results in written:
+            self.log.commit_files(file for result in results for file in result.files)
+            after_commit()
         tables = [read_data_file(self.log.store, file) for file in self.log.state.files.values()]
         table = pa.concat_tables(tables) if tables else pa.table({"row_id": [], "error_type": []})
         return dict(sorted(zip(table["row_id"].to_pylist(), table["error_type"].to_pylist(), strict=True)))
@@ -108,13 +108,13 @@ def prepared(
         yield Attempt(trial, plan, log, engine)
 
 
-def test_what_takes_its_process_along_is_found_by_smaller_units_and_is_one_row(prepare: Prepare) -> None:
+def test_an_image_that_kills_its_process_is_isolated_and_becomes_one_error_row(prepare: Prepare) -> None:
     attempt = prepare(12, {5: DIES}, {"unit_rows": 8})
-    found = attempt.outcome(compute_missing_rows(attempt.engine, attempt.log, attempt.plan, attempt.missing))
-    assert found == {row: "ProcessDied" if row == 5 else None for row in range(12)}
+    outcome = attempt.outcome(compute_missing_rows(attempt.engine, attempt.log, attempt.plan, attempt.missing))
+    assert outcome == {row: "ProcessDied" if row == 5 else None for row in range(12)}
 
 
-def test_a_process_that_is_killed_costs_no_row(prepare: Prepare, tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_rows(prepare: Prepare, tmp_path: Path) -> None:
     starts, hurry = tmp_path / "starts", tmp_path / "hurry"
     attempt = prepare(24, starts=str(starts), hurry=str(hurry), seconds=0.5)
     killed = list[int]()
@@ -136,7 +136,7 @@ def test_too_many_lost_units_stop_the_run(prepare: Prepare) -> None:
         attempt.run_units(attempt.units(1), max_lost_units=1)
 
 
-def test_units_that_are_lost_are_missing_where_so_many_may_be(prepare: Prepare) -> None:
+def test_lost_units_within_the_limit_are_missing(prepare: Prepare) -> None:
     attempt = prepare(6, {3: DIES})
     found = attempt.run_units(attempt.units(2))
     assert not {2, 3} & found.keys()  # the process worked on another unit, too, which may be lost with it
@@ -152,29 +152,29 @@ def test_a_wave_that_stalls_is_given_up(prepare: Prepare) -> None:
     assert not attempt.engine.rebalance(), "the cluster is as it was"
 
 
-def test_an_attempt_whose_time_is_up_ends_the_wave_once_something_came(prepare: Prepare) -> None:
+def test_an_attempt_out_of_time_ends_the_wave_after_its_first_result(prepare: Prepare) -> None:
     attempt = prepare(60, compute={"stop_after": "0.1s"}, seconds=0.2)
-    found = attempt.run_units(attempt.units(2))
+    outcome = attempt.run_units(attempt.units(2))
     assert attempt.engine.time_is_up
-    assert 0 < len(found) < 60
+    assert 0 < len(outcome) < 60
 
 
-def test_images_that_are_tried_alone(prepare: Prepare) -> None:
+def test_an_isolated_image_that_kills_its_process_is_an_error_row(prepare: Prepare) -> None:
     attempt = prepare(2, {0: DIES})
     assert attempt.run_isolated() == {0: "ProcessDied", 1: None}
 
 
-def test_an_image_that_hangs_alone_is_given_up(prepare: Prepare) -> None:
+def test_an_isolated_image_that_hangs_is_an_error_row(prepare: Prepare) -> None:
     attempt = prepare(1, {0: HANGS}, {"stalled_after": "1s"})
     assert attempt.run_isolated() == {0: "TimedOut"}
 
 
-def test_no_further_image_is_tried_alone_once_time_is_up(prepare: Prepare) -> None:
+def test_no_more_images_are_isolated_once_time_is_up(prepare: Prepare) -> None:
     attempt = prepare(20, compute={"stop_after": "0.1s"})
     assert len(attempt.run_isolated()) == 1
 
 
-def test_an_error_of_our_own_that_ray_only_logs_stops_the_run(prepare: Prepare, tmp_path: Path) -> None:
+def test_a_cvbatch_error_that_ray_only_logs_stops_the_run(prepare: Prepare, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     attempt = prepare(60, starts=str(starts), seconds=0.2)
 
@@ -189,7 +189,7 @@ def test_an_error_of_our_own_that_ray_only_logs_stops_the_run(prepare: Prepare, 
         attempt.outcome(wave, edit_and_kill)
 
 
-def test_what_a_lost_node_had_is_done_by_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_nodes_compute_the_units_of_a_lost_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0.2")
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "1")
     ray.shutdown()  # other tests of this process may have attached it
@@ -209,13 +209,13 @@ def test_what_a_lost_node_had_is_done_by_the_others(tmp_path: Path, monkeypatch:
                 nodes.remove_node(second, allow_graceful=False)
 
         units = attempt.units(4)
-        found = attempt.outcome(engine.run_units(units, attempt.log.epoch, max_lost_units=len(units)), lose_a_node)
-        assert 0 < len(found) < 100, "the wave ends early"
+        outcome = attempt.outcome(engine.run_units(units, attempt.log.epoch, max_lost_units=len(units)), lose_a_node)
+        assert 0 < len(outcome) < 100, "the wave ends early"
         assert engine.rebalance(), "what is left is to be cut anew"
         assert len(engine.nodes()) == 1
         assert engine.cluster.cpus == 2
-        rest = list(
+        remaining_units = list(
             cut_into_units(attempt.log.store, all_plan_parts(attempt.plan, attempt.log.state), attempt.missing(), 4)
         )
         hurry.touch()
-        assert attempt.run_units(rest) == dict.fromkeys(range(100))
+        assert attempt.run_units(remaining_units) == dict.fromkeys(range(100))

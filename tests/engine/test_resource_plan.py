@@ -23,11 +23,13 @@ MILLION = 1_000_000
 
 
 def pools(
-    cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **asked: Any
+    cpus: float = 4, gpus: float = 0, nodes: int = 1, rows: int = MILLION, gflops: float | None = 4, **compute: Any
 ) -> ResourcePlan:
-    each = [ClusterNode(f"10.0.0.{number}", cpus / nodes, gpus / nodes) for number in range(nodes)]
-    cluster = Cluster(tuple(each), local=True, object_store_bytes=1 << 30)
-    return allocate_resources(cluster, ComputeConfig(**asked), [spec(gflops=gflops)], rows, TuningResult(REFERENCE, ""))
+    members = [ClusterNode(f"10.0.0.{number}", cpus / nodes, gpus / nodes) for number in range(nodes)]
+    cluster = Cluster(tuple(members), local=True, object_store_bytes=1 << 30)
+    return allocate_resources(
+        cluster, ComputeConfig(**compute), [spec(gflops=gflops)], rows, TuningResult(REFERENCE, "")
+    )
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64, 200])
@@ -62,12 +64,12 @@ def test_units_that_the_object_store_cannot_hold_are_refused() -> None:
         shared(4096)
 
 
-def test_a_gpu_that_is_not_there() -> None:
+def test_a_missing_gpu_is_refused() -> None:
     with pytest.raises(UsageError, match="the cluster has no GPU; use auto or cpu"):
         pools(device="cuda")
 
 
-def test_what_is_asked_for_is_taken() -> None:
+def test_requested_values_are_used() -> None:
     shared = pools(cpus=16, unit_rows=7, num_actors=3, batch_size=5)
     assert (shared.unit_rows, shared.num_actors, shared.batch_size) == (7, 3, 5)
     assert shared.num_actors * shared.actor_cpus <= 16
@@ -94,7 +96,7 @@ def test_slow_models_and_short_runs_get_smaller_units() -> None:
     [(200.0, 60.0, False, 256), (200.0, 8.0, False, 32), (10.0, 60.0, False, 64), (10.0, 60.0, True, 256)],
     ids=["four seconds of predicting", "a slow network", "large photos", "decoded where they are predicted"],
 )
-def test_what_was_measured_sizes_the_units(decode: float, predict: float, device_decode: bool, rows: int) -> None:
+def test_measured_rates_size_the_units(decode: float, predict: float, device_decode: bool, rows: int) -> None:
     setting = replace(REFERENCE, device_decode=device_decode)
     tried = {"setting": asdict(setting), "rates": {"decode_per_core": decode, "predict": predict}}
     cluster = Cluster((ClusterNode("10.0.0.1", 8),), local=False, object_store_bytes=8 << 30)
@@ -116,9 +118,9 @@ def test_boxes_and_masks_get_more_processes_with_fewer_threads() -> None:
 
     labels, boxes = replace(spec(), kind="torchvision"), replace(spec("boxes", "detection"), kind="torchvision")
     assert (shared(labels).num_actors, shared(labels).threads) == (4, 8)
-    both = shared(labels, boxes)
-    assert (both.num_actors, both.threads) == (16, 2)
-    assert both.num_actors * both.actor_cpus <= 16, "half of the CPUs stay with decoding"
+    mixed = shared(labels, boxes)
+    assert (mixed.num_actors, mixed.threads) == (16, 2)
+    assert mixed.num_actors * mixed.actor_cpus <= 16, "half of the CPUs stay with decoding"
     assert shared(boxes, rows=900).num_actors == 4, "loading the models more often would not pay"
     assert shared(spec("boxes", "detection")).num_actors == 4, "somebody else's model answers in its own way"
     assert shared(boxes, num_actors=2).num_actors == 2
@@ -130,7 +132,7 @@ def test_processes_of_a_machine_share_its_cores() -> None:
     assert pools(cpus=8 * cores, num_actors=2).threads == min(8, max(1, cores // 2))
 
 
-def test_a_container_with_little_memory_gets_fewer_and_smaller_pieces() -> None:
+def test_a_small_container_gets_fewer_processes_and_smaller_units() -> None:
     def within(limit: int | None, **asked: Any) -> ResourcePlan:
         cluster = Cluster((ClusterNode("10.0.0.1", 32),), True, object_store_bytes=80_000_000, memory_limit=limit)
         return allocate_resources(cluster, ComputeConfig(**asked), [spec()], MILLION, TuningResult(REFERENCE, ""))

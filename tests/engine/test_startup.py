@@ -33,7 +33,7 @@ def untold() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
-def test_nobody_else_on_the_network_can_reach_a_local_run() -> None:
+def test_a_local_run_is_not_reachable_from_the_network() -> None:
     mark = secrets.token_hex(8)
     start = subprocess.Popen(
         [sys.executable, "-c", STARTS],
@@ -64,7 +64,7 @@ ours.stop()
 """
 
 
-def test_ray_may_be_imported_before_its_start_has_got_anywhere() -> None:
+def test_ray_may_be_imported_before_it_starts() -> None:
     start = subprocess.run([sys.executable, "-c", LATE], env=untold(), capture_output=True, text=True, check=False)
     assert start.stdout.strip() == "True", start.stderr
 
@@ -94,7 +94,7 @@ startup.stop_ray()
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"RAY_ADDRESS": "http://127.0.0.1:8265"}, "2 RAY_ADDRESS=http://127.0.0.1:8265: expected host:port of a head"),
         (
@@ -104,8 +104,8 @@ startup.stop_ray()
     ],
     ids=["a dashboard", "a token that is not there"],
 )
-def test_a_start_that_fails_says_so_and_does_not_hang(environment: dict[str, str], said: str) -> None:
-    done = subprocess.run(
+def test_a_failed_start_is_reported_and_does_not_hang(environment: dict[str, str], message: str) -> None:
+    process = subprocess.run(
         [sys.executable, "-c", FAILS, "60"],
         env={**untold(), **environment},
         capture_output=True,
@@ -113,14 +113,14 @@ def test_a_start_that_fails_says_so_and_does_not_hang(environment: dict[str, str
         timeout=120,
         check=True,
     )
-    assert done.stdout.startswith(said)
-    assert "Traceback" not in done.stderr
+    assert process.stdout.startswith(message)
+    assert "Traceback" not in process.stderr
 
 
-def test_a_cluster_that_accepts_and_says_nothing_has_an_end() -> None:
+def test_a_cluster_that_never_answers_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", FAILS, "4"],
             env={**untold(), "RAY_ADDRESS": address},
             capture_output=True,
@@ -128,10 +128,10 @@ def test_a_cluster_that_accepts_and_says_nothing_has_an_end() -> None:
             timeout=120,
             check=True,
         )
-    assert done.stdout.startswith(
+    assert process.stdout.startswith(
         f"1 no Ray cluster answers at RAY_ADDRESS={address} (Ray was not available within 4 s)"
     )
-    assert "compute.ray_start_timeout" in done.stdout
+    assert "compute.ray_start_timeout" in process.stdout
 
 
 WAITS = """
@@ -149,11 +149,11 @@ os._exit(0)
 """
 
 
-def test_an_interruption_is_heard_while_ray_starts_and_leaves_nothing_behind() -> None:
+def test_an_interrupt_during_the_start_leaves_no_processes() -> None:
     mark = secrets.token_hex(8)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         for environment in ({"RAY_ADDRESS": f"127.0.0.1:{mute.getsockname()[1]}"}, {}):
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", WAITS],
                 env={**untold(), **environment, "CVBATCH_TEST": mark},
                 capture_output=True,
@@ -161,15 +161,15 @@ def test_an_interruption_is_heard_while_ray_starts_and_leaves_nothing_behind() -
                 timeout=120,
                 check=True,
             )
-            assert done.stdout.split() == ["heard", "stopped"], done.stderr
+            assert process.stdout.split() == ["heard", "stopped"], process.stderr
     assert wait_until(lambda: not any(marked(mark))), "a head that was starting ends with us"
 
 
-def wait_until(done: Callable[[], bool], seconds: float = 60) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
-    return done()
+    return condition()
 
 
 def marked(mark: str) -> Iterator[Path]:

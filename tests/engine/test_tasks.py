@@ -76,18 +76,16 @@ def test_each_call_becomes_a_file(start: Start, store: LocalStore) -> None:
     assert writers.finished_files(timeout=None) == []
 
 
-def test_only_a_head_of_our_own_has_the_driver_write(
-    start: Start, local: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, write = list[WriteContext](), tasks.write_data_files
-    monkeypatch.setattr(tasks, "write_data_files", lambda job, blocks: here.append(job) or write(job, blocks))
+def test_the_driver_writes_only_with_a_local_head(start: Start, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver_writes, write = list[WriteContext](), tasks.write_data_files
+    monkeypatch.setattr(tasks, "write_data_files", lambda job, blocks: driver_writes.append(job) or write(job, blocks))
     writers = start()
     writers.submit_blocks([Bundle.of(0, 12)])
     assert len(writers.finished_files(timeout=None)) == 1
-    assert len(here) == (1 if local else 0)
+    assert len(driver_writes) == (1 if local else 0)
 
 
-def test_a_start_that_was_taken_over_hears_of_it(start: Start) -> None:
+def test_writers_of_a_fenced_attempt_raise(start: Start) -> None:
     writers = start()
     start()
     writers.submit_blocks([Bundle.of(0, 12)])
@@ -95,15 +93,15 @@ def test_a_start_that_was_taken_over_hears_of_it(start: Start) -> None:
         writers.finished_files(timeout=None)
 
 
-def test_what_is_not_written_yet_is_not_waited_for(start: Start) -> None:
+def test_finished_files_does_not_wait_by_default(start: Start) -> None:
     writers = start()
     writers.submit_blocks([Bundle.of(0, 12)])
-    found = [*writers.finished_files(timeout=0), *writers.finished_files(timeout=None)]
-    assert [written.files[0].ranges for written in found] == [((0, 12),)]
+    results = [*writers.finished_files(timeout=0), *writers.finished_files(timeout=None)]
+    assert [written.files[0].ranges for written in results] == [((0, 12),)]
 
 
 @pytest.mark.parametrize("local", [True], indirect=True)
-def test_no_file_is_begun_after_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_writers_start_no_more_files(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = list[int](), threading.Event()
     monkeypatch.setattr(tasks, "write_data_files", lambda _, blocks: began.append(len(blocks)) or go_on.wait())
     writers = start()

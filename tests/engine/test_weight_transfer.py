@@ -40,56 +40,56 @@ def kept(cache: Path) -> list[bytes]:
     return [path.read_bytes() for path in cache.rglob("*.pth")]
 
 
-def test_one_machine_has_what_the_driver_has(model: ModelSpec) -> None:
+def test_a_single_machine_needs_no_transfer(model: ModelSpec) -> None:
     files = TransferredWeights.put_into_store([model], local=True)
     assert files.references == {}
     assert files.fetch_local([model]) == (model,)
 
 
-def test_the_plan_may_have_been_made_where_files_lie_elsewhere(model: ModelSpec) -> None:
+def test_a_plan_from_another_machine_gets_the_paths_of_this_one(model: ModelSpec) -> None:
     options = {"weights": "w.bin"}
     planned = replace(model, weights_path="/gone/own.pth", folder="/gone", options={"weights": "./w.bin"})
-    here = replace(model, folder="/here", options=options, files={"w.bin": "12ab"})
-    assert TransferredWeights.put_into_store([here], local=True).localize_plan_models([planned]) == (here,)
+    resolved = replace(model, folder="/here", options=options, files={"w.bin": "12ab"})
+    assert TransferredWeights.put_into_store([resolved], local=True).localize_plan_models([planned]) == (resolved,)
     assert WEIGHTS_IN_PLACE.localize_plan_models([planned]) == (planned,)
 
 
 @pytest.mark.usefixtures("attached")
-def test_a_machine_that_has_the_file_takes_it(model: ModelSpec, cache: Path) -> None:
+def test_a_machine_with_the_file_uses_it(model: ModelSpec, cache: Path) -> None:
     assert TransferredWeights.put_into_store([model], local=False).fetch_local([model]) == (model,)
     assert kept(cache) == []
 
 
 @pytest.mark.usefixtures("attached")
-@pytest.mark.parametrize("there", [None, b"others"], ids=["nothing", "another file"])
+@pytest.mark.parametrize("existing", [None, b"others"], ids=["nothing", "another file"])
 @pytest.mark.parametrize("cluster", [ONE, TWO], ids=["came late", "was there"])
-def test_a_machine_that_lacks_the_file_gets_it_once(
-    model: ModelSpec, cache: Path, cluster: Cluster, there: bytes | None
+def test_a_machine_without_the_file_fetches_it_once(
+    model: ModelSpec, cache: Path, cluster: Cluster, existing: bytes | None
 ) -> None:
     files, path = TransferredWeights.put_into_store([model, model], local=cluster.local), Path(str(model.weights_path))
     assert len(files.references) == 1
-    path.unlink() if there is None else path.write_bytes(there)
-    (here,) = files.fetch_local([model])
-    assert here == replace(model, weights_path=here.weights_path)
+    path.unlink() if existing is None else path.write_bytes(existing)
+    (local_model,) = files.fetch_local([model])
+    assert local_model == replace(model, weights_path=local_model.weights_path)
     assert kept(cache) == [CONTENT]
-    assert Path(str(here.weights_path)).suffix == ".pth"
-    Path(str(here.weights_path)).touch()
-    gone = TransferredWeights(dict.fromkeys(files.references, "must not be asked"))
-    assert gone.fetch_local([model]) == (here,)
+    assert Path(str(local_model.weights_path)).suffix == ".pth"
+    Path(str(local_model.weights_path)).touch()
+    unreachable = TransferredWeights(dict.fromkeys(files.references, "must not be asked"))
+    assert unreachable.fetch_local([model]) == (local_model,)
 
 
 @pytest.mark.usefixtures("attached")
-def test_a_copy_that_was_broken_off_is_made_again(model: ModelSpec, cache: Path) -> None:
+def test_an_incomplete_copy_is_fetched_again(model: ModelSpec, cache: Path) -> None:
     files = TransferredWeights.put_into_store([model], local=False)
     Path(str(model.weights_path)).unlink()
-    (here,) = files.fetch_local([model])
-    Path(str(here.weights_path)).write_bytes(CONTENT[:10])
-    assert files.fetch_local([model]) == (here,)
+    (local_model,) = files.fetch_local([model])
+    Path(str(local_model.weights_path)).write_bytes(CONTENT[:10])
+    assert files.fetch_local([model]) == (local_model,)
     assert kept(cache) == [CONTENT]
 
 
 @pytest.mark.usefixtures("attached")
-def test_what_has_no_file_on_a_disk_does_not_travel(model: ModelSpec) -> None:
+def test_models_without_a_local_file_are_not_transferred(model: ModelSpec) -> None:
     nothing = replace(model, weights_path=None, weights_sha256=None)
     remote = replace(model, weights_path="s3://box/own.pth")
     files = TransferredWeights.put_into_store([nothing, remote], local=False)
