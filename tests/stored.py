@@ -133,7 +133,7 @@ def records(folder: Path) -> dict[str, Any]:
     listing(store, folder).save_checkpoint(
         plan.parts, {"position": WalkPosition("a/", "a/b", True, ["a/c/"], 0, 1).to_json()}
     )
-    with mock.patch.object(store, "_proven", lambda way, _: None if way.name == "folder" else "refused"):
+    with mock.patch.object(store, "_test_method", lambda way, _: None if way.name == "folder" else "refused"):
         store._choose_method("refused")
     return {
         **{_named(path, folder): json.loads(path.read_text()) for path in _stored(folder / "out")},
