@@ -1,6 +1,6 @@
 """Label large image archives with pretrained vision models, exactly once per image.
 
-The public names, in the order of the way. Importing this package imports neither torch nor ray.
+The public names, in the order of a workflow. Importing this package imports neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cvbatch.pipeline import run
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
 
-_HOME = {
+_MODULE_OF_NAME = {
     "CvbatchError": "errors",
     "Job": "config.job",
     "load_job": "config.job_file",
@@ -35,7 +35,7 @@ _HOME = {
     "decode_mask": "results.predictions",
 }
 
-__all__ = [  # noqa: RUF022 - in the order of the way
+__all__ = [  # noqa: RUF022 - in the order of a workflow
     "CvbatchError",
     "Job",
     "load_job",
@@ -55,6 +55,6 @@ deprecated.install_old_paths()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module 'cvbatch' has no attribute {name!r}")
-    return getattr(import_module(f"cvbatch.{_HOME[name]}"), name)
+    return getattr(import_module(f"cvbatch.{_MODULE_OF_NAME[name]}"), name)

@@ -1,22 +1,22 @@
-"""Everything that can go wrong, and whose fault it is.
+"""The error tree with its exit codes.
 
     CvbatchError
-    ├── UsageError            the request was wrong; nothing was started   exit code 2
+    ├── UsageError            the request is wrong; nothing was started    exit code 2
     │   ├── JobError          the job file or an option
     │   ├── SourceError       the images cannot be found or listed
     │   ├── ModelError        the model, its weights or its categories
-    │   └── OutputError       the output location belongs to something else
+    │   └── OutputError       the output location cannot be used
     └── RunError              the run did not finish                       exit code 1
-        ├── FencedError       another start took the run over
-        ├── HaltError         somebody has to decide before it can go on
-        │   └── ChangedModelError  a file of a model was edited meanwhile
-        ├── CorruptionError   what is stored contradicts the commit log
-        └── StorageError      an object store does not do what it was asked for
-            ├── DeniedError        no right to it                          exit code 2
-            ├── UnavailableError   no answer after all tries; may pass by
-            └── TooLargeError      an object has more bytes than were wanted
+        ├── FencedError       another attempt took the run over
+        ├── HaltError         the run stopped and needs a decision
+        │   └── ChangedModelError  a file of a model changed during the attempt
+        ├── CorruptionError   stored data contradicts the commit log
+        └── StorageError      a request to an object store failed
+            ├── DeniedError        no permission                           exit code 2
+            ├── UnavailableError   no answer after all retries; may be temporary
+            └── TooLargeError      an object has more bytes than allowed
 
-A bad image is none of these. It becomes a row with a `RowError`.
+A bad image is none of these: it becomes a row with a `RowError`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _MESSAGE_LIMIT = 500
 
 
 class CvbatchError(Exception):
-    """Base of all errors; the message is one line that says what to do."""
+    """Base class of all errors; the message is one line that says what to do."""
 
     exit_code = 1
 
 
 class UsageError(CvbatchError):
-    """The request was wrong; nothing was started."""
+    """The request is wrong; nothing was started."""
 
     exit_code = 2
 
@@ -59,7 +59,7 @@ class SourceError(UsageError):
 
 
 class ModelError(UsageError):
-    """A model, its weights or its categories are wrong or missing."""
+    """A model, its weights or its categories are invalid or missing."""
 
 
 class OutputError(UsageError):
@@ -67,15 +67,15 @@ class OutputError(UsageError):
 
 
 class RunError(CvbatchError):
-    """The run did not finish; what is committed stays.
+    """The run did not finish; committed rows stay committed.
 
     Args:
         message: One line.
-        details: What is known besides, for the run record.
+        details: More information for the run record.
     """
 
     again = True
-    """Whether the same command may come further by itself."""
+    """Whether another attempt with the same command may succeed."""
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -83,70 +83,70 @@ class RunError(CvbatchError):
 
 
 class FencedError(RunError):
-    """Another start has taken this run over."""
+    """Another attempt has taken the run over."""
 
     again = False
 
 
 class HaltError(RunError):
-    """The run stopped where somebody has to decide how it goes on."""
+    """The run stopped and needs a decision before it can continue."""
 
     again = False
 
 
 class ChangedModelError(HaltError):
-    """A file of a model is another one than when this start began."""
+    """A file of a model has changed since this attempt started."""
 
 
 class CorruptionError(RunError):
-    """What is stored contradicts the commit log."""
+    """Stored data contradicts the commit log."""
 
     again = False
 
 
 class StorageError(RunError):
-    """An object store does not do what it was asked for."""
+    """A request to an object store failed."""
 
 
 class DeniedError(StorageError):
-    """There are no credentials, or no rights, for what was asked."""
+    """Credentials or permissions for the request are missing."""
 
     exit_code = 2
 
 
 class UnavailableError(StorageError):
-    """No usable answer after all tries; another time it may go better."""
+    """No usable answer after all retries; the problem may be temporary."""
 
 
 class TooLargeError(StorageError):
-    """An object has more bytes than were wanted.
+    """An object has more bytes than allowed.
 
     Args:
-        size: Its bytes.
-        wanted: At most so many.
+        size: Size of the object, in bytes.
+        max_size: Allowed size, in bytes.
     """
 
-    def __init__(self, size: int, wanted: int) -> None:
-        super().__init__(f"expected at most {wanted} bytes, got {size}")
+    def __init__(self, size: int, max_size: int) -> None:
+        super().__init__(f"expected at most {max_size} bytes, got {size}")
         self.size = size
 
 
 class AmbiguousError(Exception):
-    """A request got no answer: it may or may not have taken effect."""
+    """A request got no answer, so it is unknown whether it took effect."""
 
 
 class DeviceLostError(BaseException):
-    """The device gives no answers any more until this process is started anew.
+    """The device fails all work until this process is restarted.
 
-    Not an `Exception`, because it is no fault of the image that was worked on.
+    Not an `Exception`, because the image that was being processed is not the cause.
     """
 
 
 class ImageError(Exception):
-    """One image cannot be used, for a reason that we can name.
+    """One image cannot be used, for a known reason.
 
     Args:
-        kind: A stable word for `error_type`, such as `TruncatedImage`.
+        kind: Stable value of `error_type`, such as `TruncatedImage`.
         message: One line for `error_message`.
     """
 
@@ -156,16 +156,16 @@ class ImageError(Exception):
 
 
 class UnlistedError(ImageError):
-    """A folder, an archive or a table could not be listed: its images have no rows of their own."""
+    """A folder, an archive or a table could not be listed, so its images have no rows."""
 
 
 LIST: Final = "list"
-"""The `error_stage` of rows that stand for what could not be listed."""
+"""`error_stage` of rows that stand for a folder, an archive or a table that could not be listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why one image has no predictions; the four `error_*` columns of its row."""
+    """The four `error_*` columns of an image without predictions."""
 
     stage: str
     type: str
@@ -174,26 +174,26 @@ class RowError:
 
 
 def capture_row_error(stage: str, work: Callable[[], T]) -> T | RowError:
-    """Do the work on one image; whatever it raises becomes that row's error.
+    """Call a function that processes one image; an exception becomes the error of its row.
 
     Args:
         stage: `list`, `fetch`, `decode` or `predict`; goes to `error_stage`.
-        work: The work, without arguments.
+        work: The function, without arguments.
 
     Returns:
-        What `work` returned, or the `RowError` that stands for what it raised.
+        The result of `work`, or a `RowError` for the exception that it raised.
     """
-    done = try_call(work)
-    if isinstance(done, ImageError):
-        stage = LIST if isinstance(done, UnlistedError) else stage
-        return RowError(stage, done.kind, _one_line_of(done))
-    if isinstance(done, Exception):  # one bad image must never take its neighbours along
-        return RowError(stage, type(done).__name__, _one_line_of(done), _is_transient_error(done))
-    return done
+    result = try_call(work)
+    if isinstance(result, ImageError):
+        stage = LIST if isinstance(result, UnlistedError) else stage
+        return RowError(stage, result.kind, _one_line_of(result))
+    if isinstance(result, Exception):  # one bad image must never fail other images
+        return RowError(stage, type(result).__name__, _one_line_of(result), _is_transient_error(result))
+    return result
 
 
 def try_call(work: Callable[[], T]) -> T | Exception:
-    """Do the work; an exception is returned instead of raised."""
+    """Call a function and return its result, or the exception that it raised."""
     try:
         return work()
     except Exception as error:
@@ -201,7 +201,7 @@ def try_call(work: Callable[[], T]) -> T | Exception:
 
 
 def _one_line_of(error: BaseException) -> str:
-    """The message as text that Arrow can hold: names that are not UTF-8 reach Python as lone surrogates."""
+    """Message as text that Arrow can store: file names that are not UTF-8 contain lone surrogates in Python."""
     text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     return text[:_MESSAGE_LIMIT] or type(error).__name__
 

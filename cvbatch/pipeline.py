@@ -1,4 +1,4 @@
-"""The way of an image, from the job to the committed row."""
+"""The stages of a run, in order: from the job to committed predictions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.output.lease import acquire_lease
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import check_can_reopen, complete_finish
+from cvbatch.output.row_ranges import RowRange
 from cvbatch.output.store import Store, open_store
 from cvbatch.runs.attempt import RunAttempt
 from cvbatch.runs.passes import compute_missing_rows
@@ -30,13 +31,13 @@ if not TYPE_CHECKING:
 
 
 class RunObserver(Protocol):
-    """Whoever wants to see a run go on."""
+    """Receives the progress of a run."""
 
-    def on_phase(self, what: str) -> None:
-        """Something else is waited for from now on, in words."""
+    def on_phase(self, description: str) -> None:
+        """A new phase starts; `description` says what the run waits for."""
 
     def on_planned(self, state: RunState) -> None:
-        """The plan stands; work begins."""
+        """The plan is complete; computing starts."""
 
     def on_committed(self, state: RunState) -> None:
         """Rows were committed."""
@@ -53,47 +54,47 @@ def run(
     manifest_only: bool = False,
     moved_from: Sequence[str] = (),
 ) -> RunState:
-    """Label every image of a source, exactly once.
+    """Label every image of a source exactly once.
 
     Args:
-        job: What to do.
-        watcher: Told of the progress.
-        pythonpath: Folder that the workers can import from, besides what is installed.
-        refresh: List the source again; label what is new or changed, and mark what is gone.
-        wait: Wait for another start that works on the run, instead of refusing.
-        takeover: Take the run over without looking for another start.
-        manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
-        moved_from: Where sources were that lie elsewhere now, which the job names.
+        job: Source, models and output.
+        watcher: Receives the progress.
+        pythonpath: Folder that the workers can import from, in addition to installed packages.
+        refresh: List the source again, label new and changed images, and mark images that were removed.
+        wait: Wait while another attempt holds the run, instead of raising.
+        takeover: Take the run over without checking for another attempt.
+        manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
+        moved_from: Old locations of sources that have moved; the job names the new ones.
 
     Returns:
-        What the commit log says at the end.
+        State of the commit log at the end.
 
     Raises:
         UsageError: If the request is wrong; nothing was started.
-        RunError: If the run did not finish; what is committed stays.
+        RunError: If the run did not finish; committed rows stay committed.
     """
-    watcher = adapt_observer(watcher)
-    watcher.on_phase("getting the models")
+    observer: RunObserver = adapt_observer(watcher)
+    observer.on_phase("getting the models")
     store = open_store(job.output.location)
     acquire = partial(acquire_lease, store, wait=wait, takeover=takeover)
     planned = _find_run(store, job, moved_from, acquire)
-    wants_more = planned is None or refresh or planned.wants_more(job)
-    if planned and not wants_more and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
+    plan_may_change = planned is None or refresh or planned.needs_replanning(job)
+    if planned and not plan_may_change and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return planned.log.state
-    models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
+    models = resolve_models(job.models, folder=pythonpath, report=observer.on_phase)
     source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
-    with start_ray(job.output.location, models, job.compute, pythonpath, watcher.on_phase) as starting:
-        models = starting.probe_models(models, job.compute)
-        planned = planned or _make_plan(store, job, models, source, pythonpath, watcher)
-        engine = planned.prepare_engine(starting, models, job, rows=planned.log.state.planned)
-        acquire(planned.log.refresh)  # Ray has taken its time
-        with RunAttempt(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as session:
-            if planned.list_again(source, job, refresh=refresh):
-                session.record_listing(source.listing)
-            watcher.on_planned(planned.log.state)
-            _compute_missing(session, watcher)
-            recompute_rows(session, planned.log.state.stale, watcher.on_committed)
-            session.finish_run()
+    with start_ray(job.output.location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
+        models = starting_engine.probe_models(models, job.compute)
+        planned = planned or _plan_new_run(store, job, models, source, pythonpath, observer)
+        engine = planned.prepare_engine(starting_engine, models, job, rows=planned.log.state.planned)
+        acquire(planned.log.refresh)  # again: another attempt may have started while Ray did
+        with RunAttempt(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as attempt:
+            if planned.refresh_plan(source, job, refresh=refresh):
+                attempt.record_listing(source.listing)
+            observer.on_planned(planned.log.state)
+            _compute_missing_rows(attempt, observer)
+            recompute_rows(attempt, planned.log.state.stale, observer.on_committed)
+            attempt.finish_run()
     return planned.log.state
 
 
@@ -107,57 +108,58 @@ def retry(
     takeover: bool = False,
     manifest_only: bool = False,
 ) -> RunState:
-    """Label failed images again; what is good stays as it is.
+    """Label failed images again; rows without an error stay unchanged.
 
     Args:
-        output: Of a run.
-        errors: Only those that may go better another time, or all.
-        watcher: Told of the progress.
+        output: Location of a run.
+        errors: `transient` for errors that another attempt may avoid, or `all`.
+        watcher: Receives the progress.
         pythonpath: Folder that the workers can import from; by default that of the run.
-        overrides: `dotted.path=YAML value`, for what lies elsewhere now: the way to it is no part of a run.
-        takeover: Take the run over without looking for another start.
-        manifest_only: Leave files that may not be deleted to an operator; see `finish_tail`.
+        overrides: `dotted.path=YAML value` for options that are not part of the run's identity, such as the location
+            of a weights file.
+        takeover: Take the run over without checking for another attempt.
+        manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
 
     Returns:
-        What the commit log says at the end.
+        State of the commit log at the end.
 
     Raises:
-        UsageError: If there is no run, or somebody works on it.
-        RunError: If the retry did not finish; what is replaced stays replaced.
+        UsageError: If there is no run, or another attempt holds it.
+        RunError: If the retry did not finish; replaced rows stay replaced.
     """
-    watcher = adapt_observer(watcher)
-    place = Location.from_path_or_uri(output)
-    planned = PlannedRun.from_output(place)
+    observer: RunObserver = adapt_observer(watcher)
+    location = Location.from_path_or_uri(output)
+    planned = PlannedRun.from_output(location)
     store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath
     acquire = partial(acquire_lease, store, takeover=takeover)
     job = _job_with_overrides(planned.job, overrides)
     planned.check_job(job)
     acquire(log.refresh)
     if log.state.remaining_rows:
-        raise OutputError(f"{output} is not finished: expected a finished run; cvbatch run goes on with it")
+        raise OutputError(f"{output} is not finished: expected a finished run; continue it with cvbatch run")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
     if not len(failed) and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return log.state
-    models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
+    models = resolve_models(job.models, folder=pythonpath, report=observer.on_phase)
     planned.check_models(models, loaded=False)
     check_can_reopen(store, replaces=True, manifest_only=manifest_only)
-    with start_ray(place, models, job.compute, pythonpath, watcher.on_phase) as starting:
-        models = starting.probe_models(models, job.compute)
-        engine = planned.prepare_engine(starting, models, job, rows=len(failed))
-        acquire(log.refresh)  # Ray has taken its time
-        # that many of these rows are errors is no news
-        compute_all = job.compute.model_copy(update={"max_error_share": 1.0})
-        with RunAttempt(log, planned.plan, engine, compute_all, manifest_only=manifest_only) as session:
-            watcher.on_planned(log.state)
-            recompute_rows(session, failed, watcher.on_committed)
-            session.finish_run()
+    with start_ray(location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
+        models = starting_engine.probe_models(models, job.compute)
+        engine = planned.prepare_engine(starting_engine, models, job, rows=len(failed))
+        acquire(log.refresh)  # again: another attempt may have started while Ray did
+        # all these rows failed before, so many errors are no reason to stop
+        without_error_limit = job.compute.model_copy(update={"max_error_share": 1.0})
+        with RunAttempt(log, planned.plan, engine, without_error_limit, manifest_only=manifest_only) as attempt:
+            observer.on_planned(log.state)
+            recompute_rows(attempt, failed, observer.on_committed)
+            attempt.finish_run()
     return log.state
 
 
 def _find_run(
     store: Store, job: Job, moved_from: Sequence[str], acquire: Callable[[Callable[[], RunState]], None]
 ) -> PlannedRun | None:
-    """The run of the output, once nobody else works on it."""
+    """Find the run of the output and acquire its lease; None if there is no run yet."""
     planned = PlannedRun.find_run(store, job, moved_from)
     if planned is not None:
         acquire(planned.log.refresh)
@@ -165,12 +167,12 @@ def _find_run(
 
 
 def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manifest_only: bool) -> bool:
-    """Whether a run of which no more is asked is finished, to its last file.
+    """Whether the run is finished, including its manifest and `_SUCCESS`.
 
-    Its models are looked at only where the job says something else of them, or their files were touched.
+    Models are resolved and compared only if their section of the job, or one of their files, has changed.
 
     Raises:
-        OutputError: If they are others than those of the run.
+        OutputError: If the models differ from those of the run.
     """
     if not planned.log.state.is_final:
         return False
@@ -182,7 +184,7 @@ def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manif
 def _open_source(
     planned: PlannedRun | None, job: Job, models: Sequence[ModelSpec], *, refresh: bool, manifest_only: bool
 ) -> ImageSource:
-    """Open the source; a run that is there must be able to go on with it, and with the models."""
+    """Open the source; check that an existing run can continue with it and with the models."""
     if planned is None:
         return open_source(job.source)
     planned.check_models(models, loaded=False)
@@ -191,29 +193,33 @@ def _open_source(
     return source
 
 
-def _make_plan(
+def _plan_new_run(
     store: Store,
     job: Job,
     models: Sequence[ModelSpec],
     source: ImageSource,
     pythonpath: str | None,
-    watcher: RunObserver,
+    observer: RunObserver,
 ) -> PlannedRun:
+    """List the source and create the plan."""
     store.check_writable()
-    watcher.on_phase("listing the source")
+    observer.on_phase("listing the source")
     return PlannedRun.create_run(store, job, models, source, pythonpath)
 
 
-def _compute_missing(session: RunAttempt, watcher: RunObserver) -> None:
-    """Compute and commit the rows that nobody has committed yet."""
-    log = session.log
-    for written in compute_missing_rows(
-        session.engine, log, session.plan, lambda: log.state.accepted.missing_ranges(log.state.planned)
-    ):
-        session.record_commit(written, log.commit_files(file for each in written for file in each.files))
-        watcher.on_committed(log.state)
+def _compute_missing_rows(attempt: RunAttempt, observer: RunObserver) -> None:
+    """Compute and commit all rows that are not committed yet."""
+    log = attempt.log
+
+    def uncommitted_ranges() -> list[RowRange]:
+        return log.state.accepted.missing_ranges(log.state.planned)
+
+    for results in compute_missing_rows(attempt.engine, log, attempt.plan, uncommitted_ranges):
+        accepted = log.commit_files(file for result in results for file in result.files)
+        attempt.record_commit(results, accepted)
+        observer.on_committed(log.state)
 
 
 def _job_with_overrides(job: Job, overrides: Sequence[str]) -> Job:
-    """A job of the plan, in which every option is spelled out, with those alone that say anything, and with others."""
+    """Apply overrides to the job of a plan, which spells out every option; defaults are left out first."""
     return build_job(job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)

@@ -1,4 +1,4 @@
-"""Columns and Arrow types that all predictions have; those of a task stand with it, in `cvbatch.tasks`."""
+"""Columns and Arrow types that all predictions have; the columns of each task are in `cvbatch.tasks`."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ ERROR_TYPE: Final = "error_type"
 ERROR_MESSAGE: Final = "error_message"
 ERROR_TRANSIENT: Final = "error_transient"
 SOURCE_REMOVED: Final = "source_removed"
-"""Not in the files, but added on reading: whether the image is gone from the source since."""
+"""Added on reading, not stored: whether the image has been removed from the source."""
 
 LOCATION: Final = "_location"
-"""Hidden, as all that follow: they travel between stages and end before the files of predictions. The exact bytes of an
-image's path, where its URI cannot hold them."""
+"""Exact bytes of an image's path, if its URI cannot hold them. This column and all below are hidden: they pass between
+stages and are not stored in the predictions."""
 MODIFIED: Final = "_modified_ns"
-"""When its file was last changed."""
+"""Modification time of the file."""
 ETAG: Final = "_etag"
-"""The version that an object store names."""
+"""Version of the object in an object store."""
 SPAN: Final = "_span"
-"""Which part of the file it is; null is all of it."""
+"""Where in the file the image is; null for the whole file."""
 MOVED_FROM: Final = "_moved_from"
-"""In a part of the plan that tells of a move: the `image_uri` that an image had before."""
+"""In a plan part about a move: the old `image_uri`."""
 CERTAIN: Final = "_certain"
-"""While a source is compared with its plan: whether a row is changed whatever the content of its image."""
+"""During an update: whether a row has changed even if the content of its image has not."""
 ENCODED: Final = "_encoded"
-"""The encoded bytes of an image that is decoded by a later stage."""
+"""Encoded bytes of an image that a later stage decodes."""
 TURN: Final = "_turn"
-"""How the pixels of rows have to be turned that are left to the GPU, as Exif counts; null for all others."""
+"""Exif orientation to apply to an image that the GPU decodes; null for all other images."""
 PIXELS: Final = "_pixels_"
-"""What the names of columns with pixels begin with; one for each view."""
+"""Prefix of the columns with pixels, one column for each view."""
 MEASURES: Final = "_measures_"
-"""What the names of float columns begin with that stages add for the run record; summed when a file is written."""
+"""Prefix of the float columns that stages add for the run record; they are summed when a file is written."""
 WORKER: Final = "_worker"
-"""What the process that predicted a row says of itself, as JSON."""
+"""Description of the process that predicted a row, as JSON."""
 HIDDEN_COLUMNS: Final = (
     LOCATION,
     MODIFIED,
@@ -79,7 +79,7 @@ DECODED_FIELDS: Final = (
     pa.field(ERROR_MESSAGE, pa.string()),
     pa.field(ERROR_TRANSIENT, pa.bool_()),
 )
-"""What the decode stage says of each image."""
+"""Columns that the decode stage adds."""
 IMAGE_FIELDS: Final = (*_PLANNED_FIELDS, *DECODED_FIELDS)
 
 EXIF_FIELDS: Final = (
@@ -100,7 +100,7 @@ FLOAT_LISTS: Final = pa.list_(pa.list_(pa.float32()))
 BINARIES: Final = pa.list_(pa.binary())
 
 RESERVED_COLUMNS: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
-"""Names that a manifest column cannot have, besides those of the job's models."""
+"""Names that a manifest column cannot have; the columns of the job's models are reserved, too."""
 
 
 def predictions_schema(
@@ -110,34 +110,36 @@ def predictions_schema(
     warnings: bool = False,
     extra_columns: Iterable[pa.Field] = (),
 ) -> pa.Schema:
-    """The schema of every data file of a run.
+    """Schema of every data file of a run.
 
     Args:
         model_fields: Columns of all models of the job.
-        exif: Whether capture time, camera and position are asked for.
-        warnings: Whether damaged images are kept, with what is wrong with them.
-        extra_columns: Columns that come along from the source.
+        exif: Whether to add capture time, camera and position.
+        warnings: Whether damaged images are kept, with a column for the damage.
+        extra_columns: Columns of the source that are copied to the predictions.
 
     Raises:
-        SourceError: If a carried column has the name of a model's column.
+        SourceError: If an extra column has the name of another column.
     """
-    added = [*(EXIF_FIELDS if exif else ()), *((WARNING_FIELD,) if warnings else ())]
-    taken = {column.name for column in model_fields}
+    optional_fields = [*(EXIF_FIELDS if exif else ()), *((WARNING_FIELD,) if warnings else ())]
+    model_columns = {column.name for column in model_fields}
     for column in extra_columns:
-        if column.name in taken or (warnings and column.name == IMAGE_WARNING):
-            whose = "a model's column" if column.name in taken else "the column that source.damaged: keep adds"
+        if column.name in model_columns or (warnings and column.name == IMAGE_WARNING):
+            conflict = (
+                "a model's column" if column.name in model_columns else "the column that source.damaged: keep adds"
+            )
             raise SourceError(
-                f"the column {column.name!r} has the name of {whose}; "
+                f"the column {column.name!r} has the name of {conflict}; "
                 f"use source.rename: {{{column.name}: my_{column.name}}}"
             )
-    return pa.schema([*IMAGE_FIELDS, *added, *extra_columns, *model_fields])
+    return pa.schema([*IMAGE_FIELDS, *optional_fields, *extra_columns, *model_fields])
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a column travels between stages only."""
+    """Whether a column passes between stages and is not stored in the predictions."""
     return name in HIDDEN_COLUMNS or name.startswith((PIXELS, MEASURES))
 
 
 def pixels_column(index: int) -> str:
-    """Name of the column with the pixels of a view."""
+    """Name of the column with the pixels of the view at this index."""
     return f"{PIXELS}{index}"

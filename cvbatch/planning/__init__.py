@@ -1,1 +1,1 @@
-"""From a source to a plan, and from a plan to units."""
+"""The plan of a run: listing a source, updating the plan, and cutting it into units."""

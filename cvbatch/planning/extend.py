@@ -1,4 +1,4 @@
-"""More rows for a plan that a limit had cut short."""
+"""Adding rows to a plan whose listing was ended by a limit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from cvbatch.sources.entries import ImageSource
 
 
 def needs_extension(state: RunState, plan: Plan, limit: int | None) -> bool:
-    """Whether a start with this limit would plan further images.
+    """Whether an attempt with this limit would plan more images.
 
-    A plan whose listing came to its end is complete: new images are a matter of an update, not of a limit.
+    If the listing reached the end of the source, the plan is complete: only an update adds new images.
     """
     complete = plan.complete if state.complete is None else state.complete
     return not complete and (limit is None or limit > state.planned)
 
 
 def extend_plan_to_limit(log: CommitLog, plan: Plan, job: Job, source: ImageSource) -> None:
-    """Plan what a raised or dropped limit lets in; the log must be open.
+    """Plan images within a raised or removed limit; the log must be open.
 
     Args:
-        log: Gives the next row id and takes the `extend_plan_to_limit` record.
-        plan: The plan so far.
-        job: With the new limit.
-        source: Listed again.
+        log: Has the next row id and receives the `extend` record.
+        plan: The original plan.
+        job: Has the new limit.
+        source: The source to list again.
     """
     if not needs_extension(log.state, plan, job.source.limit):
         return

@@ -1,4 +1,4 @@
-"""Finding the images of a source again at another place: by their names within it, and by their sizes."""
+"""Finding the images of a source at a new location, by their relative names and their sizes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource, exact_paths, read
 _MAX_NAMED: Final = 3
 
 _Key = tuple[int, bytes]
-"""Number of a source, and the name of an image in it; −1 with a whole path where it is in none of them."""
+"""Index of a source, and the name of an image in it; −1 and the whole path if the image is in none of the sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceMove:
-    """Where the sources of a run were and are, one by one."""
+    """Old and new location of each source of a run."""
 
     old_uris: tuple[str, ...]
     new_uris: tuple[str, ...]
@@ -40,84 +40,85 @@ def find_moved_images(store: Store, plan: Plan, state: RunState, source: ImageSo
 
     Args:
         store: The output.
-        plan: Of the run.
-        state: Of its log.
-        source: Opened at the new place.
-        move: What has moved.
+        plan: Plan of the run.
+        state: State of its log.
+        source: The source, opened at the new location.
+        move: Old and new locations.
 
     Returns:
-        Row ids, the newer facts of the images, and in `MOVED_FROM` where they were before.
+        Row ids, the new entry columns of the images, and their old `image_uri` in `MOVED_FROM`.
 
     Raises:
-        SourceError: If one has another name or size there, or is not there.
+        SourceError: If a planned image is missing at the new location, or has a different name or size.
     """
     planned = read_planned_rows(store, plan, state)
-    old, new = _source_prefixes(move.old_uris, move.new_uris, source.positional)
-    keys = list(_relative_keys(planned, old))
-    tables, seen, wrong = list[pa.Table](), np.zeros(planned.num_rows, np.bool_), _MoveProblems()
-    for chunk, rows, unlike in _match_moved_chunks(source, planned, keys, new):
+    old_prefixes, new_prefixes = _source_prefixes(move.old_uris, move.new_uris, source.positional)
+    keys = list(_relative_keys(planned, old_prefixes))
+    tables, seen, problems = list[pa.Table](), np.zeros(planned.num_rows, np.bool_), _MoveProblems()
+    entry_columns = [column.name for column in ENTRY_FIELDS]
+    for chunk, rows, renamed_rows in _match_moved_chunks(source, planned, keys, new_prefixes):
         before = planned.take(pa.array(rows))
         seen[rows] = True
-        wrong.compare_rows(before, chunk, unlike, positional=source.positional)
-        facts = [column.name for column in ENTRY_FIELDS]
-        after = pa.table([*chunk.select(facts).columns, *before.drop_columns(facts).columns], schema=planned.schema)
-        after = after.append_column(MOVED_FROM, before[IMAGE_URI])
+        problems.compare_rows(before, chunk, renamed_rows, positional=source.positional)
+        columns = [*chunk.select(entry_columns).columns, *before.drop_columns(entry_columns).columns]
+        after = pa.table(columns, schema=planned.schema).append_column(MOVED_FROM, before[IMAGE_URI])
         tables.append(after.add_column(0, ROW_ID, pa.array(rows)))
-    gone = ~seen & ~state.removed.contains_rows(np.arange(planned.num_rows))
-    wrong.note_missing(planned.filter(pa.array(gone)))
-    if wrong.count:
-        more = wrong.count - len(wrong.named)
+    missing = ~seen & ~state.removed.contains_rows(np.arange(planned.num_rows))
+    problems.add_missing_images(planned.filter(pa.array(missing)))
+    if problems.count:
+        unnamed_count = problems.count - len(problems.messages)
         raise SourceError(
-            f"{', '.join(move.new_uris)} does not hold what was at {', '.join(move.old_uris)}: {'; '.join(wrong.named)}"
-            f"{f' and {more} more' * bool(more)}; expected the same images"
+            f"{', '.join(move.new_uris)} does not hold the images of {', '.join(move.old_uris)}: "
+            f"{'; '.join(problems.messages)}{f' and {unnamed_count} more' * bool(unnamed_count)}; "
+            "expected the same images"
         )
     return pa.concat_tables(tables).sort_by(ROW_ID)
 
 
 class _MoveProblems:
-    """What is not as it was planned; some of it by name."""
+    """Differences between the planned images and those at the new location; messages for the first ones."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.named: list[str] = []
+        self.messages: list[str] = []
 
     def compare_rows(self, before: pa.Table, after: pa.Table, renamed_rows: Sequence[int], *, positional: bool) -> None:
-        """Compare planned rows with those that were found for them.
+        """Compare planned rows with the rows that were matched to them.
 
         Args:
-            before: Planned.
-            after: Found, row by row.
-            renamed_rows: Positions of those whose names do not agree.
-            positional: Whether they were found by their position.
+            before: Planned rows.
+            after: Matched rows, in the same order.
+            renamed_rows: Indices of rows whose names differ.
+            positional: Whether rows were matched by their position.
         """
-        for at in renamed_rows:
-            self._add_problem(f"{_image_uri_of(after, at)} stands where {_image_uri_of(before, at)} was")
+        for index in renamed_rows:
+            self._add_problem(f"{_image_uri_of(after, index)} is in the place of {_image_uri_of(before, index)}")
         sizes = before[IMAGE_BYTES], after[IMAGE_BYTES]
-        other = pc.fill_null(pc.not_equal(*sizes), False).to_numpy()
-        for at in np.flatnonzero(other).tolist():
-            was, now = (size[at].as_py() for size in sizes)
-            self._add_problem(f"{_image_uri_of(after, at)} has {now:,} bytes, expected {was:,}")
+        different_size = pc.fill_null(pc.not_equal(*sizes), False).to_numpy()
+        for index in np.flatnonzero(different_size).tolist():
+            old_size, new_size = (size[index].as_py() for size in sizes)
+            self._add_problem(f"{_image_uri_of(after, index)} has {new_size:,} bytes, expected {old_size:,}")
         if not positional:
             return
         on_disk = pc.starts_with(after[IMAGE_URI], "/")
-        absent = pc.and_(pc.and_(pc.is_valid(sizes[0]), pc.is_null(sizes[1])), on_disk)
-        for at in np.flatnonzero(absent.to_numpy()).tolist():
-            self._add_problem(f"{_image_uri_of(after, at)} is not there")
-        facts = [column.name for column in ENTRY_FIELDS]
-        beside = flag_different_rows(before.drop_columns(facts), after.drop_columns(facts))
-        for at in np.flatnonzero(beside).tolist():
-            self._add_problem(f"the line of {_image_uri_of(after, at)} has other columns")
+        missing = pc.and_(pc.and_(pc.is_valid(sizes[0]), pc.is_null(sizes[1])), on_disk)
+        for index in np.flatnonzero(missing.to_numpy()).tolist():
+            self._add_problem(f"{_image_uri_of(after, index)} is missing")
+        entry_columns = [column.name for column in ENTRY_FIELDS]
+        different = flag_different_rows(before.drop_columns(entry_columns), after.drop_columns(entry_columns))
+        for index in np.flatnonzero(different).tolist():
+            self._add_problem(f"the line of {_image_uri_of(after, index)} has other columns")
 
-    def note_missing(self, rows: pa.Table) -> None:
-        """Take note of rows for which nothing was found."""
+    def add_missing_images(self, rows: pa.Table) -> None:
+        """Add planned rows without a match."""
         self.count += max(0, rows.num_rows - _MAX_NAMED)
-        for at in range(min(rows.num_rows, _MAX_NAMED)):
-            self._add_problem(f"nothing is there for {_image_uri_of(rows, at)}")
+        for index in range(min(rows.num_rows, _MAX_NAMED)):
+            self._add_problem(f"there is no match for {_image_uri_of(rows, index)}")
 
-    def _add_problem(self, what: str) -> None:
+    def _add_problem(self, message: str) -> None:
         self.count += 1
-        if len(self.named) < _MAX_NAMED:
-            self.named.append(what)
+        if len(self.messages) < _MAX_NAMED:
+            self.messages.append(message)
 
 
 def _image_uri_of(rows: pa.Table, index: int) -> str:
@@ -125,72 +126,76 @@ def _image_uri_of(rows: pa.Table, index: int) -> str:
 
 
 def _match_moved_chunks(
-    source: ImageSource, planned: pa.Table, keys: Sequence[_Key], bases: Sequence[bytes]
+    source: ImageSource, planned: pa.Table, keys: Sequence[_Key], prefixes: Sequence[bytes]
 ) -> Iterator[tuple[pa.Table, np.ndarray, list[int]]]:
-    """Chunks of what is there of the plan, with their row ids, and where names do not agree."""
+    """Chunks of the source that match planned rows, with their row ids and the indices of rows whose names differ."""
     index = None if source.positional else pd.Index(pd.array([_encode_key(key) for key in keys], dtype=object))
     position = 0
-    renamed: tuple[bytes, bytes] | None = None
+    prefix_change: tuple[bytes, bytes] | None = None
     for chunk in source.iter_chunks():
         chunk = cast_to_plan_schema(chunk, planned.schema)
-        found = list(_relative_keys(chunk, bases))
+        chunk_keys = list(_relative_keys(chunk, prefixes))
         if index is not None:
-            rows = index.get_indexer(pd.Index(pd.array([_encode_key(key) for key in found], dtype=object)))
-            there = rows >= 0
-            yield chunk.filter(pa.array(there)), rows[there].astype(np.int64), []
+            rows = index.get_indexer(pd.Index(pd.array([_encode_key(key) for key in chunk_keys], dtype=object)))
+            is_planned = rows >= 0
+            yield chunk.filter(pa.array(is_planned)), rows[is_planned].astype(np.int64), []
             continue
         end = min(planned.num_rows, position + chunk.num_rows)
-        rows, unlike = np.arange(position, end), list[int]()
-        before, after = (exact_paths(table) for table in (planned.slice(position, len(rows)), chunk))
-        for at, row in enumerate(rows.tolist()):
-            if found[at] == keys[row]:
+        rows, renamed_rows = np.arange(position, end), list[int]()
+        old_paths, new_paths = (exact_paths(table) for table in (planned.slice(position, len(rows)), chunk))
+        for key, row, old_path, new_path in zip(chunk_keys, rows.tolist(), old_paths, new_paths, strict=False):
+            if key == keys[row]:
                 continue
-            renamed = renamed or _renamed_prefix(before[at], after[at])
-            if renamed is None or renamed[1] + before[at].removeprefix(renamed[0]) != after[at]:
-                unlike.append(at)
+            prefix_change = prefix_change or _renamed_prefix(old_path, new_path)
+            if prefix_change is None or prefix_change[1] + old_path.removeprefix(prefix_change[0]) != new_path:
+                renamed_rows.append(row - position)
         position = end
-        yield chunk.slice(0, len(rows)), rows, unlike
+        yield chunk.slice(0, len(rows)), rows, renamed_rows
 
 
-def _renamed_prefix(before: bytes, after: bytes) -> tuple[bytes, bytes] | None:
-    """Which beginnings two locations differ in, if they end alike."""
-    old, new = before.split(b"/"), after.split(b"/")
-    alike = 0
+def _renamed_prefix(old_path: bytes, new_path: bytes) -> tuple[bytes, bytes] | None:
+    """The prefixes that differ between two paths with a common suffix; None if there is no common suffix."""
+    old, new = old_path.split(b"/"), new_path.split(b"/")
+    common_parts = 0
     while old and new and old[-1] == new[-1]:
         old.pop()
         new.pop()
-        alike += 1
-    return (b"/".join(old), b"/".join(new)) if alike else None
+        common_parts += 1
+    return (b"/".join(old), b"/".join(new)) if common_parts else None
 
 
 def _encode_key(key: _Key) -> bytes:
     return b"%d\0" % key[0] + key[1]
 
 
-def _relative_keys(rows: pa.Table, bases: Sequence[bytes]) -> Iterator[_Key]:
-    """What each image is called within its source."""
-    longest = sorted(enumerate(bases), key=lambda pair: -len(pair[1]))
+def _relative_keys(rows: pa.Table, prefixes: Sequence[bytes]) -> Iterator[_Key]:
+    """Name of each image relative to its source; the longest matching prefix decides the source."""
+    longest_first = sorted(enumerate(prefixes), key=lambda pair: -len(pair[1]))
     paths, uris = exact_paths(rows), rows[IMAGE_URI].to_pylist()
-    members, names = rows[SPAN].is_valid().to_pylist(), pc.struct_field(rows[SPAN], "key").to_pylist()
-    for path, uri, member, name in zip(paths, uris, members, names, strict=True):
-        inside = b"\0" + (os.fsencode(uri[len(readable_path(path)) :]) if name is None else name) if member else b""
-        for number, base in longest:
-            if path == base or path.startswith(base + b"/"):
-                yield number, path[len(base) :] + inside
+    are_members, names = rows[SPAN].is_valid().to_pylist(), pc.struct_field(rows[SPAN], "key").to_pylist()
+    for path, uri, is_member, name in zip(paths, uris, are_members, names, strict=True):
+        member = b""
+        if is_member:
+            member = b"\0" + (os.fsencode(uri[len(readable_path(path)) :]) if name is None else name)
+        for source_index, prefix in longest_first:
+            if path == prefix or path.startswith(prefix + b"/"):
+                yield source_index, path[len(prefix) :] + member
                 break
         else:
-            yield -1, path + inside
+            yield -1, path + member
 
 
-def _source_prefixes(before: Sequence[str], now: Sequence[str], numbered: bool) -> tuple[list[bytes], list[bytes]]:
-    """What the locations of images begin with, for each source."""
-    old, new = list[bytes](), list[bytes]()
-    for pair in zip(before, now, strict=True):
-        pattern = all(map(glob.has_magic, pair)) and not os.path.lexists(pair[1])
-        for found, uri in zip((old, new), pair, strict=True):
-            if pattern:
-                uri = os.path.dirname(uri[: min(uri.find(each) for each in "*?[" if each in uri)])
-            elif numbered:
+def _source_prefixes(
+    old_uris: Sequence[str], new_uris: Sequence[str], positional: bool
+) -> tuple[list[bytes], list[bytes]]:
+    """Old and new prefix of the image paths of each source."""
+    old_prefixes, new_prefixes = list[bytes](), list[bytes]()
+    for uris in zip(old_uris, new_uris, strict=True):
+        are_globs = all(map(glob.has_magic, uris)) and not os.path.lexists(uris[1])
+        for prefixes, uri in zip((old_prefixes, new_prefixes), uris, strict=True):
+            if are_globs:
+                uri = os.path.dirname(uri[: min(uri.find(magic) for magic in "*?[" if magic in uri)])
+            elif positional:
                 uri = os.path.dirname(uri)
-            found.append(os.fsencode(uri.rstrip("/")))
-    return old, new
+            prefixes.append(os.fsencode(uri.rstrip("/")))
+    return old_prefixes, new_prefixes

@@ -1,8 +1,8 @@
-"""How far a listing has come, kept beside the plan, so that the start after a kill does not begin anew.
+"""Checkpoints of a listing, stored beside the plan, so that an attempt can resume the listing of a killed one.
 
-There is one object for each source and way of reading it, and whoever lists writes over it. What it holds is always
-whole: the parts so far by their names, and the mark behind the last of them. Two starts may go on from the same one;
-each adds parts of its own, and `plan.json` names those of the start that wins.
+Each combination of source and reading options has one object, which every listing overwrites. It is always complete:
+the paths of the plan parts so far, and the mark after the last of them. Two attempts may resume from the same
+checkpoint; each writes its own parts, and `plan.json` names those of the attempt that wins.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from cvbatch.system.formats import RecordFormat
 _PREFIX: Final = "_cvbatch/listing-"
 _LISTING: Final = RecordFormat("listing", dict[str, Any])
 _MAX_AGE_SECONDS: Final = 86_400.0
-"""What was listed longer ago is listed again: too much may have changed."""
+"""Older checkpoints are ignored, because too much of the source may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartialListing:
-    """A part of a listing."""
+    """The finished part of a listing."""
 
     parts: tuple[Part, ...] = ()
-    """Parts of the plan, whose row ids begin with 0."""
+    """Plan parts; their row ids start at 0."""
     mark: ListingMark | None = None
-    """Where the source stands behind them."""
+    """Position in the source after these parts."""
 
     @property
     def row_count(self) -> int:
-        """How many rows they have."""
+        """Number of rows in the parts."""
         return sum(part["rows"] for part in self.parts)
 
 
 class ListingProgress:
-    """The progress of one listing.
+    """Checkpoint of one listing.
 
     Args:
         store: The output.
-        config: The source as it was asked for; all but its limit matters.
-        source: The same, opened.
+        config: Options of the source; the checkpoint is valid for all of them except the limit.
+        source: The opened source.
     """
 
     def __init__(self, store: Store, config: SourceConfig, source: ImageSource) -> None:
@@ -61,10 +61,10 @@ class ListingProgress:
         self._name = f"{_PREFIX}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
     def load_partial(self, limit: int | None) -> PartialListing:
-        """What an earlier start has listed, if that is of use.
+        """Load the listing of an earlier attempt; empty if it cannot be resumed.
 
         Args:
-            limit: Rows that are wanted at most.
+            limit: Most rows of the plan.
         """
         if not isinstance(self._source, ResumableSource):
             return PartialListing()
@@ -73,27 +73,27 @@ class ListingProgress:
         except FileNotFoundError:
             return PartialListing()
         self._written = True
-        found = PartialListing(tuple(data["parts"]), data["mark"])
+        partial = PartialListing(tuple(data["parts"]), data["mark"])
         too_old = time.time() - data["time"] > _MAX_AGE_SECONDS
-        if too_old or (limit is not None and found.row_count > limit):
+        if too_old or (limit is not None and partial.row_count > limit):
             return PartialListing()
-        there = self._store.list_sizes(PARTS_FOLDER)
-        return found if all(part["path"] in there for part in found.parts) else PartialListing()
+        stored_paths = self._store.list_sizes(PARTS_FOLDER)
+        return partial if all(part["path"] in stored_paths for part in partial.parts) else PartialListing()
 
-    def remaining_chunks(self, begun: PartialListing) -> Iterator[tuple[pa.Table, ListingMark | None]]:
-        """Chunks of the source, behind those that are there, each with its mark."""
+    def remaining_chunks(self, partial: PartialListing) -> Iterator[tuple[pa.Table, ListingMark | None]]:
+        """Chunks of the source after a partial listing, each with its mark."""
         if isinstance(self._source, ResumableSource):
-            return self._source.iter_marked_chunks(begun.mark)
+            return self._source.iter_marked_chunks(partial.mark)
         return ((chunk, None) for chunk in self._source.iter_chunks())
 
     def save_checkpoint(self, parts: Sequence[Part], mark: ListingMark) -> None:
-        """Let other starts go on behind these parts, which must be written."""
+        """Save a checkpoint after these parts, which must be written."""
         self._written = True
         self._store.put_object(
             self._name, _LISTING.encode_record({"time": time.time(), "parts": list(parts), "mark": mark})
         )
 
     def delete_checkpoint(self) -> None:
-        """Forget it; there must be a plan."""
+        """Delete the checkpoint; the plan must exist."""
         if self._written:
             self._store.delete_object(self._name)

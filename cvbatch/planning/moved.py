@@ -1,4 +1,4 @@
-"""A source that has moved: the same images, by name and size, lie elsewhere."""
+"""Moves of a source: the same images, by name and size, are at a new location."""
 
 from __future__ import annotations
 
@@ -23,79 +23,79 @@ from cvbatch.storage.local_paths import to_local_path
 from cvbatch.storage.options import OPTION_NAMES
 
 _WAY: Final = (*OPTION_NAMES, "http_hosts", "http_private")
-"""How a source is reached; not part of a run's identity."""
+"""Options for reaching a source; not part of a run's identity."""
 
 
 def current_uris(plan: Plan, state: RunState) -> tuple[str, ...]:
-    """Where the sources of a run lie, as far as it knows."""
-    there = _as_uri_list(plan.identity["source"]["uri"])
+    """Current locations of the sources, according to the plan and the log."""
+    uris = _as_uri_list(plan.identity["source"]["uri"])
     for part in state.move_parts:
-        places = dict(part["places"])
-        there = [places.get(uri, uri) for uri in there]
-    return tuple(there)
+        new_uris = dict(part["places"])
+        uris = [new_uris.get(uri, uri) for uri in uris]
+    return tuple(uris)
 
 
-def identity_with_uris(plan: Plan, places: Sequence[str]) -> dict[str, Any]:
-    """The identity of a run whose sources lie at these places."""
-    source = {**plan.identity["source"], "uri": list(places) if len(places) > 1 else places[0]}
+def identity_with_uris(plan: Plan, uris: Sequence[str]) -> dict[str, Any]:
+    """Identity of a run with other locations of its sources."""
+    source = {**plan.identity["source"], "uri": list(uris) if len(uris) > 1 else uris[0]}
     return {**plan.identity, "source": source}
 
 
 def current_job(plan: Plan, state: RunState) -> Job:
-    """The job of a run, at the places where its sources lie by now."""
+    """The job of a run, with the current locations of its sources."""
     if not state.move_parts:
         return _job_of_plan(plan.job)
-    where = current_uris(plan, state)
-    uri = list(where) if len(where) > 1 else where[0]
+    uris = current_uris(plan, state)
+    uri = list(uris) if len(uris) > 1 else uris[0]
     return _job_of_plan({**plan.job, "source": {**plan.job["source"], **state.move_parts[-1]["way"], "uri": uri}})
 
 
 def _job_of_plan(data: Mapping[str, Any]) -> Job:
-    """A job of a plan; what a newer version asked for besides is part of the identity, which is compared later."""
+    """Job of a plan; options of newer versions are ignored, because the identity has them and is compared later."""
     return Job.model_validate(data, extra="ignore")
 
 
 def find_requested_move(plan: Plan, state: RunState, job: Job, moved_from: Sequence[str]) -> SourceMove | None:
-    """What the job and `--moved-from` say has moved.
+    """The move that the job and `--moved-from` request.
 
     Returns:
-        None if nothing has, or if the run knows it already: the same command may be given again.
+        None if no source has moved, or if the log already contains the move: the same command may be repeated.
 
     Raises:
-        SourceError: If the run never was where it is said to have been, or still is there.
+        SourceError: If the run never had a source at an old location, or if the job still names that location.
     """
-    before, asked = current_uris(plan, state), _as_uri_list(job.identity()["source"]["uri"])
-    places = dict(zip(before, asked, strict=False))
-    earlier = {old.rstrip("/") for part in state.move_parts for old, _ in part["places"]}
-    known = {uri.rstrip("/"): uri for uri in before}
-    found = {}
-    for given in moved_from:
-        old = (to_local_path(given) or given).rstrip("/") or "/"
-        here = known.get(old)
-        if here is not None and len(before) == len(asked) and places[here] != here:
-            found[here] = places[here]
-        elif old not in earlier or tuple(asked) != before:
-            what = "the source is still there, by this job" if here is not None else "this run never had it"
+    uris, requested_uris = current_uris(plan, state), _as_uri_list(job.identity()["source"]["uri"])
+    requested_uri_of = dict(zip(uris, requested_uris, strict=False))
+    earlier_uris = {old.rstrip("/") for part in state.move_parts for old, _ in part["places"]}
+    uri_without_slash = {uri.rstrip("/"): uri for uri in uris}
+    new_uris = {}
+    for option in moved_from:
+        old = (to_local_path(option) or option).rstrip("/") or "/"
+        uri = uri_without_slash.get(old)
+        if uri is not None and len(uris) == len(requested_uris) and requested_uri_of[uri] != uri:
+            new_uris[uri] = requested_uri_of[uri]
+        elif old not in earlier_uris or tuple(requested_uris) != uris:
+            reason = "the job still names this location" if uri is not None else "this run never had this source"
             raise SourceError(
-                f"--moved-from {given}: {what}; its images are at {', '.join(before)}: expected that after "
-                "--moved-from, and the new place as source.uri"
+                f"--moved-from {option}: {reason}; its images are at {', '.join(uris)}: expected that location after "
+                "--moved-from, and the new location as source.uri"
             )
-    return SourceMove(before, tuple(found.get(uri, uri) for uri in before)) if found else None
+    return SourceMove(uris, tuple(new_uris.get(uri, uri) for uri in uris)) if new_uris else None
 
 
 class PlannedMove:
-    """What a start needs to go on with a run whose source has moved.
+    """A verified move of a source, ready to be appended to the log.
 
     Args:
         store: The output.
-        plan: Of the run.
-        state: Of its log, before it is opened.
-        job: Names the new place.
-        source: Opened there.
-        move: What has moved.
+        plan: Plan of the run.
+        state: State of its log, before the attempt opens it.
+        job: Names the new location.
+        source: The source, opened at the new location.
+        move: Old and new locations.
 
     Raises:
-        SourceError: If a planned image has another name or size there, or is not there.
+        SourceError: If a planned image is missing at the new location, or has a different name or size.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class PlannedMove:
         self._store, self._plan, self._epoch = store, plan, state.epoch
         self._rows = find_moved_images(store, plan, state, source, move)
         pairs = zip(move.old_uris, move.new_uris, strict=True)
-        self._about = {
+        self._part_facts = {
             "rows": self._rows.num_rows,
             "ranges": [list(pair) for pair in ranges_of_rows(self._rows[ROW_ID].to_numpy())],
             "places": [list(pair) for pair in pairs if pair[0] != pair[1]],
@@ -112,43 +112,41 @@ class PlannedMove:
         }
 
     def state_after_move(self) -> RunState:
-        """What the log will say, for whoever wants to look at the images before it is opened."""
+        """State that the log will have after the move, for reading images before the log is opened."""
         state = CommitLog(self._store, self._plan.rows).state
         state.changed.append(self._move_part())
         return state
 
     def append_to_log(self, log: CommitLog) -> None:
-        """Write it down; the log must be open.
+        """Append the move to the log, which must be open.
 
         Raises:
-            OutputError: If the run has gone on since the images were looked at.
+            OutputError: If another attempt has opened the log since the images were compared.
         """
         if log.state.epoch != self._epoch + 1:
-            raise OutputError(
-                f"{log.store.root}: another start has worked on it meanwhile; give the same command again"
-            )
+            raise OutputError(f"{log.store.root}: another attempt has opened this run; run the same command again")
         log.record_move(self._move_part())
 
     def _move_part(self) -> Part:
-        return {"path": write_part(self._store, self._rows), **self._about}
+        return {"path": write_part(self._store, self._rows), **self._part_facts}
 
 
 def apply_moves_to_rows(store: Store, rows: pa.Table, moves: Sequence[Part]) -> pa.Table:
-    """Rows of the predictions with each `image_uri` where its image lies by now.
+    """Replace each `image_uri` in rows of the predictions by the current location of the image.
 
     Args:
         store: The output.
-        rows: With their row ids.
-        moves: Of the log or a manifest, oldest first.
+        rows: Rows with their row ids.
+        moves: Plan parts of the moves in the log or a manifest, oldest first.
     """
-    at = rows.column_names.index(IMAGE_URI)
+    column_index = rows.column_names.index(IMAGE_URI)
     uris = rows[IMAGE_URI]
     for part in moves:
-        facts = read_plan_part(store, part, [ROW_ID, IMAGE_URI, MOVED_FROM])
-        places = pc.index_in(rows[ROW_ID], facts[ROW_ID])
-        as_it_was = pc.fill_null(pc.equal(uris, facts[MOVED_FROM].take(places)), False)
-        uris = pc.if_else(as_it_was, facts[IMAGE_URI].take(places), uris)
-    return rows.set_column(at, rows.schema.field(at), uris)
+        moved = read_plan_part(store, part, [ROW_ID, IMAGE_URI, MOVED_FROM])
+        indices = pc.index_in(rows[ROW_ID], moved[ROW_ID])
+        has_old_uri = pc.fill_null(pc.equal(uris, moved[MOVED_FROM].take(indices)), False)
+        uris = pc.if_else(has_old_uri, moved[IMAGE_URI].take(indices), uris)
+    return rows.set_column(column_index, rows.schema.field(column_index), uris)
 
 
 def _as_uri_list(uri: str | list[str]) -> list[str]:

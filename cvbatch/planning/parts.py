@@ -1,4 +1,4 @@
-"""Parts of the plan: Parquet files under names that nobody else has."""
+"""Plan parts: Parquet files with unique names."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from cvbatch.system.formats import RecordFormat
 
 PARTS_FOLDER: Final = "_cvbatch/plan"
 _PART_SUFFIX: Final = ".plan"
-"""Not `.parquet`, which readers that go through all folders would take for predictions; earlier versions wrote that."""
+"""Not `.parquet`, because readers that scan all folders would take the parts for predictions; earlier versions used
+`.parquet`."""
 _ROW_GROUP = 4096
 _FORMAT: Final = RecordFormat("part of the plan", dict[str, Any])
-_ABOUT: Final = b"cvbatch"
-"""Key in the metadata of the file with the format."""
+_METADATA_KEY: Final = b"cvbatch"
+"""Key of the format in the metadata of the file."""
 
 Part = Mapping[str, Any]
-"""`{path, first_row_id, rows}` of one Parquet file of the plan, or `{path, ranges}` of one with newer facts of rows
-that were planned before."""
+"""`{path, first_row_id, rows}` of a part with new rows, or `{path, ranges}` of a part with newer values of rows that
+were planned before."""
 
 
 def write_new_parts(
@@ -37,20 +38,20 @@ def write_new_parts(
     limit: int | None,
     known: frozenset[bytes] = frozenset(),
 ) -> tuple[list[Part], bool]:
-    """List what is new of a source into plan parts.
+    """List new images of a source and write them as plan parts.
 
     Args:
         store: The output.
-        source: What to list.
+        source: The source to list.
         first_row_id: Row id of the first new image.
-        limit: End when so many rows are planned in all.
-        known: What the images that are planned already are known by.
+        limit: Most rows in the whole plan.
+        known: Identity keys of the images that are already planned.
 
     Returns:
-        The parts, and whether the listing came to its end.
+        The parts, and whether the listing reached the end of the source.
     """
-    new = ((chunk, None) for chunk in _new_chunks(source, first_row_id, known))
-    return write_chunks_as_parts(store, new, limit, first_row_id=first_row_id)
+    new_chunks = ((chunk, None) for chunk in _new_chunks(source, first_row_id, known))
+    return write_chunks_as_parts(store, new_chunks, limit, first_row_id=first_row_id)
 
 
 def write_chunks_as_parts(
@@ -62,26 +63,26 @@ def write_chunks_as_parts(
     *,
     first_row_id: int = 0,
 ) -> tuple[list[Part], bool]:
-    """Write chunks of a source as parts.
+    """Write chunks of a source as plan parts.
 
     Args:
         store: The output.
-        chunks: With their marks; see `Resumable`.
-        limit: End when so many rows are planned in all.
-        before: Parts that are there already.
-        save: Told of all parts so far and of the mark behind them, where there is one.
-        first_row_id: Row id of the first image, or that of `before`.
+        chunks: Chunks with their marks; see `ResumableSource`.
+        limit: Most rows in the whole plan.
+        before: Parts that are already written.
+        save: Called with all parts so far and the mark after them, if the chunk has a mark.
+        first_row_id: Row id of the first image of `before`, or of the first chunk if `before` is empty.
 
     Returns:
-        `before` and the new parts, and whether the chunks came to their end.
+        `before` and the new parts, and whether all chunks were written.
     """
     parts, row_id = list(before), first_row_id + sum(part["rows"] for part in before)
     for chunk, mark in chunks:
-        room = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
-        if room:
-            parts.append(add_part(store, chunk.slice(0, room), row_id))
-            row_id += room
-        if room < chunk.num_rows:
+        row_count = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
+        if row_count:
+            parts.append(add_part(store, chunk.slice(0, row_count), row_id))
+            row_id += row_count
+        if row_count < chunk.num_rows:
             return parts, False
         if mark is not None and save is not None:
             save(parts, mark)
@@ -89,91 +90,91 @@ def write_chunks_as_parts(
 
 
 def add_part(store: Store, images: pa.Table, first_row_id: int) -> dict[str, Any]:
-    """Write new images as a part whose row ids begin with `first_row_id`."""
+    """Write new images as a part whose row ids start at `first_row_id`."""
     row_ids = pa.array(range(first_row_id, first_row_id + images.num_rows), pa.int64())
     path = write_part(store, images.add_column(0, ROW_ID, row_ids))
     return {"path": path, "first_row_id": first_row_id, "rows": images.num_rows}
 
 
 def write_part(store: Store, table: pa.Table) -> str:
-    """Write rows of the plan, in the order of their row ids; returns the name, which nobody else has."""
+    """Write rows of the plan, sorted by row id; returns the unique path of the part."""
     path = f"{PARTS_FOLDER}/{uuid.uuid4().hex}{_PART_SUFFIX}"
     store.add_file(path, partial(_write_part_file, table))
     return path
 
 
 def part_paths(store: Store) -> frozenset[str]:
-    """Paths of all plan parts that an output holds, whether or not a plan or a log record names them."""
+    """Paths of all plan parts in the output, whether or not the plan or the log names them."""
     return frozenset(store.list_sizes(PARTS_FOLDER))
 
 
-def delete_orphan_parts(store: Store, written_before: frozenset[str], named: Iterable[Part]) -> None:
-    """Delete parts that a start wrote and never named, because it died or lost to another start.
+def delete_orphan_parts(store: Store, existing_paths: frozenset[str], named_parts: Iterable[Part]) -> None:
+    """Delete parts that an attempt wrote and no record names, because it died or lost to another attempt.
 
     Args:
         store: The output.
-        written_before: `part_paths` from before the log was opened. Whoever wrote those can no longer name them, while
-            a later part may belong to a start that has opened the log since.
-        named: All parts of the plan and of the log as it was opened.
+        existing_paths: `part_paths` from before the log was opened. Their writers can no longer name them, while a
+            later part may belong to an attempt that has opened the log since.
+        named_parts: All parts of the plan and of the log after it was opened.
     """
-    for path in written_before - {part["path"] for part in named}:
+    for path in existing_paths - {part["path"] for part in named_parts}:
         store.delete_object(path)
 
 
 def planned_identity_keys(store: Store, parts: Sequence[Part]) -> frozenset[bytes]:
-    """What every planned image is known by."""
+    """Identity keys of all planned images."""
     columns = [IMAGE_URI, LOCATION, SPAN]
     return frozenset(key for part in parts for key in identity_keys(read_plan_part(store, part, columns)))
 
 
 def part_row_ranges(part: Part) -> list[RowRange]:
-    """The row ids of a part, in order."""
+    """Row ranges of a part, in order."""
     if "ranges" in part:
         return [(low, high) for low, high in part["ranges"]]
     return [(part["first_row_id"], part["first_row_id"] + part["rows"])]
 
 
 def read_plan_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one part of the plan; columns that an earlier version did not write are left out."""
+    """Read one plan part; columns that an earlier version did not write are left out."""
     with store.open_object(part["path"]) as file:
         table = open_part(file, f"{store.root}/{part['path']}").read(columns=columns)
     return without_move_column(table) if columns is None else _without_format(table)
 
 
-def open_part(file: pa.NativeFile, where: str) -> pq.ParquetFile:
-    """Open a part of the plan; `where` is for messages.
+def open_part(file: pa.NativeFile, path: str) -> pq.ParquetFile:
+    """Open a plan part; `path` is for messages.
 
     Raises:
-        OutputError: If a newer version wrote it, in a format that this one does not read.
+        OutputError: If a newer version wrote the part in a format that this version cannot read.
     """
-    opened = pq.ParquetFile(file)
-    _FORMAT.decode_record((opened.schema_arrow.metadata or {}).get(_ABOUT, b"{}"), where)
-    return opened
+    parquet_file = pq.ParquetFile(file)
+    _FORMAT.decode_record((parquet_file.schema_arrow.metadata or {}).get(_METADATA_KEY, b"{}"), path)
+    return parquet_file
 
 
 def without_move_column(table: pa.Table) -> pa.Table:
-    """Rows of a part with what every part has."""
+    """Rows of a part without the column that only parts about a move have."""
     table = _without_format(table)
     return table.drop_columns([MOVED_FROM]) if MOVED_FROM in table.column_names else table
 
 
 def _without_format(table: pa.Table) -> pa.Table:
-    others = {key: value for key, value in (table.schema.metadata or {}).items() if key != _ABOUT}
-    return table.replace_schema_metadata(others or None)
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != _METADATA_KEY}
+    return table.replace_schema_metadata(metadata or None)
 
 
 def _new_chunks(source: ImageSource, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
     position = 0
     for chunk in source.iter_chunks():
-        seen, position = position, position + chunk.num_rows
+        chunk_start, position = position, position + chunk.num_rows
         if source.positional:
-            yield chunk.slice(max(0, first_row_id - seen))
+            yield chunk.slice(max(0, first_row_id - chunk_start))
         elif known:
             yield chunk.filter(pa.array([key not in known for key in identity_keys(chunk)]))
         else:
             yield chunk
 
 
-def _write_part_file(table: pa.Table, local: str) -> None:
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ABOUT: _FORMAT.encode_record({})})
-    pq.write_table(table, local, compression="zstd", row_group_size=_ROW_GROUP)
+def _write_part_file(table: pa.Table, local_path: str) -> None:
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: _FORMAT.encode_record({})})
+    pq.write_table(table, local_path, compression="zstd", row_group_size=_ROW_GROUP)

@@ -31,16 +31,16 @@ from cvbatch.system.formats import RecordFormat
 
 PLAN_FILE = "_cvbatch/plan.json"
 _DATASETS_CONFIG_FILE: Final = ".huggingface.yaml"
-"""Tells `datasets.load_dataset(OUTPUT)` where the rows are; by itself it would read whatever lies in the folder."""
+"""Tells `datasets.load_dataset(OUTPUT)` where the predictions are; without it, all files of the folder are read."""
 
 
 _Model = Annotated[ModelSpec, PlainValidator(ModelSpec.from_json), PlainSerializer(ModelSpec.to_json)]
-"""With its own format."""
+"""A model spec, which is stored with a format number of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run's `plan.json`."""
+    """Content of `plan.json`."""
 
     nonce: str
     rows: int
@@ -49,7 +49,7 @@ class Plan:
     job: Mapping[str, Any]
     models: tuple[_Model, ...]
     complete: bool = True
-    """False if a limit ended the listing."""
+    """Whether the listing reached the end of the source; False if a limit ended it."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     pythonpath: str | None = None
@@ -58,12 +58,12 @@ class Plan:
     """Seconds since 1970."""
 
     def extra_columns(self, store: Store) -> list[pa.Field]:
-        """Columns that come along from the source."""
-        ours = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
+        """Columns of the source that are copied to the predictions."""
+        own_columns = {ROW_ID, *(column.name for column in ENTRY_FIELDS)}
         path = self.parts[0]["path"]
         with store.open_object(path) as file:
             schema = open_part(file, f"{store.root}/{path}").schema_arrow
-        return [column for column in schema if column.name not in ours]
+        return [column for column in schema if column.name not in own_columns]
 
 
 _PLAN: Final = RecordFormat("plan", Plan)
@@ -93,28 +93,28 @@ def open_run(output: Location | str) -> tuple[Store, Plan]:
 def make_plan(
     store: Store, job: Job, models: Sequence[ModelSpec], source: ImageSource, *, pythonpath: str | None = None
 ) -> Plan:
-    """List the source and create the plan; if somebody else was faster, theirs is taken.
+    """List the source and create the plan; if another attempt creates one first, return that.
 
-    Where an earlier start was killed before it had a plan, its listing is gone on with.
+    Resumes the listing of an earlier attempt that was killed before it created a plan.
 
     Raises:
-        SourceError: If there is not a single image, or a column that comes along has the name of a model's.
+        SourceError: If there are no images, or an extra column has the name of a model's column.
         OutputError: If the output holds data without a plan.
     """
     if store.list_sizes(DATA_FOLDER) and load_plan(store) is None:
-        raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty but there is no plan; choose another output")
+        raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty, but there is no plan; choose another output")
     rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, extra_columns=source.extra_columns)
     progress = ListingProgress(store, job.source, source)
-    begun = progress.load_partial(job.source.limit)
+    partial = progress.load_partial(job.source.limit)
     parts, complete = write_chunks_as_parts(
-        store, progress.remaining_chunks(begun), job.source.limit, begun.parts, progress.save_checkpoint
+        store, progress.remaining_chunks(partial), job.source.limit, partial.parts, progress.save_checkpoint
     )
     if sum(part["rows"] for part in parts) <= source.listing.lost:
-        with contextlib.suppress(CvbatchError):  # a first run needs no right to delete
+        with contextlib.suppress(CvbatchError):  # a first run does not need permission to delete
             for part in parts:
                 store.delete_object(part["path"])
         raise SourceError(f"{', '.join(job.source.uris)} holds no images{_skipped_note(source)}")
-    ours = Plan(
+    own_plan = Plan(
         nonce=uuid.uuid4().hex,
         created_at=time.time(),
         rows=sum(part["rows"] for part in parts),
@@ -127,52 +127,54 @@ def make_plan(
         unreadable=tuple(source.listing.unreadable_notes),
         pythonpath=pythonpath,
     )
-    create_with_retries(store, PLAN_FILE, _PLAN.encode_record(ours))
+    create_with_retries(store, PLAN_FILE, _PLAN.encode_record(own_plan))
     plan = _PLAN.decode_record(store.read_object(PLAN_FILE), f"{store.root}/{PLAN_FILE}")
     progress.delete_checkpoint()
     store.put_object(
         _DATASETS_CONFIG_FILE, f'configs:\n- config_name: default\n  data_files: "{DATA_FOLDER}/*.parquet"\n'.encode()
     )
-    if plan.nonce != ours.nonce:
-        theirs = {part["path"] for part in plan.parts}  # both may have gone on from the same listing
+    if plan.nonce != own_plan.nonce:
+        named_paths = {part["path"] for part in plan.parts}  # both plans may share parts of one resumed listing
         for part in parts:
-            if part["path"] not in theirs:
+            if part["path"] not in named_paths:
                 store.delete_object(part["path"])
         check_same_job(store, plan.identity, job)
     return plan
 
 
 def all_plan_parts(plan: Plan, state: RunState) -> list[Part]:
-    """Every part of a plan; of those that tell of the same row, the newest comes first."""
+    """All plan parts; if several have the same row, the newest comes first."""
     return [*reversed(state.changed), *plan.parts, *state.parts]
 
 
 def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
-    """Refuse another job on the same output.
+    """Check that a job is that of the run in the output.
 
     Args:
         store: The output.
-        identity: Of the run that is there, with its source where that lies by now.
-        job: What is asked for.
+        identity: Identity of the run, with the current locations of its sources.
+        job: The requested job.
 
     Raises:
-        OutputError: Naming the differences.
+        OutputError: Names the differences.
     """
-    there, asked = (job.with_defaults(each) for each in (identity, job.identity()))
-    differences = _list_differences(_identity_by_content(there), _identity_by_content(asked))
-    moved = ""
-    if differences and all(each.startswith("source.uri") for each in differences):
-        moved = _moved_source_advice(*(_uris_as_list(each["source"]["uri"]) for each in (identity, job.identity())))
-    _refuse_differences(store, differences, moved)
+    requested_identity = job.identity()
+    stored, requested = (job.with_defaults(data) for data in (identity, requested_identity))
+    differences = _list_differences(_identity_by_content(stored), _identity_by_content(requested))
+    advice = ""
+    if differences and all(difference.startswith("source.uri") for difference in differences):
+        uris, requested_uris = (_uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
+        advice = _moved_source_advice(uris, requested_uris)
+    _refuse_differences(store, differences, advice)
 
 
-def _moved_source_advice(there: Sequence[str], asked: Sequence[str]) -> str:
-    """What to do where nothing but the places of the sources differs."""
-    if sorted(there) == sorted(asked):
-        return f", or name the sources in their order: {', '.join(there)}"
-    if len(there) != len(asked):
+def _moved_source_advice(uris: Sequence[str], requested_uris: Sequence[str]) -> str:
+    """What to do if only the locations of the sources differ."""
+    if sorted(uris) == sorted(requested_uris):
+        return f", or name the sources in their order: {', '.join(uris)}"
+    if len(uris) != len(requested_uris):
         return ""
-    options = " ".join(f"--moved-from {old}" for old, new in zip(there, asked, strict=True) if old != new)
+    options = " ".join(f"--moved-from {old}" for old, new in zip(uris, requested_uris, strict=True) if old != new)
     return f", or add {options} if these are the same images"
 
 
@@ -188,36 +190,38 @@ def check_same_models(
     *,
     loaded: bool = True,
 ) -> None:
-    """Refuse the same job with other weights, files, categories or preprocessing; where they lie is of no account.
+    """Check that weights, files, categories and preprocessing of the models are the same; locations may differ.
 
     Args:
-        store: Of the run.
-        plan: Of the run.
-        models: As they are now.
-        before: By alias, files of models as the last start saw them, for plans of versions that did not look.
-        loaded: Whether those that only loading can describe are complete; else what is known of them is compared.
+        store: The output.
+        plan: Plan of the run.
+        models: The current models.
+        before: Files of each model as the last attempt saw them, by alias; for plans of versions that did not record
+            files.
+        loaded: Whether models that must be loaded to be described are complete; if not, only known facts are compared.
 
     Raises:
-        OutputError: Naming the differences.
+        OutputError: Names the differences.
     """
     if len(models) != len(plan.models):
         raise OutputError(f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output")
-    for planned, asked in zip(plan.models, models, strict=True):
-        known = planned.files or (before or {}).get(planned.alias, {})
-        if planned.options != asked.options:  # what their files hold is compared below, whatever they are called now
-            known = own_files.without_options(known, planned.options)
-        if (name := own_files.first_changed_file(known, asked.files)) is not None:
-            what = "has changed" if name in asked.files else "is gone"
+    for planned, requested in zip(plan.models, models, strict=True):
+        files = planned.files or (before or {}).get(planned.alias, {})
+        if planned.options != requested.options:  # files in options may be renamed; their content is compared below
+            files = own_files.without_options(files, planned.options)
+        if (name := own_files.first_changed_file(files, requested.files)) is not None:
+            change = "has changed" if name in requested.files else "is missing"
             raise OutputError(
-                f"{store.root} belongs to another run: {name} of the model {planned.alias} {what} since then, in "
-                f"{asked.folder or 'the current folder'}: put it back, or choose another output"
+                f"{store.root} belongs to another run: {name} of the model {planned.alias} {change}, in "
+                f"{requested.folder or 'the current folder'}: restore it, or choose another output"
             )
-        there, now = ({planned.alias: data} for data in _comparable_specs(planned, asked, loaded=loaded))
-        _refuse_differences(store, _list_differences(there, now))
+        specs = _comparable_specs(planned, requested, loaded=loaded)
+        stored, current = ({planned.alias: data} for data in specs)
+        _refuse_differences(store, _list_differences(stored, current))
 
 
 _LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "options")
-"""Keys of a model in a job that say where things are; what they hold is compared in its `ModelSpec`."""
+"""Keys of a model in the job that name files; the content of these files is compared in its `ModelSpec`."""
 
 
 def _identity_by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,34 +229,34 @@ def _identity_by_content(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**identity, "models": models}
 
 
-def _comparable_specs(planned: ModelSpec, asked: ModelSpec, *, loaded: bool) -> Iterator[dict[str, Any]]:
-    """What two models are, as far as it is known of both, without the way to it."""
-    for model in (planned, asked):
+def _comparable_specs(planned: ModelSpec, requested: ModelSpec, *, loaded: bool) -> Iterator[dict[str, Any]]:
+    """Both specs as JSON, without locations, and limited to facts that are known of both."""
+    for model in (planned, requested):
         data = replace(model, weights_path=None, weights_storage=None, folder=None, files={}).to_json()
-        if planned.options != asked.options:
+        if planned.options != requested.options:
             data["options"] = own_files.comparable_options(model.options, model.files)
-        yield data if loaded else backend_of(asked).known_before_probe(asked, data)
+        yield data if loaded else backend_of(requested).known_before_probe(requested, data)
 
 
-def _refuse_differences(store: Store, differences: Sequence[str], otherwise: str = "") -> None:
+def _refuse_differences(store: Store, differences: Sequence[str], advice: str = "") -> None:
     if differences:
-        some = "; ".join(differences[:5])
-        raise OutputError(f"{store.root} belongs to another run: {some}; choose another output{otherwise}")
+        first_differences = "; ".join(differences[:5])
+        raise OutputError(f"{store.root} belongs to another run: {first_differences}; choose another output{advice}")
 
 
-def _list_differences(there: Any, asked: Any) -> list[str]:
-    return list(_iter_differences("", json.loads(json.dumps(there)), json.loads(json.dumps(asked))))
+def _list_differences(stored: Any, requested: Any) -> list[str]:
+    return list(_iter_differences("", json.loads(json.dumps(stored)), json.loads(json.dumps(requested))))
 
 
-def _iter_differences(path: str, there: Any, asked: Any) -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(asked, dict):
-        for key in {**there, **asked}:
-            yield from _iter_differences(f"{path}.{key}".lstrip("."), there.get(key), asked.get(key))
-    elif isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
-        for index, pair in enumerate(zip(there, asked, strict=True)):
+def _iter_differences(path: str, stored: Any, requested: Any) -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for key in {**stored, **requested}:
+            yield from _iter_differences(f"{path}.{key}".lstrip("."), stored.get(key), requested.get(key))
+    elif isinstance(stored, list) and isinstance(requested, list) and len(stored) == len(requested):
+        for index, pair in enumerate(zip(stored, requested, strict=True)):
             yield from _iter_differences(f"{path}.{index}", *pair)
-    elif there != asked:
-        yield f"{path} is {_shorten_value(there)} there, {_shorten_value(asked)} asked"
+    elif stored != requested:
+        yield f"{path} is {_shorten_value(stored)} in the run, {_shorten_value(requested)} in the job"
 
 
 def _shorten_value(value: Any) -> str:
@@ -263,10 +267,10 @@ def _shorten_value(value: Any) -> str:
 def _skipped_note(source: ImageSource) -> str:
     skipped, unreadable = source.listing.skipped, source.listing.unreadable
     if unreadable:
-        path, why = next(iter(unreadable.items()))
-        return f"; {path} cannot be read: {why}"
+        path, reason = next(iter(unreadable.items()))
+        return f"; {path} cannot be read: {reason}"
     if not skipped:
         return ""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
     hint = "" if skipped.keys() <= set(REASONS) else "; source.extensions: any takes all"
-    return f" (other files skipped: {kinds}{hint})"
+    return f" (other files skipped: {counts}{hint})"

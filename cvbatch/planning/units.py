@@ -18,13 +18,13 @@ from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.storage.location import Location
 
 MAX_UNIT_BYTES: Final = 32 << 20
-"""A unit holds at most so many encoded bytes, unless one image alone is larger."""
+"""Most encoded bytes in a unit, unless a single image is larger."""
 TYPICAL_IMAGE_BYTES: Final = 200_000
-"""Stands for sizes that the listing did not tell."""
+"""Used for images whose size is unknown."""
 _SAMPLED_PARTS: Final = 16
 _MAX_SLICE_ROWS: Final = 4096
 _FIRST_SAMPLE_ROWS: Final = 8
-"""Images of a sample that are tried before anything is started."""
+"""Images in a sample that is fetched before the run starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,78 +48,80 @@ def cut_into_units(
 
     Args:
         store: The output with the plan.
-        parts: As `all_parts` gives them.
-        missing: Ranges of row ids in order.
+        parts: All plan parts, in the order of `all_plan_parts`.
+        missing: Ranges of row ids, in order.
         unit_rows: Most rows of a unit.
-        first_rows: Most rows of the first one, so that something is done early.
+        first_rows: Most rows of the first unit, so that its result comes early.
     """
-    left = RowRanges(missing)
-    rows = first_rows or unit_rows
+    remaining_rows = RowRanges(missing)
+    max_rows = first_rows or unit_rows
     for part in parts:
-        ranges = [piece for pair in part_row_ranges(part) for piece in left.ranges_within(*pair)]
+        ranges = [
+            overlap for row_range in part_row_ranges(part) for overlap in remaining_rows.ranges_within(*row_range)
+        ]
         if not ranges:
             continue
-        left.remove_present(ranges)
+        remaining_rows.remove_present(ranges)
         table = read_plan_part(store, part, [ROW_ID, IMAGE_BYTES])
         row_ids = table[ROW_ID].to_numpy()
-        total = _cumulative_bytes(table)
+        bytes_before = _cumulative_bytes(table)
         for low, high in ranges:
-            at = int(np.searchsorted(row_ids, low))
-            end = at + high - low
-            while at < end:
-                to = _slice_end(total, at, min(end, at + rows))
-                yield RowUnit(part["path"], int(row_ids[at]), int(row_ids[to - 1]) + 1)
-                at, rows = to, unit_rows
+            start = int(np.searchsorted(row_ids, low))
+            range_end = start + high - low
+            while start < range_end:
+                end = _slice_end(bytes_before, start, min(range_end, start + max_rows))
+                yield RowUnit(part["path"], int(row_ids[start]), int(row_ids[end - 1]) + 1)
+                start, max_rows = end, unit_rows
 
 
 def slice_by_bytes(images: pa.Table) -> Iterator[pa.Table]:
-    """Cut rows of a plan into tables that hold as few encoded bytes as a unit does."""
-    total, at = _cumulative_bytes(images), 0
-    while at < images.num_rows:
-        to = _slice_end(total, at, min(images.num_rows, at + _MAX_SLICE_ROWS))
-        yield images.slice(at, to - at)
-        at = to
+    """Cut rows of a plan into tables of at most `MAX_UNIT_BYTES` encoded bytes."""
+    bytes_before, start = _cumulative_bytes(images), 0
+    while start < images.num_rows:
+        end = _slice_end(bytes_before, start, min(images.num_rows, start + _MAX_SLICE_ROWS))
+        yield images.slice(start, end - start)
+        start = end
 
 
 def _cumulative_bytes(images: pa.Table) -> np.ndarray:
-    """Encoded bytes before each row."""
+    """Total encoded bytes before each row and, as the last value, of all rows."""
     return np.concatenate(([0], np.cumsum(images[IMAGE_BYTES].fill_null(TYPICAL_IMAGE_BYTES).to_numpy())))
 
 
-def _slice_end(total: np.ndarray, start: int, most: int) -> int:
-    """Where what begins at a row ends, so that it holds at most `MAX_UNIT_BYTES`, unless one image alone is larger."""
-    by_bytes = int(np.searchsorted(total, total[start] + MAX_UNIT_BYTES, side="right")) - 1
-    return min(most, max(by_bytes, start + 1))
+def _slice_end(bytes_before: np.ndarray, start: int, max_end: int) -> int:
+    """End of a slice that holds at most `MAX_UNIT_BYTES`, and at least one row."""
+    end_by_bytes = int(np.searchsorted(bytes_before, bytes_before[start] + MAX_UNIT_BYTES, side="right")) - 1
+    return min(max_end, max(end_by_bytes, start + 1))
 
 
 def first_row_samples(store: Store, parts: Sequence[Part]) -> Iterator[pa.Table]:
-    """A few rows of the first part, and then of all, for whoever wants to try whether images can be got."""
-    for some in (parts[:1], parts) if len(parts) > 1 else (parts,):
-        yield read_row_sample(store, some, _FIRST_SAMPLE_ROWS)
+    """Small samples of the first part and then of all parts, to test whether images can be fetched."""
+    for sampled_parts in (parts[:1], parts) if len(parts) > 1 else (parts,):
+        yield read_row_sample(store, sampled_parts, _FIRST_SAMPLE_ROWS)
 
 
 def read_row_sample(store: Store, parts: Sequence[Part], count: int) -> pa.Table:
-    """Read at most so many rows from all over the plan.
+    """Read at most `count` rows, spread over the whole plan.
 
     Args:
         store: The output with the plan.
-        parts: As `all_parts` gives them.
-        count: How many rows.
+        parts: All plan parts, in the order of `all_plan_parts`.
+        count: Most rows of the sample.
     """
-    some = [parts[at] for at in _even_positions(len(parts), min(count, _SAMPLED_PARTS))]
-    tables = [take_evenly(read_plan_part(store, part), -(-count // len(some))) for part in some]
+    sampled_parts = [parts[index] for index in _even_positions(len(parts), min(count, _SAMPLED_PARTS))]
+    tables = [take_evenly(read_plan_part(store, part), -(-count // len(sampled_parts))) for part in sampled_parts]
     return pa.concat_tables(tables).slice(0, count).combine_chunks()
 
 
 def take_evenly(rows: pa.Table, count: int) -> pa.Table:
-    """At most so many rows, evenly spread."""
+    """At most `count` rows, evenly spread."""
     return rows.take(pa.array(_even_positions(rows.num_rows, count), pa.int64()))
 
 
 def _even_positions(length: int, count: int) -> list[int]:
-    """At most so many positions, evenly spread over a length."""
-    few = min(length, count)
-    return [at * length // few for at in range(few)]
+    """At most `count` indices, evenly spread over a length."""
+    count = min(length, count)
+    return [index * length // count for index in range(count)]
 
 
 def read_unit_rows(output: Location, unit: RowUnit) -> pa.Table:
@@ -133,9 +135,9 @@ def read_unit_rows(output: Location, unit: RowUnit) -> pa.Table:
 
 @lru_cache(maxsize=4)
 def _open_cached_part(output: Location, path: str) -> tuple[pq.ParquetFile, np.ndarray, np.ndarray]:
-    """Open a part once per process; with the lowest and highest row id of each of its row groups."""
+    """Open a part once per process; returns the file, and the lowest and highest row id of each row group."""
     store = open_store(output)
     file = open_part(store.open_object(path), f"{store.root}/{path}")
-    at = file.schema_arrow.names.index(ROW_ID)
-    facts = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
-    return file, np.array([fact.min for fact in facts]), np.array([fact.max for fact in facts])
+    column = file.schema_arrow.names.index(ROW_ID)
+    statistics = [file.metadata.row_group(group).column(column).statistics for group in range(file.num_row_groups)]
+    return file, np.array([group.min for group in statistics]), np.array([group.max for group in statistics])

@@ -1,4 +1,4 @@
-"""A source that has changed since it was planned: what is new, what is different, what is gone."""
+"""Updating a plan: new, changed and removed images of a source."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ _Flags = npt.NDArray[np.bool_]
 
 
 def update_plan(
-    log: CommitLog, plan: Plan, source: ImageSource, limit: int | None = None, reach: FetchOptions = LOCAL_FETCH
+    log: CommitLog, plan: Plan, source: ImageSource, limit: int | None = None, fetch_options: FetchOptions = LOCAL_FETCH
 ) -> None:
-    """List the source again, and plan what is new or changed; the log must be open.
+    """List the source again and plan new and changed images; the log must be open.
 
-    An image is changed when the size or the time of its file is another, and its content, too, or what comes along
-    with it. In a manifest, whose rows are known by their position, a row is changed when anything in its line is.
+    An image has changed if both the size or time of its file and its content differ, or if its extra columns differ.
+    In a manifest, where rows are matched by position, a row has changed if anything in its line has.
 
     Args:
-        log: Takes the `extend` and `removed` records.
-        plan: The plan so far.
-        source: Listed again.
-        limit: Plan at most so many rows in all.
-        reach: How to get at the images, to compare their content.
+        log: Receives the `extend` and `removed` records.
+        plan: The original plan.
+        source: The source to list again.
+        limit: Most rows in the whole plan.
+        fetch_options: Options for fetching images, to compare their content.
 
     Raises:
-        SourceError: If a manifest has other columns than it had.
+        SourceError: If the columns of a manifest have changed.
     """
     planned = read_planned_rows(log.store, plan, log.state)
     new, changed = list[pa.Table](), list[pa.Table]()
-    facts = [column.name for column in ENTRY_FIELDS]
+    entry_columns = [column.name for column in ENTRY_FIELDS]
     seen = np.zeros(planned.num_rows, np.bool_)
     removed = log.state.removed.contains_rows(np.arange(planned.num_rows))
     for chunk, rows in _match_source_chunks(source, planned):
@@ -61,50 +61,50 @@ def update_plan(
         chunk, rows = chunk.filter(pa.array(rows >= 0)), rows[rows >= 0]
         seen[rows] = True
         before = planned.take(pa.array(rows))
-        beside = flag_different_rows(chunk.drop_columns(facts), before.drop_columns(facts))
-        different = beside | flag_different_rows(chunk.select(facts), before.select(facts))
-        certain = different if source.positional else beside
-        found = chunk.filter(pa.array(different)).append_column(CERTAIN, pa.array(certain[different]))
-        changed.append(found.add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend_log(log, new, _write_changed_part(log, pa.concat_tables(changed), reach), limit)
+        extras_differ = flag_different_rows(chunk.drop_columns(entry_columns), before.drop_columns(entry_columns))
+        different = extras_differ | flag_different_rows(chunk.select(entry_columns), before.select(entry_columns))
+        certain = different if source.positional else extras_differ
+        candidates = chunk.filter(pa.array(different)).append_column(CERTAIN, pa.array(certain[different]))
+        changed.append(candidates.add_column(0, ROW_ID, pa.array(rows[different])))
+    _extend_log(log, new, _write_changed_part(log, pa.concat_tables(changed), fetch_options), limit)
     unseen = ~seen & ~_flag_images_below(planned, source.listing.unreadable)
     gone, back = ranges_of_rows(np.flatnonzero(unseen & ~removed)), ranges_of_rows(np.flatnonzero(seen & removed))
     if gone or back:
         log.remove_rows(gone, back)
 
 
-def check_can_update(job: Job, source: ImageSource, carried: Sequence[pa.Field]) -> None:
-    """Refuse a source that cannot be what was planned, before anything is started.
+def check_can_update(job: Job, source: ImageSource, extra_columns: Sequence[pa.Field]) -> None:
+    """Check, before anything is started, that a source can be the one that was planned.
 
     Args:
         job: Names the source.
-        source: Listed up to its first images.
-        carried: Columns that came along from a manifest.
+        source: The source; its first images are listed.
+        extra_columns: Extra columns of the plan.
 
     Raises:
-        SourceError: If it holds nothing at all, which does not mean that all images are gone, or if a manifest has
-            other columns than it had.
+        SourceError: If a source is empty, which does not mean that all images were removed, or if the columns of a
+            manifest have changed.
     """
-    each = source.sources if isinstance(source, MultipleSources) else [source]
-    for uri, one in zip(job.source.uris, each, strict=True):
-        if next(one.iter_chunks(), None) is None:
+    sources = source.sources if isinstance(source, MultipleSources) else [source]
+    for uri, single_source in zip(job.source.uris, sources, strict=True):
+        if next(single_source.iter_chunks(), None) is None:
             raise SourceError(f"{uri} holds no images any more: expected some; is it mounted?")
-    cast_to_plan_schema(next(source.iter_chunks()), pa.schema([*ENTRY_FIELDS, *carried]))
+    cast_to_plan_schema(next(source.iter_chunks()), pa.schema([*ENTRY_FIELDS, *extra_columns]))
 
 
 def read_planned_rows(store: Store, plan: Plan, state: RunState) -> pa.Table:
-    """What was planned of each row, by the newest facts, in the order of row ids."""
+    """The newest planned values of all rows, sorted by row id, without the row ids."""
     tables = [read_plan_part(store, part) for part in all_plan_parts(plan, state)]
     table = pa.concat_tables(tables, promote_options="default").combine_chunks()
     for column in ENTRY_FIELDS:
         if column.name not in table.column_names:  # planned by an earlier version
             table = table.append_column(column, pa.nulls(table.num_rows, column.type))
-    _, newest = np.unique(table[ROW_ID].to_numpy(), return_index=True)  # the first, and newest parts come first
+    _, newest = np.unique(table[ROW_ID].to_numpy(), return_index=True)  # the first occurrence; newest parts come first
     return table.take(pa.array(newest)).drop_columns([ROW_ID])
 
 
 def _match_source_chunks(source: ImageSource, planned: pa.Table) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
-    """Chunks of the source with the row id of each image, or −1 where it is new."""
+    """Chunks of the source with the row id of each image; −1 for new images."""
     index = None if source.positional else pd.Index(identity_keys(planned))
     position = 0
     for chunk in source.iter_chunks():
@@ -118,50 +118,50 @@ def _match_source_chunks(source: ImageSource, planned: pa.Table) -> Iterator[tup
         yield chunk, rows.astype(np.int64)
 
 
-def _flag_images_below(planned: pa.Table, places: Iterable[str]) -> _Flags:
-    """Which images lie in folders and containers that could not be listed: nobody knows whether they are gone."""
+def _flag_images_below(planned: pa.Table, locations: Iterable[str]) -> _Flags:
+    """Flag images in folders and containers that could not be listed: they may still exist."""
     inside = np.zeros(planned.num_rows, np.bool_)
-    for place in places:
+    for location in locations:
         for separator in "/#":
-            inside |= pc.starts_with(planned[IMAGE_URI], pattern=f"{place}{separator}").to_numpy()
+            inside |= pc.starts_with(planned[IMAGE_URI], pattern=f"{location}{separator}").to_numpy()
     return inside
 
 
 def cast_to_plan_schema(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A chunk with the columns of the plan.
+    """Cast a chunk to the columns of the plan.
 
     Raises:
-        SourceError: If it cannot have them.
+        SourceError: If columns differ or cannot be cast.
     """
     try:
-        if more := sorted(set(chunk.column_names) - set(schema.names)):
-            raise KeyError(f"{more[0]} is new")
+        if new_columns := sorted(set(chunk.column_names) - set(schema.names)):
+            raise KeyError(f"{new_columns[0]} is new")
         return chunk.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:
         raise SourceError(
-            f"the manifest has other columns than it was planned with ({str(error.args[0]).splitlines()[0]}); "
+            f"the columns of the manifest have changed since it was planned ({str(error.args[0]).splitlines()[0]}); "
             "choose another output"
         ) from None
 
 
-def flag_different_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which rows differ in any column; null is equal to null."""
-    different = np.zeros(one.num_rows, np.bool_)
-    if SPAN in one.column_names:
-        one, other = (_flatten_spans(table) for table in (one, other))
-    for name in one.column_names:
-        if pa.types.is_nested(one.schema.field(name).type):
-            pairs = zip(one[name].to_pylist(), other[name].to_pylist(), strict=True)
-            different |= np.fromiter((a != b for a, b in pairs), np.bool_, one.num_rows)
+def flag_different_rows(before: pa.Table, after: pa.Table) -> npt.NDArray[np.bool_]:
+    """Flag rows that differ in any column; null equals null."""
+    different = np.zeros(before.num_rows, np.bool_)
+    if SPAN in before.column_names:
+        before, after = (_flatten_spans(table) for table in (before, after))
+    for name in before.column_names:
+        if pa.types.is_nested(before.schema.field(name).type):
+            pairs = zip(before[name].to_pylist(), after[name].to_pylist(), strict=True)
+            different |= np.fromiter((old != new for old, new in pairs), np.bool_, before.num_rows)
             continue
-        both = pc.and_(pc.is_null(one[name]), pc.is_null(other[name]))
-        same = pc.or_(pc.fill_null(pc.equal(one[name], other[name]), False), both)
+        both_null = pc.and_(pc.is_null(before[name]), pc.is_null(after[name]))
+        same = pc.or_(pc.fill_null(pc.equal(before[name], after[name]), False), both_null)
         different |= ~same.to_numpy()
     return different
 
 
 def _flatten_spans(table: pa.Table) -> pa.Table:
-    """The fields of the spans as columns, which compare without a Python object for each."""
+    """Replace the spans by one column per field, which Arrow compares without Python objects."""
     fields = pa.table({SPAN: table[SPAN]}).flatten()
     table = table.drop_columns([SPAN])
     for name in fields.column_names:
@@ -169,61 +169,69 @@ def _flatten_spans(table: pa.Table) -> pa.Table:
     return table
 
 
-def _write_changed_part(log: CommitLog, changed: pa.Table, reach: FetchOptions) -> list[Part]:
-    sure, maybe = (changed.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN)))
-    changed = pa.concat_tables([sure, maybe.filter(pa.array(_flag_changed_content(log, maybe, reach)))])
+def _write_changed_part(log: CommitLog, candidates: pa.Table, fetch_options: FetchOptions) -> list[Part]:
+    certain, uncertain = (
+        candidates.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN))
+    )
+    has_changed = pa.array(_flag_changed_content(log, uncertain, fetch_options))
+    changed = pa.concat_tables([certain, uncertain.filter(has_changed)])
     if not changed.num_rows:
         return []
     changed = changed.sort_by(ROW_ID)
     ranges = ranges_of_rows(changed[ROW_ID].to_numpy())
     return [
-        {"path": write_part(log.store, changed), "rows": changed.num_rows, "ranges": [list(pair) for pair in ranges]}
+        {
+            "path": write_part(log.store, changed),
+            "rows": changed.num_rows,
+            "ranges": [list(row_range) for row_range in ranges],
+        }
     ]
 
 
-def _flag_changed_content(log: CommitLog, changed: pa.Table, reach: FetchOptions) -> _Flags:
-    """Which images have another content than when they were labelled; also those that were errors.
+def _flag_changed_content(log: CommitLog, candidates: pa.Table, fetch_options: FetchOptions) -> _Flags:
+    """Flag images whose content differs from when they were labelled, and images that cannot be fetched.
 
-    An error that could be read keeps its row of the plan only if that still says where the image lies.
+    An error row with the same content keeps its planned row, unless the image is in a container: its position there
+    may have changed.
     """
-    before = _labelled_hashes(log, RowRanges(ranges_of_rows(changed[ROW_ID].to_numpy())))
-    now = list[str | None]()
+    labelled = _labelled_hashes(log, RowRanges(ranges_of_rows(candidates[ROW_ID].to_numpy())))
+    current_hashes = list[str | None]()
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        for piece in slice_by_bytes(changed):
-            now += pool.map(_hash_content, plan_fetches(piece, reach))
-    rows = zip(changed[ROW_ID].to_pylist(), now, pc.is_valid(changed[SPAN]).to_pylist(), strict=True)
+        for images in slice_by_bytes(candidates):
+            current_hashes += pool.map(_hash_content, plan_fetches(images, fetch_options))
+    rows = zip(candidates[ROW_ID].to_pylist(), current_hashes, pc.is_valid(candidates[SPAN]).to_pylist(), strict=True)
     flags = []
     for row, sha, in_container in rows:
-        known, failed = before.get(row, (None, True))
-        flags.append(sha is None or sha != known or (failed and in_container))
+        labelled_sha, failed = labelled.get(row, (None, True))
+        flags.append(sha is None or sha != labelled_sha or (failed and in_container))
     return np.array(flags, np.bool_)
 
 
-def _hash_content(read: Fetch) -> str | None:
-    content = capture_row_error("fetch", read)
+def _hash_content(fetch: Fetch) -> str | None:
+    content = capture_row_error("fetch", fetch)
     return None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
 
 
 def _labelled_hashes(log: CommitLog, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
-    """The hash of each of these rows, and whether it is an error."""
-    found: dict[int, tuple[str | None, bool]] = {}
+    """Content hash of each of these rows, and whether the row is an error."""
+    hashes: dict[int, tuple[str | None, bool]] = {}
     for file in log.state.files.values():
-        if any(rows.overlaps(*pair) for pair in file.ranges):
+        if any(rows.overlaps(*row_range) for row_range in file.ranges):
             table = read_data_file(log.store, file, [ROW_ID, CONTENT_SHA256, STATUS])
-            facts = (table[name].to_pylist() for name in (ROW_ID, CONTENT_SHA256, STATUS))
-            found |= {row: (sha, status == ERROR) for row, sha, status in zip(*facts, strict=True)}
-    return found
+            columns = (table[name].to_pylist() for name in (ROW_ID, CONTENT_SHA256, STATUS))
+            hashes |= {row: (sha, status == ERROR) for row, sha, status in zip(*columns, strict=True)}
+    return hashes
 
 
 def _extend_log(log: CommitLog, new: list[pa.Table], changed: list[Part], limit: int | None) -> None:
-    first = log.state.planned
+    first_row_id = log.state.planned
     table = pa.concat_tables(new).combine_chunks() if new else None
-    rows = 0 if table is None else table.num_rows
-    room = rows if limit is None else max(0, min(rows, limit - first))
+    new_count = 0 if table is None else table.num_rows
+    row_count = new_count if limit is None else max(0, min(new_count, limit - first_row_id))
     parts = []
-    for start in range(0, room, CHUNK_ROWS.current_value):
-        assert table is not None, "there are rows"
-        part = table.slice(start, min(CHUNK_ROWS.current_value, room - start))
-        parts.append(add_part(log.store, part, first + start))
+    for start in range(0, row_count, CHUNK_ROWS.current_value):
+        assert table is not None, "row_count > 0"
+        part = table.slice(start, min(CHUNK_ROWS.current_value, row_count - start))
+        parts.append(add_part(log.store, part, first_row_id + start))
     if parts or changed:
-        log.extend_plan(parts, complete=room == rows, changed=changed)
+        log.extend_plan(parts, complete=row_count == new_count, changed=changed)

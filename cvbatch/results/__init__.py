@@ -1,1 +1,1 @@
-"""What a run has left: read, summarised, verified and drawn."""
+"""Results of a run: reading, summary, verification and drawing."""

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the summary, tables."""
+"""Tables and texts about a run for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_NODES = 8
 
 
 def format_duration(seconds: float) -> str:
-    """A time span in words, such as `2 h 05 min`."""
+    """A duration as text, such as `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -33,7 +33,7 @@ def facts_table(rows: Iterable[tuple[str, str]], title: str | None = None) -> Ta
 
 
 def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:
-    """A table of models that can do a task; weights that are not the default are spelled out."""
+    """A table of the models for a task; weights other than the default are part of the name."""
     table = Table(title=f"\n{task}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for name in ("categories", "licence", "MB", "here"):
@@ -45,86 +45,91 @@ def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def format_counts(counter: Mapping[str, int], most: int = 5) -> str:
-    """Counts in words, the most frequent first and equal ones by name."""
+def format_counts(counter: Mapping[str, int], max_entries: int = 5) -> str:
+    """Counts as text, the most frequent first and equal counts by name."""
     ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) or "none"
+    return ", ".join(f"{name} {count:,}" for name, count in ordered[:max_entries]) or "none"
 
 
-def estimate_table(found: Mapping[str, Any]) -> Table:
-    """What a run would be like."""
-    size = f", {found['bytes'] / 1e9:.1f} GB" if found["bytes"] else ""
-    where = f"{found['actors']} × {found['threads']} threads" if found["device"] == "cpu" else f"{found['actors']} GPUs"
+def estimate_table(estimate: Mapping[str, Any]) -> Table:
+    """A table of the expected resources, speed and cost; `estimate` is from `estimate_run`."""
+    size = f", {estimate['bytes'] / 1e9:.1f} GB" if estimate["bytes"] else ""
+    cpu_workers = f"{estimate['actors']} × {estimate['threads']} threads"
+    workers = cpu_workers if estimate["device"] == "cpu" else f"{estimate['actors']} GPUs"
+    speed = f"{estimate['predict_per_actor']:.1f} images/s each"
     rows = [
-        ("images", f"{found['images']:,}{size}"),
-        ("predict", f"on {where}, units of {found['unit_rows']}: {found['predict_per_actor']:.1f} images/s each"),
-        ("decode", f"{found['decode_tasks']} tasks at once: {found['decode_per_core']:.1f} images/s on one core"),
+        ("images", f"{estimate['images']:,}{size}"),
+        ("predict", f"on {workers}, units of {estimate['unit_rows']}: {speed}"),
+        ("decode", f"{estimate['decode_tasks']} tasks at once: {estimate['decode_per_core']:.1f} images/s on one core"),
         (
             "in flight",
-            f"{found['units_in_flight']} units a process, at most {found['bytes_in_flight'] >> 20:,} MB of pixels; "
-            f"the object store has {found['object_store_bytes'] >> 20:,} MB",
+            f"{estimate['units_in_flight']} units per process, at most {estimate['bytes_in_flight'] >> 20:,} MB of "
+            f"pixels; the object store has {estimate['object_store_bytes'] >> 20:,} MB",
         ),
-        ("expected", f"{found['rate']:.1f} images/s, {format_duration(found['seconds'])} and the start"),
-        ("held back by", found["bottleneck"]),
+        ("expected", f"{estimate['rate']:.1f} images/s, {format_duration(estimate['seconds'])} plus startup"),
+        ("held back by", estimate["bottleneck"]),
     ]
-    if found["skipped"]:
-        rows.insert(1, ("other files skipped", format_counts(found["skipped"])))
-    if found["cpu_cores_per_gpu"] is not None:
-        rows.append(("CPU cores per GPU", f"{found['cpu_cores_per_gpu']:.1f}"))
-    if found["cost_per_million"] is not None:
-        rows.append(("cost", f"{found['cost_per_million']:.2f} per million images"))
-    rows.append(("setting", f"{InferenceSettings(**found['parity']['setting'])}: {found['parity']['reason']}"))
+    if estimate["skipped"]:
+        rows.insert(1, ("other files skipped", format_counts(estimate["skipped"])))
+    if estimate["cpu_cores_per_gpu"] is not None:
+        rows.append(("CPU cores per GPU", f"{estimate['cpu_cores_per_gpu']:.1f}"))
+    if estimate["cost_per_million"] is not None:
+        rows.append(("cost", f"{estimate['cost_per_million']:.2f} per million images"))
+    rows.append(("setting", f"{InferenceSettings(**estimate['parity']['setting'])}: {estimate['parity']['reason']}"))
     return facts_table(rows)
 
 
 def status_table(status: Mapping[str, Any]) -> Table:
-    """How far a run is, and who works on it."""
+    """A table of the progress of a run and its workers; `status` is from `run_status`."""
     state = "finished" if status["finished"] else "running" if status["held"] else "not running"
     rows = [
-        ("state", f"{state}, {status['starts']} start(s), last by {status['holder']}"),
+        ("state", f"{state}, {status['starts']} attempt(s), the last by {status['holder']}"),
         ("rows", f"{status['rows']:,} of {status['rows_planned']:,}, {status['to_go']:,} to go"),
         ("errors", format_counts(status["errors"])),
     ]
     if status["removed"]:
-        rows.append(("gone from the source", f"{status['removed']:,}"))
-    left = f", {format_duration(status['seconds_left'])} left" if status["held"] and status["seconds_left"] else ""
-    rows.append(("rate", f"{status['rate']:.1f} images/s{left}"))
+        rows.append(("removed from the source", f"{status['removed']:,}"))
+    has_time_left = status["held"] and status["seconds_left"]
+    time_left = f", {format_duration(status['seconds_left'])} left" if has_time_left else ""
+    rows.append(("rate", f"{status['rate']:.1f} images/s{time_left}"))
     if status["held"] and status["workers_planned"]:
-        rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes lately"))
+        rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes in the last minutes"))
         rows += _describe_bottleneck(status)
     if status["held"]:
         rows += [
-            ("nodes" if not number else "", _describe_node(node))
-            for number, node in enumerate(_idlest_nodes(status["nodes"]))
+            ("nodes" if index == 0 else "", _describe_node(node))
+            for index, node in enumerate(_idlest_nodes(status["nodes"]))
         ]
     return facts_table(rows, title=status["output"])
 
 
 def _idlest_nodes(nodes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that have least to do, if there are several."""
+    """The most idle nodes; empty if there is only one node."""
     ordered = sorted(nodes, key=lambda node: (node["predicting"] > 0, -(node["idle_share"] or 0), node["host"]))
     return ordered[:_MOST_NODES] if len(nodes) > 1 else []
 
 
 def _describe_node(node: Mapping[str, Any]) -> str:
-    has = f"{node['cpus']:g} CPUs" + (f", {node['gpus']:g} GPUs" if node["gpus"] else "")
+    name = f"{node['host']} ({node['address']})"
+    resources = f"{node['cpus']:g} CPUs" + (f", {node['gpus']:g} GPUs" if node["gpus"] else "")
     if not node["predicting"]:
-        return f"{node['host']} ({node['address']}): {has}, predicts nothing"
+        return f"{name}: {resources}, predicts nothing"
     idle = "" if node["idle_share"] is None else f", idle {node['idle_share']:.0%}"
-    return f"{node['host']} ({node['address']}): {has}, {node['predicting']} predicting, {node['rows']:,} rows{idle}"
+    return f"{name}: {resources}, {node['predicting']} predicting, {node['rows']:,} rows{idle}"
 
 
-def _describe_bottleneck(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Which stage a run waits for, and how much of their time the processes that predict have nothing to do."""
-    shares, idle = found["busy_shares"], found["idle_shares"]
+def _describe_bottleneck(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Table rows about the bottleneck stage and the idle share of the predict processes."""
+    busy_shares, idle_shares = facts["busy_shares"], facts["idle_shares"]
     rows = []
-    if shares:
-        held_back = max(shares, key=lambda stage: shares[stage])
-        at_work = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
-        rows.append(("held back by", f"{held_back} (at work since the first commit: {at_work})"))
-    if idle:
-        each = f"{min(idle):.0%}" if len(idle) == 1 else f"{min(idle):.0%} to {max(idle):.0%} of {len(idle)} processes"
-        rows.append(("predicting idled", each))
+    if busy_shares:
+        bottleneck = max(busy_shares, key=lambda stage: busy_shares[stage])
+        shares = ", ".join(f"{stage} {share:.0%}" for stage, share in busy_shares.items())
+        rows.append(("held back by", f"{bottleneck} (at work since the first commit: {shares})"))
+    if idle_shares:
+        lowest, highest, count = min(idle_shares), max(idle_shares), len(idle_shares)
+        text = f"{lowest:.0%}" if count == 1 else f"{lowest:.0%} to {highest:.0%} of {count} processes"
+        rows.append(("predict idle", text))
     return rows
 
 
@@ -133,12 +138,12 @@ def _describe_pace(seconds: float, rate: float) -> str:
 
 
 def _relative_to_cwd(uri: str) -> str:
-    """A path below the working folder without it; everything else as it is."""
+    """A path relative to the current folder if it is inside; everything else unchanged."""
     return uri.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """The short table at the end of a run."""
+    """The summary table at the end of an attempt; `summary` is from `summarize_run`."""
     rows = [("images", f"{summary['rows']:,}"), ("errors", format_counts(summary["errors"]))]
     rows += [("", f"{_relative_to_cwd(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
     if summary["skipped"]:
@@ -146,11 +151,11 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if summary["unreadable"]:
         rows.append(("not readable", ", ".join(summary["unreadable"][:5])))
     if summary["rows_this_start"]:
-        if summary.get("command_seconds"):  # runs of earlier versions do not tell
+        if summary.get("command_seconds"):  # runs of earlier versions do not have it
             rows.append(("the whole command", _describe_pace(summary["command_seconds"], summary["command_rate"])))
         rows.append(("since Ray was ready", _describe_pace(summary["seconds"], summary["rate"])))
-        stages = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
-        rows.append(("time by stage", ", ".join(stages) + " (summed over workers)"))
+        stage_times = (f"{name} {seconds:.1f} s" for name, seconds in summary["stage_seconds"].items())
+        rows.append(("time by stage", ", ".join(stage_times) + " (summed over workers)"))
         rows += _describe_bottleneck(summary)
     rows += [(f"{alias}: most often", format_counts(labels)) for alias, labels in summary["top_labels"].items()]
     rows.append(("predictions", summary["output"]))

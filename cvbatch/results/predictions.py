@@ -1,8 +1,8 @@
-"""Reading a run: pandas frames and Arrow datasets, also while it is still going.
+"""Reading predictions as pandas frames and Arrow datasets, also while the run is in progress.
 
-Readers go by the highest-numbered manifest, or by the commit log of a run that is not finished. A file
-that vanishes while one reads was replaced: the list is read again. If it did not change, the run is
-corrupt, and that is said.
+Readers use the latest manifest, or the commit log if the run is not finished. If a file disappears during reading, it
+was probably replaced: the list of files is read again. If the list has not changed, the output is corrupt and
+`CorruptionError` is raised.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def read(
 
     Args:
         output: The output location.
-        columns: Only these columns; `source_removed` says whether the image is gone from the source.
-        filter: Only rows for which this expression holds, such as `pyarrow.dataset.field("status") == "ok"`;
+        columns: Only these columns; `source_removed` says whether the image was removed from the source.
+        filter: Only rows that match this expression, such as `pyarrow.dataset.field("status") == "ok"`;
             columns and filter are pushed down to Parquet.
-        storage: How to reach an object store: `endpoint_url`, `region`, `path_style`, `anonymous`, `profile`.
+        storage: Options for an object store: `endpoint_url`, `region`, `path_style`, `anonymous`, `profile`.
 
     Returns:
-        One row per image that is committed, in the order of the plan; `image_uri` is where the image lies now, if the
-        run was told that its source has moved. Integer columns with missing values, such as
-        `width` where an image could not be decoded, have pandas' nullable types.
+        One row per committed image, in the order of the plan. After a move of the source, `image_uri` is the new
+        location. Integer columns with missing values, such as `width` of an image that could not be decoded, have
+        pandas' nullable types.
 
     Raises:
         OutputError: If there is no run.
@@ -71,20 +71,19 @@ def read(
 
 
 def _load_table(output: Location, columns: Sequence[str] | None, filter: pads.Expression | None = None) -> pa.Table:
-    """What `read` gives, as Arrow."""
+    """The rows that `read` returns, as an Arrow table."""
     store, plan = open_run(output)
-    wanted = None if columns is None else [name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED]
+    stored_columns = None
+    if columns is not None:
+        stored_columns = list(dict.fromkeys(name for name in (*columns, ROW_ID) if name != SOURCE_REMOVED))
 
-    def load_snapshot_rows(now: CommittedFiles) -> pa.Table:
-        stored = None if wanted is None else list(dict.fromkeys(wanted))
-        table = _rows_with_current_uris(
-            store, _open_predictions(store, plan, now.files), stored, filter, now.moves
-        ).sort_by(ROW_ID)
-        return table.append_column(
-            SOURCE_REMOVED, pa.array(RowRanges(now.removed).contains_rows(table[ROW_ID].to_numpy()))
-        )
+    def load_rows(committed: CommittedFiles) -> pa.Table:
+        dataset = _open_predictions(store, plan, committed.files)
+        table = _rows_with_current_uris(store, dataset, stored_columns, filter, committed.moves).sort_by(ROW_ID)
+        is_removed = RowRanges(committed.removed).contains_rows(table[ROW_ID].to_numpy())
+        return table.append_column(SOURCE_REMOVED, pa.array(is_removed))
 
-    table = _retry_while_changing(store, plan, load_snapshot_rows)
+    table = _retry_while_changing(store, plan, load_rows)
     return table if columns is None else table.select(list(columns))
 
 
@@ -95,7 +94,7 @@ def _rows_with_current_uris(
     filter: pads.Expression | None,
     moves: Sequence[Part],
 ) -> pa.Table:
-    """Rows as `to_table` gives them, but where a source has moved with the images' new places."""
+    """Rows of a dataset; after a move of the source, with the new `image_uri`, to which the filter applies, too."""
     if moves and filter is not None and IMAGE_URI in str(filter):
         table = apply_moves_to_rows(store, dataset.to_table(), moves).filter(filter)
         return table if columns is None else table.select(columns)
@@ -104,7 +103,7 @@ def _rows_with_current_uris(
 
 
 def _to_data_frame(table: pa.Table) -> pd.DataFrame:
-    """As pandas would make it, but integers stay integers where some are missing."""
+    """Convert to pandas; integer columns with missing values get nullable types instead of becoming floats."""
     import pandas as pd
 
     frame: pd.DataFrame = table.to_pandas()
@@ -116,20 +115,20 @@ def _to_data_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def open_dataset(output: Output, *, storage: Storage = None) -> pads.Dataset:
-    """Open the predictions as an Arrow dataset, for data that does not fit into memory.
+    """Open the predictions as an Arrow dataset, for data larger than memory.
 
     Args:
         output: The output location.
         storage: As for `read`.
 
     Returns:
-        The dataset of the files that are committed now, with each `image_uri` as it was when they were written.
+        Dataset of the files that are committed now; each `image_uri` is as it was when the file was written.
 
     Raises:
         OutputError: If there is no run.
     """
     store, plan = open_run(_output_location(output, storage))
-    return _retry_while_changing(store, plan, lambda now: _open_predictions(store, plan, now.files))
+    return _retry_while_changing(store, plan, lambda committed: _open_predictions(store, plan, committed.files))
 
 
 def read_detections(output: Output, alias: str = DETECTION.name, *, storage: Storage = None) -> pd.DataFrame:
@@ -137,40 +136,37 @@ def read_detections(output: Output, alias: str = DETECTION.name, *, storage: Sto
 
     Args:
         output: The output location.
-        alias: The detection model's prefix.
+        alias: Column prefix of the detection model.
         storage: As for `read`.
 
     Returns:
         `row_id`, `image_uri`, `label`, `label_id`, `score`, `x_min`, `y_min`, `x_max`, `y_max` in pixels of
-        the oriented original, and `mask` (COCO RLE counts) or `keypoints` (x, y, score flattened) where the
-        model gives them.
+        the oriented original, and `mask` (COCO RLE counts) or `keypoints` (x, y, score flattened) if the
+        model has them.
     """
-    place = _output_location(output, storage)
-    table = _model_columns(place, alias, DETECTION)
+    table = _model_columns(_output_location(output, storage), alias, DETECTION)
     frame = _explode_lists(
         table, alias, {"labels": "label", "label_ids": "label_id", "scores": "score", "boxes": "_box"}
     )
-    corners = ("x_min", "y_min", "x_max", "y_max")
-    for at, name in enumerate(corners):
-        frame[name] = frame["_box"].str[at].astype("float32")
-    optional = {f"{alias}_masks": "mask", f"{alias}_keypoints": "keypoints"}
-    return frame.drop(columns="_box").rename(columns=optional)
+    for index, name in enumerate(("x_min", "y_min", "x_max", "y_max")):
+        frame[name] = frame["_box"].str[index].astype("float32")
+    optional_columns = {f"{alias}_masks": "mask", f"{alias}_keypoints": "keypoints"}
+    return frame.drop(columns="_box").rename(columns=optional_columns)
 
 
 def read_segments(output: Output, alias: str = SEGMENTATION.name, *, storage: Storage = None) -> pd.DataFrame:
-    """Read segments as a tidy frame: one row per class that is present in an image.
+    """Read segments as a tidy frame: one row per class in an image.
 
     Args:
         output: The output location.
-        alias: The segmentation model's prefix.
+        alias: Column prefix of the segmentation model.
         storage: As for `read`.
 
     Returns:
         `row_id`, `image_uri`, `width`, `height`, `label`, `label_id`, `area` (share of the pixels) and
         `mask` (COCO RLE counts at the size of the oriented original; see `decode_mask`).
     """
-    place = _output_location(output, storage)
-    table = _model_columns(place, alias, SEGMENTATION, (WIDTH, HEIGHT))
+    table = _model_columns(_output_location(output, storage), alias, SEGMENTATION, (WIDTH, HEIGHT))
     return _explode_lists(table, alias, {"labels": "label", "label_ids": "label_id", "areas": "area", "masks": "mask"})
 
 
@@ -179,7 +175,7 @@ def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[in
 
     Args:
         output: The output location.
-        alias: The model's prefix.
+        alias: Column prefix of the model.
         storage: As for `read`.
 
     Raises:
@@ -194,18 +190,18 @@ def label_map(output: Output, alias: str, *, storage: Storage = None) -> dict[in
 
 @dataclass(frozen=True, slots=True)
 class CommittedFiles:
-    """What makes up the predictions at some moment."""
+    """The committed files of a run at one moment."""
 
     files: list[DataFile]
-    """In the order of their rows."""
+    """Sorted by row id."""
     removed: list[RowRange]
-    """Rows whose image is gone from the source."""
+    """Rows of images that were removed from the source."""
     moves: tuple[Part, ...] = ()
-    """Plan parts that tell where the source has moved, oldest first."""
+    """Plan parts of the moves of the source, oldest first."""
 
 
 def committed_files(store: Store, plan: Plan) -> CommittedFiles:
-    """What makes up the predictions now."""
+    """The files that are committed now."""
     manifest = latest_manifest(store)
     if manifest is not None and newest_record_name(store) == record_name(manifest.final):
         return CommittedFiles(manifest.files, manifest.removed, manifest.moves)
@@ -221,35 +217,36 @@ def _output_location(output: Output, storage: Storage) -> Location:
 
 def _open_predictions(store: Store, plan: Plan, files: Sequence[DataFile]) -> pads.Dataset:
     source = plan.job["source"]
-    kept = source.get("damaged") == "keep"
-    schema = rows_schema(plan.models, exif=source["exif"], warnings=kept, extra_columns=plan.extra_columns(store))
+    has_warnings = source.get("damaged") == "keep"
+    extra_columns = plan.extra_columns(store)
+    schema = rows_schema(plan.models, exif=source["exif"], warnings=has_warnings, extra_columns=extra_columns)
     return open_dataset_files(store, files, schema)
 
 
 def _retry_while_changing(store: Store, plan: Plan, load: Callable[[CommittedFiles], T]) -> T:
-    """Load what is true now; if a file is gone by then, what is true by then."""
-    before = committed_files(store, plan)
+    """Load the committed files; if one was replaced meanwhile, load the new list of files."""
+    committed = committed_files(store, plan)
     for _ in range(_ATTEMPTS):
         try:
-            return load(before)
+            return load(committed)
         except FileNotFoundError as error:
-            now = committed_files(store, plan)
-            if now == before:
+            newer = committed_files(store, plan)
+            if newer == committed:
                 raise CorruptionError(f"{store.root}: a committed file is missing: {error}") from None
-            before = now
+            committed = newer
     raise CorruptionError(f"{store.root}: its files change faster than they can be read; try again")
 
 
-def _model_columns(output: Location, alias: str, task: Task, facts: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows with answers of a model, and all columns of it."""
+def _model_columns(output: Location, alias: str, task: Task, image_columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows with at least one result of a model, with all columns of the model."""
     _, plan = open_run(output)
     model = next((model for model in plan.models if model.alias == alias), None)
     if model is None or model.task != task.name:
-        known = [model.alias for model in plan.models if model.task == task.name]
-        raise OutputError(f"{output} has no {task.name} model {alias!r}; it has {', '.join(known) or 'none'}")
+        aliases = [model.alias for model in plan.models if model.task == task.name]
+        raise OutputError(f"{output} has no {task.name} model {alias!r}; it has {', '.join(aliases) or 'none'}")
     columns = [column.name for column in model.column_fields()]
-    table = _load_table(output, [ROW_ID, IMAGE_URI, *facts, *columns])
-    # rows of failed images are left out before pandas sees them, and with them all integers that are missing
+    table = _load_table(output, [ROW_ID, IMAGE_URI, *image_columns, *columns])
+    # the filter removes rows of failed images, and so all missing integers, before the conversion to pandas
     return _to_data_frame(table.filter(pc.greater(pc.list_value_length(table[columns[0]]), 0)))
 
 

@@ -1,4 +1,4 @@
-"""What a run amounts to, in numbers and names: for the table at its end, for `--json` and for `run_status`."""
+"""Summary and status of a run as plain data, for the tables and for `--json`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _MAX_FAILED_NAMED: Final = 10
 _MAX_TOP_LABELS: Final = 5
 _LOST_EXIT_CODE: Final = 3
 _MAX_COUNTED_ROWS: Final = 5_000_000
-"""Labels of larger runs are not counted at the end of a start; that would take too long."""
+"""Labels of larger runs are not counted, because that would take too long."""
 
 
 def summarize_run(output: Location | str, state: RunState, command_seconds: float = 0.0) -> dict[str, Any]:
-    """Sum up a run at the end of a start.
+    """Summarize a run at the end of an attempt.
 
     Args:
         output: The output location.
-        state: What the commit log says.
-        command_seconds: Since the command was given, if that is known; `seconds` counts from when Ray was ready.
+        state: State of the commit log.
+        command_seconds: Seconds since the command started, 0 if unknown; `seconds` counts from when Ray was ready.
 
     Returns:
         Plain data: counts, the first failed images by name, the most frequent labels of each model, and
-        what the run record says of this start.
+        the statistics of this attempt from the run record.
     """
     store, plan = open_run(output)
     record = load_record(store)
@@ -74,30 +74,30 @@ def summarize_run(output: Location | str, state: RunState, command_seconds: floa
 
 
 def exit_code_of_summary(summary: Mapping[str, Any], *, strict: bool) -> int:
-    """How a run that was done to its end exits.
+    """Exit code of a finished run.
 
     Args:
         summary: From `summarize_run`.
-        strict: Whether every image must have its answers.
+        strict: Whether every image must have predictions.
 
     Returns:
-        3 if a folder, an archive or a table gave nothing, or under `strict` anything failed; else 0.
+        3 if a folder, an archive or a table could not be listed, or with `strict` if anything failed; else 0.
     """
-    lost = summary["unlisted"] or (strict and (summary["errors"] or summary["unreadable"]))
-    return _LOST_EXIT_CODE if lost else 0
+    has_lost_images = summary["unlisted"] or (strict and (summary["errors"] or summary["unreadable"]))
+    return _LOST_EXIT_CODE if has_lost_images else 0
 
 
 def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
-    """Say how far a run is, from its log alone.
+    """Status of a run, from its log and heartbeat alone.
 
     Args:
         output: The output location.
         log: Its commit log.
 
     Returns:
-        Plain data; `rate` is that of the last minutes before the last record, in images per second.
+        Plain data; `rate` is images per second in the last minutes before the newest record.
     """
-    state, beat = log.state, last_heartbeat(log.store, log.state)
+    state, heartbeat = log.state, last_heartbeat(log.store, log.state)
     done = len(state.accepted)
     rate = _recent_rate(state)
     return {
@@ -112,30 +112,34 @@ def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
         "starts": len(state.opened),
         "holder": describe_holder(state),
         "held": _is_lease_held(log),
-        "workers": beat.get("workers"),
-        "workers_planned": beat.get("workers_planned"),
-        "busy_shares": beat.get("busy_shares", {}),
-        "idle_shares": beat.get("idle_shares", []),
-        "nodes": beat.get("nodes", []),
+        "workers": heartbeat.get("workers"),
+        "workers_planned": heartbeat.get("workers_planned"),
+        "busy_shares": heartbeat.get("busy_shares", {}),
+        "idle_shares": heartbeat.get("idle_shares", []),
+        "nodes": heartbeat.get("nodes", []),
         "rate": rate,
         "seconds_left": state.remaining_rows / rate if rate else None,
     }
 
 
 def _recent_rate(state: RunState) -> float:
-    recent = [(at, rows) for at, rows in state.recent if at >= state.opened[-1]] if state.opened else []
-    if len(recent) > 1:
-        return sum(rows for _, rows in recent[1:]) / max(1e-3, recent[-1][0] - recent[0][0])
-    return recent[0][1] / max(1e-3, recent[0][0] - state.opened[-1]) if recent else 0.0
+    """Images per second between the recent commits of the last attempt; with one commit, since the attempt started."""
+    if not state.opened:
+        return 0.0
+    opened_at = state.opened[-1]
+    commits = [(committed_at, rows) for committed_at, rows in state.recent if committed_at >= opened_at]
+    if len(commits) > 1:
+        return sum(rows for _, rows in commits[1:]) / max(1e-3, commits[-1][0] - commits[0][0])
+    return commits[0][1] / max(1e-3, commits[0][0] - opened_at) if commits else 0.0
 
 
 def _is_lease_held(log: CommitLog) -> bool:
-    """Whether the holder lives, as far as can be seen from here."""
-    beat = last_heartbeat(log.store, log.state)
-    alive = is_holder_alive(log.state)
-    if alive is None:
-        alive = time.time() - beat.get("time", 0.0) < LEASE_SECONDS.current_value
-    return alive and not beat.get("released")
+    """Whether the holder is alive, by its process if it is on this machine, else by its heartbeat."""
+    heartbeat = last_heartbeat(log.store, log.state)
+    is_alive = is_holder_alive(log.state)
+    if is_alive is None:
+        is_alive = time.time() - heartbeat.get("time", 0.0) < LEASE_SECONDS.current_value
+    return is_alive and not heartbeat.get("released")
 
 
 def _first_failed_images(dataset: pads.Dataset) -> list[dict[str, Any]]:
@@ -146,7 +150,7 @@ def _first_failed_images(dataset: pads.Dataset) -> list[dict[str, Any]]:
 
 
 def _count_unlisted(dataset: pads.Dataset, state: RunState) -> int:
-    """How many rows stand for folders and containers of which nothing could be listed; not those that are gone."""
+    """Number of rows for folders and containers that could not be listed, without those that were removed."""
     rows = dataset.to_table(columns=[ROW_ID], filter=pads.field(ERROR_STAGE) == LIST)[ROW_ID].to_numpy()
     return int((~state.removed.contains_rows(rows)).sum())
 
@@ -156,6 +160,6 @@ def _most_frequent_labels(dataset: pads.Dataset, column: str) -> dict[str, int]:
     for batch in dataset.scanner(columns=[column]).to_batches():
         values = batch.column(0)
         labels = pc.list_flatten(values) if pa.types.is_list(values.type) else values
-        found = pc.value_counts(labels.drop_null())
-        counter.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+        counts = pc.value_counts(labels.drop_null())
+        counter.update(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_MAX_TOP_LABELS])

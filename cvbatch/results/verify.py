@@ -1,4 +1,4 @@
-"""The proof: plan against log and manifest against the data files themselves."""
+"""Verifying an output: compares the plan, the log, the manifest and the data files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cvbatch.schema import ERROR, ROW_ID, STATUS
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What `verify_output` found."""
+    """Result of `verify_output`."""
 
     planned: int
     committed: int
@@ -29,69 +29,70 @@ class VerifyReport:
     finished: bool
     problems: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
-    """Data files that no record accepted; harmless for `cvbatch.read`, collected by the next `run`."""
+    """Data files that no record names; `cvbatch.read` ignores them and the next `run` deletes them."""
 
     @property
     def is_proven(self) -> bool:
-        """Whether every planned row is there exactly once, and nothing contradicts that."""
+        """Whether the run is finished and every planned row exists exactly once."""
         return self.finished and not self.problems and not self.strays
 
 
 def verify_output(store: Store, log: CommitLog, *, deep: bool = False) -> VerifyReport:
-    """Check a run.
+    """Verify a run.
 
     Args:
         store: The output.
         log: Its commit log.
-        deep: Read the rows of every file too, not only its footer.
+        deep: Read all columns of every file, not only row ids and status.
     """
     state = log.state
-    verdict = VerifyReport(
+    report = VerifyReport(
         planned=state.planned,
         committed=len(state.accepted),
         errors=state.errors.total(),
         files=len(state.files),
         finished=is_finished(store, state),
     )
-    there = store.list_sizes(DATA_FOLDER)
-    unknown = [path for path in there if path not in state.files]
-    verdict.strays = [path for path in unknown if epoch_of_path(path) is not None]
-    verdict.problems += [f"{path} is not of this run; move it away" for path in unknown if epoch_of_path(path) is None]
-    verdict.problems += _plan_problems(store, state)
-    verdict.problems += [
-        f"rows {low} to {high - 1} are missing" for low, high in state.accepted.missing_ranges(state.planned)
-    ]
-    verdict.problems += [f"rows {low} to {high - 1} are of images that changed since" for low, high in state.stale]
-    verdict.problems += _manifest_problems(store, log)
-    seen = RowRanges()
+    sizes = store.list_sizes(DATA_FOLDER)
+    unnamed = [path for path in sizes if path not in state.files]
+    report.strays = [path for path in unnamed if epoch_of_path(path) is not None]
+    foreign_paths = [path for path in unnamed if epoch_of_path(path) is None]
+    report.problems += [f"{path} does not belong to this run; move it away" for path in foreign_paths]
+    report.problems += _plan_problems(store, state)
+    missing_ranges = state.accepted.missing_ranges(state.planned)
+    report.problems += [f"rows {low} to {high - 1} are missing" for low, high in missing_ranges]
+    report.problems += [f"rows {low} to {high - 1} are of images that have changed" for low, high in state.stale]
+    report.problems += _manifest_problems(store, log)
+    verified_rows = RowRanges()
     for file in state.files.values():
-        if file.path not in there:
-            verdict.problems.append(f"{file.path} is missing")
-        elif there[file.path] != file.size:
-            verdict.problems.append(f"{file.path} has {there[file.path]} bytes, expected {file.size}")
+        if file.path not in sizes:
+            report.problems.append(f"{file.path} is missing")
+        elif sizes[file.path] != file.size:
+            report.problems.append(f"{file.path} has {sizes[file.path]} bytes, expected {file.size}")
         else:
-            verdict.problems += _file_problems(store, file, seen, deep=deep)
-    return verdict
+            report.problems += _file_problems(store, file, verified_rows, deep=deep)
+    return report
 
 
 def _plan_problems(store: Store, state: RunState) -> Iterator[str]:
     plan = load_plan(store)
-    expected = 0
+    next_row_id = 0
     for part in [*plan.parts, *state.parts] if plan else []:
+        path, first_row_id = part["path"], part["first_row_id"]
         try:
-            with store.open_object(part["path"]) as opened:
-                rows = pq.read_metadata(opened).num_rows
+            with store.open_object(path) as file:
+                rows = pq.read_metadata(file).num_rows
         except (OSError, pa.ArrowException) as error:
-            yield f"{part['path']} cannot be read: {str(error).splitlines()[0]}"
+            yield f"{path} cannot be read: {str(error).splitlines()[0]}"
             continue
-        if (part["first_row_id"], rows) != (expected, part["rows"]):
-            yield f"{part['path']} has {rows} rows from {part['first_row_id']}, expected {part['rows']} from {expected}"
-        expected = part["first_row_id"] + part["rows"]
+        if (first_row_id, rows) != (next_row_id, part["rows"]):
+            yield f"{path} has {rows} rows from {first_row_id}, expected {part['rows']} from {next_row_id}"
+        next_row_id = first_row_id + part["rows"]
 
 
 def _manifest_problems(store: Store, log: CommitLog) -> Iterator[str]:
     if not log.state.is_final:
-        yield "the run is not finished; the same cvbatch run goes on"
+        yield "the run is not finished; continue it with the same cvbatch run"
         return
     name = manifest_name(log.state.next_seq - 1)
     latest = latest_manifest(store)
@@ -100,16 +101,16 @@ def _manifest_problems(store: Store, log: CommitLog) -> Iterator[str]:
     elif {file.path: file for file in latest.files} != log.state.files:
         yield f"{name} does not agree with the log"
     if read_success_mark(store) != name:
-        yield f"_SUCCESS does not name {name}; cvbatch run mends it"
+        yield f"_SUCCESS does not name {name}; cvbatch run repairs it"
 
 
-def _file_problems(store: Store, file: DataFile, seen: RowRanges, *, deep: bool) -> Iterator[str]:
+def _file_problems(store: Store, file: DataFile, verified_rows: RowRanges, *, deep: bool) -> Iterator[str]:
     try:
-        with store.open_object(file.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
+        with store.open_object(file.path) as data, pq.ParquetFile(data, page_checksum_verification=True) as parquet:
             if parquet.metadata.num_rows != file.row_count:
                 yield f"{file.path} has {parquet.metadata.num_rows} rows, expected {file.row_count}"
-            if absent := {ROW_ID, STATUS} - set(parquet.schema_arrow.names):
-                yield f"{file.path} has no column {', '.join(sorted(absent))}"
+            if missing_columns := {ROW_ID, STATUS} - set(parquet.schema_arrow.names):
+                yield f"{file.path} has no column {', '.join(sorted(missing_columns))}"
                 return
             table = parquet.read(columns=None if deep else [ROW_ID, STATUS])
     except (OSError, pa.ArrowException) as error:
@@ -121,9 +122,9 @@ def _file_problems(store: Store, file: DataFile, seen: RowRanges, *, deep: bool)
     try:
         ranges = ranges_of_rows(table[ROW_ID].to_numpy())
         for low, high in ranges:
-            seen.add_range(low, high)
+            verified_rows.add_range(low, high)
     except ValueError as error:
         yield f"{file.path}: {error}"
         return
     if tuple(ranges) != file.ranges:
-        yield f"{file.path} holds other rows than the log says"
+        yield f"{file.path} does not hold the rows that the log names"

@@ -1,4 +1,4 @@
-"""One start of a run, from the moment it holds it: record, heartbeat, and reasons to stop."""
+"""One attempt at a run while it holds the lease: run record, heartbeat and reasons to stop."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cvbatch.sources.entries import ListingReport
 from cvbatch.system.environment import EnvironmentNumber
 
 _FIRST_ROWS: Final = EnvironmentNumber("CVBATCH_ERROR_SHARE_ROWS", 1_000)
-"""Rows of a start from which on the share of errors counts."""
+"""`compute.max_error_share` applies once an attempt has committed this many rows."""
 
 
 class RunAttempt:
-    """Holds a run while it works on it; on entry nobody else can commit any more.
+    """Context manager that holds a run; from entry on no other attempt can commit.
 
     Args:
-        log: Of the run; it is opened on entry.
-        plan: Of the run.
-        engine: Prepared.
-        compute: When to stop.
-        manifest_only: Whether only the manifest need be right at the end.
+        log: Log of the run; a new epoch is opened on entry.
+        plan: Plan of the run.
+        engine: Engine prepared for the plan.
+        compute: Limits on errors, time and cost.
+        manifest_only: Whether replaced files may stay in the output at the end.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class RunAttempt:
         self._compute = compute
         self._record = RunRecord()
         self._stack = ExitStack()
-        self._failed = 0
+        self._failed_rows = 0
 
     def __enter__(self) -> RunAttempt:
-        written_before = part_paths(self.log.store)
+        existing_parts = part_paths(self.log.store)
         self.log.open_epoch()
-        delete_orphan_parts(self.log.store, written_before, all_plan_parts(self.plan, self.log.state))
+        delete_orphan_parts(self.log.store, existing_parts, all_plan_parts(self.plan, self.log.state))
         withdraw_success_mark(self.log.store, manifest_only=self._manifest_only)
         self._stack.enter_context(Heartbeat(self.log.store, self.log.state, self._heartbeat_facts))
         return self
@@ -58,7 +58,7 @@ class RunAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        if not isinstance(error, FencedError):  # else the record is that of the newer start
+        if not isinstance(error, FencedError):  # a newer attempt owns the record then
             engine = self.engine
             self._record.save_record(
                 self.log.store,
@@ -71,46 +71,46 @@ class RunAttempt:
             )
 
     def record_listing(self, listing: ListingReport) -> None:
-        """Take note of what the source held besides images when this start listed it again."""
+        """Record files that this attempt skipped or could not read when it listed the source."""
         self._record.listing = listing
 
     def record_commit(self, written: Sequence[WriteResult], accepted: Sequence[DataFile]) -> None:
-        """Take note of files that were written, and of those that count.
+        """Record written files, and those of them that the log accepted.
 
         Raises:
-            HaltError: If too many of the rows of this start are errors.
+            HaltError: If too many rows of this attempt are errors.
         """
         self._record.add_result(written, sum(file.row_count for file in accepted))
-        self._failed += sum(sum(file.errors.values()) for file in accepted)
+        self._failed_rows += sum(sum(file.errors.values()) for file in accepted)
         rows = self._record.rows
-        share = self._failed / max(1, rows)
+        share = self._failed_rows / max(1, rows)
         if rows >= _FIRST_ROWS.current_value and share > self._compute.max_error_share:
-            (commonest, count), *_ = self._record.errors.most_common(1)
+            (error_type, count), *_ = self._record.errors.most_common(1)
             raise HaltError(
-                f"{self._failed:,} of the last {rows:,} rows are errors, {count:,} of them {commonest}, and "
-                f"compute.max_error_share is {self._compute.max_error_share:g}; mend the source, or raise the share, "
-                "and the same command goes on"
+                f"{self._failed_rows:,} of the last {rows:,} rows are errors, {count:,} of them {error_type}, and "
+                f"compute.max_error_share is {self._compute.max_error_share:g}; fix the source or raise the share, "
+                "then run the same command to continue"
             )
 
     def check_budget(self) -> None:
-        """End a start whose time or money is used up.
+        """Stop the attempt if its time or cost budget is used up.
 
         Raises:
-            HaltError: If it is, and work is left.
+            HaltError: If it is used up and rows remain.
         """
         state = self.log.state
         if self.engine.time_is_up and state.remaining_rows:
             raise HaltError(
-                f"stopped in time, as compute.stop_after or compute.max_cost asks: {len(state.accepted):,} of "
-                f"{state.planned:,} rows are committed; the same command goes on"
+                f"stopped by compute.stop_after or compute.max_cost: {len(state.accepted):,} of {state.planned:,} rows "
+                "are committed; run the same command to continue"
             )
 
     def finish_run(self) -> None:
-        """Freeze the run; see `output.manifest.finish_run`.
+        """Finish the run; see `output.manifest.finish_run`.
 
         Raises:
-            HaltError: If time or money is used up and work is left, or something must go that may not be deleted.
-            FencedError: If another start opened the run meanwhile.
+            HaltError: If the budget is used up and rows remain, or a file must be deleted and may not be.
+            FencedError: If another attempt has opened the run.
         """
         self.check_budget()
         finish_run(self.log, manifest_only=self._manifest_only)
@@ -126,20 +126,20 @@ class RunAttempt:
         }
 
     def _describe_nodes(self) -> list[dict[str, Any]]:
-        """What each node has and what became of it; several nodes of one machine share their processes."""
-        workers, found = self._record.workers_by_host(), []
+        """Resources and progress of each node; nodes on the same host show the same workers."""
+        workers_by_host, descriptions = self._record.workers_by_host(), []
         for node in self.engine.nodes():
-            here = workers.get(node.host, [])
-            idle = [share for worker in here if (share := worker.idle_share) is not None]
-            found.append(
+            workers = workers_by_host.get(node.host, [])
+            idle_shares = [share for worker in workers if (share := worker.idle_share) is not None]
+            descriptions.append(
                 {
                     "host": node.host,
                     "address": node.address,
                     "cpus": node.cpus,
                     "gpus": node.gpus,
-                    "predicting": len(here),
-                    "rows": sum(worker.rows for worker in here),
-                    "idle_share": sum(idle) / len(idle) if idle else None,
+                    "predicting": len(workers),
+                    "rows": sum(worker.rows for worker in workers),
+                    "idle_share": sum(idle_shares) / len(idle_shares) if idle_shares else None,
                 }
             )
-        return found
+        return descriptions

@@ -1,4 +1,4 @@
-"""What a run would be like: how many images, what would run where, how fast, and what it would cost."""
+"""Estimate of a run: number of images, resources, speed and cost."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _SAMPLE_ROWS_PER_CHUNK: Final = 64
 
 
 def estimate_run(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
-    """List a source, measure on some of its images, and calculate; nothing is written to the output.
+    """List a source, measure speed on a sample of its images, and calculate; nothing is written to the output.
 
-    What is measured is kept on this machine: the next run of these models starts with it at once.
+    The measured settings are cached on this machine, so the next run of these models starts without measuring.
 
     Args:
-        job: What would be run.
-        pythonpath: Folder that the workers can import from, besides what is installed.
+        job: The job to estimate.
+        pythonpath: Folder that the workers can import from, in addition to installed packages.
 
     Returns:
-        Plain data.
+        Plain data for JSON.
 
     Raises:
         UsageError: If the request is wrong.
         RunError: If measuring fails.
     """
     models, source = resolve_models(job.models, folder=pythonpath), open_source(job.source)
-    images, size, rows = _list_and_sample(source, job.source.limit)
+    images, size, sample = _list_and_sample(source, job.source.limit)
     if images <= source.listing.lost:
         raise SourceError(f"{', '.join(job.source.uris)} holds no images")
-    with start_ray(job.output.location, models, job.compute, pythonpath) as starting:
-        models = starting.probe_models(models, job.compute)
-        cluster = starting.wait_for_cluster(job.compute)
+    with start_ray(job.output.location, models, job.compute, pythonpath) as starting_engine:
+        models = starting_engine.probe_models(models, job.compute)
+        cluster = starting_engine.wait_for_cluster(job.compute)
         certificate = find_or_measure(
             TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local)),
             cluster,
-            partial(take_evenly, rows),
+            partial(take_evenly, sample),
             rows=images,
             always=True,
         )
@@ -78,7 +78,7 @@ def _estimate_speed(
     images: int, certificate: TuningResult, cluster: Cluster, pools: ResourcePlan, price_per_node_hour: float | None
 ) -> dict[str, Any]:
     rates = certificate.measured_rates()
-    assert rates is not None, "it was measured"
+    assert rates is not None, "always=True measures"
     decode, predict = rates["decode_per_core"], rates["predict"]
     if pools.device == "cpu":
         rate = pools.num_actors * rates["together"]
@@ -102,15 +102,15 @@ def _estimate_speed(
 
 
 def _list_and_sample(source: ImageSource, limit: int | None) -> tuple[int, int, pa.Table]:
-    """Number of images, their bytes as far as known, and some of them from all over."""
+    """Number of images, their total bytes as far as known, and an evenly spread sample of rows."""
     count = size = 0
-    some = list[pa.Table]()
+    samples = list[pa.Table]()
     for chunk in source.iter_chunks():
         chunk = chunk if limit is None else chunk.slice(0, limit - count)
         count += chunk.num_rows
         size += sum(value or 0 for value in chunk[IMAGE_BYTES].to_pylist())
-        some.append(take_evenly(chunk, _SAMPLE_ROWS_PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
+        samples.append(take_evenly(chunk, _SAMPLE_ROWS_PER_CHUNK if count > chunk.num_rows else chunk.num_rows))
         if count == limit:
             break
-    rows = pa.concat_tables(some) if some else pa.table({})
+    rows = pa.concat_tables(samples) if samples else pa.table({})
     return count, size, rows.add_column(0, ROW_ID, pa.array(range(rows.num_rows), pa.int64()))

@@ -1,8 +1,8 @@
-"""Every wanted row is computed: in waves of units, what that leaves undone in smaller units, in the end alone.
+"""Passes over the missing rows: first in waves of units, then in smaller units, finally one row at a time.
 
-Where an image hangs, the units behind it wait in vain, too. So after a stall among the smaller units, those that are
-left come once more from the last to the first: what lies before and behind that image is done, and only the units
-that hung are taken apart, which costs a process for each image.
+An image that hangs also blocks the units behind it. So after a stall among the smaller units, the remaining units run
+once more in reverse order: the rows before and behind that image get done, and only the units that hung run row by
+row, which costs one process per image.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cvbatch.planning.plan import Plan, all_plan_parts
 from cvbatch.planning.units import cut_into_units
 
 _WAVES: Final = (1_000, 50_000)
-"""Units of the first wave, and of the others. Ray plans a wave as a whole, so the first is small and something comes
-out early."""
+"""Most units in the first wave, and in later waves. Ray plans a wave as a whole, so a small first wave gives early
+results."""
 _SHRINK_FACTOR: Final = 8
-"""What the first pass leaves undone runs again in units this many times smaller."""
+"""Rows that the first pass did not compute run again in units this many times smaller."""
 _MAX_PASSES: Final = ((1, False), (_SHRINK_FACTOR, False), (_SHRINK_FACTOR, True))
-"""How much smaller the units are, and whether they come backwards."""
-_FIRST_UNIT_ROWS: Final = 4
-"""The first unit of a pass is so many times smaller: it shows early that all goes well."""
+"""For each pass, by what factor the units are smaller, and whether they run in reverse order."""
+_FIRST_UNIT_SHRINK_FACTOR: Final = 4
+"""The first unit of a pass is this many times smaller, so that its result comes early."""
 _MAX_LOST_UNITS, _MAX_LOST_SHARE = 10, 1 / 20
-"""Units of the first pass that may be lost with their processes before the run stops: then it is not the images."""
+"""The run stops when the first pass loses more units than these with their processes: then images are not the cause."""
 
 
 def compute_missing_rows(
@@ -39,36 +39,38 @@ def compute_missing_rows(
     *,
     waves: tuple[int, int] = _WAVES,
 ) -> Iterator[list[WriteResult]]:
-    """Compute rows until none is missing; yields files once they are written.
+    """Compute rows until none is missing; yields results once their files are written.
 
     Args:
-        engine: Prepared.
-        log: Open.
-        plan: Of the run.
-        missing: Rows that are wanted and that nobody has computed yet; asked at the beginning of each pass.
-        waves: Units of the first wave, and of the others.
+        engine: Engine prepared for the plan.
+        log: The open log of the run.
+        plan: Plan of the run.
+        missing: Returns the row ranges that are not computed yet; called at the start of each pass.
+        waves: Most units in the first wave, and in later waves.
 
     Raises:
-        RunError: If the stages cannot go on.
+        RunError: If the stages cannot continue.
     """
-    size, later = waves
-    for smaller, backwards in _MAX_PASSES:
-        if backwards and not engine.has_stalled:
+    wave_size, later_wave_size = waves
+    for shrink_factor, in_reverse in _MAX_PASSES:
+        if in_reverse and not engine.has_stalled:
             continue
         resized = True
         while resized:
-            resized, rows = False, max(1, engine.unit_rows // smaller)
-            first = max(1, rows // _FIRST_UNIT_ROWS)
-            units = cut_into_units(log.store, all_plan_parts(plan, log.state), missing(), rows, first_rows=first)
-            if backwards:
+            resized, unit_rows = False, max(1, engine.unit_rows // shrink_factor)
+            first_rows = max(1, unit_rows // _FIRST_UNIT_SHRINK_FACTOR)
+            parts = all_plan_parts(plan, log.state)
+            units = cut_into_units(log.store, parts, missing(), unit_rows, first_rows=first_rows)
+            if in_reverse:
                 units = iter(list(units)[::-1])
-            while not resized and (wave := list(itertools.islice(units, size))):
-                suspects = smaller > 1 and len(log.state.accepted) > 0
-                max_lost = len(wave) if suspects else max(_MAX_LOST_UNITS, int(len(wave) * _MAX_LOST_SHARE))
+            while not resized and (wave := list(itertools.islice(units, wave_size))):
+                images_are_suspect = shrink_factor > 1 and len(log.state.accepted) > 0
+                loss_limit = max(_MAX_LOST_UNITS, int(len(wave) * _MAX_LOST_SHARE))
+                max_lost = len(wave) if images_are_suspect else loss_limit
                 yield from engine.run_units(wave, log.epoch, max_lost_units=max_lost)
-                size = later
+                wave_size = later_wave_size
                 if engine.time_is_up:
                     return
-                resized = engine.rebalance()  # then what is left of the wave is cut anew
+                resized = engine.rebalance()  # if so, the remaining rows are cut into units again
     if isolated := list(cut_into_units(log.store, all_plan_parts(plan, log.state), missing(), 1)):
         yield from engine.run_isolated(isolated, log.epoch)

@@ -1,4 +1,4 @@
-"""A run as its output holds it, for the next attempt: what was planned, how far it is, and whether it is the same."""
+"""A run as its output stores it: its plan, its progress, and whether an attempt continues the same run."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ class PlannedRun:
     plan: Plan
     log: CommitLog
     move: SourceMove | None = None
-    """What the job says has moved, as long as the run does not know it."""
-    moving: PlannedMove | None = None
-    """Its images at the new place, once they were looked for."""
+    """A move of the source that the job requests and the log does not contain yet."""
+    planned_move: PlannedMove | None = None
+    """The images at the new location, after `reopen_source` found them."""
 
     @staticmethod
     def from_output(output: Location) -> PlannedRun:
-        """The run of an output.
+        """Load the run of an output.
 
         Raises:
-            OutputError: If there is none.
+            OutputError: If the output holds no run.
         """
         store, plan = open_run(output)
         return PlannedRun(store, plan, CommitLog(store, plan.rows))
 
     @staticmethod
     def find_run(store: Store, job: Job, moved_from: Sequence[str]) -> PlannedRun | None:
-        """The run of an output that may hold one, if it is that of the job.
+        """Load the run of an output and check that it is the run of the job; None if the output holds no run.
 
         Args:
             store: The output.
-            job: What is asked for.
-            moved_from: Where its sources were that lie elsewhere now.
+            job: The requested job.
+            moved_from: Old locations of sources that have moved.
 
         Raises:
-            OutputError: If it is another run, or there is none that could have moved.
+            OutputError: If it is a different run, or if `moved_from` is given and there is no run.
         """
         plan = load_plan(store)
         if plan is None:
@@ -83,116 +83,116 @@ class PlannedRun:
 
     @property
     def job(self) -> Job:
-        """What was asked for, at the places where its sources lie by now."""
+        """The job of the run, with the current locations of its sources."""
         return current_job(self.plan, self.log.state)
 
     def check_job(self, job: Job) -> None:
-        """Refuse another job than that of the run, as far as it shows in the job.
+        """Check that a job is that of the run, by the job's options alone.
 
         Raises:
-            OutputError: Naming the differences.
+            OutputError: Names the differences.
         """
-        places = self.move.new_uris if self.move else current_uris(self.plan, self.log.state)
-        check_same_job(self.store, identity_with_uris(self.plan, places), job)
+        uris = self.move.new_uris if self.move else current_uris(self.plan, self.log.state)
+        check_same_job(self.store, identity_with_uris(self.plan, uris), job)
 
     def check_models(self, models: Sequence[ModelSpec], *, loaded: bool) -> None:
-        """Refuse other models than those of the run, by what their files hold; see `plan.check_same_models`."""
+        """Check by content that models are those of the run; see `plan.check_same_models`."""
         check_same_models(self.store, self.plan, models, model_files_of_last_attempt(self.store), loaded=loaded)
 
     def prepare_engine(self, starting: StartingEngine, models: Sequence[ModelSpec], job: Job, *, rows: int) -> Engine:
-        """Prepare an engine for this run; from here on its plan has the models as they are now, and where they lie.
+        """Prepare an engine for this run; the plan in memory gets the models with their current locations.
 
         Args:
             starting: The engine.
-            models: Complete.
-            job: What was asked for.
-            rows: Images to go.
+            models: Probed models of the job.
+            job: The requested job.
+            rows: Number of images to compute.
 
         Raises:
-            OutputError: If the models are others than those of the run.
+            OutputError: If the models differ from those of the run.
             UsageError: If the job cannot run on this engine.
         """
         self.check_models(models, loaded=True)
         self.plan = replace(self.plan, models=tuple(models))
-        # what is tried out is read where it lies now
-        state = self.log.state if self.moving is None else self.moving.state_after_move()
+        # samples for the tuner must be read from the new location
+        state = self.log.state if self.planned_move is None else self.planned_move.state_after_move()
         return starting.prepare_engine(models, self.plan, state, job, rows=rows)
 
-    def wants_more(self, job: Job) -> bool:
-        """Whether the job asks for images that are not planned, or has moved them."""
+    def needs_replanning(self, job: Job) -> bool:
+        """Whether the job requests images that are not planned, or a move of the source."""
         return self.move is not None or needs_extension(self.log.state, self.plan, job.source.limit)
 
     def has_untouched_models(self, job: Job, pythonpath: str | None) -> bool:
-        """Whether models are those of the last attempt, as far as that is seen without reading a byte of them.
+        """Whether the models are those of the last attempt, without reading their files.
 
-        They are if the job says the same of them, and if no file on this machine that they are made of was changed
-        since the last attempt compared them. What is not here any more, or lies in a bucket, is not looked for.
+        They are if their section of the job is the same, and if none of their files on this machine has changed
+        since the last attempt compared them. Missing files and files in a bucket are not checked.
 
         Args:
-            job: What is asked for.
-            pythonpath: Of the job's own models.
+            job: The requested job.
+            pythonpath: Folder that `python:` models are imported from.
         """
         if job.models != self.job.models or pythonpath != self.plan.pythonpath or self.log.state.holder is None:
             return False
         if any(backend_of(spec).has_sources and not spec.files for spec in self.plan.models):
-            return False  # an early version did not look
+            return False  # early versions did not record the files
         compared_at = self.log.state.holder["time"]
         return not any(_changed_since(path, compared_at) for path in self._model_files(job, pythonpath))
 
     def _model_files(self, job: Job, pythonpath: str | None) -> Iterator[Path]:
-        """Where the files of the models are, or would be, on this machine."""
+        """Possible paths of the model files on this machine; not all of them exist."""
         for model, spec in zip(job.models, self.plan.models, strict=True):
-            for given in (model.checkpoint, model.categories):
-                if isinstance(given, str) and (path := to_local_path(given)) is not None:
+            for location in (model.checkpoint, model.categories):
+                if isinstance(location, str) and (path := to_local_path(location)) is not None:
                     yield Path(path)
-            sources = folder_of_module(spec.name.partition(":")[0], pythonpath) if spec.files else None
+            module_folder = folder_of_module(spec.name.partition(":")[0], pythonpath) if spec.files else None
             for name in spec.files:
                 yield Path(pythonpath or os.curdir, os.path.expanduser(name))
-                if sources is not None:
-                    yield sources / name
+                if module_folder is not None:
+                    yield module_folder / name
 
     def reopen_source(self, job: Job, *, refresh: bool) -> ImageSource:
-        """Open the source again, and find its images at their new place where it has moved.
+        """Open the source again; if it has moved, find its images at the new location.
 
         Args:
             job: Names the source.
-            refresh: Whether it will be listed again.
+            refresh: Whether the source will be listed again.
 
         Raises:
-            SourceError: If it cannot be what was planned.
+            SourceError: If the source cannot be the one that was planned.
         """
-        carried = self.plan.extra_columns(self.store)
-        source = open_source(job.source, pa.schema(carried))
+        extra_columns = self.plan.extra_columns(self.store)
+        source = open_source(job.source, pa.schema(extra_columns))
         if self.move is not None:
-            self.moving = PlannedMove(self.store, self.plan, self.log.state, job, source, self.move)
+            self.planned_move = PlannedMove(self.store, self.plan, self.log.state, job, source, self.move)
         if refresh:
-            check_can_update(job, source, carried)
+            check_can_update(job, source, extra_columns)
         return source
 
-    def list_again(self, source: ImageSource, job: Job, *, refresh: bool) -> bool:
-        """Record what has moved, plan what the job lets in, and what is new or changed; the log must be open.
+    def refresh_plan(self, source: ImageSource, job: Job, *, refresh: bool) -> bool:
+        """Record a move, and plan images that are within a raised limit, new or changed; the log must be open.
 
         Args:
-            source: Opened again.
-            job: With its limit.
-            refresh: Whether to look for what is new, changed or gone.
+            source: The reopened source.
+            job: Has the limit.
+            refresh: Whether to look for new, changed and removed images.
 
         Returns:
             Whether the source was listed.
         """
         log, plan, limit = self.log, self.plan, job.source.limit
-        if self.moving is not None:
-            self.moving.append_to_log(log)
-        lists = refresh or needs_extension(log.state, plan, limit)
+        if self.planned_move is not None:
+            self.planned_move.append_to_log(log)
+        is_listed = refresh or needs_extension(log.state, plan, limit)
         extend_plan_to_limit(log, plan, job, source)
         if refresh:
             update_plan(log, plan, source, limit, job.source.fetch_options)
-        return lists
+        return is_listed
 
 
-def _changed_since(path: Path, moment: float) -> bool:
-    """Whether a file is there that was written, moved or copied there since; its own time of change can be set."""
+def _changed_since(path: Path, timestamp: float) -> bool:
+    """Whether a file exists that was written, moved or copied since; uses ctime, because users can set mtime."""
     try:
-        return path.stat().st_ctime >= moment
-    except (OSError, ValueError):  # it is gone, or that is no name of a file
+        return path.stat().st_ctime >= timestamp
+    except (OSError, ValueError):  # the file is missing, or the path is not a valid file name
         return False

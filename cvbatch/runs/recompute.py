@@ -1,4 +1,4 @@
-"""Rows computed anew: their files are swapped for new ones, in one record, once all is there."""
+"""Recomputing committed rows: one log record replaces their files once all new files are written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MAX_ROWS_AT_ONCE: Final = 4_096
 
 
 def failed_rows(store: Store, state: RunState, *, transient_only: bool) -> RowRanges:
-    """The rows that are errors.
+    """Find the committed rows that are errors.
 
     Args:
         store: The output.
-        state: Of its log.
-        transient_only: Only those that may go better another time.
+        state: State of its log.
+        transient_only: Only errors that another attempt may avoid.
 
     Raises:
         CorruptionError: If a file of error rows cannot be read.
@@ -42,67 +42,67 @@ def failed_rows(store: Store, state: RunState, *, transient_only: bool) -> RowRa
 
 
 def recompute_rows(
-    session: RunAttempt,
+    attempt: RunAttempt,
     rows: Iterable[RowRange],
-    committed: Callable[[RunState], None],
+    on_committed: Callable[[RunState], None],
     *,
     rows_at_once: int = _MAX_ROWS_AT_ONCE,
 ) -> None:
-    """Compute committed rows anew, some thousand at a time.
+    """Recompute committed rows in batches of at most `rows_at_once`.
 
     Args:
-        session: Holds the run.
-        rows: Which.
-        committed: Told of each replacement.
-        rows_at_once: Most rows of one replacement; an interruption costs at most what is under way.
+        attempt: Holds the run.
+        rows: Ranges of the rows to recompute.
+        on_committed: Called with the new state after each replacement.
+        rows_at_once: Most rows in one replacement; an interruption loses at most one batch.
 
     Raises:
-        RunError: If the stages cannot go on, or too many rows are errors.
+        RunError: If the stages cannot continue, or too many rows are errors.
     """
-    engine, log = session.engine, session.log
-    left = RowRanges(rows)
-    while len(left) and not engine.time_is_up:
-        files, again = _next_rows(log.state, left, rows_at_once)
-        if not files:
-            return  # what is left was never committed, and so cannot be replaced
-        new, done = list[DataFile](), RowRanges()
+    engine, log = attempt.engine, attempt.log
+    remaining_rows = RowRanges(rows)
+    while len(remaining_rows) and not engine.time_is_up:
+        old_files, batch = _next_batch(log.state, remaining_rows, rows_at_once)
+        if not old_files:
+            return  # the remaining rows were never committed, so there is nothing to replace
+        new_files, done = list[DataFile](), RowRanges()
 
-        def missing(again: RowRanges = again, done: RowRanges = done) -> list[RowRange]:
-            return [gap for pair in again for gap in done.gaps_within(*pair)]
+        def missing(batch: RowRanges = batch, done: RowRanges = done) -> list[RowRange]:
+            return [gap for row_range in batch for gap in done.gaps_within(*row_range)]
 
-        for written in compute_missing_rows(engine, log, session.plan, missing):
-            fresh = _skip_done_rows(written, done)
-            session.record_commit(written, fresh)
-            new += fresh
+        for results in compute_missing_rows(engine, log, attempt.plan, missing):
+            accepted = _accept_new_files(results, done)
+            attempt.record_commit(results, accepted)
+            new_files += accepted
         if missing():
             return
-        kept = engine.copy_rows(files, again, log.epoch)
-        log.replace_files([file.path for file in files], [*new, *kept], again)
-        left.remove_present(again)
-        committed(log.state)
+        copies = engine.copy_rows(old_files, batch, log.epoch)
+        log.replace_files([file.path for file in old_files], [*new_files, *copies], batch)
+        remaining_rows.remove_present(batch)
+        on_committed(log.state)
 
 
-def _next_rows(state: RunState, rows: RowRanges, most: int) -> tuple[list[DataFile], RowRanges]:
-    """Files to replace, and which of their rows to compute anew."""
-    files, again = list[DataFile](), RowRanges()
+def _next_batch(state: RunState, rows: RowRanges, max_rows: int) -> tuple[list[DataFile], RowRanges]:
+    """The next files to replace, and the rows in them to recompute; at most `max_rows`."""
+    files, batch = list[DataFile](), RowRanges()
     for file in state.files.values():
-        inside = [piece for pair in file.ranges for piece in rows.ranges_within(*pair)]
-        for low, high in inside:
-            again.add_range(low, min(high, low + most - len(again)))
-            if len(again) == most:
+        overlaps = [overlap for row_range in file.ranges for overlap in rows.ranges_within(*row_range)]
+        for low, high in overlaps:
+            batch.add_range(low, min(high, low + max_rows - len(batch)))
+            if len(batch) == max_rows:
                 break
-        if inside:
+        if overlaps:
             files.append(file)
-        if len(again) == most:
+        if len(batch) == max_rows:
             break
-    return files, again
+    return files, batch
 
 
-def _skip_done_rows(written: Iterable[WriteResult], done: RowRanges) -> list[DataFile]:
-    """Files none of whose rows is there yet; their rows are added to those that are."""
-    fresh = []
-    for file in (file for each in written for file in each.files):
-        if not any(done.overlaps(*pair) for pair in file.ranges):
+def _accept_new_files(results: Iterable[WriteResult], done: RowRanges) -> list[DataFile]:
+    """Files without a row in `done`; adds their rows to `done`."""
+    accepted = []
+    for file in (file for result in results for file in result.files):
+        if not any(done.overlaps(*row_range) for row_range in file.ranges):
             done.add_missing(file.ranges)
-            fresh.append(file)
-    return fresh
+            accepted.append(file)
+    return accepted

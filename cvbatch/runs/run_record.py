@@ -1,4 +1,4 @@
-"""The run record `_cvbatch/run.json`: what ran where, how, and how long each stage took."""
+"""The run record `_cvbatch/run.json`: resources, settings, and the time that each stage took."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _ACTIVE_SECONDS: Final = 120.0
 
 @dataclass(slots=True)
 class WorkerRecord:
-    """What one predicting process has done."""
+    """Work of one predict process."""
 
     seen_first: float
     seen_last: float = 0.0
     rows: int = 0
     seconds: float = 0.0
-    """Time in which it predicted."""
+    """Time spent predicting."""
     seconds_before: float = 0.0
-    """Of that, what was spent on its first delivery: that began before the process was seen."""
+    """Part of `seconds` spent on the first result, which started before `seen_first`."""
 
     @property
     def idle_share(self) -> float | None:
-        """How much of the time between its first delivery and its last one it had nothing to predict."""
+        """Share of the time between its first and its last result in which it did not predict; None if unknown."""
         elapsed = self.seen_last - self.seen_first
         return max(0.0, 1 - (self.seconds - self.seconds_before) / elapsed) if elapsed > 0 else None
 
 
 @dataclass(slots=True)
 class RunRecord:
-    """What one start of a run sees; kept in memory while it works."""
+    """Statistics of one attempt, in memory while it runs."""
 
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
@@ -60,76 +60,84 @@ class RunRecord:
     bytes_read: int = 0
     bytes_written: int = 0
     listing: ListingReport | None = None
-    """What the source held besides images, where this start has listed it again."""
+    """Skipped and unreadable files, if this attempt listed the source again."""
     changed: int = 0
-    """Images that are other versions than were planned."""
+    """Images whose file changed after it was planned."""
     stage_seconds: Counter[str] = field(default_factory=Counter)
-    """Summed over all workers."""
+    """Busy seconds of each stage, summed over all workers."""
 
-    _before: Counter[str] = field(default_factory=Counter)
-    """Of `stage_seconds`, what was spent up to the first commit."""
+    _seconds_before_first_commit: Counter[str] = field(default_factory=Counter)
+    """Part of `stage_seconds` up to the first commit."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Rows of this start by `error_type`."""
+    """Error rows of this attempt by `error_type`."""
     workers: dict[str, WorkerRecord] = field(default_factory=dict)
-    """Predicting processes, by what they say of themselves."""
+    """Predict processes by their description (JSON)."""
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
 
-    def add_result(self, written: Sequence[WriteResult], rows: int) -> None:
-        """Take in written files, of which so many rows were accepted."""
+    def add_result(self, results: Sequence[WriteResult], rows: int) -> None:
+        """Add results of a commit.
+
+        Args:
+            results: Written files with their measures.
+            rows: Number of their rows that the log accepted.
+        """
         now = self.clock()
         if self.first_commit_at is None:
             self.first_commit_at = now
-            self._before.update(sum((Counter(_stage_seconds_of(each)) for each in written), Counter()))
+            for result in results:
+                self._seconds_before_first_commit.update(_stage_seconds_of(result))
         self.rows += rows
-        for each in written:
-            self.bytes_read += each.image_bytes
-            self.bytes_written += sum(file.size for file in each.files)
-            self.changed += int(each.measures.get(CHANGED, 0))
-            self.stage_seconds.update(_stage_seconds_of(each))
-            for file in each.files:
+        for result in results:
+            self.bytes_read += result.image_bytes
+            self.bytes_written += sum(file.size for file in result.files)
+            self.changed += int(result.measures.get(CHANGED, 0))
+            self.stage_seconds.update(_stage_seconds_of(result))
+            for file in result.files:
                 self.errors.update(file.errors)
-            for name, work in each.workers.items():
+            for name, work in result.workers.items():
                 worker = self.workers.setdefault(name, WorkerRecord(seen_first=now, seconds_before=work["seconds"]))
                 worker.rows += work["rows"]
                 worker.seconds += work["seconds"]
                 worker.seen_last = now
 
     def _listing_facts(self, store: Store, plan: Plan) -> dict[str, Any]:
-        """What the newest listing met, whichever start it was."""
+        """Skipped and unreadable files of the newest listing, by this or an earlier attempt."""
         if self.listing is not None:
             return {"skipped": dict(self.listing.skipped), "unreadable": self.listing.unreadable_notes}
-        found = {"skipped": dict(plan.skipped), "unreadable": list(plan.unreadable)}
-        before = load_record(store)
-        return {name: before.get(name, value) for name, value in found.items()}
+        facts_of_plan = {"skipped": dict(plan.skipped), "unreadable": list(plan.unreadable)}
+        last_record = load_record(store)
+        return {name: last_record.get(name, value) for name, value in facts_of_plan.items()}
 
     def busy_shares(self, pools: ResourcePlan) -> dict[str, float]:
-        """How much of the time since the first commit each stage was at work; the highest held the run back."""
+        """Busy share of each stage since the first commit; the stage with the highest share is the bottleneck."""
         now = self.clock()
         elapsed = now - (self.first_commit_at or now)
-        slots = {"decode": pools.decode_tasks, "predict": pools.num_actors}
+        workers = {"decode": pools.decode_tasks, "predict": pools.num_actors}
         if elapsed <= 0:
             return {}
         return {
-            stage: min(1.0, (self.stage_seconds[stage] - self._before[stage]) / (elapsed * count))
-            for stage, count in slots.items()
+            stage: min(
+                1.0, (self.stage_seconds[stage] - self._seconds_before_first_commit[stage]) / (elapsed * worker_count)
+            )
+            for stage, worker_count in workers.items()
         }
 
     def idle_shares(self) -> list[float]:
-        """How much each predicting process idled, as far as that is known."""
+        """Idle share of each predict process for which it is known."""
         shares = (worker.idle_share for worker in list(self.workers.values()))
         return [share for share in shares if share is not None]
 
     def workers_by_host(self) -> dict[str, list[WorkerRecord]]:
-        """The predicting processes of each machine, by its name."""
-        found: dict[str, list[WorkerRecord]] = {}
+        """Predict processes by host name."""
+        workers: dict[str, list[WorkerRecord]] = {}
         for name, worker in list(self.workers.items()):
-            found.setdefault(json.loads(name).get("host", ""), []).append(worker)
-        return found
+            workers.setdefault(json.loads(name).get("host", ""), []).append(worker)
+        return workers
 
     def active_workers(self) -> int:
-        """How many processes have delivered lately."""
+        """Number of predict processes with a result in the last two minutes."""
         return sum(self.clock() - worker.seen_last < _ACTIVE_SECONDS for worker in list(self.workers.values()))
 
     def save_record(
@@ -142,7 +150,7 @@ class RunRecord:
         certificate: TuningResult | None,
         stopped_by: BaseException | None,
     ) -> None:
-        """Write the record; that of the newest start stands."""
+        """Write the record; it replaces that of the last attempt."""
         content = {
             "job": plan.job,
             "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
@@ -179,7 +187,7 @@ class RunRecord:
             "errors": dict(+state.errors),
             **self._listing_facts(store, plan),
         }
-        with contextlib.suppress(CvbatchError):  # on a full disk that is the smaller of two problems
+        with contextlib.suppress(CvbatchError):  # on a full disk the error that stopped the run matters more
             store.put_object(RUN, json.dumps(_RUN.to_json(content), indent=1).encode())
 
 
@@ -188,7 +196,7 @@ def _stage_seconds_of(written: WriteResult) -> dict[str, float]:
 
 
 def model_files_of_last_attempt(store: Store) -> dict[str, Mapping[str, str]]:
-    """By alias, the files of each model as the last start saw them."""
+    """Files of each model as the last attempt saw them, by the model's alias."""
     return {model["alias"]: model.get("files", {}) for model in load_record(store).get("models", [])}
 
 

@@ -158,7 +158,7 @@ def test_a_run_that_is_not_finished_cannot_be_retried(capsys: pytest.CaptureFixt
     store, plan = planned(tmp_path, 4)
     commit(started(store, plan.rows), 0, 2, failed=[1])
     message = refused(capsys, "retry", store.root, "--errors", "all")
-    assert message == f"cvbatch: {store.root} is not finished: expected a finished run; cvbatch run goes on with it"
+    assert message == f"cvbatch: {store.root} is not finished: expected a finished run; continue it with cvbatch run"
 
 
 def test_a_retry_without_anything_to_do_returns_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

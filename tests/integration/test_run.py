@@ -125,7 +125,7 @@ def test_a_finished_run_returns_at_once_and_another_job_is_refused(
     assert sorted((tmp_path / "out" / "data").iterdir()) == files
     refused = cvbatch("run", job, "--set", "models.0.top_k=1")
     assert refused.code == 2
-    assert "models.0.top_k is 5 there, 1 asked" in refused.err
+    assert "models.0.top_k is 5 in the run, 1 in the job" in refused.err
     assert refused.err.count("\n") == 1
 
     more = cvbatch_on_head("run", job, "--json")

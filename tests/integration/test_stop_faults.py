@@ -84,7 +84,7 @@ def test_a_start_ends_in_time_and_the_next_goes_on(trial: Trial, limits: dict[st
     trial.job(compute={"unit_rows": 8, **limits}, seconds=0.03)
     start = trial.run()
     assert start.code == 1
-    assert "stopped in time" in one_line(start)
+    assert "stopped by compute.stop_after" in one_line(start)
     rows = sum(high - low for each in trial.records("commit") for file in each["files"] for low, high in file["ranges"])
     assert 0 < rows < 500
     trial.job(compute={"unit_rows": 8}, seconds=0.0)

@@ -200,7 +200,7 @@ def test_whoever_kills_the_driver_does_not_stop_the_job(dashboard: Dashboard) ->
     os.kill(driver, signal.SIGKILL)
     out, err = started.communicate(timeout=240)
     assert started.returncode == 0, err
-    assert "the run was ended by SIGKILL; it goes on in 1 s, start 2 of at most 3" in err
+    assert "the run was ended by SIGKILL; it restarts in 1 s, attempt 2 of at most 3" in err
     assert json.loads(out)["rows"] == 200
     assert json.loads(out)["rows_this_start"] < 200, "what was committed is not computed again"
     assert dashboard.rows("killed") == 200
@@ -240,7 +240,7 @@ def test_a_job_that_is_wrong_ends_with_its_own_line_and_is_not_tried_again(dashb
     wrong = dashboard.cvbatch("submit", job, "--follow", "--retries", "3", "--source", "nowhere")
     assert wrong.code == 2
     assert "nowhere" in wrong.err
-    assert "goes on in" not in wrong.err
+    assert "restarts in" not in wrong.err
     assert "Traceback" not in wrong.err
 
 

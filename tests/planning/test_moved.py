@@ -144,7 +144,7 @@ def test_an_update_on_the_way(output: Moving) -> None:
     shutil.move(old, new)
     photos(new, ROWS + 1)
     (new / "0005.jpg").rename(output.folder / "aside")
-    with pytest.raises(SourceError, match=r"nothing is there for .*0005.jpg"):
+    with pytest.raises(SourceError, match=r"there is no match for .*0005.jpg"):
         output.go(new, old, refresh=True)
     (output.folder / "aside").rename(new / "0005.jpg")
     output.go(new, old, refresh=True)
@@ -160,7 +160,7 @@ def test_other_images_are_refused_before_anything_is_started(output: Moving) -> 
     shutil.copytree(old, new)
     (new / "0002.jpg").write_bytes(b"of another size")
     os.rename(new / "0007.jpg", new / "renamed.jpg")
-    message = r"0002.jpg has 15 bytes, expected 2; nothing is there for .*photos/0007.jpg; expected the same images"
+    message = r"0002.jpg has 15 bytes, expected 2; there is no match for .*photos/0007.jpg; expected the same images"
     with pytest.raises(SourceError, match=message):
         output.go(new, old)
     for path in new.iterdir():
@@ -177,12 +177,14 @@ def test_what_moved_from_may_name(output: Moving) -> None:
         output.go(old, new)
     output.go(old)
     shutil.copytree(old, new)
-    with pytest.raises(SourceError, match=f"--moved-from /else/where: this run never had it; its images are at {old}"):
+    with pytest.raises(
+        SourceError, match=f"--moved-from /else/where: this run never had this source; its images are at {old}"
+    ):
         output.go(new, "/else/where")
-    with pytest.raises(SourceError, match="the source is still there, by this job"):
+    with pytest.raises(SourceError, match="the job still names this location"):
         output.go(old, old)
     asked = job(new, output.store.root, models=[{"model": "python:m:f", "top_k": 2}])
-    with pytest.raises(OutputError, match=r"models.0.top_k is 5 there, 2 asked; choose another output$"):
+    with pytest.raises(OutputError, match=r"models.0.top_k is 5 in the run, 2 in the job; choose another output$"):
         run(asked, Seen(), moved_from=[str(old)])
 
 
@@ -234,15 +236,15 @@ def test_another_manifest_is_refused(output: Moving) -> None:
     output.go(manifest(old / "m.csv", below(Path(), 4)))
     shutil.copytree(old, new)
     for uris, note, message in [
-        (below(Path(), 4)[::-1], "n", "new/0003.jpg stands where .*photos/0000.jpg was"),
-        (below(Path(), 3), "n", "nothing is there for .*photos/0003.jpg"),
+        (below(Path(), 4)[::-1], "n", "new/0003.jpg is in the place of .*photos/0000.jpg"),
+        (below(Path(), 3), "n", "there is no match for .*photos/0003.jpg"),
         (below(Path(), 4), "other", "the line of .*0000.jpg has other columns"),
         (below(old, 3) + below(Path("gone"), 4)[3:], "n", "gone/0003.jpg"),
     ]:
         with pytest.raises(SourceError, match=message):
             output.go(manifest(new / "m.csv", uris, note), old / "m.csv")
     (new / "0002.jpg").unlink()
-    with pytest.raises(SourceError, match=r"new/0002.jpg is not there"):
+    with pytest.raises(SourceError, match=r"new/0002.jpg is missing"):
         output.go(manifest(new / "m.csv", below(Path(), 4)), old / "m.csv")
 
 

@@ -171,17 +171,17 @@ def test_another_job_is_refused_with_the_difference(tmp_path: Path, store: Local
     with pytest.raises(OutputError) as caught:
         check_same_job(store, plan.identity, other)
     assert str(caught.value) == (
-        f"{store.root} belongs to another run: models.0.top_k is 5 there, 3 asked; "
-        'precision is "auto" there, "bf16" asked; choose another output'
+        f"{store.root} belongs to another run: models.0.top_k is 5 in the run, 3 in the job; "
+        'precision is "auto" in the run, "bf16" in the job; choose another output'
     )
-    with pytest.raises(OutputError, match=r"models is \[.*…? there, \[.*…? asked"):
+    with pytest.raises(OutputError, match=r"models is \[.*…? in the run, \[.*…? in the job"):
         check_same_job(store, plan.identity, job(tmp_path / "photos", models=[{"model": "a"}, {"model": "b"}]))
 
 
 def test_other_weights_are_refused(tmp_path: Path, store: LocalStore) -> None:
     plan = make(store, job(photos(tmp_path / "photos", 2)), spec(weights_sha256="aa"))
     check_same_models(store, plan, [spec(weights_sha256="aa")])
-    with pytest.raises(OutputError, match=r'classification\.weights_sha256 is "aa" there, "bb" asked'):
+    with pytest.raises(OutputError, match=r'classification\.weights_sha256 is "aa" in the run, "bb" in the job'):
         check_same_models(store, plan, [spec(weights_sha256="bb")])
 
 
@@ -265,14 +265,14 @@ def test_a_new_option_with_its_default_changes_no_run(tmp_path: Path, store: Loc
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("source__sharpen", 0.9, r"source\.sharpen is 0\.5 there, 0\.9 asked"),
-        ("source__crops", ["left"], r'source\.crops\.0 is "whole" there, "left" asked'),
-        ("models__first__layer", "first", r'models\.0\.layer is "last" there, "first" asked'),
-        ("language", "de", r'language is "en" there, "de" asked'),
-        ("source__exif", True, r"source\.exif is false there, true asked"),
-        ("source__icc", "convert", r'source\.icc is "ignore" there, "convert" asked'),
-        ("models__first__top_k", 3, r"models\.0\.top_k is 5 there, 3 asked"),
-        ("compute__precision", "bf16", r'precision is "auto" there, "bf16" asked'),
+        ("source__sharpen", 0.9, r"source\.sharpen is 0\.5 in the run, 0\.9 in the job"),
+        ("source__crops", ["left"], r'source\.crops\.0 is "whole" in the run, "left" in the job'),
+        ("models__first__layer", "first", r'models\.0\.layer is "last" in the run, "first" in the job'),
+        ("language", "de", r'language is "en" in the run, "de" in the job'),
+        ("source__exif", True, r"source\.exif is false in the run, true in the job"),
+        ("source__icc", "convert", r'source\.icc is "ignore" in the run, "convert" in the job'),
+        ("models__first__top_k", 3, r"models\.0\.top_k is 5 in the run, 3 in the job"),
+        ("compute__precision", "bf16", r'precision is "auto" in the run, "bf16" in the job'),
     ],
 )
 def test_a_changed_option_is_another_run(tmp_path: Path, store: LocalStore, path: str, value: Any, said: str) -> None:
@@ -306,7 +306,7 @@ def test_a_plan_of_a_newer_minor_version(tmp_path: Path, store: LocalStore) -> N
     check_same_job(store, plan.identity, known)
     plan, known = planned_with(source__sharpen=0.9)
     assert known == asked
-    with pytest.raises(OutputError, match=r"source\.sharpen is 0\.9 there, null asked"):
+    with pytest.raises(OutputError, match=r"source\.sharpen is 0\.9 in the run, null in the job"):
         check_same_job(store, plan.identity, known)
 
 
@@ -332,10 +332,10 @@ def test_the_same_models_elsewhere_are_the_same(tmp_path: Path, store: LocalStor
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"files": {"m.py": "12", "w.bin": "22"}}, "m.py of the model classification has changed since then, in "),
-        ({"files": {"m.py": "11", "w.bin": "23"}}, "w.bin of the model classification has changed since then, in "),
-        ({"files": {"w.bin": "22"}}, "m.py of the model classification is gone since then, in "),
-        ({"options": {"weights": "w.bin", "size": 4}}, "classification.options.size is 3 there, 4 asked"),
+        ({"files": {"m.py": "12", "w.bin": "22"}}, "m.py of the model classification has changed, in "),
+        ({"files": {"m.py": "11", "w.bin": "23"}}, "w.bin of the model classification has changed, in "),
+        ({"files": {"w.bin": "22"}}, "m.py of the model classification is missing, in "),
+        ({"options": {"weights": "w.bin", "size": 4}}, "classification.options.size is 3 in the run, 4 in the job"),
         ({"options": {"weights": "x.bin", "size": 3}, "files": {"m.py": "11", "x.bin": "9"}}, "options.weights"),
     ],
 )

@@ -138,6 +138,6 @@ def test_columns_may_come_in_another_order(run: Run) -> None:
 def test_other_columns_are_refused(tmp_path: Path, name: str, lines: list[dict[str, Any]]) -> None:
     run = Run(tmp_path, name)
     run.write(lines)
-    with pytest.raises(SourceError, match="the manifest has other columns than it was planned with") as caught:
+    with pytest.raises(SourceError, match="the columns of the manifest have changed since it was planned") as caught:
         run.update()
     assert "\n" not in str(caught.value)

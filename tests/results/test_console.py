@@ -104,25 +104,25 @@ def test_a_status_says_how_far_it_is_and_who_works_on_it() -> None:
     text = shown(status_table(STATUS))
     for part in (
         "labels",
-        "running, 3 start(s), last by process 7 on host",
+        "running, 3 attempt(s), the last by process 7 on host",
         "1,500 of 2,000, 500 to go",
         "EmptyFile 2",
         "10.0 images/s, 50.0 s left",
-        "3 of 4 processes lately",
+        "3 of 4 processes in the last minutes",
     ):
         assert part in text
-    assert "gone from the source" not in text
+    assert "removed from the source" not in text
 
 
 @pytest.mark.parametrize(
     ("change", "expected", "absent"),
     [
-        ({"held": False}, "not running, 3 start(s)", ("left", "processes")),
-        ({"finished": True, "held": False}, "finished, 3 start(s)", ("left", "processes")),
-        ({"removed": 1_200}, "gone from the source │ 1,200", ()),
+        ({"held": False}, "not running, 3 attempt(s)", ("left", "processes")),
+        ({"finished": True, "held": False}, "finished, 3 attempt(s)", ("left", "processes")),
+        ({"removed": 1_200}, "removed from the source │ 1,200", ()),
         ({"rate": 0.0, "seconds_left": None}, "0.0 images/s", ("left",)),
         ({"workers": None, "workers_planned": None}, "running", ("processes", "None")),
-        ({"workers": 0, "workers_planned": 4}, "0 of 4 processes lately", ()),
+        ({"workers": 0, "workers_planned": 4}, "0 of 4 processes in the last minutes", ()),
         ({"errors": {}}, "none", ("EmptyFile",)),
     ],
     ids=lambda value: str(value),
@@ -139,7 +139,7 @@ def test_a_status_as_it_is_made_can_be_shown(log: CommitLog) -> None:
     commit(log, 0, 4, failed=[2])
     log.remove_rows([(1, 2)])
     text = shown(status_table(run_status(log.store.root, log)))
-    for part in ("running, 1 start(s)", "4 of 10, 6 to go", "TruncatedImage 1", "gone from the source"):
+    for part in ("running, 1 attempt(s)", "4 of 10, 6 to go", "TruncatedImage 1", "removed from the source"):
         assert part in text
 
 

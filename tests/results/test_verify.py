@@ -54,7 +54,7 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
 def test_rows_of_changed_images_are_named(run: tuple[LocalStore, Plan]) -> None:
     started(run[0], ROWS).extend_plan([], complete=True, changed=[{"path": "p", "rows": 2, "ranges": [[3, 5]]}])
     verdict = judged(run[0])
-    assert verdict.problems[0] == "rows 3 to 4 are of images that changed since"
+    assert verdict.problems[0] == "rows 3 to 4 are of images that have changed"
     assert not verdict.is_proven
 
 
@@ -91,7 +91,10 @@ DAMAGES: dict[str, tuple[Callable[[LocalStore], object], str]] = {
         lambda store: store.put_object(manifest_name(3), b'{"final": 3, "files": [], "removed": []}'),
         "does not agree with the log",
     ),
-    "a foreign file": (lambda store: store.create_object(f"{DATA_FOLDER}/more.parquet", b""), "is not of this run"),
+    "a foreign file": (
+        lambda store: store.create_object(f"{DATA_FOLDER}/more.parquet", b""),
+        "does not belong to this run",
+    ),
     "the plan has lost a part": (lambda store: store.delete_object(part(store)), "cannot be read"),
     "the plan has other rows": (
         lambda store: pq.write_table(
@@ -128,7 +131,7 @@ def with_ids(table: pa.Table, *row_ids: int) -> pa.Table:
 LIES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "a row is missing": (lambda table: table.slice(1), f"has {ROWS - 11} rows, expected {ROWS - 10}"),
     "a row is there twice": (lambda table: with_ids(table, 10, *range(10, ROWS - 1)), "a row id occurs twice"),
-    "other rows": (lambda table: with_ids(table, *range(11, ROWS), 900), "holds other rows than the log says"),
+    "other rows": (lambda table: with_ids(table, *range(11, ROWS), 900), "does not hold the rows that the log names"),
     "rows of another file": (lambda table: with_ids(table, *range(9), *range(19, ROWS)), "are there already"),
     "another status": (
         lambda table: table.set_column(7, table.schema.field(7), pa.array(["error"] * len(table))),

@@ -207,7 +207,7 @@ def test_time_that_is_up_ends_a_start_with_work_left(start: Start) -> None:
         start.take(session, 0, 30)
         session.check_budget()
         start.engine.over = True
-        with pytest.raises(RunError, match=r"stop_after or compute.max_cost asks: 30 of 40 rows are committed"):
+        with pytest.raises(RunError, match=r"stop_after or compute.max_cost: 30 of 40 rows are committed"):
             session.check_budget()
         start.take(session, 30, ROWS)
         session.check_budget()
@@ -218,7 +218,7 @@ def test_changed_images_are_work_left(start: Start) -> None:
         start.take(session, 0, ROWS)
         start.engine.over = True
         start.log.extend_plan([], complete=True, changed=[{"path": "a", "ranges": [[1, 2]]}])
-        with pytest.raises(RunError, match="stopped in time"):
+        with pytest.raises(RunError, match=r"stopped by compute\.stop_after"):
             session.check_budget()
 
 

@@ -82,7 +82,7 @@ def test_weights_that_were_touched_are_compared(output: Output, weights: Path, c
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"top_k": 2}, r"models\.0\.top_k is 5 there, 2 asked"),
+        ({"top_k": 2}, r"models\.0\.top_k is 5 in the run, 2 in the job"),
         ({"as": "other"}, r"models\.0\.alias"),
     ],
 )
@@ -115,7 +115,7 @@ def test_an_own_model_that_was_edited_is_refused_and_one_that_is_gone_is_not_mis
     finished(output, job, str(folder))
     again(output, job, command, pythonpath=str(folder))
     module.write_text("class Own: size = 2\n")
-    with pytest.raises(OutputError, match=r"own_model\.py of the model classification has changed since then"):
+    with pytest.raises(OutputError, match=r"own_model\.py of the model classification has changed, in"):
         again(output, job, command, pythonpath=str(folder))
     module.unlink()
     again(output, job, command, pythonpath=str(folder))

@@ -57,12 +57,12 @@ def test_what_came_to_an_end_is_not_started_again(watched: Watched, code: int) -
 def test_what_broke_off_is_started_again_until_it_comes_to_an_end(watched: Watched) -> None:
     assert watched.run("sys.exit(1 if starts < 2 else 0)", 3) == 0
     assert watched.starts == 3
-    assert watched.said[0] == "the run did not finish; it goes on in 0 s, start 2 of at most 4"
+    assert watched.said[0] == "the run did not finish; it restarts in 0 s, attempt 2 of at most 4"
 
 
 def test_what_was_killed_is_started_again(watched: Watched) -> None:
     assert watched.run("import os; starts or os.kill(os.getpid(), 9); sys.exit(3)", 1) == 3
-    assert watched.said == ["the run was ended by SIGKILL; it goes on in 0 s, start 2 of at most 2"]
+    assert watched.said == ["the run was ended by SIGKILL; it restarts in 0 s, attempt 2 of at most 2"]
 
 
 def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(watched: Watched) -> None:
@@ -71,7 +71,7 @@ def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(watche
     kernel = f"pathlib.Path({str(events)!r}).write_text(f'oom_kill {{41 + starts}}')"
     assert watched.run(f"{kernel}; import os; os.kill(os.getpid(), 9)", 9) == 1
     assert watched.starts == 3
-    assert watched.said[0].startswith("the run was killed for memory, of which the container has 1.0 GB; it goes on")
+    assert watched.said[0].startswith("the run was killed because its container has only 1.0 GB of memory; it restarts")
     assert watched.said[-1] == "the run was killed for memory 3 times in a row; give the container more than 1.0 GB"
 
 
