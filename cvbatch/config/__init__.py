@@ -1,4 +1,4 @@
-"""What a user asks for: the job file, checked and with its defaults."""
+"""The job: loading and validating the job file and its overrides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every section of the job file is, how one names an object store, and where and how the models run."""
+"""Base classes of all sections of the job file, and the section `compute`."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from cvbatch.storage.location import Location
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
 
 Count = Annotated[int, Field(gt=0, strict=True)]
-AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off" if given is False else given)]
-"""YAML reads a plain `off` as false."""
+AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
+"""YAML reads an unquoted `off` as false."""
 
 
 class ConfigSection(BaseModel):
-    """A part of the job file: frozen, and strict about unknown keys."""
+    """A section of the job file: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
 class StorageSection(ConfigSection):
-    """How to reach an object store; of no account for a local path. Never credentials: each machine finds its own."""
+    """Options for an object store; ignored for local paths. Has no credentials: each machine finds its own."""
 
     endpoint_url: str | None = None
-    """Where the service is, such as `https://minio.example.org:9000`; by default as the environment says, or Amazon."""
+    """URL of the service, such as `https://minio.example.org:9000`; default: from the environment, else Amazon."""
     region: str | None = None
-    """By default as the environment says, or that of the bucket."""
+    """Region; default: from the environment, else that of the bucket."""
     path_style: bool | None = None
-    """Whether the bucket stands in the path; by default only with an endpoint that is not Amazon's."""
+    """Whether the bucket is part of the path; default: only if the endpoint is not Amazon's."""
     anonymous: bool = False
-    """Ask without credentials."""
+    """Send requests without credentials."""
     profile: str | None = None
-    """Section of the shared AWS files, on each machine."""
+    """Profile in the shared AWS files of each machine."""
 
     @property
     def storage_options(self) -> StorageOptions:
-        """These options alone."""
+        """The storage options of this section."""
         return StorageOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
 
 
 def check_location_options(uri: str, section: StorageSection) -> None:
-    """See that a location is one that can be reached as a section says.
+    """Check that a location is valid with the storage options of a section.
 
     Raises:
-        ValueError: With the reason, as pydantic wants it.
+        ValueError: With the reason; pydantic reports it.
     """
     try:
         Location.from_uri(uri, section.storage_options)
@@ -56,54 +56,54 @@ def check_location_options(uri: str, section: StorageSection) -> None:
 
 
 class StageConfig(ConfigSection):
-    """On which nodes of a cluster a stage may run; by default on all."""
+    """Nodes of a cluster on which a stage may run; by default all nodes."""
 
     resources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Custom resources of Ray that one task or process of the stage takes."""
+    """Ray custom resources that one task or actor of the stage uses."""
     labels: Mapping[str, str] = Field(default_factory=dict)
-    """Labels of Ray that a node must have, such as `ray.io/market-type: spot`."""
+    """Ray labels that a node must have, such as `ray.io/market-type: spot`."""
     accelerator_type: str | None = None
-    """Kind of GPU that a node must have, as Ray calls it: `A100`, `H100`, `L4`."""
+    """GPU type that a node must have, by its Ray name: `A100`, `H100`, `L4`."""
 
     def label_selector(self) -> dict[str, str]:
-        """The labels that a node must have."""
-        kind = {} if self.accelerator_type is None else {"ray.io/accelerator-type": self.accelerator_type}
-        return {**self.labels, **kind}
+        """All labels that a node must have."""
+        type_label = {} if self.accelerator_type is None else {"ray.io/accelerator-type": self.accelerator_type}
+        return {**self.labels, **type_label}
 
 
 class ComputeConfig(ConfigSection):
-    """Where and how the models run; may change between starts, but for the precision."""
+    """Where and how the models run; all options except the precision may differ between attempts."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     scaled_decode: AutoOrOff = "auto"
-    """Whether `precision: auto` may let JPEGs that are much larger than the models need be scaled down on decoding."""
+    """Whether `precision: auto` may decode JPEGs at a reduced scale if they are much larger than the models need."""
     batch_size: Count | Literal["auto"] = "auto"
     """Images in one forward pass."""
     unit_rows: Annotated[int, Field(gt=0, le=4096, strict=True)] | Literal["auto"] = "auto"
-    """Images that move through the cluster together."""
+    """Images in one unit."""
     num_actors: Count | Literal["auto"] = "auto"
-    """Processes that hold the models."""
+    """Number of processes that run the models."""
     max_error_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
-    """Stop when more than this share of a start's rows, after the first 1,000, are errors."""
+    """Stop if more than this share of an attempt's rows are errors; checked from 1,000 rows on."""
     stop_after: Duration | None = None
-    """End in a clean commit after so long, such as `8h` or `90m`."""
+    """Stop with a clean commit after this time, such as `8h` or `90m`."""
     max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
-    """End in a clean commit when a start has cost so much; needs `price_per_node_hour`."""
+    """Stop with a clean commit when an attempt has cost this much; needs `price_per_node_hour`."""
     price_per_node_hour: Annotated[float, Field(gt=0, strict=True)] | None = None
-    """What one node costs in an hour, in any currency."""
+    """Price of one node for one hour, in any currency."""
     decode: StageConfig = StageConfig()
     """Where images are fetched and decoded."""
     predict: StageConfig = StageConfig()
     """Where the models run."""
     wait_for_nodes: Duration | None = None
-    """How long to wait for a first node of a cluster that begins with none; given, also for one with a GPU."""
+    """How long to wait for the first node of a cluster that starts with none; if set, also for the first GPU node."""
     shared_filesystem: bool = False
-    """Whether all machines of a cluster see the same files under the same paths, so that they may be local ones."""
+    """Whether all machines of a cluster see the same files under the same paths, so that jobs may use local paths."""
     ray_start_timeout: Duration = 60.0
-    """Give up when Ray, or the cluster that `RAY_ADDRESS` names, is not there after so long."""
+    """Give up if Ray, or the cluster that `RAY_ADDRESS` names, does not respond within this time."""
     stalled_after: Duration = 600.0
-    """Give up on units that have not moved for so long, and try them again in smaller pieces."""
+    """Give up on units without progress for this time, and retry their rows in smaller units."""
 
     @model_validator(mode="after")
     def _check_cost_has_price(self) -> ComputeConfig:

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a job, in plain words: one phrase for each place."""
+"""Pydantic's validation errors of a job as plain text: one phrase for each key."""
 
 from __future__ import annotations
 
@@ -30,79 +30,81 @@ _EXPECTED: Final = {
     "invalid_key": "keys that are text",
 }
 _FLAGS: Final = {"source": "--source", "models": "--model", "output": "--output"}
-_LONGEST: Final = 60
+_MAX_VALUE_LENGTH: Final = 60
 
 
 def explain_validation_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iterator[str]:
-    """Say what is wrong where.
+    """Explain each invalid key in one phrase.
 
-    Of a union pydantic reports every branch, and of a list the items as well as the list that lacks them;
-    here each place speaks once, and not at all if something inside it does.
+    Pydantic reports every branch of a union, and both a list and its items. Here each key has one phrase, and none if
+    a key inside it has one.
 
     Args:
         errors: From `ValidationError.errors()`.
-        model: What the data should have been.
+        model: The expected model.
     """
-    places: dict[KeyPath, list[Mapping[str, Any]]] = {}
-    for item in errors:
-        places.setdefault(_key_path_of(item["loc"], model), []).append(item)
-    for place, items in places.items():
-        if not any(len(inner) > len(place) and inner[: len(place)] == place for inner in places):
-            yield _phrase_for_key(place, items, model)
+    errors_by_key: dict[KeyPath, list[Mapping[str, Any]]] = {}
+    for error in errors:
+        errors_by_key.setdefault(_key_path_of(error["loc"], model), []).append(error)
+    for path, key_errors in errors_by_key.items():
+        if not any(len(inner) > len(path) and inner[: len(path)] == path for inner in errors_by_key):
+            yield _phrase_for_key(path, key_errors, model)
 
 
-def _phrase_for_key(place: KeyPath, items: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> str:
-    name, first = ".".join(map(str, place)), items[0]
+def _phrase_for_key(path: KeyPath, errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> str:
+    name, first = ".".join(map(str, path)), errors[0]
     match first["type"]:
         case "extra_forbidden":
-            return f"{name}: unknown key; {_key_hint(str(place[-1]), known_keys_at(place[:-1], model))}"
+            return f"{name}: unknown key; {_key_hint(str(path[-1]), known_keys_at(path[:-1], model))}"
         case "missing":
-            flag = f" ({_FLAGS[name]} gives it)" if name in _FLAGS else ""
+            flag = f" (set it with {_FLAGS[name]})" if name in _FLAGS else ""
             return f"{name}: missing{flag}"
         case "value_error":
             return f"{name}: {first['ctx']['error']}"
-    expected = " or ".join(dict.fromkeys(map(_expected_words, items)))
+    expected = " or ".join(dict.fromkeys(map(_expected_words, errors)))
     got = repr(first["input"])
-    return f"{name}: expected {expected}, got {got if len(got) <= _LONGEST else got[: _LONGEST - 1] + '…'}"
+    if len(got) > _MAX_VALUE_LENGTH:
+        got = got[: _MAX_VALUE_LENGTH - 1] + "…"
+    return f"{name}: expected {expected}, got {got}"
 
 
-def _expected_words(item: Mapping[str, Any]) -> str:
-    words = _EXPECTED.get(item["type"])
+def _expected_words(error: Mapping[str, Any]) -> str:
+    words = _EXPECTED.get(error["type"])
     if words is None:
-        return str(item["msg"]).removeprefix("Input should be ")
-    return words.format(**item.get("ctx", {}))
+        return str(error["msg"]).removeprefix("Input should be ")
+    return words.format(**error.get("ctx", {}))
 
 
-def _key_hint(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+def _key_hint(key: str, known_keys: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(key, known_keys, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]!r}?" if matches else f"known keys: {', '.join(known_keys)}"
 
 
 def _key_path_of(location: KeyPath, model: type[BaseModel]) -> KeyPath:
-    """Keep keys and positions of the data; leave out the branches of unions that pydantic adds."""
-    place: KeyPath = ()
+    """Path of keys and list indices in the data, without the union branches that pydantic adds."""
+    path: KeyPath = ()
     for part in location:
-        known = known_keys_at(place, model)
-        if isinstance(part, int) or part in known or (known and part == location[-1]):
-            place = (*place, part)
-    return place
+        known_keys = known_keys_at(path, model)
+        if isinstance(part, int) or part in known_keys or (known_keys and part == location[-1]):
+            path = (*path, part)
+    return path
 
 
-def known_keys_at(place: KeyPath, model: type[BaseModel]) -> list[str]:
-    """The keys that a section of the data may have; empty where it is no section."""
-    at: Any = model
-    for part in place:
+def known_keys_at(path: KeyPath, model: type[BaseModel]) -> list[str]:
+    """Valid keys of the section at a path; empty if the path is not a section."""
+    section: Any = model
+    for part in path:
         if isinstance(part, int):
             continue
-        fields = {field.alias or name: field.annotation for name, field in at.model_fields.items()}
-        at = _section_model(fields.get(part))
-        if at is None:
+        fields = {field.alias or name: field.annotation for name, field in section.model_fields.items()}
+        section = _section_model(fields.get(part))
+        if section is None:
             return []
-    return [field.alias or name for name, field in at.model_fields.items()]
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _section_model(annotation: Any) -> type[BaseModel] | None:
-    """The model behind a field, also if it is a list of them."""
+    """The model class in a field's annotation, such as a list of models; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in typing.get_args(annotation) if (found := _section_model(inner))), None)
+    return next((model for inner in typing.get_args(annotation) if (model := _section_model(inner))), None)

@@ -1,4 +1,4 @@
-"""What a job asks for, checked as a whole before anything starts."""
+"""The job, which is validated as a whole before anything starts."""
 
 from __future__ import annotations
 
@@ -30,63 +30,63 @@ Task: TypeAlias = str
 ALIAS = re.compile(r"[a-z][a-z0-9_]*")
 DEFAULT_WEIGHTS = "DEFAULT"
 PYTHON = "python:"
-"""What the name of an own model begins with."""
+"""Prefix of the names of own models."""
 
 _Text = Annotated[str, Field(min_length=1)]
 
 
 class SourceConfig(StorageSection):
-    """Where the images come from."""
+    """The source of the images."""
 
     uri: _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
-    """A directory, a glob or one file: images, archives, tables with images; or a manifest (`.csv`, `.jsonl`,
-    `.parquet`, `.arrow`). A list of several is one run, in this order."""
+    """A folder, a glob or a file: images, archives, tables with images; or a manifest (`.csv`, `.jsonl`,
+    `.parquet`, `.arrow`). A list of several locations is one run, in this order."""
     extensions: Literal["any"] | tuple[str, ...] | None = None
-    """Suffixes that count as images; `any` takes every file; by default the known ones."""
+    """Suffixes of image files; `any` for all files; by default the known image formats."""
     exif: bool = False
     """Add capture time, camera and position as columns."""
     rename: Mapping[str, str] = Field(default_factory=dict)
-    """New names for columns that come along, old name to new name."""
+    """Old and new names of extra columns."""
     metadata: AutoOrOff = "auto"
-    """Whether the other columns of tables, and `.json`, `.cls` and `.txt` beside images in archives, come along."""
+    """Whether to copy other columns of tables, and `.json`, `.cls` and `.txt` files beside images in archives."""
     image_column: str | None = None
-    """Column of a table that holds the images, where it is not the only one of its kind, nor called `image`."""
+    """Column of a table with the images; needed if several columns have images and none is called `image`."""
     uri_column: str = "uri"
-    """Column of a manifest that names the images."""
+    """Column of a manifest with the locations of the images."""
     icc: Literal["ignore", "convert"] = "ignore"
-    """Whether the colour profile in a file brings its colours to sRGB; `ignore` is what torchvision's users get."""
+    """Whether to convert colours to sRGB by the colour profile of a file; torchvision's usual loading ignores it."""
     damaged: Literal["error", "keep"] = "error"
-    """Whether an image that is damaged is an error row, or is taken as far as it goes, with the reason as a column."""
+    """Whether a damaged image is an error row, or its readable part is used and a column has the reason."""
     limit: Count | None = None
-    """Take only the first so many images."""
+    """Use only this many images, the first ones."""
     max_pixels: Count = 178_000_000
-    """Images whose header promises more are error rows."""
+    """Images with more pixels, according to their header, are error rows."""
     min_bytes: Bytes | None = None
-    """Files, objects and members with fewer bytes are left out; `10kB` is 10,000, `10KiB` is 10,240."""
+    """Skip files, objects and archive members with fewer bytes; `10kB` is 10,000, `10KiB` is 10,240."""
     max_bytes: Bytes | None = None
-    """Those with more are left out; where that only shows when they are fetched, they are error rows."""
+    """Skip those with more bytes; if the size is known only after the fetch, they are error rows."""
     modified_since: Moment | None = None
-    """Files, objects and containers that were changed before are left out; UTC where no time zone is given."""
+    """Skip files, objects and containers that were modified before; UTC if no time zone is given."""
     exclude: tuple[_Text, ...] = ()
-    """Globs of what is left out: `thumbs` is any folder or file of this name, `2019/**/*.png` begins at the source."""
+    """Globs to skip: `thumbs` matches any folder or file of this name, `2019/**/*.png` starts at the source."""
     http_hosts: tuple[str, ...] = ()
-    """Hosts whose http(s) images a manifest may name: `example.org`, `*.example.org`, `example.org:8443`."""
+    """Hosts from which a manifest may name http(s) images: `example.org`, `*.example.org`, `example.org:8443`."""
     http_private: bool = False
-    """Dangerous: these hosts may be in private networks, or this machine; whoever writes the manifest looks there."""
+    """Dangerous: allow hosts in private networks and on this machine; authors of the manifest can read from there."""
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """The locations, of which there is one as a rule."""
+        """All locations; usually one."""
         return (self.uri,) if isinstance(self.uri, str) else self.uri
 
     @property
     def keeps_damaged(self) -> bool:
-        """Whether damaged images are taken as far as they go."""
+        """Whether the readable part of damaged images is used."""
         return self.damaged == "keep"
 
     @property
     def fetch_options(self) -> FetchOptions:
-        """How its images are got."""
+        """Options for fetching the images."""
         return FetchOptions(self.storage_options, HttpOptions(self.http_hosts, self.http_private), self.max_bytes)
 
     @field_validator("uri")
@@ -128,40 +128,41 @@ _OF_ALL_MODELS = (
     "dtype",
     "options",
 )
-"""What stands in every identity. A later option does only where it is not at its default, so that it changes no run
-that does without it; no name is ever added here."""
-_WAY_TO_SOURCE = ("limit", "http_hosts", "http_private", *OPTION_NAMES)
-"""Options that another start of the same run may change."""
+"""Options that are part of every identity. Later options are part of it only if they differ from their defaults, so
+that a new option does not change existing runs; never add a name here."""
+_CHANGEABLE_SOURCE_OPTIONS = ("limit", "http_hosts", "http_private", *OPTION_NAMES)
+"""Options that another attempt of the same run may change."""
 _SECTIONS = ("source", "models", "compute", "output")
-"""Of the last two nothing but the precision counts: another start may run elsewhere."""
+"""Of `compute` and `output`, only the precision is part of the identity: another attempt may run elsewhere."""
 
 
 class ModelConfig(StorageSection):
-    """One model of the job, what is taken from it, and how to reach its files where they lie in an object store."""
+    """One model of the job, its task, and options for its files in an object store."""
 
     model: _Text
     """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
     task: Task | None = None
-    """What to take from a model that can do several."""
+    """The task, for models that can do several."""
     weights: str | None = DEFAULT_WEIGHTS
-    """Name in the weights enum; null is random initialisation from `seed`."""
+    """Name in the weights enum; null for random initialisation from `seed`."""
     checkpoint: str | None = None
     """Own weights, a path or `s3://bucket/key`: a state dict or safetensors."""
     categories: tuple[str, ...] | Mapping[int, str] | str | None = None
-    """Names for own weights: a list, names by label id, or a file with one name a line, here or in a bucket."""
+    """Category names of own weights: a list, names by label id, or a file with one name per line, local or in a
+    bucket."""
     background: bool = False
-    """Whether own weights have an output for the background before those that `categories` names; boxes and masks have
-    one where there is one output more."""
+    """Whether the first output of own weights is the background, before those in `categories`; models for boxes and
+    masks have a background if they have one output more than `categories`."""
     sha256: str | None = None
     """Expected hash of the weights file."""
     seed: Annotated[int, Field(strict=True)] = 0
     """Seed of random weights."""
     top_k: Count = TOP_K
-    """Classification: how many of the best classes are kept."""
+    """Classification: number of best classes to store."""
     score_threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
-    """Detection: boxes below are dropped; by default the model's own threshold."""
+    """Detection: boxes with lower scores are dropped; by default the model's own threshold."""
     normalize: bool = False
     """Embedding: scale each vector to length 1."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -195,7 +196,7 @@ class ModelConfig(StorageSection):
 
 
 class OutputConfig(StorageSection):
-    """Where the predictions go."""
+    """The output location of the predictions."""
 
     uri: _Text
     """A local folder, `s3://bucket/prefix`, `gs://…` or `az://…`."""
@@ -207,7 +208,7 @@ class OutputConfig(StorageSection):
 
     @property
     def location(self) -> Location:
-        """Where, and how to get there."""
+        """The location with its storage options."""
         return Location.from_uri(self.uri, self.storage_options)
 
 
@@ -220,23 +221,23 @@ class Job(ConfigSection):
     output: OutputConfig
 
     def local_paths(self) -> list[str]:
-        """Images and predictions that are on a disk: all machines that work on the job have to see them."""
+        """Local paths of images and predictions: all machines that run the job need access to them."""
         return _local_only([*self.source.uris, self.output.uri])
 
     def local_files(self) -> list[str]:
-        """What else on a disk the job names: the machine that directs it has to see that."""
-        return _local_only([place for model in self.models for place in (model.checkpoint, model.categories)])
+        """Other local paths in the job: the driver's machine needs access to them."""
+        return _local_only([path for model in self.models for path in (model.checkpoint, model.categories)])
 
     def identity(self) -> dict[str, Any]:
-        """What must stay the same for two starts to be the same run.
+        """The options that must be equal for two attempts to be the same run.
 
         Returns:
-            Plain JSON data: the source at its absolute location without its limit, the way to it and the hosts that
-            may be asked, the models without the way to their files, the precision as asked.
+            Plain JSON data: the source with absolute locations and without limit, hosts and storage options, the
+            models without storage options, the requested precision.
         """
-        source = _identity_of_section(self.source, _OF_ALL_SOURCES, _WAY_TO_SOURCE)
-        where = [to_local_path(uri) or uri for uri in self.source.uris]
-        source["uri"] = where if len(where) > 1 else where[0]
+        source = _identity_of_section(self.source, _OF_ALL_SOURCES, _CHANGEABLE_SOURCE_OPTIONS)
+        locations = [to_local_path(uri) or uri for uri in self.source.uris]
+        source["uri"] = locations if len(locations) > 1 else locations[0]
         return {
             "source": source,
             "models": [_identity_of_section(model, _OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
@@ -245,26 +246,26 @@ class Job(ConfigSection):
         }
 
     def with_defaults(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """An identity, of this version or an earlier one, in which every option is spelled out that this one knows."""
-        model = _defaults_of_section(self.models[0], OPTION_NAMES)
+        """An identity of this or an earlier version, with the defaults of all missing options filled in."""
+        model_defaults = _defaults_of_section(self.models[0], OPTION_NAMES)
         return {
             **_defaults_of_section(self, _SECTIONS),
             **identity,
-            "source": {**_defaults_of_section(self.source, _WAY_TO_SOURCE), **identity["source"]},
-            "models": [{**model, **each} for each in identity["models"]],
+            "source": {**_defaults_of_section(self.source, _CHANGEABLE_SOURCE_OPTIONS), **identity["source"]},
+            "models": [{**model_defaults, **model} for model in identity["models"]],
         }
 
 
 def _identity_of_section(section: ConfigSection, always: Collection[str], never: Collection[str]) -> dict[str, Any]:
-    """What an identity says of a section: those options, and all others that are not at their defaults."""
+    """Options of a section in an identity: those in `always`, and others that differ from their defaults."""
     values, defaults = section.model_dump(mode="json", exclude=set(never)), _defaults_of_section(section, never)
     return {name: value for name, value in values.items() if name in always or value != defaults.get(name)}
 
 
 def _defaults_of_section(section: ConfigSection, never: Collection[str]) -> dict[str, Any]:
-    """The default of each option that has one, but for some, as plain data."""
+    """Defaults of a section as plain data, without the options in `never`."""
     return type(section).model_construct().model_dump(mode="json", exclude=set(never))
 
 
-def _local_only(places: Iterable[object]) -> list[str]:
-    return [path for place in places if isinstance(place, str) and (path := to_local_path(place)) is not None]
+def _local_only(locations: Iterable[object]) -> list[str]:
+    return [path for uri in locations if isinstance(uri, str) and (path := to_local_path(uri)) is not None]

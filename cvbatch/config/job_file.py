@@ -1,4 +1,4 @@
-"""Reading a job file, and laying options over it."""
+"""Reading a job file and applying overrides."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def load_job(
     defaults: Mapping[str, Any] | None = None,
     storage: StorageOptions | None = None,
 ) -> Job:
-    """Read a job file, lay options over it and check the whole.
+    """Read a job file, apply flags and overrides, and validate the job.
 
-    Paths that stand in the file begin at its folder, those of the options at the current one.
+    Relative paths in the file are relative to its folder, those in flags and overrides to the current folder.
 
     Args:
-        path: A YAML file, here or in a bucket, or None for a job made of options only.
+        path: A YAML file, local or in a bucket; None for a job from flags and overrides only.
         overrides: `dotted.path=YAML value`, applied last and in order.
-        defaults: Nested values of the flags, laid over the file.
-        storage: How to reach the file in its bucket.
+        defaults: Nested values of the flags, which replace those of the file.
+        storage: Storage options for a file in a bucket.
 
     Raises:
-        JobError: With everything that is wrong, in one message of one line.
-        StorageError: If the file lies in a bucket and cannot be had.
+        JobError: If the job is invalid; one line names all problems.
+        StorageError: If the file is in a bucket and cannot be read.
     """
     data: dict[str, Any] = {} if path is None else _read_job_data(path, storage)
     data = merge_nested({key: value for key, value in data.items() if value is not None}, defaults or {})
@@ -48,7 +48,7 @@ def load_job(
 
 
 def build_job(data: dict[str, Any], overrides: Sequence[str], path: str | None = None) -> Job:
-    """Check a job, with options laid over it; see `load_job`."""
+    """Apply overrides to the data of a job and validate it; see `load_job`."""
     for override in overrides:
         apply_override(data, override)
     job_paths.resolve_job_paths(
@@ -57,8 +57,8 @@ def build_job(data: dict[str, Any], overrides: Sequence[str], path: str | None =
     try:
         return Job.model_validate(data)
     except ValidationError as error:
-        where = f"{path}: " if path else ""
-        raise JobError(where + "; ".join(explain_validation_errors(error.errors(), Job))) from None
+        prefix = f"{path}: " if path else ""
+        raise JobError(prefix + "; ".join(explain_validation_errors(error.errors(), Job))) from None
 
 
 def _read_job_data(path: str, storage: StorageOptions | None) -> dict[str, Any]:
@@ -81,10 +81,10 @@ def _read_job_data(path: str, storage: StorageOptions | None) -> dict[str, Any]:
 def _read_job_text(path: str, storage: StorageOptions | None) -> str:
     if not is_object_uri(path):
         return Path(path).read_text(encoding="utf-8")
-    from cvbatch.storage.buckets import open_bucket  # a local file needs no clients of object stores
+    from cvbatch.storage.buckets import open_bucket  # a local file needs no object store client
 
-    place = Location.from_uri(path, storage)
+    location = Location.from_uri(path, storage)
     try:
-        return open_bucket(place).get_object(place.key, _MAX_JOB_BYTES).data.decode()
+        return open_bucket(location).get_object(location.key, _MAX_JOB_BYTES).data.decode()
     except TooLargeError as error:
-        raise JobError(f"{place} is no job file: {error}") from None
+        raise JobError(f"{location} is not a job file: {error}") from None

@@ -1,4 +1,4 @@
-"""Paths in a job: those of a job file begin at its folder, those of options at the current one."""
+"""Paths in a job: those in a job file are relative to its folder, those in options to the current folder."""
 
 from __future__ import annotations
 
@@ -12,77 +12,79 @@ from cvbatch.errors import JobError
 
 _VARIABLE: Final = re.compile(r"\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
-_FILES: Final = ("checkpoint", "categories")
+_MODEL_FILE_KEYS: Final = ("checkpoint", "categories")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 class JobFilePath(str):
-    """A path as it stands in a job file."""
+    """A path that comes from the job file."""
 
     __slots__ = ()
 
 
 def mark_job_file_paths(data: dict[str, Any]) -> None:
-    """Remember which paths stand in the job file, before others are laid over them."""
+    """Mark the paths of the job file, before options replace some of them."""
     for container, key, _ in _iter_path_values(data):
         container[key] = JobFilePath(container[key])
 
 
 def resolve_job_paths(data: dict[str, Any], folder: str | None) -> None:
-    """Give every path of a job its meaning: variables, `~`, and the folder that it begins at.
+    """Resolve variables, `~` and relative paths in the data of a job, in place.
 
     Args:
-        data: Of a job, as it was read, with options laid over it.
-        folder: Of the job file; None where that lies in a bucket.
+        data: Data of the job file with options applied.
+        folder: Folder of the job file; None if the file is in a bucket.
 
     Raises:
-        JobError: A variable is not set.
+        JobError: If an environment variable is not set.
     """
     for container, key, name in _iter_path_values(data):
-        given = container[key]
-        found = _resolve_path(str(given), folder if isinstance(given, JobFilePath) else None, name)
-        # of a model's files the plan keeps where they are, for a retry from another folder
-        container[key] = os.path.abspath(found) if key in _FILES and found and not _SCHEME.match(found) else found
+        value = container[key]
+        path = _resolve_path(str(value), folder if isinstance(value, JobFilePath) else None, name)
+        # the plan stores absolute paths of model files, so that a retry works from another folder
+        is_model_file = key in _MODEL_FILE_KEYS and path and not _SCHEME.match(path)
+        container[key] = os.path.abspath(path) if is_model_file else path
 
 
-def _resolve_path(given: str, folder: str | None, name: str) -> str:
-    start = folder or os.curdir
-    if "$" in given and not os.path.lexists(os.path.join(start, given)):
-        given = _expand_variables(given, name)
-    if not given or _SCHEME.match(given):
-        return given
-    home = os.path.expanduser(given)
-    if folder is None or os.path.isabs(home):
-        return home
-    start = glob.escape(folder) if _MAGIC.search(home) else folder
-    return os.path.normpath(os.path.join(start, home)) + ("/" if home.endswith("/") else "")
+def _resolve_path(path: str, folder: str | None, name: str) -> str:
+    if "$" in path and not os.path.lexists(os.path.join(folder or os.curdir, path)):
+        path = _expand_variables(path, name)
+    if not path or _SCHEME.match(path):
+        return path
+    path = os.path.expanduser(path)
+    if folder is None or os.path.isabs(path):
+        return path
+    start = glob.escape(folder) if _MAGIC.search(path) else folder
+    return os.path.normpath(os.path.join(start, path)) + ("/" if path.endswith("/") else "")
 
 
-def _expand_variables(given: str, name: str) -> str:
-    def variable_value(found: re.Match[str]) -> str:
-        variable = found[1] or found[2]
+def _expand_variables(path: str, name: str) -> str:
+    def variable_value(match: re.Match[str]) -> str:
+        variable = match[1] or match[2]
         if variable is None:
             return "$"
         if variable not in os.environ:
-            raise JobError(f"{name}: {given}: there is no variable {variable} in the environment; $$ stands for a $")
+            raise JobError(f"{name}: {path}: the environment variable {variable} is not set; write $$ for a $")
         return os.environ[variable]
 
-    return _VARIABLE.sub(variable_value, given)
+    return _VARIABLE.sub(variable_value, path)
 
 
 def _iter_path_values(data: dict[str, Any]) -> Iterator[tuple[Any, Any, str]]:
-    """Where the paths of a job stand: what holds them, under which key, and what that is called."""
+    """The paths of a job: the list or mapping that contains each, its key in it, and its dotted name."""
     models = data.get("models")
     sections: list[tuple[Any, str, tuple[str, ...]]] = [
         (data.get("source"), "source", ("uri",)),
         (data.get("output"), "output", ("uri",)),
     ]
     if isinstance(models, list):
-        sections += [(model, f"models.{at}", _FILES) for at, model in enumerate(models)]
+        sections += [(model, f"models.{index}", _MODEL_FILE_KEYS) for index, model in enumerate(models)]
     for section, name, keys in sections:
         for key in keys if isinstance(section, dict) else ():
             value = section.get(key)
             if isinstance(value, str):
                 yield section, key, f"{name}.{key}"
             elif isinstance(value, list) and (name, key) == ("source", "uri"):
-                yield from ((value, at, f"{name}.{key}.{at}") for at, each in enumerate(value) if isinstance(each, str))
+                for index, uri in enumerate(value):
+                    if isinstance(uri, str):
+                        yield value, index, f"{name}.{key}.{index}"

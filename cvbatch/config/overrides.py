@@ -1,4 +1,4 @@
-"""Options that are laid over a job file: nested values of flags, and `dotted.path=YAML value`."""
+"""Options that override a job file: nested values of flags, and `dotted.path=YAML value`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import yaml
 from cvbatch.errors import JobError
 
 
-def merge_nested(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested values over others."""
+def merge_nested(base: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested values into others; on conflict, `overrides` wins."""
     merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = merge_nested(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    for key, value in overrides.items():
+        old = merged.get(key)
+        merged[key] = merge_nested(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set the value that a `dotted.path=YAML value` names.
+    """Apply a `dotted.path=YAML value` to the data of a job, in place.
 
     Raises:
-        JobError: If it is not of this form, or leads nowhere.
+        JobError: If the override has a different form, or its path does not exist.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -54,4 +54,4 @@ def _child_node(node: Any, part: str, override: str) -> Any:
         if node.get(part) is None:
             node[part] = {}
         return node[part]
-    raise JobError(f"--set {override}: nothing lies below {part!r}")
+    raise JobError(f"--set {override}: there is no section that could have the key {part!r}")

@@ -1,4 +1,4 @@
-"""Times, sizes and dates as people write them in a job file."""
+"""Field types for durations, sizes and dates in a job file."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", re.IGNORECASE)
-"""What pydantic makes of the number itself is not taken: 2.01KB would be 2,009 bytes, and `20MB of what` 20 MB."""
+"""Pydantic alone would read 2.01KB as 2,009 bytes, and accept `20MB of what`; so it only converts the unit."""
 _BYTE_SIZE: Final = TypeAdapter(ByteSize)
 
 
 def _parse_duration(value: Any) -> Any:
-    """`8h` as seconds; numbers are seconds already."""
+    """Seconds of a text such as `8h`; numbers are seconds already."""
     if not isinstance(value, str):
         return value
     parts = _DURATION.findall(value)
     if not parts or _DURATION.sub("", value).strip():
-        raise ValueError(f"expected a time such as 8h, 90m or 1h 30m, got {value!r}")
+        raise ValueError(f"expected a duration such as 8h, 90m or 1h 30m, got {value!r}")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def bytes_of(text: str) -> int:
-    """`20MB` as bytes, `20MiB` of 1024 × 1024 each.
+    """Bytes of a text such as `20MB` (20,000,000) or `20MiB` (20 × 1024 × 1024).
 
     Raises:
-        ValueError: If it is no size.
+        ValueError: If the text is not a size.
     """
-    found = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text.strip())
     try:
-        if found is None:
+        if match is None:
             raise ValueError
-        return round(float(found[1]) * _BYTE_SIZE.validate_python(f"1{found[2]}"))
+        return round(float(match[1]) * _BYTE_SIZE.validate_python(f"1{match[2]}"))
     except ValueError:
         raise ValueError(f"expected a size such as 20MB, 512KiB or 100000, got {text!r}") from None
 
@@ -45,7 +45,7 @@ def _parse_bytes(value: Any) -> Any:
 
 
 def _parse_moment(value: Any) -> Any:
-    """A date, or a date with a time, as a time in UTC; where no time zone is given it is UTC."""
+    """A date, with or without a time, as a time in UTC; without a time zone it is UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())

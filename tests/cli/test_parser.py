@@ -45,7 +45,7 @@ def parsed(name: str, *arguments: str) -> argparse.Namespace:
 
 def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "run")
-    assert message.startswith("cvbatch: source: missing (--source gives it); models: missing")
+    assert message.startswith("cvbatch: source: missing (set it with --source); models: missing")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: P
             ("--set", "compute.precision=fp23"),
             "compute.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp23'",
         ),
-        (("--set", "compute.stop_after=soon"), "compute.stop_after: expected a time such as 8h, 90m or 1h 30m"),
+        (("--set", "compute.stop_after=soon"), "compute.stop_after: expected a duration such as 8h, 90m or 1h 30m"),
         (("--set", "compute.max_cost=5"), "compute: max_cost needs price_per_node_hour"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_file_in_a_bucket(object_server: ObjectServer) -> None:
     assert (job.source.uri, job.output.uri) == ("photos", "elsewhere")
     for name, words in (
         ("none", "cannot read the job file s3://.*/none.yaml: no such object"),
-        ("large", "large.yaml is no job file: expected at most 1048576 bytes, got 1048577"),
+        ("large", "large.yaml is not a job file: expected at most 1048576 bytes, got 1048577"),
         ("odd", "odd.yaml is not valid YAML"),
     ):
         with pytest.raises(JobError, match=words):
@@ -108,13 +108,13 @@ def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models: [{model: m}]\nsource: {uri: p}", "output: missing (--output gives it)"),
+        ("models: [{model: m}]\nsource: {uri: p}", "output: missing (set it with --output)"),
         ("source: {}\nmodels: [{model: m}]\noutput: {uri: o}", "source.uri: missing"),
         (GOOD + "sauce: 1", "sauce: unknown key; did you mean 'source'?"),
         (GOOD + "compute: {precison: fp32}", "compute.precison: unknown key; did you mean 'precision'?"),
         (
             GOOD + "compute: {zzzz: 1}",
-            "compute.zzzz: unknown key; known here: device, precision, scaled_decode, batch_size, unit_rows, "
+            "compute.zzzz: unknown key; known keys: device, precision, scaled_decode, batch_size, unit_rows, "
             "num_actors, max_error_share, stop_after, max_cost, price_per_node_hour, decode, predict, wait_for_nodes, "
             "shared_filesystem, ray_start_timeout, stalled_after",
         ),
@@ -200,7 +200,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("models.7.top_k=1", "expected a list position below 2, got '7'"),
         ("models.²=1", "expected a list position below 2, got '²'"),
         ("source.uri.x=1", "source.uri is 'photos', not a mapping or a list"),
-        ("source.uri.x.y=1", "nothing lies below 'x'"),
+        ("source.uri.x.y=1", "there is no section that could have the key 'x'"),
         ("compute.presicion=fp32", "did you mean 'precision'?"),
     ],
 )
@@ -228,7 +228,7 @@ def test_durations(job_file: Any, text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["soon", "8 hours", "-1h", "h", "1h or so", "''"])
 def test_what_is_no_duration(job_file: Any, text: str) -> None:
-    expected = f"compute.stop_after: expected a time such as 8h, 90m or 1h 30m, got {text.strip(chr(39))!r}"
+    expected = f"compute.stop_after: expected a duration such as 8h, 90m or 1h 30m, got {text.strip(chr(39))!r}"
     assert wrong(job_file(GOOD), f"compute.stop_after={text}") == expected
 
 

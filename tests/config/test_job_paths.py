@@ -80,7 +80,7 @@ def test_variables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_variable_that_is_not_set_is_refused(folder: Path, given: str, variable: str) -> None:
     with pytest.raises(JobError) as caught:
         load(folder, JOB.replace("names.txt", f"'{given}'"))
-    name = f"models.0.categories: {given}: there is no variable {variable} in the environment; $$ stands for a $"
+    name = f"models.0.categories: {given}: the environment variable {variable} is not set; write $$ for a $"
     assert str(caught.value) == name
     assert load(folder, JOB.replace("names.txt", f"'{given}'"), "models.0.categories=[a]").models[0].categories == (
         "a",

@@ -38,7 +38,7 @@ from cvbatch.output.store import open_store
 from tests.samples import spec
 
 job = Job.model_validate_json(sys.argv[1])
-make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
+make_plan(open_store(job.output.location), job, [spec()], open_source(job.source))
 """
 
 

@@ -39,7 +39,7 @@ def saved(*arguments):
 
 ListingProgress.save = saved
 job = Job.model_validate_json(sys.argv[1])
-make_plan(open_store(job.output.place), job, [spec()], open_source(job.source))
+make_plan(open_store(job.output.location), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))
 """
 

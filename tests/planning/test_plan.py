@@ -114,7 +114,7 @@ def test_a_column_with_the_name_of_a_models_is_refused_before_anything_is_writte
 
 def test_data_without_a_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
     store.create_object("data/x.parquet", b"")
-    with pytest.raises(OutputError, match="data is not empty but there is no plan"):
+    with pytest.raises(OutputError, match="data is not empty, but there is no plan"):
         make(store, job(photos(tmp_path / "photos", 2)))
 
 

@@ -150,7 +150,7 @@ def test_what_holds_a_run_back_is_named() -> None:
     text = shown(status_table(STATUS))
     assert "decode (at work" in text
     assert "70% to 80% of 3 processes" in text
-    assert "idled" not in shown(status_table({**STATUS, "busy_shares": {}, "idle_shares": []}))
+    assert "predict idle" not in shown(status_table({**STATUS, "busy_shares": {}, "idle_shares": []}))
 
 
 def test_paths_below_the_working_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
