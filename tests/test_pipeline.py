@@ -274,7 +274,7 @@ def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkey
 @pytest.mark.parametrize("command", ["run", "retry"])
 def test_other_weights_are_refused_before_anything_is_touched(output: Output, command: str) -> None:
     failed_run(output, 3)
-    output.next["probe"] = lambda models, _: [spec(weights_sha256="other")]
+    output.next["probe_models"] = lambda models, _: [spec(weights_sha256="other")]
     start = {
         "run": lambda: run(output.job(), Seen(), refresh=True),
         "retry": lambda: retry(output.store.root, "all", Seen()),
@@ -307,7 +307,7 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
         elsewhere.enter_context(held_elsewhere(output))
         return [spec()]
 
-    output.next["probe"] = probe
+    output.next["probe_models"] = probe
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
     with ExitStack() as elsewhere, pytest.raises(OutputError, match="on elsewhere is working on it"):
         run(output.job(), Seen())

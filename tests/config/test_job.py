@@ -168,7 +168,7 @@ def test_long_values_are_cut(job_file: Any) -> None:
 
 
 def test_nothing_at_all_names_the_flags() -> None:
-    assert wrong(None).count("gives it") == 3
+    assert wrong(None).count("set it with") == 3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def finished(output: Output, job: Job, pythonpath: str | None = None) -> RunStat
     def probe(models: list[ModelSpec], _: object) -> list[ModelSpec]:
         return [replace(spec(), files=model.files, name=model.name) if model.files else model for model in models]
 
-    output.next["probe"] = probe
+    output.next["probe_models"] = probe
     return run(job, Seen(), pythonpath=pythonpath)
 
 
