@@ -1,4 +1,4 @@
-"""Private behaviour of aiohttp, seen with 3.14.5."""
+"""Private behaviour of aiohttp, checked with version 3.14.5."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from aiohttp.tracing import Trace
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """Closes idle connections on which something came that nobody asked for.
+    """Closes idle connections that received unsolicited data.
 
-    aiohttp itself takes that for the answer to the next request (aio-libs/aiohttp issue 13656), and nothing public
-    stands between taking a connection from the pool and sending.
+    aiohttp treats such data as the response to the next request (aio-libs/aiohttp issue 13656). It has no public hook
+    between taking a connection from the pool and sending.
     """
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:

@@ -1,6 +1,6 @@
-"""The web client: aiohttp, set up so that it connects to nothing but addresses that were checked.
+"""The web client: aiohttp, configured to connect only to checked addresses.
 
-The requests of all threads run in one event loop, in a thread of its own, and share their connections.
+The requests of all threads run in one event loop in its own thread and share connections.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from cvbatch.storage.s3_access import CONNECT_SECONDS, READ_TIMEOUT
 
 T = TypeVar("T")
 
-_one_at_a_time: Final = threading.Lock()
+_client_lock: Final = threading.Lock()
 
 _LOOKUPS_AT_ONCE: Final = 48
 _IDLE_SECONDS: Final = 20
 _MAX_SOCKETS: Final = 112
-"""With more of them, no connection is kept for the next request; aiohttp has no limit for idle ones."""
+"""Above this number of sockets, connections are not reused; aiohttp does not limit idle connections."""
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 64 << 10
-"""Of one header: the 8 KiB of aiohttp are too few for the cookies and policies that some servers send."""
+"""Size of one header; the default of aiohttp, 8 KiB, is too small for cookies and policies of some servers."""
 _BUFFER_BYTES: Final = 256 << 10
 _CLOSING_CHECKS: Final = 100
 
 
 class WebSessions:
-    """aiohttp's sessions, one for each set of options; to be used in their event loop alone."""
+    """The sessions of aiohttp, one for each set of options; only for use in their event loop."""
 
     def __init__(self) -> None:
         self._sessions: dict[HttpOptions, aiohttp.ClientSession] = {}
@@ -51,15 +51,15 @@ class WebSessions:
     def send_request(
         self, target: HttpTarget, options: HttpOptions, headers: Mapping[str, str]
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send one request; a redirect is an answer like others.
+        """Send one request, without following redirects.
 
         Args:
-            target: What to ask for.
-            options: Which addresses may be connected to.
-            headers: All of the request.
+            target: URL to request.
+            options: Allowed addresses.
+            headers: All headers of the request.
 
         Raises:
-            ImageError: As `Target.resolve_addresses`, when the answer is waited for.
+            ImageError: As `HttpTarget.resolve_addresses`, when the response is awaited.
         """
         if options not in self._sessions:
             self._sessions[options] = _make_session(options, self._sockets)
@@ -68,23 +68,23 @@ class WebSessions:
         return self._sessions[options].get(target.request_url, headers=headers, allow_redirects=False)
 
     async def close_connections(self) -> None:
-        """Close all connections, also those of TLS that wait for the server to close."""
+        """Close all connections, including TLS connections that wait for the server to close."""
         for session in self._sessions.values():
             await session.close()
-        for opened in list(self._sockets):
+        for open_socket in list(self._sockets):
             with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
+                open_socket.shutdown(socket.SHUT_RDWR)
         for _ in range(_CLOSING_CHECKS):
-            if all(opened.fileno() < 0 for opened in list(self._sockets)):
+            if all(open_socket.fileno() < 0 for open_socket in list(self._sockets)):
                 return
             await asyncio.sleep(0.01)
 
 
 class WebClient:
-    """The event loop of one process for the web, which lasts as long as this object; safe to be used by threads."""
+    """The event loop of a process for web requests; it runs for the lifetime of this object, which is thread-safe."""
 
     def __init__(self) -> None:
-        # not epoll, which a fork would share with its parent: what the child unregisters as it exits is gone in both
+        # not epoll: a fork shares it with its parent, and what the child unregisters on exit is lost in both
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup"))
         thread = threading.Thread(target=self._loop.run_forever, name="web client", daemon=True)
@@ -96,7 +96,7 @@ class WebClient:
         """Run a coroutine in the event loop.
 
         Args:
-            work: Makes the coroutine; it is not given this object, which errors would then keep alive.
+            work: Creates the coroutine; it does not get this object, as errors would keep it alive.
         """
         return asyncio.run_coroutine_threadsafe(work(self._sessions), self._loop)
 
@@ -127,16 +127,16 @@ def _make_session(options: HttpOptions, sockets: WeakSet[socket.socket]) -> aioh
 def _open_socket(
     options: HttpOptions, sockets: WeakSet[socket.socket], address_info: aiohttp.AddrInfoType
 ) -> socket.socket:
-    """Check the address once more: hosts that are addresses are not looked up."""
+    """Check the address again, as hosts that are addresses skip the resolver; return a socket for it."""
     family, kind, protocol, _, (address, *_) = address_info
     check_address(str(address), str(address), options)
-    opened = socket.socket(family, kind, protocol)
-    sockets.add(opened)
-    return opened
+    new_socket = socket.socket(family, kind, protocol)
+    sockets.add(new_socket)
+    return new_socket
 
 
 class _CheckedResolver(AbstractResolver):
-    """Looks a host up, once for each connection, and refuses it if any of its addresses is refused."""
+    """Looks up a host once per connection; refuses it if any of its addresses is refused."""
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
@@ -146,20 +146,22 @@ class _CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses of a host, in the order of the system's resolver.
 
-        The errors are those of `HttpTarget.resolve_addresses`.
+        Errors as for `HttpTarget.resolve_addresses`.
         """
         target = HttpTarget("http", host, port, "/")
         return [
-            ResolveResult(hostname=host, host=str(where[0]), port=port, family=kind, proto=0, flags=0)
-            for kind, where in await asyncio.to_thread(target.resolve_addresses, self._options)
+            ResolveResult(
+                hostname=host, host=str(socket_address[0]), port=port, family=address_family, proto=0, flags=0
+            )
+            for address_family, socket_address in await asyncio.to_thread(target.resolve_addresses, self._options)
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as no resources are held."""
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a request by itself where a connection breaks off: we count the tries."""
+    """Prevent aiohttp from repeating a request over a broken connection, as this package counts the tries."""
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
@@ -169,8 +171,8 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
 
 
 def web_client() -> WebClient:
-    """The client of this process; a fork does not share connections with its parent."""
-    with _one_at_a_time:
+    """The client of this process; a fork gets a client of its own."""
+    with _client_lock:
         return _client_of_process(os.getpid())
 
 
@@ -183,7 +185,7 @@ def _close_client(
     process: int, loop: asyncio.AbstractEventLoop, thread: threading.Thread, sessions: WebSessions
 ) -> None:
     if process != os.getpid():
-        return  # the thread is the parent's
+        return  # the thread belongs to the parent process
     asyncio.run_coroutine_threadsafe(sessions.close_connections(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()

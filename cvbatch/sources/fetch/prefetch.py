@@ -44,7 +44,7 @@ class RemoteBlob:
 
     Raises:
         ImageError: `NotFound` or `PermissionDenied`.
-        UnavailableError: If there is no response after all attempts.
+        UnavailableError: If there is no response after all tries.
     """
 
     block = _BLOCK
@@ -117,7 +117,7 @@ class Prefetcher:
         Returns:
             A function that waits for the bytes, to be called once. It raises `ImageError` `NotFound`,
             `PermissionDenied` or `TooManyBytes`, the errors of `http.get_image`, or UnavailableError after all
-            attempts.
+            tries.
         """
         pending_fetch = _PendingFetch(location, etag, changed)
         with self._lock:

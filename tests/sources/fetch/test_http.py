@@ -153,7 +153,7 @@ def test_what_may_pass_by_is_tried_again(web: Web, status: int) -> None:
     web.pages["/a.jpg"] = in_turn(answer(b"busy", status), answer(b"busy", status), answer(IMAGE))
     assert get(web) == IMAGE
     web.pages["/b.jpg"] = answer(b"busy", status)
-    assert f"says {status} after all tries" in unavailable(web, "/b.jpg")
+    assert f"answers with status {status} after all tries" in unavailable(web, "/b.jpg")
     assert len(web.asked) == 3 + http.TRIES
 
 
@@ -498,7 +498,7 @@ def test_slow_bytes_over_tls(trusted: Web, names: Names, monkeypatch: pytest.Mon
 
 
 def test_plain_text_where_tls_is_expected(web: Web) -> None:
-    with pytest.raises(UnavailableError, match="no usable answer"):
+    with pytest.raises(UnavailableError, match="no usable response"):
         get(web, scheme="https")
 
 
