@@ -196,7 +196,7 @@ def test_ink_that_is_stored_as_luma_and_chroma() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_without_an_agreed_range_are_refused(dtype: type[np.generic]) -> None:
-    assert "which of them is black" in refused(
+    assert "which value is black" in refused(
         encode(Image.fromarray(np.ones((3, 4), dtype)), "TIFF"), "UnsupportedImage"
     )
 

@@ -1,1 +1,1 @@
-"""TIFF files and those that are built like them: which picture, where its parts are, what its numbers mean."""
+"""Read TIFFs and raw photos based on TIFF: choose the picture, find its strips or tiles, interpret its samples."""

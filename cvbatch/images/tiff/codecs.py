@@ -1,4 +1,4 @@
-"""Packed parts of a TIFF to the bytes that its writer packed; all of them, or an error."""
+"""Decompress strips and tiles of a TIFF to bytes: all bytes, or an error."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from cvbatch.errors import ImageError
 ByteDecoder = Callable[[ModuleType, bytes, int], bytes]
 _DRAIN_CHUNK_BYTES: Final = 1 << 20
 _MAX_DRAIN_CHUNKS: Final = 64
-"""Of what nobody wants, so that a bomb takes no time."""
+"""Limit of surplus data that is unpacked for its checksum, so that a decompression bomb costs little time."""
 
 
 def decompress_block(compression: int, packed: bytes, size: int) -> bytes:
-    """Undo one of the compressions that know nothing of pictures.
+    """Decompress one strip or tile with a general-purpose compression.
 
     Args:
-        compression: The tag's value; one of `BYTE_CODECS`.
+        compression: Value of the tag Compression; one of `BYTE_CODECS`.
         packed: One strip or tile.
-        size: Bytes that are wanted; what comes after them is left.
+        size: Expected bytes; surplus bytes are ignored.
 
     Raises:
-        ImageError: `CorruptImage`, where they are fewer.
+        ImageError: `CorruptImage`, if there are fewer bytes; `UnsupportedImage`, for LZW of before TIFF 6.0.
     """
-    import imagecodecs  # some 20 ms, which only TIFFs should cost
+    import imagecodecs  # takes some 20 ms, so only TIFFs import it
 
     try:
         plain = BYTE_CODECS[compression](imagecodecs, packed, size)
@@ -39,7 +39,7 @@ def decompress_block(compression: int, packed: bytes, size: int) -> bytes:
 
 def _decode_lzw_block(library: ModuleType, packed: bytes, size: int) -> bytes:
     if packed[:1] == b"\0" and len(packed) > 1 and packed[1] & 1:
-        raise ImageError("UnsupportedImage", "cannot read LZW compression as it was before TIFF 6.0; save it anew")
+        raise ImageError("UnsupportedImage", "cannot read LZW compression of before TIFF 6.0; save it again")
     return bytes(library.lzw_decode(packed, out=size))
 
 
@@ -47,14 +47,14 @@ def _decode_deflate_block(library: ModuleType, packed: bytes, size: int) -> byte
     try:
         return bytes(library.deflate_decode(packed, out=size))
     except RuntimeError:
-        # It takes no more bytes than were wanted, which some writers pack.
-        unpacker = zlib.decompressobj()
-        plain = unpacker.decompress(packed, size)
-        # They are unpacked and dropped: behind them is the checksum of them all.
+        # It fails on surplus bytes, which some writers pack.
+        decompressor = zlib.decompressobj()
+        plain = decompressor.decompress(packed, size)
+        # Unpack and drop them, to verify the checksum, which comes last.
         for _ in range(_MAX_DRAIN_CHUNKS):
-            if not unpacker.unconsumed_tail:
+            if not decompressor.unconsumed_tail:
                 break
-            unpacker.decompress(unpacker.unconsumed_tail, _DRAIN_CHUNK_BYTES)
+            decompressor.decompress(decompressor.unconsumed_tail, _DRAIN_CHUNK_BYTES)
         return plain
 
 
@@ -67,7 +67,7 @@ def _decode_lzma_block(library: ModuleType, packed: bytes, size: int) -> bytes:
 
 
 def _decode_packbits_block(library: ModuleType, packed: bytes, size: int) -> bytes:
-    # Two bytes make 128 at most, so the whole is bounded; a writer may have padded the end.
+    # Two bytes unpack to at most 128, so the size is bounded; a writer may have padded the end.
     return bytes(library.packbits_decode(packed, out=max(size, len(packed) * 64)))
 
 
@@ -85,13 +85,13 @@ BYTE_CODECS: Final[Mapping[int, ByteDecoder]] = {
     34926: _decode_zstd_block,
     50000: _decode_zstd_block,
 }
-"""By the value of the tag Compression."""
+"""Decoders by value of the tag Compression."""
 
 _REVERSED_BYTES: Final = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 def reverse_bit_order(packed: bytes) -> bytes:
-    """Each byte with its first bit last, as FillOrder 2 stores it."""
+    """Reverse the bits of each byte, for FillOrder 2."""
     return packed.translate(_REVERSED_BYTES)
 
 
@@ -129,9 +129,9 @@ COMPRESSION_NAMES: Final[Mapping[int, str]] = {
     65000: "EER",
     65535: "Pentax raw",
 }
-"""What people call a compression; see `describe_compression`."""
+"""Common names of compressions; see `describe_compression`."""
 
 
 def describe_compression(compression: int) -> str:
-    """A compression in words, for a message."""
+    """Return the name of a compression for a message."""
     return COMPRESSION_NAMES.get(compression, f"number {compression}") + " compression"

@@ -1,4 +1,4 @@
-"""Samples of 8 bits to RGB: palettes, inks, L*a*b*, alpha over white."""
+"""Convert samples of 8 bits to RGB: palettes, inks, L*a*b*, alpha over white."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from cvbatch.images.tiff.meaning import AlphaType, Photometric, PixelFormat
 def compose_image(
     samples: npt.NDArray[Any], pixel_format: PixelFormat, directory: TiffDirectory, profile: bytes | None = None
 ) -> Image.Image:
-    """Make a picture of samples.
+    """Make an RGB image from samples.
 
     Args:
-        samples: (height, width, samples), as `cvbatch.images.tiff.samples.read_samples` gives them.
-        pixel_format: What they are.
-        directory: With the palette, if there is one.
-        profile: The ICC profile that its colours are brought to sRGB by; None leaves them.
+        samples: (height, width, samples), from `cvbatch.images.tiff.samples.read_samples`.
+        pixel_format: Meaning of the samples.
+        directory: Directory with the palette, if there is one.
+        profile: ICC profile to convert the colours to sRGB with; None leaves the colours unchanged.
 
     Returns:
-        RGB, with alpha laid over white.
+        RGB, blended over white.
 
     Raises:
-        ImageError: `CorruptImage`, where a palette is not whole.
+        ImageError: `CorruptImage`, if a palette is incomplete; `UnsupportedImage`, for L*a*b* with premultiplied alpha.
     """
     colours, alpha = (samples, None) if pixel_format.alpha is None else (samples[..., :-1], samples[..., -1])
     if alpha is None:
@@ -54,7 +54,7 @@ def _samples_to_image(colours: npt.NDArray[Any], pixel_format: PixelFormat, dire
     if pixel_format.photometric == Photometric.INKS:
         return _array_to_pillow("CMYK", colours)
     if pixel_format.photometric in (Photometric.CIELAB, Photometric.ICCLAB):
-        # Pillow takes both colours with a sign from outside.
+        # Pillow expects a* and b* as signed bytes.
         return _array_to_pillow("LAB", colours ^ np.array([0, 0x80, 0x80], np.uint8))
     return _to_grey_or_rgb(colours)
 
@@ -69,29 +69,29 @@ def _array_to_pillow(mode: str, colours: npt.NDArray[Any]) -> Image.Image:
 
 
 def _read_colour_map(directory: TiffDirectory, bits: int) -> npt.NDArray[np.uint8]:
-    told = directory.get_integers(TiffTag.COLOR_MAP)
-    if len(told) < 3 << bits:
-        raise ImageError("CorruptImage", "tiff cannot be decoded: its palette is not all there")
-    colours = np.array(told[: 3 << bits], np.uint32).reshape(3, -1).T
-    # Some writers fill 8 of the 16 bits only; those that fill all take v * 256 or v * 257.
+    entries = directory.get_integers(TiffTag.COLOR_MAP)
+    if len(entries) < 3 << bits:
+        raise ImageError("CorruptImage", "tiff cannot be decoded: its palette is incomplete")
+    colours = np.array(entries[: 3 << bits], np.uint32).reshape(3, -1).T
+    # Some writers fill only 8 of the 16 bits; others store v * 256 or v * 257.
     return (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
 
 
 def _premultiplied_over_white(colours: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Colours that are multiplied by alpha already: what is missing to full is white."""
-    rest = 255 - alpha[..., None]
-    return np.where(colours > 255 - rest, 255, colours + rest).astype(np.uint8)
+    """Blend colours that are already multiplied by alpha over white."""
+    white_share = 255 - alpha[..., None]
+    return np.where(colours > 255 - white_share, 255, colours + white_share).astype(np.uint8)
 
 
 def _to_straight_alpha(
     colours: npt.NDArray[Any], alpha: npt.NDArray[Any], pixel_format: PixelFormat
 ) -> npt.NDArray[Any]:
-    """Colours before they were multiplied by alpha."""
+    """Undo the multiplication of colours by alpha."""
     if pixel_format.photometric == Photometric.PALETTE:
         return colours
     if pixel_format.photometric in (Photometric.CIELAB, Photometric.ICCLAB):
-        raise ImageError("UnsupportedImage", "cannot read a TIFF of L*a*b* colours times alpha; save it as RGB")
-    share = np.maximum(alpha, 1)[..., None].astype(np.uint16)
-    full = (colours.astype(np.uint16) * 255 + share // 2) // share
-    straight: npt.NDArray[np.uint8] = np.minimum(full, 255).astype(np.uint8)
+        raise ImageError("UnsupportedImage", "cannot read a TIFF of L*a*b* colours multiplied by alpha; save it as RGB")
+    divisor = np.maximum(alpha, 1)[..., None].astype(np.uint16)
+    quotient = (colours.astype(np.uint16) * 255 + divisor // 2) // divisor
+    straight: npt.NDArray[np.uint8] = np.minimum(quotient, 255).astype(np.uint8)
     return straight

@@ -1,6 +1,6 @@
-"""Directories of a TIFF: what is said of each picture, and nothing believed that the file has no room for.
+"""Read the directories of a TIFF, which describe its pictures; counts and offsets are checked against the file size.
 
-Tags and types: TIFF 6.0, sections 2 and 8; BigTIFF as libtiff writes it; SubIFDs by Adobe's technical note 1.
+Source of tags and types: TIFF 6.0, sections 2 and 8; BigTIFF as libtiff writes it; SubIFDs by Adobe's technical note 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TYPE_BYTES: Final = {2: 1, 5: 8, 10: 8, 11: 4, 12: 8} | {kind: int(name[1]) for
 
 
 class TiffTag(IntEnum):
-    """Tags that decide about the pixels."""
+    """Tags that affect how a picture is read."""
 
     NEW_SUBFILE_TYPE = 254
     SUBFILE_TYPE = 255
@@ -86,17 +86,17 @@ class _DirectoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class TiffDirectory:
-    """One directory; its values are read when they are asked for."""
+    """One directory; the values of its tags are read on demand."""
 
     data: bytes
     """The whole file."""
     byte_order: str
-    """`<` or `>`, as NumPy writes it."""
+    """`<` or `>`, as in NumPy."""
     offset: int
-    """Where it begins, in bytes."""
+    """Offset of the directory, in bytes."""
     entries: Mapping[int, _DirectoryEntry]
     next_offset: int
-    """Where the next one of the chain begins; 0 if there is none."""
+    """Offset of the next directory in the chain; 0 if there is none."""
 
     @property
     def is_bigtiff(self) -> bool:
@@ -107,29 +107,31 @@ class TiffDirectory:
         return tag in self.entries
 
     def get_integers(self, tag: TiffTag) -> tuple[int, ...]:
-        """All values of a tag of whole numbers; none if it is missing.
+        """Return all values of an integer tag; empty if it is missing.
 
         Raises:
-            ImageError: `TruncatedImage`, where the file stops before them; `CorruptImage`, where they are none.
+            ImageError: `TruncatedImage`, if values are past the end of the file; `CorruptImage`, if not integers.
         """
         values = self._read_values(tag, _INTEGER_TYPES)
         return tuple(int(value) for value in values)
 
     def get_integer(self, tag: TiffTag, default: int = 0) -> int:
-        """The first value of a tag of whole numbers."""
+        """Return the first value of an integer tag; `default` if it is missing."""
         values = self._read_values(tag, _INTEGER_TYPES)
         return int(values[0]) if len(values) else default
 
     def get_rationals(self, tag: TiffTag) -> tuple[float, ...]:
-        """All values of a tag of fractions (or whole numbers); nan for those without a denominator."""
+        """Return all values of a tag of fractions or integers; nan for a denominator of 0."""
         entry = self.entries.get(tag)
         if entry is None or entry.field_type not in _RATIONAL_TYPES:
             return tuple(float(value) for value in self.get_integers(tag))
         pairs = self._read_array(entry, _RATIONAL_TYPES[entry.field_type], entry.count * 2).reshape(-1, 2)
-        return tuple(float(top) / float(bottom) if bottom else float("nan") for top, bottom in pairs)
+        return tuple(
+            float(numerator) / float(denominator) if denominator else float("nan") for numerator, denominator in pairs
+        )
 
     def get_bytes(self, tag: TiffTag) -> bytes:
-        """The bytes of a tag as they are; none if it is missing."""
+        """Return the raw bytes of a tag; empty if it is missing."""
         entry = self.entries.get(tag)
         return (
             b""
@@ -142,50 +144,54 @@ class TiffDirectory:
         if entry is None:
             return np.empty(0, np.uint8)
         if entry.field_type not in field_types:
-            raise ImageError("CorruptImage", f"tiff: tag {tag} ({tag.name.lower()}) is not of whole numbers")
+            raise ImageError(
+                "CorruptImage", f"tiff cannot be decoded: tag {tag} ({tag.name.lower()}) does not contain integers"
+            )
         return self._read_array(entry, field_types[entry.field_type], entry.count)
 
     def _read_array(self, entry: _DirectoryEntry, value_type: str, count: int) -> npt.NDArray[np.integer]:
         dtype = np.dtype(self.byte_order + value_type)
         if entry.value_offset + count * dtype.itemsize > len(self.data):
-            raise ImageError("TruncatedImage", "tiff stops early: what is said of the picture is not all there")
+            raise ImageError("TruncatedImage", "tiff stops early: the description of its picture is incomplete")
         return np.frombuffer(self.data, dtype, count, entry.value_offset)
 
 
 def read_first_directory(data: bytes) -> TiffDirectory:
-    """The directory that the header points at.
+    """Read the directory that the header points to.
 
     Raises:
         ImageError: `TruncatedImage` or `CorruptImage`.
     """
-    order, wide = _parse_tiff_header(data)
-    size = 8 if wide else 4
-    return _read_tiff_directory(data, order, wide, _read_unsigned_integer(data, order, 8 if wide else 4, size))
+    byte_order, is_bigtiff = _parse_tiff_header(data)
+    size = 8 if is_bigtiff else 4  # bytes of the offset, which is stored at this same position
+    offset = _read_unsigned_integer(data, byte_order, size, size)
+    return _read_tiff_directory(data, byte_order, is_bigtiff, offset)
 
 
 def read_all_directories(first: TiffDirectory) -> list[TiffDirectory]:
-    """The first directory, what is below it, then the next of the chain and so on, each once.
+    """Read all directories: the first one and its subdirectories, then the next in the chain, and so on, each once.
 
-    A broken directory behind the first ends its chain; there are 256 at most.
+    A broken directory after the first ends the chain; at most 256 are read.
     """
-    found: dict[int, TiffDirectory] = {}
+    directories: dict[int, TiffDirectory] = {}
     page: TiffDirectory | None = first
-    while page is not None and page.offset not in found and len(found) < _MAX_DIRECTORIES:
-        found[page.offset] = page
-        below = read_sub_directories(page)
-        for child in (*below, *(deeper for middle in below for deeper in read_sub_directories(middle))):
-            found.setdefault(child.offset, child)
+    while page is not None and page.offset not in directories and len(directories) < _MAX_DIRECTORIES:
+        directories[page.offset] = page
+        children = read_sub_directories(page)
+        grandchildren = [grandchild for child in children for grandchild in read_sub_directories(child)]
+        for descendant in (*children, *grandchildren):
+            directories.setdefault(descendant.offset, descendant)
         page = _try_read_directory(page, page.next_offset) if page.next_offset else None
-    return list(found.values())
+    return list(directories.values())
 
 
 def read_sub_directories(parent: TiffDirectory) -> list[TiffDirectory]:
-    """The directories that a directory names as below it (SubIFDs), 16 at most; broken ones are left out."""
+    """Read the subdirectories (SubIFDs) of a directory, at most 16; broken ones are skipped."""
     try:
-        places = parent.get_integers(TiffTag.SUB_DIRECTORIES)[:_MAX_SUB_DIRECTORIES]
+        offsets = parent.get_integers(TiffTag.SUB_DIRECTORIES)[:_MAX_SUB_DIRECTORIES]
     except ImageError:
         return []
-    return [child for child in (_try_read_directory(parent, at) for at in places) if child is not None]
+    return [child for child in (_try_read_directory(parent, offset) for offset in offsets) if child is not None]
 
 
 def _try_read_directory(directory: TiffDirectory, offset: int) -> TiffDirectory | None:
@@ -201,26 +207,30 @@ def _parse_tiff_header(data: bytes) -> tuple[str, bool]:
 
 def _read_tiff_directory(data: bytes, byte_order: str, is_bigtiff: bool, offset: int) -> TiffDirectory:
     if offset < 8:
-        raise ImageError("CorruptImage", "tiff cannot be decoded: it points at no picture")
+        raise ImageError("CorruptImage", "tiff cannot be decoded: its header does not point to a picture")
     count = _read_unsigned_integer(data, byte_order, offset, 8 if is_bigtiff else 2)
-    begin, step, size = (offset + 8, 20, 8) if is_bigtiff else (offset + 2, 12, 4)
-    end = begin + count * step
+    start, entry_bytes, size = (offset + 8, 20, 8) if is_bigtiff else (offset + 2, 12, 4)
+    end = start + count * entry_bytes
     if end > len(data):
-        raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is not all there")
-    table = np.frombuffer(data, np.dtype(byte_order + "u2"), count * step // 2, begin).reshape(count, step // 2)
+        raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is incomplete")
+    table = np.frombuffer(data, np.dtype(byte_order + "u2"), count * entry_bytes // 2, start).reshape(
+        count, entry_bytes // 2
+    )
     entries: dict[int, _DirectoryEntry] = {}
     for row in np.flatnonzero(np.isin(table[:, 0], _TAG_NUMBERS)):
-        place = begin + int(row) * step
-        kind, values = int(table[row, 1]), _read_unsigned_integer(data, byte_order, place + 4, size)
-        inline = values * _TYPE_BYTES.get(kind, 1) <= size
-        where = place + 4 + size if inline else _read_unsigned_integer(data, byte_order, place + 4 + size, size)
-        entries.setdefault(int(table[row, 0]), _DirectoryEntry(kind, values, where))
-    # a file that ends with its only directory may leave out that no other follows
-    following = _read_unsigned_integer(data, byte_order, end, size) if end != len(data) else 0
-    return TiffDirectory(data, byte_order, offset, entries, following)
+        position = start + int(row) * entry_bytes
+        field_type = int(table[row, 1])
+        value_count = _read_unsigned_integer(data, byte_order, position + 4, size)
+        value_offset = position + 4 + size
+        if value_count * _TYPE_BYTES.get(field_type, 1) > size:
+            value_offset = _read_unsigned_integer(data, byte_order, value_offset, size)
+        entries.setdefault(int(table[row, 0]), _DirectoryEntry(field_type, value_count, value_offset))
+    # A file that ends with its last directory may lack the offset of the next one.
+    next_offset = _read_unsigned_integer(data, byte_order, end, size) if end != len(data) else 0
+    return TiffDirectory(data, byte_order, offset, entries, next_offset)
 
 
 def _read_unsigned_integer(data: bytes, byte_order: str, offset: int, size: int) -> int:
     if offset + size > len(data):
-        raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is not all there")
+        raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is incomplete")
     return int.from_bytes(data[offset : offset + size], "little" if byte_order == "<" else "big")

@@ -1,4 +1,4 @@
-"""Parts of a TIFF that are pictures of another format themselves, to arrays."""
+"""Decode strips and tiles that are compressed by an image format, to arrays."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ ImageDecoder = Callable[[ModuleType, bytes, TiffDirectory, SampleArray], None]
 
 
 def decode_image_block(compression: int, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
-    """Decode one strip or tile that is a picture in itself.
+    """Decode one strip or tile that is compressed by an image format.
 
     Args:
-        compression: The tag's value; one of `IMAGE_CODECS`.
+        compression: Value of the tag Compression; one of `IMAGE_CODECS`.
         packed: One strip or tile.
-        directory: Of the whole picture.
-        target: What is filled, (rows, columns, samples) of uint8 or uint16. A part of any other shape or type is
-            refused by its header.
+        directory: Directory of the picture.
+        target: Array to fill, (rows, columns, samples) of uint8 or uint16. A part whose header has another shape or
+            type is refused.
 
     Raises:
         ImageError: `CorruptImage` or `UnsupportedImage`.
     """
     import imagecodecs
 
-    # These libraries know one sample as two dimensions.
-    plain = target[..., 0] if target.shape[2] == 1 else target
+    # These libraries return one sample per pixel as two dimensions.
+    array = target[..., 0] if target.shape[2] == 1 else target
     try:
-        IMAGE_CODECS[compression](imagecodecs, packed, directory, plain)
+        IMAGE_CODECS[compression](imagecodecs, packed, directory, array)
     except RuntimeError as error:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its compressed pixels are damaged") from error
     except ValueError as error:
-        reason = "its parts have another size or depth than it says"
+        reason = "its strips or tiles have another size or depth than it declares"
         raise ImageError(
             "UnsupportedImage", f"cannot read a TIFF with {describe_compression(compression)}: {reason}"
         ) from error
@@ -62,14 +62,14 @@ def _decode_png_block(library: ModuleType, packed: bytes, directory: TiffDirecto
 
 
 def _decode_lerc_block(library: ModuleType, packed: bytes, directory: TiffDirectory, target: SampleArray) -> None:
-    around = (*directory.get_integers(TiffTag.LERC_PARAMETERS), 0, 0)[1]
-    largest = target.nbytes * 2 + 4096
-    if around == 1:
-        packed = library.zlib_decode(packed, out=largest)
-    elif around == 2:
-        packed = library.zstd_decode(packed, out=largest)
-    _, valid = library.lerc_decode(packed, masks=True, out=target)
-    if valid is not None and not np.all(valid):
+    outer_compression = (*directory.get_integers(TiffTag.LERC_PARAMETERS), 0, 0)[1]
+    max_bytes = target.nbytes * 2 + 4096
+    if outer_compression == 1:
+        packed = library.zlib_decode(packed, out=max_bytes)
+    elif outer_compression == 2:
+        packed = library.zstd_decode(packed, out=max_bytes)
+    _, valid_mask = library.lerc_decode(packed, masks=True, out=target)
+    if valid_mask is not None and not np.all(valid_mask):
         raise ImageError("UnsupportedImage", "cannot read a TIFF with LERC compression that leaves out some pixels")
 
 
@@ -87,7 +87,7 @@ def _decode_fax_group4_block(library: ModuleType, packed: bytes, directory: Tiff
 
 
 FAX_COMPRESSIONS: Final = frozenset({2, 3, 4})
-"""Compressions of pictures of one bit, which FillOrder counts for."""
+"""Compressions of one-bit pictures, to which FillOrder applies."""
 
 IMAGE_CODECS: Final[Mapping[int, ImageDecoder]] = {
     2: _decode_fax_rle_block,
@@ -101,4 +101,4 @@ IMAGE_CODECS: Final[Mapping[int, ImageDecoder]] = {
     50001: _decode_webp_block,
     50002: _decode_jpeg_xl_block,
 }
-"""By the value of the tag Compression; JPEG is in `cvbatch.images.tiff.jpeg`."""
+"""Decoders by value of the tag Compression; JPEG is in `cvbatch.images.tiff.jpeg`."""

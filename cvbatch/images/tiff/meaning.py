@@ -1,6 +1,6 @@
-"""What the numbers of a TIFF mean: how many for each pixel, how deep, which colours.
+"""Read what the samples of a TIFF mean: their number per pixel, their depth and their colours.
 
-Photometric interpretations: TIFF 6.0, sections 4 to 6, 16, 20, 21 and 23; DNG 1.7 for those of raw photos.
+Source of the photometric interpretations: TIFF 6.0, sections 4 to 6, 16, 20, 21 and 23; DNG 1.7 for raw photos.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAVE_HINT: Final = "save it as RGB or grey of 8 or 16 bits"
 
 
 class Photometric(IntEnum):
-    """Values of the tag PhotometricInterpretation that can become RGB."""
+    """Values of the tag PhotometricInterpretation that can be converted to RGB."""
 
     WHITE_IS_ZERO = 0
     BLACK_IS_ZERO = 1
@@ -43,16 +43,16 @@ COLOUR_SAMPLES: Final = {
     Photometric.CIELAB: 3,
     Photometric.ICCLAB: 3,
 }
-"""Samples that make the colour; those that follow are extra."""
+"""Number of colour samples; further samples of a pixel are extra samples."""
 
 _GREY_PHOTOMETRICS: Final = (Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO)
 _UNSUPPORTED_PHOTOMETRICS: Final = {
     4: "a transparency mask",
     10: "colours of fax machines (ITU L*a*b*)",
-    32803: "the raw numbers of a camera's sensor",
+    32803: "the raw data of a camera's sensor",
     32844: "high dynamic range (LogL)",
     32845: "high dynamic range (LogLuv)",
-    34892: "the raw numbers of a camera (linear)",
+    34892: "the raw data of a camera (linear)",
     51177: "a depth map",
     52527: "a semantic mask",
 }
@@ -65,7 +65,7 @@ _UNSUPPORTED_SAMPLE_FORMATS: Final = {
 
 
 class AlphaType(IntEnum):
-    """What an extra sample says of transparency; values of the tag ExtraSamples."""
+    """Kinds of transparency in an extra sample; values of the tag ExtraSamples."""
 
     PREMULTIPLIED = 1
     STRAIGHT = 2
@@ -73,34 +73,34 @@ class AlphaType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """What each number of a picture is."""
+    """Meaning of the samples of a picture."""
 
     photometric: Photometric
     bits_per_sample: int
-    """Of each number, 1 to 16."""
+    """Bits per sample, 1 to 16."""
     samples_per_pixel: int
-    """Numbers for each pixel."""
+    """Number of samples per pixel."""
     alpha: AlphaType | None
     alpha_index: int
-    """Which of the samples it is."""
+    """Index of the alpha sample; 0 if there is no alpha."""
     compression: int
     has_reversed_bits: bool
-    """Whether the first bit of a byte is stored last."""
+    """Whether the bits of each byte are stored in reverse order (FillOrder 2)."""
     has_predictor: bool
-    """Whether each number is told by how much it differs from the one to its left."""
+    """Whether each sample is stored as the difference to the one on its left."""
 
     @property
     def image_samples(self) -> tuple[int, ...]:
-        """The samples that make the picture."""
+        """Indices of the colour samples, and of alpha if there is one."""
         colours = tuple(range(COLOUR_SAMPLES[self.photometric]))
         return colours if self.alpha is None else (*colours, self.alpha_index)
 
 
 def read_pixel_format(directory: TiffDirectory) -> PixelFormat:
-    """Read what the numbers of a picture mean.
+    """Read what the samples of a picture mean.
 
     Raises:
-        ImageError: `UnsupportedImage`, in the words of people, where they cannot become RGB.
+        ImageError: `UnsupportedImage`, if they cannot be converted to RGB; `CorruptImage`, for 0 bits per sample.
     """
     compression = directory.get_integer(TiffTag.COMPRESSION, 1)
     if compression not in BYTE_CODECS and compression not in IMAGE_CODECS and compression not in JPEG_COMPRESSIONS:
@@ -110,17 +110,17 @@ def read_pixel_format(directory: TiffDirectory) -> PixelFormat:
     photometric, samples = _read_photometric(directory, compression)
     if not 1 <= samples <= _MAX_SAMPLES:
         raise ImageError("UnsupportedImage", f"cannot read a TIFF of {samples} bands; {_SAVE_HINT}")
-    # A JPEG tells itself how deep it is, and comes out with 8 bits.
+    # A JPEG stores its own depth, and is decoded to 8 bits.
     bits = 8 if compression in JPEG_COMPRESSIONS else _read_bits_per_sample(directory, samples)
     _check_sample_format(directory, bits, photometric)
     _check_colour_samples(directory, photometric, samples, bits)
-    alpha, alpha_at = _find_alpha_sample(directory, photometric, samples)
+    alpha, alpha_index = _find_alpha_sample(directory, photometric, samples)
     return PixelFormat(
         photometric,
         bits,
         samples,
         alpha,
-        alpha_at,
+        alpha_index,
         compression,
         directory.get_integer(TiffTag.FILL_ORDER, 1) == 2,
         _uses_predictor(directory, bits, compression),
@@ -128,33 +128,32 @@ def read_pixel_format(directory: TiffDirectory) -> PixelFormat:
 
 
 def _read_photometric(directory: TiffDirectory, compression: int) -> tuple[Photometric, int]:
-    told = directory.get_integers(TiffTag.SAMPLES_PER_PIXEL)
+    sample_counts = directory.get_integers(TiffTag.SAMPLES_PER_PIXEL)
     bits = directory.get_integers(TiffTag.BITS_PER_SAMPLE)
-    samples = told[0] if told else max(len(bits), 1)
+    samples = sample_counts[0] if sample_counts else max(len(bits), 1)
     value = directory.get_integer(TiffTag.PHOTOMETRIC, -1)
     if value < 0:
-        # As libtiff has it: fax machines print, the others show.
-        white = Photometric.WHITE_IS_ZERO if compression in (2, 3, 4) else Photometric.BLACK_IS_ZERO
-        return (Photometric.RGB if samples >= 3 else white), samples
+        # As in libtiff: fax compressions default to black ink on white, all others to light on black.
+        grey = Photometric.WHITE_IS_ZERO if compression in (2, 3, 4) else Photometric.BLACK_IS_ZERO
+        return (Photometric.RGB if samples >= 3 else grey), samples
     if value not in COLOUR_SAMPLES:
-        what = _UNSUPPORTED_PHOTOMETRICS.get(value, f"colours of kind {value}")
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF that holds {what}; {_SAVE_HINT}")
-    if not told and compression in JPEG_COMPRESSIONS and value in (Photometric.RGB, Photometric.YCBCR):
+        content = _UNSUPPORTED_PHOTOMETRICS.get(value, f"colours of kind {value}")
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF that contains {content}; {_SAVE_HINT}")
+    if not sample_counts and compression in JPEG_COMPRESSIONS and value in (Photometric.RGB, Photometric.YCBCR):
         samples = 3
     return Photometric(value), samples
 
 
 def _read_bits_per_sample(directory: TiffDirectory, samples: int) -> int:
-    told = directory.get_integers(TiffTag.BITS_PER_SAMPLE) or (1,)
-    depths = set(told[:samples])
-    if len(depths) > 1:
-        listed = ", ".join(map(str, told[:samples]))
+    bits = directory.get_integers(TiffTag.BITS_PER_SAMPLE) or (1,)
+    if len(set(bits[:samples])) > 1:
+        listed = ", ".join(map(str, bits[:samples]))
         raise ImageError(
             "UnsupportedImage", f"cannot read a TIFF whose bands differ in depth ({listed} bits); {_SAVE_HINT}"
         )
-    if told[0] < 1:
+    if bits[0] < 1:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its pixels have 0 bits")
-    return told[0]
+    return bits[0]
 
 
 def _check_sample_format(directory: TiffDirectory, bits: int, photometric: Photometric) -> None:
@@ -162,13 +161,13 @@ def _check_sample_format(directory: TiffDirectory, bits: int, photometric: Photo
     if photometric in (Photometric.CIELAB, Photometric.ICCLAB):
         formats -= {2}
     if formats:
-        what = _UNSUPPORTED_SAMPLE_FORMATS.get(min(formats), "numbers of an unknown kind")
-        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {what}: {_NO_RANGE_REASON}")
+        sample_kind = _UNSUPPORTED_SAMPLE_FORMATS.get(min(formats), "numbers of an unknown kind")
+        raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {sample_kind}: {_NO_RANGE_REASON}")
     if bits > _MAX_BITS:
         raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit numbers: {_NO_RANGE_REASON}")
 
 
-_NO_RANGE_REASON: Final = f"nothing says which of them is black and which white; {_SAVE_HINT}"
+_NO_RANGE_REASON: Final = f"the file does not say which value is black and which is white; {_SAVE_HINT}"
 
 
 def _check_colour_samples(directory: TiffDirectory, photometric: Photometric, samples: int, bits: int) -> None:
@@ -181,8 +180,8 @@ def _check_colour_samples(directory: TiffDirectory, photometric: Photometric, sa
             "UnsupportedImage",
             f"cannot read a TIFF of {samples} bands that does not say which of them are colours; {_SAVE_HINT}",
         )
-    deep = photometric in (Photometric.CIELAB, Photometric.ICCLAB, Photometric.YCBCR)
-    if deep and bits not in ((8,) if photometric == Photometric.YCBCR else (8, 16)):
+    has_fixed_depth = photometric in (Photometric.CIELAB, Photometric.ICCLAB, Photometric.YCBCR)
+    if has_fixed_depth and bits not in ((8,) if photometric == Photometric.YCBCR else (8, 16)):
         raise ImageError("UnsupportedImage", f"cannot read a TIFF of {bits}-bit {photometric.name}; {_SAVE_HINT}")
 
 
@@ -194,10 +193,10 @@ def _find_alpha_sample(
     directory: TiffDirectory, photometric: Photometric, samples: int
 ) -> tuple[AlphaType | None, int]:
     colours = COLOUR_SAMPLES[photometric]
-    for place, kind in enumerate(directory.get_integers(TiffTag.EXTRA_SAMPLES), colours):
-        if kind in (1, 2, 999) and place < samples:
-            # 999 is CorelDRAW's
-            return (AlphaType.PREMULTIPLIED if kind == 1 else AlphaType.STRAIGHT), place
+    for index, kind in enumerate(directory.get_integers(TiffTag.EXTRA_SAMPLES), colours):
+        # CorelDRAW writes 999.
+        if kind in (1, 2, 999) and index < samples:
+            return (AlphaType.PREMULTIPLIED if kind == 1 else AlphaType.STRAIGHT), index
     if photometric == Photometric.RGB and samples == 4 and TiffTag.EXTRA_SAMPLES not in directory:
         return AlphaType.STRAIGHT, 3
     return None, 0

@@ -1,6 +1,6 @@
-"""Which directory of a TIFF is the picture: never a thumbnail, a mask or a preview that is smaller than the photo.
+"""Choose the directory of a TIFF that is the picture, not a thumbnail, a mask or a small preview.
 
-Kinds of directories: TIFF 6.0, section 8 (NewSubfileType); DNG 1.7, chapter 2; TIFF/EP (ISO 12234-2), 4.
+Source of the kinds of directories: TIFF 6.0, section 8 (NewSubfileType); DNG 1.7, chapter 2; TIFF/EP (ISO 12234-2), 4.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_all_direc
 from cvbatch.images.tiff.meaning import COLOUR_SAMPLES
 
 _FULL_RESOLUTION_TYPES: Final = (0, 2)
-"""Values of NewSubfileType that say a picture, or a page of several, at full resolution."""
+"""Values of NewSubfileType for a picture, or one page of several, at full resolution."""
 _OLD_FULL_RESOLUTION_TYPES: Final = (1, 3)
 _RAW_PHOTOMETRICS: Final = (32803, 34892)
 _MIN_SIDE_RATIO: Final = 0.9
-"""Sensors are some pixels larger than the photos that are made of them."""
+"""Smallest ratio of a photo's sides to the sensor's; sensors are some pixels larger than their photos."""
 
 
 @dataclass(frozen=True, slots=True)
 class MainPage:
-    """The directory that is the picture, and the one that says which side is up."""
+    """Directory of the picture, and the directory with its orientation if the first has none."""
 
     directory: TiffDirectory
     orientation_source: TiffDirectory
@@ -33,63 +33,64 @@ class MainPage:
 def select_main_page(first: TiffDirectory) -> MainPage:
     """Choose the picture of a file.
 
-    The first page is it, as with all formats. If that says it is a reduced copy or a mask, it is the first full one; in
-    a raw photo, the largest that is about as large as the photo.
+    As in all formats, this is the first page. If the first page is declared a reduced copy or a mask, it is the first
+    page at full resolution; in a raw photo, the largest picture of about the sensor's size.
 
     Raises:
-        ImageError: `UnsupportedImage`, where there is none.
+        ImageError: `UnsupportedImage`, if there is no such picture.
     """
-    below = read_sub_directories(first)
-    raw = _describe_raw_photo(first, [first, *below])
-    if raw is None and _is_full_resolution(first):
-        return MainPage(_select_largest([first, *(child for child in below if _has_larger_child(first, child))]), first)
-    everything = read_all_directories(first)
-    sensors = [read_picture_size(directory) for directory in everything if _is_raw_sensor(directory)]
+    children = read_sub_directories(first)
+    raw_kind = _describe_raw_photo(first, [first, *children])
+    if raw_kind is None and _is_full_resolution(first):
+        larger_children = [child for child in children if _has_larger_child(first, child)]
+        return MainPage(_select_largest([first, *larger_children]), first)
+    directories = read_all_directories(first)
+    sensors = [read_picture_size(directory) for directory in directories if _is_raw_sensor(directory)]
     if sensors:
-        return MainPage(_select_developed_photo(everything, max(sensors), raw or "raw photo"), first)
-    pages = [directory for directory in everything if _is_full_resolution(directory)]
+        return MainPage(_select_developed_photo(directories, max(sensors), raw_kind or "raw photo"), first)
+    pages = [directory for directory in directories if _is_full_resolution(directory)]
     if not pages:
         raise ImageError(
             "UnsupportedImage",
-            f"cannot read this TIFF: it holds only {_describe_reduced_copy(everything)}; {_WHOLE_PICTURE_HINT}",
+            f"cannot read this TIFF: it contains only {_describe_reduced_copy(directories)}; {_WHOLE_PICTURE_HINT}",
         )
-    inside = [directory for directory in below if _is_full_resolution(directory)]
-    chosen = _select_largest(inside) if inside and not _is_full_resolution(first) else pages[0]
-    is_below = any(chosen.offset == child.offset for child in below)
-    return MainPage(chosen, first if is_below else chosen)
+    full_children = [child for child in children if _is_full_resolution(child)]
+    chosen = _select_largest(full_children) if full_children and not _is_full_resolution(first) else pages[0]
+    is_child = any(chosen.offset == child.offset for child in children)
+    return MainPage(chosen, first if is_child else chosen)
 
 
-_WHOLE_PICTURE_HINT: Final = "give the whole picture as JPEG, PNG or TIFF"
+_WHOLE_PICTURE_HINT: Final = "provide the full picture as JPEG, PNG or TIFF"
 
 
 def read_picture_size(directory: TiffDirectory) -> tuple[int, int]:
-    """(width, height) in pixels, by the tags or by the JPEG that it holds; zeros if neither says."""
+    """Read (width, height) in pixels from the tags or the embedded JPEG; (0, 0) if neither has it."""
     size = directory.get_integer(TiffTag.WIDTH), directory.get_integer(TiffTag.HEIGHT)
     if all(size):
         return size
     layout = read_jpeg_layout(read_embedded_jpeg(directory) or b"")
     if layout is None:
         return 0, 0
-    # Canon's sensors are stored as lossless JPEGs of some components side by side.
+    # Canon stores sensor data as a lossless JPEG with several components side by side.
     return layout.size[0] * (layout.channel_count if _is_lossless_jpeg(layout) else 1), layout.size[1]
 
 
 def read_embedded_jpeg(directory: TiffDirectory) -> bytes | None:
-    """The JPEG file that a directory holds as its picture, as it was done before 1995 and is in raw photos."""
+    """Return the JPEG file embedded as a directory's picture, as before 1995 and in raw photos; None for others."""
     if directory.get_integer(TiffTag.COMPRESSION, 1) != 6:
         return None
-    begin, length = directory.get_integer(TiffTag.JPEG_OFFSET), directory.get_integer(TiffTag.JPEG_LENGTH)
-    if not begin:
+    start, length = directory.get_integer(TiffTag.JPEG_OFFSET), directory.get_integer(TiffTag.JPEG_LENGTH)
+    if not start:
         offsets, lengths = (
             directory.get_integers(TiffTag.STRIP_OFFSETS),
             directory.get_integers(TiffTag.STRIP_BYTE_COUNTS),
         )
         if len(offsets) != 1:
             return None
-        begin, length = offsets[0], lengths[0] if lengths else 0
-    if directory.data[begin : begin + 2] != b"\xff\xd8":
+        start, length = offsets[0], lengths[0] if lengths else 0
+    if directory.data[start : start + 2] != b"\xff\xd8":
         return None
-    return directory.data[begin : begin + length if length else len(directory.data)]
+    return directory.data[start : start + length if length else len(directory.data)]
 
 
 def _is_full_resolution(directory: TiffDirectory) -> bool:
@@ -109,31 +110,31 @@ def _is_lossless_jpeg(layout: JpegLayout) -> bool:
     return layout.frame.marker == LOSSLESS_FRAME
 
 
-def _describe_raw_photo(first: TiffDirectory, nearest: list[TiffDirectory]) -> str | None:
-    """What people call the raw photo that this is; None for others."""
+def _describe_raw_photo(first: TiffDirectory, directories: list[TiffDirectory]) -> str | None:
+    """Return the common name of a raw photo; None for other files."""
     if TiffTag.DNG_VERSION in first:
         return "raw photo (DNG)"
     if first.data[8:10] == b"CR":
         return "raw photo (CR2)"
-    if not any(_is_raw_sensor(directory) for directory in nearest):
+    if not any(_is_raw_sensor(directory) for directory in directories):
         return None
     maker = first.get_bytes(TiffTag.MAKE).partition(b"\0")[0].decode("ascii", "replace").split()
     return f"raw photo ({maker[0]})" if maker else "raw photo"
 
 
 def _has_larger_child(parent: TiffDirectory, child: TiffDirectory) -> bool:
-    """Whether the picture is below a smaller copy that does not say so."""
-    (width, height), (inner_width, inner_height) = read_picture_size(parent), read_picture_size(child)
-    return _is_full_resolution(child) and inner_width > width and inner_height > height
+    """Whether a directory is an undeclared smaller copy of a picture in its subdirectory."""
+    (width, height), (child_width, child_height) = read_picture_size(parent), read_picture_size(child)
+    return _is_full_resolution(child) and child_width > width and child_height > height
 
 
 def _select_developed_photo(directories: list[TiffDirectory], sensor: tuple[int, int], kind: str) -> TiffDirectory:
     pictures = [directory for directory in directories if _is_developed_picture(directory)]
-    large = [directory for directory in pictures if _is_nearly_as_large(read_picture_size(directory), sensor)]
-    if large:
-        return _select_largest(large)
-    best = max((read_picture_size(directory) for directory in pictures), default=(0, 0))
-    preview = f", only a preview of {best[0]} x {best[1]}" if all(best) else ""
+    full_size = [directory for directory in pictures if _is_nearly_as_large(read_picture_size(directory), sensor)]
+    if full_size:
+        return _select_largest(full_size)
+    largest = max((read_picture_size(directory) for directory in pictures), default=(0, 0))
+    preview = f", only a preview of {largest[0]} x {largest[1]}" if all(largest) else ""
     raise ImageError(
         "UnsupportedImage",
         f"this is a {kind} of {sensor[0]} x {sensor[1]} with no full-size picture in it{preview}; {_EXPORT_HINT}",
@@ -145,12 +146,13 @@ _EXPORT_HINT: Final = "export it as JPEG or TIFF"
 
 def _is_developed_picture(directory: TiffDirectory) -> bool:
     kind = directory.get_integer(TiffTag.NEW_SUBFILE_TYPE)
-    coloured = directory.get_integer(TiffTag.PHOTOMETRIC, 6 if read_embedded_jpeg(directory) else -1) in COLOUR_SAMPLES
-    return coloured and not _is_raw_sensor(directory) and not kind & ~0x10003
+    default = 6 if read_embedded_jpeg(directory) else -1
+    has_colours = directory.get_integer(TiffTag.PHOTOMETRIC, default) in COLOUR_SAMPLES
+    return has_colours and not _is_raw_sensor(directory) and not kind & ~0x10003
 
 
 def _is_nearly_as_large(size: tuple[int, int], sensor: tuple[int, int]) -> bool:
-    return all(side >= _MIN_SIDE_RATIO * whole for side, whole in zip(size, sensor, strict=True))
+    return all(side >= _MIN_SIDE_RATIO * sensor_side for side, sensor_side in zip(size, sensor, strict=True))
 
 
 def _select_largest(directories: list[TiffDirectory]) -> TiffDirectory:
@@ -158,6 +160,6 @@ def _select_largest(directories: list[TiffDirectory]) -> TiffDirectory:
 
 
 def _describe_reduced_copy(directories: list[TiffDirectory]) -> str:
-    masks = all(directory.get_integer(TiffTag.NEW_SUBFILE_TYPE) & 4 for directory in directories)
+    are_masks = all(directory.get_integer(TiffTag.NEW_SUBFILE_TYPE) & 4 for directory in directories)
     width, height = read_picture_size(directories[0])
-    return "a mask" if masks else f"a reduced copy of a picture, {width} x {height}"
+    return "a mask" if are_masks else f"a reduced copy of a picture, {width} x {height}"

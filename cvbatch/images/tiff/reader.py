@@ -1,4 +1,4 @@
-"""TIFFs to pictures: the reader of the format."""
+"""Read TIFFs: the reader of the format."""
 
 from __future__ import annotations
 
@@ -29,32 +29,33 @@ def read_tiff(image_format: ImageFormat, data: bytes, options: ReadOptions) -> R
     """
     first = read_first_directory(data)
     page = select_main_page(first)
-    turn = _read_page_orientation(page)
-    # Pillow reads the first directory, and turns what it reads.
-    picture = _read_main_picture(page.directory, options, by_pillow=page.directory.offset == first.offset and turn == 1)
-    return replace(picture, orientation=turn, exif=_read_directory_exif(first) if options.exif else None)
+    orientation = _read_page_orientation(page)
+    # Pillow can read only the first directory, and rotates it.
+    can_use_pillow = page.directory.offset == first.offset and orientation == 1
+    result = _read_main_picture(page.directory, options, by_pillow=can_use_pillow)
+    return replace(result, orientation=orientation, exif=_read_directory_exif(first) if options.exif else None)
 
 
 def _read_main_picture(directory: TiffDirectory, options: ReadOptions, *, by_pillow: bool) -> ReadResult:
-    whole = read_embedded_jpeg(directory)
-    if whole is not None:
-        return read_jpeg(JPEG_FORMAT, whole, replace(options, exif=False))
-    meaning = read_pixel_format(directory)
-    layout = read_block_layout(directory, meaning.samples_per_pixel, options.max_pixels)
+    jpeg = read_embedded_jpeg(directory)
+    if jpeg is not None:
+        return read_jpeg(JPEG_FORMAT, jpeg, replace(options, exif=False))
+    pixel_format = read_pixel_format(directory)
+    layout = read_block_layout(directory, pixel_format.samples_per_pixel, options.max_pixels)
     profile = directory.get_bytes(TiffTag.ICC_PROFILE) if options.icc else None
     size = layout.width, layout.height
-    usual = read_usual_tiff(directory, meaning, layout) if by_pillow else None
-    if usual is not None:
-        return ReadResult(convert_to_rgb(usual, profile), size)
-    samples = read_samples(directory, meaning, layout, options.max_pixels)
-    return ReadResult(compose_image(samples, meaning, directory, profile), size)
+    image = read_usual_tiff(directory, pixel_format, layout) if by_pillow else None
+    if image is not None:
+        return ReadResult(convert_to_rgb(image, profile), size)
+    samples = read_samples(directory, pixel_format, layout, options.max_pixels)
+    return ReadResult(compose_image(samples, pixel_format, directory, profile), size)
 
 
 def _read_page_orientation(page: MainPage) -> int:
     for directory in (page.directory, page.orientation_source):
-        said = directory.get_integer(TiffTag.ORIENTATION)
-        if 1 <= said <= 8:
-            return said
+        orientation = directory.get_integer(TiffTag.ORIENTATION)
+        if 1 <= orientation <= 8:
+            return orientation
     return read_orientation(
         None, page.directory.get_bytes(TiffTag.XMP) or page.orientation_source.get_bytes(TiffTag.XMP)
     )

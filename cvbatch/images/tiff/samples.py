@@ -1,4 +1,4 @@
-"""The numbers of a picture, put together from its strips or tiles, 8 bits each."""
+"""Read the samples of a picture from its strips or tiles, and scale them to 8 bits."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ from cvbatch.images.tiff.meaning import JPEG_COMPRESSIONS, Photometric, PixelFor
 
 SampleArray: TypeAlias = npt.NDArray[Any]
 _MAX_BYTES_PER_PIXEL: Final = 8
-"""Bytes of a pixel that a part of the largest size may have."""
+"""Most bytes per pixel of a strip or tile of the largest size."""
 
 
 def read_samples(
     directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout, max_pixels: int
 ) -> SampleArray:
-    """Unpack a picture.
+    """Unpack the samples of a picture.
 
     Args:
-        directory: Of the picture.
-        pixel_format: What its numbers are.
-        layout: How it is cut up.
-        max_pixels: As `cvbatch.images.decode.decode` has it.
+        directory: Directory of the picture.
+        pixel_format: Meaning of the samples.
+        layout: Strips or tiles of the picture.
+        max_pixels: As in `cvbatch.images.decode.decode`.
 
     Returns:
-        (height, width, samples that are kept): uint8, 0 to 255 for black to white (for luma and chroma: RGB), or
-        the places in a palette as they are.
+        (height, width, samples of `pixel_format.image_samples`): uint8, 0 to 255 for black to white (RGB for luma and
+        chroma), or the palette indices as stored, uint8 or uint16.
 
     Raises:
         ImageError: `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
     """
     reader = _BlockReader(directory, pixel_format, layout)
-    together = layout.plane_count == 1
-    numbers = pixel_format.samples_per_pixel if together else 1
+    is_interleaved = layout.plane_count == 1
+    samples = pixel_format.samples_per_pixel if is_interleaved else 1
     if (
-        layout.block_rows * layout.block_columns * numbers * pixel_format.bits_per_sample // 8
+        layout.block_rows * layout.block_columns * samples * pixel_format.bits_per_sample // 8
         > _MAX_BYTES_PER_PIXEL * max(max_pixels, 1 << 20)
     ):
         raise ImageError(
             "UnsupportedImage", f"cannot read a TIFF of {pixel_format.samples_per_pixel} bands in parts that large"
         )
-    kept = pixel_format.image_samples
-    levels = [_build_level_table(pixel_format, place) for place in kept]
-    index = (
+    selected = pixel_format.image_samples
+    levels = [_build_level_table(pixel_format, sample_index) for sample_index in selected]
+    dtype = (
         np.uint16 if pixel_format.photometric == Photometric.PALETTE and pixel_format.bits_per_sample > 8 else np.uint8
     )
-    whole = np.empty((layout.height, layout.width, len(kept)), index)
-    as_stored = together and kept == tuple(range(numbers)) and all(level is None for level in levels)
-    for part in iter_pixel_blocks(directory, layout, reader.count_stored_bytes):
-        if not together and part.plane not in kept:
+    result = np.empty((layout.height, layout.width, len(selected)), dtype)
+    is_as_stored = is_interleaved and selected == tuple(range(samples)) and all(level is None for level in levels)
+    for block in iter_pixel_blocks(directory, layout, reader.count_stored_bytes):
+        if not is_interleaved and block.plane not in selected:
             continue
-        block = reader.read_block(part)
-        if as_stored and layout.block_count == 1 and block.shape == whole.shape:
-            return block
-        target = whole[part.top : part.top + layout.block_rows, part.left : part.left + layout.block_columns]
-        block = block[: target.shape[0], : target.shape[1]]
-        if as_stored:
-            target[...] = block
+        numbers = reader.read_block(block)
+        if is_as_stored and layout.block_count == 1 and numbers.shape == result.shape:
+            return numbers
+        target = result[block.top : block.top + layout.block_rows, block.left : block.left + layout.block_columns]
+        numbers = numbers[: target.shape[0], : target.shape[1]]
+        if is_as_stored:
+            target[...] = numbers
             continue
-        places = enumerate(kept) if together else [(kept.index(part.plane), 0)]
-        for place, source in places:
-            target[..., place] = _apply_level_table(block[..., source], levels[place])
-    return whole
+        channels = enumerate(selected) if is_interleaved else [(selected.index(block.plane), 0)]
+        for channel, source in channels:
+            target[..., channel] = _apply_level_table(numbers[..., source], levels[channel])
+    return result
 
 
 class _BlockReader:
-    """Strips or tiles of one picture to numbers."""
+    """Decodes the strips or tiles of one picture to samples."""
 
     def __init__(self, directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout) -> None:
         self._directory = directory
@@ -83,48 +83,48 @@ class _BlockReader:
         self._samples = pixel_format.samples_per_pixel if layout.plane_count == 1 else 1
         self._jpeg_tables = directory.get_bytes(TiffTag.JPEG_TABLES)
         is_jpeg = pixel_format.compression in JPEG_COMPRESSIONS
-        mixed = pixel_format.photometric == Photometric.YCBCR
-        if mixed and (pixel_format.alpha is not None or layout.plane_count > 1 or pixel_format.has_predictor):
+        is_ycbcr = pixel_format.photometric == Photometric.YCBCR
+        if is_ycbcr and (pixel_format.alpha is not None or layout.plane_count > 1 or pixel_format.has_predictor):
             raise ImageError("UnsupportedImage", "cannot read a TIFF of luma and chroma in planes or with extra bands")
-        self._luma_chroma = LumaChroma.from_directory(directory) if mixed and not is_jpeg else None
+        self._luma_chroma = LumaChroma.from_directory(directory) if is_ycbcr and not is_jpeg else None
         if self._luma_chroma is not None and pixel_format.compression not in BYTE_CODECS:
             raise ImageError("UnsupportedImage", "cannot read a TIFF of luma and chroma with this compression")
 
     def count_stored_bytes(self, rows: int) -> int:
-        """Bytes of so many rows that are not compressed."""
+        """Return the uncompressed bytes of a number of rows of a block."""
         if self._luma_chroma is not None:
             return self._luma_chroma.count_stored_bytes(rows, self._columns)
         return rows * -(-self._columns * self._samples * self._pixel_format.bits_per_sample // 8)
 
     def read_block(self, block: PixelBlock) -> SampleArray:
-        """The numbers of a part, (rows, columns, samples) or more of both."""
-        meaning = self._pixel_format
+        """Return the samples of a block, (rows, columns, samples), possibly with padding rows and columns."""
+        pixel_format = self._pixel_format
         shape = block.rows, block.columns, self._samples
         packed = block.packed
-        if meaning.compression in JPEG_COMPRESSIONS:
-            mixed = meaning.photometric == Photometric.YCBCR
-            return decode_jpeg_block(packed, self._jpeg_tables, shape, luma_chroma=mixed)
-        if meaning.has_reversed_bits and (
-            meaning.compression in BYTE_CODECS or meaning.compression in FAX_COMPRESSIONS
+        if pixel_format.compression in JPEG_COMPRESSIONS:
+            is_ycbcr = pixel_format.photometric == Photometric.YCBCR
+            return decode_jpeg_block(packed, self._jpeg_tables, shape, luma_chroma=is_ycbcr)
+        if pixel_format.has_reversed_bits and (
+            pixel_format.compression in BYTE_CODECS or pixel_format.compression in FAX_COMPRESSIONS
         ):
             packed = reverse_bit_order(packed)
-        if meaning.compression not in BYTE_CODECS:
-            numbers: SampleArray = np.empty(shape, np.uint8 if meaning.bits_per_sample <= 8 else np.uint16)
-            decode_image_block(meaning.compression, packed, self._directory, numbers)
+        if pixel_format.compression not in BYTE_CODECS:
+            numbers: SampleArray = np.empty(shape, np.uint8 if pixel_format.bits_per_sample <= 8 else np.uint16)
+            decode_image_block(pixel_format.compression, packed, self._directory, numbers)
             return self._check_value_range(numbers, numbers.itemsize * 8)
-        plain = decompress_block(meaning.compression, packed, self.count_stored_bytes(block.rows))
+        plain = decompress_block(pixel_format.compression, packed, self.count_stored_bytes(block.rows))
         if self._luma_chroma is not None:
             return self._luma_chroma.decode_to_rgb(plain, block.rows, block.columns)
-        numbers = _unpack_samples(plain, shape, meaning, self._directory.byte_order)
-        if meaning.has_predictor:
+        numbers = _unpack_samples(plain, shape, pixel_format, self._directory.byte_order)
+        if pixel_format.has_predictor:
             np.add.accumulate(numbers, axis=1, dtype=numbers.dtype, out=numbers)
         return numbers
 
     def _check_value_range(self, numbers: SampleArray, stored_bits: int) -> SampleArray:
-        """Numbers of `stored_bits` bits, none larger than those that the directory tells of."""
+        """Check that samples of `stored_bits` bits fit the depth that the directory declares, and return them."""
         bits = self._pixel_format.bits_per_sample
         if bits > stored_bits or (bits < stored_bits and numbers.max() >> bits):
-            raise ImageError("CorruptImage", f"tiff cannot be decoded: its parts do not hold {bits}-bit numbers")
+            raise ImageError("CorruptImage", f"tiff cannot be decoded: its parts do not contain {bits}-bit numbers")
         return numbers
 
 
@@ -139,7 +139,7 @@ def _unpack_samples(
         return stored.astype(dtype.newbyteorder("="), copy=pixel_format.has_predictor)
     import imagecodecs
 
-    # Numbers are packed without gaps, the highest bit first in either byte order; each row begins a byte.
+    # Samples are packed without gaps, highest bit first in either byte order; each row starts at a new byte.
     unpacked: SampleArray = imagecodecs.packints_decode(
         plain[: rows * -(-columns * samples * bits // 8)],
         np.uint8 if bits < 8 else np.uint16,
@@ -150,7 +150,7 @@ def _unpack_samples(
 
 
 def _build_level_table(pixel_format: PixelFormat, sample_index: int) -> SampleArray | None:
-    """What becomes of each value of a sample, as a table; None if it stays what it is."""
+    """Build the table from stored values of a sample to 8-bit levels; None if values stay unchanged."""
     largest = (1 << pixel_format.bits_per_sample) - 1
     is_alpha = pixel_format.alpha is not None and sample_index == pixel_format.alpha_index
     if not is_alpha and pixel_format.photometric == Photometric.PALETTE:
@@ -167,17 +167,17 @@ def _build_level_table(pixel_format: PixelFormat, sample_index: int) -> SampleAr
 
 
 def _build_lab_level_table(pixel_format: PixelFormat, sample_index: int) -> SampleArray | None:
-    """Lightness 0 to 255, and both colours with their zero at 128."""
-    icc = pixel_format.photometric == Photometric.ICCLAB
+    """Build the table for a sample of L*a*b*: lightness 0 to 255, a* and b* with zero at 128."""
+    is_icc = pixel_format.photometric == Photometric.ICCLAB
     if pixel_format.bits_per_sample == 8:
-        return None if sample_index == 0 or icc else np.arange(256, dtype=np.uint8) ^ np.uint8(0x80)
+        return None if sample_index == 0 or is_icc else np.arange(256, dtype=np.uint8) ^ np.uint8(0x80)
     values = np.arange(65536)
     if sample_index == 0:
-        # ICC's white is 0xFF00
-        white = 0xFF00 if icc else 0xFFFF
+        # White is 0xFF00 in ICC's encoding.
+        white = 0xFF00 if is_icc else 0xFFFF
         levels = (values * 255 + white // 2) // white
     else:
-        levels = ((values if icc else values ^ 0x8000) + 128) >> 8
+        levels = ((values if is_icc else values ^ 0x8000) + 128) >> 8
     return np.minimum(levels, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""The usual TIFFs by Pillow, which unpacks LZW in half the time and knows these well."""
+"""Read common kinds of TIFFs with Pillow, which unpacks LZW in half the time."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ _REQUIRED_TAGS: Final = (TiffTag.SAMPLES_PER_PIXEL, TiffTag.BITS_PER_SAMPLE, Tif
 
 
 def read_usual_tiff(directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout) -> Image.Image | None:
-    """Read a picture of 8 bits and nothing but colours, all of whose parts are in the file.
+    """Read a picture with only colour samples of 8 bits, after checking that its strips or tiles are in the file.
 
     Returns:
-        Grey, RGB or CMYK, not turned; None where it is not of that kind, or Pillow does not read it.
+        Grey, RGB or CMYK; None if the picture is of another kind, or Pillow cannot read it.
 
     Raises:
-        ImageError: As `cvbatch.images.tiff.layout.read_block_spans` does.
+        ImageError: As `cvbatch.images.tiff.layout.read_block_spans`.
     """
     mode = _PILLOW_MODES.get(pixel_format.photometric)
-    usual = (
+    is_usual_storage = (
         pixel_format.compression in _PILLOW_COMPRESSIONS
         and pixel_format.bits_per_sample == 8
         and layout.plane_count == 1
     )
-    plain = (
+    has_only_colours = (
         pixel_format.samples_per_pixel == COLOUR_SAMPLES[pixel_format.photometric]
         and not pixel_format.has_reversed_bits
     )
-    told = all(tag in directory for tag in _REQUIRED_TAGS)
-    if mode is None or not (usual and plain and told) or layout.width * layout.height > (Image.MAX_IMAGE_PIXELS or 0):
+    has_required_tags = all(tag in directory for tag in _REQUIRED_TAGS)
+    is_within_limit = layout.width * layout.height <= (Image.MAX_IMAGE_PIXELS or 0)
+    if mode is None or not (is_usual_storage and has_only_colours and has_required_tags and is_within_limit):
         return None
-    # Pillow leaves black what is missing.
+    # Pillow leaves missing parts black.
     read_block_spans(directory, layout, lambda rows: rows * layout.block_columns * pixel_format.samples_per_pixel)
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.data))

@@ -138,7 +138,7 @@ NONE: dict[str, tuple[tuple[Page, ...], str]] = {
 def test_no_thumbnail_is_taken_for_the_picture(pages: tuple[Page, ...], said: str) -> None:
     message = refused(written(*pages), "UnsupportedImage")
     assert said in message
-    assert message.endswith(("give the whole picture as JPEG, PNG or TIFF", "export it as JPEG or TIFF"))
+    assert message.endswith(("provide the full picture as JPEG, PNG or TIFF", "export it as JPEG or TIFF"))
 
 
 def test_what_is_below_turns_with_its_parent() -> None:
