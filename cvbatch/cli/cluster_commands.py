@@ -19,19 +19,26 @@ from cvbatch.results.progress import RunProgress, TerminalProgress
 from cvbatch.submit import events
 from cvbatch.submit.address import ClusterAddress
 from cvbatch.submit.client import JobClient, JobInfo
-from cvbatch.submit.jobs import OUTPUT, REQUEST, JobSubmission, exit_code_of_job, find_submitted_job, follow_job
-from cvbatch.submit.jobs import stop_job_and_wait as stop_job
-from cvbatch.submit.jobs import submit_job as hand_over
+from cvbatch.submit.jobs import (
+    OUTPUT,
+    REQUEST,
+    JobSubmission,
+    exit_code_of_job,
+    find_submitted_job,
+    follow_job,
+    stop_job_and_wait,
+    submit_job,
+)
 from cvbatch.submit.probe import probe_cluster
 
 _PASSED_ON = ("update", "wait", "takeover", "manifest_only", "strict")
-"""Options of `cvbatch run` that travel with the job."""
+"""Options of `cvbatch run` that are sent with the job."""
 
 
 def submit_command(options: argparse.Namespace) -> int:
     """`cvbatch submit`."""
     job, folder = job_from_options(options)
-    order = JobSubmission(
+    submission = JobSubmission(
         job,
         Path(folder or os.getcwd()),
         [f"--{name.replace('_', '-')}" for name in _PASSED_ON if getattr(options, name)],
@@ -40,18 +47,18 @@ def submit_command(options: argparse.Namespace) -> int:
         options.driver_memory,
     )
     address = _address_from_options(options)
-    client, info, new = hand_over(order, address, anew=options.update)
-    already = f"has it already, as {info.status.lower()} job" if not new else "took it as"
-    other = (
+    client, info, is_new = submit_job(submission, address, anew=options.update)
+    action = "accepted job" if is_new else f"already has this job, {info.status.lower()}, as"
+    note = (
         ""
-        if info.metadata.get(REQUEST) == order.submit_request
-        else ", asked for with other options: stop it to use these"
+        if info.metadata.get(REQUEST) == submission.submit_request
+        else ", submitted with other options: stop it to use these"
     )
-    _print_line(f"{address.url} {already} {info.id}{other}")
+    _print_line(f"{address.url} {action} {info.id}{note}")
     if options.follow:
         return _follow_job(client, info, address, json=options.json)
     if options.json:
-        return print_json({"job": info.id, "status": info.status, "new": new, "output": str(job.output.location)})
+        return print_json({"job": info.id, "status": info.status, "new": is_new, "output": str(job.output.location)})
     _print_line(f"cvbatch logs {info.id} --address {address.url} --follow   shows its progress")
     return exit_code_of_job(info) if info.is_over else 0
 
@@ -61,9 +68,9 @@ def logs_command(options: argparse.Namespace) -> int:
     client, info, address = _find_job(options)
     if options.follow and not info.is_over:
         return _follow_job(client, info, address, json=False)
-    with _JobFollower(json=False) as listener:
+    with _JobFollower(json=False) as follower:
         for line in client.job_log(info.id).splitlines():
-            listener.handle_line(line)
+            follower.handle_line(line)
     return exit_code_of_job(info) if options.follow else 0
 
 
@@ -71,30 +78,30 @@ def stop_command(options: argparse.Namespace) -> int:
     """`cvbatch stop`."""
     client, info, address = _find_job(options)
     if not info.is_over:
-        info = stop_job(client, info)
-    _print_line(f"{info.id} on {address.url}: {info.status.lower()}; what is written is committed")
+        info = stop_job_and_wait(client, info)
+    _print_line(f"{info.id} on {address.url}: {info.status.lower()}; rows that are written are committed")
     return 0
 
 
 def job_status(options: argparse.Namespace) -> int:
-    """`cvbatch status` with an address: what the cluster knows of a job, also where its output cannot be read."""
+    """`cvbatch status` with an address: what the cluster knows about a job, even if its output cannot be read."""
     address = _address_from_options(options)
     head = probe_cluster(address)
     info = find_submitted_job(JobClient(address), options.output)
-    found = {
+    status = {
         **asdict(info),
         "nodes": [{"address": node["node_ip"], **node["resources_total"]} for node in head.nodes],
     }
     if options.json:
-        return print_json(found)
-    since = info.end_time or time.time()
+        return print_json(status)
+    end = info.end_time or time.time()
     rows = [
         ("job", info.id),
         ("state", info.status.lower() + (f", exit code {info.exit_code}" if info.exit_code is not None else "")),
-        ("said last", info.message),
+        ("last message", info.message),
     ]
     if info.start_time is not None:
-        rows.append(("time", format_duration(since - info.start_time)))
+        rows.append(("time", format_duration(end - info.start_time)))
     cpus, gpus = (sum(node["resources_total"].get(kind, 0) for node in head.nodes) for kind in ("CPU", "GPU"))
     rows.append(("cluster", f"{len(head.nodes)} nodes on {head.machine_count} machines, {cpus:g} CPUs, {gpus:g} GPUs"))
     Console().print(facts_table(rows, title=info.metadata.get(OUTPUT)))
@@ -102,7 +109,7 @@ def job_status(options: argparse.Namespace) -> int:
 
 
 class _JobFollower:
-    """Shows the log of a job as the run itself would show it.
+    """Shows the log of a job as `cvbatch run` itself would show it.
 
     Args:
         json: Print the result as JSON and nothing else to standard output.
@@ -120,7 +127,7 @@ class _JobFollower:
         self._terminal.__exit__(*error)
 
     def handle_line(self, line: str) -> None:
-        """Take in one line."""
+        """Show one line of the log."""
         event = events.parse_event(line)
         if event is None:
             self._terminal.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -129,8 +136,8 @@ class _JobFollower:
         elif name == events.DOING:
             self._terminal.on_phase(event["what"])
         else:
-            now = RunProgress(event["done"], event["planned"], event["errors"])
-            (self._terminal.start_clock if name == events.PLANNED else self._terminal.estimate_now)(now)
+            progress = RunProgress(event["done"], event["planned"], event["errors"])
+            (self._terminal.start_clock if name == events.PLANNED else self._terminal.estimate_now)(progress)
 
     def _print_summary(self, summary: dict[str, Any]) -> None:
         self._terminal.__exit__()
@@ -141,12 +148,12 @@ class _JobFollower:
 
 
 def _follow_job(client: JobClient, info: JobInfo, address: ClusterAddress, *, json: bool) -> int:
-    left = f"no longer followed; the job goes on. cvbatch stop {info.id} --address {address.url} stops it"
-    with stop_on_signals(left), _JobFollower(json=json) as listener:
-        ended = follow_job(client, info, listener.handle_line)
-    code = exit_code_of_job(ended)
+    detached = f"no longer following; the job continues. cvbatch stop {info.id} --address {address.url} stops it"
+    with stop_on_signals(detached), _JobFollower(json=json) as follower:
+        finished = follow_job(client, info, follower.handle_line)
+    code = exit_code_of_job(finished)
     if code == RunError.exit_code:
-        sys.stderr.write(f"cvbatch: {ended.id} {ended.status.lower()}: {ended.message[:300]}\n")
+        sys.stderr.write(f"cvbatch: {finished.id} {finished.status.lower()}: {finished.message[:300]}\n")
     return code
 
 

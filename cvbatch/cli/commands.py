@@ -1,4 +1,4 @@
-"""What each command does with its options."""
+"""The functions of all commands, by name."""
 
 from cvbatch.cli.cluster_commands import logs_command, stop_command, submit_command
 from cvbatch.cli.inspect_commands import models_command, status_command, verify_command

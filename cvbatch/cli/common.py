@@ -1,4 +1,4 @@
-"""What commands have in common: their job, their run, how they are interrupted and how they answer."""
+"""What several commands need: the job, the run, signals, and JSON output."""
 
 from __future__ import annotations
 
@@ -24,39 +24,40 @@ from cvbatch.storage.location import Location, is_object_uri
 from cvbatch.storage.options import StorageOptions
 
 _ONE_MOMENT: Final = 1.0
-"""Seconds within which a second signal is the first one again."""
+"""A signal within this many seconds after the first one counts as the same signal."""
 
 
 def job_from_options(options: argparse.Namespace) -> tuple[Job, str | None]:
-    """The job that is asked for, and the folder that its `python:` models are imported from."""
-    storage, remote = (
-        StorageOptions.parse_assignments(options.storage),
-        options.job is not None and is_object_uri(options.job),
-    )
-    if options.storage and not remote:
-        raise JobError("--storage: says how to reach a job file in a bucket; for what a job names use --set")
+    """The requested job, and the folder that its `python:` models are imported from; None if it has none."""
+    storage = StorageOptions.parse_assignments(options.storage)
+    is_in_bucket = options.job is not None and is_object_uri(options.job)
+    if options.storage and not is_in_bucket:
+        raise JobError("--storage: expected only with a job file in a bucket; for what the job names use --set")
     refuse_expanded_glob(options.job, [], options.source)
     job = load_job(options.job, overrides=options.set, defaults=overrides_from_options(options), storage=storage)
     folder = None
     if any(model.model.startswith(PYTHON) for model in job.models):
-        folder = os.path.dirname(os.path.abspath(options.job)) if options.job and not remote else os.getcwd()
+        folder = os.path.dirname(os.path.abspath(options.job)) if options.job and not is_in_bucket else os.getcwd()
         make_importable(folder)
     return job, folder
 
 
 def make_importable(folder: str) -> None:
-    """Let this process import own modules, whose errors may reach it: last, so that they hide nothing of Python's."""
+    """Let this process import the user's modules, whose errors may reach it.
+
+    The folder comes last on the path, so its modules hide none of Python's.
+    """
     if folder not in sys.path:
         sys.path.append(folder)
 
 
 def output_from_options(options: argparse.Namespace) -> Location:
-    """Where the run is that a command is about."""
+    """Location of the run that a command is about."""
     return Location.from_uri(options.output, StorageOptions.parse_assignments(options.storage))
 
 
 def overrides_from_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The common options as the nested values that they stand for."""
+    """The job options as the nested keys of a job file."""
     values: dict[str, Any] = {}
     if options.source:
         values["source"] = {"uri": options.source}
@@ -79,30 +80,29 @@ def open_log(output: Location, *, whole: bool = False) -> CommitLog:
 
 @contextlib.contextmanager
 def stop_on_signals(stopped: str | None = None) -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that is closed, are treated like Ctrl-C; a later one ends the process at once.
+    """Treat SIGTERM, and SIGHUP from a closed terminal, like Ctrl-C; a later signal ends the process at once.
 
-    Under nohup SIGHUP stays ignored.
-
-    One that follows in a moment is the same: a terminal and Ray tell the whole group, and a watcher tells it again.
+    Under nohup, SIGHUP stays ignored. A signal that follows within a moment counts as the same one: a terminal and
+    Ray signal the whole process group, and a supervisor signals the process again.
 
     Args:
-        stopped: What to say of it; None leaves the interruption as it is.
+        stopped: Message of the error; None lets KeyboardInterrupt through.
 
     Raises:
-        RunError: With these words.
+        RunError: A signal came, and `stopped` was given.
     """
-    told: float | None = None
+    first_signal_time: float | None = None
 
     def handle_signal(number: int, _: object) -> None:
-        nonlocal told
-        if told is None:
-            told = time.monotonic()
+        nonlocal first_signal_time
+        if first_signal_time is None:
+            first_signal_time = time.monotonic()
             raise KeyboardInterrupt
-        if time.monotonic() - told > _ONE_MOMENT:
+        if time.monotonic() - first_signal_time > _ONE_MOMENT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    before = {number: signal.signal(number, handle_signal) for number in ending_signals()}
+    previous_handlers = {number: signal.signal(number, handle_signal) for number in ending_signals()}
     try:
         yield
     except KeyboardInterrupt:
@@ -110,12 +110,12 @@ def stop_on_signals(stopped: str | None = None) -> Iterator[None]:
             raise
         raise RunError(stopped) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 def describe_same_command(options: argparse.Namespace) -> str:
-    """What was typed, to be given again."""
+    """The command as it was typed, to run it again."""
     return shlex.join(["cvbatch", *options.given])
 
 

@@ -1,4 +1,4 @@
-"""A glob that was not quoted: the shell has put files into the place of the job file."""
+"""Detects a glob without quotes, whose matches the shell has put in the place of the job file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cvbatch.sources.suffixes import IMAGE_SUFFIXES, suffix_of
 _JOB_SUFFIXES: Final = ("yaml", "yml")
 
 
-def refuse_expanded_glob(job: str | None, more: Sequence[str], sources: Sequence[str]) -> None:
-    """Refuse what can only come from a glob that the shell has replaced by its matches.
+def refuse_expanded_glob(job: str | None, unknown: Sequence[str], sources: Sequence[str]) -> None:
+    """Refuse arguments that can only be matches of a glob without quotes.
 
     Args:
-        job: What stands in the place of the job file.
-        more: What else stands there, with unknown options.
-        sources: What `--source` names.
+        job: The argument in the place of the job file.
+        unknown: Further arguments there, and unknown options.
+        sources: Values of `--source`.
 
     Raises:
-        JobError: With the glob to quote.
+        JobError: There are such arguments; its message has the glob in quotes.
     """
-    paths = [path for path in (job, *more) if path is not None and not path.startswith("-")]
+    paths = [path for path in (job, *unknown) if path is not None and not path.startswith("-")]
     wrong = [path for path in paths if not _looks_like_job_file(path, sources, alone=len(paths) == 1)]
     if not wrong:
         return
@@ -37,8 +37,8 @@ def refuse_expanded_glob(job: str | None, more: Sequence[str], sources: Sequence
     if not sources and len(paths) == 1:
         raise JobError(f"expected a job file, got {job}; images are given with --source {shlex.quote(wrong[0])}")
     raise JobError(
-        f"expected a job file, got {wrong[0]}{others}: a glob is quoted, such as --source {glob}, "
-        "and several sources are named with --source before each"
+        f"expected a job file, got {wrong[0]}{others}: put a glob in quotes, such as --source {glob}, "
+        "and write --source before each of several sources"
     )
 
 
@@ -55,6 +55,6 @@ def _looks_like_job_file(path: str, sources: Sequence[str], *, alone: bool) -> b
 
 
 def _guess_pattern(paths: Sequence[str]) -> str:
-    """What all these were matched by, as far as that can be told."""
+    """A glob that matches all these paths."""
     suffixes = {os.path.splitext(path)[1] for path in paths}
     return os.path.join(os.path.dirname(paths[0]), f"*{suffixes.pop() if len(suffixes) == 1 else ''}")

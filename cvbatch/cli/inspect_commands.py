@@ -1,4 +1,4 @@
-"""Commands that look at runs and models, and change nothing."""
+"""Commands that show runs and models, and change nothing."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from cvbatch.tasks import TASKS
 
 def status_command(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
-    from cvbatch.results.summary import run_status as status_of
+    from cvbatch.results.summary import run_status
 
     if options.address is not None:
         if options.watch or options.storage:
-            raise UsageError("--address: asks the cluster once, so --watch and --storage are not for it; leave one out")
+            raise UsageError("--address asks the cluster once: expected no --watch or --storage with it; leave one out")
         return job_status(options)
     output = output_from_options(options)
     log = open_log(output)
     if options.json:
-        return print_json(status_of(output, log))
+        return print_json(run_status(output, log))
     console = Console()
     if not options.watch:
-        console.print(status_table(status_of(output, log)))
+        console.print(status_table(run_status(output, log)))
         return 0
     with stop_on_signals(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             log.refresh()
-            found = status_of(output, log)
-            live.update(status_table(found), refresh=True)
-            if found["finished"] or is_output_closed():
+            status = run_status(output, log)
+            live.update(status_table(status), refresh=True)
+            if status["finished"] or is_output_closed():
                 break
             time.sleep(HEARTBEAT_SECONDS.current_value)
     return 0
@@ -48,10 +48,10 @@ def status_command(options: argparse.Namespace) -> int:
 
 def verify_command(options: argparse.Namespace) -> int:
     """`cvbatch verify`."""
-    from cvbatch.results.verify import verify_output as prove
+    from cvbatch.results.verify import verify_output
 
     log = open_log(output_from_options(options), whole=True)
-    verdict = prove(log.store, log, deep=options.deep)
+    verdict = verify_output(log.store, log, deep=options.deep)
     if options.json:
         print_json({**asdict(verdict), "proven": verdict.is_proven})
     else:
@@ -61,8 +61,8 @@ def verify_command(options: argparse.Namespace) -> int:
         ]
         rows += [("problem", problem) for problem in verdict.problems[:20]]
         if verdict.strays:
-            by_whom = "the next cvbatch run removes it" if log.store.can_delete() else "remove it, this job may not"
-            rows += [("stray file", f"{path}; {by_whom}") for path in verdict.strays[:20]]
+            advice = "the next cvbatch run removes it" if log.store.can_delete() else "remove it, cvbatch may not"
+            rows += [("stray file", f"{path}; {advice}") for path in verdict.strays[:20]]
         rows.append(("verdict", "every planned row is there exactly once" if verdict.is_proven else "not proven"))
         Console().print(facts_table(rows, title=options.output))
     return 0 if verdict.is_proven else 1
@@ -72,12 +72,12 @@ def models_command(options: argparse.Namespace) -> int:
     """`cvbatch models`."""
     from cvbatch.models.resolve import list_models
 
-    found = [asdict(model) for model in list_models(options.task)]
+    models = [asdict(model) for model in list_models(options.task)]
     if options.json:
-        return print_json(found)
+        return print_json(models)
     console = Console()
     for task in [options.task] if options.task else TASKS:
-        console.print(models_table(task, [model for model in found if task in model["tasks"]]))
-    for note in dict.fromkeys(f"{model['model']}: {model['note']}" for model in found if model["note"]):
+        console.print(models_table(task, [model for model in models if task in model["tasks"]]))
+    for note in dict.fromkeys(f"{model['model']}: {model['note']}" for model in models if model["note"]):
         console.print(note, highlight=False)
     return 0

@@ -1,25 +1,57 @@
-"""The command line: argument parsing only."""
+"""The command line: the commands and their arguments."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from cvbatch.cli import commands
+from cvbatch.cli.arguments import (
+    add_address_arguments,
+    add_job_arguments,
+    add_manifest_only_argument,
+    add_output_argument,
+    add_run_arguments,
+    add_set_argument,
+    add_strict_argument,
+    add_submitted_arguments,
+    add_takeover_argument,
+    parse_amount,
+    parse_size,
+)
 from cvbatch.cli.globs import refuse_expanded_glob
-from cvbatch.config.types import bytes_of
 from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.runs.supervisor import exit_code_of_error
 from cvbatch.tasks import TASKS
 
+if TYPE_CHECKING:
+    _Subparsers = argparse._SubParsersAction["_OneLineParser"]
+
+_EXAMPLES: Final = """\
+examples:
+  cvbatch demo
+  cvbatch run --source photos --model efficientnet_lite0 --output labels
+  cvbatch run job.yaml --limit 100 --set compute.precision=fp32
+  cvbatch status labels
+
+exit codes:
+  0  done
+  1  not finished; the same command resumes it
+  2  the request is wrong; nothing was started
+  3  done, but a folder, an archive or a table of the source gave no images;
+     with --strict also if an image failed or a file was not read to its end
+"""
+_JSON_HELP: Final = "print the result as JSON and nothing else"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
+
+    Args:
+        arguments: Without the program's name; by default those of the process.
 
     Returns:
         The exit code: 0 done; 3 done, but a folder, an archive or a table gave nothing, or any image failed under
@@ -27,218 +59,176 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argument_parser()
-    options, more = parser.parse_known_args(given, argparse.Namespace(given=given))
+    options, unknown = parser.parse_known_args(given, argparse.Namespace(given=given))
     try:
-        if more:
-            refuse_expanded_glob(getattr(options, "job", None), more, getattr(options, "source", []))
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        if unknown:
+            refuse_expanded_glob(getattr(options, "job", None), unknown, getattr(options, "source", []))
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         code: int = options.command(options)
     except CvbatchError as error:
         sys.stderr.write(f"cvbatch: {error}\n")
         return exit_code_of_error(error)
-    except KeyboardInterrupt:  # of commands that have nothing to tidy up
+    except KeyboardInterrupt:  # in commands that have nothing to clean up
         sys.stderr.write("cvbatch: stopped\n")
         return CvbatchError.exit_code
     return code
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments."""
+    """Reports wrong arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(UsageError.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; what it gives names the function of `commands` to call as `command`."""
-    parser = _OneLineParser(prog="cvbatch", description="Label large image archives with pretrained models.")
+    """The parser of all commands; it sets `command` to the function of `commands` to call."""
+    parser = _OneLineParser(
+        prog="cvbatch",
+        description="Label large image archives with pretrained vision models, exactly once per image.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"cvbatch {metadata.version('cvbatch')}")
-    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_run_commands(subparsers)
+    _add_inspect_commands(subparsers)
+    _add_cluster_commands(subparsers)
 
-    run = commands_of.add_parser("run", help="label every image of a source, or go on with it")
+    demo = _add_command(subparsers, "demo", "label a small archive of real photos with all four tasks")
+    demo.set_defaults(command=commands.demo_command)
+    demo.add_argument(
+        "--output",
+        metavar="DIR",
+        default="cvbatch-demo",
+        help="local folder for the photos, the predictions and the contact sheet (default: cvbatch-demo)",
+    )
+    return parser
+
+
+def _add_run_commands(subparsers: _Subparsers) -> None:
+    run = _add_command(
+        subparsers,
+        "run",
+        "label every image of a source, or resume an unfinished run",
+        "Label every image of a source. The same command resumes a run that was interrupted, and returns at once "
+        "from a run that is finished.",
+    )
     run.set_defaults(command=commands.run_command)
-    _add_job_arguments(run)
-    _add_run_arguments(run)
+    add_job_arguments(run)
+    add_run_arguments(run)
     run.add_argument(
         "--moved-from",
         action="append",
         default=[],
         metavar="URI",
-        help="where the source of this run was: it lies elsewhere now, as the job says; may be given again",
+        help="former location of a source that has moved; the job names the new one; can be repeated",
     )
-    shown = run.add_mutually_exclusive_group()
-    shown.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    shown.add_argument("--events", action="store_true", help="print a line of JSON for everything that happens")
+    printed = run.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help=_JSON_HELP)
+    printed.add_argument("--events", action="store_true", help="print one line of JSON for each event")
 
-    plan = commands_of.add_parser("plan", help="count, measure and say how fast a run would be, without running it")
+    plan = _add_command(
+        subparsers,
+        "plan",
+        "estimate how long a run would take, without running it",
+        "List the source, measure the models on some of its images, and calculate. Nothing is written to the output.",
+    )
     plan.set_defaults(command=commands.plan_command)
-    _add_job_arguments(plan)
-    plan.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    add_job_arguments(plan)
+    plan.add_argument("--json", action="store_true", help=_JSON_HELP)
 
-    status = commands_of.add_parser("status", help="how far a run is")
-    status.set_defaults(command=commands.status_command)
-    _add_output_argument(status)
-    shown = status.add_mutually_exclusive_group()
-    shown.add_argument("--watch", action="store_true", help="show it until the run is finished")
-    shown.add_argument("--json", action="store_true")
-    _add_address_arguments(status, required=False)
-
-    retry = commands_of.add_parser("retry", help="label failed images again")
+    retry = _add_command(
+        subparsers,
+        "retry",
+        "label failed images again",
+        "Label the failed images of a finished run again. All other rows stay as they are.",
+    )
     retry.set_defaults(command=commands.retry_command)
-    _add_output_argument(retry)
+    add_output_argument(retry)
     retry.add_argument(
-        "--errors", choices=("transient", "all"), default="transient", help="those that may pass by, or all"
+        "--errors",
+        choices=("transient", "all"),
+        default="transient",
+        help="errors that another attempt may not have, such as timeouts, or all errors (default: transient)",
     )
-    _add_set_argument(retry, "where something lies now, such as models.0.checkpoint=PATH")
-    retry.add_argument("--takeover", action="store_true", help="take over from another start at once")
-    _add_manifest_only_argument(retry)
-    retry.add_argument(
-        "--strict", action="store_true", help="exit with 3 if any image failed, or a file was not read to its end"
-    )
-    retry.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    add_set_argument(retry, "new location of something that has moved, such as models.0.checkpoint=PATH")
+    add_takeover_argument(retry)
+    add_manifest_only_argument(retry)
+    add_strict_argument(retry)
+    retry.add_argument("--json", action="store_true", help=_JSON_HELP)
 
-    verify = commands_of.add_parser("verify", help="prove that every planned row is there exactly once")
+
+def _add_inspect_commands(subparsers: _Subparsers) -> None:
+    status = _add_command(
+        subparsers,
+        "status",
+        "show the progress of a run",
+        "Show the progress of a run. With --address, ask the cluster instead of reading the output.",
+    )
+    status.set_defaults(command=commands.status_command)
+    add_output_argument(status)
+    printed = status.add_mutually_exclusive_group()
+    printed.add_argument("--watch", action="store_true", help="update the display until the run is finished")
+    printed.add_argument("--json", action="store_true", help=_JSON_HELP)
+    add_address_arguments(status, required=False)
+
+    verify = _add_command(
+        subparsers,
+        "verify",
+        "check that each planned image has exactly one row",
+        "Check that each planned image has exactly one row. Exit with 0 if that is proven, else with 1.",
+    )
     verify.set_defaults(command=commands.verify_command)
-    _add_output_argument(verify)
-    verify.add_argument("--deep", action="store_true", help="read every row of every file")
-    verify.add_argument("--json", action="store_true")
+    add_output_argument(verify)
+    verify.add_argument("--deep", action="store_true", help="also read every row of every file")
+    verify.add_argument("--json", action="store_true", help=_JSON_HELP)
 
-    models = commands_of.add_parser("models", help="what can be run")
+    models = _add_command(subparsers, "models", "list the available models")
     models.set_defaults(command=commands.models_command)
-    models.add_argument("task", nargs="?", choices=list(TASKS))
-    models.add_argument("--json", action="store_true")
+    models.add_argument("task", nargs="?", choices=list(TASKS), help="list only the models for this task")
+    models.add_argument("--json", action="store_true", help=_JSON_HELP)
 
-    submit = commands_of.add_parser("submit", help="run a job on a Ray cluster that stands")
+
+def _add_cluster_commands(subparsers: _Subparsers) -> None:
+    submit = _add_command(
+        subparsers,
+        "submit",
+        "run a job on an existing Ray cluster",
+        "Run a job on an existing Ray cluster. The same command again finds the job that is already there.",
+    )
     submit.set_defaults(command=commands.submit_command)
-    _add_job_arguments(submit)
-    _add_run_arguments(submit)
-    _add_address_arguments(submit)
-    submit.add_argument("--follow", action="store_true", help="show its progress, and end as it ends")
-    submit.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    add_job_arguments(submit)
+    add_run_arguments(submit)
+    add_address_arguments(submit)
+    submit.add_argument("--follow", action="store_true", help="show the job's progress; exit with the job's exit code")
+    submit.add_argument("--json", action="store_true", help=_JSON_HELP)
     submit.add_argument(
         "--driver-cpus",
-        type=_parse_amount,
+        type=parse_amount,
         default=0,
         metavar="N",
-        help="CPUs to keep for the process that directs the run",
+        help="CPUs to reserve for the driver, the process that directs the run (default: 0)",
     )
-    submit.add_argument("--driver-memory", type=_parse_size, metavar="BYTES", help="the same for memory, such as 4GiB")
+    submit.add_argument(
+        "--driver-memory", type=parse_size, metavar="BYTES", help="memory to reserve for the driver, such as 4GiB"
+    )
 
-    logs = commands_of.add_parser("logs", help="what a submitted job said")
+    logs = _add_command(subparsers, "logs", "show the log of a submitted job")
     logs.set_defaults(command=commands.logs_command)
-    _add_submitted_arguments(logs)
-    logs.add_argument("--follow", action="store_true", help="until it is over; end as it ends")
+    add_submitted_arguments(logs)
+    logs.add_argument("--follow", action="store_true", help="follow the job to its end; exit with the job's exit code")
 
-    stop = commands_of.add_parser("stop", help="stop a submitted job; what is written is committed")
+    stop = _add_command(subparsers, "stop", "stop a submitted job; rows that are written are committed first")
     stop.set_defaults(command=commands.stop_command)
-    _add_submitted_arguments(stop)
-
-    demo = commands_of.add_parser("demo", help="label a small archive of real photos with all four tasks")
-    demo.set_defaults(command=commands.demo_command)
-    demo.add_argument("--output", metavar="DIR", default="cvbatch-demo")
-    return parser
+    add_submitted_arguments(stop)
 
 
-def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; not needed if the options say it all")
-    parser.add_argument(
-        "--source",
-        action="append",
-        default=[],
-        metavar="URI",
-        help="directory, quoted glob, image, archive or manifest; may be given again",
-    )
-    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="model; may be given again")
-    parser.add_argument("--output", metavar="URI", help="where the predictions go")
-    parser.add_argument("--limit", type=_parse_positive, metavar="N", help="only the first N images")
-    _add_set_argument(parser, "override, by dotted path")
-    parser.add_argument(
-        "--shared-filesystem",
-        action="store_true",
-        help="all machines of the cluster see the same files under the same paths",
-    )
-    _add_storage_argument(parser, "how to reach a job file in an object store")
-
-
-def _add_set_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
-
-
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--update", action="store_true", help="list the source again; label what is new or changed")
-    holders = parser.add_mutually_exclusive_group()
-    holders.add_argument("--wait", action="store_true", help="wait for another start that works on the same run")
-    holders.add_argument("--takeover", action="store_true", help="take over from another start at once")
-    _add_manifest_only_argument(parser)
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 3 if any image failed, or a file was not read to its end"
-    )
-    parser.add_argument(
-        "--retries",
-        type=_parse_count,
-        default=0,
-        metavar="N",
-        help="start again up to N times if the run dies or breaks off",
-    )
-
-
-def _add_address_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    parser.add_argument("--address", required=required, metavar="URL", help="dashboard of the cluster that it runs on")
-    parser.add_argument(
-        "--insecure", action="store_true", help="dangerous: give jobs to a cluster on the network without a token"
-    )
-
-
-def _add_submitted_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="OUTPUT", help="of the job, or what cvbatch submit called it")
-    _add_address_arguments(parser)
-
-
-def _add_manifest_only_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--manifest-only", action="store_true", help="without the right to delete: leave replaced files to an operator"
-    )
-
-
-def _add_output_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT")
-    _add_storage_argument(parser, "how to reach an object store")
-
-
-def _add_storage_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--storage",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"{what}: endpoint_url, region, path_style, anonymous, profile; may be given again",
-    )
-
-
-def _parse_count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
-    return int(text)
-
-
-def _parse_amount(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (amount := float(text)) < math.inf:
-            return amount
-    raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
-
-
-def _parse_size(text: str) -> int:
-    try:
-        return bytes_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _parse_positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
-    return int(text)
+def _add_command(
+    subparsers: _Subparsers, name: str, summary: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a command; its description is the summary as a sentence if there is no longer one."""
+    return subparsers.add_parser(name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.")
 
 
 if __name__ == "__main__":

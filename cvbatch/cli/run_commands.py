@@ -1,4 +1,4 @@
-"""Commands that label, or measure what labelling would take."""
+"""Commands that label images, or estimate the time for it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def run_command(options: argparse.Namespace) -> int:
             supervised_command(options.given), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n")
         )
     end_with_supervisor()
-    from cvbatch.pipeline import run as label
+    from cvbatch.pipeline import run
 
     job, folder = job_from_options(options)
-    same = "cvbatch submit, as before" if options.events else describe_same_command(options)
-    stopped = f"stopped; what is written is committed. Go on with: {same}"
+    command = "the same cvbatch submit" if options.events else describe_same_command(options)
+    stopped = f"stopped; rows that are written are committed. Resume with: {command}"
     events = EventLines(sys.stdout) if options.events else None
     with (
         report_if_killed(_killed_message(options)),
@@ -51,7 +51,7 @@ def run_command(options: argparse.Namespace) -> int:
         TerminalProgress(quiet=options.json) as terminal,
         stop_on_signals(stopped),
     ):
-        state = label(
+        state = run(
             job,
             events or terminal,
             pythonpath=folder,
@@ -71,30 +71,30 @@ def plan_command(options: argparse.Namespace) -> int:
     job, folder = job_from_options(options)
     console = Console(file=sys.stdout)
     with quiet_libraries(), stop_on_signals("stopped; nothing was planned"):
-        found = estimate_run(job, pythonpath=folder)
+        estimate = estimate_run(job, pythonpath=folder)
     if options.json:
-        return print_json(found)
-    console.print(estimate_table(found))
+        return print_json(estimate)
+    console.print(estimate_table(estimate))
     return 0
 
 
 def retry_command(options: argparse.Namespace) -> int:
     """`cvbatch retry`."""
-    from cvbatch.pipeline import retry as label_again
+    from cvbatch.pipeline import retry
 
     output = output_from_options(options)
     folder = open_run(output)[1].pythonpath
     if folder is not None:
-        folder = folder if os.path.isdir(folder) else os.getcwd()  # the job has moved: its files are known by content
+        folder = folder if os.path.isdir(folder) else os.getcwd()  # moved: files are compared by content
         make_importable(folder)
-    stopped = f"stopped; what is replaced stays. Go on with: {describe_same_command(options)}"
+    stopped = f"stopped; rows that are replaced stay replaced. Resume with: {describe_same_command(options)}"
     with (
         report_if_killed(_killed_message(options)),
         quiet_libraries(),
         TerminalProgress(quiet=options.json) as terminal,
         stop_on_signals(stopped),
     ):
-        state = label_again(
+        state = retry(
             output,
             options.errors,
             terminal,
@@ -117,8 +117,8 @@ def demo_command(options: argparse.Namespace) -> int:
 
 def _killed_message(options: argparse.Namespace) -> str:
     return (
-        "the run was ended from outside: it, or Ray on this machine, was killed, or memory or disk ran out; what is "
-        f"written is committed. Go on with: {describe_same_command(options)}"
+        "the run was ended from outside: it, or Ray on this machine, was killed, or memory or disk ran out; rows that "
+        f"are written are committed. Resume with: {describe_same_command(options)}"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cvbatch.cli.parser import main
 
-QUOTE = "a glob is quoted, such as --source {}, and several sources are named with --source before each"
+QUOTE = "put a glob in quotes, such as --source {}, and write --source before each of several sources"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Arguments, and errors of use in one line; nothing here starts Ray."""
+"""Arguments, and wrong arguments in one line; no test starts Ray."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def parsed(name: str, *arguments: str) -> argparse.Namespace:
-    """What a command gets to see."""
+    """The options that a command receives."""
     options = argument_parser().parse_args([name, *arguments])
     assert options.command is getattr(commands, f"{name}_command")
     return options
@@ -52,8 +52,8 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "expected"),
     [
         ([], "COMMAND"),
-        (["submit", "--driver-cpus", "-1"], "argument --driver-cpus: expected a number from 0 on, got '-1'"),
-        (["submit", "--driver-cpus", "nan"], "argument --driver-cpus: expected a number from 0 on, got 'nan'"),
+        (["submit", "--driver-cpus", "-1"], "argument --driver-cpus: expected a number of 0 or more, got '-1'"),
+        (["submit", "--driver-cpus", "nan"], "argument --driver-cpus: expected a number of 0 or more, got 'nan'"),
         (["sing"], "invalid choice: 'sing'"),
         (["run", "--limit", "0"], "argument --limit: expected a positive whole number, got '0'"),
         (["run", "--limit", "²"], "argument --limit: expected a positive whole number, got '²'"),
@@ -76,11 +76,11 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str
 @pytest.mark.parametrize("given", [["--watch"], ["--storage", "region=eu-central-1"]], ids=" ".join)
 def test_a_cluster_is_asked_for_a_status_once(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
     message = refused(capsys, "status", "out", "--address", "http://127.0.0.1:1", *given)
-    assert message.startswith("cvbatch: --address: asks the cluster once")
+    assert message.startswith("cvbatch: --address asks the cluster once")
 
 
 def test_an_interruption_is_one_line() -> None:
-    """By Ctrl-C, while a cluster gives no answer."""
+    """Ctrl-C while a cluster does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as cluster:
         address = f"http://127.0.0.1:{cluster.getsockname()[1]}"
         command = [sys.executable, "-m", "cvbatch", "stop", "out", "--address", address]
@@ -92,9 +92,11 @@ def test_an_interruption_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("job", [[], ["job.yaml"]])
-def test_a_job_that_lies_in_no_bucket_takes_no_storage(capsys: pytest.CaptureFixture[str], job: list[str]) -> None:
+def test_storage_is_refused_without_a_job_file_in_a_bucket(capsys: pytest.CaptureFixture[str], job: list[str]) -> None:
     message = refused(capsys, "run", *job, "--storage", "region=x")
-    assert message == "cvbatch: --storage: says how to reach a job file in a bucket; for what a job names use --set"
+    assert message == (
+        "cvbatch: --storage: expected only with a job file in a bucket; for what the job names use --set"
+    )
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "retry"])
@@ -192,11 +194,11 @@ def test_watching_ends_when_the_run_is_finished(
     assert "4 of 4, 0 to go" in capsys.readouterr().out
 
 
-def test_options_that_are_not_given_lie_over_nothing() -> None:
+def test_missing_options_override_nothing() -> None:
     assert overrides_from_options(parsed("run", "job.yaml")) == {}
 
 
-def test_options_of_the_others() -> None:
+def test_options_of_other_commands() -> None:
     assert parsed("status", "out").output == "out"
     assert parsed("verify", "out", "--deep").deep is True
     assert parsed("status", "out", "--watch").watch is True
@@ -224,11 +226,29 @@ def test_options_of_retry() -> None:
 
 
 @pytest.mark.parametrize("given", ["update", "wait", "takeover"])
-def test_options_of_a_run_that_somebody_may_work_on(given: str) -> None:
+def test_options_for_a_run_that_another_process_may_hold(given: str) -> None:
     options = parsed("run", f"--{given}")
     assert {name: getattr(options, name) for name in ("update", "wait", "takeover")} == {
         name: name == given for name in ("update", "wait", "takeover")
     }
+
+
+def test_help_explains_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    subparsers = next(action for action in argument_parser()._actions if isinstance(action.choices, dict))
+    assert isinstance(subparsers.choices, dict)
+    unexplained = [
+        (name, action.dest)
+        for name, parser in subparsers.choices.items()
+        for action in parser._actions
+        if not action.help
+    ]
+    assert unexplained == []
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for name, parser in subparsers.choices.items():
+        assert parser.description.endswith(".")
+        assert f"\n    {name} " in shown
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +259,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert expected in capsys.readouterr().out
 
 
-def test_what_would_go_wrong_while_python_ends_does_not_change_the_exit_code() -> None:
+def test_errors_at_the_end_of_python_do_not_change_the_exit_code() -> None:
     code = "import atexit, os; atexit.register(os.abort); from cvbatch.__main__ import run; run()"
     command = [sys.executable, "-c", code, "models", "detection", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

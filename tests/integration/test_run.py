@@ -189,7 +189,7 @@ def test_an_interrupted_run_goes_on(
 
     if stop_by != signal.SIGKILL:
         assert process.returncode == 1
-        assert "Go on with: cvbatch run" in complaint
+        assert "Resume with: cvbatch run" in complaint
         assert "Traceback" not in complaint
     half = cvbatch_on_head("status", "out", "--json").json
     assert 0 < half["rows"] < 12

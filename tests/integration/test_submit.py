@@ -175,7 +175,7 @@ def test_a_job_with_its_own_model_is_followed_to_its_end_and_run_once(dashboard:
     assert dashboard.rows("followed") == 30
     again = dashboard.cvbatch("submit", job, "--follow")
     assert again.code == 0, again.err
-    assert "has it already" in again.err
+    assert "already has this job" in again.err
     assert submission(again) == submission(first)
     assert "followed" in again.out, "the result is told again"
     said = dashboard.cvbatch("logs", "followed")
@@ -216,14 +216,14 @@ def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(dashboard: Da
     assert "other options" not in twice.err
     other = dashboard.cvbatch("submit", job, "--limit", "5", "--json")
     assert (other.json["job"], other.json["new"]) == (first.json["job"], False)
-    assert f"{first.json['job']}, asked for with other options: stop it to use these" in other.err
+    assert f"{first.json['job']}, submitted with other options: stop it to use these" in other.err
     log = dashboard.folder / "stopped" / "_cvbatch" / "log"
     wait_for(lambda: len(list(log.glob("*.json"))) > 2)
     stopped = dashboard.cvbatch("stop", "stopped")
     assert stopped.code == 0
-    assert f"{first.json['job']} on {dashboard.url}: stopped; what is written is committed" in stopped.err
+    assert f"{first.json['job']} on {dashboard.url}: stopped; rows that are written are committed" in stopped.err
     assert (
-        "what is written is committed. Go on with: cvbatch submit, as before"
+        "rows that are written are committed. Resume with: the same cvbatch submit"
         in dashboard.cvbatch("logs", "stopped").err
     )
     assert not (dashboard.folder / "stopped" / "_SUCCESS").exists()
