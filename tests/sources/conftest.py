@@ -1,4 +1,4 @@
-"""A web server that is left, and what names mean."""
+"""A web server and a fake name resolution."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.rigs.web import Names, Web
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """The only thing that is not real: what names mean."""
-    found = Names({"images.example": ["127.0.0.1"]})
-    monkeypatch.setattr(socket, "getaddrinfo", found.look_up)
-    return found
+    """Replace the name resolution, the only part that is not real."""
+    result = Names({"images.example": ["127.0.0.1"]})
+    monkeypatch.setattr(socket, "getaddrinfo", result.look_up)
+    return result
 
 
 @pytest.fixture
 def web(web: Web) -> Iterator[Web]:
-    """A plain server to which no connection is left open."""
+    """A plain server; the client closes its connections after the test."""
     yield web
     connections._client_of_process.cache_clear()

@@ -1,4 +1,4 @@
-"""Small archives and tables, and what becomes of them: rows of a plan, and bytes or errors."""
+"""Small archives and tables, their rows in a plan, and the bytes or errors of these rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES: dict[str, Content] = {"a.jpg": b"first", "b/c.PNG": b"second" * 200, "d.
 
 
 def tar(path: Path, members: Mapping[str, Content] | Iterable[tuple[str, Content]], **options: Any) -> Path:
-    """Write a tar; the suffix says how it is packed."""
+    """Write a tar; the suffix decides the compression."""
     data = tarred(members, mode="w:gz" if path.name.endswith("gz") else "w", **options)
     if path.name.endswith("zst"):
         import zstandard
@@ -74,7 +74,7 @@ def arrow(path: Path, table: pa.Table, *, rows: int | None = None, stream: bool 
 
 
 def images(contents: Iterable[bytes | None], paths: Iterable[str | None] | None = None) -> pa.Array:
-    """A column as Hugging Face keeps images."""
+    """A column of images as Hugging Face stores it."""
     contents = list(contents)
     paths = [None] * len(contents) if paths is None else list(paths)
     return pa.StructArray.from_arrays(
@@ -83,7 +83,7 @@ def images(contents: Iterable[bytes | None], paths: Iterable[str | None] | None 
 
 
 def saved(folder: Path, *shards: list[bytes]) -> None:
-    """What `Dataset.save_to_disk` writes."""
+    """Write the files that `Dataset.save_to_disk` writes."""
     folder.mkdir(parents=True)
     files = [f"data-{number:05d}-of-{len(shards):05d}.arrow" for number in range(len(shards))]
     for name, contents in zip(files, shards, strict=True):
@@ -98,7 +98,7 @@ def source(uri: Path | str, **options: Any) -> ImageSource:
 
 
 def planned(opened: ImageSource) -> pa.Table:
-    """All rows, checked against what the source promised."""
+    """All rows, checked against the schema of the source."""
     schema = pa.schema([*ENTRY_FIELDS, *opened.extra_columns])
     chunks = list(opened.iter_chunks())
     assert all(chunk.schema.equals(schema) for chunk in chunks), [chunk.schema for chunk in chunks]
@@ -106,17 +106,17 @@ def planned(opened: ImageSource) -> pa.Table:
 
 
 def names(table: pa.Table) -> list[str]:
-    """What follows the name of the container."""
+    """The part of each URI after the name of the container."""
     return [uri.partition("#")[2] for uri in table["image_uri"].to_pylist()]
 
 
 def fetched(table: pa.Table) -> list[bytes | RowError]:
-    """What a worker reads of each row."""
+    """The bytes or the error of each row, as a worker reads it."""
     return [capture_row_error("fetch", read) for read in plan_fetches(table)]
 
 
 def kinds(table: pa.Table) -> list[bytes | str]:
-    """The bytes of each row, or the type of its error; none may be called transient."""
-    found = fetched(table)
-    assert not any(isinstance(each, RowError) and each.transient for each in found)
-    return [each.type if isinstance(each, RowError) else each for each in found]
+    """The bytes of each row, or the type of its error; no error may be transient."""
+    result = fetched(table)
+    assert not any(isinstance(item, RowError) and item.transient for item in result)
+    return [item.type if isinstance(item, RowError) else item for item in result]

@@ -1,4 +1,4 @@
-"""Images in a bucket of a real server: listed, chosen, and read."""
+"""Images in a bucket of a real server: listing, filters and reading."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def names(opened: Any) -> list[str]:
 def test_everything_below_a_prefix_in_the_order_of_the_keys(object_server: ObjectServer, images: str) -> None:
     opened = source(object_server, f"s3://{images}/2019")
     expected = ["a.jpg", "b.JPG", "june/e.jpg", "may/c d+é%#.png", "may/week/d.jpg"]
-    for _ in range(2):  # listing again starts again
+    for _ in range(2):  # a second listing starts from the beginning
         table = listed(opened)
         assert names(opened) == expected
         assert opened.listing.skipped == {".txt": 1}
@@ -82,9 +82,7 @@ def test_globs_and_single_objects(object_server: ObjectServer, images: str, patt
 
 
 @pytest.mark.usefixtures("as_job")
-def test_what_was_listed_to_open_it_is_not_listed_again(
-    object_server: ObjectServer, images: str, faults: FaultProxy
-) -> None:
+def test_the_first_page_is_listed_once(object_server: ObjectServer, images: str, faults: FaultProxy) -> None:
     expected = listed(source(object_server, f"s3://{images}/2019/"))
     with faults.doing() as requests:
         opened = source(object_server, f"s3://{images}/2019/", endpoint_url=faults.endpoint)
@@ -105,18 +103,18 @@ def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
 
 
 @pytest.mark.usefixtures("as_job")
-def test_bytes_come_as_they_are_and_missing_objects_are_told(object_server: ObjectServer, images: str) -> None:
+def test_bytes_are_unchanged_and_missing_objects_are_errors(object_server: ObjectServer, images: str) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
     reach = FetchOptions(StorageOptions(endpoint_url=object_server.endpoint))
     assert [read() for read in plan_fetches(table, reach)] == [b"a", b"bb", b"eeeee", b"ccc", b"dddd"]
     gone = pa.table({"image_uri": [f"s3://{images}/2019/gone.jpg"], "image_bytes": pa.nulls(1, pa.int64())})
     gone = gone.append_column("_location", pa.nulls(1, pa.binary()))
     answer = capture_row_error("fetch", plan_fetches(gone, reach)[0])
-    assert answer == RowError("fetch", "NotFound", "the object is not there (any more)")
+    assert answer == RowError("fetch", "NotFound", "the object does not exist (any more)")
 
 
 @pytest.mark.usefixtures("as_job")
-def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer) -> None:
+def test_a_changed_object_is_detected(object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("images")
     object_server.put(bucket, {"a.jpg": b"old", "b.jpg": b"same"})
     table = listed(source(object_server, f"s3://{bucket}"))
@@ -128,7 +126,7 @@ def test_another_version_than_was_planned_is_noticed(object_server: ObjectServer
 
 
 @pytest.mark.usefixtures("as_job")
-def test_a_source_of_which_nothing_may_be_read_is_refused(
+def test_a_source_without_read_permission_is_refused(
     object_server: ObjectServer, images: str, faults: FaultProxy
 ) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
@@ -137,7 +135,7 @@ def test_a_source_of_which_nothing_may_be_read_is_refused(
     denied = FetchOptions(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", status=403, path="a.jpg|b.JPG", times=99)) as requests:
         check_source_access([table.slice(0, 2), table.slice(2)], denied)
-    assert [each.path.rpartition("/2019/")[2] for each in requests] == ["a.jpg", "b.JPG", "june/e.jpg"]
+    assert [item.path.rpartition("/2019/")[2] for item in requests] == ["a.jpg", "b.JPG", "june/e.jpg"]
     with pytest.raises(SourceError, match="none of the 5 images that were tried can be read"):
         check_source_access(
             [table.slice(0, 2), table.slice(2)],
@@ -146,7 +144,7 @@ def test_a_source_of_which_nothing_may_be_read_is_refused(
 
 
 @pytest.mark.usefixtures("as_job")
-def test_a_storm_is_waited_out(object_server: ObjectServer, images: str, faults: FaultProxy) -> None:
+def test_throttled_requests_are_retried(object_server: ObjectServer, images: str, faults: FaultProxy) -> None:
     table = listed(source(object_server, f"s3://{images}/2019"))
     reach = FetchOptions(StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", times=4), Fault("reset", times=1, after=1)):
@@ -154,7 +152,7 @@ def test_a_storm_is_waited_out(object_server: ObjectServer, images: str, faults:
 
 
 @pytest.mark.usefixtures("as_job")
-def test_tables_are_read_by_the_way_that_the_job_names(object_server: ObjectServer) -> None:
+def test_tables_are_read_with_the_storage_options_of_the_job(object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("images")
     data = io.BytesIO()
     table = pa.table({"image": pa.array([b"one", b"two"], pa.binary())})
@@ -172,7 +170,7 @@ def test_tables_are_read_by_the_way_that_the_job_names(object_server: ObjectServ
 
 
 @pytest.mark.usefixtures("as_job")
-def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) -> None:
+def test_archives_and_manifests_in_buckets(object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("images")
     lines = ["uri,place", "photos/x.jpg,here", f"s3://{bucket}/photos/y.jpg,there", "../../photos/x.jpg,up"]
     object_server.put(
@@ -192,5 +190,5 @@ def test_shards_and_manifests_lie_in_buckets_too(object_server: ObjectServer) ->
     manifest = listed(source(object_server, f"s3://{bucket}/list.csv"))
     assert manifest["place"].to_pylist() == ["here", "there", "up"]
     assert [read() for read in plan_fetches(manifest, reach)] == [b"x", b"y", b"x"]
-    with pytest.raises(SourceError, match="cannot be read: the object is not there"):
+    with pytest.raises(SourceError, match="cannot be read: the object does not exist"):
         source(object_server, f"s3://{bucket}/gone.csv")

@@ -1,4 +1,4 @@
-"""A prefix of a bucket is walked once, whole and in one order, and gone on with from anywhere."""
+"""A walk over a prefix is complete, in one order, and can be resumed at any position."""
 
 from __future__ import annotations
 
@@ -39,41 +39,41 @@ def keys(steps: Iterator[WalkStep]) -> list[str]:
 
 
 def again(position: WalkPosition) -> WalkPosition:
-    """The same in another process."""
+    """The position after a round trip through JSON, as in another process."""
     return WalkPosition.from_json(json.loads(json.dumps(position.to_json())))
 
 
 @pytest.mark.parametrize("ahead", [64, 1, 0])
 def test_objects_first_and_then_each_folder(place: Location, ahead: int) -> None:
-    found = keys(walk_bucket(place, WalkPosition("top/"), folders_ahead=ahead))
-    assert sorted(found) == sorted(KEYS)
-    assert sorted(found[: len(TOP)]) == sorted(f"top/{key}" for key in TOP)
-    folders = [key.split("/")[1] for key in found[len(TOP) :]]
+    result = keys(walk_bucket(place, WalkPosition("top/"), folders_ahead=ahead))
+    assert sorted(result) == sorted(KEYS)
+    assert sorted(result[: len(TOP)]) == sorted(f"top/{key}" for key in TOP)
+    folders = [key.split("/")[1] for key in result[len(TOP) :]]
     assert folders == sorted(folders, key=folders.index), "one folder after the other"
 
 
-def test_it_goes_on_from_behind_every_single_object(place: Location) -> None:
+def test_it_resumes_after_every_object(place: Location) -> None:
     whole = keys(walk_bucket(place, WalkPosition("top/")))
-    at = 0
+    index = 0
     for step in walk_bucket(place, WalkPosition("top/")):
         for key in step.objects["key"].to_pylist():
-            at += 1
-            assert keys(walk_bucket(place, again(replace(step.within, after=key)))) == whole[at:], key
-        assert keys(walk_bucket(place, again(step.behind))) == whole[at:]
-    assert at == len(KEYS)
+            index += 1
+            assert keys(walk_bucket(place, again(replace(step.within, after=key)))) == whole[index:], key
+        assert keys(walk_bucket(place, again(step.behind))) == whole[index:]
+    assert index == len(KEYS)
 
 
-def test_what_is_new_meanwhile_takes_nothing_away(place: Location, object_server: ObjectServer, images: str) -> None:
+def test_new_objects_during_a_walk_hide_no_others(place: Location, object_server: ObjectServer, images: str) -> None:
     object_server.put(images, dict.fromkeys((f"grown/{key}" for key in (*TOP, *BELOW)), b"1"))
     whole = keys(walk_bucket(place, WalkPosition("grown/")))
     assert len(whole) == len(KEYS)
     steps = [(len(step.objects), again(step.behind)) for step in walk_bucket(place, WalkPosition("grown/"))]
     more = ["grown/!.x", "grown/!/1", "grown/a/0", "grown/zz/1"]
     object_server.put(images, dict.fromkeys(more, b"1"))
-    at = 0
+    index = 0
     for rows, behind in steps:
-        at += rows
-        assert [key for key in keys(walk_bucket(place, behind)) if key not in more] == whole[at:]
+        index += rows
+        assert [key for key in keys(walk_bucket(place, behind)) if key not in more] == whole[index:]
 
 
 def test_a_lone_folder_is_entered(place: Location) -> None:
@@ -88,7 +88,7 @@ def test_a_single_object(place: Location) -> None:
     assert keys(walk_bucket(place, again(step.behind))) == []
 
 
-def test_a_failure_ends_it(place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_ends_the_walk(place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_STORAGE_PAUSE", "0.001")
     away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing(Fault("status", path="prefix=top%2Fa%2F", times=99)):
@@ -97,13 +97,11 @@ def test_a_failure_ends_it(place: Location, faults: FaultProxy, monkeypatch: pyt
             keys(steps)
 
 
-def test_no_more_than_a_few_folders_are_under_way(
-    place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_folders_are_listed_ahead(place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CVBATCH_LISTING_PAGE_KEYS")
     away = replace(place, options=StorageOptions(endpoint_url=faults.endpoint))
     with faults.doing() as requests:
         steps = walk_bucket(away, WalkPosition("top/"), folders_ahead=1)
         next(steps), next(steps)
-        assert [each.path.partition("prefix=")[2].partition("&")[0] for each in requests] == ["top%2F", "top%2FZ%2F"]
+        assert [item.path.partition("prefix=")[2].partition("&")[0] for item in requests] == ["top%2F", "top%2FZ%2F"]
         steps.close()  # type: ignore[attr-defined]  # it is a generator

@@ -1,4 +1,4 @@
-"""Columns of every Arrow type come along as what every reader of Parquet holds, with their values, or are refused."""
+"""Extra columns of every Arrow type get a portable type and keep their values, or are refused."""
 
 from __future__ import annotations
 
@@ -118,19 +118,19 @@ def name(case: Any) -> str | None:
 
 
 @pytest.mark.parametrize(("array", "kind", "expected"), CASES, ids=name)
-def test_values_stay_what_they_are(array: pa.Array, kind: pa.DataType, expected: list[Any]) -> None:
+def test_values_do_not_change(array: pa.Array, kind: pa.DataType, expected: list[Any]) -> None:
     if not expected:
         expected = pc.cast(array, kind, safe=False).to_pylist()
     assert portable_type(array.type) == kind
     for low in range(3):
-        found = to_portable_array(array.slice(low))
-        found.validate(full=True)
-        assert found.type == kind
-        assert found.to_pylist() == expected[low:]
+        result = to_portable_array(array.slice(low))
+        result.validate(full=True)
+        assert result.type == kind
+        assert result.to_pylist() == expected[low:]
 
 
 @pytest.mark.parametrize("kind", SAME, ids=str)
-def test_what_every_reader_knows_is_not_touched(kind: pa.DataType) -> None:
+def test_portable_types_are_unchanged(kind: pa.DataType) -> None:
     array = pa.nulls(2, kind)
     assert to_portable_array(array) is array
 
@@ -138,12 +138,12 @@ def test_what_every_reader_knows_is_not_touched(kind: pa.DataType) -> None:
 @pytest.mark.parametrize(
     "kind", [pa.struct([("a", pa.int8()), ("a", pa.int8())]), pa.list_(pa.struct([("a", TEXT)] * 2))]
 )
-def test_what_cannot_be_kept(kind: pa.DataType) -> None:
+def test_types_without_a_portable_form(kind: pa.DataType) -> None:
     with pytest.raises(UnportableError):
         portable_type(kind)
 
 
-def test_nanoseconds_are_cut_to_microseconds() -> None:
+def test_nanoseconds_are_truncated_to_microseconds() -> None:
     assert to_portable_array(pa.array([1_999], pa.timestamp("ns"))).cast(pa.int64()).to_pylist() == [1]
 
 
@@ -164,13 +164,13 @@ def rows(opened: ImageSource) -> pa.Table:
 
 @pytest.mark.parametrize("suffix", [".arrow", ".feather", ".parquet"])
 @pytest.mark.parametrize("images", [False, True], ids=["manifest", "table"])
-def test_all_of_them_come_along_and_every_reader_holds_them(tmp_path: Path, suffix: str, images: bool) -> None:
+def test_every_reader_reads_all_extra_columns(tmp_path: Path, suffix: str, images: bool) -> None:
     arrays = {}
     for number, (array, _, _) in enumerate(CASES):
         if suffix == ".parquet":
             try:
                 pq.write_table(pa.table({"x": array}), tmp_path / "try.parquet")
-            except (pa.ArrowException, OSError):  # what Parquet cannot hold comes from Arrow alone
+            except (pa.ArrowException, OSError):  # types that Parquet cannot store are only tested in Arrow
                 continue
         arrays[f"c{number}"] = array
     key = {"image": [b"a", b"b", b"c"]} if images else {"uri": pa.array(["a", "b", "c"], pa.string_view())}
@@ -190,7 +190,7 @@ def test_all_of_them_come_along_and_every_reader_holds_them(tmp_path: Path, suff
     assert pl.read_parquet(tmp_path / "back.parquet").height == 3
 
 
-def test_a_type_that_cannot_be_kept_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_unportable_type_is_refused_at_once(tmp_path: Path) -> None:
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     for key in ({"uri": ["a"]}, {"image": [b"a"]}):
         write(tmp_path / "m.arrow", pa.table({**key, "x": twice}))
@@ -202,8 +202,8 @@ def test_a_type_that_cannot_be_kept_is_refused_at_once(tmp_path: Path) -> None:
 def test_what_pandas_writes(tmp_path: Path) -> None:
     frame = pd.DataFrame({"uri": ["a"], "p": pd.PeriodIndex(["2020-01"], freq="M"), "i": pd.interval_range(0, 1)})
     frame.to_parquet(tmp_path / "m.parquet")
-    found = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
-    assert found.select(["p", "i"]).to_pylist() == [{"p": 600, "i": {"left": 0, "right": 1}}]
+    result = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
+    assert result.select(["p", "i"]).to_pylist() == [{"p": 600, "i": {"left": 0, "right": 1}}]
 
 
 BROKEN = pa.array([b"a", b"\xff\xc3", None]).view(TEXT)
@@ -224,30 +224,30 @@ TEXTS = [
 @pytest.mark.parametrize(("array", "expected"), TEXTS, ids=name)
 @pytest.mark.parametrize("images", [False, True], ids=["manifest", "table"])
 def test_text_that_is_not_utf_8(tmp_path: Path, array: pa.Array, expected: list[Any], images: bool) -> None:
-    """Parquet files hold what their writers did not check; Polars refuses a whole file for it."""
+    """Writers do not check the text in Parquet files; Polars refuses the whole file."""
     key = "image" if images else "uri"
     pq.write_table(pa.table({key: [b"a" if images else "a"] * len(array), "x": array}), tmp_path / "m.parquet")
-    found = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
-    assert found["x"].type == array.type
-    assert found["x"].to_pylist() == expected
-    pq.write_table(found.select(["x"]), tmp_path / "back.parquet")
+    result = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
+    assert result["x"].type == array.type
+    assert result["x"].to_pylist() == expected
+    pq.write_table(result.select(["x"]), tmp_path / "back.parquet")
     assert pl.read_parquet(tmp_path / "back.parquet").height == len(expected)
 
 
 @pytest.mark.parametrize("zone", ["+05:30", "-00:30", "Z", "utc", "Mars/Phobos", "pytz.FixedOffset(330)"])
-def test_time_zones_that_not_every_reader_knows_become_utc(tmp_path: Path, zone: str) -> None:
-    """Polars panics for a fixed offset."""
+def test_unknown_time_zones_become_utc(tmp_path: Path, zone: str) -> None:
+    """Polars panics on a fixed offset."""
     moments = pa.array([0, 3_600_000_000]).view(pa.timestamp("us", zone))
     pq.write_table(pa.table({"uri": ["a", "b"], "x": moments}), tmp_path / "m.parquet")
-    found = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
-    assert found["x"].type == pa.timestamp("us", "UTC")
-    assert found["x"].cast(pa.int64()).to_pylist() == [0, 3_600_000_000]
-    pq.write_table(found.select(["x"]), tmp_path / "back.parquet")
+    result = rows(open_source(SourceConfig(uri=str(tmp_path / "m.parquet"))))
+    assert result["x"].type == pa.timestamp("us", "UTC")
+    assert result["x"].cast(pa.int64()).to_pylist() == [0, 3_600_000_000]
+    pq.write_table(result.select(["x"]), tmp_path / "back.parquet")
     assert pl.read_parquet(tmp_path / "back.parquet").height == len(pd.read_parquet(tmp_path / "back.parquet")) == 2
 
 
 @pytest.mark.parametrize("levels", [40, 50])
-def test_what_lies_too_deep_for_parquet_is_refused_at_once(tmp_path: Path, levels: int) -> None:
+def test_types_nested_too_deeply_for_parquet_are_refused_at_once(tmp_path: Path, levels: int) -> None:
     array = pa.array([1])
     for _ in range(levels):
         array = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), array)
@@ -260,7 +260,7 @@ def test_what_lies_too_deep_for_parquet_is_refused_at_once(tmp_path: Path, level
 
 
 class Acting(pa.ExtensionType):
-    """As a library may register one: its values do something when they become Python objects, such as unpickling."""
+    """An extension type whose values have side effects as Python objects, such as unpickling."""
 
     def __init__(self) -> None:
         super().__init__(pa.binary(), "cvbatch.test.acting")
@@ -281,7 +281,7 @@ class ActingScalar(pa.ExtensionScalar):  # type: ignore[misc]  # pyarrow has no 
         raise AssertionError("a value of a file was acted upon")
 
 
-def test_values_of_registered_types_are_never_acted_upon(tmp_path: Path) -> None:
+def test_values_of_registered_types_are_never_interpreted(tmp_path: Path) -> None:
     acting = pa.ExtensionArray.from_storage(Acting(), pa.array([b"x", None]))
     pa.register_extension_type(Acting())
     try:

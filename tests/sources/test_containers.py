@@ -1,4 +1,4 @@
-"""Containers among files: where they stand in the order, and that none of them ends a listing."""
+"""Containers among files: their position in the order, and that none of them ends a listing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sources.shards import arrow, fetched, images, kinds, planned, source,
 
 
 def mixed(folder: Path) -> list[bytes]:
-    """Files, shards and tables; returns what their images hold, in the order of the listing."""
+    """Write files, archives and tables; return the bytes of their images in listing order."""
     (folder / "sub").mkdir(parents=True)
     (folder / "0.jpg").write_bytes(b"0")
     tar(folder / "1.tar", {"a.jpg": b"1a", "b.jpg": b"1b"})
@@ -30,7 +30,7 @@ def mixed(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
-def test_they_stand_where_their_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_members_take_the_place_of_their_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", str(rows))
     contents = mixed(tmp_path)
     opened = source(tmp_path)
@@ -46,14 +46,14 @@ def test_a_glob_of_shards(tmp_path: Path) -> None:
     assert kinds(planned(source(tmp_path / "4.arrow"))) == [b"40", b"41"]
 
 
-def test_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_format(tmp_path: Path) -> None:
     zipped(tmp_path / "zip.tar", {"a.jpg": b"zip"})
     tar(tmp_path / "y.tar.gz", {"a.jpg": b"gzip"}).rename(tmp_path / "gzip.tar")
     tar(tmp_path / "y.tar", {"a.jpg": b"plain"}).rename(tmp_path / "plain.tar.zst")
     assert kinds(planned(source(tmp_path))) == [b"gzip", b"plain", b"zip"]
 
 
-def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_unreadable_containers_are_reported_and_skipped(tmp_path: Path) -> None:
     contents = mixed(tmp_path)
     (tmp_path / "00.zip").write_bytes(b"not a zip")
     (tmp_path / "00.tar").symlink_to("nowhere")
@@ -61,11 +61,11 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "00.tar.gz")
     (tmp_path / "folder.tar").mkdir()
     opened = source(tmp_path)
-    found = planned(opened)
-    assert [each for each in kinds(found) if isinstance(each, bytes)] == contents
+    result = planned(opened)
+    assert [item for item in kinds(result) if isinstance(item, bytes)] == contents
     lost = {
         os.path.basename(uri): (error.stage, error.type)
-        for uri, error in zip(found["image_uri"].to_pylist(), fetched(found), strict=True)
+        for uri, error in zip(result["image_uri"].to_pylist(), fetched(result), strict=True)
         if isinstance(error, RowError)
     }
     assert lost == {
@@ -75,7 +75,7 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
         "00.tar.gz": ("list", "NotARegularFile"),
     }
     assert opened.listing.lost == 4
-    assert len(set(identity_keys(found))) == found.num_rows
+    assert len(set(identity_keys(result))) == result.num_rows
     assert {os.path.basename(path) for path in opened.listing.unreadable} == {
         "00.zip", "00.tar", "00.parquet", "00.tar.gz"
     }  # fmt: skip
@@ -99,7 +99,7 @@ def test_a_file_that_is_named_like_a_member(tmp_path: Path) -> None:
     assert len(set(identity_keys(table))) == 2
 
 
-def test_columns_that_were_planned_stay(tmp_path: Path) -> None:
+def test_planned_columns_stay(tmp_path: Path) -> None:
     tar(tmp_path / "0.tar", {"a.jpg": b"0", "a.json": b'{"new": 1, "old": "x"}'})
     config = SourceConfig(uri=str(tmp_path), rename={"old": "before"})
     opened = open_source(config, pa.schema([("before", pa.string()), ("gone", pa.int64())]))

@@ -1,4 +1,4 @@
-"""Values that come along keep what they say, or are null, or become JSON; none of them is bent."""
+"""Values of extra columns stay unchanged, become JSON, or are null."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_types(values: list[Any], kind: pa.DataType) -> None:
         ([{"a": 1}, {"a": 1, "b": 2}, {}], pa.struct([("a", pa.int64())]), [{"a": 1}, None, None]),
     ],
 )
-def test_what_does_not_fit(values: list[Any], kind: pa.DataType, expected: list[Any]) -> None:
+def test_values_of_another_type(values: list[Any], kind: pa.DataType, expected: list[Any]) -> None:
     assert json_values_to_column(values, kind).to_pylist() == expected
 
 
-def test_numbers_that_are_none() -> None:
-    found = json_values_to_column([float("nan"), 1, "x"], pa.float64()).to_pylist()
-    assert found[0] != found[0]
-    assert found[1:] == [1.0, None]
+def test_invalid_numbers() -> None:
+    result = json_values_to_column([float("nan"), 1, "x"], pa.float64()).to_pylist()
+    assert result[0] != result[0]
+    assert result[1:] == [1.0, None]
 
 
 def test_columns_of_tables() -> None:
@@ -78,11 +78,11 @@ def test_columns_of_tables() -> None:
         (["a", "a"], {}, "two columns are named 'a'; rename one of them in the file, or drop all"),
     ],
 )
-def test_names_that_cannot_be(names: list[str], rename: dict[str, str], expected: str) -> None:
+def test_refused_names(names: list[str], rename: dict[str, str], expected: str) -> None:
     with pytest.raises(SourceError, match=expected):
         rename_columns(pa.schema([(name, pa.string()) for name in names]), rename, "x.tar")
 
 
-def test_a_run_that_is_there_keeps_names_that_differ_in_case_only() -> None:
+def test_an_existing_run_keeps_names_that_differ_only_in_case() -> None:
     schema = pa.schema([(name, pa.string()) for name in ("Width", "ab", "AB")])
     assert rename_columns(schema, {}, "x.csv", schema) == schema

@@ -1,4 +1,4 @@
-"""What is left out of a listing, of files, objects and archives alike, and how it is counted."""
+"""Filters of a listing over files, objects and archives, and the counts of skipped items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZES = {"tiny.jpg": 5, "a/small.jpg": 100, "a/large.jpg": 2000, "thumbs/b.jpg":
 def listed(uri: str, **options: Any) -> tuple[list[str], dict[str, int]]:
     source = open_source(SourceConfig.model_validate({"uri": uri, **options}))
     counts = []
-    for _ in range(2):  # a listing begins anew
+    for _ in range(2):  # a second listing starts from the beginning
         uris = [uri for chunk in source.iter_chunks() for uri in chunk["image_uri"].to_pylist()]
         counts.append(dict(source.listing.skipped))
     assert counts[0] == counts[1]
@@ -102,7 +102,7 @@ def test_archives_in_a_bucket(bucket: str, as_job: ObjectServer) -> None:
     assert (uris, skipped) == ([], {"before modified_since": 1})
 
 
-def test_globs_count_from_their_first_open_part(folder: str) -> None:
+def test_exclude_is_relative_to_the_folder_before_the_first_wildcard(folder: str) -> None:
     uris, skipped = listed(f"{folder}/a/**/*.jpg", exclude=["thumbs/deep"])
     assert (uris, skipped) == ([f"{folder}/a/large.jpg", f"{folder}/a/small.jpg"], {"excluded": 1})
     uris, _ = listed(f"{folder}/*/*.jpg", exclude=["thumbs/*"])
@@ -127,14 +127,14 @@ def test_one_file(folder: str) -> None:
     ],
 )
 def test_files_by_their_time(folder: str, since: Any, kept: int) -> None:
-    at = to_nanoseconds(OLD)
-    os.utime(f"{folder}/tiny.jpg", ns=(at, at))
+    index = to_nanoseconds(OLD)
+    os.utime(f"{folder}/tiny.jpg", ns=(index, index))
     uris, skipped = listed(folder, modified_since=since)
     assert (len(uris), skipped.get("before modified_since", 0)) == (kept, 5 - kept)
 
 
-def test_what_is_not_known_is_no_reason(folder: str) -> None:
-    """Broken links and FIFOs stay: they are error rows that somebody should see."""
+def test_unknown_sizes_and_times_pass(folder: str) -> None:
+    """Broken links and FIFOs stay: they are error rows that users should see."""
     os.symlink("nowhere", f"{folder}/broken.jpg")
     os.mkfifo(f"{folder}/pipe.jpg")
     uris, _ = listed(folder, min_bytes="1GB", modified_since=OLD)
@@ -150,15 +150,15 @@ def test_members_of_archives(tmp_path: Path) -> None:
         {"below min_bytes": 1, "above max_bytes": 1, "excluded": 1},
     )
     assert listed(str(tmp_path), exclude=["*.tar"]) == ([], {"excluded": 1})
-    # the size of the shard is no reason
+    # the size of the archive itself is ignored
     assert len(listed(shard, max_bytes=500)[0]) == 4
 
 
 def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / f"{name}.tar").write_bytes(tarred({"1.jpg": b"x", "2.jpg": b"x"}))
-    at = to_nanoseconds(OLD)
-    os.utime(tmp_path / "old.tar", ns=(at, at))
+    index = to_nanoseconds(OLD)
+    os.utime(tmp_path / "old.tar", ns=(index, index))
     uris, skipped = listed(str(tmp_path), modified_since="2021-01-01")
     assert (uris, skipped) == (
         [f"{tmp_path}/new.tar#1.jpg", f"{tmp_path}/new.tar#2.jpg"],
@@ -166,8 +166,8 @@ def test_archives_by_the_time_of_the_archive(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_left_out_decides_nothing(tmp_path: Path) -> None:
-    """The columns that come along are those of the first container that is not left out."""
+def test_skipped_containers_do_not_decide_the_extra_columns(tmp_path: Path) -> None:
+    """The extra columns are those of the first container that is not skipped."""
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "b.tar").write_bytes(tarred({"1.jpg": b"xx", "1.json": b'{"place": "here"}'}))
     source = open_source(SourceConfig(uri=str(tmp_path), min_bytes=2))
@@ -184,7 +184,7 @@ def test_rows_of_tables(tmp_path: Path) -> None:
     assert (uris[0], skipped) == (f"{tmp_path}/t.arrow#1", {"below min_bytes": 1})
 
 
-def test_a_manifest_takes_every_line(tmp_path: Path) -> None:
+def test_filters_are_refused_for_manifests(tmp_path: Path) -> None:
     manifest = tmp_path / "m.parquet"
     pq.write_table(pa.table({"uri": ["a.jpg"]}), manifest)
     for option in ({"min_bytes": 1}, {"modified_since": OLD}, {"exclude": ["a"]}):
@@ -193,5 +193,5 @@ def test_a_manifest_takes_every_line(tmp_path: Path) -> None:
     assert listed(str(manifest), max_bytes=1) == ([f"{tmp_path}/a.jpg"], {})
 
 
-def test_by_default_nothing_is_left_out() -> None:
+def test_no_filters_by_default() -> None:
     assert FileFilters.from_config(SourceConfig(uri="photos")) == NO_FILTERS

@@ -1,4 +1,4 @@
-"""Patterns agree with the standard library's `glob` where that one comes to an end."""
+"""Patterns match like the standard library's `glob` if that one terminates."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_same_as_glob(tmp_path: Path, pattern: str) -> None:
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = set(glob.iglob(pattern, root_dir=tmp_path, recursive=True))
-    expected = sorted(name for name in found if (tmp_path / name).is_file())
+    result = set(glob.iglob(pattern, root_dir=tmp_path, recursive=True))
+    expected = sorted(name for name in result if (tmp_path / name).is_file())
     assert [name for name in FILES if matched(pattern, name)] == sorted(expected, key=FILES.index)
 
 
@@ -46,7 +46,7 @@ def matched(text: str, name: str) -> bool:
     return pattern.matches_file(states, file)
 
 
-def test_folders_where_nothing_can_match_are_told() -> None:
+def test_states_are_empty_where_nothing_can_match() -> None:
     pattern = GlobPattern([b"x", b"**", b"*.jpg"])
     assert pattern.enter_folder(pattern.start, b"x")
     assert not pattern.enter_folder(pattern.start, b"y")

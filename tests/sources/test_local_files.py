@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and that each comes once, whatever its name and whatever links to it."""
+"""Images below a folder: each is listed once, whatever its name and whatever links to it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.sources.fetch.test_local import as_nobody
 
 
 def source(uri: Path | str, **options: Any) -> LocalFileSource:
-    found = open_source(SourceConfig(uri=str(uri), **options))
-    assert isinstance(found, LocalFileSource)
-    return found
+    result = open_source(SourceConfig(uri=str(uri), **options))
+    assert isinstance(result, LocalFileSource)
+    return result
 
 
 def listed(opened: LocalFileSource) -> pa.Table:
@@ -32,7 +32,7 @@ def listed(opened: LocalFileSource) -> pa.Table:
 
 def names(root: Path, uri: Path | str | None = None, **options: Any) -> list[str]:
     uris = listed(source(uri or root, **options))["image_uri"].to_pylist()
-    return [os.path.relpath(found, root) for found in uris]
+    return [os.path.relpath(result, root) for result in uris]
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -46,7 +46,7 @@ def test_folders_are_walked_in_one_order(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.jpeg", "z.JPG", "a/y.TIFF", "a/x/3.webp", "b/1.png", "b/2.jpg"]
 
 
-def test_facts_of_each_file(tmp_path: Path) -> None:
+def test_size_and_time_of_each_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     [row] = listed(source(tmp_path)).to_pylist()
     fact = os.stat(tmp_path / "a.jpg")
@@ -60,10 +60,10 @@ def test_facts_of_each_file(tmp_path: Path) -> None:
     }
 
 
-def test_other_files_are_counted_and_hidden_ones_are_not_there(tmp_path: Path) -> None:
+def test_other_files_are_counted_and_hidden_files_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a.xmp", "b.XMP", "Thumbs.db", "README", ".hidden.jpg", ".cache/x.jpg", "notes.")
     opened = source(tmp_path)
-    for _ in range(2):  # listing again starts again
+    for _ in range(2):  # a second listing starts from the beginning
         assert listed(opened).num_rows == 1
         assert opened.listing.skipped == {".xmp": 2, ".db": 1, "no suffix": 2}
 
@@ -77,7 +77,7 @@ def test_extensions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a b.jpg", 'it\'s "so".jpg', "50%.jpg", "a#1?.jpg", "two\nlines.jpg", "größe.jpg", "[1].jpg", "a\\xe9.jpg"]
 )
-def test_names_come_out_unchanged(tmp_path: Path, name: str) -> None:
+def test_names_are_unchanged(tmp_path: Path, name: str) -> None:
     touch(tmp_path, name)
     assert names(tmp_path) == [name]
     assert names(tmp_path, tmp_path / name) == [name]
@@ -111,16 +111,16 @@ def test_broken_links_and_fifos_are_rows(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_listed() -> None:
-    with tempfile.TemporaryDirectory() as folder:  # everybody may enter it, unlike those of pytest
+    with tempfile.TemporaryDirectory() as folder:  # all users can enter it, unlike the folders of pytest
         root = Path(folder)
         touch(root, "shut/a.jpg", "open/b.jpg")
         root.chmod(0o755)
         (root / "shut").chmod(0)
         with as_nobody():
             opened = source(root)
-            found = listed(opened)
-            assert found["image_uri"].to_pylist() == [f"{root}/open/b.jpg", f"{root}/shut"]
-            (_, read) = plan_fetches(found)
+            result = listed(opened)
+            assert result["image_uri"].to_pylist() == [f"{root}/open/b.jpg", f"{root}/shut"]
+            (_, read) = plan_fetches(result)
             error = capture_row_error("fetch", read)
             assert error == RowError("list", "PermissionDenied", "the folder cannot be listed: Permission denied")
             assert opened.listing.lost == 1
@@ -148,7 +148,7 @@ def test_globs(tmp_path: Path, pattern: str, found: list[str]) -> None:
     assert names(tmp_path, tmp_path / pattern) == found
 
 
-def test_braces_in_a_glob_are_taken_literally_and_that_is_said(tmp_path: Path) -> None:
+def test_braces_in_a_glob_are_literal_and_the_message_says_so(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "{b}.png")
     with pytest.raises(SourceError, match=r"\*\.\{jpg,png\}: nothing matches, and braces are taken literally: name"):
         source(tmp_path / "*.{jpg,png}")
@@ -162,14 +162,14 @@ def test_a_pattern_counts_only_what_it_matches_as_skipped(tmp_path: Path) -> Non
     assert opened.listing.skipped == {".xmp": 1}
 
 
-def test_a_pattern_over_links_that_lead_back_comes_to_an_end(tmp_path: Path) -> None:
+def test_a_glob_over_cyclic_links_ends(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "x/b.jpg")
     for name in ("up1", "up2", "x/up3", "x/up4"):
         (tmp_path / name).symlink_to(tmp_path)
     assert names(tmp_path, tmp_path / "**/*.jpg") == ["a.jpg", "x/b.jpg"]
 
 
-def test_a_link_with_another_name_does_not_hide_what_the_pattern_asks_for(tmp_path: Path) -> None:
+def test_a_link_with_another_name_does_not_hide_a_match(tmp_path: Path) -> None:
     touch(tmp_path, "real/a.jpg")
     (tmp_path / "alias").symlink_to("real")
     assert names(tmp_path, tmp_path / "**/real/*.jpg") == ["real/a.jpg"]

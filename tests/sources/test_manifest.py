@@ -1,4 +1,4 @@
-"""One row per line of a manifest, and its other columns come along as they are."""
+"""One row per line of a manifest; its other columns are extra columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def source(path: Path, content: bytes | str | list[Any] | pa.Table, **options: A
 
 
 def rows(opened: ManifestSource) -> pa.Table:
-    """All chunks, checked against what the source promised."""
+    """All chunks, checked against the schema of the source."""
     schema = pa.schema([*ENTRY_FIELDS, *opened.extra_columns])
     chunks = list(opened.iter_chunks())
     assert all(chunk.schema.equals(schema) for chunk in chunks)
@@ -44,8 +44,8 @@ def rows(opened: ManifestSource) -> pa.Table:
 
 
 def carried(opened: ManifestSource) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = rows(opened).select(opened.extra_columns.names).to_pydict()
-    return found
+    result: dict[str, list[Any]] = rows(opened).select(opened.extra_columns.names).to_pydict()
+    return result
 
 
 def names(opened: ManifestSource) -> list[str]:
@@ -149,7 +149,7 @@ def test_parquet_stays_as_it_is(tmp_path: Path, column: pa.Array) -> None:
     assert rows(opened)["x"].to_pylist() == column.to_pylist()
 
 
-def test_parquet_types_that_other_readers_do_not_know_become_plain(tmp_path: Path) -> None:
+def test_unportable_parquet_types_become_portable(tmp_path: Path) -> None:
     pairs = pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2))
     tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), [2]), pairs)
     opened = source(tmp_path / "m.parquet", pa.table({"uri": ["a", "b"], "pairs": pairs, "tensors": tensors}))
@@ -157,7 +157,7 @@ def test_parquet_types_that_other_readers_do_not_know_become_plain(tmp_path: Pat
     assert carried(opened) == {"pairs": [[1, 2], [3, 4]], "tensors": [[1, 2], [3, 4]]}
 
 
-def test_metadata_off_brings_nothing(tmp_path: Path) -> None:
+def test_metadata_off_drops_extra_columns(tmp_path: Path) -> None:
     opened = source(tmp_path / "m.csv", "uri,x,x,row_id\na.jpg,1,2,3\n", metadata="off")
     assert (carried(opened), names(opened)) == ({}, ["a.jpg"])
     planned = open_source(
@@ -167,7 +167,7 @@ def test_metadata_off_brings_nothing(tmp_path: Path) -> None:
 
 
 def test_types_are_those_of_the_plan(tmp_path: Path) -> None:
-    """Of a run of an earlier version, too, which kept other types, and columns in spite of `metadata: off`."""
+    """Also for a run of an earlier version, with other types, and with columns despite `metadata: off`."""
     pq.write_table(pa.table({"uri": ["a"], "x": pa.array([1.5], pa.float16())}), tmp_path / "m.parquet")
     for metadata in ("auto", "off"):
         config = SourceConfig(uri=str(tmp_path / "m.parquet"), metadata=metadata)
@@ -215,7 +215,7 @@ def test_uris_resolve_against_the_manifest(tmp_path: Path, uri: str, expected: s
     assert table["image_uri"].to_pylist() == [expected.format(folder=tmp_path, parent=tmp_path.parent)]
 
 
-def test_facts_of_files_that_are_there(tmp_path: Path) -> None:
+def test_size_and_time_of_existing_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"12345")
     table = rows(source(tmp_path / "m.jsonl", [{"uri": "a.jpg"}, {"uri": "gone.jpg"}, {"uri": "nul\0.jpg"}]))
     assert table["image_bytes"].to_pylist() == [5, None, None]
@@ -224,7 +224,7 @@ def test_facts_of_files_that_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["row_id", "image_uri", "status", "width", "error_type", "exif_camera", "_x", "_location", "source_removed"]
 )
-def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
+def test_reserved_names_are_refused_or_renamed(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         SourceError, match=rf"'{name}' has a name that is reserved for cvbatch; .* source\.rename: \{{{name}: my_"
     ):
@@ -265,7 +265,7 @@ def test_our_names_are_refused_and_renamed(tmp_path: Path, name: str) -> None:
         ("m.parquet", b"PAR1", {}, "cannot be read as a manifest"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(
+def test_errors_are_one_line(
     tmp_path: Path, name: str, content: bytes | str, options: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(SourceError) as caught:
@@ -276,21 +276,21 @@ def test_what_cannot_be_used_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("values", [("1", '"x"'), ("[1]", '{"a": 1}'), ("1" * 30, "true"), ('"\\ud800"', "{}")])
-def test_what_does_not_come_along_may_be_of_any_type(tmp_path: Path, values: tuple[str, str]) -> None:
+def test_dropped_columns_can_have_any_type(tmp_path: Path, values: tuple[str, str]) -> None:
     lines = "".join(f'{{"uri": "a", "x": {value}}}\n' for value in values)
     with pytest.raises(SourceError, match=r"the values of 'x' have no common type: .*source\.metadata: off$"):
         source(tmp_path / "m.jsonl", lines)
-    found = rows(source(tmp_path / "m.jsonl", lines, metadata="off"))
-    assert found["image_uri"].to_pylist() == [f"{tmp_path}/a"] * 2
+    result = rows(source(tmp_path / "m.jsonl", lines, metadata="off"))
+    assert result["image_uri"].to_pylist() == [f"{tmp_path}/a"] * 2
 
 
-def test_types_that_do_not_meet_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_without_a_common_type_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "1")
     with pytest.raises(SourceError, match="x has incompatible types: int64 vs string"):
         source(tmp_path / "m.jsonl", [{"uri": "a", "x": 1}, {"uri": "a", "x": "1"}])
 
 
-def test_no_such_manifest(tmp_path: Path) -> None:
+def test_a_missing_manifest(tmp_path: Path) -> None:
     for name, advice in (("no.csv", "check source.uri"), ("*.jsonl", "name each manifest with a --source of its own")):
         with pytest.raises(SourceError, match=f"the file does not exist; {advice}"):
             open_source(SourceConfig(uri=str(tmp_path / name)))

@@ -1,4 +1,4 @@
-"""Several sources are one: in their order, each image once, and none of them is lost."""
+"""Several sources as one: in their order, each image once, none lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_in_the_order_in_which_they_are_named(here: Path) -> None:
+def test_sources_are_listed_in_their_order(here: Path) -> None:
     opened = several(here / "b", here / "x.tar", here / "a")
     for _ in range(2):
         assert kinds(planned(opened)) == [b"b/1.jpg", b"b/sub/2.jpg", b"4", b"a/3.jpg"]
@@ -42,7 +42,7 @@ def test_in_the_order_in_which_they_are_named(here: Path) -> None:
     assert opened.extra_columns.names == [], "the first decides, and plain images bring nothing"
 
 
-def test_columns_are_those_of_the_first(here: Path) -> None:
+def test_the_first_source_decides_the_extra_columns(here: Path) -> None:
     table = planned(several(here / "x.tar", here / "y.zip", here / "a"))
     assert table["n"].to_pylist() == [4, 5, None]
     assert "more" not in table.column_names
@@ -60,14 +60,14 @@ def test_columns_are_those_of_the_first(here: Path) -> None:
         (["b", "a"], 3, 0),
     ],
 )
-def test_an_image_that_two_of_them_hold_is_one_row(here: Path, uris: list[str], rows: int, twice: int) -> None:
+def test_an_image_in_two_sources_is_one_row(here: Path, uris: list[str], rows: int, twice: int) -> None:
     opened = several(*(here / uri for uri in uris))
     table = planned(opened)
     assert table.num_rows == len(set(table["image_uri"].to_pylist())) == rows
     assert opened.listing.skipped["listed twice"] == twice
 
 
-def test_one_that_holds_nothing_is_named(here: Path) -> None:
+def test_a_source_without_images_is_an_error(here: Path) -> None:
     (here / "empty").mkdir()
     with pytest.raises(SourceError, match=r"empty holds no images, and is one of 2 sources"):
         planned(several(here / "a", here / "empty"))
@@ -75,7 +75,7 @@ def test_one_that_holds_nothing_is_named(here: Path) -> None:
         several(here / "a", here / "nope")
 
 
-def test_manifests_stay_with_manifests(here: Path) -> None:
+def test_manifests_and_other_sources_cannot_be_mixed(here: Path) -> None:
     (here / "m.csv").write_text("uri,x\na/3.jpg,1\na/3.jpg,2\n")
     (here / "n.csv").write_text("y,uri,x\n5,b/1.jpg,3\n")
     pq.write_table(pa.table({"uri": ["b/1.jpg"], "x": [3]}), here / "n.parquet")
@@ -90,7 +90,7 @@ def test_manifests_stay_with_manifests(here: Path) -> None:
         several(here / "m.csv", here / "n.parquet")
 
 
-def test_a_manifest_is_named_once(here: Path) -> None:
+def test_a_manifest_named_twice_is_refused(here: Path) -> None:
     for name in ("m", "n"):
         (here / f"{name}.csv").write_text("uri\na/3.jpg\n")
     (here / "link.csv").symlink_to(here / "m.csv")
@@ -110,7 +110,7 @@ def test_a_link_to_another_source_is_refused(here: Path) -> None:
     assert len(kinds(planned(several(here / "link", here / "a")))) == 3
 
 
-def test_columns_of_manifests_that_differ_in_case_only(here: Path) -> None:
+def test_columns_of_manifests_that_differ_only_in_case(here: Path) -> None:
     (here / "m.csv").write_text("uri,x\na/3.jpg,1\n")
     (here / "n.csv").write_text("uri,X\nb/1.jpg,2\n")
     with pytest.raises(SourceError, match=r"n\.csv: the column 'X' is 'x' in the manifests before.*metadata: off"):
@@ -119,12 +119,12 @@ def test_columns_of_manifests_that_differ_in_case_only(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_job")
-def test_a_listing_goes_on_in_the_source_where_it_stood(
+def test_a_listing_resumes_in_its_current_source(
     here: Path, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
     bucket = object_server.make_bucket("images")
-    object_server.put(bucket, {f"p/{number}/{each}.jpg": b"x" for number in range(3) for each in range(3)})
+    object_server.put(bucket, {f"p/{number}/{item}.jpg": b"x" for number in range(3) for item in range(3)})
 
     def opened() -> MultipleSources:
         source = several(here / "a", f"s3://{bucket}/p", here / "b", endpoint_url=object_server.endpoint)
@@ -138,12 +138,12 @@ def test_a_listing_goes_on_in_the_source_where_it_stood(
     whole = opened()
     pairs = list(whole.iter_marked_chunks())
     assert len(uris(pairs)) == 1 + 9 + 2
-    marks = [at for at, (_, mark) in enumerate(pairs) if mark is not None]
+    marks = [index for index, (_, mark) in enumerate(pairs) if mark is not None]
     assert marks
-    for at in marks:
+    for index in marks:
         later = opened()
-        mark = json.loads(json.dumps(pairs[at][1]))
-        assert uris(list(later.iter_marked_chunks(mark))) == uris(pairs[at + 1 :])
+        mark = json.loads(json.dumps(pairs[index][1]))
+        assert uris(list(later.iter_marked_chunks(mark))) == uris(pairs[index + 1 :])
         assert later.listing.skipped == whole.listing.skipped == {".txt": 1}
     overlapping = several(here / "a", f"s3://{bucket}/p", f"s3://{bucket}/p/1", endpoint_url=object_server.endpoint)
     assert isinstance(overlapping, ResumableSource)

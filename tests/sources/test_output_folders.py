@@ -1,4 +1,4 @@
-"""Outputs of cvbatch within a source are left out and counted, wherever they lie and whoever wrote them."""
+"""Outputs of cvbatch within a source are skipped and counted, at any depth and from any run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.sources.shards import planned, source
 
 
 def wrote(folder: Path) -> Path:
-    """What a run leaves, and an image in its data as no run would write it."""
+    """Files of a finished run, plus an image in its data folder, which no run writes."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as elsewhere:
         plan = planned_in(LocalStore(str(folder)), Path(elsewhere), 2)
@@ -43,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def names(uri: Path | str, top: Path) -> tuple[list[str], int]:
-    """The images that are found, and how many outputs were left out."""
+    """The listed images and the number of skipped outputs."""
     opened = source(uri, extensions="any")
     uris = planned(opened)["image_uri"].to_pylist() if opened.listing is not None else []
     return [uri.removeprefix(f"{top}/") for uri in uris], opened.listing.skipped[OUTPUT]
@@ -52,7 +52,7 @@ def names(uri: Path | str, top: Path) -> tuple[list[str], int]:
 ALL = ["a.jpg", "sub/b.jpg", "sub/deep/c.jpg"]
 
 
-def test_what_a_run_writes_is_known_here(tmp_path: Path) -> None:
+def test_names_that_a_run_writes(tmp_path: Path) -> None:
     written = {path.name for path in wrote(tmp_path / "out").iterdir()}
     assert {name for name in written if not name.startswith(".")} == OWN
 
@@ -72,8 +72,8 @@ def test_what_a_run_writes_is_known_here(tmp_path: Path) -> None:
 def test_outputs_below_the_source(photos: Path, pattern: str, expected: list[str]) -> None:
     output = wrote(photos / "sub/labels")
     (output / "picture.jpg").touch()
-    found, left_out = names(photos / pattern, photos)
-    assert found == expected
+    result, left_out = names(photos / pattern, photos)
+    assert result == expected
     assert left_out == 1
 
 
@@ -127,7 +127,7 @@ def test_outputs_in_a_bucket(object_server: ObjectServer, tmp_path: Path) -> Non
     def listed(uri: str) -> tuple[list[str], int]:
         opened = open_source(SourceConfig(uri=f"s3://{bucket}/{uri}", endpoint_url=object_server.endpoint))
         uris = planned(opened)["image_uri"].to_pylist()
-        return [each.removeprefix(f"s3://{bucket}/") for each in uris], opened.listing.skipped[OUTPUT]
+        return [item.removeprefix(f"s3://{bucket}/") for item in uris], opened.listing.skipped[OUTPUT]
 
     assert listed("p") == (["p/a.jpg", "p/sub/b.jpg", "p/z/data/t.parquet#0"], 1)
     assert listed("p/**/*") == (["p/a.jpg", "p/sub/b.jpg", "p/z/data/t.parquet#0"], 1)

@@ -1,4 +1,4 @@
-"""CSV and JSON lines as programs write them; what is wrong with a line is said with its number."""
+"""CSV and JSON lines as programs write them; errors name the line."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def rows(path: Path, content: bytes | str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
-def test_encodings_and_ends_of_lines(tmp_path: Path, encoding: str, end: str, name: str) -> None:
+def test_encodings_and_line_ends(tmp_path: Path, encoding: str, end: str, name: str) -> None:
     text = GOOD if name == "m.csv" else '{"uri": "a.jpg", "x": "1"}\n{"uri": "b.jpg", "x": "é"}\n'
     content = text.replace("\n", end).encode(encoding)
     assert rows(tmp_path / name, content) == [("a.jpg", "1"), ("b.jpg", "é")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_sixteen_bits_without_a_mark_in_other_scripts(tmp_path: Path, encoding: str) -> None:
-    """Not every second byte is zero there."""
+def test_utf_16_without_a_byte_order_mark_in_other_scripts(tmp_path: Path, encoding: str) -> None:
+    """Not every second byte is zero in these scripts."""
     assert rows(tmp_path / "m.csv", "uri,x,写真\n日本.jpg,1,年\n".encode(encoding)) == [("日本.jpg", "1")]
     assert rows(tmp_path / "m.csv", "写真,x,uri\n年,1,a.jpg\n".encode(encoding)) == [("a.jpg", "1")]
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_other_separators_by_the_header(tmp_path: Path, separator: str) -> None:
+def test_the_header_decides_the_separator(tmp_path: Path, separator: str) -> None:
     assert rows(tmp_path / "m.csv", f"x{separator}uri\n1,5{separator}a.jpg\n") == [("a.jpg", "1,5")]
     assert rows(tmp_path / "m.tsv", "uri\tx\na.jpg\t1;2\n") == [("a.jpg", "1;2")]
 
@@ -56,9 +56,9 @@ def test_other_separators_by_the_header(tmp_path: Path, separator: str) -> None:
         ('"u\nri",uri,x\n1,a.jpg,2\n', None),
     ],
 )
-def test_what_is_legal(tmp_path: Path, content: str, expected: list[tuple[str, str]] | None) -> None:
-    found = rows(tmp_path / "m.csv", content)
-    assert found == (expected or [("a.jpg", "2")])
+def test_valid_files(tmp_path: Path, content: str, expected: list[tuple[str, str]] | None) -> None:
+    result = rows(tmp_path / "m.csv", content)
+    assert result == (expected or [("a.jpg", "2")])
 
 
 NEVER = "a quote is opened and never closed"
@@ -84,7 +84,7 @@ TWICE = "text follows the quote that closes a field: write a quote within a quot
     ],
 )
 def test_lines_that_cannot_be_read(tmp_path: Path, content: bytes | str, expected: str) -> None:
-    with pytest.raises(SourceError) as caught:  # when it is opened, so before anything is started
+    with pytest.raises(SourceError) as caught:  # raised when it is opened, before anything is started
         open_source(SourceConfig(uri=str(written(tmp_path / "m.csv", content))))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -111,14 +111,14 @@ def test_objects_without_keys_are_text(tmp_path: Path) -> None:
     assert rows(tmp_path / "m.jsonl", '{"uri": "a.jpg", "x": {}}\n') == [("a.jpg", "{}")]
 
 
-def test_a_quote_that_is_never_closed_costs_bounded_memory(tmp_path: Path) -> None:
+def test_an_unclosed_quote_uses_bounded_memory(tmp_path: Path) -> None:
     lines = "a.jpg,x\n" * (LONGEST_FIELD // 8 + 1)
     with pytest.raises(SourceError, match=f"line 3: {NEVER}"):
         rows(tmp_path / "m.csv", f'uri,x\na,1\nb,"x\n{lines}')
 
 
 @pytest.mark.parametrize("name", ["m.csv.gz", "m.jsonl.zst", "m.tsv.bz2"])
-def test_packed_manifests_are_named(tmp_path: Path, name: str) -> None:
+def test_compressed_manifests_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=f"{name} is a packed manifest: unpack it first"):
         open_source(SourceConfig(uri=str(written(tmp_path / name, b"\x1f\x8b"))))
 

@@ -90,7 +90,7 @@ def _image_error_of(path: bytes, error: OSError) -> ImageError | None:
             target = os.readlink(path).decode("utf-8", errors="backslashreplace")
             return ImageError("NotFound", f"broken symbolic link to {target}")
         case errno.ENOENT | errno.ENOTDIR:
-            return ImageError("NotFound", "the file is not there (any more)")
+            return ImageError("NotFound", "the file does not exist (any more)")
         case errno.ELOOP:
             return ImageError("LinkLoop", "symbolic links that lead back to themselves")
         case errno.EACCES | errno.EPERM:

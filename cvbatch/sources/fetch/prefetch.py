@@ -194,7 +194,7 @@ def _map_object_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ImageError("NotFound", "the object is not there (any more)") from None
+        raise ImageError("NotFound", "the object does not exist (any more)") from None
     except DeniedError as error:
         raise ImageError(DENIED_TYPE, str(error)) from None
     except TooLargeError as error:

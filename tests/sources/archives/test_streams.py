@@ -1,4 +1,4 @@
-"""Packed streams are read forward, and never without end."""
+"""Compressed streams are read forward only, up to a limit."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def stream(path: Path, how: str, data: bytes = DATA) -> ForwardStream:
 
 @pytest.mark.parametrize("how", [TAR, TAR_GZIP, TAR_ZSTD])
 def test_forward_only(tmp_path: Path, how: str) -> None:
-    found = stream(tmp_path / "x", how)
-    assert found.read(10) == DATA[:10]
-    found.seek(3_000_000)
-    assert found.tell() == 3_000_000
-    assert found.read(300_000) == DATA[3_000_000:3_300_000]
-    found.seek(found.tell())
+    result = stream(tmp_path / "x", how)
+    assert result.read(10) == DATA[:10]
+    result.seek(3_000_000)
+    assert result.tell() == 3_000_000
+    assert result.read(300_000) == DATA[3_000_000:3_300_000]
+    result.seek(result.tell())
     with pytest.raises(BrokenContainerError, match="backwards"):
-        found.seek(3_000_000)
-    found.seek(len(DATA) + 5_000)
-    assert found.read(10) == b""
+        result.seek(3_000_000)
+    result.seek(len(DATA) + 5_000)
+    assert result.read(10) == b""
 
 
 @pytest.mark.parametrize("how", [TAR_GZIP, TAR_ZSTD])
-def test_several_packed_streams_one_after_the_other(tmp_path: Path, how: str) -> None:
+def test_concatenated_compressed_streams(tmp_path: Path, how: str) -> None:
     stream(tmp_path / "x", how, b"one")
     whole = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(whole * 2)
@@ -44,8 +44,8 @@ def test_several_packed_streams_one_after_the_other(tmp_path: Path, how: str) ->
 
 
 @pytest.mark.parametrize("number", [0x184D2A50, 0x184D2A5F])
-def test_what_pzstd_writes_begins_with_a_frame_to_be_skipped(tmp_path: Path, number: int) -> None:
-    """As RFC 8878 has it: a magic number, four bytes with the length, and so many bytes."""
+def test_files_of_pzstd_start_with_a_skippable_frame(tmp_path: Path, number: int) -> None:
+    """As in RFC 8878: a magic number, a length in four bytes, and that many bytes."""
     packed = tar(tmp_path / "x.tar.zst", {"a.jpg": b"one", "b.jpg": b"two"})
     packed.write_bytes(number.to_bytes(4, "little") + (4).to_bytes(4, "little") + b"abcd" + packed.read_bytes())
     table = planned(source(packed))
@@ -66,7 +66,7 @@ def test_a_bomb_ends_early(tmp_path: Path, name: str, monkeypatch: pytest.Monkey
 
 def test_a_window_that_needs_too_much_memory(tmp_path: Path) -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=30)
-    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of a size that it does not know
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of unknown size
     data = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
     (tmp_path / "x.tar").write_bytes(packer.compress(data) + packer.flush())
     opened = source(tmp_path / "x.tar")

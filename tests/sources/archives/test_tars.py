@@ -1,4 +1,4 @@
-"""Tars with everything that can be in them: images are rows, the rest is counted, and damage has a name."""
+"""Tars with all kinds of members: images are rows, others are counted, damage is reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_images_are_rows_in_the_order_of_the_archive(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_the_order_in_which_they_are_asked_for_does_not_matter(tmp_path: Path, name: str) -> None:
+def test_members_are_read_in_any_order(tmp_path: Path, name: str) -> None:
     table = planned(source(tar(tmp_path / name, {f"{n}.jpg": b"%d" % n for n in range(9)})))
     assert kinds(table.take([7, 0, 8, 3])) == [b"7", b"0", b"8", b"3"]
 
@@ -103,7 +103,7 @@ def test_sparse_files_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_archives_without_members_and_files_that_are_none(tmp_path: Path, name: str) -> None:
+def test_archives_without_members_and_other_files(tmp_path: Path, name: str) -> None:
     opened = source(tar(tmp_path / name, {}))
     assert kinds(planned(opened)) == ["NoImages"]
     assert opened.listing.lost == 1
@@ -115,7 +115,7 @@ def test_archives_without_members_and_files_that_are_none(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_what_lies_before_a_cut_is_planned(tmp_path: Path, name: str) -> None:
+def test_members_before_a_truncation_are_planned(tmp_path: Path, name: str) -> None:
     members = {f"{number}.jpg": os.urandom(300_000) for number in range(6)}
     whole = tar(tmp_path / name, members).read_bytes()
     (tmp_path / name).write_bytes(whole[:1_000_000])
@@ -128,7 +128,7 @@ def test_what_lies_before_a_cut_is_planned(tmp_path: Path, name: str) -> None:
     assert list(opened.listing.unreadable) == [str(tmp_path / name)]
 
 
-def test_a_cut_between_two_members_is_noticed(tmp_path: Path) -> None:
+def test_a_truncation_between_two_members_is_detected(tmp_path: Path) -> None:
     whole = tar(tmp_path / "x.tar", {f"{number}.jpg": b"x" * 512 for number in range(6)}).read_bytes()
     (tmp_path / "x.tar").write_bytes(whole[:3072])
     opened = source(tmp_path / "x.tar")
@@ -138,7 +138,7 @@ def test_a_cut_between_two_members_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("zeros", [0, 512, 20_000 // 512 * 512])
-def test_tars_behind_one_another(tmp_path: Path, name: str, zeros: int) -> None:
+def test_concatenated_tars(tmp_path: Path, name: str, zeros: int) -> None:
     parts = [{"a.jpg": b"a", "b.jpg": b"b" * 5000}, {"b.jpg": b"other", "c.jpg": b"c"}, {"d.jpg": b"d"}]
     bytes_of = [tar(tmp_path / f"part-{name}", members).read_bytes() for members in parts]
     between = b"\0" * (zeros if name == "x.tar" else 0)
@@ -155,7 +155,7 @@ def test_tars_behind_one_another(tmp_path: Path, name: str, zeros: int) -> None:
 
 
 @pytest.mark.parametrize("behind", [b"garbage", b"x" * 70_000, b"\0" * 1024 + b"y" * 600])
-def test_what_is_no_tar_behind_an_end_mark(tmp_path: Path, behind: bytes) -> None:
+def test_other_data_after_an_end_mark(tmp_path: Path, behind: bytes) -> None:
     whole = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
     (tmp_path / "x.tar").write_bytes(whole + behind)
     opened = source(tmp_path / "x.tar")
@@ -167,7 +167,7 @@ def test_what_is_no_tar_behind_an_end_mark(tmp_path: Path, behind: bytes) -> Non
     assert opened.listing.lost == 0
 
 
-def test_a_second_tar_that_is_cut(tmp_path: Path) -> None:
+def test_a_truncated_second_tar(tmp_path: Path) -> None:
     whole = tar(tmp_path / "x.tar", {"a.jpg": b"a"}).read_bytes()
     (tmp_path / "x.tar").write_bytes(whole + tar(tmp_path / "y.tar", {"b.jpg": b"b" * 9000}).read_bytes()[:5000])
     opened = source(tmp_path / "x.tar")
@@ -185,7 +185,7 @@ def test_a_damaged_header_ends_the_listing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_shard_that_is_another_one_by_now(tmp_path: Path, name: str) -> None:
+def test_an_archive_that_changed_after_planning(tmp_path: Path, name: str) -> None:
     members = {f"{number}.jpg": b"%d" % number * 3000 for number in range(3)}
     table = planned(source(tar(tmp_path / name, members)))
     tar(tmp_path / name, {"0.jpg": b"0" * 3000, "new.jpg": b"x" * 700, "1.jpg": b"1" * 3000, "2.jpg": b"2" * 3000})
@@ -195,7 +195,7 @@ def test_a_shard_that_is_another_one_by_now(tmp_path: Path, name: str) -> None:
 
 
 def headers_of(size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A header with such a field for the size, and the right checksum."""
+    """A header with this size field and a correct checksum."""
     block = bytearray(tarfile.TarInfo("evil.jpg").tobuf(tarfile.GNU_FORMAT))
     block[124:136], block[156:157], block[148:156] = size, kind, b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
@@ -213,7 +213,7 @@ def headers_of(size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
     ],
     ids=["negative size", "large extended header", "large name", "many extended headers", "long number"],
 )
-def test_headers_that_attack(tmp_path: Path, data: bytes, expected: str) -> None:
+def test_hostile_headers(tmp_path: Path, data: bytes, expected: str) -> None:
     (tmp_path / "x.tar").write_bytes(tar(tmp_path / "y.tar", {"a.jpg": b"a"}).read_bytes()[:1024] + data + b"\0" * 2048)
     opened = source(tmp_path / "x.tar")
     assert names(planned(opened))[:1] == ["a.jpg"]
@@ -240,26 +240,26 @@ def test_images_of_more_than_256_mib_are_refused(tmp_path: Path) -> None:
     prefix=st.sampled_from([b"", b"folder", b"\0later"]),
     wrong=st.integers(0, 9),
 )
-def test_headers_are_what_tarfile_reads(
+def test_headers_are_parsed_as_by_tarfile(
     name: bytes, size: bytes, kind: bytes, magic: bytes, prefix: bytes, wrong: int
 ) -> None:
     block = bytearray(512)
-    for at, field in ((0, name), (124, size), (156, kind), (257, magic), (345, prefix), (148, b" " * 8)):
-        block[at : at + len(field)] = field
+    for index, field in ((0, name), (124, size), (156, kind), (257, magic), (345, prefix), (148, b" " * 8)):
+        block[index : index + len(field)] = field
     block[148:156] = b"%06o\0 " % (sum(block) + (wrong == 0))
-    facts = []
+    values = []
     for reader in (tarfile.TarInfo, tars._FastTarInfo):
         try:
-            found = reader.frombuf(block, "utf-8", "surrogateescape")
-            facts.append((found.name, found.size, found.type, found.isreg()))
+            result = reader.frombuf(block, "utf-8", "surrogateescape")
+            values.append((result.name, result.size, result.type, result.isreg()))
         except tarfile.HeaderError as error:
-            facts.append((type(error).__name__, 0, b"", False))
-    assert facts[0] == facts[1]
+            values.append((type(error).__name__, 0, b"", False))
+    assert values[0] == values[1]
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_no_damage_is_more_than_fewer_rows(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_damage_only_reduces_the_rows(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     path = tar(folder / data.draw(st.sampled_from(FORMS)), {LONG: b"x", "b.jpg": b"y" * 600, "b.json": b'{"a": 1}'})
     whole = bytearray(path.read_bytes())
@@ -268,6 +268,6 @@ def test_no_damage_is_more_than_fewer_rows(data: st.DataObject, tmp_path_factory
     path.write_bytes(whole)
     try:
         opened = source(path)
-    except SourceError:  # a key of the JSON may become one of our names
+    except SourceError:  # a key of the JSON can become a reserved name
         return
     kinds(planned(opened))

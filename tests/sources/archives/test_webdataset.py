@@ -1,4 +1,4 @@
-"""WebDataset: what lies beside an image comes along, and nothing of it can stop a run."""
+"""WebDataset: metadata beside an image becomes extra columns, and none of it can stop a run."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from tests.sources.shards import Content, kinds, names, planned, source, tar, zi
 
 def members(*facts: dict[str, Any], stem: str = "s") -> dict[str, Content]:
     """Samples of one image each; `json` is written as JSON, the rest as text."""
-    found: dict[str, Content] = {}
+    result: dict[str, Content] = {}
     for number, sample in enumerate(facts):
         for kind, value in {"jpg": "image", **sample}.items():
             text = json.dumps(value) if kind == "json" and not isinstance(value, bytes) else value
-            found[f"{stem}{number}.{kind}"] = text if isinstance(text, bytes) else str(text).encode()
-    return found
+            result[f"{stem}{number}.{kind}"] = text if isinstance(text, bytes) else str(text).encode()
+    return result
 
 
 def carried(path: Path, **options: Any) -> dict[str, list[Any]]:
     opened = source(path, **options)
-    found: dict[str, list[Any]] = planned(opened).select(opened.extra_columns.names).to_pydict()
-    return found
+    result: dict[str, list[Any]] = planned(opened).select(opened.extra_columns.names).to_pydict()
+    return result
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.tar.zst", "x.zip"])
 def test_metadata_of_each_kind(tmp_path: Path, name: str) -> None:
-    facts = members(
+    values = members(
         {"cls": "3\n", "json": {"a": 1, "b": 0.5, "c": "x", "d": [1, 2], "e": {"f": True}}, "txt": "größe"},
         {"cls": "-4", "json": {"a": 2, "b": 1, "c": "y", "d": [], "e": {"f": None}}},
     )
     write = zipped if name.endswith("zip") else tar
-    path = write(tmp_path / name, facts)  # type: ignore[operator]  # both take members
+    path = write(tmp_path / name, values)  # type: ignore[operator]  # both take members
     opened = source(path)
     table = planned(opened)
     assert names(table) == ["s0.jpg", "s1.jpg"]
@@ -55,21 +55,21 @@ def test_metadata_of_each_kind(tmp_path: Path, name: str) -> None:
     assert opened.listing.skipped == {}
 
 
-def test_an_image_without_anything_beside_it_has_nulls(tmp_path: Path) -> None:
-    found = {"0.cls": b"1", "0.jpg": b"a", "1.jpg": b"b", "2.cls": b"3", "2.jpg": b"c", "3.cls": b"4"}
-    opened = source(tar(tmp_path / "x.tar", found))
+def test_an_image_without_metadata_has_nulls(tmp_path: Path) -> None:
+    result = {"0.cls": b"1", "0.jpg": b"a", "1.jpg": b"b", "2.cls": b"3", "2.jpg": b"c", "3.cls": b"4"}
+    opened = source(tar(tmp_path / "x.tar", result))
     assert planned(opened)["cls"].to_pylist() == [1, None, 3]
     assert opened.listing.skipped == {".cls without its image beside it": 1}
 
 
-def test_several_images_of_a_sample_share_what_is_known(tmp_path: Path) -> None:
-    found = {"d/0.left.jpg": b"l", "d/0.right.JPG": b"r", "d/0.cls": b"7", "d/0.meta.json": b"{}", "e/0.png": b"p"}
-    opened = source(tar(tmp_path / "x.tar", found))
+def test_images_of_a_sample_share_its_metadata(tmp_path: Path) -> None:
+    result = {"d/0.left.jpg": b"l", "d/0.right.JPG": b"r", "d/0.cls": b"7", "d/0.meta.json": b"{}", "e/0.png": b"p"}
+    opened = source(tar(tmp_path / "x.tar", result))
     assert planned(opened)["cls"].to_pylist() == [7, 7, None]
     assert opened.listing.skipped == {".json": 1}, "only the stem and the suffix count"
 
 
-def test_an_archive_that_is_not_sorted_by_sample_is_told(tmp_path: Path) -> None:
+def test_an_archive_that_is_not_sorted_by_sample_is_reported(tmp_path: Path) -> None:
     opened = source(tar(tmp_path / "x.tar", {"0.jpg": b"", "1.jpg": b"", "0.cls": b"1", "1.cls": b"2"}))
     assert planned(opened).num_rows == 2
     assert opened.extra_columns.names == []
@@ -93,11 +93,11 @@ def test_an_archive_that_is_not_sorted_by_sample_is_told(tmp_path: Path) -> None
         ([{"json": {"a": "x" * (1 << 20)}}, {"txt": "t"}], {"txt": [None, "t"]}),
     ],
 )
-def test_values_that_do_not_agree(tmp_path: Path, facts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+def test_values_without_a_common_type(tmp_path: Path, facts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
     assert carried(tar(tmp_path / "x.tar", members(*facts))) == expected
 
 
-def test_the_first_shard_decides_and_others_are_fitted(tmp_path: Path) -> None:
+def test_the_first_archive_decides_the_extra_columns(tmp_path: Path) -> None:
     tar(tmp_path / "0.tar", members({"cls": "1", "json": {"i": 1, "s": "a", "o": {"k": 1}, "l": [1]}}))
     other = [
         {"cls": str(2**70), "json": {"i": "one", "s": {"x": 1}, "o": {"k": 1, "m": 2}, "l": ["a"], "new": 1}},
@@ -110,7 +110,7 @@ def test_the_first_shard_decides_and_others_are_fitted(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_source_that_begins_with_plain_images_has_no_such_columns(tmp_path: Path) -> None:
+def test_a_source_that_starts_with_plain_images_has_no_extra_columns(tmp_path: Path) -> None:
     (tmp_path / "0.jpg").write_bytes(b"plain")
     tar(tmp_path / "1.tar", members({"cls": "1"}))
     opened = source(tmp_path)
@@ -141,7 +141,7 @@ def test_with_any_extension_every_member_is_a_row(tmp_path: Path) -> None:
     assert opened.extra_columns.names == []
 
 
-def test_names_that_are_ours_need_others(tmp_path: Path) -> None:
+def test_reserved_names_must_be_renamed(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", members({"json": {"width": 1, "caption": "x", "_key": 2}}))
     with pytest.raises(SourceError, match=r"source\.rename: \{width: my_width, _key: my_key\}"):
         source(path)

@@ -1,4 +1,4 @@
-"""Zips: the directory is believed only where the bytes agree with it."""
+"""Zips: the central directory is only trusted if the bytes agree with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_images_are_rows(tmp_path: Path, compression: int) -> None:
     assert opened.listing.skipped == {".md": 1}
 
 
-def test_a_zip_with_something_before_it(tmp_path: Path) -> None:
+def test_a_zip_with_leading_data(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", MEMBERS)
     path.write_bytes(b"#!/bin/unzip\n" + path.read_bytes())
     assert kinds(planned(source(path))) == list(MEMBERS.values())
@@ -60,7 +60,7 @@ def test_more_members_than_a_plain_zip_can_count(tmp_path: Path) -> None:
     assert kinds(table.slice(65_599)) == [b""]
 
 
-def test_zips_without_members_and_files_that_are_none(tmp_path: Path) -> None:
+def test_zips_without_members_and_other_files(tmp_path: Path) -> None:
     opened = source(zipped(tmp_path / "x.zip", {}))
     assert kinds(planned(opened)) == ["NoImages"]
     whole = zipped(tmp_path / "x.zip", MEMBERS).read_bytes()
@@ -71,10 +71,10 @@ def test_zips_without_members_and_files_that_are_none(tmp_path: Path) -> None:
         assert list(opened.listing.unreadable) == [str(tmp_path / "x.zip")]
 
 
-def test_what_lies_before_and_behind_a_zip(tmp_path: Path) -> None:
+def test_data_before_and_after_a_zip(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "x.zip", {"a.jpg": b"a"}).read_bytes()
     other = zipped(tmp_path / "x.zip", {"b.jpg": b"b"}).read_bytes()
-    for content, found, said in (
+    for content, result, said in (
         (b"#!/bin/sh\nexit\n" + whole, [b"a"], None),
         (whole + other, [b"b"], f"{len(whole)} bytes before it look like another zip and were skipped"),
         (whole + b"garbage", [b"a"], "7 bytes after its end were skipped"),
@@ -83,7 +83,7 @@ def test_what_lies_before_and_behind_a_zip(tmp_path: Path) -> None:
     ):
         (tmp_path / "x.zip").write_bytes(content)
         opened = source(tmp_path / "x.zip")
-        assert kinds(planned(opened)) == found
+        assert kinds(planned(opened)) == result
         assert opened.listing.unreadable == ({} if said is None else {str(tmp_path / "x.zip"): said})
 
 
@@ -96,7 +96,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_members_of_one_name(tmp_path: Path) -> None:
+def test_members_with_the_same_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.jpg", b"1")
         archive.writestr("a.jpg", b"2")
@@ -125,18 +125,18 @@ def test_the_policy(tmp_path: Path) -> None:
 def test_encrypted_members(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"a.jpg": b"a"})
     data = bytearray(path.read_bytes())
-    for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(magic) + at] |= 1
+    for magic, index in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(magic) + index] |= 1
     path.write_bytes(data)
     assert kinds(planned(source(path))) == ["EncryptedMember"]
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_compressions(tmp_path: Path, compression: int) -> None:
+def test_unsupported_compressions(tmp_path: Path, compression: int) -> None:
     assert kinds(planned(source(zipped(tmp_path / "x.zip", MEMBERS, compression))))[1] == "UnsupportedCompression"
 
 
-def test_a_member_that_unpacks_to_more_than_it_promises(tmp_path: Path) -> None:
+def test_a_member_that_unpacks_to_more_than_declared(tmp_path: Path) -> None:
     bomb = b"\0" * 50_000_000
     path = zipped(tmp_path / "x.zip", {"a.jpg": bomb, "b.jpg": b"good" * 99})
     patched(path, (struct.pack("<I", len(bomb)), struct.pack("<I", 1000)))
@@ -145,8 +145,8 @@ def test_a_member_that_unpacks_to_more_than_it_promises(tmp_path: Path) -> None:
     assert kinds(table) == ["DecompressionBomb", b"good" * 99]
 
 
-def test_members_that_share_their_bytes(tmp_path: Path) -> None:
-    """The kernel of one member is that of all; so 10 MB unpack to a quarter of a petabyte."""
+def test_overlapping_members(tmp_path: Path) -> None:
+    """All members share the kernel of one; this is how 10 MB unpack to a quarter of a petabyte."""
     path = zipped(tmp_path / "x.zip", {"0.jpg": b"\0" * 5000, "1.jpg": b"one", "2.jpg": b"good"})
     data = bytearray(path.read_bytes())
     entry = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 4)
@@ -155,7 +155,7 @@ def test_members_that_share_their_bytes(tmp_path: Path) -> None:
     assert kinds(planned(source(path))) == ["OverlappingMember", "OverlappingMember", b"good"]
 
 
-def test_numbers_that_are_none(tmp_path: Path) -> None:
+def test_invalid_numbers(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.jpg", b"a")
         archive.writestr("b.jpg", b"b")
@@ -165,13 +165,13 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     assert kinds(table) == [b"a", "TooManyBytes"]
 
 
-def test_a_member_that_promises_too_much(tmp_path: Path) -> None:
+def test_a_member_that_declares_too_many_bytes(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"a.jpg": b"\0" * 5000, "b.jpg": b"b"})
     patched(path, (struct.pack("<I", 5000), struct.pack("<I", 257 << 20)))
     assert kinds(planned(source(path))) == ["TooManyBytes", b"b"]
 
 
-def test_members_whose_bytes_are_damaged(tmp_path: Path) -> None:
+def test_damaged_members(tmp_path: Path) -> None:
     stored = zipped(tmp_path / "x.zip", {"a.jpg": b"stored", "b.jpg": b"good"}, zipfile.ZIP_STORED)
     assert kinds(planned(source(patched(stored, (b"stored", b"altered"[:6]))))) == ["DamagedMember", b"good"]
     packed = zipped(tmp_path / "y.zip", {"a.jpg": b"packed" * 99})
@@ -182,7 +182,7 @@ def test_members_whose_bytes_are_damaged(tmp_path: Path) -> None:
     assert kinds(planned(source(patched(lying, (crc, b"\0" * 4))))) == ["DamagedMember"]
 
 
-def test_a_zip_that_is_another_one_by_now(tmp_path: Path) -> None:
+def test_a_zip_that_changed_after_planning(tmp_path: Path) -> None:
     members = {f"{number}.jpg": b"%d" % number * 3000 for number in range(3)}
     table = planned(source(zipped(tmp_path / "x.zip", members, zipfile.ZIP_STORED)))
     whole = (tmp_path / "x.zip").read_bytes()

@@ -1,4 +1,4 @@
-"""Files in pieces: ranges, streams, seekable files, and what is closed again."""
+"""Blobs: ranges, streams, seekable files, and closing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_streams_and_seekable_files(location: bytes) -> None:
         file.seek(-1)
 
 
-def test_it_is_closed_when_nobody_needs_it(location: bytes) -> None:
+def test_it_is_closed_after_use(location: bytes) -> None:
     def ours() -> int:
         links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
         return sum(os.path.samefile(link, location) for link in links if os.path.exists(link))
@@ -58,7 +58,7 @@ def test_it_is_closed_when_nobody_needs_it(location: bytes) -> None:
     assert ours() == 0
 
 
-def test_what_cannot_be_opened_says_so_each_time(tmp_path: Path) -> None:
+def test_open_errors_are_raised_on_each_call(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "NotARegularFile"), (tmp_path / "none", "NotFound")):
         once = LazyBlob(os.fsencode(path))
@@ -68,7 +68,7 @@ def test_what_cannot_be_opened_says_so_each_time(tmp_path: Path) -> None:
             assert caught.value.kind == kind
 
 
-def test_more_than_there_is_takes_no_memory(location: bytes) -> None:
+def test_reading_beyond_the_end_takes_no_memory(location: bytes) -> None:
     file = open_buffered(open_blob(location))
     file.seek(10)
     assert file.read(1 << 60) == DATA[10:]

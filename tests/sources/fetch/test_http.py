@@ -1,4 +1,4 @@
-"""What is asked of web servers, and what is made of their answers: kind ones, broken ones and nasty ones."""
+"""Requests to web servers, and the handling of good, broken and hostile responses."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def refused(web: Web, path: str = "/a.jpg", **options: str) -> tuple[str, str]:
 
 
 def unavailable(web: Web, path: str = "/a.jpg") -> str:
-    found = capture_row_error("fetch", lambda: get(web, path))
-    assert isinstance(found, RowError)
-    assert (found.type, found.transient) == ("UnavailableError", True)
-    return found.message
+    result = capture_row_error("fetch", lambda: get(web, path))
+    assert isinstance(result, RowError)
+    assert (result.type, result.transient) == ("UnavailableError", True)
+    return result.message
 
 
 def test_an_image(web: Web, names: Names) -> None:
@@ -59,7 +59,7 @@ def test_an_image(web: Web, names: Names) -> None:
     }
 
 
-def test_one_look_up_and_one_connection_for_many_images(web: Web, names: Names) -> None:
+def test_one_lookup_and_one_connection_for_many_images(web: Web, names: Names) -> None:
     web.pages["/a.jpg"] = answer(IMAGE)
     web.pages["/chunks.jpg"] = chunked([b"one", b"two"])
     for _ in range(3):
@@ -70,8 +70,8 @@ def test_one_look_up_and_one_connection_for_many_images(web: Web, names: Names) 
     assert len({asked.connection for asked in web.asked}) == 1
 
 
-def test_a_name_that_means_something_else_the_second_time(web: Web, names: Names) -> None:
-    """DNS rebinding: what was checked is what is connected to."""
+def test_a_name_that_resolves_differently_the_second_time(web: Web, names: Names) -> None:
+    """DNS rebinding: the client connects to the address that was checked."""
     web.pages["/a.jpg"] = answer(IMAGE, 200, "Connection: close")
     assert get(web, host="images.example") == IMAGE
     names.known["images.example"] = ["169.254.169.254"]
@@ -80,15 +80,15 @@ def test_a_name_that_means_something_else_the_second_time(web: Web, names: Names
     assert len(web.asked) == 1
 
 
-def test_the_next_address_is_tried_where_the_first_does_not_answer(web: Web, names: Names) -> None:
+def test_the_next_address_is_tried_if_the_first_does_not_respond(web: Web, names: Names) -> None:
     web.pages["/a.jpg"] = answer(IMAGE)
-    names.known["images.example"] = ["127.0.0.2", "127.0.0.1"]  # nobody listens at the first
+    names.known["images.example"] = ["127.0.0.2", "127.0.0.1"]  # no server listens at the first address
     assert get(web, host="images.example") == IMAGE
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0"])
-def test_hosts_that_lead_inside_are_not_asked(web: Web, names: Names, address: str) -> None:
-    names.known["images.example"] = ["203.0.114.7", address]  # one of several is enough
+def test_hosts_with_private_addresses_are_refused(web: Web, names: Names, address: str) -> None:
+    names.known["images.example"] = ["203.0.114.7", address]  # one private address of several is enough
     with pytest.raises(ImageError, match=r"images\.example leads to") as caught:
         http.get_image(f"http://images.example:{web.port}/a.jpg".encode(), HttpOptions((f"images.example:{web.port}",)))
     assert caught.value.kind == "PrivateAddress"
@@ -111,7 +111,7 @@ def test_a_host_that_does_not_exist(names: Names) -> None:
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"])
 def test_proxies_of_the_environment_are_not_used(web: Web, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A proxy looks names up itself, so that nothing we check would hold."""
+    """A proxy looks up names itself, so the checks of addresses would not apply."""
     web.pages["/a.jpg"] = answer(IMAGE)
     monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert get(web) == IMAGE
@@ -132,24 +132,24 @@ def test_proxies_of_the_environment_are_not_used(web: Web, monkeypatch: pytest.M
         (101, "HttpStatus"),
     ],
 )
-def test_what_a_status_means(web: Web, status: int, kind: str) -> None:
+def test_status_codes(web: Web, status: int, kind: str) -> None:
     web.pages["/a.jpg?w=1"] = answer(b"" if status in (101, 204, 304) else b"page", status)
-    found, message = refused(web, "/a.jpg?w=1")
-    assert (found, str(status) in message, "w=1" in message) == (kind, True, False)
+    result, message = refused(web, "/a.jpg?w=1")
+    assert (result, str(status) in message, "w=1" in message) == (kind, True, False)
     assert len(web.asked) == 1
 
 
 def in_turn(*answers: Answer) -> Answer:
-    left = list(answers)
+    remaining = list(answers)
 
     def give(say: Say) -> None:
-        (left.pop(0) if len(left) > 1 else left[0])(say)
+        (remaining.pop(0) if len(remaining) > 1 else remaining[0])(say)
 
     return give
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_may_pass_by_is_tried_again(web: Web, status: int) -> None:
+def test_transient_errors_are_retried(web: Web, status: int) -> None:
     web.pages["/a.jpg"] = in_turn(answer(b"busy", status), answer(b"busy", status), answer(IMAGE))
     assert get(web) == IMAGE
     web.pages["/b.jpg"] = answer(b"busy", status)
@@ -162,7 +162,7 @@ def _later(seconds: float) -> str:
 
 
 @pytest.mark.parametrize("after", ["1", "a date"])
-def test_servers_say_when_to_come_again(web: Web, after: str) -> None:
+def test_retry_after_is_respected(web: Web, after: str) -> None:
     said = _later(2) if after == "a date" else after
     web.pages["/a.jpg"] = in_turn(answer(b"", 503, f"Retry-After: {said}"), answer(IMAGE))
     started = time.monotonic()
@@ -171,14 +171,14 @@ def test_servers_say_when_to_come_again(web: Web, after: str) -> None:
 
 
 @pytest.mark.parametrize("after", ["3600", "9" * 400, "in an hour"])
-def test_but_nobody_waits_for_an_hour(web: Web, after: str) -> None:
+def test_a_long_retry_after_ends_the_tries(web: Web, after: str) -> None:
     web.pages["/a.jpg"] = answer(b"", 429, f"Retry-After: {_later(3600) if after == 'in an hour' else after}")
     unavailable(web)
     assert len(web.asked) == 1
 
 
 @pytest.mark.parametrize("after", ["-5", "soon", "", "1.5", "Wed, 99 Foo 2020"])
-def test_nonsense_is_no_time(web: Web, after: str) -> None:
+def test_an_invalid_retry_after_is_ignored(web: Web, after: str) -> None:
     web.pages["/a.jpg"] = in_turn(answer(b"", 503, f"Retry-After: {after}"), answer(IMAGE))
     assert get(web) == IMAGE
 
@@ -212,7 +212,7 @@ def test_redirects_within_a_host(web: Web, status: int, to: str) -> None:
         "http://[::1/b.jpg",
     ],
 )
-def test_redirects_that_are_not_followed(web: Web, to: str) -> None:
+def test_refused_redirects(web: Web, to: str) -> None:
     web.pages["/a.jpg"] = answer(b"", 302, "Location: " + to.format(port=web.port))
     web.pages["/b.jpg"] = answer(IMAGE)
     kind, message = refused(web)
@@ -220,7 +220,7 @@ def test_redirects_that_are_not_followed(web: Web, to: str) -> None:
     assert [asked.path for asked in web.asked] == ["/a.jpg"]
 
 
-def test_a_redirect_to_another_host_that_is_listed_is_not_followed_either(web: Web, names: Names) -> None:
+def test_a_redirect_to_another_listed_host_is_refused(web: Web, names: Names) -> None:
     names.known["other.example"] = ["127.0.0.1"]
     web.pages["/a.jpg"] = answer(b"", 302, f"Location: http://other.example:{web.port}/b.jpg")
     web.pages["/b.jpg"] = answer(IMAGE)
@@ -231,7 +231,7 @@ def test_a_redirect_to_another_host_that_is_listed_is_not_followed_either(web: W
 
 
 def test_each_redirect_is_checked_anew(web: Web, names: Names) -> None:
-    """The host is the same, and yet its name leads elsewhere by now."""
+    """The host is the same, but its name resolves to another address by now."""
 
     def moved(say: Say) -> None:
         names.known["images.example"] = ["10.0.0.1", "169.254.169.254"]
@@ -241,7 +241,7 @@ def test_each_redirect_is_checked_anew(web: Web, names: Names) -> None:
     assert refused(web, host="images.example")[0] == "PrivateAddress"
 
 
-def test_redirects_without_end(web: Web) -> None:
+def test_endless_redirects(web: Web) -> None:
     web.pages["/a.jpg"] = answer(b"", 302, "Location: /a.jpg")
     assert refused(web)[0] == "RedirectRefused"
     assert len(web.asked) == 1 + http.REDIRECTS
@@ -302,19 +302,19 @@ def test_no_more_bytes_than_allowed(web: Web, given: Answer) -> None:
     ids=["body", "header", "chunk size", "trailer", "continue", "page of an error", "silence"],
 )
 def test_no_more_time_than_allowed(web: Web, monkeypatch: pytest.MonkeyPatch, given: Answer) -> None:
-    """Every read of these is short, and there is no end of them."""
+    """Every read is short, but the response never ends."""
     monkeypatch.setenv("CVBATCH_HTTP_TOTAL_SECONDS", "0.4")
     web.pages["/a.jpg"] = given
     assert "too slow" in unavailable(web)
 
 
-def test_nothing_comes_for_a_while(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_response(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_STORAGE_READ_TIMEOUT", "0.1")
     web.pages["/a.jpg"] = in_turn(endless(HEAD, b"", 0.02), answer(IMAGE))
     assert get(web) == IMAGE
 
 
-def test_a_body_that_breaks_off(web: Web) -> None:
+def test_a_truncated_body(web: Web) -> None:
     def broken(say: Say) -> None:
         answer(IMAGE, length=1000)(say)
         raise ConnectionAbortedError
@@ -325,7 +325,7 @@ def test_a_body_that_breaks_off(web: Web) -> None:
     assert "ClientPayloadError" in unavailable(web, "/b.jpg")
 
 
-def test_a_body_longer_than_it_says_is_not_the_next_answer(web: Web) -> None:
+def test_surplus_bytes_of_a_body_are_not_the_next_response(web: Web) -> None:
     web.pages["/a.jpg"] = answer(IMAGE + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", length=len(IMAGE))
     web.pages["/b.jpg"] = answer(b"another image")
     for _ in range(5):
@@ -333,7 +333,7 @@ def test_a_body_longer_than_it_says_is_not_the_next_answer(web: Web) -> None:
         assert get(web, "/b.jpg") == b"another image"
 
 
-def test_what_is_sent_between_two_requests_is_not_the_next_answer(web: Web) -> None:
+def test_unsolicited_data_is_not_the_next_response(web: Web) -> None:
     sent = []
 
     def double(say: Say) -> None:
@@ -358,7 +358,7 @@ def test_what_is_sent_between_two_requests_is_not_the_next_answer(web: Web) -> N
         lambda say: say(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n4\r\nbomb\r\n0\r\n\r\n"),
     ],
 )
-def test_what_is_packed_is_not_unpacked(web: Web, given: Answer) -> None:
+def test_compressed_responses_are_refused(web: Web, given: Answer) -> None:
     web.pages["/a.jpg"] = given
     assert refused(web)[0] == "UnsupportedEncoding"
 
@@ -374,7 +374,7 @@ def test_what_is_packed_is_not_unpacked(web: Web, given: Answer) -> None:
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n",
     ],
 )
-def test_what_is_no_http(web: Web, said: bytes) -> None:
+def test_invalid_http(web: Web, said: bytes) -> None:
     def give(say: Say) -> None:
         say(said)
         raise ConnectionAbortedError
@@ -384,7 +384,7 @@ def test_what_is_no_http(web: Web, said: bytes) -> None:
     assert len(web.asked) == http.TRIES
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -399,16 +399,16 @@ def test_cookies_are_not_kept(web: Web) -> None:
     assert [asked.headers.get("Cookie") for asked in web.asked] == [None, None]
 
 
-def test_many_at_once(web: Web) -> None:
+def test_many_concurrent_requests(web: Web) -> None:
     for number in range(60):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
     with ThreadPoolExecutor(20) as pool:
-        found = list(pool.map(lambda number: get(web, f"/{number}.jpg"), range(60)))
-    assert found == [b"%d" % number for number in range(60)]
+        result = list(pool.map(lambda number: get(web, f"/{number}.jpg"), range(60)))
+    assert result == [b"%d" % number for number in range(60)]
 
 
-def test_connections_to_many_hosts_are_not_all_kept(web: Web, names: Names) -> None:
-    """aiohttp keeps every connection for the next request to its host, until the process may open no more files."""
+def test_idle_connections_to_many_hosts_are_limited(web: Web, names: Names) -> None:
+    """By default, aiohttp keeps idle connections until the process reaches its limit of open files."""
     web.pages["/a.jpg"] = answer(IMAGE)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(200):
@@ -420,7 +420,7 @@ def test_connections_to_many_hosts_are_not_all_kept(web: Web, names: Names) -> N
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433"])
-def test_addresses_of_fewer_than_four_numbers(web: Web, host: str) -> None:
+def test_addresses_with_fewer_than_four_numbers(web: Web, host: str) -> None:
     assert refused(web, host=host)[0] == "InvalidUrl"
     assert web.asked == []
 
@@ -470,20 +470,20 @@ def test_a_certificate_of_another_host(trusted: Web, names: Names) -> None:
     assert trusted.asked == []
 
 
-def test_a_certificate_that_nobody_trusts(trusted: Web, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate(trusted: Web, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     connections._client_of_process.cache_clear()
     assert refused(trusted, host="images.example", scheme="https")[0] == "UntrustedCertificate"
     assert trusted.asked == []
 
 
-def test_a_certificate_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Names) -> None:
+def test_an_expired_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Names) -> None:
     for server in _secure(tmp_path, monkeypatch, "images.example", days=-1):
         kind, message = refused(server, host="images.example", scheme="https")
         assert (kind, "expired" in message) == ("UntrustedCertificate", True)
 
 
-def test_from_https_to_http_is_no_way(trusted: Web, names: Names) -> None:
+def test_a_redirect_from_https_to_http_is_refused(trusted: Web, names: Names) -> None:
     port = trusted.port
     trusted.pages["/a.jpg"] = answer(b"", 302, f"Location: http://images.example:{port}/a.jpg")
     kind, message = refused(trusted, host="images.example", scheme="https")
@@ -502,7 +502,7 @@ def test_plain_text_where_tls_is_expected(web: Web) -> None:
         get(web, scheme="https")
 
 
-def test_tls_where_nobody_shakes_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_without_a_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_HTTP_TOTAL_SECONDS", "0.4")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

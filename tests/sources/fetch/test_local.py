@@ -1,4 +1,4 @@
-"""Only regular files are read, and every reason not to has a name."""
+"""Only regular files are read, and every refusal has an error type."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(path: Path | bytes, kind: str, *, max_bytes: int | None = None) -> s
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything, so it steps down for a moment."""
+    """Drop the rights of root, which can read everything, for a moment."""
     if os.geteuid() != 0:
         yield
         return
@@ -56,17 +56,17 @@ def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
     assert "a FIFO" in refused(tmp_path / "pipe", "NotARegularFile")
 
 
-def test_other_things_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_kinds_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a directory" in refused(tmp_path, "NotARegularFile")
     assert "a character device" in refused(b"/dev/zero", "NotARegularFile")
-    # The path of a socket may not be longer than about 100 bytes.
+    # the path of a socket is limited to about 100 bytes
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         assert "a socket" in refused(b"socket", "NotARegularFile")
 
 
-def test_what_is_gone(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert str(tmp_path) not in refused(tmp_path / "deleted.jpg", "NotFound")
     refused(tmp_path / "file" / "below.jpg", "NotFound")
@@ -87,7 +87,7 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o000), (0o600, 0o644)])
 def test_no_permission(folder_mode: int, file_mode: int) -> None:
-    # pytest's own folders are closed to others, and would answer for the file.
+    # pytest's own folders are closed to other users and would cause the error themselves
     with tempfile.TemporaryDirectory() as outer:
         os.chmod(outer, 0o755)
         folder = Path(outer, "folder")

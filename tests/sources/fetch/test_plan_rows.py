@@ -1,4 +1,4 @@
-"""Bytes of a unit: by several threads, each container once, and what goes wrong is of one row or its container."""
+"""Bytes of a unit: read by several threads, each container once; errors affect one row or one container."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_several_threads(tmp_path: Path) -> None:
     table = pa.table({"image": list(CONTENTS.values())})
     arrow(tmp_path / "4.feather", table, rows=50, stream=False, packed=True)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda read: read(), plan_fetches(planned(source(tmp_path)))))
-    assert found == list(CONTENTS.values()) * 4
+        result = list(pool.map(lambda read: read(), plan_fetches(planned(source(tmp_path)))))
+    assert result == list(CONTENTS.values()) * 4
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.zip", "x.arrow"])
@@ -49,7 +49,7 @@ def test_a_container_is_opened_once_and_closed_again(tmp_path: Path, name: str) 
     assert times_open(tmp_path / name) == 0
 
 
-def test_a_packed_shard_is_unpacked_once(tmp_path: Path) -> None:
+def test_a_compressed_tar_is_decompressed_once(tmp_path: Path) -> None:
     members = {f"{number}.jpg": os.urandom(1 << 20) for number in range(4)}
     table = planned(source(tar(tmp_path / "x.tar.gz", members)))
     before = bytes_read()
@@ -57,9 +57,7 @@ def test_a_packed_shard_is_unpacked_once(tmp_path: Path) -> None:
     assert bytes_read() - before < 2 * (4 << 20), "one pass"
 
 
-def test_what_the_system_reports_is_of_one_row_and_may_be_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_system_errors_affect_one_row_and_can_be_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"a.jpg": os.urandom(3 << 20), "b.jpg": b"b", "c.jpg": b"c"}
     table = planned(source(tar(tmp_path / "x.tar.gz", members)))
     failures = iter([False, True])

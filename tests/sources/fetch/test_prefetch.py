@@ -1,4 +1,4 @@
-"""Images that are not on a disk: many at once, and never more of them in memory than need be."""
+"""Prefetch of remote images: concurrent, with a limit for the bytes in memory."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def reach(web: Web) -> FetchOptions:
 
 
 def nobody() -> None:
-    """Nobody is told of changes."""
+    """Ignore changed versions."""
 
 
 def url(web: Web, number: int) -> bytes:
     return f"http://127.0.0.1:{web.port}/{number}.jpg".encode()
 
 
-def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
+def test_requests_start_immediately(web: Web) -> None:
     for number in range(100):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
     ahead = Prefetcher(reach(web))
@@ -44,19 +44,19 @@ def test_what_is_asked_for_is_under_way_at_once(web: Web) -> None:
     assert [wait() for wait in waiting] == [b"%d" % number for number in range(100)]
 
 
-def test_no_more_is_held_than_need_be(web: Web) -> None:
-    """Sizes are not known before: a thousand images of a unit might be large."""
+def test_held_bytes_are_bounded(web: Web) -> None:
+    """Sizes are unknown in advance: all thousand images of a unit could be large."""
     for number in range(30):
         web.pages[f"/{number}.jpg"] = answer(b"0123456789")
     ahead = Prefetcher(reach(web), max_requests=4, max_bytes=20)
     waiting = [ahead.prefetch_image(url(web, number), None, nobody) for number in range(30)]
-    for taken, wait in enumerate(waiting):
+    for selected, wait in enumerate(waiting):
         assert wait() == b"0123456789"
         time.sleep(0.02)
-        assert len(web.asked) <= taken + 1 + 2 + 4
+        assert len(web.asked) <= selected + 1 + 2 + 4
 
 
-def test_an_image_that_is_asked_for_out_of_turn(web: Web) -> None:
+def test_an_image_requested_out_of_order(web: Web) -> None:
     for number in range(4):
         web.pages[f"/{number}.jpg"] = answer(b"%d" % number)
     ahead = Prefetcher(reach(web), max_requests=1, max_bytes=1)
@@ -64,7 +64,7 @@ def test_an_image_that_is_asked_for_out_of_turn(web: Web) -> None:
     assert [wait() for wait in reversed(waiting)] == [b"3", b"2", b"1", b"0"]
 
 
-def test_failures_make_room_too(web: Web) -> None:
+def test_failures_free_their_slot(web: Web) -> None:
     ahead = Prefetcher(reach(web), max_requests=2)
     waiting = [capture_row_error("fetch", ahead.prefetch_image(url(web, number), None, nobody)) for number in range(10)]
     assert {wait.type for wait in waiting if isinstance(wait, RowError)} == {"NotFound"}
@@ -96,9 +96,9 @@ def test_the_web_is_off_unless_hosts_are_listed(tmp_path: Path, web: Web) -> Non
     web.pages["/a.jpg"] = answer(b"x")
     rows, how = planned(tmp_path, [f"http://127.0.0.1:{web.port}/a.jpg"], http_private=True)
     [read] = plan_fetches(rows, how)
-    found = capture_row_error("fetch", read)
-    assert isinstance(found, RowError)
-    assert (found.type, web.asked) == ("HostNotAllowed", [])
+    result = capture_row_error("fetch", read)
+    assert isinstance(result, RowError)
+    assert (result.type, web.asked) == ("HostNotAllowed", [])
 
 
 SECRETS = [
@@ -114,20 +114,20 @@ SECRETS = [
 def test_no_secret_reaches_the_plan(tmp_path: Path) -> None:
     rows, how = planned(tmp_path, [*SECRETS, "b.jpg"], http_hosts=["example.org"])
     assert "s3cret" not in str(rows.to_pydict())
-    found = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
-    assert [error.type for error in found if isinstance(error, RowError)] == ["SecretInUri"] * 6 + ["NotFound"]
-    assert "s3cret" not in str(found)
+    result = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
+    assert [error.type for error in result if isinstance(error, RowError)] == ["SecretInUri"] * 6 + ["NotFound"]
+    assert "s3cret" not in str(result)
     assert rows["image_uri"][0].as_py() == "https://…@example.org/a.jpg"
 
 
-def test_max_bytes_holds_wherever_an_image_lies(tmp_path: Path, web: Web) -> None:
+def test_max_bytes_applies_to_every_kind_of_location(tmp_path: Path, web: Web) -> None:
     web.pages["/a.jpg"], web.pages["/b.jpg"] = answer(b"x" * 11), answer(b"x" * 10)
     (tmp_path / "a.jpg").write_bytes(b"x" * 11)
     base = f"http://127.0.0.1:{web.port}"
     lines: list[str | None] = [f"{base}/a.jpg", f"{base}/b.jpg", "a.jpg"]
     rows, how = planned(tmp_path, lines, http_hosts=[f"127.0.0.1:{web.port}"], http_private=True, max_bytes=10)
-    found = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
-    assert [error.type if isinstance(error, RowError) else error for error in found] == [
+    result = [capture_row_error("fetch", read) for read in plan_fetches(rows, how)]
+    assert [error.type if isinstance(error, RowError) else error for error in result] == [
         "TooManyBytes",
         b"x" * 10,
         "TooManyBytes",
@@ -135,7 +135,7 @@ def test_max_bytes_holds_wherever_an_image_lies(tmp_path: Path, web: Web) -> Non
 
 
 def test_slow_images_do_not_wait_for_each_other(web: Web) -> None:
-    """A barrier: none of these answers comes before all were asked for."""
+    """A barrier: no response is sent before all images are requested."""
 
     def when_all_are_there(say: Say) -> None:
         while len(web.asked) < 20:

@@ -1,4 +1,4 @@
-"""Where URLs lead, and which addresses are never asked."""
+"""Parsing of URLs, and the addresses that are refused."""
 
 from __future__ import annotations
 
@@ -77,19 +77,19 @@ def test_public_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_addresses_inside_need_an_option(address: str) -> None:
-    found = ipaddress.ip_address(address)
-    assert "http_private" in str(why_refused(found, private=False))
-    assert why_refused(found, private=True) is None
+def test_private_addresses_need_an_option(address: str) -> None:
+    result = ipaddress.ip_address(address)
+    assert "http_private" in str(why_refused(result, private=False))
+    assert why_refused(result, private=True) is None
 
 
 @pytest.mark.parametrize("address", NEVER)
 @pytest.mark.parametrize("private", [True, False])
-def test_addresses_that_no_option_opens(address: str, private: bool) -> None:
+def test_addresses_that_are_always_refused(address: str, private: bool) -> None:
     assert why_refused(ipaddress.ip_address(address), private=private) is not None
 
 
-def test_what_python_does_not_take_for_public_is_never_asked() -> None:
+def test_addresses_that_python_does_not_call_public_are_refused() -> None:
     dice = random.Random(0)
     for bits in (32, 128):
         for _ in range(5000):
@@ -136,7 +136,7 @@ def test_urls(url: str, target: HttpTarget) -> None:
         "ftp://example.org/",
     ],
 )
-def test_what_is_no_url(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(ImageError) as caught:
         HttpTarget.parse_url(url)
     assert (caught.value.kind, str(caught.value)) == ("InvalidUrl", "expected a URL such as https://example.org/a.jpg")
@@ -149,8 +149,8 @@ def test_secrets_are_not_repeated(url: str) -> None:
     assert (caught.value.kind, "s3cret" in str(caught.value)) == ("SecretInUri", False)
 
 
-def test_numbers_are_addresses_only_to_the_resolver() -> None:
-    """Whatever a host is spelled like, it is what it resolves to that is checked."""
+def test_only_the_resolver_treats_numbers_as_addresses() -> None:
+    """The resolved address is checked, however the host is spelled."""
     for host in ("2130706433", "0x7f.1", "127.1", "017700000001"):
         target, options = HttpTarget.parse_url(f"http://{host}/"), HttpOptions((host,))
         target.check_host(options)
@@ -167,7 +167,7 @@ def test_all_addresses_in_their_order(names: Names) -> None:
     ]
 
 
-def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
@@ -179,5 +179,5 @@ def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("location", "is_one"), [(b"http://a", True), (b"HTTPS://a", True), (b"/http://a", False), (b"s3://a", False)]
 )
-def test_what_is_of_the_web(location: bytes, is_one: bool) -> None:
+def test_which_locations_are_http(location: bytes, is_one: bool) -> None:
     assert is_http(location) is is_one

@@ -1,4 +1,4 @@
-"""Arrow files, streams, and the folders that `save_to_disk` leaves."""
+"""Arrow files, streams, and the folders that `save_to_disk` writes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def test_each_row_is_an_image(
     column = images(CONTENTS, ["p", *[None] * 4]) if kind is None else pa.array(CONTENTS, kind)
     table = pa.table({"n": range(5), "image": column, "d": pa.array(list("xyxyx")).dictionary_encode()})
     path = arrow(tmp_path / "x.arrow", table, rows=rows, stream=stream, packed=packed)
-    found = planned(source(path))
-    assert found["image_uri"].to_pylist() == [f"{path}#{row}" for row in range(5)]
-    assert found["image_bytes"].to_pylist() == [1, 1000, None, 0, 5]
-    assert kinds(found) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
-    assert kinds(found.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
-    assert found["n"].to_pylist() == list(range(5))
-    assert found["d"].to_pylist() == list("xyxyx")
+    result = planned(source(path))
+    assert result["image_uri"].to_pylist() == [f"{path}#{row}" for row in range(5)]
+    assert result["image_bytes"].to_pylist() == [1, 1000, None, 0, 5]
+    assert kinds(result) == [b"a", b"bb" * 500, "NoImage", b"", b"eeeee"]
+    assert kinds(result.take([4, 1, 3])) == [b"eeeee", b"bb" * 500, b""]
+    assert result["n"].to_pylist() == list(range(5))
+    assert result["d"].to_pylist() == list("xyxyx")
     if kind is None:
-        assert found["image_path"].to_pylist() == ["p", None, None, None, None]
+        assert result["image_path"].to_pylist() == ["p", None, None, None, None]
     raw = not packed and kind != pa.binary_view()
-    hows = {span["how"] for span in found["_span"].to_pylist() if span["size"]}
+    hows = {span["how"] for span in result["_span"].to_pylist() if span["size"]}
     assert hows == ({"range"} if raw else set())
 
 
@@ -84,7 +84,7 @@ def test_damage(tmp_path: Path, packed: bool) -> None:
     assert kinds(planned(opened))[:2] == contents[:2]
     assert list(opened.listing.unreadable) == [str(path)]
     path.write_bytes(whole[:20] + b"\xff" * 200 + whole[220:])
-    assert all(kind in ("DamagedTable", contents[at]) for at, kind in enumerate(kinds(table)))
+    assert all(kind in ("DamagedTable", contents[index]) for index, kind in enumerate(kinds(table)))
     for content in (b"", b"FEA1" + b"x" * 100, b"text" * 100):
         path.write_bytes(content)
         opened = source(tmp_path)

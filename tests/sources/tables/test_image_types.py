@@ -1,4 +1,4 @@
-"""Images in every form of binary, alone or in a struct, in Parquet and in Arrow, packed or not."""
+"""Images in every binary type, alone or in a struct, in Parquet and Arrow, compressed or not."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def write(path: Path, table: pa.Table, how: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("wrapped", [alone, beside_path, behind_path, with_nulls])
-def test_in_parquet_and_arrow_alike(tmp_path: Path, form: str, wrapped: Callable[[pa.Array], pa.Array]) -> None:
+def test_every_type_in_parquet_and_arrow(tmp_path: Path, form: str, wrapped: Callable[[pa.Array], pa.Array]) -> None:
     column = wrapped(FORMS[form])
     table = pa.table({"n": range(5), "image": column, "digest": pa.array([b"0" * 32] * 5, pa.binary(32))})
     names = NAMES if wrapped is not alone else [None] * 5
-    names = [None if wrapped is with_nulls and at == 1 else each for at, each in enumerate(names)]
+    names = [None if wrapped is with_nulls and index == 1 else item for index, item in enumerate(names)]
     for name, how in (
         ("x.parquet", ""), ("x.arrow", "plain"), ("x.arrow", "zstd"), ("x.feather", "plain"), ("x.feather", "lz4")
     ):  # fmt: skip
@@ -82,26 +82,26 @@ def test_in_parquet_and_arrow_alike(tmp_path: Path, form: str, wrapped: Callable
             assert name == "x.parquet" or "dictionary" in str(column.type), "Parquet does not hold all, Arrow does"
             continue
         opened = source(tmp_path / name)
-        found = planned(opened)
-        wanted = ["NotFound" if each == "NoImage" and names[at] else each for at, each in enumerate(FOUND)]
-        assert kinds(found) == wanted, (name, how)
-        assert found["n"].to_pylist() == list(range(5))
+        result = planned(opened)
+        wanted = ["NotFound" if item == "NoImage" and names[index] else item for index, item in enumerate(FOUND)]
+        assert kinds(result) == wanted, (name, how)
+        assert result["n"].to_pylist() == list(range(5))
         if wrapped is not alone:
-            assert found["image_path"].to_pylist() == names
+            assert result["image_path"].to_pylist() == names
         if wrapped is behind_path:
-            assert found.select(["image_width", "image_more"]).to_pydict() == {
+            assert result.select(["image_width", "image_more"]).to_pydict() == {
                 "image_width": list(range(5)), "image_more": list(range(5))
             }  # fmt: skip
 
 
-def test_where_nothing_is_packed_arrow_is_read_by_ranges(tmp_path: Path) -> None:
+def test_uncompressed_arrow_is_read_by_ranges(tmp_path: Path) -> None:
     for kind in (pa.binary(), pa.large_binary()):
         write(tmp_path / "x.arrow", pa.table({"image": pa.array(ROWS, kind)}), "plain")
         hows = [span["how"] for span in planned(source(tmp_path / "x.arrow"))["_span"].to_pylist()]
         assert hows == ["range", "arrow", "range", "range", "range"]
 
 
-def test_images_that_are_only_named(tmp_path: Path) -> None:
+def test_images_that_are_only_paths(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"beside")
     column = pa.StructArray.from_arrays([pa.nulls(1), pa.array(["a.jpg"])], names=["bytes", "path"])
     for name in ("x.parquet", "x.arrow"):
@@ -109,7 +109,7 @@ def test_images_that_are_only_named(tmp_path: Path) -> None:
         assert kinds(planned(source(tmp_path / name))) == [b"beside"]
 
 
-def test_hashes_are_no_images() -> None:
+def test_hashes_are_not_images() -> None:
     assert is_encoded_image_type(pa.binary(100))
     assert not is_bytes_struct(pa.struct([("path", pa.string())]))
     assert image_values(pa.array([b"x"]), [0]) == [(b"x", None)]

@@ -1,4 +1,4 @@
-"""Parquet tables with images: which column it is, what comes along, and that only what is asked for is read."""
+"""Parquet tables with images: choice of the image column, extra columns, and partial reads."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ FEATURES = {"info": {"features": {"photo": {"_type": "Image"}, "sound": {"_type"
         ({"image": images([b"wrong"]), "mask": images([b"right"])}, {"image_column": "mask"}, b"right"),
     ],
 )
-def test_which_column(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], found: bytes) -> None:
+def test_choice_of_the_image_column(
+    tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], found: bytes
+) -> None:
     arrays = {name: [value] if isinstance(value, bytes) else value for name, value in columns.items()}
     opened = source(parquet(tmp_path / "x.parquet", arrays), **options)
     assert kinds(planned(opened)) == [found]
@@ -74,7 +76,7 @@ def test_which_column(tmp_path: Path, columns: dict[str, Any], options: dict[str
     )
 
 
-def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
+def test_image_columns_declared_by_datasets(tmp_path: Path) -> None:
     columns = {"sound": images([b"wrong"]), "photo": images([b"right"])}
     assert kinds(planned(source(parquet(tmp_path / "x.parquet", columns, FEATURES)))) == [b"right"]
     features = {"info": {"features": {"sound": {"_type": "Audio"}}}}
@@ -82,7 +84,7 @@ def test_what_datasets_calls_an_image(tmp_path: Path) -> None:
         source(parquet(tmp_path / "x.parquet", {"sound": images([b"x"])}, features))
 
 
-def test_several_columns_that_could_be_meant(tmp_path: Path) -> None:
+def test_ambiguous_image_columns_are_an_error(tmp_path: Path) -> None:
     opened = source(path := parquet(tmp_path / "x.parquet", {"front": [b"f"], "back": [b"b"]}))
     assert kinds(planned(opened)) == ["NoImageColumn"]
     assert "front, back; set source.image_column" in opened.listing.unreadable[str(path)]
@@ -150,7 +152,7 @@ def test_damage(tmp_path: Path) -> None:
     assert kinds(table) == ["NotFound"] * 8
 
 
-def test_a_table_that_is_another_one_by_now(tmp_path: Path) -> None:
+def test_a_table_that_changed_after_planning(tmp_path: Path) -> None:
     path = parquet(tmp_path / "x.parquet", {"image": [b"0", b"1", b"2"]})
     table = planned(source(path))
     parquet(path, {"image": [b"new"]})
@@ -182,7 +184,7 @@ def test_empty_tables(tmp_path: Path) -> None:
         ({"image": ["a.jpg"]}, {"image_column": "image"}, "the column 'image' is string: expected encoded images"),
     ],
 )
-def test_images_of_a_wrong_type_are_not_lost(
+def test_image_columns_of_a_wrong_type_are_reported(
     tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], expected: str
 ) -> None:
     path = parquet(tmp_path / "f/x.parquet", columns)
@@ -197,7 +199,7 @@ def test_images_of_a_wrong_type_are_not_lost(
             planned(source(path))
 
 
-def test_tables_of_labels_beside_images_are_no_loss(tmp_path: Path) -> None:
+def test_tables_of_labels_beside_images_are_not_lost_images(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a")
     parquet(
         tmp_path / "labels.parquet", {"image": ["a.jpg"], "label": [1], "md5": pa.array([b"0" * 16], pa.binary(16))}
