@@ -1,1 +1,1 @@
-"""Object stores: where things are, how to get at them, and what can go wrong."""
+"""Disks, buckets and web hosts: locations, access to their bytes and listings, and their errors."""

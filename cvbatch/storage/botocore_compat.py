@@ -1,7 +1,7 @@
-"""Everything that rests on private or undocumented behaviour of botocore, in one place.
+"""All code that depends on private or undocumented behaviour of botocore.
 
-Each entry says why it is needed. All were seen with botocore 1.43.117, and `tests/storage/test_botocore_compat.py`
-fails when an upgrade takes one away.
+Each entry says why it is needed. All were checked with botocore 1.43.117; `tests/storage/test_botocore_compat.py` fails
+if an upgrade changes one of them.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any, Final
 from botocore.loaders import create_loader
 
 CREDENTIALS_LAST: Final = timedelta(minutes=5)
-"""For which credentials are good at least: botocore renews them some 15 minutes before their end, at the latest 10."""
+"""Minimum remaining validity of credentials: botocore renews them 10 to 15 minutes before they expire."""
 _BODY: Final = "cvbatch_body"
 
 
 def take_bodies(client: Any, operation: str) -> None:
-    """Let a client hand over the bodies of one operation's answers, see `body_of`, instead of parsing them.
+    """Make a client return the raw response bodies of one operation, see `body_of`, instead of parsing them.
 
-    Botocore looks for errors in whatever came with 200, at the cost of parsing it: by the first `*` we come before
-    that. An empty body is what it takes for an answer without fields.
+    Botocore parses every response with status 200 to look for errors. A handler whose event name has a `*` runs before
+    that. Botocore reads the empty body that remains as a response without fields.
 
     Args:
-        client: Of botocore.
-        operation: As the service calls it, as `ListObjectsV2`.
+        client: A client of botocore.
+        operation: Name of the operation in the API, such as `ListObjectsV2`.
     """
     client.meta.events.register(f"before-parse.*.{operation}", _take_body)
 
 
-def body_of(answer: Any) -> bytes:
-    """The body that `take_bodies` took."""
-    body: bytes = answer[_BODY]
+def body_of(response: Any) -> bytes:
+    """The raw body of a response to an operation that is registered with `take_bodies`."""
+    body: bytes = response[_BODY]
     return body
 
 
 def share_descriptions(session: Any) -> None:
-    """Let a session use the descriptions of services that an earlier one has read.
+    """Let a session reuse the service descriptions that an earlier session has read.
 
-    Reading them is half of what a client costs, and they are the same for all.
+    Reading them is half of the cost of a client, and they are the same for all sessions.
     """
     session.register_component("data_loader", _make_loader(session.get_config_variable("data_path")))
 

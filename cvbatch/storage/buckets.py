@@ -1,6 +1,6 @@
-"""A bucket, and what one can do with it: the one way to S3, Google Cloud Storage and Azure.
+"""Access to buckets of S3, Google Cloud Storage and Azure.
 
-Everything is tried again a bounded number of times, for a minute or so; only `create_object` is not.
+All requests except `create_object` are retried a limited number of times, for about a minute.
 """
 
 from __future__ import annotations
@@ -36,38 +36,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SMALL_OBJECT_BYTES: Final = 4 << 20
-"""Objects up to this size are read whole when they are opened."""
+"""Objects up to this size in bytes are read whole when they are opened."""
 _RANDOM_BUFFER: Final = 256 << 10
 _STREAM_BUFFER: Final = 16 << 20
 _PART_BYTES: Final = 16 << 20
 _UNDECIDED: Final = frozenset({"ConditionalRequestConflict", "OperationAborted"})
-"""Codes with which S3 says that a conditional request met another one: neither of them need have won."""
+"""S3 codes for a conditional request that conflicted with another one; possibly neither of them took effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetResult:
-    """An object."""
+    """Content and version of an object."""
 
     data: bytes
     etag: str | None
-    """As listings have it."""
+    """ETag, spelled as in listings."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """What is known of an object without reading it."""
+    """Metadata of an object."""
 
     size: int
+    """Bytes."""
     etag: str | None
     last_modified: datetime
 
 
 def open_bucket(place: Location) -> Bucket:
-    """Return the bucket of a place; each process makes it once.
+    """Return the bucket of a location; each process opens a bucket once.
 
     Raises:
         DeniedError: If this machine has no credentials.
-        JobError: If it has no such profile.
+        JobError: If this machine does not have the requested profile.
     """
     return _open_cached_bucket(Location(f"{place.scheme}://{place.bucket}", place.options), os.getpid())
 
@@ -75,13 +76,12 @@ def open_bucket(place: Location) -> Bucket:
 class Bucket:
     """One bucket or container; made by `open_bucket`.
 
-    All methods may be called from many threads at once. They raise FileNotFoundError where there is no object,
-    DeniedError without the right, UnavailableError where there was no usable answer after all tries, and
-    StorageError for anything else.
+    All methods are safe in threads. They raise FileNotFoundError if there is no such object, DeniedError without the
+    right to do it, UnavailableError if there was no usable response after all tries, and StorageError otherwise.
 
     Args:
-        place: Names it.
-        part_bytes: Larger files are uploaded in parts of this size; S3 takes no parts below 5 MiB.
+        place: Location with the name of the bucket.
+        part_bytes: Larger files are uploaded in parts of this size; S3 requires at least 5 MiB.
     """
 
     def __init__(self, place: Location, *, part_bytes: int = _PART_BYTES) -> None:
@@ -106,48 +106,48 @@ class Bucket:
 
         Args:
             key: Exactly as listed.
-            max_bytes: Nothing larger is read.
+            max_bytes: Size limit.
 
         Raises:
-            TooLargeError: If it is larger.
+            TooLargeError: If the object is larger than `max_bytes`; it is not read.
         """
         return self._with_retries(key, lambda: self._get_bytes(key, max_bytes))
 
     def get_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
-        """Read a part of an object; less than `length` only at its end.
+        """Read a range of an object; the result is shorter than `length` only at the end of the object.
 
         Args:
             key: Exactly as listed.
-            start: First byte, in the object.
+            start: Position of the first byte.
             length: Number of bytes, at least 1.
-            etag: Only of this version.
+            etag: Version to read; StorageError if the object has changed since.
         """
         return self._with_retries(key, lambda: self._get_range_bytes(key, (start, start + length), etag))
 
     def open_object(self, key: str) -> BinaryIO:
-        """Open an object for reading here and there."""
+        """Open an object for reading at arbitrary positions."""
         return self._open_reader(key, _RANDOM_BUFFER)
 
     def stream_object(self, key: str) -> BinaryIO:
-        """Open a large object for reading from front to back; one may seek, too."""
+        """Open a large object for sequential reading; the stream can seek, too."""
         return self._open_reader(key, _STREAM_BUFFER)
 
     def head_object(self, key: str) -> ObjectHead:
-        """Look at an object."""
+        """Return the metadata of an object."""
         return self._with_retries(key, lambda: self._head_once(key))
 
     def put_object(self, key: str, data: bytes) -> None:
-        """Write an object, over what was there."""
+        """Write an object; replaces an existing one."""
         self._write_object(key, lambda: obstore.put(self._client, key, data, use_multipart=False))
 
     def create_object(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one.
 
-        This is one single request. Whoever repeats it after an AmbiguousError may be told that there is one, and it
-        is one's own: reading it back tells.
+        This sends a single request. If a caller repeats it after an AmbiguousError and gets False, the existing object
+        may be its own; to find out, read the object.
 
         Raises:
-            AmbiguousError: If it cannot be known: there was no answer, or one that leaves it open.
+            AmbiguousError: If the outcome is unknown, since there was no response or a response that does not tell.
         """
         try:
             with map_storage_errors(self._object_uri(key)):
@@ -158,36 +158,36 @@ class Bucket:
             raise self._missing_bucket_error() from None
         except AlreadyExistsError as error:
             if http_status_of(error)[1] in _UNDECIDED:
-                raise AmbiguousError(f"{self._object_uri(key)}: another request for it is under way") from None
+                raise AmbiguousError(f"{self._object_uri(key)}: another request is writing it now") from None
             return False
         return True
 
     def upload_file(self, key: str, local: str) -> None:
-        """Write a local file as an object, over what was there; it appears whole or not at all."""
+        """Write a local file as an object, atomically; replaces an existing one."""
         self._write_object(key, lambda: self._upload_once(key, Path(local)))
 
     def delete_object(self, key: str) -> None:
-        """Remove an object; it is fine if there is none."""
+        """Delete an object, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._with_retries(key, lambda: obstore.delete(self._client, key))
 
     def list_objects(self, prefix: str, *, after: str | None = None, one_level: bool = False) -> Iterator[ListingPage]:
-        """List what begins with a prefix, page by page, in the order of the service.
+        """List the keys with a prefix, page by page, in the order of the service.
 
         Args:
             prefix: May end anywhere in a name.
-            after: Go on after this key.
-            one_level: Only the objects up to the next slash, and the prefixes that lead further down.
+            after: List only keys after this one.
+            one_level: List only objects without a further slash, and the prefixes of the next level as folders.
         """
         with map_storage_errors(self._object_uri(prefix)):
             yield from self._pages(prefix, after=after, one_level=one_level)
 
     def list_level(self, prefix: str, after: str | None = None) -> pa.Table:
-        """The objects of one level: those without a further slash.
+        """List the objects of one level: those without a further slash.
 
         Args:
-            prefix: As a rule it ends with a slash, or is empty.
-            after: Go on after this key.
+            prefix: Usually ends with a slash, or is empty.
+            after: List only keys after this one.
 
         Returns:
             A table of `listing.SCHEMA`.
@@ -212,7 +212,9 @@ class Bucket:
 
     def _exact_key_client(self) -> Any:
         if self._access is None:
-            raise StorageError(f"{self.uri}: a key with //, . or control characters cannot be used here")
+            raise StorageError(
+                f"{self.uri}: expected a key without empty or . parts and control characters; only S3 supports others"
+            )
         return self._access.client
 
     def _get_bytes(self, key: str, max_bytes: int | None) -> GetResult:
@@ -242,11 +244,12 @@ class Bucket:
         except FileNotFoundError as error:
             if http_status_of(error)[1] != "NoSuchUpload":
                 raise
-            # an answer was lost, and its repetition found the upload in parts over: to the good, or not
+            # the response to the end of the multipart upload was lost, and the repeated request found no such upload;
+            # the object shows whether the first request succeeded
             with contextlib.suppress(FileNotFoundError):
                 if self._head_once(key).size == path.stat().st_size:
                     return
-            raise UnavailableError(f"{self._object_uri(key)}: the upload came to nothing; try again") from None
+            raise UnavailableError(f"{self._object_uri(key)}: the upload failed; try again") from None
 
     def _open_reader(self, key: str, buffer: int) -> BinaryIO:
         try:
@@ -264,5 +267,5 @@ def _check_size(size: int, max_bytes: int | None) -> None:
 
 @lru_cache(maxsize=64)
 def _open_cached_bucket(place: Location, process: int) -> Bucket:
-    """A fork must not share connections with its parent."""
+    """Cache buckets by process id, since a forked process must not share connections with its parent."""
     return Bucket(place)

@@ -1,4 +1,4 @@
-"""The clients that move the bytes, made by obstore for each kind of store."""
+"""Makes obstore's clients, which read and write the bytes in all kinds of buckets."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     Client = AzureStore | GCSStore | S3Store
 
 _REQUEST_SECONDS: Final = 120
-"""One request, whatever moves; what is read goes on from there with the next."""
+"""Maximum time of one request; an interrupted read resumes with the next request."""
 _QUICK_RETRIES: Final = 3
 
 
 def make_client(place: Location, access: S3Access | None, *, retries: bool) -> Client:
-    """Make a client for the bucket of a place.
+    """Make a client for the bucket of a location.
 
-    It repeats at once what was answered with 408, 429 or 5xx and what was not answered at all; when the body of an
-    object breaks off or stands still, it goes on from there.
+    With retries it quickly repeats requests that got no response or a status of 408, 429 or 5xx. If the body of an
+    object breaks off or stalls, it resumes at that position.
 
     Args:
-        place: Names the bucket.
-        access: How to get at it, for S3.
-        retries: Whether it repeats anything.
+        place: Location with the name of the bucket.
+        access: Access to the bucket, for S3.
+        retries: Whether the client repeats requests.
     """
     options = place.options
     endpoint = access.endpoint if access else options.endpoint_url
@@ -40,26 +40,26 @@ def make_client(place: Location, access: S3Access | None, *, retries: bool) -> C
         "retry_config": _retry_config(retries),
     }
     if access is not None:
-        at = access.endpoint if access.path_style else _endpoint_with_bucket(access.endpoint, place.bucket)
+        bucket_endpoint = access.endpoint if access.path_style else _endpoint_with_bucket(access.endpoint, place.bucket)
         return S3Store(
             place.bucket,
-            endpoint=at,
-            aws_endpoint_url_s3=at,  # or the environment's would go before ours
+            endpoint=bucket_endpoint,
+            aws_endpoint_url_s3=bucket_endpoint,  # otherwise the environment variable has precedence
             region=access.region,
             virtual_hosted_style_request=not access.path_style,
             skip_signature=access.credentials is None,
             credential_provider=access.credentials,
-            disable_bulk_delete=True,  # one right, one answer
+            disable_bulk_delete=True,  # a single delete has a response of its own, and shows a missing right
             **common,
         )
-    named = {name: value for name, value in _endpoint_of_place(place, endpoint).items() if value}
-    kind = GCSStore if place.scheme == "gs" else AzureStore
-    return kind(place.bucket, **named, **common)
+    endpoint_options = {name: value for name, value in _endpoint_of_place(place, endpoint).items() if value}
+    store_class = GCSStore if place.scheme == "gs" else AzureStore
+    return store_class(place.bucket, **endpoint_options, **common)
 
 
 def _endpoint_of_place(place: Location, endpoint: str | None) -> dict[str, Any]:
-    where = "base_url" if place.scheme == "gs" else "endpoint"
-    return {where: endpoint, "skip_signature": place.options.anonymous}
+    endpoint_option = "base_url" if place.scheme == "gs" else "endpoint"
+    return {endpoint_option: endpoint, "skip_signature": place.options.anonymous}
 
 
 def _endpoint_with_bucket(endpoint: str, bucket: str) -> str:
@@ -79,5 +79,5 @@ def _client_options(endpoint: str | None, access: S3Access | None) -> ClientConf
     return options
 
 
-def _retry_config(wanted: bool) -> RetryConfig:
-    return {"max_retries": _QUICK_RETRIES if wanted else 0}
+def _retry_config(retries: bool) -> RetryConfig:
+    return {"max_retries": _QUICK_RETRIES if retries else 0}

@@ -1,4 +1,4 @@
-"""Objects that a machine keeps as files: fetched once, by whichever process needs one first."""
+"""Cache of downloaded objects: the first process of a machine that needs an object fetches it, the others wait."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ _BLOCK: Final = 16 << 20
 
 
 def fetch_newest(place: Location, max_bytes: int) -> tuple[Path, str]:
-    """The object as it is now, as a file of this machine, and its sha256.
+    """Return the current version of an object as a local file, and its sha256.
 
     Args:
-        place: Of the object.
-        max_bytes: Nothing larger is fetched.
+        place: Location of the object.
+        max_bytes: Size limit.
 
     Raises:
-        FileNotFoundError: If there is none.
-        TooLargeError: If it is larger.
-        StorageError: If it cannot be had.
-        RunError: If it cannot be kept.
+        FileNotFoundError: If there is no such object.
+        TooLargeError: If the object is larger than `max_bytes`.
+        StorageError: If the object cannot be fetched.
+        RunError: If the cache cannot be written.
     """
     head = open_bucket(place).head_object(place.key)
     if head.size > max_bytes:
         raise TooLargeError(head.size, max_bytes)
-    known = cache_file_path(
-        _FOLDER, {"uri": place.uri, "endpoint": place.options.endpoint_url, "etag": head.etag}, ".sha256"
-    )
-    with _download_lock(known):
-        if head.etag is not None and known.is_file():
-            digest = known.read_text()
+    version = {"uri": place.uri, "endpoint": place.options.endpoint_url, "etag": head.etag}
+    digest_file = cache_file_path(_FOLDER, version, ".sha256")
+    with _download_lock(digest_file):
+        if head.etag is not None and digest_file.is_file():
+            digest = digest_file.read_text()
             if (path := _cached_file(place, digest)).is_file():
                 return path, digest
-        part = known.with_suffix(".part")
-        digest = _download_object(place, head, part)
+        temporary = digest_file.with_suffix(".part")
+        digest = _download_object(place, head, temporary)
         path = _cached_file(place, digest)
-        part.replace(path)
-        _write_text_file(known, digest)
+        temporary.replace(path)
+        _write_text_file(digest_file, digest)
     return path, digest
 
 
 def fetch_version(place: Location, sha256: str, max_bytes: int) -> Path:
-    """The version with this hash, as a file of this machine; nothing is asked if it is here.
+    """Return the version of an object with a given hash as a local file; no request is sent if it is cached.
 
     Args:
-        place: Of the object.
-        sha256: As `fetch_newest` said, on any machine.
-        max_bytes: Nothing larger is fetched.
+        place: Location of the object.
+        sha256: Hash that `fetch_newest` returned, on any machine.
+        max_bytes: Size limit.
 
     Raises:
-        CorruptionError: If the object has become another one.
-        FileNotFoundError: If there is none any more.
-        StorageError: If it cannot be had.
-        RunError: If it cannot be kept.
+        CorruptionError: If the object has another hash now.
+        FileNotFoundError: If the object no longer exists.
+        TooLargeError: If the object is larger than `max_bytes`.
+        StorageError: If the object cannot be fetched.
+        RunError: If the cache cannot be written.
     """
     path = _cached_file(place, sha256)
     if path.is_file():
@@ -73,12 +73,14 @@ def fetch_version(place: Location, sha256: str, max_bytes: int) -> Path:
         head = open_bucket(place).head_object(place.key)
         if head.size > max_bytes:
             raise TooLargeError(head.size, max_bytes)
-        part = path.with_name(f"{path.name}.part")
-        found = _download_object(place, head, part)
-        if found != sha256:
-            part.unlink()
-            raise CorruptionError(f"{place}: expected sha256 {sha256}, got {found}: it has changed since the start")
-        part.replace(path)
+        temporary = path.with_name(f"{path.name}.part")
+        digest = _download_object(place, head, temporary)
+        if digest != sha256:
+            temporary.unlink()
+            raise CorruptionError(
+                f"{place}: expected sha256 {sha256}, got {digest}: it has changed since the run started; start it again"
+            )
+        temporary.replace(path)
     return path
 
 
@@ -88,19 +90,19 @@ def _cached_file(place: Location, sha256: str) -> Path:
 
 @contextmanager
 def _download_lock(path: Path) -> Iterator[None]:
-    """One process of this machine at a time; those that wait find the file."""
+    """Let one process of this machine at a time download a file; the others wait, and then find it."""
     try:
         with lock_cache_file(path):
             yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = error.strerror or error
-        raise RunError(f"{path.parent} cannot be written: {why}; XDG_CACHE_HOME names another") from None
+        reason = error.strerror or error
+        raise RunError(f"{path.parent} cannot be written: {reason}; set XDG_CACHE_HOME to another folder") from None
 
 
 def _download_object(place: Location, head: ObjectHead, target: Path) -> str:
-    """Write an object to a file; returns its sha256."""
+    """Download an object to a file, and return its sha256."""
     bucket, digest = open_bucket(place), hashlib.sha256()
     with target.open("wb") as file:
         for start in range(0, head.size, _BLOCK):
@@ -113,6 +115,6 @@ def _download_object(place: Location, head: ObjectHead, target: Path) -> str:
 
 
 def _write_text_file(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What clients of object stores raise, as errors of ours: one line, without the XML, and with what to do."""
+"""Maps errors of the object store clients to cvbatch's errors: one line, without XML, and with what to do."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _BODY_ENDED: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _TRANSIENT: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _ACCESS: Final = (
-    "check the credentials of this machine and their rights (without the right to list a bucket, what is not there "
-    "is denied, too)"
+    "check the credentials of this machine and their rights (without the right to list a bucket, requests for missing "
+    "objects are denied, too)"
 )
 _UNREACHABLE: Final = "check endpoint_url and region, and try again later"
 
 STORAGE_ERRORS: Final = (BaseError, BotoCoreError, ClientError, FileNotFoundError, ValueError)
-"""What the clients raise."""
+"""Errors that the clients raise."""
 
 
 @contextlib.contextmanager
 def map_storage_errors(uri: str) -> Iterator[None]:
-    """Turn whatever the clients raise inside into an error of ours about a URI."""
+    """Replace errors of the clients in this context by cvbatch's errors, which name a URI."""
     try:
         yield
     except (CvbatchError, AlreadyExistsError):
@@ -54,44 +54,48 @@ def map_storage_errors(uri: str) -> Iterator[None]:
 
 
 def explain_error(error: Exception, uri: str) -> CvbatchError | FileNotFoundError:
-    """The error of ours that says what a client's error means.
+    """Return the error to raise for an error of a client.
 
     Args:
         error: One of `STORAGE_ERRORS`.
-        uri: What was asked for.
+        uri: Requested URI.
     """
     where, (status, code) = redact_secrets(uri), http_status_of(error)
-    said = f"{status} {code}".strip() if status else ""
+    answer = f"{status} {code}".strip() if status else ""
     if code in _NO_BUCKET:
         return StorageError(f"{where}: there is no such bucket; create it, or check the location and endpoint_url")
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, "no such object", where)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return DeniedError(
-            f"{where}: this machine has no credentials: expected them in the environment, a profile, a web identity "
-            "or its metadata; anonymous: true asks without"
+            f"{where}: expected credentials in the environment, a profile, a web identity or the metadata of this "
+            "machine, got none; for a public bucket set anonymous: true"
         )
     if isinstance(error, CredentialRetrievalError | TokenRetrievalError):
-        return DeniedError(f"{where}: the credentials of this machine cannot be renewed ({type(error).__name__})")
+        return DeniedError(
+            f"{where}: the credentials of this machine cannot be renewed ({type(error).__name__}); check them"
+        )
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403) or code in _BODY_ENDED:
-        return DeniedError(f"{where} is denied ({said or 403}): {_ACCESS}")
+        return DeniedError(f"{where} is denied ({answer or 403}): {_ACCESS}")
     if isinstance(error, PreconditionError) or status == 412:
         return StorageError(f"{where} changed while it was read; try again")
     if status in (301, 307) or code == "AuthorizationHeaderMalformed":
-        return StorageError(f"{where}: the service says {said}: check region and endpoint_url")
+        return StorageError(f"{where}: the service answered {answer}: check region and endpoint_url")
     if status in _TRANSIENT or code == "RequestTimeout":
-        return UnavailableError(f"{where}: the service says {said} after all tries: {_UNREACHABLE}")
+        return UnavailableError(f"{where}: the service answered {answer} after all tries: {_UNREACHABLE}")
     if status:
-        return StorageError(f"{where}: the service says {said}, which was not expected")
+        return StorageError(
+            f"{where}: the service answered {answer}; check the location and the options of the service"
+        )
     if isinstance(error, ConnectionError | HTTPClientError) or is_no_answer(str(error)):
-        return UnavailableError(f"{where}: no answer after all tries: {_UNREACHABLE}")
+        return UnavailableError(f"{where}: no response after all tries: {_UNREACHABLE}")
     return StorageError(f"{where}: {type(error).__name__}: {redact_secrets(message_in(str(error)))[:200]}")
 
 
 def http_status_of(error: Exception) -> tuple[int, str]:
-    """HTTP status and the service's own code; 0 and nothing where there was no answer."""
+    """HTTP status and the service's error code; 0 and an empty text if there was no response."""
     if isinstance(error, ClientError):
-        told = error.response.get("Error", {}).get("Code", "")
+        code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return int(status), "" if told.isdecimal() else told
+        return int(status), "" if code.isdecimal() else code
     return status_in(str(error))

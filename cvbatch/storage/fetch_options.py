@@ -1,4 +1,4 @@
-"""How images are got that do not lie on a disk, and how large they may be."""
+"""Options for fetching image bytes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cvbatch.storage.options import StorageOptions
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """What those who fetch must know besides a location; may be pickled, and holds no secret."""
+    """Options for fetching image bytes; picklable, without secrets."""
 
     storage: StorageOptions = field(default=StorageOptions())
-    """The way to objects."""
+    """Access to object stores."""
     http: HttpOptions = field(default=HttpOptions())
-    """Web hosts that may be asked."""
+    """Web hosts from which images may be fetched."""
     max_bytes: int | None = None
-    """Encoded images with more bytes are error rows."""
+    """Size limit of an encoded image; larger images become error rows."""
 
 
 LOCAL_FETCH: Final = FetchOptions()
-"""Nothing needs to be known for a disk."""
+"""Options for local files, which need none."""

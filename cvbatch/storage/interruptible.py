@@ -1,4 +1,4 @@
-"""Waiting so that a signal is heard."""
+"""Runs native calls so that signals interrupt them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 
 def run_interruptible(work: Callable[[], T]) -> T:
-    """Do native work that may take long, so that Ctrl-C and SIGTERM are heard meanwhile.
+    """Do native work that may take long, so that Ctrl-C and SIGTERM interrupt it.
 
-    Signals are handled by the main thread alone, and only while it runs Python. There the work goes to a thread of
-    its own, which is left behind when a signal ends the waiting; other threads do it themselves.
+    Python handles signals only in the main thread, and only while that thread runs Python code. So in the main thread
+    the work runs in a new daemon thread, which is abandoned when a signal arrives; other threads do it directly.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    answers: list[T | Exception] = []
-    thread = threading.Thread(target=lambda: answers.append(try_call(work)), name="object store", daemon=True)
+    outcomes: list[T | Exception] = []
+    thread = threading.Thread(target=lambda: outcomes.append(try_call(work)), name="object store", daemon=True)
     thread.start()
     thread.join()
-    if not answers:
+    if not outcomes:
         raise StorageError("the client of the object store failed")
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return answers[0]
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    return outcomes[0]

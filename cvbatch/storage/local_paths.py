@@ -1,4 +1,4 @@
-"""Paths and URIs as people write them, made absolute."""
+"""Converts paths and `file:` URIs of users to absolute paths."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from urllib.parse import unquote
 
 _FILE: Final = re.compile(r"file:(?://(?:localhost(?=/)|(?P<host>[^/]+))?)?(?=/)", re.I)
-"""What a URI of a file begins with, up to its path."""
+"""Start of a `file:` URI, up to its path."""
 
 
 def to_local_path(uri: str) -> str | None:
     """Return the absolute path of a local path or `file://` URI, or None for any other scheme.
 
-    Only a URI is percent-decoded; a path is taken as it is, but for a leading `~`. `file:/path` is
-    one, too, in any case; one of another host is none of ours.
+    Only a URI is percent-decoded; in a path only a leading `~` is replaced. `file:/path` is a URI, too, in upper or
+    lower case. A `file:` URI with another host gives None.
     """
     if (path := file_uri_to_path(uri)) is not None:
         return path
@@ -23,14 +23,14 @@ def to_local_path(uri: str) -> str | None:
 
 
 def file_uri_to_path(uri: str) -> str | None:
-    """The absolute path that a `file:` URI names; None for anything else, and for one of another host."""
-    file = _FILE.match(uri)
-    if file is None or file["host"]:
+    """Return the absolute path of a `file:` URI; None for other schemes and for other hosts."""
+    match = _FILE.match(uri)
+    if match is None or match["host"]:
         return None
-    return os.path.abspath("/" + unquote(uri[file.end() :], errors="surrogateescape").lstrip("/"))
+    return os.path.abspath("/" + unquote(uri[match.end() :], errors="surrogateescape").lstrip("/"))
 
 
 def lowercase_scheme(uri: str) -> str:
-    """A URI with its scheme in lower case, as `S3://` and `HTTP://` are the same; a path stays as it is."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme.lower()}{separator}{rest}" if separator and scheme.isalnum() else uri
+    """Return a URI with its scheme in lower case; a path stays unchanged."""
+    scheme, separator, path = uri.partition("://")
+    return f"{scheme.lower()}{separator}{path}" if separator and scheme.isalnum() else uri

@@ -1,6 +1,6 @@
-"""Everything that rests on texts of obstore's errors, in one place: they have no status and no code of their own.
+"""All code that depends on texts of obstore's errors, which have no attributes for status and code.
 
-All were seen with obstore 0.12.1, and `tests/storage/test_obstore_compat.py` fails when an upgrade changes their words.
+All were checked with obstore 0.12.1; `tests/storage/test_obstore_compat.py` fails if an upgrade changes the texts.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _DEBUG: Final = "Debug source"
 
 
 def status_in(text: str) -> tuple[int, str]:
-    """HTTP status and the service's own code in the text of an error; 0 and nothing where there was no answer."""
+    """HTTP status and the service's error code in the text of an error; 0 and an empty text without a response."""
     status, code = _STATUS.search(text), _CODE.search(text)
     return int(status[1]) if status else 0, code[1] if code else ""
 
 
 def is_no_answer(text: str) -> bool:
-    """Whether no usable answer came, by the text of an error."""
+    """Whether the text of an error means that there was no usable response."""
     return _NO_ANSWER.search(text) is not None
 
 
 def message_in(text: str) -> str:
-    """What the text of an error says to people, in one line; behind that stands the same for programmers."""
+    """The message of an error in one line, without the debug output that follows it."""
     return " ".join(text.partition(_DEBUG)[0].split())

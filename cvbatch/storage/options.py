@@ -1,4 +1,4 @@
-"""How to reach an object store: everything but credentials."""
+"""Options to access an object store, without credentials."""
 
 from __future__ import annotations
 
@@ -14,56 +14,58 @@ from cvbatch.errors import JobError
 
 @dataclass(frozen=True, slots=True)
 class StorageOptions:
-    """What is not said by the location itself.
+    """Access options of a location.
 
-    There is no place for a secret: credentials are found by each machine for itself, in its environment, the shared
-    files of a profile, a web identity or the metadata of the instance.
+    They contain no secret: each machine finds its own credentials in its environment, the shared files of a profile, a
+    web identity or the metadata of the instance.
 
     Raises:
-        JobError: If the endpoint is no plain http(s) URL.
+        JobError: If the endpoint is not a plain http(s) URL.
     """
 
     endpoint_url: str | None = None
-    """Where the service is, if it is not the provider's own; by default as the environment or the profile says."""
+    """URL of the service, if it is not the provider's own; by default from the environment or the profile."""
     region: str | None = None
-    """By default as the environment or the profile says, or that of the bucket."""
+    """By default from the environment or the profile, or the region of the bucket."""
     path_style: bool | None = None
-    """Whether the bucket stands in the path; by default only with an endpoint that is not Amazon's."""
+    """Whether URLs have the bucket in the path; by default only for endpoints that are not Amazon's."""
     anonymous: bool = False
-    """Ask without credentials."""
+    """Whether requests are sent without credentials."""
     profile: str | None = None
-    """Section of the shared AWS files on each machine."""
+    """Section in the shared AWS files of each machine."""
 
     def __post_init__(self) -> None:
         if self.endpoint_url is None:
             return
         parts = urlsplit(self.endpoint_url)
         if "@" in parts.netloc:
-            raise JobError("endpoint_url: expected no credentials in it; they belong in the environment or a profile")
+            raise JobError(
+                "endpoint_url: expected a URL without credentials; they belong in the environment or a profile"
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise JobError("endpoint_url: expected a URL such as https://minio.example.org:9000")
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> StorageOptions:
-        """Make options of plain values.
+        """Make options from a mapping.
 
         Raises:
-            JobError: If a name or a kind of value is not known.
+            JobError: If a name is unknown, or a value has the wrong type.
         """
         for name, value in values.items():
             if name not in OPTION_NAMES:
                 raise JobError(f"storage: expected one of {', '.join(OPTION_NAMES)}, got {name!r}")
-            truth = name in ("path_style", "anonymous")
-            if not isinstance(value, bool if truth else str) and not (value is None and name != "anonymous"):
-                raise JobError(f"storage: expected {'true or false' if truth else 'text'} for {name}")
+            is_boolean = name in ("path_style", "anonymous")
+            if not isinstance(value, bool if is_boolean else str) and not (value is None and name != "anonymous"):
+                raise JobError(f"storage: expected {'true or false' if is_boolean else 'text'} for {name}")
         return StorageOptions(**values)
 
     @staticmethod
     def parse_assignments(texts: Sequence[str]) -> StorageOptions:
-        """Make options of `KEY=VALUE` texts.
+        """Make options from `KEY=VALUE` texts.
 
         Raises:
-            JobError: If one is not of this form, or not known.
+            JobError: If a text does not have this form, or an option is unknown or has a wrong value.
         """
         values: dict[str, Any] = {}
         for text in texts:
@@ -77,4 +79,4 @@ class StorageOptions:
         return StorageOptions.from_mapping(values)
 
 
-OPTION_NAMES = tuple(each.name for each in fields(StorageOptions))
+OPTION_NAMES = tuple(option.name for option in fields(StorageOptions))

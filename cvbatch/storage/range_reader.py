@@ -1,4 +1,4 @@
-"""An object as a file: read in ranges, at any position."""
+"""A read-only file object that reads ranges of an object in a bucket."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 Fetch = Callable[[int, int], bytes]
-"""Start and length, both in bytes, to that part of one version of an object."""
+"""Returns a range of one version of an object; the arguments are start and length in bytes."""
 
 
 class RangeReader(io.RawIOBase):
-    """Reads an object of known size; each read is one request, so it is best wrapped into a buffer.
+    """Reads an object of known size; each read is one request, so wrap it in a buffer.
 
     Args:
-        fetch: Gets a range.
-        size: Of the object in bytes.
+        fetch: Returns a range of the object.
+        size: Size of the object in bytes.
     """
 
     def __init__(self, fetch: Fetch, size: int) -> None:
-        self._fetch, self._size, self._at = fetch, size, 0
+        self._fetch, self._size, self._position = fetch, size, 0
 
     def readable(self) -> bool:
         """Always."""
@@ -30,24 +30,24 @@ class RangeReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Position in bytes."""
-        return self._at
+        """Current position in bytes."""
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position; nothing is fetched by that."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        """Set the position, without a request."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise OSError(f"expected a position from 0 on, got {start + offset}")
-        self._at = start + offset
-        return self._at
+            raise OSError(f"expected a position of at least 0, got {start + offset}")
+        self._position = start + offset
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; 0 at the end."""
+        """Read bytes into a buffer, and return their number; 0 at the end of the object."""
         view = memoryview(buffer).cast("B")
-        length = min(len(view), self._size - self._at)
+        length = min(len(view), self._size - self._position)
         if length <= 0:
             return 0
-        data = self._fetch(self._at, length)
+        data = self._fetch(self._position, length)
         view[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)

@@ -1,7 +1,7 @@
-"""Trying again what may pass by.
+"""Retries of requests after transient errors.
 
-The clients' own repetition is not enough: botocore's leaves out 429, and obstore's what breaks off within the body of
-a listing or of an error. So theirs is off, or quick and short, and the patience is here.
+The clients' own retries are not enough: botocore does not retry after status 429, and obstore not if the body of a
+listing or of an error breaks off. So those are off or short, and this module waits longer.
 """
 
 from __future__ import annotations
@@ -17,26 +17,29 @@ from cvbatch.system.environment import EnvironmentNumber
 
 T = TypeVar("T")
 
-_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8, least=1)
+_MAX_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8, least=1)
 _FIRST_PAUSE: Final = EnvironmentNumber("CVBATCH_STORAGE_PAUSE", 1.0)
-"""Upper end of the first pause, in seconds; it doubles each time."""
+"""Maximum of the first pause in seconds; it doubles with each further pause."""
 _LONGEST_PAUSE: Final = 30.0
 
 
 def with_retries(uri: str, work: Callable[[], T]) -> T:
-    """Do the work; what may pass by is tried again after growing pauses of random length.
+    """Do work, and repeat it after transient errors, with growing random pauses.
 
     Args:
-        uri: What it is about, for the message.
-        work: Harmless to repeat.
+        uri: URI for error messages.
+        work: Function that is safe to repeat.
+
+    Returns:
+        The result of `work`.
 
     Raises:
-        UnavailableError: After all tries.
+        UnavailableError: If all tries fail.
     """
-    again = Retrying(
-        stop=stop_after_attempt(_TRIES.current_value),
+    retrying = Retrying(
+        stop=stop_after_attempt(_MAX_TRIES.current_value),
         wait=wait_random_exponential(multiplier=_FIRST_PAUSE.current_value, max=_LONGEST_PAUSE),
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )
-    return again(map_storage_errors(uri)(work))
+    return retrying(map_storage_errors(uri)(work))

@@ -60,7 +60,7 @@ def test_weights_and_categories_come_from_a_bucket(
         assert all(torch.equal(found[name], value) for name, value in expected.items())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "late"))
     object_server.put(bucket, {"w.pth": state(1)})
-    with pytest.raises(CorruptionError, match="it has changed since the start"):
+    with pytest.raises(CorruptionError, match="it has changed since the run started"):
         weights.fetch_for_spec(spec)
 
 

@@ -1,4 +1,4 @@
-"""What rests on private and undocumented behaviour of botocore, held against the one that is installed."""
+"""Private and undocumented behaviour of botocore that the package depends on, checked with the installed version."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def client(web: Web) -> Any:
     [b"<ListBucketResult/>", b"<Error><Code>InternalError</Code></Error>", b"no XML", b""],
     ids=["a page", "an error with 200", "broken", "empty"],
 )
-def test_whatever_comes_with_200_is_handed_over_unread(body: bytes, web: Web) -> None:
+def test_responses_with_status_200_are_returned_unparsed(body: bytes, web: Web) -> None:
     web.pages[LISTING] = answer(body)
     taken = client(web).list_objects_v2(Bucket="bucket", EncodingType="url")
     assert botocore_compat.body_of(taken) == body
     assert "Contents" not in taken
 
 
-def test_errors_with_a_status_are_raised_as_ever(web: Web) -> None:
+def test_errors_with_a_status_are_raised(web: Web) -> None:
     web.pages[LISTING] = answer(b"<Error><Code>AccessDenied</Code></Error>", 403)
     with pytest.raises(ClientError) as caught:
         client(web).list_objects_v2(Bucket="bucket", EncodingType="url")
     assert caught.value.response["Error"]["Code"] == "AccessDenied"
 
 
-def test_other_operations_are_read(web: Web) -> None:
+def test_other_operations_are_parsed(web: Web) -> None:
     web.pages["/bucket?location"] = answer(b"<LocationConstraint>eu-central-1</LocationConstraint>")
     assert client(web).get_bucket_location(Bucket="bucket")["LocationConstraint"] == "eu-central-1"
 
@@ -58,11 +58,11 @@ def test_descriptions_are_read_once_for_all_sessions() -> None:
     sessions = [botocore.session.Session() for _ in range(2)]
     for session in sessions:
         botocore_compat.share_descriptions(session)
-    one, other = (session.get_component("data_loader") for session in sessions)
-    assert one is other
+    first_loader, second_loader = (session.get_component("data_loader") for session in sessions)
+    assert first_loader is second_loader
     model = sessions[0].get_service_model("s3")
-    loaded = one.load_service_model("s3", "service-2")
-    assert loaded is other.load_service_model("s3", "service-2")
+    loaded = first_loader.load_service_model("s3", "service-2")
+    assert loaded is second_loader.load_service_model("s3", "service-2")
     assert model.service_name == "s3"
 
 

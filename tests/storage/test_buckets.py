@@ -42,7 +42,7 @@ def opened(server: ObjectServer, name: str) -> Bucket:
     return open_bucket(Location.from_uri(f"s3://{name}", StorageOptions(endpoint_url=server.endpoint)))
 
 
-def test_what_was_put_is_got(bucket: Bucket) -> None:
+def test_an_object_is_read_as_written(bucket: Bucket) -> None:
     bucket.put_object("a/b", b"long content")
     bucket.put_object("a/b", b"12345")
     got = bucket.get_object("a/b")
@@ -58,14 +58,14 @@ def test_what_was_put_is_got(bucket: Bucket) -> None:
     ]
 
 
-def test_what_is_too_large_is_not_read(bucket: Bucket) -> None:
+def test_a_too_large_object_is_not_read(bucket: Bucket) -> None:
     bucket.put_object("a", b"12345")
     assert bucket.get_object("a", 5).data == b"12345"
     with pytest.raises(TooLargeError, match="expected at most 4 bytes, got 5"):
         bucket.get_object("a", 4)
 
 
-def test_what_is_not_there(bucket: Bucket) -> None:
+def test_a_missing_object(bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError, match=f"{bucket.uri}/a"):
         bucket.get_object("a")
     with pytest.raises(FileNotFoundError):
@@ -79,7 +79,7 @@ def test_what_is_not_there(bucket: Bucket) -> None:
     assert (page.objects.num_rows, page.folders, page.last_key) == (0, [], True)
 
 
-def test_of_many_that_create_one_wins(bucket: Bucket) -> None:
+def test_one_of_many_concurrent_creations_succeeds(bucket: Bucket) -> None:
     won = winners(lambda data: bucket.create_object("one", data))
     assert [bucket.get_object("one").data] == won
 
@@ -118,7 +118,7 @@ def test_an_object_that_changes_while_it_is_read(bucket: Bucket) -> None:
             file.read(1)
 
 
-def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listings_start_after_a_key(as_job: ObjectServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_LISTING_PAGE_KEYS", "7")
     for number in range(30):
         bucket.put_object(f"x/{number:03d}", b"1")
@@ -127,8 +127,8 @@ def test_listings_go_on_after_a_key(as_job: ObjectServer, bucket: Bucket, monkey
     keys = [key for page in pages for key in page]
     assert keys == [f"x/{number:03d}" for number in range(30)]
     assert [len(page) for page in pages] == [7, 7, 7, 7, 2]
-    rest = [key for page in bucket.list_objects("x/", after=keys[9]) for key in page.objects["key"].to_pylist()]
-    assert rest == keys[10:]
+    later_keys = [key for page in bucket.list_objects("x/", after=keys[9]) for key in page.objects["key"].to_pylist()]
+    assert later_keys == keys[10:]
 
 
 def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +142,8 @@ def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [folder for page in pages for folder in page.folders]
     assert sorted(folders) == ["level/a-b/", "level/a/", "level/ab/"]
     assert [page.last_key for page in pages] == [False, True]
-    rest = bucket.list_objects("level/a/", after="level/a/1", one_level=True)
-    assert sorted(folder for page in rest for folder in page.folders) == ["level/a/b/", "level/a/c d/"]
+    later_keys = bucket.list_objects("level/a/", after="level/a/1", one_level=True)
+    assert sorted(folder for page in later_keys for folder in page.folders) == ["level/a/b/", "level/a/c d/"]
 
 
 def test_a_prefix_may_end_anywhere(bucket: Bucket) -> None:
@@ -204,7 +204,7 @@ def test_wrong_credentials(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch
         assert "\n" not in str(denied.value)
 
 
-def test_the_condition_is_proven_again_and_again(bucket: Bucket) -> None:
+def test_the_check_of_exclusive_creation_is_repeatable(bucket: Bucket) -> None:
     for _ in range(2):
         check_exclusive_create(bucket, "out/_cvbatch/proof")
     assert can_delete_objects(bucket, "out/")

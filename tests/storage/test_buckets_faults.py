@@ -1,4 +1,4 @@
-"""Buckets through a proxy that does harm: what is repeated, what is given up, and what cannot be known."""
+"""Buckets through a proxy that injects faults: requests that are repeated, fail, or have an unknown outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGE = os.urandom(3_000_000)
 
 @pytest.fixture(scope="module")
 def shared(object_server: ObjectServer, _proxy: FaultProxy) -> Iterator[Bucket]:
-    """Behind the proxy; gives up after four tries, and on a connection that stands still after a second."""
+    """A bucket behind the proxy; it fails after four tries, and closes a stalled connection after a second."""
     name = object_server.make_bucket()
     object_server.put(name, {"large": LARGE, "odd\n": LARGE})
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ READS: dict[str, Callable[[Bucket], bytes]] = {
 
 @pytest.mark.parametrize("fault", PASSING)
 @pytest.mark.parametrize("read", READS)
-def test_reading_goes_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
+def test_reading_continues_after_transient_faults(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
     with faults.doing(Fault(**vars(PASSING[fault]))):
         assert READS[read](bucket) == LARGE
         assert {request.fault for request in faults.requests} == {PASSING[fault].kind, None} - (
@@ -76,8 +76,8 @@ def test_reading_goes_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy
         )
 
 
-def test_a_connection_that_breaks_again_and_again(bucket: Bucket, faults: FaultProxy) -> None:
-    """Each part that came through is kept, and the patience is ours, not the client's alone."""
+def test_a_connection_that_breaks_repeatedly(bucket: Bucket, faults: FaultProxy) -> None:
+    """Each received part is kept, and cvbatch retries more often than the client."""
     with faults.doing(Fault("reset", after=100_000, times=9)):
         assert bucket.get_object("large").data == LARGE
         assert len(faults.requests) == 10
@@ -85,14 +85,14 @@ def test_a_connection_that_breaks_again_and_again(bucket: Bucket, faults: FaultP
 
 LASTING = {
     "throttled": (Fault("status", status=503, times=99), "503 SlowDown after all tries"),
-    "no connection": (Fault("unsent", times=99), "no answer after all tries"),
-    "broken body": (Fault("reset", after=1_000, times=99), "no answer after all tries"),
+    "no connection": (Fault("unsent", times=99), "no response after all tries"),
+    "broken body": (Fault("reset", after=1_000, times=99), "no response after all tries"),
 }
 
 
 @pytest.mark.parametrize("fault", LASTING)
 @pytest.mark.parametrize("read", READS)
-def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
+def test_permanent_faults_end_the_retries(bucket: Bucket, faults: FaultProxy, read: str, fault: str) -> None:
     harm, words = LASTING[fault]
     with faults.doing(Fault(**vars(harm))), pytest.raises(UnavailableError, match=words) as given_up:
         READS[read](bucket)
@@ -102,7 +102,7 @@ def test_what_does_not_pass_by_is_given_up(bucket: Bucket, faults: FaultProxy, r
 
 
 @pytest.mark.parametrize("kind", ["status", "unsent", "lost", "reset", "stall"])
-def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
+def test_listings_continue_after_transient_faults(bucket: Bucket, faults: FaultProxy, kind: str) -> None:
     with faults.doing(Fault(kind, after=200, times=1)):  # type: ignore[arg-type] # a kind
         assert [key for page in bucket.list_objects("") for key in page.objects["key"].to_pylist()] == [
             "large",
@@ -115,12 +115,12 @@ def test_listings_go_on_after_what_passes_by(bucket: Bucket, faults: FaultProxy,
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<ListBucketResult><Contents><Key>a</Key>", "an empty or broken page came"),
-        (b"", "an empty or broken page came"),
-        (b"<Error><Code>InternalError</Code></Error>", "the service says InternalError after all tries"),
+        (b"<ListBucketResult><Contents><Key>a</Key>", "an empty or broken page"),
+        (b"", "an empty or broken page"),
+        (b"<Error><Code>InternalError</Code></Error>", "the service answered InternalError after all tries"),
     ],
 )
-def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
+def test_a_broken_page_is_refused(bucket: Bucket, faults: FaultProxy, body: bytes, words: str) -> None:
     with faults.doing(Fault("answer", body=body, times=3)):
         assert [key for page in bucket.list_objects("") for key in page.objects["key"].to_pylist()] == [
             "large",
@@ -130,9 +130,11 @@ def test_only_a_whole_page_is_one(bucket: Bucket, faults: FaultProxy, body: byte
         list(bucket.list_objects(""))
 
 
-def test_what_a_service_leaves_out_is_null_for_that_object_alone(bucket: Bucket, faults: FaultProxy) -> None:
+def test_a_missing_field_is_null_for_that_object_only(bucket: Bucket, faults: FaultProxy) -> None:
     facts = ("<ETag>&#34;1&#34;</ETag>", "", "<ETag>&#34;3&#34;</ETag><Owner><ID>me</ID></Owner>")
-    entries = "".join(f"<Contents><Key>{at}</Key><Size>{at}</Size>{fact}</Contents>" for at, fact in enumerate(facts))
+    entries = "".join(
+        f"<Contents><Key>{index}</Key><Size>{index}</Size>{fact}</Contents>" for index, fact in enumerate(facts)
+    )
     body = f"<ListBucketResult>{entries}<CommonPrefixes><Prefix>x/</Prefix></CommonPrefixes></ListBucketResult>"
     with faults.doing(Fault("answer", body=body.encode())):
         (page,) = bucket.list_objects("")
@@ -141,8 +143,8 @@ def test_what_a_service_leaves_out_is_null_for_that_object_alone(bucket: Bucket,
     assert (page.folders, page.last_key) == (["x/"], True)
 
 
-def test_folder_markers_and_doubled_slashes_are_listed_as_they_are(bucket: Bucket, faults: FaultProxy) -> None:
-    """The server at hand does not keep such keys; Amazon does."""
+def test_folder_markers_and_double_slashes_are_listed_unchanged(bucket: Bucket, faults: FaultProxy) -> None:
+    """The test server cannot store such keys, but Amazon can."""
     keys = ["/lead", "dir/", "x//y", "./z", "q/../r"]
     entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</ListBucketResult>'
@@ -175,7 +177,7 @@ def test_puts_are_repeated(bucket: Bucket, faults: FaultProxy, kind: str) -> Non
         (Fault("stall", after=-1), True),
     ],
 )
-def test_a_create_without_an_answer_is_never_repeated_nor_guessed(
+def test_a_create_without_a_response_is_neither_repeated_nor_guessed(
     bucket: Bucket, faults: FaultProxy, fault: Fault, there: bool
 ) -> None:
     with faults.doing(Fault(**vars(fault))):
@@ -185,8 +187,8 @@ def test_a_create_without_an_answer_is_never_repeated_nor_guessed(
         assert bucket.create_object("a", b"2") == (not there)
 
 
-def test_a_create_that_meets_another_is_undecided(bucket: Bucket, faults: FaultProxy) -> None:
-    """Amazon answers so when a conditional request meets a change of the same key; nobody need have won."""
+def test_a_create_that_conflicts_with_another_is_ambiguous(bucket: Bucket, faults: FaultProxy) -> None:
+    """Amazon returns this if a conditional request conflicts with a change of the same key; possibly none succeeded."""
     with (
         faults.doing(Fault("status", status=409)),
         pytest.raises(AmbiguousError, match="another request"),
@@ -231,7 +233,7 @@ def test_a_job_without_the_right_to_delete(bucket: Bucket, faults: FaultProxy) -
     assert bucket.head_object("large").size == len(LARGE)
 
 
-def test_an_error_that_breaks_off_is_asked_for_again(bucket: Bucket, faults: FaultProxy) -> None:
+def test_a_request_with_a_broken_error_response_is_repeated(bucket: Bucket, faults: FaultProxy) -> None:
     with faults.doing(Fault("reset", after=20, times=2)):
         with pytest.raises(FileNotFoundError):
             bucket.get_object("nothing")
@@ -255,16 +257,16 @@ def test_a_service_that_ignores_the_condition_is_refused(bucket: Bucket, faults:
         check_exclusive_create(bucket, "proof")
 
 
-def test_nobody_listens(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_without_a_server(as_job: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_STORAGE_TRIES", "2")
     bucket = open_bucket(Location.from_uri("s3://out-none", StorageOptions(endpoint_url="http://127.0.0.1:9")))
-    with pytest.raises(UnavailableError, match="s3://out-none/a: no answer after all tries: check endpoint_url"):
+    with pytest.raises(UnavailableError, match="s3://out-none/a: no response after all tries: check endpoint_url"):
         bucket.get_object("a")
     with pytest.raises(AmbiguousError):
         bucket.create_object("a", b"")
 
 
-def test_a_signal_is_heard_while_one_waits(bucket: Bucket, faults: FaultProxy) -> None:
+def test_a_signal_interrupts_a_request(bucket: Bucket, faults: FaultProxy) -> None:
     class Heard(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""The clients of obstore are told everything; what the environment says besides is overridden."""
+"""obstore's clients get all their options from cvbatch, which override the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def reached(*, path_style: bool, certificates: str | None = None) -> S3Access:
     ("path_style", "endpoint"),
     [(True, "https://s3.eu-west-1.amazonaws.com"), (False, "https://box.s3.eu-west-1.amazonaws.com")],
 )
-def test_where_the_bucket_stands(monkeypatch: pytest.MonkeyPatch, path_style: bool, endpoint: str) -> None:
+def test_the_bucket_is_in_the_path_or_in_the_host(
+    monkeypatch: pytest.MonkeyPatch, path_style: bool, endpoint: str
+) -> None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
         monkeypatch.setenv(name, "http://elsewhere")
     monkeypatch.setenv("AWS_REGION", "elsewhere")
@@ -37,8 +39,8 @@ def test_where_the_bucket_stands(monkeypatch: pytest.MonkeyPatch, path_style: bo
 
 
 def test_own_certificates_are_trusted(tmp_path: Path) -> None:
-    """They are looked at, which these do not stand."""
+    """Invalid certificates raise an error, which shows that the file is read."""
     (tmp_path / "ca.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
-    there = reached(path_style=True, certificates=str(tmp_path / "ca.pem"))
+    access = reached(path_style=True, certificates=str(tmp_path / "ca.pem"))
     with pytest.raises(BaseError):
-        make_client(Location.from_uri("s3://box/x"), there, retries=True)
+        make_client(Location.from_uri("s3://box/x"), access, retries=True)

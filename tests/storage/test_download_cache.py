@@ -1,4 +1,4 @@
-"""An object is fetched once by a machine, whole, and as the version that was meant."""
+"""A machine fetches an object once, completely, and in the right version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 
 CONTENT = bytes(range(256)) * (80 << 10)
-"""More than is fetched at once."""
+"""Content that is larger than one block."""
 HASH = hashlib.sha256(CONTENT).hexdigest()
 _ELSEWHERE = """
 import sys
@@ -43,13 +43,13 @@ def place(bucket: str, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.M
     return Location.from_uri(f"s3://{bucket}/w.pth", StorageOptions(endpoint_url=faults.endpoint))
 
 
-def test_it_is_fetched_once(place: Location, faults: FaultProxy) -> None:
+def test_an_object_is_fetched_once(place: Location, faults: FaultProxy) -> None:
     path, digest = fetch_newest(place, 32 << 20)
     assert (path.read_bytes(), path.suffix, digest) == (CONTENT, ".pth", HASH)
     with faults.doing() as requests:
         assert fetch_newest(place, 32 << 20) == (path, HASH)
         assert fetch_version(place, HASH, 32 << 20) == path
-    assert [each.method for each in requests] == ["HEAD"], "whether it is still the newest one"
+    assert [request.method for request in requests] == ["HEAD"], "whether it is still the newest one"
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
@@ -62,7 +62,7 @@ def test_another_version_is_another_file(place: Location, bucket: str, object_se
     assert fetch_version(place, HASH, 32 << 20) == before
 
 
-def test_another_machine_fetches_what_was_meant(
+def test_another_machine_fetches_the_same_version(
     place: Location, bucket: str, object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, digest = fetch_newest(place, 32 << 20)
@@ -72,21 +72,23 @@ def test_another_machine_fetches_what_was_meant(
     assert second.read_bytes() == CONTENT
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "third"))
     object_server.put(bucket, {"w.pth": b"new"})
-    with pytest.raises(CorruptionError, match=rf"expected sha256 {HASH}, got .*it has changed since the start"):
+    with pytest.raises(CorruptionError, match=rf"expected sha256 {HASH}, got .*it has changed since the run started"):
         fetch_version(place, digest, 32 << 20)
     assert not list((tmp_path / "third").rglob("*.pth*part")), "nothing half is left"
 
 
-def test_of_many_processes_one_fetches(place: Location, faults: FaultProxy) -> None:
+def test_one_of_many_processes_fetches(place: Location, faults: FaultProxy) -> None:
     command = [sys.executable, "-c", _ELSEWHERE, place.uri, faults.endpoint, HASH]
     with faults.doing() as requests:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
         sizes = [int(process.communicate()[0]) for process in processes]
     assert sizes == [len(CONTENT)] * 4
-    assert [each.method for each in requests] == ["HEAD", "GET", "GET"]
+    assert [request.method for request in requests] == ["HEAD", "GET", "GET"]
 
 
-def test_what_breaks_off_leaves_nothing(place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_leaves_no_file(
+    place: Location, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with faults.doing(Fault("status", method="GET", status=403, times=99)), pytest.raises(RunError, match="denied"):
         fetch_newest(place, 32 << 20)
     assert fetch_newest(place, 32 << 20)[0].read_bytes() == CONTENT
@@ -101,5 +103,5 @@ def test_limits(place: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         fetch_newest(Location.from_uri(f"{place.uri}x", place.options), 100)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(RunError, match="cannot be written: Not a directory; XDG_CACHE_HOME names another"):
+    with pytest.raises(RunError, match="cannot be written: Not a directory; set XDG_CACHE_HOME to another folder"):
         fetch_newest(place, 32 << 20)

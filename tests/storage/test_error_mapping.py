@@ -1,4 +1,4 @@
-"""What clients raise, in words of ours."""
+"""Errors of the clients become cvbatch's errors."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ def told(status: int, code: str) -> ClientError:
         (said(400, "ExpiredToken"), DeniedError, "400 ExpiredToken"),
         (said(400, "AuthorizationHeaderMalformed"), StorageError, "check region and endpoint_url"),
         (said(301, "PermanentRedirect"), StorageError, "check region and endpoint_url"),
-        (told(400, "InvalidArgument"), StorageError, "400 InvalidArgument, which was not expected"),
+        (told(400, "InvalidArgument"), StorageError, "answered 400 InvalidArgument; check the location"),
         (said(403), DeniedError, r"is denied \(403\)"),
         (told(403, "403"), DeniedError, r"is denied \(403\)"),
         (PermissionDeniedError("no"), DeniedError, r"is denied \(403\)"),
         (said(404, "NoSuchBucket"), StorageError, "there is no such bucket"),
         (told(404, "NoSuchKey"), FileNotFoundError, "no such object"),
         (PreconditionError("x"), StorageError, "changed while it was read"),
-        (NoCredentialsError(), DeniedError, "this machine has no credentials"),
+        (NoCredentialsError(), DeniedError, "expected credentials in the environment"),
         (CredentialRetrievalError(provider="p", error_msg="hush"), DeniedError, "cannot be renewed"),
-        (ReadTimeoutError(endpoint_url="http://x?X-Amz-Signature=hush"), UnavailableError, "no answer after all tries"),
+        (
+            ReadTimeoutError(endpoint_url="http://x?X-Amz-Signature=hush"),
+            UnavailableError,
+            "no response after all tries",
+        ),
         (GenericError("odd\n\nDebug source: hush"), StorageError, "GenericError: odd$"),
     ],
 )
-def test_one_line_that_says_what_to_do(error: Exception, kind: type[Exception], words: str) -> None:
+def test_messages_have_one_line_and_name_the_fix(error: Exception, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words) as raised, map_storage_errors(URI):
         raise error
     assert type(raised.value) is kind
@@ -55,7 +59,7 @@ def test_one_line_that_says_what_to_do(error: Exception, kind: type[Exception], 
     assert "hush" not in str(raised.value)
 
 
-def test_what_may_pass_by_is_marked_in_the_row_of_an_image() -> None:
+def test_transient_errors_are_marked_in_the_row() -> None:
     def fetch() -> None:
         raise explain_error(said(503, "SlowDown"), URI)
 

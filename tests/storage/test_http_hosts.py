@@ -1,4 +1,4 @@
-"""Which hosts a job allows, however they are spelled."""
+"""Hosts that a job allows, in any spelling."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_allowed_by_default() -> None:
 
 @pytest.mark.parametrize("rule", ["", "*", "*.", "**.example.org", "a.*.org", ".example.org", "a..b", "exa mple.org"])
 @pytest.mark.parametrize("port", ["", ":80"])
-def test_what_is_no_name(rule: str, port: str) -> None:
+def test_names_that_no_rule_allows(rule: str, port: str) -> None:
     with pytest.raises(ValueError, match="expected hosts such as"):
         HttpOptions((f"{rule}{port}",))
 
@@ -58,7 +58,7 @@ def test_what_is_no_name(rule: str, port: str) -> None:
         "[fe80::1%eth0]",
     ],
 )
-def test_what_is_no_host(rule: str) -> None:
+def test_rules_that_are_not_hosts(rule: str) -> None:
     with pytest.raises(ValueError, match="expected hosts such as"):
         HttpOptions((rule,))
 
@@ -74,11 +74,11 @@ def test_what_is_no_host(rule: str) -> None:
         ("a_b.example", "a_b.example"),
     ],
 )
-def test_one_spelling(text: str, normal: str) -> None:
+def test_hosts_have_one_spelling(text: str, normal: str) -> None:
     assert normalize_host(text) == normal
 
 
 @pytest.mark.parametrize("text", ["", ".", "a" * 64, "a." * 130, "a/b", "a@b", "a:1", "-a", "a\\b", "a%2eb", "a\nb"])
-def test_no_spelling(text: str) -> None:
+def test_texts_that_are_not_hosts(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of several kinds, which nobody tells apart
         normalize_host(text)

@@ -1,4 +1,4 @@
-"""Paths are taken as they are, URIs are decoded."""
+"""Paths stay unchanged, URIs are decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locations: what is a bucket and a key, what is refused, and what is never repeated."""
+"""Locations: bucket and key, invalid locations, and secrets that never appear in messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cvbatch.storage.options import StorageOptions
         ("s3://bucket/user@example.org/x", ("s3", "bucket", "user@example.org/x")),
     ],
 )
-def test_parts_are_taken_as_they_are(uri: str, parts: tuple[str, str, str]) -> None:
+def test_parts_stay_unchanged(uri: str, parts: tuple[str, str, str]) -> None:
     place = Location.from_uri(uri, StorageOptions(region="x"))
     assert (place.scheme, place.bucket, place.key) == parts
     assert not place.is_local
@@ -58,26 +58,26 @@ def test_secrets_are_refused_and_not_repeated(uri: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "complaint"),
     [
-        ("s3://", "no name of a bucket"),
-        ("s3:///key", "no name of a bucket"),
-        ("s3://a b/key", "no name of a bucket"),
+        ("s3://", "not a valid bucket name"),
+        ("s3:///key", "not a valid bucket name"),
+        ("s3://a b/key", "not a valid bucket name"),
         ("s3://bucket/a/../b", "without . and .."),
         ("s3://bucket/.", "without . and .."),
         ("https://example.org/x", "https://… is not known"),
     ],
 )
-def test_what_is_no_location(uri: str, complaint: str) -> None:
+def test_invalid_locations(uri: str, complaint: str) -> None:
     with pytest.raises(JobError, match=complaint):
         Location.from_uri(uri)
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_texts_without_a_secret_stay_unchanged() -> None:
     text = "s3://bucket/img?.jpg and s3://bucket/a@b, mail me@example.org"
     assert redact_secrets(text) == text
 
 
 @pytest.mark.parametrize(
-    ("uri", "kept"),
+    ("uri", "stripped"),
     [
         ("https://example.org/a.jpg?X-Amz-Signature=s3cret&w=1", "https://example.org/a.jpg?…"),
         ("https://example.org/a.jpg?X%2DAmz-Signature=s3cret", "https://example.org/a.jpg?…"),
@@ -95,10 +95,10 @@ def test_what_is_no_secret_stays() -> None:
         ("s3://bucket/a.jpg?X-Amz-Signature=s3cret", "s3://bucket/a.jpg?…"),
     ],
 )
-def test_what_is_kept_of_a_uri_with_a_secret(uri: str, kept: str) -> None:
+def test_a_uri_with_a_secret_is_stripped(uri: str, stripped: str) -> None:
     assert has_secret(uri)
-    assert strip_secret(uri) == kept
-    assert not has_secret(kept.replace("…@", ""))
+    assert strip_secret(uri) == stripped
+    assert not has_secret(stripped.replace("…@", ""))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_kept_of_a_uri_with_a_secret(uri: str, kept: str) -> None:
         "file:///photos/a?sig=1.jpg",
     ],
 )
-def test_what_is_no_secret(uri: str) -> None:
+def test_uris_without_a_secret(uri: str) -> None:
     assert not has_secret(uri)
 
 

@@ -1,4 +1,4 @@
-"""What rests on texts of obstore's errors, held against the one that is installed."""
+"""Texts of obstore's errors that the package depends on, checked with the installed version."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store(port: int) -> S3Store:
 
 
 def failure(port: int) -> str:
-    """The text of the error with which an object cannot be read."""
+    """Text of the error from reading an object."""
     with pytest.raises((BaseError, FileNotFoundError)) as caught:
         obstore.get(store(port), "key").bytes()
     return str(caught.value)
@@ -45,13 +45,13 @@ def closed_port() -> int:
     return port
 
 
-def test_a_port_at_which_nobody_listens_gives_no_answer() -> None:
+def test_a_port_without_a_server_gives_no_response() -> None:
     text = failure(closed_port())
     assert obstore_compat.is_no_answer(text)
     assert obstore_compat.status_in(text) == (0, "")
 
 
-def test_a_service_that_says_nothing_gives_no_answer(web: Web) -> None:
+def test_a_silent_service_gives_no_response(web: Web) -> None:
     def wait(say: Say) -> None:
         web.closing.wait(5)
 
@@ -59,7 +59,7 @@ def test_a_service_that_says_nothing_gives_no_answer(web: Web) -> None:
     assert obstore_compat.is_no_answer(failure(web.port))
 
 
-def test_a_body_that_breaks_off_is_no_answer(web: Web) -> None:
+def test_an_interrupted_body_is_no_response(web: Web) -> None:
     def half(say: Say) -> None:
         answer(b"half", length=8)(say)
         raise ConnectionAbortedError
@@ -68,7 +68,7 @@ def test_a_body_that_breaks_off_is_no_answer(web: Web) -> None:
     assert obstore_compat.is_no_answer(failure(web.port))
 
 
-def test_what_is_for_people_comes_first() -> None:
+def test_the_message_comes_before_the_debug_output() -> None:
     text = failure(closed_port())
     assert "Debug source" in text
     said = obstore_compat.message_in(text)

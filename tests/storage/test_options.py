@@ -1,4 +1,4 @@
-"""Options of object stores, as people write them."""
+"""Options of object stores, as users write them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_from_texts() -> None:
         ("endpoint_url=ftp://x", "expected a URL such as"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
+def test_errors_name_the_problem(text: str, complaint: str) -> None:
     with pytest.raises(JobError, match=complaint):
         StorageOptions.parse_assignments([text])
 
 
 @pytest.mark.parametrize("values", [{"anonymous": None}, {"region": 3}, {"path_style": "yes"}])
-def test_values_of_another_kind(values: dict[str, Any]) -> None:
+def test_values_of_the_wrong_type(values: dict[str, Any]) -> None:
     with pytest.raises(JobError, match="expected"):
         StorageOptions.from_mapping(values)
 
 
 def test_an_endpoint_with_credentials_is_refused_and_not_repeated() -> None:
-    with pytest.raises(JobError, match="no credentials") as refused:
+    with pytest.raises(JobError, match="without credentials") as refused:
         StorageOptions(endpoint_url="http://key:hush@127.0.0.1:9000")
     assert "hush" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Credentials, endpoint and region, found as all AWS tools find them."""
+"""Credentials, endpoint and region, access as all AWS tools find them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _nobody(as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def profile(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A profile whose endpoint stands in the config file, and whose keys in the credentials file."""
+    """A profile with the endpoint in the config file, and the keys in the credentials file."""
     who = as_job.job
     (tmp_path / "credentials").write_text(
         f"[lab]\naws_access_key_id = {who.key}\naws_secret_access_key = {who.secret}\n"
@@ -38,13 +38,13 @@ def profile(as_job: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return "lab"
 
 
-def test_a_profile_says_it_all(as_job: ObjectServer, out: str, profile: str) -> None:
+def test_a_profile_sets_everything(as_job: ObjectServer, out: str, profile: str) -> None:
     bucket = out
-    there = Bucket(Location.from_uri(f"s3://{bucket}", StorageOptions(profile=profile)))
-    there.put_object("a", b"1")
-    assert there.get_object("a").data == b"1"
-    found = find_s3_access(bucket, StorageOptions(profile=profile))
-    assert (found.endpoint, found.region, found.path_style) == (as_job.endpoint, "eu-north-1", True)
+    bucket_in_use = Bucket(Location.from_uri(f"s3://{bucket}", StorageOptions(profile=profile)))
+    bucket_in_use.put_object("a", b"1")
+    assert bucket_in_use.get_object("a").data == b"1"
+    access = find_s3_access(bucket, StorageOptions(profile=profile))
+    assert (access.endpoint, access.region, access.path_style) == (as_job.endpoint, "eu-north-1", True)
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
@@ -53,12 +53,12 @@ def test_the_environment_names_the_endpoint(
 ) -> None:
     for key, value in {**as_job.job.environment, name: as_job.endpoint}.items():
         monkeypatch.setenv(key, value)
-    there = Bucket(Location.from_uri(f"s3://{out}"))
-    there.put_object("a", b"1")
-    assert [page.objects["key"].to_pylist() for page in there.list_objects("")] == [["a"]]
+    bucket_in_use = Bucket(Location.from_uri(f"s3://{out}"))
+    bucket_in_use.put_object("a", b"1")
+    assert [page.objects["key"].to_pylist() for page in bucket_in_use.list_objects("")] == [["a"]]
 
 
-def test_what_the_job_says_goes_before_the_environment(
+def test_options_of_the_job_override_the_environment(
     as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, value in {**as_job.job.environment, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}.items():
@@ -68,19 +68,19 @@ def test_what_the_job_says_goes_before_the_environment(
     assert [page.objects["key"].to_pylist() for page in open_bucket(place).list_objects("")] == [["a"]]
 
 
-def test_a_profile_that_is_not_there() -> None:
+def test_a_missing_profile() -> None:
     with pytest.raises(JobError, match="no profile 'nobody'"):
         find_s3_access("bucket", StorageOptions(profile="nobody"))
 
 
-def test_nobody_has_credentials_here() -> None:
+def test_a_machine_without_credentials() -> None:
     with pytest.raises(NoCredentialsError):
         find_s3_access("bucket", HERE)
-    with pytest.raises(DeniedError, match="s3://bucket: this machine has no credentials"):
+    with pytest.raises(DeniedError, match="s3://bucket: expected credentials in the environment"):
         open_bucket(Location.from_uri("s3://bucket/x", HERE))
 
 
-def test_anonymous_asks_without(as_job: ObjectServer) -> None:
+def test_anonymous_requests_have_no_credentials(as_job: ObjectServer) -> None:
     place = Location.from_uri("s3://images-x", StorageOptions(endpoint_url=as_job.endpoint, anonymous=True))
     with pytest.raises(DeniedError, match="403 AccessDenied"):
         open_bucket(place).get_object("a")
@@ -98,13 +98,13 @@ def test_anonymous_asks_without(as_job: ObjectServer) -> None:
         (StorageOptions(endpoint_url="https://s3.example.org", path_style=False), "https://s3.example.org", False),
     ],
 )
-def test_where_the_bucket_stands(
+def test_the_bucket_is_in_the_path_or_in_the_host(
     monkeypatch: pytest.MonkeyPatch, options: StorageOptions, endpoint: str, path_style: bool
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    found = find_s3_access("bucket", options)
-    assert (found.endpoint, found.path_style) == (endpoint, path_style)
+    access = find_s3_access("bucket", options)
+    assert (access.endpoint, access.path_style) == (endpoint, path_style)
     assert find_s3_access("dotted.bucket", options).path_style == (path_style or options.path_style is None)
 
 
