@@ -115,7 +115,7 @@ def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Outpu
         assert run(output.job(), Seen()).is_final
         assert run(output.job(), Seen()).epoch == 1
         for change in (lambda: retry(output.place, "all", Seen()), lambda: run(output.job(), Seen(), refresh=True)):
-            with pytest.raises(OutputError, match="takes the right to delete"):
+            with pytest.raises(OutputError, match="requires the right to delete"):
                 change()
     assert retry(output.place, "all", Seen()).epoch == 2
 
@@ -126,7 +126,7 @@ def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
     stray = f"data/e00000001-{'f' * 32}.parquet"
     with faults.doing(NO_DELETE):
         output.next["after_unit"] = lambda: as_job.put(out, {f"{output.place.key}/{stray}": b"late"})
-        with pytest.raises(RunError, match=f"remove {stray} and give the same command again"):
+        with pytest.raises(RunError, match=f"remove {stray} and run the same command again"):
             run(output.job(), Seen())
         assert main(["verify", output.uri, "--storage", f"endpoint_url={output.endpoint}"]) == 1
         assert "ob may not" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Committed files as an Arrow dataset, wherever they are."""
+"""Committed files as an Arrow dataset, on a disk or in a bucket."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ def open_dataset_files(store: Store, files: Sequence[DataFile], schema: pa.Schem
 
     Args:
         store: The output.
-        files: In the order of their rows.
-        schema: Of all of them.
+        files: Sorted by row id.
+        schema: Schema of all files.
     """
     if isinstance(store, LocalStore):
         return pads.dataset([f"{store.root}/{file.path}" for file in files], schema=schema, format="parquet")
-    system = pafs.PyFileSystem(pafs.FSSpecHandler(_StoreFilesystem(store, {file.path: file.size for file in files})))
-    return pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=system)
+    sizes = {file.path: file.size for file in files}
+    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(_StoreFilesystem(store, sizes)))
+    return pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=filesystem)
 
 
 class _StoreFilesystem:
-    """As much of a file system as Arrow needs to read; what is known of the files is not asked for again."""
+    """The part of a file system that Arrow needs to read; file sizes come from the log, without requests."""
 
     protocol = "cvbatch"
 

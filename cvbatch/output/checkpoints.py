@@ -1,7 +1,7 @@
-"""Snapshots of the commit log: what it adds up to at some record, so that a long log opens in seconds.
+"""Snapshots of the commit log: the run state after a given record, so that a long log opens in seconds.
 
-A snapshot is a pure function of the records before it, so it does not matter who writes it, or how often. It is a
-short cut for opening; `verify` goes by the records themselves.
+A snapshot is a pure function of the records before it, so it does not matter which process writes it, or how often.
+Only opening uses it; `verify` reads the records themselves.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _SNAPSHOT: Final = RecordFormat("snapshot", dict[str, Any])
 
 
 def save_checkpoint(store: Store, state: RunState) -> None:
-    """Keep the state after its last record, and drop the snapshots before it."""
+    """Save the state after its last record, and delete older snapshots."""
     name = _checkpoint_name(state.next_seq)
     create_with_retries(store, name, _SNAPSHOT.encode_record(state.to_json()))
-    for older in store.list_sizes(_FOLDER):
-        if older < name:
-            store.delete_object(older)
+    for existing_name in store.list_sizes(_FOLDER):
+        if existing_name < name:
+            store.delete_object(existing_name)
 
 
 def load_checkpoint(store: Store) -> RunState | None:
-    """Return the newest state that is kept, or None if there is none."""
+    """Return the newest saved state, or None if there is none."""
     for name in reversed(store.list_sizes(_FOLDER)):
         try:
             return RunState.from_json(_SNAPSHOT.decode_record(store.read_object(name), f"{store.root}/{name}"))
-        except FileNotFoundError:  # a newer one has taken its place meanwhile
+        except FileNotFoundError:  # a newer snapshot replaced it after the listing
             continue
     return None
 

@@ -1,7 +1,7 @@
 """The commit log: one totally ordered list of records, each created at the next free number.
 
-Safety rests on one fact: a record can be created only where none is. A driver that was replaced meets the
-`open_epoch` record of its successor at the number it wants to write, and stops.
+Its safety depends on one fact: the store creates a record only if its number is free. A driver that was replaced finds
+the `open` record of its successor at the number that it wants to write, and stops.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ _RECORD: Final = RecordFormat("record of the log", dict[str, Any])
 
 
 def record_name(seq: int) -> str:
-    """Name of the record with this number."""
+    """Object name of the record with this number."""
     return f"{LOG_FOLDER}/{seq:010d}.json"
 
 
 def read_record(store: Store, name: str) -> Record:
-    """Read one record; raises FileNotFoundError if there is none.
+    """Read one record.
 
     Raises:
-        OutputError: If a newer version wrote it, in a format that this one does not read.
+        FileNotFoundError: If there is none.
+        OutputError: If a newer version wrote it in a format that this version cannot read.
     """
     return _RECORD.decode_record(store.read_object(name), f"{store.root}/{name}")
 
 
 def newest_record_name(store: Store, known: str | None = None) -> str | None:
-    """Name of the newest record, or None if there is none.
+    """Object name of the newest record, or None if there is none.
 
     Args:
         store: The output.
-        known: A record that is there; those before it are not listed.
+        known: Name of an existing record; older records are not listed.
     """
     return max(store.list_sizes(LOG_FOLDER, known or ""), default=known)
 
@@ -54,7 +55,7 @@ def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | 
 
     Args:
         store: The output.
-        known: A record that was there; those before it are not listed.
+        known: Name of a record that existed before; older records are not listed.
     """
     name = newest_record_name(store, known)
     if name is None:
@@ -64,16 +65,16 @@ def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | 
     except FileNotFoundError:
         if known is None:
             raise
-        return last_record(store)  # the output was removed, and another run has begun there
+        return last_record(store)  # the output was removed, and another run started in its place
 
 
 class CommitLog:
-    """The log of one run, read and, after `open_epoch`, written by one driver.
+    """The log of one run; one driver reads it and, after `open_epoch`, appends to it.
 
     Args:
         store: The output.
-        planned: Rows of the plan as it was first made.
-        whole: Read every record, without the short cut of a snapshot.
+        planned: Number of rows in the original plan.
+        whole: Read every record instead of starting from a snapshot.
     """
 
     def __init__(self, store: Store, planned: int, *, whole: bool = False) -> None:
@@ -85,17 +86,16 @@ class CommitLog:
 
     @property
     def epoch(self) -> int:
-        """The epoch of this driver, once the log is open."""
+        """Epoch of this driver; the log must be open."""
         if self._epoch is None:
             raise RunError("the log is not open")
         return self._epoch
 
     def refresh(self) -> RunState:
-        """Take in every record that is new, and return the state."""
-        # a listing may miss what is created meanwhile, but whatever comes before its newest record is there
-        newest = (
-            newest_record_name(self.store, record_name(self.state.next_seq - 1) if self.state.next_seq else None) or ""
-        )
+        """Apply all new records, and return the state."""
+        # a listing may miss a record that is created meanwhile, but all records before its newest one exist
+        known = record_name(self.state.next_seq - 1) if self.state.next_seq else None
+        newest = newest_record_name(self.store, known) or ""
         while (name := record_name(self.state.next_seq)) <= newest:
             try:
                 self.state.apply_record(read_record(self.store, name))
@@ -104,61 +104,59 @@ class CommitLog:
         return self.state
 
     def open_epoch(self, holder: dict[str, Any] | None = None) -> int:
-        """Take the run over: from here on no older driver can commit.
+        """Take over the run: no older driver can commit after this.
 
         Returns:
             The new epoch.
 
         Raises:
-            OutputError: If another start opened it at the same moment.
+            OutputError: If another attempt opened the run at the same moment.
         """
-        asked_after = self.state.epoch
+        epoch_before = self.state.epoch
         while True:
             record = self._with_nonce(
                 {"type": "open", "epoch": self.state.epoch + 1, "holder": holder or describe_process()}
             )
             if self._try_append(record):
                 break
-            if self.state.epoch != asked_after:
-                raise OutputError(
-                    f"{self.store.root}: another start has just opened it ({describe_holder(self.state)})"
-                )
+            if self.state.epoch != epoch_before:
+                raise self._opened_by_another()
         if self.refresh().epoch != record["epoch"]:
-            raise OutputError(f"{self.store.root}: another start has just opened it ({describe_holder(self.state)})")
+            raise self._opened_by_another()
         self._epoch = record["epoch"]
         return self.epoch
 
     def commit_files(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """Append the files of this epoch whose rows nobody has committed yet.
+        """Append the files of this epoch whose rows are not committed yet.
 
         Returns:
             The accepted files; the others are orphans.
 
         Raises:
-            FencedError: If another start has taken over.
+            FencedError: If another attempt has taken over.
         """
         with self._exclusive_append() as epoch:
-            accepted, taken = [], RowRanges()
+            accepted, accepted_rows = [], RowRanges()
             for file in files:
-                ours = file.epoch == epoch and self.state.can_accept(file)
-                if ours and not any(taken.overlaps(*pair) for pair in file.ranges):
+                is_acceptable = file.epoch == epoch and self.state.can_accept(file)
+                if is_acceptable and not any(accepted_rows.overlaps(*pair) for pair in file.ranges):
                     accepted.append(file)
                     for pair in file.ranges:
-                        taken.add_range(*pair)
+                        accepted_rows.add_range(*pair)
             if accepted:
                 self._append_record({"type": "commit", "files": [file.to_json() for file in accepted]})
             return accepted
 
     def replace_files(self, remove: Iterable[str], add: Iterable[DataFile], computed: Iterable[RowRange]) -> None:
-        """Swap files for files of this epoch with exactly the same rows.
+        """Replace accepted files by files of this epoch with exactly the same rows.
 
         Args:
             remove: Names of accepted files.
-            add: Their successors.
-            computed: The rows that were computed anew; the others were copied.
+            add: Files that replace them.
+            computed: Rows that were computed again; all other rows were copied.
 
         Raises:
-            FencedError: If another start has taken over.
+            FencedError: If another attempt has taken over.
             CorruptionError: If the rows are not the same; nothing is appended.
         """
         record = {
@@ -174,42 +172,47 @@ class CommitLog:
     def extend_plan(
         self, parts: Sequence[Mapping[str, Any]], *, complete: bool, changed: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        """Add plan parts; their row ids must follow those of `self.state.planned`.
+        """Add plan parts; their first row id must be `self.state.planned`.
 
         Args:
-            parts: May be none, where a listing came to its end without anything new.
-            complete: Whether the listing came to its end.
-            changed: Plan parts with newer facts of rows that are planned already, each with its `ranges`.
+            parts: Plan parts with new rows; empty if a complete listing had no new images.
+            complete: Whether the listing reached the end of the source.
+            changed: Plan parts with newer facts about rows that are already planned, each with its `ranges`.
         """
         with self._exclusive_append():
             record = {"type": "extend", "parts": list(parts), "complete": complete, "changed": list(changed)}
             self._append_record(record)
 
     def remove_rows(self, gone: Iterable[RowRange], back: Iterable[RowRange] = ()) -> None:
-        """Say which rows' images are gone from the source, and which are there again; all rows stay."""
+        """Record rows whose image disappeared from the source, and rows whose image is back; all rows stay.
+
+        Args:
+            gone: Rows whose image disappeared.
+            back: Removed rows whose image is in the source again.
+        """
         with self._exclusive_append():
             record = {"ranges": [list(pair) for pair in gone], "back": [list(pair) for pair in back]}
             self._append_record({"type": "removed", **record})
 
     def record_move(self, part: Mapping[str, Any]) -> None:
-        """Say that the source lies elsewhere now.
+        """Record that the source has moved.
 
         Args:
-            part: A plan part with the newer facts of its rows, none of which is computed anew; with `ranges`, and with
-                `places` as pairs of the old and the new location.
+            part: A plan part with newer facts about its rows, none of which is computed again; with `ranges`, and with
+                `places` as pairs of old and new location.
         """
         with self._exclusive_append():
             self._append_record({"type": "moved", "part": dict(part)})
 
     def append_final(self) -> int:
-        """Append `final`; returns its number.
+        """Append `final`, and return its number.
 
         Raises:
             RunError: If rows are missing.
         """
         with self._exclusive_append():
             if missing := self.state.remaining_rows:
-                raise RunError(f"{self.store.root}: {missing} rows are missing; the same cvbatch run goes on")
+                raise RunError(f"{self.store.root}: {missing} rows are missing; run the same command to resume")
             self._append_record({"type": "final", "rows": self.state.planned})
             return self.state.next_seq - 1
 
@@ -222,24 +225,30 @@ class CommitLog:
 
     @contextlib.contextmanager
     def _exclusive_append(self) -> Iterator[int]:
-        """One appender at a time; whoever has seen a newer epoch, or the end, must not write behind it."""
+        """Let one thread append at a time; a driver that has read a newer epoch or `final` must not append."""
         with self._lock:
             if self.epoch != self.state.epoch or self.state.is_final:
                 raise self._fenced_error()
             yield self.epoch
 
     def _fenced_error(self) -> FencedError:
-        return FencedError(f"{self.store.root}: another start has taken over ({describe_holder(self.state)})")
+        return FencedError(f"{self.store.root}: another attempt has taken over ({describe_holder(self.state)})")
+
+    def _opened_by_another(self) -> OutputError:
+        return OutputError(
+            f"{self.store.root}: another attempt has opened this run at the same time ({describe_holder(self.state)}); "
+            "wait for it with --wait, or stop it"
+        )
 
     def _with_nonce(self, body: dict[str, Any]) -> dict[str, Any]:
         return _RECORD.to_json({**body, "nonce": uuid.uuid4().hex, "time": time.time()})
 
     def _try_append(self, record: dict[str, Any]) -> bool:
-        """Create the record at the next number; False if a foreign record is there, which is taken in."""
+        """Create a record at the next number; False if that number has another record, which is then applied."""
         name = record_name(self.state.next_seq)
         if create_with_retries(self.store, name, _RECORD.encode_record(record)):
             self.state.apply_record(record)
             return True
-        there = read_record(self.store, name)
-        self.state.apply_record(there)
-        return bool(there["nonce"] == record["nonce"])
+        existing = read_record(self.store, name)
+        self.state.apply_record(existing)
+        return bool(existing["nonce"] == record["nonce"])

@@ -1,8 +1,8 @@
-"""Claims on names, for disks that can neither link nor rename without replacing.
+"""Claims on names, for disks that support neither hard links nor renames that never replace.
 
-A claim can be made once and holds the whole content. Whoever finds one whose maker has died publishes that content in
-its place: so no reader ever meets half an object, and nobody waits for the dead. A claim goes when its name is there;
-who claims later looks once more whether it is.
+A claim can be made only once and contains the whole content. A process that finds the claim of a dead process publishes
+its content. So a reader never sees a partial object, and no process waits for a dead one. The claim is removed once the
+object exists; a process that makes a claim after that checks again whether the object exists.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from cvbatch.errors import AmbiguousError
 from cvbatch.output.disk_space import move_into_place, sync_descriptor, sync_file, sync_folder
 
 _TORN_CLAIM_SECONDS: Final = 10.0
-"""Half a claim that does not change for so long is one of a dead process."""
+"""A partial claim that does not change for this many seconds belongs to a dead process."""
 _POLL_SECONDS: Final = 0.25
 _PUBLISH_WAIT_SECONDS: Final = 1.0
-"""How long a whole claim is left to its maker. Two that publish it do no harm, but where a rename over a file takes
-more than a moment the file is not there meanwhile."""
+"""Seconds that the maker of a complete claim has to publish it. Two processes may publish it, but on disks where a
+rename over a file is not atomic the file is missing for a moment."""
 _PAUSE_SECONDS: Final = 0.01
 
 
@@ -36,20 +36,20 @@ class ClaimKind:
     """One kind of claim."""
 
     make_claim: Callable[[str, Path], bool]
-    """Claims a name for the content of a temporary file; False if it is claimed."""
+    """Claims a name for the content of a temporary file; False if another process has claimed it."""
     read_claim: Callable[[Path], bytes | None]
-    """The content that a claim holds; None if it is gone."""
+    """Returns the content of a claim; None if the claim no longer exists."""
     release_claim: Callable[[str, Path], None]
 
 
 def publish_with_claim(kind: ClaimKind, temporary: str, target: Path, claim: Path) -> bool:
-    """Give a temporary file a name if nobody has it, by way of a claim on the name.
+    """Publish a temporary file under a name if the name is free, with a claim on the name.
 
     Returns:
-        False if there is one.
+        False if the name is taken.
 
     Raises:
-        AmbiguousError: If it has to be asked again.
+        AmbiguousError: If the outcome is unknown; the caller repeats the call.
     """
     claim.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -60,23 +60,23 @@ def publish_with_claim(kind: ClaimKind, temporary: str, target: Path, claim: Pat
             return False
         try:
             if target.exists():
-                # published by another who found this claim, or by one who had claimed it before and let go since
+                # published by a process that found this claim, or by one whose earlier claim is released by now
                 return target.read_bytes() == Path(temporary).read_bytes()
             _publish_content(Path(temporary).read_bytes(), temporary, target)
             return True
         finally:
             kind.release_claim(temporary, claim)
-    except FileNotFoundError:  # another has just written over the name, or taken the claim away
-        raise AmbiguousError("another process writes it, too") from None
+    except FileNotFoundError:  # another process has just overwritten the object, or removed the claim
+        raise AmbiguousError("another process is writing it, too") from None
 
 
 def _await_publication(kind: ClaimKind, temporary: str, target: Path, claim: Path) -> None:
-    """Wait until whoever holds a claim has published its content, and do it if that takes long: he may have died."""
+    """Wait until the maker of a claim has published its content; publish it here if the maker seems to be dead."""
     deadline = time.monotonic() + _PUBLISH_WAIT_SECONDS
     while not target.exists():
         content = kind.read_claim(claim)
         if content is None:
-            raise AmbiguousError("another process was about to write it")
+            raise AmbiguousError("another process is writing it")
         if time.monotonic() > deadline:
             _publish_content(content, temporary, target)
         else:
@@ -84,11 +84,11 @@ def _await_publication(kind: ClaimKind, temporary: str, target: Path, claim: Pat
 
 
 def remove_claim(claim: Path) -> None:
-    """Take a claim away, whosever it is; of many that do, one does."""
-    aside = claim.with_name(uuid.uuid4().hex)
+    """Remove a claim of any process; if several processes do so at once, exactly one succeeds."""
+    renamed = claim.with_name(uuid.uuid4().hex)
     with contextlib.suppress(FileNotFoundError):
-        os.rename(claim, aside)
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        os.rename(claim, renamed)
+        shutil.rmtree(renamed) if renamed.is_dir() else renamed.unlink()
 
 
 def _publish_content(content: bytes, temporary: str, target: Path) -> None:
@@ -105,22 +105,22 @@ def _publish_content(content: bytes, temporary: str, target: Path) -> None:
 
 
 def _make_folder_claim(temporary: str, claim: Path) -> bool:
-    """Rename a folder that holds the content: a folder in which something lies is never replaced."""
-    mine = f"{temporary}.claim"
-    os.mkdir(mine)
+    """Rename a folder with the content to the claim; a rename never replaces a folder that is not empty."""
+    folder = f"{temporary}.claim"
+    os.mkdir(folder)
     try:
-        inside = os.path.join(mine, os.path.basename(temporary))
-        shutil.copyfile(temporary, inside)
-        sync_file(inside)
-        sync_folder(mine)
-        os.rename(mine, claim)
+        content_file = os.path.join(folder, os.path.basename(temporary))
+        shutil.copyfile(temporary, content_file)
+        sync_file(content_file)
+        sync_folder(folder)
+        os.rename(folder, claim)
         sync_folder(claim.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False
         raise
     finally:
-        shutil.rmtree(mine, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
@@ -129,7 +129,7 @@ def _read_folder_claim(claim: Path) -> bytes | None:
         for name in os.listdir(claim):
             return (claim / name).read_bytes()
     with contextlib.suppress(OSError):
-        claim.rmdir()  # its maker has let go of the content, and not yet of the folder
+        claim.rmdir()  # its maker has removed the content, but not the folder yet
     return None
 
 
@@ -140,36 +140,36 @@ def _release_folder_claim(temporary: str, claim: Path) -> None:
 
 
 def _make_file_claim(temporary: str, claim: Path) -> bool:
-    """Create the claim itself, and fill it then; its first line tells a whole one from half of one."""
+    """Create an empty claim, then fill it; a checksum in its first line shows whether it is complete."""
     content = Path(temporary).read_bytes()
-    marked = f"{hashlib.sha256(content).hexdigest()} {os.path.basename(temporary)}\n".encode() + content
+    claim_bytes = f"{hashlib.sha256(content).hexdigest()} {os.path.basename(temporary)}\n".encode() + content
     try:
         descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
     with open(descriptor, "wb", buffering=0) as file:
-        file.write(marked)
+        file.write(claim_bytes)
         sync_descriptor(file.fileno())
     try:
-        ours = claim.read_bytes() == marked
+        is_ours = claim.read_bytes() == claim_bytes
     except FileNotFoundError:
-        ours = False
-    if not ours:
-        raise AmbiguousError("it took so long that another process took it for dead")
+        is_ours = False
+    if not is_ours:
+        raise AmbiguousError("writing its claim took so long that another process removed the claim")
     return True
 
 
 def _read_file_claim(claim: Path) -> bytes | None:
-    before, since = b"", time.monotonic()
+    previous_bytes, unchanged_since = b"", time.monotonic()
     try:
-        while (content := _without_checksum(there := claim.read_bytes())) is None:
-            if there != before:
-                before, since = there, time.monotonic()
-            elif time.monotonic() - since > _TORN_CLAIM_SECONDS:
-                aside = claim.with_name(uuid.uuid4().hex)
-                os.rename(claim, aside)
-                content = _without_checksum(aside.read_bytes())
-                aside.unlink()
+        while (content := _without_checksum(claim_bytes := claim.read_bytes())) is None:
+            if claim_bytes != previous_bytes:
+                previous_bytes, unchanged_since = claim_bytes, time.monotonic()
+            elif time.monotonic() - unchanged_since > _TORN_CLAIM_SECONDS:
+                renamed = claim.with_name(uuid.uuid4().hex)
+                os.rename(claim, renamed)
+                content = _without_checksum(renamed.read_bytes())
+                renamed.unlink()
                 break
             time.sleep(_POLL_SECONDS)
     except FileNotFoundError:
@@ -177,9 +177,9 @@ def _read_file_claim(claim: Path) -> bytes | None:
     return content
 
 
-def _without_checksum(marked: bytes) -> bytes | None:
-    line, _, content = marked.partition(b"\n")
-    return content if line[:64] == hashlib.sha256(content).hexdigest().encode() else None
+def _without_checksum(claim_bytes: bytes) -> bytes | None:
+    first_line, _, content = claim_bytes.partition(b"\n")
+    return content if first_line[:64] == hashlib.sha256(content).hexdigest().encode() else None
 
 
 def _release_file_claim(_: str, claim: Path) -> None:
@@ -189,5 +189,5 @@ def _release_file_claim(_: str, claim: Path) -> None:
 
 FOLDER_CLAIMS: Final = ClaimKind(_make_folder_claim, _read_folder_claim, _release_folder_claim)
 FILE_CLAIMS: Final = ClaimKind(_make_file_claim, _read_file_claim, _release_file_claim)
-"""The second one rests on time: a process that stands still for ten seconds between making its claim and filling it is
-taken for dead, and notices that itself, but for a moment's gap."""
+"""File claims depend on time: a process that pauses for ten seconds between creating its claim and filling it counts as
+dead. It detects that itself after filling the claim, except if the claim is removed right after that check."""

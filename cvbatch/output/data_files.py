@@ -1,4 +1,4 @@
-"""Predicted blocks become one Parquet file of good rows and one of error rows."""
+"""Writes predicted blocks as data files: one Parquet file of good rows and one of error rows."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from cvbatch.schema import ERROR, ERROR_TYPE, IMAGE_BYTES, MEASURES, ROW_ID, STA
 from cvbatch.storage.location import Location
 
 CHANGED = "changed"
-"""The measure that counts images that are other versions than were planned."""
+"""Measure that counts images whose version differs from the planned one."""
 
 
-_newest: dict[Location, str] = {}
-"""By output, the newest record that this process has seen: a long log is not listed for each file."""
+_newest_records: dict[Location, str] = {}
+"""Newest record that this process has read, by output; so it does not list a long log for each file."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """What all files of a start have in common."""
+    """Settings that all files of one run attempt share."""
 
     output: Location
     epoch: int
@@ -40,38 +40,38 @@ class WriteContext:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What the driver learns of a file."""
+    """What the write task reports to the driver."""
 
     files: tuple[DataFile, ...]
     measures: dict[str, float]
     """Seconds that each stage spent on these rows."""
     image_bytes: int
-    """Encoded bytes that were read for them."""
+    """Encoded bytes that were read for these rows."""
     workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By what each predicting process says of itself: `rows` and `seconds`."""
+    """`rows` and `seconds` of each predicting process, by its name."""
 
 
 def write_data_files(job: WriteContext, blocks: Sequence[pa.Table]) -> WriteResult:
-    """Write blocks under names never used before; nothing counts until the driver commits it.
+    """Write blocks as files with new names; their rows count only once the driver commits them.
 
     Args:
-        job: Where to and under which epoch.
-        blocks: Predicted units; their rows may come in any order.
+        job: Output, epoch and schema of the files.
+        blocks: Predicted units, with rows in any order.
 
     Raises:
-        FencedError: If the log shows that another start has taken over.
+        FencedError: If the log shows that another attempt has taken over.
     """
     started = time.perf_counter()
     blocks = [block for block in blocks if block.num_rows]
     if not blocks:
         return WriteResult((), {}, 0)
     table = pa.concat_tables(blocks, promote_options="default")
-    measured = [name for name in table.column_names if name.startswith(MEASURES)]
-    measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measured}
+    measure_columns = [name for name in table.column_names if name.startswith(MEASURES)]
+    measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measure_columns}
     workers = _rows_by_worker(table)
     table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
-    failed = pc.equal(table[STATUS], ERROR)
-    parts = [part for part in (table.filter(pc.invert(failed)), table.filter(failed)) if part.num_rows]
+    is_error = pc.equal(table[STATUS], ERROR)
+    parts = [part for part in (table.filter(pc.invert(is_error)), table.filter(is_error)) if part.num_rows]
     files = tuple(_write_data_file(job, part) for part in parts)
     measures["write"] = time.perf_counter() - started
     return WriteResult(files, measures, pc.sum(table[IMAGE_BYTES]).as_py() or 0, workers)
@@ -81,12 +81,12 @@ def copy_unchanged_rows(job: WriteContext, files: Sequence[DataFile], without: R
     """Copy the rows of committed files into new files of this epoch.
 
     Args:
-        job: Where to and under which epoch.
-        files: What to copy from.
-        without: Rows that are left out.
+        job: Output, epoch and schema of the new files.
+        files: Files to copy from.
+        without: Rows that are not copied.
 
     Raises:
-        CorruptionError: If a file cannot be read: what it holds must not be lost.
+        CorruptionError: If a file cannot be read, since its rows must not be lost.
     """
     store, tables = open_store(job.output), []
     for file in files:
@@ -96,14 +96,19 @@ def copy_unchanged_rows(job: WriteContext, files: Sequence[DataFile], without: R
 
 
 def read_data_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a committed file, or some of its columns.
+    """Read a committed file.
+
+    Args:
+        store: The output.
+        file: The file, as the log names it.
+        columns: Only these columns; by default all.
 
     Raises:
         CorruptionError: If it cannot be read.
     """
     try:
-        with store.open_object(file.path) as opened:
-            return pq.read_table(opened, columns=columns, page_checksum_verification=True)
+        with store.open_object(file.path) as stream:
+            return pq.read_table(stream, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise CorruptionError(f"{store.root}/{file.path} cannot be read: {str(error).splitlines()[0]}") from None
 
@@ -126,16 +131,16 @@ def _write_data_file(job: WriteContext, table: pa.Table) -> DataFile:
 
     def write_parquet(local: str) -> None:
         pq.write_table(table, local, compression="zstd", write_page_checksum=True)
-        _require_lease(store, job)  # after the work and right before the name, so that the gap is small
+        _require_lease(store, job)  # as late as possible before the file gets its name
 
     size = store.add_file(path, write_parquet)
-    kinds = pc.value_counts(table[ERROR_TYPE].drop_null())
-    errors = dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
+    counts = pc.value_counts(table[ERROR_TYPE].drop_null())
+    errors = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
     return DataFile(path, size, tuple(ranges_of_rows(table[ROW_ID].to_numpy())), errors)
 
 
 def _require_lease(store: Store, job: WriteContext) -> None:
-    newest = last_record(store, _newest.get(job.output))
+    newest = last_record(store, _newest_records.get(job.output))
     if newest is None or newest[1]["epoch"] != job.epoch or newest[1]["type"] == "final":
-        raise FencedError(f"{job.output}: another start has taken over")
-    _newest[job.output] = newest[0]
+        raise FencedError(f"{job.output}: another attempt has taken over")
+    _newest_records[job.output] = newest[0]

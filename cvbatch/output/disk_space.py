@@ -1,4 +1,4 @@
-"""Names and bytes on a disk, as far as its file system goes."""
+"""Moves and syncs files on a disk, as far as its file system supports it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 from typing import Final
 
 UNSUPPORTED_ERRNOS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""How a file system says that it cannot do something."""
+"""Error numbers of file systems for operations that they do not support."""
 _FOLDER_SYNC_REFUSED: Final = UNSUPPORTED_ERRNOS | {errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES}
 HIDDEN_PREFIX: Final = ".cvbatch-"
-"""What names begin with that are not to be seen: files on their way to a disk that is not that of temporary ones."""
+"""Prefix of files that listings leave out: copies in progress, where the temporary folder is on another disk."""
 
 
 def move_into_place(temporary: str, target: Path) -> None:
-    """Give a file a name, over what was there."""
+    """Rename a temporary file to its final name, and replace a file of that name."""
     try:
         os.replace(temporary, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # folders that lie on several disks, as with mergerfs
-        beside = target.with_name(f"{HIDDEN_PREFIX}{uuid.uuid4().hex}")
+        # folders of one file system may be on several disks, as with mergerfs
+        copy = target.with_name(f"{HIDDEN_PREFIX}{uuid.uuid4().hex}")
         try:
-            shutil.copyfile(temporary, beside)
-            sync_file(beside)
-            os.replace(beside, target)
+            shutil.copyfile(temporary, copy)
+            sync_file(copy)
+            os.replace(copy, target)
         finally:
-            beside.unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
 
 
 def sync_file(path: str | Path) -> None:
-    """Have a file on the disk, where the file system can."""
+    """Write a file's data to the disk, if the file system supports it."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         sync_descriptor(descriptor)
@@ -43,7 +43,7 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_folder(path: str | Path) -> None:
-    """Have the names in a folder on the disk, where the file system can."""
+    """Write a folder's names to the disk, if the file system supports it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -56,7 +56,12 @@ def sync_folder(path: str | Path) -> None:
 
 
 def sync_descriptor(descriptor: int, refused: frozenset[int] = UNSUPPORTED_ERRNOS) -> None:
-    """Have what is open on the disk, where the file system can."""
+    """Write an open file or folder to the disk, if the file system supports it.
+
+    Args:
+        descriptor: File descriptor.
+        refused: Error numbers that mean the file system does not support it; they are ignored.
+    """
     try:
         os.fsync(descriptor)
     except OSError as error:

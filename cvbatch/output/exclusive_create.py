@@ -1,7 +1,7 @@
-"""Ways to give a whole file a name only if nobody has that name yet, and the proof that one does it here.
+"""Methods to give a complete file a name only if the name is free, and a test that a method works on a given disk.
 
-A hard link does it in one step, and so does a rename that never replaces. Where a disk has neither, the name is claimed
-first; see `claims`.
+A hard link does this in one step, and so does a rename that never replaces. Where a disk supports neither, the name is
+claimed first; see `create_claims`.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ _NO_REPLACE: Final = 1
 _AT_CWD: Final = -100
 _RETRY_PAUSE_SECONDS: Final = 0.02
 _RACING_THREADS: Final = 8
-_OVERWRITTEN: Final = "what was there was written over"
+_OVERWRITTEN: Final = "it overwrites an existing file"
 _PROOF_SECONDS: Final = 60.0
 
 Place = Callable[[str, Path, Path], bool]
-"""Gives a temporary file a name; False if there is one. Its claim, if it takes one, lies at the third path.
+"""Gives a temporary file a name; False if the name is taken.
 
-Raises `OSError` as the system does, and `AmbiguousError` if it has to be asked again.
+The arguments are the temporary path, the target, and the path for a claim if the method needs one. Raises `OSError` of
+the system, and `AmbiguousError` if the outcome is unknown and the call must be repeated.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CreateMethod:
-    """One way to create."""
+    """One method to create an object."""
 
     name: str
-    """How an output remembers it."""
+    """Name that is stored in the output."""
     title: str
-    """What people call it."""
+    """Name in messages."""
     create_file: Place
     claim_kind: ClaimKind | None = None
-    """Of claims, if it takes them."""
+    """Kind of claims that it needs, if any."""
 
 
 def _create_by_link(temporary: str, target: Path, _: Path) -> bool:
@@ -71,8 +72,8 @@ def _create_by_rename(temporary: str, target: Path, _: Path) -> bool:
 
 LINK_METHOD: Final = CreateMethod("link", "hard links", _create_by_link)
 CREATE_METHODS: Final = {
-    way.name: way
-    for way in (
+    method.name: method
+    for method in (
         LINK_METHOD,
         CreateMethod("rename", "renameat2 with RENAME_NOREPLACE", _create_by_rename),
         CreateMethod(
@@ -81,78 +82,78 @@ CREATE_METHODS: Final = {
         CreateMethod("exclusive", "O_EXCL", partial(publish_with_claim, FILE_CLAIMS), FILE_CLAIMS),
     )
 }
-"""In the order in which they are tried."""
+"""Methods by name, in the order in which they are tried."""
 
 
-def test_create_method(way: CreateMethod, temporary: str, target: Path, claim: Path) -> str | None:
-    """Try a way out: what is there must stay, and of several at once one must win.
+def probe_create_method(method: CreateMethod, temporary: str, target: Path, claim: Path) -> str | None:
+    """Test a method on a disk: existing files must stay, and one of several simultaneous attempts must succeed.
 
     Args:
-        way: To be tried.
-        temporary: What names of temporary files may begin with, on the same disk.
-        target: A name that nobody has.
-        claim: Where its claim would lie.
+        method: Method to test.
+        temporary: Prefix for temporary files, on the same disk.
+        target: Name that is free.
+        claim: Path for the claim on that name.
 
     Returns:
-        Why it does not do here; None if it does.
+        Why the method does not work on this disk; None if it does.
     """
-    if way.claim_kind is not None:
-        make, read = way.claim_kind.make_claim, way.claim_kind.read_claim
+    if method.claim_kind is not None:
+        make, read = method.claim_kind.make_claim, method.claim_kind.read_claim
         claim.parent.mkdir(parents=True, exist_ok=True)
-        trouble = _test_exclusiveness(
-            lambda mine: make(mine, claim), lambda: read(claim), lambda: remove_claim(claim), temporary
+        problem = _test_exclusiveness(
+            lambda path: make(path, claim), lambda: read(claim), lambda: remove_claim(claim), temporary
         )
-        if trouble is not None:
-            return trouble
+        if problem is not None:
+            return problem
         remove_claim(claim)
     return _test_exclusiveness(
-        lambda mine: way.create_file(mine, target, claim), target.read_bytes, target.unlink, temporary
+        lambda path: method.create_file(path, target, claim), target.read_bytes, target.unlink, temporary
     )
 
 
 def _test_exclusiveness(
-    take: Callable[[str], bool], read: Callable[[], bytes | None], forget: Callable[[], None], temporary: str
+    create: Callable[[str], bool], read: Callable[[], bytes | None], remove: Callable[[], None], temporary: str
 ) -> str | None:
-    kept = None
-    for racers, wins in ((1, 1), (1, 0), (_RACING_THREADS, 1)):
+    expected_content = None
+    for racers, expected_wins in ((1, 1), (1, 0), (_RACING_THREADS, 1)):
         if racers > 1:
-            forget()
-        answers = _race_threads(take, temporary, racers)
+            remove()
+        answers = _race_threads(create, temporary, racers)
         for answer in answers.values():
             if isinstance(answer, Exception):
                 return str(getattr(answer, "strerror", None) or answer)
-        won = [content for content, answer in answers.items() if answer]
-        kept = won[0] if wins and won else kept
-        if not wins and won:
+        winners = [content for content, answer in answers.items() if answer]
+        if winners and not expected_wins:
             return _OVERWRITTEN
-        if len(won) != wins:
-            return f"of {racers} that created a file at once {len(won)} were told that they had"
-        if read() != kept:
+        if len(winners) != expected_wins:
+            return f"expected one of {racers} processes that create a file at once to succeed, got {len(winners)}"
+        expected_content = winners[0] if winners else expected_content
+        if read() != expected_content:
             return _OVERWRITTEN
     return None
 
 
-def _race_threads(take: Callable[[str], bool], temporary: str, racers: int) -> dict[bytes, bool | Exception]:
-    """What each of several threads was told that created one file at once, by what it wrote."""
-    answers, start = dict[bytes, bool | Exception](), threading.Barrier(racers)
+def _race_threads(create: Callable[[str], bool], temporary: str, racers: int) -> dict[bytes, bool | Exception]:
+    """Let threads create one file at once; returns the answer that each got, by the content that it wrote."""
+    answers, barrier = dict[bytes, bool | Exception](), threading.Barrier(racers)
 
-    def create_until_certain(mine: str) -> bool:
+    def create_until_certain(path: str) -> bool:
         deadline = time.monotonic() + _PROOF_SECONDS
-        start.wait()
+        barrier.wait()
         while True:
             try:
-                return take(mine)
+                return create(path)
             except AmbiguousError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_RETRY_PAUSE_SECONDS)
 
     def run_racer(number: int) -> None:
-        mine = f"{temporary}.{number}"
+        path = f"{temporary}.{number}"
         content = uuid.uuid4().hex.encode()
-        Path(mine).write_bytes(content)
-        answers[content] = try_call(lambda: create_until_certain(mine))
-        Path(mine).unlink(missing_ok=True)
+        Path(path).write_bytes(content)
+        answers[content] = try_call(lambda: create_until_certain(path))
+        Path(path).unlink(missing_ok=True)
 
     threads = [threading.Thread(target=run_racer, args=(number,)) for number in range(racers)]
     for thread in threads:

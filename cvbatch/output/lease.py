@@ -1,7 +1,7 @@
-"""Who holds a run: a courtesy between starts; safety rests on the log alone.
+"""The lease of a run: it keeps run attempts from disturbing each other, while safety depends on the log alone.
 
-A holder says every few seconds that it is there. A second start takes over at once from a process that is known to
-be dead, and otherwise from one that does not stir.
+A holder writes a heartbeat every few seconds. A second attempt takes over at once if the holder is known to be dead,
+otherwise once the lease has expired.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ LEASE_FILE: Final = "_cvbatch/holder.json"
 _HEARTBEAT: Final = RecordFormat("heartbeat", dict[str, Any])
 HEARTBEAT_SECONDS: Final = EnvironmentNumber("CVBATCH_HEARTBEAT_SECONDS", 3.0)
 LEASE_SECONDS: Final = EnvironmentNumber("CVBATCH_LEASE_SECONDS", 10.0)
-"""Whoever does not stir for so long is taken for dead; several heartbeats, and the same for all starts of a run."""
-_LOOKS: Final = 20
-"""How often a holder is looked at within that time."""
+"""Lease expires after this many seconds without a heartbeat.
+
+It must be several times the heartbeat's interval, and the same for all attempts of a run."""
+_CHECKS_PER_LEASE: Final = 20
+"""Number of times that the heartbeat is read within that time."""
 
 
 def describe_process() -> dict[str, Any]:
-    """Host, boot, process id and its start: what tells a living holder from a dead one."""
+    """Host, boot id, process id and start time, which show whether a holder is still alive."""
     pid = os.getpid()
     return {**_machine_identity(), "pid": pid, "started": _process_start_time(pid)}
 
 
 def is_holder_alive(state: RunState) -> bool | None:
-    """Whether the holder of an unfinished run is a living process; None if that cannot be seen from here."""
+    """Whether the holder of an unfinished run is a living process; None if this process cannot know it."""
     if state.holder is None or state.is_final:
         return False
     holder = state.holder["holder"]
@@ -47,33 +49,33 @@ def is_holder_alive(state: RunState) -> bool | None:
     if holder["boot_id"] != _boot_id():
         return False
     if any(holder.get(name) != value for name, value in _machine_identity().items()):
-        return None  # another container of the same machine
+        return None  # another container on the same machine
     if holder["started"] is None:
-        return None  # its system does not tell when a process started
+        return None  # the holder's system does not report start times
     return bool(_process_start_time(holder["pid"]) == holder["started"])
 
 
 def last_heartbeat(store: Store, state: RunState) -> Mapping[str, Any]:
-    """What the holder last said of itself; empty if it has said nothing."""
-    beat = _read_lease(store)
-    return beat if state.holder is not None and beat.get("nonce") == state.holder["nonce"] else {}
+    """The newest heartbeat of the holder; empty if it has written none."""
+    heartbeat = _read_lease(store)
+    return heartbeat if state.holder is not None and heartbeat.get("nonce") == state.holder["nonce"] else {}
 
 
 def acquire_lease(
     store: Store, refresh_state: Callable[[], RunState], *, wait: bool = False, takeover: bool = False
 ) -> None:
-    """Return once nobody else works on a run.
+    """Return once no other process works on a run.
 
-    A start of this process that did not come to its end, as in a notebook, does not stand in its own way.
+    An earlier attempt of this very process that did not end, as in a notebook, does not count as a holder.
 
     Args:
         store: The output.
-        refresh_state: Brings the state of its log up to date.
-        wait: Wait for the holder instead of refusing.
-        takeover: Do not look whether there is one; it will be fenced off.
+        refresh_state: Reads new records of the log, and returns the state.
+        wait: Wait for the holder to end instead of raising.
+        takeover: Return without checking for a holder; opening the log fences it off.
 
     Raises:
-        OutputError: Naming the holder.
+        OutputError: If another process holds the run; the message names it.
     """
     while not takeover and not _is_free(store, state := refresh_state()):
         if not _heartbeat_changes(store):
@@ -87,24 +89,24 @@ def acquire_lease(
 
 
 def describe_holder(state: RunState) -> str:
-    """Who holds the run, in words."""
+    """The holder of a run as text for messages."""
     if state.holder is None:
-        return "nobody holds it"
+        return "no process holds it"
     holder = state.holder["holder"]
     return f"process {holder['pid']} on {holder['host']}"
 
 
 class Heartbeat:
-    """Says every few seconds that this process still holds a run, and in the end that it does not.
+    """Writes a heartbeat every few seconds while this process holds a run, and releases the lease at the end.
 
     Args:
         store: The output.
-        state: Of its log, right after `open`.
-        facts: What else to say of the run.
+        state: State of its log, right after `open`.
+        facts: Returns further fields for the heartbeat.
     """
 
     def __init__(self, store: Store, state: RunState, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
-        assert state.holder is not None, "open comes first"
+        assert state.holder is not None, "the log must be open"
         self._store = store
         self._lease_id = {"nonce": state.holder["nonce"], "epoch": state.epoch}
         self._facts = facts
@@ -127,9 +129,9 @@ class Heartbeat:
         while not self._stopped.wait(HEARTBEAT_SECONDS.current_value):
             self._write_heartbeat()
 
-    def _write_heartbeat(self, **more: Any) -> None:
-        content = {**self._lease_id, "time": time.time(), **self._facts(), **more}
-        with contextlib.suppress(CvbatchError, OSError):  # whoever cannot say it, can still work
+    def _write_heartbeat(self, **fields: Any) -> None:
+        content = {**self._lease_id, "time": time.time(), **self._facts(), **fields}
+        with contextlib.suppress(CvbatchError, OSError):  # the run can continue without a heartbeat
             if not self._is_superseded():
                 self._store.put_object(LEASE_FILE, _HEARTBEAT.encode_record(content))
 
@@ -140,16 +142,17 @@ class Heartbeat:
 def _is_free(store: Store, state: RunState) -> bool:
     if state.holder is None or state.is_final or is_holder_alive(state) is False:
         return True
-    ours = state.holder["holder"]["pid"] == os.getpid() and is_holder_alive(state) is True
-    return ours or bool(last_heartbeat(store, state).get("released"))
+    is_this_process = state.holder["holder"]["pid"] == os.getpid() and is_holder_alive(state) is True
+    return is_this_process or bool(last_heartbeat(store, state).get("released"))
 
 
 def _heartbeat_changes(store: Store) -> bool:
-    before = _read_lease(store)
-    deadline = time.monotonic() + (lease := LEASE_SECONDS.current_value)
+    first_heartbeat = _read_lease(store)
+    lease_seconds = LEASE_SECONDS.current_value
+    deadline = time.monotonic() + lease_seconds
     while time.monotonic() < deadline:
-        time.sleep(lease / _LOOKS)
-        if _read_lease(store) != before:
+        time.sleep(lease_seconds / _CHECKS_PER_LEASE)
+        if _read_lease(store) != first_heartbeat:
             return True
     return False
 
@@ -163,10 +166,10 @@ def _read_lease(store: Store) -> Mapping[str, Any]:
 
 def _machine_identity() -> dict[str, Any]:
     try:
-        space = os.readlink("/proc/self/ns/pid")
+        pid_namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        space = None
-    return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid_space": space}
+        pid_namespace = None
+    return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid_space": pid_namespace}
 
 
 def _boot_id() -> str | None:
@@ -177,7 +180,7 @@ def _boot_id() -> str | None:
 
 
 def _process_start_time(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot (proc(5), field 22 of stat); None if it is gone."""
+    """Start time of a process in clock ticks since boot (proc(5), field 22 of stat); None if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

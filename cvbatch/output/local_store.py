@@ -22,18 +22,19 @@ from cvbatch.output.exclusive_create import (
     LINK_METHOD,
     LINK_REFUSED_ERRNOS,
     CreateMethod,
-    test_create_method,
+    probe_create_method,
 )
 from cvbatch.system.formats import RecordFormat
 
 TEMPORARY_FOLDER: Final = "_cvbatch/tmp"
 _CLAIMS_FOLDER: Final = "_cvbatch/claims"
 _METHOD_FILE: Final = "_cvbatch/created-with"
-"""Names the way in which objects are created here, where that is not by links: all starts must use the same.
+"""Object that names the method by which objects are created, if that is not hard links; all attempts must use the same.
 
 Earlier versions wrote the bare name."""
 _CREATED_WITH: Final = RecordFormat("way to create", dict[str, Any])
-_MOMENT_SECONDS: Final = 0.05
+_RENAME_SECONDS: Final = 0.05
+"""Pause before a second read, on disks where a rename over a file is not atomic."""
 _OUTPUT_ERRNOS: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
@@ -42,9 +43,9 @@ _OUTPUT_ERRNOS: Final = frozenset(
 class LocalStore:
     """A folder on a disk.
 
-    Nothing ever lies under its final name unless it is whole and on the disk: objects are written to a
-    temporary name, synced, and linked (create) or renamed (put) into place. Disks without links have other ways to
-    create; see `exclusive`.
+    An object gets its final name only when it is complete and on the disk: it is written to a temporary name, synced,
+    and linked (create) or renamed (put) to its final name. Disks without hard links use other methods to create; see
+    `exclusive_create`.
 
     Args:
         root: Absolute path.
@@ -64,7 +65,7 @@ class LocalStore:
         except FileNotFoundError:
             if self._create_method.claim_kind is None:
                 raise
-        time.sleep(_MOMENT_SECONDS)  # disks that need claims may take a moment to rename one file over another
+        time.sleep(_RENAME_SECONDS)  # on disks that need claims a file may be missing while it is replaced
         return self._read_once(name)
 
     def _read_once(self, name: str) -> bytes:
@@ -103,8 +104,8 @@ class LocalStore:
             return created
 
     def _create_from(self, temporary: str, name: str) -> bool:
-        way, target = self._create_method, self.local_path(name)
-        return way.create_file(temporary, target, target if way.claim_kind is None else self._claim_path(name))
+        method, target = self._create_method, self.local_path(name)
+        return method.create_file(temporary, target, target if method.claim_kind is None else self._claim_path(name))
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         with self._temporary_file(name) as temporary:
@@ -112,7 +113,7 @@ class LocalStore:
             sync_file(temporary)
             size = os.path.getsize(temporary)
             if not self._add_unique(temporary, self.local_path(name)):
-                raise CorruptionError(f"{self.root}/{name} is there already; names are never used twice")
+                raise CorruptionError(f"{self.root}/{name} exists already; expected a name that was never used")
             sync_folder(self.local_path(name).parent)
             return size
 
@@ -122,14 +123,14 @@ class LocalStore:
         except FileNotFoundError:
             return {}
         except NotADirectoryError:
-            raise OutputError(f"{self.root}: expected a folder, and a file is there; choose another output") from None
-        found = {}
+            raise OutputError(f"{self.root}: expected a folder, got a file; choose another output") from None
+        sizes = {}
         for name in (name for name in names if f"{folder}/{name}" > after):
-            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                fact = self.local_path(f"{folder}/{name}").stat()
-                if stat.S_ISREG(fact.st_mode):
-                    found[f"{folder}/{name}"] = fact.st_size
-        return found
+            with contextlib.suppress(FileNotFoundError):  # deleted after the listing
+                file_stat = self.local_path(f"{folder}/{name}").stat()
+                if stat.S_ISREG(file_stat.st_mode):
+                    sizes[f"{folder}/{name}"] = file_stat.st_size
+        return sizes
 
     def delete_object(self, name: str) -> bool:
         if self._create_method.claim_kind is not None:
@@ -142,15 +143,15 @@ class LocalStore:
 
     def check_writable(self) -> None:
         if self._create_method is not LINK_METHOD:
-            return  # proven when it was read or chosen
+            return  # tested when it was chosen
         with self._temporary_file(_METHOD_FILE) as temporary:
-            trouble = self._test_method(LINK_METHOD, temporary)
-        if trouble is not None:
-            self._choose_method(f"{LINK_METHOD.title}: {trouble}")
+            problem = self._test_method(LINK_METHOD, temporary)
+        if problem is not None:
+            self._choose_method(f"{LINK_METHOD.title}: {problem}")
 
     @property
     def _create_method(self) -> CreateMethod:
-        """How objects are created here; found out once, as all processes of a start see the same disk."""
+        """Method to create objects in this output; read once, since all processes of an attempt use the same disk."""
         if self._method_name is None:
             try:
                 self._method_name = self._noted_method(self._read_once(_METHOD_FILE))
@@ -158,7 +159,8 @@ class LocalStore:
                 self._method_name = LINK_METHOD.name
             if self._method_name not in CREATE_METHODS:
                 raise OutputError(
-                    f"{self.root}/{_METHOD_FILE} is not known: {self._method_name!r}; use a newer cvbatch"
+                    f"{self.root}/{_METHOD_FILE}: expected one of {', '.join(CREATE_METHODS)}, got "
+                    f"{self._method_name!r}; use a newer cvbatch"
                 )
         return CREATE_METHODS[self._method_name]
 
@@ -167,28 +169,28 @@ class LocalStore:
             return content.decode().strip()
         return str(_CREATED_WITH.decode_record(content, f"{self.root}/{_METHOD_FILE}").get("way"))
 
-    def _choose_method(self, why: str) -> None:
-        """Choose another way than by links, one that is proven here, for this and all later starts."""
-        tried = [why]
-        for way in CREATE_METHODS.values():
-            if way is LINK_METHOD:
+    def _choose_method(self, link_problem: str) -> None:
+        """Choose a method other than links that works on this disk, for this and all later attempts."""
+        problems = [link_problem]
+        for method in CREATE_METHODS.values():
+            if method is LINK_METHOD:
                 continue
             with self._temporary_file(_METHOD_FILE) as temporary:
-                trouble = self._test_method(way, temporary)
-            if trouble is None:
-                self.put_object(_METHOD_FILE, _CREATED_WITH.encode_record({"way": way.name}))
-                self._method_name = way.name
+                problem = self._test_method(method, temporary)
+            if problem is None:
+                self.put_object(_METHOD_FILE, _CREATED_WITH.encode_record({"way": method.name}))
+                self._method_name = method.name
                 return
-            tried.append(f"{way.title}: {trouble}")
+            problems.append(f"{method.title}: {problem}")
         raise OutputError(
-            f"{self.root}: expected a disk on which a file can be created only if it is not there, and this one has no "
-            f"way to ({'; '.join(tried)}); choose another output"
+            f"{self.root}: expected a disk that can create a file only if its name is free, got one where no method "
+            f"works ({'; '.join(problems)}); choose another output"
         )
 
-    def _test_method(self, way: CreateMethod, temporary: str) -> str | None:
+    def _test_method(self, method: CreateMethod, temporary: str) -> str | None:
         name = f"_cvbatch/proof-{uuid.uuid4().hex}"
         try:
-            return test_create_method(way, temporary, self.local_path(name), self._claim_path(name))
+            return probe_create_method(method, temporary, self.local_path(name), self._claim_path(name))
         finally:
             with contextlib.suppress(OSError):
                 self.local_path(name).unlink()
@@ -198,7 +200,7 @@ class LocalStore:
         return self.local_path(f"{_CLAIMS_FOLDER}/{name.replace('/', '+')}")
 
     def _add_unique(self, temporary: str, target: Path) -> bool:
-        """Give a file a name that nobody else has."""
+        """Give a file a name that is in no other use; False if the name is taken."""
         try:
             return LINK_METHOD.create_file(temporary, target, target)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""The records of the commit log and what they add up to.
+"""The records of the commit log, and the run state that results from them.
 
-`RunState.apply_record` is a pure fold: the same records give the same state on every machine. It refuses what the
-protocol forbids, so a log that can be read is a log that is right.
+`RunState.apply_record` is a pure fold: the same records give the same state on every machine. It refuses records that
+the protocol forbids, so a log that can be read is valid.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _DATA_NAME = re.compile(r"data/e(\d+)-[0-9a-f]{32}\.parquet", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One Parquet file of the predictions, as the log knows it."""
+    """One Parquet file of the predictions, as recorded in the log."""
 
     path: str
     size: int
     ranges: tuple[RowRange, ...]
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Error rows in it by `error_type`; empty in a file of good rows."""
+    """Number of its error rows by `error_type`; empty for a file of good rows."""
 
     @property
     def row_count(self) -> int:
@@ -38,39 +38,39 @@ class DataFile:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch of the start that wrote it."""
+        """Epoch of the attempt that wrote it."""
         return epoch_of_path(self.path)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for a record or a manifest."""
-        failed = sum(self.errors.values())
+        """Return JSON data for a record or a manifest."""
+        error_rows = sum(self.errors.values())
         return {
             "path": self.path,
             "size": self.size,
             "ranges": [list(pair) for pair in self.ranges],
-            "statuses": {"ok": self.row_count - failed, "error": failed},
+            "statuses": {"ok": self.row_count - error_rows, "error": error_rows},
             "errors": dict(self.errors),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> DataFile:
-        """The inverse of `to_json`."""
+        """Make a file from the data of `to_json`."""
         ranges = tuple((low, high) for low, high in data["ranges"])
         return DataFile(data["path"], data["size"], ranges, data.get("errors", {}))
 
 
 def epoch_of_path(path: str) -> int | None:
-    """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; None for a name that no run gave."""
-    named = _DATA_NAME.fullmatch(path)
-    return int(named[1]) if named else None
+    """Epoch in a data file's name `data/e<epoch>-<uuid>.parquet`; None for any other name."""
+    match = _DATA_NAME.fullmatch(path)
+    return int(match[1]) if match else None
 
 
 @dataclass(slots=True)
 class RunState:
-    """What the log says up to some record."""
+    """State of a run after a given record of its log."""
 
     planned: int
-    """Rows of the plan, with its extensions."""
+    """Number of rows in the plan and its extensions."""
     epoch: int = 0
     next_seq: int = 0
     last: Record | None = None
@@ -79,22 +79,23 @@ class RunState:
     files: dict[str, DataFile] = field(default_factory=dict)
     accepted: RowRanges = field(default_factory=RowRanges)
     parts: list[Mapping[str, Any]] = field(default_factory=list)
-    """Plan parts that were added after the plan was made."""
+    """Plan parts that were added to the original plan."""
     complete: bool | None = None
-    """Whether the newest extension came to the end of the source; None if there was none."""
+    """Whether the newest extension reached the end of the source; None without extensions."""
     changed: list[Mapping[str, Any]] = field(default_factory=list)
-    """Plan parts with newer facts of rows that were planned before, oldest first; `places` tell of a move."""
+    """Plan parts with newer facts about rows that were planned before, oldest first; a part with `places` is a move."""
     stale: RowRanges = field(default_factory=RowRanges)
     """Rows whose image has changed since they were computed."""
     removed: RowRanges = field(default_factory=RowRanges)
-    """Rows whose image is gone from the source."""
+    """Rows whose image is no longer in the source."""
     errors: Counter[str] = field(default_factory=Counter)
+    """Number of accepted error rows by `error_type`."""
     rows_before: int = 0
-    """Rows that were accepted when the newest epoch began."""
+    """Number of rows that were accepted when the newest epoch started."""
     opened: list[float] = field(default_factory=list)
-    """When each epoch began."""
+    """Start time of each epoch, in seconds since 1970."""
     recent: list[list[float]] = field(default_factory=list)
-    """Times of the last minutes at which rows were computed, with their number."""
+    """Pairs of time and number of rows computed, for the last `RECENT_SECONDS`."""
 
     if not TYPE_CHECKING:
         __getattr__ = renamed_attributes(
@@ -103,22 +104,22 @@ class RunState:
 
     @property
     def is_final(self) -> bool:
-        """Whether the last record is `is_final`."""
+        """Whether the last record is `final`."""
         return self.last is not None and self.last["type"] == "final"
 
     @property
     def move_parts(self) -> list[Mapping[str, Any]]:
-        """Plan parts that tell where the source has moved, oldest first."""
+        """Plan parts that record where the source has moved, oldest first."""
         return [part for part in self.changed if "places" in part]
 
     @property
     def remaining_rows(self) -> int:
-        """Rows that are still to be computed, for the first time or anew."""
-        again = sum(high - low for pair in self.stale for low, high in self.accepted.ranges_within(*pair))
-        return self.planned - len(self.accepted) + again
+        """Number of rows to compute, for the first time or again."""
+        stale_rows = sum(high - low for pair in self.stale for low, high in self.accepted.ranges_within(*pair))
+        return self.planned - len(self.accepted) + stale_rows
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for a snapshot."""
+        """Return JSON data for a snapshot."""
         return {
             "planned": self.planned,
             "epoch": self.epoch,
@@ -138,7 +139,7 @@ class RunState:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> RunState:
-        """The inverse of `to_json`."""
+        """Make a state from the data of `to_json`."""
         state = RunState(
             planned=data["planned"],
             epoch=data["epoch"],
@@ -162,14 +163,14 @@ class RunState:
         return state
 
     def can_accept(self, file: DataFile) -> bool:
-        """Whether a file's rows are planned and none of them is accepted yet."""
+        """Whether all rows of a file are planned, and none of them is accepted yet."""
         return not any(low < 0 or high > self.planned or self.accepted.overlaps(low, high) for low, high in file.ranges)
 
     def apply_record(self, record: Record) -> None:
-        """Take in the next record.
+        """Update the state by the next record.
 
         Raises:
-            CorruptionError: If the protocol forbids it here.
+            CorruptionError: If the protocol forbids the record in this state.
         """
         kind, epoch = record["type"], record["epoch"]
         if kind == "open":
@@ -206,20 +207,20 @@ class RunState:
         self._note_computed_rows(record, sum(file.row_count for file in files))
 
     def check_replace(self, record: Record) -> None:
-        """Refuse a replacement whose rows are not those that it replaces.
+        """Check that a `replace` record adds exactly the rows that it removes.
 
         Raises:
-            CorruptionError: If it does.
+            CorruptionError: If it does not.
         """
-        before, after = RowRanges(), RowRanges()
+        removed_rows, added_rows = RowRanges(), RowRanges()
         for path in record["remove"]:
             self._require_valid(path in self.files, record, f"{path} is not accepted")
-            self._add_ranges(before, self.files[path], record)
+            self._add_ranges(removed_rows, self.files[path], record)
         for file in map(DataFile.from_json, record["add"]):
             self._require_valid(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
-            self._require_valid(file.path not in self.files, record, f"{file.path} is there already")
-            self._add_ranges(after, file, record)
-        self._require_valid(before == after, record, "the new rows are not the rows that were replaced")
+            self._require_valid(file.path not in self.files, record, f"{file.path} is accepted already")
+            self._add_ranges(added_rows, file, record)
+        self._require_valid(removed_rows == added_rows, record, "the added rows differ from the removed rows")
 
     def _apply_replace(self, record: Record) -> None:
         self.check_replace(record)
@@ -235,7 +236,7 @@ class RunState:
 
     def _note_computed_rows(self, record: Record, rows: int) -> None:
         now = record["time"]
-        self.recent = [each for each in self.recent if now - each[0] <= RECENT_SECONDS] + [[now, rows]]
+        self.recent = [pair for pair in self.recent if now - pair[0] <= RECENT_SECONDS] + [[now, rows]]
 
     def _apply_extend(self, record: Record) -> None:
         for part in record["parts"]:
@@ -253,8 +254,8 @@ class RunState:
     def _apply_removed(self, record: Record) -> None:
         self.removed.remove_present(record.get("back", ()))
         for low, high in record["ranges"]:
-            fresh = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
-            self._require_valid(fresh, record, f"rows {low} to {high} are not planned, or removed already")
+            is_valid = 0 <= low < high <= self.planned and not self.removed.overlaps(low, high)
+            self._require_valid(is_valid, record, f"rows {low} to {high} are not planned, or removed already")
             self.removed.add_range(low, high)
 
     def _apply_moved(self, record: Record) -> None:
@@ -269,7 +270,9 @@ class RunState:
     def _accept_file(self, file: DataFile, record: Record) -> None:
         self._require_valid(file.epoch == record["epoch"], record, f"{file.path} was not written in this epoch")
         self._require_valid(
-            file.path not in self.files and self.can_accept(file), record, f"rows of {file.path} are taken"
+            file.path not in self.files and self.can_accept(file),
+            record,
+            f"rows of {file.path} are not planned, or accepted already",
         )
         self._add_ranges(self.accepted, file, record)
         self.files[file.path] = file
@@ -282,6 +285,6 @@ class RunState:
         except ValueError as error:
             raise CorruptionError(f"log record {self.next_seq}: {file.path}: {error}") from None
 
-    def _require_valid(self, condition: bool, record: Record, why: str) -> None:
+    def _require_valid(self, condition: bool, record: Record, problem: str) -> None:
         if not condition:
-            raise CorruptionError(f"log record {self.next_seq} ({record['type']}): {why}")
+            raise CorruptionError(f"log record {self.next_seq} ({record['type']}): {problem}")

@@ -1,4 +1,4 @@
-"""The end of a run: manifest, clean-up and `_SUCCESS` (the finishing sequence of the protocol)."""
+"""The end of a run: it writes the manifest, deletes orphaned files and writes `_SUCCESS`, in this order."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _MARK: Final = RecordFormat("mark of a finished run", dict[str, Any])
 
 
 def manifest_name(seq: int) -> str:
-    """Name of the manifest that belongs to the `final` with this number."""
+    """Object name of the manifest that belongs to the `final` record with this number."""
     return f"{_PREFIX}{seq:010d}.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a finished run consists of."""
+    """Contents of a finished run."""
 
     final: int
     """Number of its `final` record."""
     files: list[DataFile]
-    """In the order of their rows."""
+    """Its data files, sorted by row id."""
     removed: list[RowRange]
-    """Rows whose image is gone from the source."""
+    """Rows whose image is no longer in the source."""
     moves: tuple[Mapping[str, Any], ...] = ()
-    """Plan parts that tell where the source has moved, oldest first."""
+    """Plan parts that record where the source has moved, oldest first."""
 
 
 def latest_manifest(store: Store) -> Manifest | None:
-    """The highest-numbered manifest, or None if there is none yet."""
+    """The manifest with the highest number, or None if there is none yet."""
     names = [name for name in store.list_sizes(_FOLDER) if name.startswith(_PREFIX)]
     if not names:
         return None
@@ -54,7 +54,7 @@ def latest_manifest(store: Store) -> Manifest | None:
 
 
 def read_success_mark(store: Store) -> str | None:
-    """Name of the manifest that `_SUCCESS` names; empty if it names none, None if it is not there."""
+    """Name of the manifest in `_SUCCESS`; empty if it names none, None if `_SUCCESS` does not exist."""
     try:
         content = _MARK.decode_record(store.read_object(SUCCESS_FILE), f"{store.root}/{SUCCESS_FILE}")
     except FileNotFoundError:
@@ -71,89 +71,97 @@ def is_finished(store: Store, state: RunState) -> bool:
 
 
 def check_can_reopen(store: Store, *, replaces: bool, manifest_only: bool = False) -> None:
-    """Refuse to go on with a run where that takes a right to delete, and there is none; before it is opened.
+    """Check, before a run is opened, that this job may delete files if the run needs that.
 
     Args:
         store: The output.
-        replaces: Whether files will be replaced by others.
-        manifest_only: Whether only the manifest need be right at the end.
+        replaces: Whether the run will replace files.
+        manifest_only: Whether files that this job may not delete can stay; only the manifest must be right.
 
     Raises:
-        OutputError: A run that is finished has its mark, and replaced files have to go.
+        OutputError: If this job may not delete, and `_SUCCESS` or replaced files must be deleted.
     """
     if not manifest_only and (replaces or read_success_mark(store) is not None) and not store.can_delete():
         raise OutputError(
-            f"{store.root}: to change rows, or to add to a finished run, takes the right to delete, and this job does "
-            "not have it; start it with that right, or with --manifest-only, which leaves replaced files to an operator"
+            f"{store.root}: changing rows, or adding rows to a finished run, requires the right to delete, and this "
+            "job does not have it; grant it, or use --manifest-only, which leaves replaced files to an operator"
         )
 
 
 def withdraw_success_mark(store: Store, *, manifest_only: bool) -> None:
-    """Take back the promise of `_SUCCESS`; the run must be open.
+    """Delete `_SUCCESS`; the run must be open.
+
+    With `manifest_only`, a `_SUCCESS` that this job may not delete is overwritten, so that it names no manifest.
 
     Raises:
-        HaltError: If it may not be deleted, unless only the manifest need be right: then it names none any more.
+        HaltError: If this job may not delete it, without `manifest_only`.
     """
     if store.delete_object(SUCCESS_FILE) or read_success_mark(store) is None:
         return
     if not manifest_only:
         raise HaltError(
-            f"{store.root}/{SUCCESS_FILE} must go before this run can go on, and this job may not delete it"
+            f"{store.root}/{SUCCESS_FILE} must be deleted before this run can continue, and this job may not delete; "
+            "remove it, and run the same command again"
         )
     store.put_object(SUCCESS_FILE, _MARK.encode_record({"manifest": ""}))
 
 
 def finish_run(log: CommitLog, *, manifest_only: bool = False) -> None:
-    """Freeze the run: `final`, then its tail; see `complete_finish`.
+    """Finish the run: append `final`, then call `complete_finish`.
 
     Raises:
-        FencedError: If another start opened the run meanwhile; it is theirs to finish.
-        HaltError: If something must go that may not be deleted.
+        FencedError: If another attempt has opened the run meanwhile; that attempt finishes it.
+        HaltError: If files must be deleted that this job may not delete.
     """
     log.append_final()
     if not complete_finish(log, manifest_only=manifest_only):
-        raise FencedError(f"{log.store.root}: another start has taken over ({describe_holder(log.state)})")
+        raise FencedError(f"{log.store.root}: another attempt has taken over ({describe_holder(log.state)})")
 
 
 def complete_finish(log: CommitLog, *, manifest_only: bool = False) -> bool:
-    """Everything after `final`; may be repeated by anyone, without `open`.
+    """Do all steps after `final`; any process may repeat them, without `open`.
 
     Args:
-        log: Of the run.
-        manifest_only: Whether files that may not be deleted stay beside those of the manifest. Then `_SUCCESS` says
-            so, and who reads the folder without cvbatch must wait until an operator has removed them.
+        log: Log of the run; its last record is `final`.
+        manifest_only: Whether orphaned files that this job may not delete stay. `_SUCCESS` then lists them, and readers
+            other than cvbatch must wait until an operator has deleted them.
 
     Returns:
-        False if the log goes on after this `final`.
+        False if the log has records after this `final`.
 
     Raises:
-        HaltError: If something must go that may not be deleted: `_SUCCESS` is the promise that nothing else is there.
+        HaltError: If files must be deleted that this job may not delete; `_SUCCESS` guarantees that the folder has no
+            other data files.
     """
     store, state = log.store, log.state
     final = state.next_seq - 1
     name = manifest_name(final)
     create_with_retries(store, name, _build_manifest(final, state))
-    left = _collect_orphan_files(store, state)
+    orphans = _delete_orphan_files(store, state)
     if not log.refresh().is_final or log.state.next_seq - 1 != final:
         return False
-    if manifest_only and (left or read_success_mark(store) == ""):
-        store.put_object(SUCCESS_FILE, _MARK.encode_record({"manifest": name, "to_remove": left}))
+    if manifest_only and (orphans or read_success_mark(store) == ""):
+        store.put_object(SUCCESS_FILE, _MARK.encode_record({"manifest": name, "to_remove": orphans}))
         return True
-    if left:
-        some = ", ".join(left[:_MAX_NAMED]) + (f" and {len(left) - _MAX_NAMED} more" * (len(left) > _MAX_NAMED))
+    if orphans:
+        named = ", ".join(orphans[:_MAX_NAMED])
+        named += f" and {len(orphans) - _MAX_NAMED} more" * (len(orphans) > _MAX_NAMED)
         raise HaltError(
-            f"{store.root}: every row is there, but {len(left)} files that no row is in must go, and this job may "
-            f"not delete: remove {some} and give the same command again, or give it with --manifest-only "
+            f"{store.root}: all rows are complete, but {len(orphans)} files without accepted rows must be deleted, and "
+            f"this job may not delete: remove {named} and run the same command again, or add --manifest-only "
             "(cvbatch verify lists them)",
-            details="\n".join(left),
+            details="\n".join(orphans),
         )
     mark = _MARK.encode_record({"manifest": name})
-    # a mark that names a newer manifest stays: its owner has overtaken this tail and may be gone already
-    while not create_with_retries(store, SUCCESS_FILE, mark) and (there := read_success_mark(store)) != name:
-        if there is not None and there > name:
+    # a mark with a newer manifest stays: another process has finished the run later, and may have ended already
+    while not create_with_retries(store, SUCCESS_FILE, mark) and (marked_name := read_success_mark(store)) != name:
+        if marked_name is not None and marked_name > name:
             return False
         if not store.delete_object(SUCCESS_FILE):
-            raise HaltError(f"{store.root}/{SUCCESS_FILE} is of an older end of this run: remove it, this job may not")
+            raise HaltError(
+                f"{store.root}/{SUCCESS_FILE} names an older manifest, and this job may not delete; remove it, and run "
+                "the same command again"
+            )
     if log.refresh().next_seq - 1 != final:
         if read_success_mark(store) == name:
             store.delete_object(SUCCESS_FILE)
@@ -162,21 +170,21 @@ def complete_finish(log: CommitLog, *, manifest_only: bool = False) -> bool:
 
 
 def _build_manifest(final: int, state: RunState) -> bytes:
-    """A pure function of the log up to `final`, so that writing it twice is harmless."""
-    listed = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
-    content = {"final": final, "files": listed, "removed": list(state.removed)}
+    """Encode the manifest; a pure function of the log up to `final`, so that writing it twice is harmless."""
+    files = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
+    content = {"final": final, "files": files, "removed": list(state.removed)}
     return _MANIFEST.encode_record(content | ({"moves": state.move_parts} if state.move_parts else {}))
 
 
-def _collect_orphan_files(store: Store, state: RunState) -> list[str]:
-    """Delete data files that no record accepted; those of newer epochs and of other origin are not ours to judge.
+def _delete_orphan_files(store: Store, state: RunState) -> list[str]:
+    """Delete data files that no record has accepted; files of newer epochs and files with other names stay.
 
     Returns:
-        Those that may not be deleted.
+        Orphaned files that this job may not delete.
     """
-    left = []
+    undeleted = []
     for path in store.list_sizes(DATA_FOLDER):
         epoch = epoch_of_path(path)
         if path not in state.files and epoch is not None and epoch <= state.epoch and not store.delete_object(path):
-            left.append(path)
-    return left
+            undeleted.append(path)
+    return undeleted

@@ -1,4 +1,4 @@
-"""The store of a run in a bucket: `If-None-Match: *` stands for the link of a local disk."""
+"""The store of a run in a bucket: `If-None-Match: *` does what a hard link does on a local disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cvbatch.storage.location import Location
 from cvbatch.storage.unusual_keys import is_plain_key
 
 _CREATE_PROOF: Final = "_cvbatch/created-once"
-"""A tiny object that shows that this service creates objects only if absent."""
+"""Small object whose creation proves that this service creates objects only if absent."""
 
 
 class ObjectStore:
@@ -26,21 +26,21 @@ class ObjectStore:
         place: The bucket and the prefix.
 
     Raises:
-        OutputError: If names below the prefix could not be told apart.
+        OutputError: If the prefix has empty parts or control characters, which obstore cannot name.
         DeniedError: If this machine has no credentials.
     """
 
     def __init__(self, place: Location) -> None:
         prefix = place.key.rstrip("/")
         if prefix and not is_plain_key(prefix):
-            raise OutputError(f"{place}: expected an output without // and control characters; choose another")
+            raise OutputError(f"{place}: expected an output without // and control characters; choose another output")
         self.root = str(place).rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self.place = place
         self._bucket = open_bucket(place)
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[Location]]:
-        """Another process finds its own way, and its own credentials."""
+        """Pickle only the location; another process opens the bucket with its own credentials."""
         return ObjectStore, (self.place,)
 
     def read_object(self, name: str) -> bytes:
@@ -56,7 +56,7 @@ class ObjectStore:
         return self._bucket.create_object(self._prefix + name, data)
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
-        """As the protocol says; an upload may be repeated, so that a name is free is not looked at."""
+        """Upload a file without a check that the name is free, since a repeated upload finds its own object."""
         try:
             with tempfile.TemporaryDirectory(prefix="cvbatch-") as folder:
                 local = os.path.join(folder, "file")
@@ -64,8 +64,10 @@ class ObjectStore:
                 self._bucket.upload_file(self._prefix + name, local)
                 return os.path.getsize(local)
         except OSError as error:
-            where = tempfile.gettempdir()
-            raise RunError(f"{where} cannot be written: {error.strerror or error}; TMPDIR names another") from error
+            folder = tempfile.gettempdir()
+            raise RunError(
+                f"{folder} cannot be written: {error.strerror or error}; set TMPDIR to another folder"
+            ) from error
 
     def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         start = f"{self._prefix}{folder}/"

@@ -12,7 +12,7 @@ RowRange = tuple[int, int]
 
 
 class RowRanges:
-    """A set of row ids that grows and shrinks by ranges; neighbours are merged, so it stays small."""
+    """A set of row ids; ranges are added and removed, and adjacent ranges are merged."""
 
     def __init__(self, ranges: Iterable[RowRange] = ()) -> None:
         self._starts: list[int] = []
@@ -34,55 +34,55 @@ class RowRanges:
 
     def overlaps(self, low: int, high: int) -> bool:
         """Whether any row id of the range is in the set."""
-        at = bisect_right(self._ends, low)
-        return low < high and at < len(self._starts) and self._starts[at] < high
+        index = bisect_right(self._ends, low)
+        return low < high and index < len(self._starts) and self._starts[index] < high
 
     def add_range(self, low: int, high: int) -> None:
         """Add a range.
 
         Raises:
-            ValueError: If it is empty or overlaps what is there.
+            ValueError: If it is empty, or if any of its row ids is in the set.
         """
         if low >= high:
             raise ValueError(f"expected a range of at least one row, got {low} to {high}")
         if self.overlaps(low, high):
-            raise ValueError(f"rows {low} to {high} are there already, at least in part")
-        at = bisect_left(self._starts, low)
-        joins_left = at > 0 and self._ends[at - 1] == low
-        joins_right = at < len(self._starts) and self._starts[at] == high
-        if joins_left and joins_right:
-            self._ends[at - 1] = self._ends.pop(at)
-            self._starts.pop(at)
-        elif joins_left:
-            self._ends[at - 1] = high
-        elif joins_right:
-            self._starts[at] = low
+            raise ValueError(f"rows {low} to {high} are in the set already, at least in part")
+        index = bisect_left(self._starts, low)
+        joins_previous = index > 0 and self._ends[index - 1] == low
+        joins_next = index < len(self._starts) and self._starts[index] == high
+        if joins_previous and joins_next:
+            self._ends[index - 1] = self._ends.pop(index)
+            self._starts.pop(index)
+        elif joins_previous:
+            self._ends[index - 1] = high
+        elif joins_next:
+            self._starts[index] = low
         else:
-            self._starts.insert(at, low)
-            self._ends.insert(at, high)
+            self._starts.insert(index, low)
+            self._ends.insert(index, high)
 
     def remove_range(self, low: int, high: int) -> None:
         """Remove a range.
 
         Raises:
-            ValueError: If not all of it is there.
+            ValueError: If any of its row ids is not in the set.
         """
-        at = bisect_right(self._starts, low) - 1
-        if at < 0 or self._ends[at] < high or low >= high:
-            raise ValueError(f"rows {low} to {high} are not all there")
-        start, end = self._starts[at], self._ends[at]
-        pieces = [(a, b) for a, b in ((start, low), (high, end)) if a < b]
-        self._starts[at : at + 1] = [a for a, _ in pieces]
-        self._ends[at : at + 1] = [b for _, b in pieces]
+        index = bisect_right(self._starts, low) - 1
+        if index < 0 or self._ends[index] < high or low >= high:
+            raise ValueError(f"rows {low} to {high} are not all in the set")
+        start, end = self._starts[index], self._ends[index]
+        remaining = [(first, last) for first, last in ((start, low), (high, end)) if first < last]
+        self._starts[index : index + 1] = [first for first, _ in remaining]
+        self._ends[index : index + 1] = [last for _, last in remaining]
 
     def ranges_within(self, low: int, high: int) -> list[RowRange]:
         """The parts of a range that are in the set, in order."""
-        found = []
-        at = bisect_right(self._ends, low)
-        while low < high and at < len(self._starts) and self._starts[at] < high:
-            found.append((max(low, self._starts[at]), min(high, self._ends[at])))
-            at += 1
-        return found
+        parts = []
+        index = bisect_right(self._ends, low)
+        while low < high and index < len(self._starts) and self._starts[index] < high:
+            parts.append((max(low, self._starts[index]), min(high, self._ends[index])))
+            index += 1
+        return parts
 
     def gaps_within(self, low: int, high: int) -> list[RowRange]:
         """The parts of a range that are not in the set, in order."""
@@ -90,11 +90,11 @@ class RowRanges:
         return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
 
     def contains_rows(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of some row ids are in the set: bool, (n,)."""
+        """Whether each row id of an int64 array (n,) is in the set; bool (n,)."""
         if not self._starts:
             return np.zeros(len(row_ids), np.bool_)
-        at = np.searchsorted(np.array(self._starts), row_ids, side="right") - 1
-        inside: npt.NDArray[np.bool_] = (at >= 0) & (row_ids < np.array(self._ends)[at])
+        indices = np.searchsorted(np.array(self._starts), row_ids, side="right") - 1
+        inside: npt.NDArray[np.bool_] = (indices >= 0) & (row_ids < np.array(self._ends)[indices])
         return inside
 
     def missing_ranges(self, rows: int) -> list[RowRange]:
@@ -102,20 +102,20 @@ class RowRanges:
         return self.gaps_within(0, rows)
 
     def add_missing(self, ranges: Iterable[RowRange]) -> None:
-        """Add what is not there yet."""
+        """Add the row ids of some ranges that are not in the set yet."""
         for pair in ranges:
             for gap in self.gaps_within(*pair):
                 self.add_range(*gap)
 
     def remove_present(self, ranges: Iterable[RowRange]) -> None:
-        """Remove what is there."""
+        """Remove the row ids of some ranges that are in the set."""
         for pair in ranges:
             for part in self.ranges_within(*pair):
                 self.remove_range(*part)
 
 
 def ranges_of_rows(row_ids: npt.NDArray[np.int64]) -> list[RowRange]:
-    """Return the ranges that hold exactly these row ids.
+    """Return the ranges that consist of exactly these row ids.
 
     Args:
         row_ids: int64 (n,), any order.

@@ -1,4 +1,4 @@
-"""The two primitives that a run's state needs: put a whole object, create one only if absent.
+"""The storage interface of a run's output; its state depends on two of the methods: put, and create only if absent.
 
 Names are relative to the output, with `/` between parts.
 """
@@ -18,77 +18,77 @@ from cvbatch.storage.location import Location
 from cvbatch.system.environment import EnvironmentNumber
 
 _TIMEOUT: Final = EnvironmentNumber("CVBATCH_CREATE_TIMEOUT", 300.0)
-"""How many seconds a creation is repeated whose outcome cannot be known."""
+"""Seconds for which a creation with unknown outcome is repeated."""
 _RETRY_PAUSE_SECONDS: Final = EnvironmentNumber("CVBATCH_CREATE_PAUSE", 1.0)
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 
 class Store(Protocol):
     """Objects under one output location."""
 
     root: str
-    """Where it is, as a person would write it."""
+    """Path or URI of the output, for messages."""
 
     def read_object(self, name: str) -> bytes:
-        """Return an object; raises FileNotFoundError if there is none."""
+        """Return the content of an object; raises FileNotFoundError if there is none."""
 
     def open_object(self, name: str) -> pa.NativeFile:
         """Open an object for reading at any position; raises FileNotFoundError if there is none.
 
-        Arrow reads in threads of its own, and may let go of a file in one of them while the process ends: a file of
-        Python's would be waited for then, and the process aborted.
+        It returns a file of Arrow, not of Python: Arrow reads in its own threads, and may release a file in one of them
+        while the process exits. A Python file would need the interpreter then, and the process would abort.
         """
 
     def put_object(self, name: str, data: bytes) -> None:
-        """Write an object as a whole, over what was there."""
+        """Write a whole object; replaces an existing one."""
 
     def create_object(self, name: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one.
 
         Raises:
-            AmbiguousError: If it cannot be known; the caller repeats with the same bytes.
+            AmbiguousError: If the outcome is unknown; the caller repeats the call with the same bytes.
         """
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
-        """Let `write` fill a local path and publish it under a name never used before; returns its size."""
+        """Let `write` fill a local file, and publish it under a name that was never used; returns its size in bytes."""
 
     def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
-        """Names in a folder (not below it) in order, with their sizes in bytes; empty if there is none.
+        """Sorted names of the objects directly in a folder, with their sizes in bytes; empty without the folder.
 
         Args:
-            folder: Its name.
-            after: Only names behind this one, which lies in it; what comes before is not even looked at.
+            folder: Name of the folder.
+            after: Only names after this one, which is in the folder; earlier names are not read.
         """
 
     def delete_object(self, name: str) -> bool:
-        """Remove an object; it is fine if there is none. False without the right to."""
+        """Delete an object, if it exists; False without the right to delete."""
 
     def can_delete(self) -> bool:
-        """Whether there is a right to delete."""
+        """Whether this job has the right to delete."""
 
     def check_writable(self) -> None:
-        """Refuse a place where a run cannot be written, or would not be safe, before any work is done."""
+        """Check, before any work, that a run can be written safely to this output; raises OutputError if not."""
 
 
 def open_store(output: Location | str) -> Store:
     """Return the store for an output location.
 
     Args:
-        output: Where; a plain path or URI needs no options.
+        output: Location, or a plain path or URI if it needs no options.
     """
     place = Location.from_path_or_uri(output)
     if place.is_local:
         return LocalStore(place.uri)
-    from cvbatch.output.object_store import ObjectStore  # a local disk needs no clients of object stores
+    from cvbatch.output.object_store import ObjectStore  # only buckets need the clients, which import slowly
 
     return ObjectStore(place)
 
 
 def create_with_retries(store: Store, name: str, data: bytes) -> bool:
-    """Create an object, and repeat with the same bytes for as long as it cannot be known whether that worked.
+    """Create an object, and repeat with the same bytes while the outcome is unknown.
 
     Returns:
-        False if one is there, which may be this very one, created by a request that seemed to fail.
+        False if an object exists; it may be this very one, created by an earlier request that seemed to fail.
 
     Raises:
         RunError: If the store does not recover.

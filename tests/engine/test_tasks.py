@@ -89,7 +89,7 @@ def test_writers_of_a_fenced_attempt_raise(start: Start) -> None:
     writers = start()
     start()
     writers.submit_blocks([Bundle.of(0, 12)])
-    with pytest.raises(FencedError, match="another start has taken over"):
+    with pytest.raises(FencedError, match="another attempt has taken over"):
         writers.finished_files(timeout=None)
 
 

@@ -108,7 +108,7 @@ def test_a_driver_that_slept_through_its_replacement(trial: Trial, object_server
         assert new.code == 0, new.err
         send(old, signal.SIGCONT)
         assert old.code == 1
-        assert "another start has taken over" in one_line(old)
+        assert "another attempt has taken over" in one_line(old)
     trial.proven(300)
 
 
@@ -130,7 +130,7 @@ def test_a_storm_and_no_right_to_delete_cost_a_retry_and_nothing_else(
         assert failed(trial.proven(40)) == {3: "ValueError", **lost}
         again = cvbatch("retry", trial.output, "--errors", "all")
         assert again.code == 2, again.err
-        assert "takes the right to delete" in again.err
+        assert "requires the right to delete" in again.err
     again = cvbatch("retry", trial.output, "--errors", "transient", "--json")
     assert again.code == 0, again.err
     assert failed(trial.proven(40)) == {3: "ValueError"}

@@ -82,7 +82,7 @@ def test_a_driver_that_slept_through_its_replacement_commits_nothing_more(
         trial.proven(300)
         send(old, signal.SIGCONT)
         assert old.code == 1
-        assert "another start has taken over" in one_line(old)
+        assert "another attempt has taken over" in one_line(old)
     trial.proven(300)
     kinds = [(record["type"], record["epoch"]) for record in trial.records()]
     assert [epoch for _, epoch in kinds] == sorted(epoch for _, epoch in kinds)

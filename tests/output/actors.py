@@ -1,4 +1,4 @@
-"""Drivers that take turns at one store in memory, request by request, with faults on purpose."""
+"""Drivers that take turns on one store in memory, request by request, with injected faults."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class Died(BaseException):
-    """The process is gone; nothing may catch this."""
+    """The process has ended; no code may catch this."""
 
 
 class Refused(RunError):
-    """The store says no, or is given up."""
+    """The store refuses a request, or does not respond."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with one request."""
+    """Fault of one request."""
 
     effect: Literal["now", "never", "later", "twice"] = "now"
-    """`twice` is now, and once more later: a request that was repeated on the way."""
+    """When the request takes effect; `twice` is now and again later, as if the network repeated it."""
     outcome: Literal["answer", "no answer", "error", "death"] = "answer"
-    """What the one who asked gets to know."""
+    """What the caller gets."""
 
 
 FAULTS = (
@@ -48,37 +48,37 @@ FAULTS = (
 
 
 class Objects:
-    """A store in memory; every request takes effect in one moment."""
+    """A store in memory; every request is atomic."""
 
     def __init__(self) -> None:
         self.root = "memory"
         self.content: dict[str, bytes] = {}
         self.born: dict[str, int] = {}
-        """When an object came to be, in requests."""
+        """Time at which each object was created, counted in writes."""
         self.author: Actor | None = None
-        """Whose request takes effect now; None for one that is late."""
+        """Actor whose request takes effect now; None for a late request."""
         self.authors: dict[str, Actor | None] = {}
         self.late: list[Callable[[], object]] = []
-        """Requests that are still on their way."""
+        """Requests that have not taken effect yet."""
         self._moment = 0
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         try:
             return self.content[name]
         except KeyError:
             raise FileNotFoundError(name) from None
 
-    def open(self, name: str) -> BinaryIO:
-        return io.BytesIO(self.read(name))
+    def open_object(self, name: str) -> BinaryIO:
+        return io.BytesIO(self.read_object(name))
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_object(self, name: str, data: bytes) -> None:
         self._moment += 1
         self.content[name], self.born[name], self.authors[name] = data, self._moment, self.author
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         absent = name not in self.content
         if absent:
-            self.put(name, data)
+            self.put_object(name, data)
         return absent
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
@@ -86,64 +86,64 @@ class Objects:
         return self.add(name)
 
     def add(self, name: str) -> int:
-        """Publish a data file; what it holds is of no interest here."""
-        if not self.create(name, b"rows"):
-            raise CorruptionError(f"{name} is there already")
+        """Publish a data file; its content does not matter for the protocol."""
+        if not self.create_object(name, b"rows"):
+            raise CorruptionError(f"{name} exists already")
         return len(self.content[name])
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         start = len(folder) + 1
         inside = (name for name in self.content if name.startswith(f"{folder}/") and "/" not in name[start:])
         inside = (name for name in inside if name > after)
         return {name: len(self.content[name]) for name in sorted(inside)}
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         self.content.pop(name, None)
         return True
 
 
 class Actor:
-    """A thread that gets on only as far as it is let.
+    """A thread that makes only as many requests as the test allows.
 
     Args:
-        wire: Its way to the store; it belongs to this actor from now on.
-        work: What it does.
+        wire: Its connection to the store; it belongs to this actor from now on.
+        work: Work to do in the thread.
     """
 
     def __init__(self, wire: Wire, work: Callable[[], object]) -> None:
         wire.actor = self
-        self.over = False
+        self.has_ended = False
         self.error: BaseException | None = None
         self._requests = 0
         self._fault: Fault | None = None
-        self._turn, self._rest = threading.Semaphore(0), threading.Semaphore(0)
+        self._turn, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
-        self._rest.acquire()
+        self._paused.acquire()
 
     @property
     def orderly(self) -> bool:
-        """Whether it came to its end, or gave way to a newer driver."""
-        return self.over and (self.error is None or isinstance(self.error, FencedError))
+        """Whether it has ended normally, or was fenced off by a newer driver."""
+        return self.has_ended and (self.error is None or isinstance(self.error, FencedError))
 
     def go(self, requests: int, fault: Fault | None = None) -> None:
         """Let it make some requests, and then perhaps one with a fault."""
-        if self.over:
+        if self.has_ended:
             return
         self._requests, self._fault = requests, fault
         self._turn.release()
-        self._rest.acquire()
+        self._paused.acquire()
 
     def kill(self) -> None:
-        """Whatever it asks for next, it is gone."""
-        while not self.over:
+        """Let it die at its next request."""
+        while not self.has_ended:
             self.go(0, Fault("never", "death"))
         self._thread.join()
 
     def ask(self) -> Fault:
         """Called by its own thread before each request; returns when it is its turn."""
         while not self._requests and self._fault is None:
-            self._rest.release()
+            self._paused.release()
             self._turn.acquire()
         if self._requests:
             self._requests -= 1
@@ -157,8 +157,8 @@ class Actor:
             work()
         except BaseException as error:
             self.error = error
-        self.over = True
-        self._rest.release()
+        self.has_ended = True
+        self._paused.release()
 
 
 class Wire:
@@ -171,31 +171,31 @@ class Wire:
         self._objects = objects
 
     def read_object(self, name: str) -> bytes:
-        return self._request(lambda: self._objects.read(name))
+        return self._request(lambda: self._objects.read_object(name))
 
     def open_object(self, name: str) -> BinaryIO:
-        return self._request(lambda: self._objects.open(name))
+        return self._request(lambda: self._objects.open_object(name))
 
     def put_object(self, name: str, data: bytes) -> None:
-        self._request(lambda: self._objects.put(name, data), changes=True)
+        self._request(lambda: self._objects.put_object(name, data), changes=True)
 
     def create_object(self, name: str, data: bytes) -> bool:
-        return self._request(lambda: self._objects.create(name, data), changes=True, unanswered=AmbiguousError)
+        return self._request(lambda: self._objects.create_object(name, data), changes=True, unanswered=AmbiguousError)
 
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         write("")
         return self._request(lambda: self._objects.add(name), changes=True)
 
     def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
-        """A listing is not one moment: half of the names are as they were a little earlier."""
-        early = self._request(lambda: self._objects.sizes(folder, after))
-        found = self._request(lambda: self._objects.sizes(folder, after))
-        halves = {name: size for name, size in early.items() if _first_half(name)}
-        halves |= {name: size for name, size in found.items() if not _first_half(name)}
-        return dict(sorted(halves.items()))
+        """List without atomicity: half of the names are from a slightly earlier moment."""
+        early_sizes = self._request(lambda: self._objects.list_sizes(folder, after))
+        late_sizes = self._request(lambda: self._objects.list_sizes(folder, after))
+        sizes = {name: size for name, size in early_sizes.items() if _first_half(name)}
+        sizes |= {name: size for name, size in late_sizes.items() if not _first_half(name)}
+        return dict(sorted(sizes.items()))
 
     def delete_object(self, name: str) -> bool:
-        return self._request(lambda: self._objects.delete(name), changes=True)
+        return self._request(lambda: self._objects.delete_object(name), changes=True)
 
     def _request(self, effect: Callable[[], T], *, changes: bool = False, unanswered: type[Exception] = Refused) -> T:
         fault = self.actor.ask()

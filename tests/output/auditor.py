@@ -1,4 +1,4 @@
-"""An independent reader: folds the log with Python's sets and holds everything else against it."""
+"""An independent reader: folds the log with Python's sets, and compares everything else with the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 
 
 def rows_of(ranges: Iterable[Iterable[int]]) -> set[int]:
-    """The rows of some ranges, none of which may be empty or overlap another."""
+    """The rows of ranges that must not be empty or overlap."""
     rows = [row for low, high in ranges for row in range(low, high)]
     assert len(rows) == len(set(rows)), "a row is there twice"
     return set(rows)
@@ -25,8 +25,8 @@ def epoch_in(path: str) -> int:
 
 
 @dataclass
-class Told:
-    """What the log says after so many records."""
+class LogState:
+    """State of a run after a number of records."""
 
     planned: int
     epoch: int = 0
@@ -46,20 +46,20 @@ class Told:
     def rows(self) -> set[int]:
         return rows_of(pair for file in self.files.values() for pair in file["ranges"])
 
-    def after(self, record: Json) -> Told:
-        """What it says after one more record, which must be allowed here."""
-        told = replace(self, **{name: copy.copy(value) for name, value in vars(self).items()})
+    def after(self, record: Json) -> LogState:
+        """The state after one more record; fails if the protocol forbids the record."""
+        state = replace(self, **{name: copy.copy(value) for name, value in vars(self).items()})
         if record["type"] == "open":
             assert record["epoch"] > self.epoch, "epochs rise"
-            told.epoch, told.holder, told.rows_before = record["epoch"], record, len(self.rows)
-            told.opened.append(record["time"])
+            state.epoch, state.holder, state.rows_before = record["epoch"], record, len(self.rows)
+            state.opened.append(record["time"])
         else:
             assert record["epoch"] == self.epoch, "a record of an older epoch follows a newer open"
             assert not self.final, "only open may follow final"
-            getattr(told, f"_{record['type']}")(record)
-        told.final = record["type"] == "final"
-        assert told.rows <= set(range(told.planned)), "a row is not planned"
-        return told
+            getattr(state, f"_{record['type']}")(record)
+        state.final = record["type"] == "final"
+        assert state.rows <= set(range(state.planned)), "a row is not planned"
+        return state
 
     def _commit(self, record: Json) -> None:
         added = self._add(record["files"], record["epoch"])
@@ -104,29 +104,29 @@ class Told:
 
 
 class Auditor:
-    """Looks at all there is, as often as one likes.
+    """Checks all objects of a store, any number of times.
 
     Args:
-        objects: What there is.
-        planned: Rows of the plan as it was first made.
+        objects: The store.
+        planned: Number of rows in the original plan.
     """
 
     def __init__(self, objects: Objects, planned: int) -> None:
         self._objects = objects
-        self.told = [Told(planned)]
-        """By number of records."""
+        self.states = [LogState(planned)]
+        """States, by number of records."""
         self.records: list[Json] = []
         self.cleared = -1
-        """Number of the newest `open` whose driver has confirmed that the mark is gone."""
+        """Number of the newest `open` whose driver has deleted the mark."""
         self._seen: dict[str, bytes] = {}
 
     @property
-    def now(self) -> Told:
-        return self.told[-1]
+    def now(self) -> LogState:
+        return self.states[-1]
 
     @property
     def mark(self) -> int | None:
-        """Number of the `final` that `_SUCCESS` stands for."""
+        """Number of the `final` that `_SUCCESS` names."""
         content = self._objects.content.get("_SUCCESS")
         return None if content is None else _number(json.loads(content)["manifest"])
 
@@ -134,11 +134,11 @@ class Auditor:
         for name in self._unseen("_cvbatch/log"):
             assert _number(name) == len(self.records), "the log has a hole"
             record = json.loads(self._objects.content[name])
-            assert record["nonce"] not in [each["nonce"] for each in self.records]
-            self.told.append(self.now.after(record))
+            assert record["nonce"] not in [earlier["nonce"] for earlier in self.records]
+            self.states.append(self.now.after(record))
             self.records.append(record)
-        assert len(self._objects.sizes("_cvbatch/log")) == len(self.records), "a record is gone"
-        data = self._objects.sizes("data")
+        assert len(self._objects.list_sizes("_cvbatch/log")) == len(self.records), "a record is gone"
+        data = self._objects.list_sizes("data")
         assert all(data.get(path) == file["size"] for path, file in self.now.files.items()), "an accepted file is gone"
         for name in self._unseen("_cvbatch"):
             self._check_manifest(_number(name), json.loads(self._objects.content[name]))
@@ -148,51 +148,51 @@ class Auditor:
             self._check_mark(self.mark)
 
     def driver_opened(self, epoch: int) -> None:
-        """A driver holds the run and has taken the mark away."""
-        opens = [seq for seq, each in enumerate(self.records) if (each["type"], each["epoch"]) == ("open", epoch)]
+        """Note that a driver holds the run and has deleted the mark."""
+        opens = [seq for seq, record in enumerate(self.records) if (record["type"], record["epoch"]) == ("open", epoch)]
         self.cleared = max(self.cleared, *opens)
 
     def _check_manifest(self, final: int, content: Json) -> None:
-        told = self.told[final + 1]
-        assert told.final
+        state = self.states[final + 1]
+        assert state.final
         assert content["final"] == final
-        assert {file["path"]: file for file in content["files"]} == told.files
+        assert {file["path"]: file for file in content["files"]} == state.files
         assert [file["ranges"] for file in content["files"]] == sorted(file["ranges"] for file in content["files"])
-        assert rows_of(content["removed"]) == told.removed
+        assert rows_of(content["removed"]) == state.removed
 
     def _check_snapshot(self, count: int, content: Json) -> None:
-        told = self.told[count]
+        state = self.states[count]
         rows = {name: rows_of(content[name]) for name in ("stale", "removed")}
         expected = {
             "format": "1.0",
-            **vars(told),
+            **vars(state),
             "last": self.records[count - 1],
             "next_seq": count,
-            "files": list(told.files.values()),
+            "files": list(state.files.values()),
         }
         del expected["final"]
         assert {**content, **rows} == expected
 
     def _check_mark(self, final: int) -> None:
-        """It may name an older final only as long as somebody is to blame for it who could not finish his work."""
+        """Check the mark; it may name an older `final` only if its writer died or lost its connection."""
         assert f"_cvbatch/manifest-{final:010d}.json" in self._objects.content
         author = self._objects.authors["_SUCCESS"]
         assert self.cleared < final or author is None or not author.orderly, "a mark was left behind"
         if final == len(self.records) - 1:
-            told, born = self.now, self._objects.born
+            state, born = self.now, self._objects.born
             ended = born[f"_cvbatch/log/{final:010d}.json"]
-            strays = [path for path in born if path.startswith("data/e") and path not in told.files]
-            strays = [path for path in strays if epoch_in(path) <= told.epoch and born[path] < ended]
-            assert not self._objects.content.keys() & strays, "a plain reader of the directory finds too much"
+            strays = [path for path in born if path.startswith("data/e") and path not in state.files]
+            strays = [path for path in strays if epoch_in(path) <= state.epoch and born[path] < ended]
+            assert not self._objects.content.keys() & strays, "a reader of the folder would read stray files"
 
     def _unseen(self, folder: str) -> list[str]:
-        """Objects that are new; the others must be what they were."""
+        """Names of new objects; the others must not have changed."""
         names = []
-        for name in self._objects.sizes(folder):
+        for name in self._objects.list_sizes(folder):
             content = self._objects.content[name]
             if name not in self._seen:
                 names.append(name)
-            assert self._seen.setdefault(name, content) == content, f"{name} is another one now"
+            assert self._seen.setdefault(name, content) == content, f"{name} has changed"
         return names
 
 

@@ -1,8 +1,8 @@
-"""Processes that die at each step of a creation, and what those make of it who come after them.
+"""Processes that die at each step of a creation, and the next process that creates the same object.
 
-    python -m tests.output.dying FOLDER WAY
+    python -m tests.output.dying FOLDER METHOD
 
-prints a line of JSON for each step: what the next one was told, and what is there then.
+prints a line of JSON for each step: whether the next process created the object, and the content of the object.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ _STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link")
 _LONGEST = 80
 
 
-def main(folder: str, way: str) -> None:
+def main(folder: str, method: str) -> None:
     create_claims._TORN_CLAIM_SECONDS, create_claims._PUBLISH_WAIT_SECONDS, create_claims._POLL_SECONDS = 0.1, 0.1, 0.02
     for step in range(1, _LONGEST):
         store, name = LocalStore(folder), f"_cvbatch/log/{step:010d}.json"
-        store._method_name = way
-        if over := _die(store, name, step):
+        store._method_name = method
+        if survived := _die(store, name, step):
             assert store.read_object(name) == DEAD
-        told = _create(store, name)
-        answer = {"step": step, "told": told, "there": store.read_object(name).decode(), "again": _create(store, name)}
-        print(json.dumps(answer))
-        if over:
+        created, content = _create(store, name), store.read_object(name).decode()
+        print(json.dumps({"step": step, "created": created, "content": content, "again": _create(store, name)}))
+        if survived:
             return
 
 
 def _die(store: LocalStore, name: str, step: int) -> bool:
-    """Let a child create an object and die at a step; true if it came to its end before."""
+    """Let a child process create an object and die at a step; true if it ended before that step."""
     child = os.fork()
     if child == 0:
-        left = step
+        steps_left = step
 
         def count(event: str, _: Any) -> None:
-            nonlocal left
+            nonlocal steps_left
             if event in _STEPS:
-                left -= 1
-                if left == 0:
+                steps_left -= 1
+                if steps_left == 0:
                     os._exit(1)
 
         sys.addaudithook(count)

@@ -1,4 +1,4 @@
-"""A long log opens from a snapshot, and says the same as all its records."""
+"""A long log opens from a snapshot, with the same state as from all its records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY = SNAPSHOT_RECORDS.default
 
 
 class Counting(LocalStore):
-    """Knows which objects were read."""
+    """Records which objects are read."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
@@ -32,7 +32,7 @@ class Counting(LocalStore):
 
 
 class Full(LocalStore):
-    """Has no room for snapshots."""
+    """Fails to write snapshots."""
 
     def create_object(self, name: str, data: bytes) -> bool:
         if name.startswith(SNAPSHOTS):
@@ -41,7 +41,7 @@ class Full(LocalStore):
 
 
 def committed(log: CommitLog, rows: int) -> None:
-    """Commit so many further rows one by one."""
+    """Commit a number of further rows one by one."""
     first = len(log.state.accepted)
     for row in range(first, first + rows):
         log.commit_files(
@@ -77,14 +77,14 @@ def test_a_long_log_opens_from_a_snapshot(store: LocalStore) -> None:
     assert list(short.state.files) == list(log.state.files)
 
 
-def test_all_records_are_read_where_all_are_wanted(store: LocalStore, few: None) -> None:
+def test_all_records_are_read_on_request(store: LocalStore, few: None) -> None:
     committed(started(store, ROWS), 9)
     counting = Counting(store.root)
     assert CommitLog(counting, ROWS, whole=True).state == CommitLog(store, ROWS).state
     assert counting.names == list(map(record_name, range(10)))
 
 
-def test_older_snapshots_are_dropped(store: LocalStore, few: None) -> None:
+def test_older_snapshots_are_deleted(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     for expected in (4, 8, 12):
         committed(log, expected - log.state.next_seq)
@@ -92,7 +92,7 @@ def test_older_snapshots_are_dropped(store: LocalStore, few: None) -> None:
     assert len(store.list_sizes(LOG_FOLDER)) == 12, "records stay"
 
 
-def test_any_kind_of_record_may_be_the_one_before_a_snapshot(store: LocalStore, few: None) -> None:
+def test_a_snapshot_may_follow_any_kind_of_record(store: LocalStore, few: None) -> None:
     log = started(store, 3)
     committed(log, 2)
     log.remove_rows([(0, 1)])
@@ -113,7 +113,7 @@ def test_any_kind_of_record_may_be_the_one_before_a_snapshot(store: LocalStore, 
     assert state.is_final
 
 
-def test_a_driver_that_opens_from_a_snapshot_goes_on(store: LocalStore, few: None) -> None:
+def test_a_driver_that_opens_from_a_snapshot_continues(store: LocalStore, few: None) -> None:
     committed(started(store, 10), 6)
     log = started(store, 10)
     assert (log.epoch, log.state.rows_before) == (2, 6)
@@ -123,7 +123,7 @@ def test_a_driver_that_opens_from_a_snapshot_goes_on(store: LocalStore, few: Non
     assert CommitLog(store, 10).state == CommitLog(store, 10, whole=True).state
 
 
-def test_a_snapshot_that_vanishes_after_the_listing_is_passed_over(store: LocalStore, few: None) -> None:
+def test_a_snapshot_that_is_deleted_after_the_listing_is_skipped(store: LocalStore, few: None) -> None:
     committed(started(store, ROWS), 5)
 
     class Stale(LocalStore):
@@ -137,7 +137,7 @@ def test_a_snapshot_that_vanishes_after_the_listing_is_passed_over(store: LocalS
     assert CommitLog(stale, ROWS).state == CommitLog(store, ROWS, whole=True).state
 
 
-def test_a_snapshot_that_is_replaced_while_one_opens(store: LocalStore, few: None) -> None:
+def test_a_snapshot_that_is_replaced_while_the_log_opens(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
     late = Overtaken(store.root, "read", f"{SNAPSHOTS}/0000000004.json", lambda: committed(log, 4))
@@ -145,7 +145,7 @@ def test_a_snapshot_that_is_replaced_while_one_opens(store: LocalStore, few: Non
     assert snapshots(store) == [8]
 
 
-def test_a_late_snapshot_drops_only_those_before_it(store: LocalStore, few: None) -> None:
+def test_a_late_snapshot_deletes_only_older_ones(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
     early = load_checkpoint(store)
@@ -160,7 +160,7 @@ def test_a_late_snapshot_drops_only_those_before_it(store: LocalStore, few: None
 
 
 @pytest.mark.parametrize("takes_effect", [True, False])
-def test_a_snapshot_without_an_answer(
+def test_a_snapshot_without_a_response(
     store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
 ) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
@@ -172,7 +172,7 @@ def test_a_snapshot_without_an_answer(
     assert (snapshots(store), CommitLog(store, ROWS).state) == ([4], log.state)
 
 
-def test_a_commit_stands_though_its_snapshot_fails(store: LocalStore, few: None) -> None:
+def test_a_commit_succeeds_if_its_snapshot_fails(store: LocalStore, few: None) -> None:
     log = started(Full(store.root), ROWS)
     committed(log, 2)
     with pytest.raises(RunError, match="disk full"):

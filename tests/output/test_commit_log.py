@@ -1,4 +1,4 @@
-"""Two drivers on one store: who may write, and what becomes of requests without an answer."""
+"""Two drivers on one store: which one may write, and how requests without a response end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_whole_run(store: LocalStore) -> None:
     assert again.state.is_final
 
 
-def test_nothing_is_there_yet(store: LocalStore) -> None:
+def test_an_empty_log(store: LocalStore) -> None:
     assert (newest_record_name(store), last_record(store)) == (None, None)
     with pytest.raises(RunError, match="not open"):
         CommitLog(store, 10).commit_files([])
@@ -74,7 +74,7 @@ def test_names_sort_as_numbers(store: LocalStore) -> None:
     assert len(CommitLog(store, 1000).state.accepted) == 12
 
 
-def test_a_log_that_another_run_has_begun_anew(store: LocalStore) -> None:
+def test_a_log_that_another_run_has_started_again(store: LocalStore) -> None:
     opened(store, 10)
     assert last_record(store, record_name(7)) == (record_name(0), records(store)[0])
 
@@ -104,7 +104,7 @@ def test_an_older_driver_is_fenced_off(store: LocalStore) -> None:
     assert new.epoch == 2
     orphan = file(old, 2, 4)
     for _ in range(2):  # and stays so, also once it has read the newer record
-        with pytest.raises(FencedError, match="another start has taken over"):
+        with pytest.raises(FencedError, match="another attempt has taken over"):
             old.commit_files([orphan])
     with pytest.raises(FencedError):
         old.extend_plan([], complete=True)
@@ -113,7 +113,7 @@ def test_an_older_driver_is_fenced_off(store: LocalStore) -> None:
     assert kinds(store) == ["open 1", "commit 1", "open 2", "commit 2"]
 
 
-def test_a_driver_that_has_read_of_its_successor_writes_no_more(store: LocalStore) -> None:
+def test_a_driver_that_has_read_a_newer_open_record_writes_no_more(store: LocalStore) -> None:
     old = opened(store)
     opened(store)
     old.refresh()
@@ -139,7 +139,7 @@ def test_a_final_with_rows_missing_is_never_written(store: LocalStore) -> None:
     assert kinds(store) == ["open 1", "commit 1"]
 
 
-def test_a_commit_that_lands_before_ones_open_is_taken_in(tmp_path: Path) -> None:
+def test_a_commit_right_before_an_open_record_is_applied(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     old = opened(store)
     between = Overtaken(str(tmp_path), "create", record_name(1), lambda: old.commit_files([file(old, 0, 2)]))
@@ -148,28 +148,28 @@ def test_a_commit_that_lands_before_ones_open_is_taken_in(tmp_path: Path) -> Non
     assert len(new.state.accepted) == 2
 
 
-def test_of_two_that_open_at_once_one_gives_way(tmp_path: Path) -> None:
+def test_of_two_drivers_that_open_at_once_one_fails(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     other: list[CommitLog] = []
     between = Overtaken(str(tmp_path), "create", record_name(0), lambda: other.append(opened(store)))
-    with pytest.raises(OutputError, match="another start has just opened it"):
+    with pytest.raises(OutputError, match="another attempt has opened this run at the same time"):
         opened(between)
     other[0].commit_files([file(other[0], 0, 2)])
     assert kinds(store) == ["open 1", "commit 1"]
 
 
-def test_an_open_that_is_overtaken_at_once_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_record_that_is_overtaken_at_once_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(str(tmp_path))
     late = Failing(str(tmp_path), failures=1, takes_effect=True, before_retry=lambda: opened(store))
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
-    with pytest.raises(OutputError, match="another start has just opened it"):
+    with pytest.raises(OutputError, match="another attempt has opened this run at the same time"):
         opened(late)
     assert kinds(store) == ["open 1", "open 2"]
 
 
 @pytest.mark.parametrize("takes_effect", [True, False])
 @pytest.mark.parametrize("failures", [1, 3])
-def test_requests_without_an_answer(
+def test_requests_without_a_response(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool, failures: int
 ) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
@@ -205,7 +205,7 @@ def test_a_hole_in_the_log(store: LocalStore) -> None:
 
 
 def test_a_record_that_appears_during_a_listing_makes_no_hole(tmp_path: Path) -> None:
-    """A listing may show a new record and miss the one before; both are there."""
+    """A listing may contain a new record and miss the one before it, although both exist."""
 
     class Patchy(LocalStore):
         def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
@@ -223,8 +223,8 @@ def test_a_record_that_appears_during_a_listing_makes_no_hole(tmp_path: Path) ->
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ocxrf"), st.integers(0, 9), st.integers(1, 4)), max_size=25)
 )
-def test_whatever_three_drivers_do_no_row_is_committed_twice(steps: list[tuple[int, str, int, int]]) -> None:
-    """Open, commit, extend, read and finish in any order; what is refused leaves the log as it was."""
+def test_three_drivers_in_any_order_never_commit_a_row_twice(steps: list[tuple[int, str, int, int]]) -> None:
+    """Open, commit, extend, read and finish in any order; a refused request does not change the log."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(folder)
         drivers = [CommitLog(store, 10) for _ in range(3)]

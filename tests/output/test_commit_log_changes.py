@@ -1,4 +1,4 @@
-"""Files that are swapped for others, and images that change, go and come back."""
+"""Files that are replaced, and images that change, disappear and come back."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def test_files_are_swapped_for_files_of_the_same_rows(store: LocalStore) -> None:
+def test_files_are_replaced_by_files_with_the_same_rows(store: LocalStore) -> None:
     old = opened(store)
     removed = old.commit_files([file(old, 0, 4), file(old, 4, 6), file(old, 6, 10)])[:2]
     log = opened(store)
     added = [file(log, 0, 3, "b"), file(log, 3, 6, "b")]
-    log.replace_files([each.path for each in removed], added, [(1, 2), (4, 5)])
+    log.replace_files([data_file.path for data_file in removed], added, [(1, 2), (4, 5)])
     assert kinds(store)[-1] == "replace 2"
     record = records(store)[-1]
-    assert record["remove"] == [each.path for each in removed]
-    assert record["add"] == [each.to_json() for each in added]
+    assert record["remove"] == [data_file.path for data_file in removed]
+    assert record["add"] == [data_file.to_json() for data_file in added]
     assert record["computed"] == [[1, 2], [4, 5]]
     again = CommitLog(store, 10)
-    assert list(again.state.files) == [each.path for each in (file(log, 6, 10, epoch=1), *added)]
+    assert list(again.state.files) == [data_file.path for data_file in (file(log, 6, 10, epoch=1), *added)]
     assert again.state == log.state
 
 
@@ -79,7 +79,7 @@ def test_an_older_driver_replaces_nothing(store: LocalStore) -> None:
     assert kinds(store) == ["open 1", "commit 1", "open 2"]
 
 
-def test_changed_images_keep_a_run_from_its_end(store: LocalStore) -> None:
+def test_a_run_with_changed_images_cannot_finish(store: LocalStore) -> None:
     log = opened(store)
     [old] = log.commit_files([file(log, 0, 10)])
     part = {"path": "p", "rows": 2, "ranges": [[3, 4], [6, 7]]}
@@ -93,7 +93,7 @@ def test_changed_images_keep_a_run_from_its_end(store: LocalStore) -> None:
     assert kinds(store)[-1] == "final 1"
 
 
-def test_images_that_are_gone_and_back(store: LocalStore) -> None:
+def test_images_that_disappear_and_come_back(store: LocalStore) -> None:
     log = opened(store)
     log.remove_rows([(2, 4), (6, 8)])
     log.remove_rows([(0, 1)], [(3, 4), (6, 8)])

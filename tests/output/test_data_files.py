@@ -1,4 +1,4 @@
-"""Write tasks: what lands in which file, and when a task must not write."""
+"""Write tasks: which rows go into which file, and when a task must not write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(store: LocalStore, path: str) -> pa.Table:
     return pq.read_table(store.local_path(path))
 
 
-def test_good_and_failed_rows_go_into_files_of_their_own(store: LocalStore) -> None:
+def test_good_rows_and_error_rows_go_into_separate_files(store: LocalStore) -> None:
     started(store, 20)
     result = written(store, block(8, 12, failed=[9, 10]), block(0, 4, failed=[3]))
     good, failed = result.files
@@ -78,8 +78,8 @@ def test_columns_of_a_manifest_keep_their_types(store: LocalStore, column: pa.Ar
     started(store, 20)
     schema = predictions_schema(spec().column_fields(), extra_columns=[pa.field("mine", column.type)])
     [file] = written(store, block(0, 2).append_column("mine", column), schema=schema).files
-    found = read(store, file.path)["mine"]
-    assert (found.type, found.to_pylist()) == (column.type, column.to_pylist())
+    restored = read(store, file.path)["mine"]
+    assert (restored.type, restored.to_pylist()) == (column.type, column.to_pylist())
 
 
 def test_nothing_to_write(store: LocalStore) -> None:
@@ -94,10 +94,10 @@ def test_names_are_never_used_twice(store: LocalStore) -> None:
     assert len(names) == 3
 
 
-def test_a_task_of_an_older_start_writes_nothing(store: LocalStore) -> None:
+def test_a_task_of_an_older_attempt_writes_nothing(store: LocalStore) -> None:
     started(store, 20)
     started(store, 20)
-    with pytest.raises(FencedError, match="another start has taken over"):
+    with pytest.raises(FencedError, match="another attempt has taken over"):
         written(store, block(0, 2))
     assert store.list_sizes(DATA_FOLDER) == store.list_sizes(TEMPORARY_FOLDER) == {}
 
@@ -131,20 +131,20 @@ def test_the_log_is_read_after_the_work_and_before_the_name(store: LocalStore, m
 
 
 def predicted_by(rows: pa.Table, worker: str | None, seconds: float) -> pa.Table:
-    """Rows as the predict stage hands them on."""
+    """Rows as the predict stage returns them."""
     rows = rows.append_column(f"{MEASURES}predict", pa.array([seconds] * rows.num_rows))
     return rows.append_column(WORKER, pa.array([worker] * rows.num_rows, pa.string()))
 
 
-def test_what_each_worker_did_is_summed_and_not_written(store: LocalStore) -> None:
+def test_measures_of_each_worker_are_summed_and_not_written(store: LocalStore) -> None:
     started(store, 20)
     blocks = [(block(0, 4), "one", 0.5), (block(4, 5, failed=[4]), "two", 2.0), (block(5, 9), "one", 0.25)]
-    result = written(store, *(predicted_by(*each) for each in blocks))
+    result = written(store, *(predicted_by(*block) for block in blocks))
     assert result.workers == {"one": {"rows": 8, "seconds": 3.0}, "two": {"rows": 1, "seconds": 2.0}}
     assert [read(store, file.path).schema.names for file in result.files] == [SCHEMA.names] * 2
 
 
-def test_rows_that_no_worker_answered_for(store: LocalStore) -> None:
+def test_rows_without_a_worker(store: LocalStore) -> None:
     started(store, 20)
     lost = block(0, 2, failed=[0, 1]).drop_columns([f"{MEASURES}decode"])
     result = written(store, lost, predicted_by(block(2, 4), "one", 0.5), predicted_by(block(4, 5), None, 0.5))
@@ -153,7 +153,7 @@ def test_rows_that_no_worker_answered_for(store: LocalStore) -> None:
     assert written(store, lost).workers == {}
 
 
-def test_rows_that_stay_are_copied_as_they_are(store: LocalStore) -> None:
+def test_unchanged_rows_are_copied_unchanged(store: LocalStore) -> None:
     log = started(store, 12)
     labels = [f"label {row}" for row in range(12)]
     table = block(0, 12, failed=[3, 7], classification_label=labels, image_bytes=list(range(12)))
@@ -167,12 +167,12 @@ def test_rows_that_stay_are_copied_as_they_are(store: LocalStore) -> None:
     assert {file.epoch for file in copies} == {2}
     assert [file.ranges for file in copies] == [((0, 2), (4, 7), (8, 11)), ((7, 8),)]
     assert [dict(file.errors) for file in copies] == [{}, {"TruncatedImage": 1}]
-    found = pa.concat_tables(read(store, file.path) for file in copies).sort_by("row_id")
+    copied = pa.concat_tables(read(store, file.path) for file in copies).sort_by("row_id")
     before = pa.concat_tables(read(store, file.path) for file in old).sort_by("row_id")
-    assert found == before.filter(pa.array([row not in (2, 3, 11) for row in range(12)]))
+    assert copied == before.filter(pa.array([row not in (2, 3, 11) for row in range(12)]))
 
 
-def test_nothing_stays(store: LocalStore) -> None:
+def test_no_row_is_copied(store: LocalStore) -> None:
     log = started(store, 4)
     files = commit(log, 0, 4)
     job = WriteContext(store.root, log.epoch, SCHEMA)
@@ -191,7 +191,7 @@ def test_columns_of_a_manifest_are_copied_too(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "not Parquet", "cut"])
-def test_a_file_that_cannot_be_read_is_not_passed_over(store: LocalStore, damage: str) -> None:
+def test_a_file_that_cannot_be_read_is_not_skipped(store: LocalStore, damage: str) -> None:
     log = started(store, 4)
     [file] = commit(log, 0, 4)
     path = store.local_path(file.path)
@@ -209,14 +209,14 @@ def test_a_flipped_bit_is_not_copied(store: LocalStore) -> None:
     path = store.local_path(file.path)
     content = path.read_bytes()
     column = pq.read_metadata(path).row_group(0).column(SCHEMA.names.index("image_uri"))
-    at = content.index(b"photos", column.dictionary_page_offset)
-    path.write_bytes(content[:at] + b"q" + content[at + 1 :])
-    assert "/qhotos/0.jpg" in read(store, file.path)["image_uri"].to_pylist(), "it can be read all the same"
+    position = content.index(b"photos", column.dictionary_page_offset)
+    path.write_bytes(content[:position] + b"q" + content[position + 1 :])
+    assert "/qhotos/0.jpg" in read(store, file.path)["image_uri"].to_pylist(), "without checksums the file can be read"
     with pytest.raises(CorruptionError, match=f"{file.path} cannot be read: .*CRC"):
         copy_unchanged_rows(WriteContext(store.root, log.epoch, SCHEMA), [file], RowRanges())
 
 
-def test_a_copy_is_not_made_by_an_older_start(store: LocalStore) -> None:
+def test_an_older_attempt_copies_nothing(store: LocalStore) -> None:
     log = started(store, 4)
     files = commit(log, 0, 4)
     started(store, 4)

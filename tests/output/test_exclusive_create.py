@@ -1,4 +1,4 @@
-"""Disks without hard links: what is used in their place, and the proof that it does."""
+"""Disks without hard links: the methods that replace them, and the tests of these methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from cvbatch.errors import OutputError
 from cvbatch.output import create_claims
 from cvbatch.output.commit_log import CommitLog
-from cvbatch.output.exclusive_create import CREATE_METHODS, test_create_method
+from cvbatch.output.exclusive_create import CREATE_METHODS, probe_create_method
 from cvbatch.output.local_store import TEMPORARY_FOLDER, LocalStore
 from cvbatch.output.manifest import SUCCESS_FILE, finish_run
 from cvbatch.output.store import create_with_retries
@@ -39,7 +39,7 @@ MOUNTS = {
 
 @pytest.fixture(scope="module", params=[*MOUNTS])
 def mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The way that is left on a file system without links, and where it is mounted."""
+    """The method that works on a file system without links, and its mount point."""
     with mounted(tmp_path_factory.mktemp("mount"), MOUNTS[request.param]) as path:
         yield request.param, path
 
@@ -58,26 +58,26 @@ class Disk:
         self._monkeypatch = monkeypatch
 
     def refuses(self, number: int, *ways: str) -> None:
-        """From now on these ways are answered with an error number."""
+        """Let the calls of these methods fail with an error number."""
 
-        def no(*_: Any, **__: Any) -> None:
+        def fail(*_: Any, **__: Any) -> None:
             raise OSError(number, os.strerror(number))
 
         rename, open_ = os.rename, os.open
         self.answers(
             {
-                "link": no,
+                "link": fail,
                 "rename": lambda *_, **__: object(),
-                "folder": lambda old, new: (no if os.path.isdir(old) else rename)(old, new),
-                "exclusive": lambda path, flags, *mode, **at: (no if flags & os.O_EXCL else open_)(
-                    path, flags, *mode, **at
+                "folder": lambda old, new: (fail if os.path.isdir(old) else rename)(old, new),
+                "exclusive": lambda path, flags, *mode, **options: (fail if flags & os.O_EXCL else open_)(
+                    path, flags, *mode, **options
                 ),
             },
             *ways,
         )
 
     def answers(self, functions: Mapping[str, Callable[..., Any]], *ways: str) -> None:
-        """From now on a function of ours stands for the request that each of these ways makes."""
+        """Replace the call that each of these methods makes by another function."""
         for way in ways:
             self._monkeypatch.setattr(*self._REQUESTS[way], functions[way])
 
@@ -87,8 +87,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
-def hold_to_it(store: LocalStore, way: str) -> None:
-    """Whatever creates has to create once, whole, and again after a deletion."""
+def check_creations(store: LocalStore, way: str) -> None:
+    """Check that a store creates an object once and whole, and again after a deletion."""
     store.check_writable()
     assert store.create_object("_cvbatch/log/0.json", b"1")
     assert not store.create_object("_cvbatch/log/0.json", b"2")
@@ -111,17 +111,19 @@ def hold_to_it(store: LocalStore, way: str) -> None:
     "number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.EACCES]
 )
 @pytest.mark.parametrize(
-    ("ways", "left"),
+    ("ways", "remaining"),
     [(["link"], "rename"), (["link", "rename"], "folder"), (["link", "rename", "folder"], "exclusive")],
 )
-def test_what_is_left_is_used(tmp_path: Path, disk: Disk, number: int, ways: list[str], left: str) -> None:
+def test_the_first_working_method_is_used(
+    tmp_path: Path, disk: Disk, number: int, ways: list[str], remaining: str
+) -> None:
     disk.refuses(number, *ways)
-    hold_to_it(LocalStore(str(tmp_path / "out")), left)
+    check_creations(LocalStore(str(tmp_path / "out")), remaining)
 
 
 def test_on_a_mount(mount: tuple[str, Path]) -> None:
     way, path = mount
-    hold_to_it(LocalStore(str(path / "created")), way)
+    check_creations(LocalStore(str(path / "created")), way)
 
 
 def test_a_whole_run_on_a_mount(mount: tuple[str, Path]) -> None:
@@ -138,45 +140,47 @@ def test_a_whole_run_on_a_mount(mount: tuple[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("way", ["link", "folder", "exclusive"])
-def test_those_who_die_on_the_way_hold_nobody_up(tmp_path: Path, way: str) -> None:
-    answers = death_by_death(tmp_path / "out", way)
-    assert {answer["there"] for answer in answers} == {DEAD.decode(), ALIVE.decode()}
+def test_dead_processes_do_not_block_others(tmp_path: Path, way: str) -> None:
+    answers = answers_after_deaths(tmp_path / "out", way)
+    assert {answer["content"] for answer in answers} == {DEAD.decode(), ALIVE.decode()}
 
 
-def test_those_who_die_on_a_mount_hold_nobody_up(mount: tuple[str, Path]) -> None:
+def test_dead_processes_on_a_mount_do_not_block_others(mount: tuple[str, Path]) -> None:
     way, path = mount
-    death_by_death(path / "dying", way)
+    answers_after_deaths(path / "dying", way)
 
 
-def death_by_death(folder: Path, way: str) -> list[dict[str, Any]]:
-    """Whoever comes after the dead creates the object, or finds that of the dead, whole; and it stays."""
+def answers_after_deaths(folder: Path, way: str) -> list[dict[str, Any]]:
+    """Check that after each death the next process creates the object, or finds that of the dead process."""
     command = [sys.executable, "-m", "tests.output.dying", str(folder), way]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) > 5, "there are some steps to die at"
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert process.returncode == 0, process.stderr
+    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(answers) > 5, "a creation has several steps"
     for answer in answers:
         assert answer["again"] is False
-        assert answer["there"] == (ALIVE if answer["told"] else DEAD).decode()
+        assert answer["content"] == (ALIVE if answer["created"] else DEAD).decode()
     return answers
 
 
-def test_where_nothing_is_left_all_that_was_tried_is_named(tmp_path: Path, disk: Disk) -> None:
+def test_without_a_working_method_the_error_names_all_of_them(tmp_path: Path, disk: Disk) -> None:
     disk.refuses(errno.EPERM, "link", "rename", "folder", "exclusive")
-    with pytest.raises(OutputError, match=r"no way to \(hard links: .*renameat2.*folder.*O_EXCL: .*choose another"):
+    with pytest.raises(
+        OutputError, match=r"no method works \(hard links: .*renameat2.*folder.*O_EXCL: .*choose another"
+    ):
         LocalStore(str(tmp_path / "out")).check_writable()
 
 
-def test_a_mount_on_which_nothing_is_left(tmp_path: Path) -> None:
+def test_a_mount_without_a_working_method(tmp_path: Path) -> None:
     with mounted(tmp_path, Refusals(rename_folder=errno.EINVAL, exclusive=errno.EINVAL)) as path:
         store = LocalStore(str(path / "out"))
-        with pytest.raises(OutputError, match="no way to"):
+        with pytest.raises(OutputError, match="no method works"):
             store.check_writable()
-        with pytest.raises(OutputError, match="no way to"):
+        with pytest.raises(OutputError, match="no method works"):
             store.create_object("_cvbatch/log/0.json", b"1")
 
 
-def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, disk: Disk) -> None:
+def test_methods_that_overwrite_are_rejected(tmp_path: Path, disk: Disk) -> None:
     rename, open_ = os.rename, os.open
 
     def replaces(old: str, new: Path) -> None:
@@ -188,21 +192,21 @@ def test_ways_that_write_over_what_is_there_are_found_out(tmp_path: Path, disk: 
         "link": shutil.copyfile,
         "rename": lambda *_, **__: object(),
         "folder": replaces,
-        "exclusive": lambda path, flags, *mode, **at: open_(path, flags & ~os.O_EXCL, *mode, **at),
+        "exclusive": lambda path, flags, *mode, **options: open_(path, flags & ~os.O_EXCL, *mode, **options),
     }
     disk.answers(careless, *careless)
     for way in CREATE_METHODS.values():
-        there = test_create_method(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
-        assert there is not None, way.name
-        assert way.name == "rename" or "written over" in there
+        problem = probe_create_method(way, str(tmp_path / "t"), tmp_path / way.name, tmp_path / "claims" / way.name)
+        assert problem is not None, way.name
+        assert way.name == "rename" or "overwrites" in problem
 
 
-def test_later_starts_use_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where links are possible again, as on the machine whose disk it is."""
+def test_later_attempts_use_the_same_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do so even if links work again, as on the machine that exports the disk."""
     with monkeypatch.context() as patched:
         Disk(patched).refuses(errno.EPERM, "link", "rename")
         LocalStore(str(tmp_path)).check_writable()
-    hold_to_it(LocalStore(str(tmp_path)), "folder")
+    check_creations(LocalStore(str(tmp_path)), "folder")
     LocalStore(str(tmp_path)).put_object(MARK, b"folder")  # as earlier versions wrote it
     with monkeypatch.context() as patched:
         Disk(patched).refuses(errno.EPERM, "link", "rename")
@@ -214,7 +218,7 @@ def test_later_starts_use_the_same_way(tmp_path: Path, monkeypatch: pytest.Monke
             LocalStore(str(tmp_path)).create_object("y", b"")
 
 
-def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, disk: Disk) -> None:
+def test_a_run_that_was_copied_to_a_disk_without_links_resumes(tmp_path: Path, disk: Disk) -> None:
     store, plan = planned(tmp_path, 12)
     commit(started(store, plan.rows), 4, 12)
     shutil.copytree(store.root, tmp_path / "copy")
@@ -227,7 +231,7 @@ def test_a_run_that_was_copied_to_such_a_disk_is_gone_on_with(tmp_path: Path, di
     assert verify_output(copied, CommitLog(copied, plan.rows, whole=True), deep=True).is_proven
 
 
-def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path) -> None:
+def test_a_partial_claim_of_a_living_process_is_awaited(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(name.encode())
     claim = tmp_path / "claim"
@@ -241,9 +245,7 @@ def test_half_a_claim_of_a_living_process_is_waited_for(tmp_path: Path) -> None:
     assert not create_claims.FILE_CLAIMS.make_claim(str(tmp_path / "second"), claim)
 
 
-def test_the_sync_of_a_folder_may_be_refused_that_of_a_file_may_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_sync_may_fail_but_a_file_sync_may_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync, numbers = os.fsync, {"folder": errno.EINVAL, "file": 0}
 
     def refused(descriptor: int) -> None:

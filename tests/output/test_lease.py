@@ -1,4 +1,4 @@
-"""A living holder is told from a dead one, and is left alone."""
+"""A living holder is distinguished from a dead one, and keeps its run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROWS: Final = 3
 
 
 class Child:
-    """A process that lives until it is told to end."""
+    """A process that lives until the test ends it."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -48,14 +48,14 @@ class Child:
         self.process.communicate()
 
 
-class Looked(LocalStore):
-    """Counts how often it was looked at what the holder says, and fails on request."""
+class ObservedStore(LocalStore):
+    """Counts reads of the heartbeat, and fails on request."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
         self.times = 0
         self.broken: Mapping[str, Exception] = {}
-        """What reading or writing raises."""
+        """Errors to raise when reading or writing."""
         self.failed = threading.Event()
 
     def read_object(self, name: str) -> bytes:
@@ -98,36 +98,36 @@ def held_by(holder: dict[str, Any], store: LocalStore) -> CommitLog:
 
 
 @contextmanager
-def meanwhile(work: Callable[[int], object]) -> Iterator[None]:
-    """Do something again and again, in another thread; it is told how often it was done."""
-    over, times = threading.Event(), 0
+def repeated(work: Callable[[int], object]) -> Iterator[None]:
+    """Repeat work in another thread; its argument counts the repetitions."""
+    stopped, count = threading.Event(), 0
 
-    def go_on() -> None:
-        nonlocal times
-        while not over.wait(0.02):
-            times += 1
-            work(times)
+    def repeat() -> None:
+        nonlocal count
+        while not stopped.wait(0.02):
+            count += 1
+            work(count)
 
-    thread = threading.Thread(target=go_on)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
-def beats(log: CommitLog, **more: Any) -> Callable[[int], object]:
-    """What a holder in another process does all the time."""
+def beats(log: CommitLog, **fields: Any) -> Callable[[int], object]:
+    """Return a function that writes a heartbeat as a holder in another process does."""
     assert log.state.holder is not None
-    about = {"nonce": log.state.holder["nonce"], "epoch": log.state.epoch, **more}
+    lease = {"nonce": log.state.holder["nonce"], "epoch": log.state.epoch, **fields}
     return lambda count: log.store.put_object(
-        LEASE_FILE, json.dumps({**about, "time": time.time(), "count": count}).encode()
+        LEASE_FILE, json.dumps({**lease, "time": time.time(), "count": count}).encode()
     )
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    """Whether it does so within some seconds."""
+    """Whether a condition comes true within 10 seconds."""
     for _ in range(1_000):
         if condition():
             return True
@@ -136,10 +136,10 @@ def comes_true(condition: Callable[[], bool]) -> bool:
 
 
 def watches(store: LocalStore, log: CommitLog, **options: bool) -> bool:
-    """Whether whoever claims a run now looks for a while whether its holder stirs; it must not be refused."""
-    looked = Looked(store.root)
-    acquire_lease(looked, log.refresh, **options)
-    return looked.times > 1
+    """Whether acquiring the lease now watches the heartbeat for a while; it must not be refused."""
+    observed = ObservedStore(store.root)
+    acquire_lease(observed, log.refresh, **options)
+    return observed.times > 1
 
 
 def test_a_living_process_and_a_dead_one(store: LocalStore) -> None:
@@ -163,21 +163,21 @@ def test_a_living_process_and_a_dead_one(store: LocalStore) -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_what_can_be_seen_from_here(
+def test_whether_a_holder_is_alive_may_be_unknown(
     child: Child, store: LocalStore, change: dict[str, Any], expected: bool | None
 ) -> None:
     assert is_holder_alive(held_by({**child.holder, **change}, store).state) is expected
 
 
-def test_a_start_of_an_older_version_did_not_name_its_process_space(child: Child, store: LocalStore) -> None:
+def test_a_holder_of_an_older_version_has_no_pid_space(child: Child, store: LocalStore) -> None:
     del (holder := dict(child.holder))["pid_space"]
     assert is_holder_alive(held_by(holder, store).state) is None
 
 
-def test_nobody(store: LocalStore) -> None:
+def test_a_run_without_a_holder(store: LocalStore) -> None:
     log = CommitLog(store, ROWS)
     assert is_holder_alive(log.state) is False
-    assert describe_holder(log.state) == "nobody holds it"
+    assert describe_holder(log.state) == "no process holds it"
     assert last_heartbeat(store, log.state) == {}
     assert not watches(store, log)
 
@@ -195,39 +195,39 @@ def test_a_dead_process_is_taken_over_at_once(child: Child, store: LocalStore) -
     assert not watches(store, log)
 
 
-def test_a_living_process_that_beats_is_left_alone(child: Child, store: LocalStore) -> None:
+def test_a_living_process_with_heartbeats_keeps_its_run(child: Child, store: LocalStore) -> None:
     log = held_by(child.holder, store)
     name = f"process {child.process.pid} on {child.holder['host']}"
-    with meanwhile(beats(log)), pytest.raises(OutputError, match=f"{store.root}: {name} is working on it; .*--wait"):
+    with repeated(beats(log)), pytest.raises(OutputError, match=f"{store.root}: {name} is working on it; .*--wait"):
         acquire_lease(store, log.refresh)
 
 
-def test_a_living_process_that_does_not_stir_is_taken_over_after_a_while(child: Child, store: LocalStore) -> None:
+def test_the_lease_of_a_living_process_without_heartbeats_expires(child: Child, store: LocalStore) -> None:
     log = held_by(child.holder, store)
     beats(log)(1)
     assert watches(store, log)
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"pid_space": "pid:[1]"}], ids=str)
-def test_a_process_that_cannot_be_seen_goes_by_its_beats(
+def test_heartbeats_decide_about_a_process_on_another_host(
     child: Child, store: LocalStore, change: dict[str, Any]
 ) -> None:
     log = held_by({**child.holder, **change}, store)
-    with meanwhile(beats(log)), pytest.raises(OutputError, match="is working on it"):
+    with repeated(beats(log)), pytest.raises(OutputError, match="is working on it"):
         acquire_lease(store, log.refresh)
     acquire_lease(store, log.refresh)
 
 
-def test_whoever_has_said_goodbye_is_not_watched(child: Child, store: LocalStore) -> None:
+def test_a_released_lease_is_not_watched(child: Child, store: LocalStore) -> None:
     log = held_by(child.holder, store)
     beats(log, released=True)(1)
     assert not watches(store, log)
     second = held_by(child.holder, store)
-    assert last_heartbeat(store, second.state) == {}, "that was the goodbye of another start"
+    assert last_heartbeat(store, second.state) == {}, "the release was by another attempt"
     assert watches(store, second)
 
 
-def test_a_start_does_not_stand_in_its_own_way(store: LocalStore) -> None:
+def test_an_attempt_does_not_block_its_own_process(store: LocalStore) -> None:
     log = held_by(describe_process(), store)
     assert is_holder_alive(log.state) is True
     assert not watches(store, log)
@@ -243,21 +243,21 @@ def test_waiting_ends_when_the_holder_is_done(child: Child, store: LocalStore) -
             CommitLog(store, ROWS).open_epoch({**child.holder, "pid": 2**30})
         return log.refresh()
 
-    with meanwhile(beat):
+    with repeated(beat):
         acquire_lease(store, read, wait=True)
     assert len(reads) >= 4
 
 
-def test_a_takeover_does_not_look(child: Child, store: LocalStore) -> None:
+def test_a_takeover_does_not_read_the_heartbeat(child: Child, store: LocalStore) -> None:
     assert not watches(store, held_by(child.holder, store), takeover=True)
 
 
-def test_a_heartbeat_says_more_than_once_that_it_is_there(store: LocalStore) -> None:
-    log, told = held_by(describe_process(), store), list[int]()
+def test_a_heartbeat_is_repeated(store: LocalStore) -> None:
+    log, calls = held_by(describe_process(), store), list[int]()
 
     def facts() -> dict[str, Any]:
-        told.append(1)
-        return {"workers": len(told)}
+        calls.append(1)
+        return {"workers": len(calls)}
 
     with Heartbeat(store, log.state, facts):
         first = last_heartbeat(store, log.state)
@@ -268,7 +268,7 @@ def test_a_heartbeat_says_more_than_once_that_it_is_there(store: LocalStore) -> 
     assert last_heartbeat(store, log.state)["released"] is True
 
 
-def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
+def test_a_heartbeat_does_not_overwrite_that_of_a_newer_attempt(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "600")  # it beats at the beginning and at the end
@@ -285,18 +285,18 @@ def test_a_heartbeat_does_not_write_over_that_of_a_newer_start(
     [("put", RunError("no space left on device")), ("read", OSError(errno.EIO, "broken"))],
     ids=["put", "read"],
 )
-def test_a_heartbeat_goes_on_when_the_store_fails(store: LocalStore, request_name: str, error: Exception) -> None:
-    log, failing = held_by(describe_process(), store), Looked(store.root)
+def test_a_heartbeat_continues_after_the_store_fails(store: LocalStore, request_name: str, error: Exception) -> None:
+    log, failing = held_by(describe_process(), store), ObservedStore(store.root)
     with Heartbeat(failing, log.state):
         failing.broken = {request_name: error}
         assert failing.failed.wait(30)
         failing.broken = {}
         os.unlink(store.local_path(LEASE_FILE))
-        assert comes_true(lambda: bool(last_heartbeat(store, log.state))), "it has given up"
+        assert comes_true(lambda: bool(last_heartbeat(store, log.state))), "the heartbeat has stopped"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
-def test_a_beat_that_is_damaged_says_nothing(child: Child, store: LocalStore, content: bytes) -> None:
+def test_a_damaged_heartbeat_counts_as_none(child: Child, store: LocalStore, content: bytes) -> None:
     log = held_by(child.holder, store)
     store.put_object(LEASE_FILE, content)
     assert last_heartbeat(store, log.state) == {}

@@ -1,4 +1,4 @@
-"""What the records of a log add up to, and what the protocol forbids."""
+"""The state that results from the records of a log, and the records that the protocol forbids."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def replace(remove: list[str], *add: dict[str, Any], computed: Any = (), epoch: 
 
 
 def state(*records: dict[str, Any], planned: int = 10) -> RunState:
-    found = RunState(planned)
+    run_state = RunState(planned)
     for one in records:
-        found.apply_record(json.loads(json.dumps(one)))
-    return found
+        run_state.apply_record(json.loads(json.dumps(one)))
+    return run_state
 
 
 COMMITTED = (opened(), record("commit", files=[file(A, (0, 4), (6, 8)), file(B, (4, 6), Truncated=2)]))
@@ -51,12 +51,12 @@ WHOLE = (*COMMITTED, record("commit", files=[file(C, (8, 10))]))
 
 
 def test_a_whole_run() -> None:
-    found = state(*WHOLE, record("final", rows=10))
-    assert found.is_final
-    assert found.accepted == RowRanges([(0, 10)])
-    assert list(found.files) == [A, B, C]
-    assert found.errors == {"Truncated": 2}
-    assert (found.epoch, found.next_seq, found.opened) == (1, 4, [5.0])
+    run_state = state(*WHOLE, record("final", rows=10))
+    assert run_state.is_final
+    assert run_state.accepted == RowRanges([(0, 10)])
+    assert list(run_state.files) == [A, B, C]
+    assert run_state.errors == {"Truncated": 2}
+    assert (run_state.epoch, run_state.next_seq, run_state.opened) == (1, 4, [5.0])
 
 
 def test_files_survive_json() -> None:
@@ -83,79 +83,81 @@ def test_the_epoch_in_a_name(name: str, epoch: int | None) -> None:
 
 def test_extensions_follow_the_plan() -> None:
     part = {"path": "p", "first_row_id": 10, "rows": 5}
-    found = state(opened(), extend(part, complete=False))
-    assert (found.planned, found.parts, found.complete) == (15, [part], False)
-    found.apply_record(extend())
-    assert (found.planned, found.complete) == (15, True)
+    run_state = state(opened(), extend(part, complete=False))
+    assert (run_state.planned, run_state.parts, run_state.complete) == (15, [part], False)
+    run_state.apply_record(extend())
+    assert (run_state.planned, run_state.complete) == (15, True)
 
 
-def test_replaced_files_give_their_rows_to_others() -> None:
-    found = state(*COMMITTED, opened(2), replace([B], file(OF_2, (4, 6)), computed=[(4, 6)], epoch=2))
-    assert list(found.files) == [A, OF_2]
-    assert +found.errors == {}
-    assert len(found.accepted) == 8
+def test_replaced_files_pass_their_rows_to_new_files() -> None:
+    run_state = state(*COMMITTED, opened(2), replace([B], file(OF_2, (4, 6)), computed=[(4, 6)], epoch=2))
+    assert list(run_state.files) == [A, OF_2]
+    assert +run_state.errors == {}
+    assert len(run_state.accepted) == 8
 
 
 def test_removed_images() -> None:
-    found = state(*COMMITTED, record("removed", ranges=[[2, 4]]), record("removed", ranges=[[0, 1], [4, 5]]))
-    assert list(found.removed) == [(0, 1), (2, 5)]
-    assert len(found.accepted) == 8, "their rows stay"
+    run_state = state(*COMMITTED, record("removed", ranges=[[2, 4]]), record("removed", ranges=[[0, 1], [4, 5]]))
+    assert list(run_state.removed) == [(0, 1), (2, 5)]
+    assert len(run_state.accepted) == 8, "their rows stay"
 
 
-def test_images_that_are_back() -> None:
-    found = state(*COMMITTED, record("removed", ranges=[[2, 8]], back=[]), record("removed", ranges=[], back=[[3, 5]]))
-    assert list(found.removed) == [(2, 3), (5, 8)]
-    found.apply_record(record("removed", ranges=[[4, 5], [0, 1]], back=[[6, 9]]))
-    assert list(found.removed) == [(0, 1), (2, 3), (4, 6)]
-    assert not len(found.stale), "their content is a matter of another record"
+def test_images_that_come_back() -> None:
+    run_state = state(
+        *COMMITTED, record("removed", ranges=[[2, 8]], back=[]), record("removed", ranges=[], back=[[3, 5]])
+    )
+    assert list(run_state.removed) == [(2, 3), (5, 8)]
+    run_state.apply_record(record("removed", ranges=[[4, 5], [0, 1]], back=[[6, 9]]))
+    assert list(run_state.removed) == [(0, 1), (2, 3), (4, 6)]
+    assert not len(run_state.stale), "changes of their content are recorded separately"
 
 
 def test_changed_images_are_stale_until_they_are_computed_again() -> None:
     first, second = changed((1, 3), (5, 7)), changed((2, 4))
-    found = state(*COMMITTED, extend(changed=[first]), extend(changed=[second]))
-    assert [part["path"] for part in found.changed] == ["p", "p"]
-    assert list(found.stale) == [(1, 4), (5, 7)]
-    found.apply_record(replace([B], file(C, (4, 6)), computed=[(5, 6)]))
-    assert list(found.stale) == [(1, 4), (6, 7)]
-    assert len(found.accepted) == 8
+    run_state = state(*COMMITTED, extend(changed=[first]), extend(changed=[second]))
+    assert [part["path"] for part in run_state.changed] == ["p", "p"]
+    assert list(run_state.stale) == [(1, 4), (5, 7)]
+    run_state.apply_record(replace([B], file(C, (4, 6)), computed=[(5, 6)]))
+    assert list(run_state.stale) == [(1, 4), (6, 7)]
+    assert len(run_state.accepted) == 8
 
 
 def test_rows_that_were_copied_stay_stale() -> None:
-    found = state(*COMMITTED, extend(changed=[changed((4, 6))]), replace([B], file(C, (4, 6)), computed=[]))
-    assert list(found.stale) == [(4, 6)]
+    run_state = state(*COMMITTED, extend(changed=[changed((4, 6))]), replace([B], file(C, (4, 6)), computed=[]))
+    assert list(run_state.stale) == [(4, 6)]
 
 
-def test_a_changed_image_that_nobody_has_computed_yet() -> None:
-    found = state(*COMMITTED, extend(changed=[changed((7, 10))]))
-    assert list(found.stale) == [(7, 10)]
-    found.apply_record(record("commit", files=[file(C, (8, 10))]))
-    assert list(found.stale) == [(7, 8)]
+def test_a_changed_image_that_is_not_computed_yet() -> None:
+    run_state = state(*COMMITTED, extend(changed=[changed((7, 10))]))
+    assert list(run_state.stale) == [(7, 10)]
+    run_state.apply_record(record("commit", files=[file(C, (8, 10))]))
+    assert list(run_state.stale) == [(7, 8)]
 
 
 def test_new_rows_may_change_in_the_record_that_plans_them() -> None:
-    found = state(opened(), extend({"first_row_id": 10, "rows": 2}, changed=[changed((11, 12))]))
-    assert (found.planned, list(found.stale)) == (12, [(11, 12)])
+    run_state = state(opened(), extend({"first_row_id": 10, "rows": 2}, changed=[changed((11, 12))]))
+    assert (run_state.planned, list(run_state.stale)) == (12, [(11, 12)])
 
 
 def test_the_rows_of_the_last_minutes() -> None:
-    def committed(at: float, *ranges: tuple[int, int]) -> dict[str, Any]:
+    def committed(seconds: float, *ranges: tuple[int, int]) -> dict[str, Any]:
         nonlocal row
         row += 1
-        return {**record("commit", files=[file(f"data/e1-{row:032x}.parquet", *ranges)]), "time": at}
+        return {**record("commit", files=[file(f"data/e1-{row:032x}.parquet", *ranges)]), "time": seconds}
 
     row = 0
-    found = state(opened(), committed(0, (0, 2)), committed(RECENT_SECONDS, (2, 3), (4, 5)))
-    assert found.recent == [[0, 2], [RECENT_SECONDS, 2]]
-    found.apply_record(committed(RECENT_SECONDS + 1, (5, 8)))
-    assert found.recent == [[RECENT_SECONDS, 2], [RECENT_SECONDS + 1, 3]]
+    run_state = state(opened(), committed(0, (0, 2)), committed(RECENT_SECONDS, (2, 3), (4, 5)))
+    assert run_state.recent == [[0, 2], [RECENT_SECONDS, 2]]
+    run_state.apply_record(committed(RECENT_SECONDS + 1, (5, 8)))
+    assert run_state.recent == [[RECENT_SECONDS, 2], [RECENT_SECONDS + 1, 3]]
     again = replace([f"data/e1-{1:032x}.parquet"], file(A, (0, 2)), computed=[(1, 2)])
-    found.apply_record({**again, "time": RECENT_SECONDS + 2})
-    assert found.recent[-1] == [RECENT_SECONDS + 2, 1], "copied rows are no work"
+    run_state.apply_record({**again, "time": RECENT_SECONDS + 2})
+    assert run_state.recent[-1] == [RECENT_SECONDS + 2, 1], "copied rows are no work"
 
 
 def test_the_rows_before_an_epoch() -> None:
-    found = state(*COMMITTED, opened(2))
-    assert (found.rows_before, found.opened) == (8, [5.0, 5.0])
+    run_state = state(*COMMITTED, opened(2))
+    assert (run_state.rows_before, run_state.opened) == (8, [5.0, 5.0])
 
 
 EVERYTHING = (
@@ -181,22 +183,22 @@ EVERYTHING = (
 
 @pytest.mark.parametrize("cut", range(len(EVERYTHING) + 1))
 def test_a_state_survives_json_after_any_record(cut: int) -> None:
-    found = state(*EVERYTHING[:cut])
-    back = RunState.from_json(json.loads(json.dumps(found.to_json())))
-    assert back == found
-    assert list(back.files) == list(found.files)
-    for one in EVERYTHING[cut:]:  # and goes on alike
-        for each in (back, found):
-            each.apply_record(json.loads(json.dumps(one)))
-    assert back == found == state(*EVERYTHING)
+    run_state = state(*EVERYTHING[:cut])
+    back = RunState.from_json(json.loads(json.dumps(run_state.to_json())))
+    assert back == run_state
+    assert list(back.files) == list(run_state.files)
+    for next_record in EVERYTHING[cut:]:  # later records have the same effect on both
+        for restored in (back, run_state):
+            restored.apply_record(json.loads(json.dumps(next_record)))
+    assert back == run_state == state(*EVERYTHING)
 
 
-def test_a_state_that_was_kept_shares_nothing_with_the_one_it_came_from() -> None:
-    found = state(*COMMITTED)
-    kept = json.dumps(found.to_json())
-    found.apply_record(extend(changed=[changed((0, 4))]))
-    found.apply_record(record("removed", ranges=[[4, 6]]))
-    assert RunState.from_json(json.loads(kept)) == state(*COMMITTED)
+def test_a_saved_state_shares_nothing_with_the_original() -> None:
+    run_state = state(*COMMITTED)
+    saved = json.dumps(run_state.to_json())
+    run_state.apply_record(extend(changed=[changed((0, 4))]))
+    run_state.apply_record(record("removed", ranges=[[4, 6]]))
+    assert RunState.from_json(json.loads(saved)) == state(*COMMITTED)
 
 
 @pytest.mark.parametrize(
@@ -206,12 +208,15 @@ def test_a_state_that_was_kept_shares_nothing_with_the_one_it_came_from() -> Non
         ([opened(), opened()], "not newer"),
         ([opened(2), opened(1)], "not newer"),
         ([opened(), opened(2), record("commit", 1, files=[])], "the run is held by epoch 2"),
-        ([*COMMITTED, record("commit", files=[file(C, (3, 5))])], f"rows of {C} are taken"),
-        ([*COMMITTED, record("commit", files=[file(A, (8, 9))])], f"rows of {A} are taken"),
-        ([opened(), record("commit", files=[file(A, (0, 2)), file(B, (1, 3))])], f"rows of {B} are taken"),
-        ([opened(), record("commit", files=[file(A, (0, 3), (2, 4))])], "there already"),
-        ([opened(), record("commit", files=[file(A, (9, 11))])], f"rows of {A} are taken"),
-        ([opened(), record("commit", files=[file(A, (-1, 1))])], f"rows of {A} are taken"),
+        ([*COMMITTED, record("commit", files=[file(C, (3, 5))])], f"rows of {C} are not planned, or accepted already"),
+        ([*COMMITTED, record("commit", files=[file(A, (8, 9))])], f"rows of {A} are not planned, or accepted already"),
+        (
+            [opened(), record("commit", files=[file(A, (0, 2)), file(B, (1, 3))])],
+            f"rows of {B} are not planned, or accepted already",
+        ),
+        ([opened(), record("commit", files=[file(A, (0, 3), (2, 4))])], "in the set already"),
+        ([opened(), record("commit", files=[file(A, (9, 11))])], f"rows of {A} are not planned, or accepted already"),
+        ([opened(), record("commit", files=[file(A, (-1, 1))])], f"rows of {A} are not planned, or accepted already"),
         ([opened(), record("commit", files=[file(A, (3, 3))])], "at least one row"),
         ([opened(), record("commit", files=[file(OF_2, (0, 1))])], "was not written in this epoch"),
         ([opened(), record("commit", files=[file("data/x.parquet", (0, 1))])], "was not written in this epoch"),
@@ -225,13 +230,13 @@ def test_a_state_that_was_kept_shares_nothing_with_the_one_it_came_from() -> Non
         ([opened(), extend(changed=[changed((9, 11))])], "changes unplanned rows"),
         ([opened(), extend({"first_row_id": 10, "rows": 1}, changed=[changed((11, 12))])], "changes unplanned rows"),
         ([*COMMITTED, replace([C])], "not accepted"),
-        ([*COMMITTED, replace([B, B], file(C, (4, 6)))], "there already"),
-        ([*COMMITTED, replace([B], file(C, (4, 5)))], "not the rows that were replaced"),
-        ([*COMMITTED, replace([B], file(C, (4, 6), (8, 9)))], "not the rows"),
-        ([*COMMITTED, replace([B])], "not the rows"),
-        ([*COMMITTED, replace([], file(C, (8, 9)))], "not the rows"),
-        ([*COMMITTED, replace([B], file(C, (4, 6)), file(C, (4, 6)))], "there already"),
-        ([*COMMITTED, replace([B], file(B, (4, 6)))], f"{B} is there already"),
+        ([*COMMITTED, replace([B, B], file(C, (4, 6)))], "in the set already"),
+        ([*COMMITTED, replace([B], file(C, (4, 5)))], "the added rows differ from the removed rows"),
+        ([*COMMITTED, replace([B], file(C, (4, 6), (8, 9)))], "differ from the removed rows"),
+        ([*COMMITTED, replace([B])], "differ from the removed rows"),
+        ([*COMMITTED, replace([], file(C, (8, 9)))], "differ from the removed rows"),
+        ([*COMMITTED, replace([B], file(C, (4, 6)), file(C, (4, 6)))], "in the set already"),
+        ([*COMMITTED, replace([B], file(B, (4, 6)))], f"{B} is accepted already"),
         ([*COMMITTED, replace([B], file(OF_2, (4, 6)))], "was not written in this epoch"),
         ([*COMMITTED, opened(2), replace([B], file(C, (4, 6)), epoch=2)], "was not written in this epoch"),
         ([*COMMITTED, opened(2), replace([B], file(C, (4, 6)))], "the run is held by epoch 2"),
@@ -250,14 +255,14 @@ def test_a_state_that_was_kept_shares_nothing_with_the_one_it_came_from() -> Non
         ([opened(), record("add")], "does not know its type"),
     ],
 )
-def test_what_the_protocol_forbids(records: list[dict[str, Any]], why: str) -> None:
+def test_records_that_the_protocol_forbids(records: list[dict[str, Any]], why: str) -> None:
     with pytest.raises(CorruptionError, match="log record") as caught:
         state(*records)
     assert why in str(caught.value)
 
 
 def test_after_final_only_open_may_follow() -> None:
-    done = (*WHOLE, record("final", rows=10))
+    finished = (*WHOLE, record("final", rows=10))
     with pytest.raises(CorruptionError, match="only open may follow final"):
-        state(*done, record("commit", files=[]))
-    assert not state(*done, opened(2)).is_final
+        state(*finished, record("commit", files=[]))
+    assert not state(*finished, opened(2)).is_final

@@ -1,4 +1,4 @@
-"""The end of a run: what is left behind, in which order, and who gives way to whom."""
+"""The end of a run: which objects remain, in which order they are written, and which attempt wins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def done(store: LocalStore, low: int = 0) -> CommitLog:
-    """A start that commits all that is missing."""
+    """An attempt that commits all missing rows."""
     log = started(store, ROWS)
     if low < ROWS:
         commit(log, low, ROWS)
@@ -50,7 +50,7 @@ def stray(store: LocalStore, epoch: int) -> str:
 
 
 def take_over(root: str, **options: Any) -> CommitLog:
-    """Another start opens the run, which begins with taking `_SUCCESS` away."""
+    """Open the run as another attempt, which first deletes `_SUCCESS`."""
     store = LocalStore(root)
     log = started(store, ROWS)
     store.delete_object(SUCCESS_FILE)
@@ -60,12 +60,12 @@ def take_over(root: str, **options: Any) -> CommitLog:
 
 
 class Paused(LocalStore):
-    """Right after one of its own creations, something else happens.
+    """A store that calls a function right after it has created an object.
 
     Args:
         root: As for `LocalStore`.
-        name: Of the object.
-        event: What happens.
+        name: Name of the object.
+        event: The function.
     """
 
     def __init__(self, root: str, name: str, event: Callable[[], object]) -> None:
@@ -89,7 +89,7 @@ def test_a_finished_run(store: LocalStore) -> None:
     assert len(pd.read_parquet(store.root)) == ROWS
 
 
-def test_without_its_mark_or_its_manifest_a_run_is_not_finished(store: LocalStore) -> None:
+def test_a_run_without_mark_or_manifest_is_not_finished(store: LocalStore) -> None:
     log = done(store)
     finish_run(log)
     mark = store.read_object(SUCCESS_FILE)
@@ -111,7 +111,7 @@ def test_files_in_the_order_of_their_rows_and_removed_images(store: LocalStore) 
     assert latest_manifest(store) == Manifest(5, [low, high], [(1, 4)])
 
 
-def test_nothing_is_deleted_before_final_and_strays_after_it(store: LocalStore) -> None:
+def test_orphans_are_deleted_only_after_final(store: LocalStore) -> None:
     orphan = stray(store, 1)
     older, newer = stray(store, 0), stray(store, 2)
     store.create_object(f"{DATA_FOLDER}/notes.txt", b"mine")
@@ -131,7 +131,7 @@ def test_epochs_are_compared_as_numbers(store: LocalStore) -> None:
     assert old not in store.list_sizes(DATA_FOLDER)
 
 
-def test_the_tail_may_be_repeated_by_anyone(store: LocalStore) -> None:
+def test_any_process_may_repeat_the_steps_after_final(store: LocalStore) -> None:
     done(store).append_final()
     for _ in range(2):
         anyone = CommitLog(store, ROWS)
@@ -151,7 +151,7 @@ def test_an_older_or_foreign_mark_is_replaced(store: LocalStore, content: bytes)
     assert read_success_mark(store) == manifest_name(2)
 
 
-def test_a_second_start_leaves_a_second_manifest(store: LocalStore) -> None:
+def test_a_second_attempt_leaves_a_second_manifest(store: LocalStore) -> None:
     finish_run(done(store))
     log = done(store, low=ROWS)
     assert not is_finished(store, log.state)
@@ -171,19 +171,19 @@ def test_replaced_files_stay_until_the_end(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("request_name", ["create", "read"])
-def test_whoever_is_overtaken_before_the_mark_leaves_none(tmp_path: Path, request_name: str) -> None:
+def test_an_attempt_that_is_overtaken_before_the_mark_leaves_none(tmp_path: Path, request_name: str) -> None:
     root = str(tmp_path)
-    at = {"create": manifest_name(2), "read": SUCCESS_FILE}[request_name]
+    name = {"create": manifest_name(2), "read": SUCCESS_FILE}[request_name]
     if request_name == "read":
         LocalStore(root).create_object(SUCCESS_FILE, b'{"manifest": "_cvbatch/manifest-0000000000.json"}')
-    store = Overtaken(root, request_name, at, lambda: take_over(root))
-    with pytest.raises(FencedError, match="another start has taken over"):
+    store = Overtaken(root, request_name, name, lambda: take_over(root))
+    with pytest.raises(FencedError, match="another attempt has taken over"):
         finish_run(done(store))
     assert read_success_mark(LocalStore(root)) is None
 
 
-def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) -> None:
-    """He may die before he could take it back."""
+def test_an_attempt_that_is_overtaken_before_the_mark_does_not_write_it(tmp_path: Path) -> None:
+    """The attempt could die before it deletes the mark again."""
     root = str(tmp_path)
 
     class Markless(Overtaken):
@@ -196,7 +196,7 @@ def test_whoever_is_overtaken_before_the_mark_does_not_even_try(tmp_path: Path) 
         finish_run(done(store))
 
 
-def test_whoever_is_overtaken_after_the_mark_takes_it_back(tmp_path: Path) -> None:
+def test_an_attempt_that_is_overtaken_after_the_mark_deletes_it(tmp_path: Path) -> None:
     root = str(tmp_path)
     store = Overtaken(root, "create", SUCCESS_FILE, lambda: take_over(root))
     with pytest.raises(FencedError):
@@ -204,7 +204,7 @@ def test_whoever_is_overtaken_after_the_mark_takes_it_back(tmp_path: Path) -> No
     assert read_success_mark(LocalStore(root)) is None
 
 
-def test_whoever_is_overtaken_after_the_mark_leaves_that_of_the_newer_start(tmp_path: Path) -> None:
+def test_an_attempt_that_is_overtaken_keeps_the_mark_of_the_newer_one(tmp_path: Path) -> None:
     root = str(tmp_path)
     store = Paused(root, SUCCESS_FILE, lambda: take_over(root, finishes=True))
     with pytest.raises(FencedError):
@@ -213,7 +213,7 @@ def test_whoever_is_overtaken_after_the_mark_leaves_that_of_the_newer_start(tmp_
 
 
 def test_a_mark_of_a_newer_manifest_stays(tmp_path: Path) -> None:
-    """A driver pauses before its mark, meanwhile another one finishes the run and is gone."""
+    """A driver pauses before its mark; meanwhile another one finishes the run and ends."""
     root = str(tmp_path)
     store = Overtaken(root, "create", SUCCESS_FILE, lambda: take_over(root, finishes=True))
     with pytest.raises(FencedError):
@@ -237,7 +237,7 @@ def test_files_of_a_newer_epoch_outlive_the_clean_up_of_an_older_one(tmp_path: P
     assert set(newer) <= set(LocalStore(root).list_sizes(DATA_FOLDER))
 
 
-def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Path) -> None:
+def test_a_manifest_covers_the_log_up_to_its_final(tmp_path: Path) -> None:
     root = str(tmp_path)
     newer: list[str] = []
 
@@ -254,7 +254,7 @@ def test_a_manifest_tells_of_the_log_up_to_its_final_and_no_further(tmp_path: Pa
     assert set(newer) <= set(LocalStore(root).list_sizes(DATA_FOLDER))
 
 
-def test_a_crash_at_any_point_of_the_tail_is_mended(tmp_path: Path) -> None:
+def test_a_crash_at_any_step_after_final_is_repaired(tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 

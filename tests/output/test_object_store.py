@@ -1,4 +1,4 @@
-"""A run in a bucket of a real server: its log, its files, two drivers, and a job that may not delete."""
+"""A run in a bucket of a real server: its log, its files, two drivers, and a job without the right to delete."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
 
-def test_the_way_is_found_again_elsewhere(object_store: ObjectStore) -> None:
+def test_another_process_opens_the_same_store(object_store: ObjectStore) -> None:
     object_store.put_object("a", b"1")
     assert object_store.root.endswith("/run")
     pickled = pickle.dumps(object_store)
     assert b"secret" not in pickled.lower()
-    assert pickle.loads(pickled).read("a") == b"1"
+    assert pickle.loads(pickled).read_object("a") == b"1"
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "a\nb"])
-def test_outputs_that_could_not_be_told_apart(as_job: ObjectServer, out: str, key: str) -> None:
+def test_prefixes_that_obstore_cannot_name(as_job: ObjectServer, out: str, key: str) -> None:
     with pytest.raises(OutputError, match="without // and control characters"):
         open_store(f"s3://{out}/{key}")
 
@@ -76,7 +76,7 @@ def test_a_full_local_disk_is_named(object_store: ObjectStore) -> None:
     def full(_: str) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match="No space left on device; TMPDIR names another"):
+    with pytest.raises(RunError, match="No space left on device; set TMPDIR to another folder"):
         object_store.add_file("data/x", full)
 
 
@@ -99,7 +99,7 @@ def test_a_run_from_plan_to_proof(object_store: ObjectStore, as_job: ObjectServe
     acquire_lease(object_store, again.refresh)
 
 
-def test_a_committed_file_that_is_gone_is_missed(object_store: ObjectStore, tmp_path: Path) -> None:
+def test_a_missing_committed_file_is_reported(object_store: ObjectStore, tmp_path: Path) -> None:
     planned_in(object_store, tmp_path, ROWS)
     log = started(object_store, ROWS)
     (file,) = commit(log, 0, ROWS)
@@ -122,10 +122,10 @@ HARMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_every_record_is_there_once_whatever_happens_to_requests(
+def test_every_record_exists_once_despite_faults(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, harm: str
 ) -> None:
-    """Of every append the first two requests go wrong."""
+    """The first two requests of every append fail."""
     log = CommitLog(faulty_store, ROWS)
     numbers = [f"{seq:010d}" for seq in range(4)]
     harms = [Fault(**HARMS[harm], method="PUT", path=f"log/{number}", times=2) for number in numbers]
@@ -150,12 +150,12 @@ def test_a_long_log_is_not_listed_for_each_file(
     for low in range(0, 16, 2):
         with faults.doing() as requests:
             commit(log, low, low + 2)
-        asked.append(sum("list-type=2" in each.path for each in requests))
+        asked.append(sum("list-type=2" in request.path for request in requests))
     assert asked == [1] * 8
     assert CommitLog(faulty_store, ROWS, whole=True).state == log.state
 
 
-def test_a_lost_answer_is_not_taken_for_the_success_of_another(
+def test_a_lost_response_is_not_mistaken_for_success(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy
 ) -> None:
     older = CommitLog(faulty_store, ROWS)
@@ -169,7 +169,7 @@ def test_a_lost_answer_is_not_taken_for_the_success_of_another(
     assert not CommitLog(object_store, ROWS).state.files
 
 
-def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path) -> None:
+def test_reading_files_continues_after_faults(faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path) -> None:
     planned_in(faulty_store, tmp_path, ROWS)
     log = started(faulty_store, ROWS)
     (file,) = commit(log, 0, ROWS)
@@ -183,7 +183,7 @@ def test_reading_files_goes_on_after_faults(faulty_store: ObjectStore, faults: F
 
 
 class Mirrored(Objects):
-    """The model's memory, and a bucket behind it that must always agree."""
+    """The model's memory, with a bucket that must always have the same objects."""
 
     place: Location
 
@@ -191,34 +191,34 @@ class Mirrored(Objects):
         super().__init__()
         self.remote = ObjectStore(Location(f"{self.place.uri}{uuid.uuid4().hex}", self.place.options))
 
-    def read(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         try:
             data = self.remote.read_object(name)
         except FileNotFoundError:
             assert name not in self.content
             raise
-        assert data == super().read(name)
+        assert data == super().read_object(name)
         return data
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_object(self, name: str, data: bytes) -> None:
         self.remote.put_object(name, data)
-        super().put(name, data)
+        super().put_object(name, data)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         absent = self.remote.create_object(name, data)
         assert absent == (name not in self.content)
         if absent:
-            super().put(name, data)
+            super().put_object(name, data)
         return absent
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
-        found = self.remote.list_sizes(folder, after)
-        assert found == super().sizes(folder, after)
-        return found
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
+        sizes = self.remote.list_sizes(folder, after)
+        assert sizes == super().list_sizes(folder, after)
+        return sizes
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         assert self.remote.delete_object(name)
-        return super().delete(name)
+        return super().delete_object(name)
 
 
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
@@ -257,11 +257,11 @@ def test_a_first_run_needs_no_right_to_delete(
         assert verify_output(faulty_store, log).is_proven
 
 
-def test_what_must_go_and_may_not_be_deleted_is_named(
+def test_files_that_must_be_deleted_are_named_without_the_right_to_delete(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, tmp_path: Path
 ) -> None:
     with faults.doing(Fault("status", **NO_DELETE)):
-        with pytest.raises(RunError, match=r"every row is there, but 1 files .* must go") as named:
+        with pytest.raises(RunError, match=r"all rows are complete, but 1 files .* must be deleted") as named:
             ended(faulty_store, tmp_path, stray=True)
         log = CommitLog(faulty_store, ROWS)
         assert log.state.is_final
@@ -280,31 +280,31 @@ def test_a_finished_run_is_not_reopened_without_the_right(
 ) -> None:
     with faults.doing(Fault("status", **NO_DELETE)):
         check_can_reopen(faulty_store, replaces=False)
-        with pytest.raises(OutputError, match="takes the right to delete"):
+        with pytest.raises(OutputError, match="requires the right to delete"):
             check_can_reopen(faulty_store, replaces=True)
         ended(faulty_store, tmp_path, stray=False)
-        with pytest.raises(OutputError, match="takes the right to delete"):
+        with pytest.raises(OutputError, match="requires the right to delete"):
             check_can_reopen(faulty_store, replaces=False)
     check_can_reopen(faulty_store, replaces=True)
 
 
-def test_a_mark_of_an_older_end_that_may_not_be_deleted(
+def test_an_older_mark_without_the_right_to_delete(
     faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path
 ) -> None:
     ended(faulty_store, tmp_path, stray=False)
     log = started(faulty_store, ROWS)
-    with faults.doing(Fault("status", **NO_DELETE)), pytest.raises(RunError, match="_SUCCESS is of an older end"):
+    with faults.doing(Fault("status", **NO_DELETE)), pytest.raises(RunError, match="_SUCCESS names an older manifest"):
         finish_run(log)
 
 
-def test_with_the_manifest_only_what_may_not_be_deleted_stays(
+def test_with_manifest_only_undeletable_files_stay(
     faulty_store: ObjectStore, object_store: ObjectStore, faults: FaultProxy, tmp_path: Path
 ) -> None:
     with faults.doing(Fault("status", **NO_DELETE)):
         ended(faulty_store, tmp_path, stray=False)
         check_can_reopen(faulty_store, replaces=True, manifest_only=True)
         log = started(faulty_store, ROWS)
-        with pytest.raises(RunError, match="must go before this run can go on"):
+        with pytest.raises(RunError, match="must be deleted before this run can continue"):
             withdraw_success_mark(faulty_store, manifest_only=False)
         withdraw_success_mark(faulty_store, manifest_only=True)
         assert read_success_mark(faulty_store) == ""

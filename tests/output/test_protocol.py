@@ -46,12 +46,12 @@ disturbed = st.tuples(
     st.booleans(),
 )
 how = st.one_of(st.just(UNDISTURBED), disturbed)
-"""So many requests at once, then perhaps a fault, and whether it goes on from there; half of the time all at once."""
+"""Number of requests at once, an optional fault, and whether the actor then continues; half of the time undisturbed."""
 How = tuple[int, Fault | None, bool]
 
 
 class Driver:
-    """One start of a run, which does one thing at a time."""
+    """One attempt at a run, which does one thing at a time."""
 
     def __init__(self, objects: Objects, number: int) -> None:
         self.wire = Wire(objects)
@@ -60,22 +60,22 @@ class Driver:
         self.actor: Actor | None = None
 
     def start(self) -> None:
-        """Like a session."""
+        """Open the log as an attempt does."""
         self.log = CommitLog(self.wire, PLANNED)
         self.log.open_epoch({"host": "here", "pid": self.number})
-        self.wire.delete(SUCCESS_FILE)
+        self.wire.delete_object(SUCCESS_FILE)
 
 
 class Protocol(RuleBasedStateMachine):
-    """Any number of drivers, three at a time, and the write tasks that they leave behind."""
+    """Any number of drivers, at most three at a time, and write tasks that outlive them."""
 
     new_objects: Callable[[], Objects] = Objects
 
     def __init__(self) -> None:
         super().__init__()
-        write_tasks._newest.clear()  # each example is a run of its own
+        write_tasks._newest_records.clear()  # each example is a run of its own
         self.objects = self.new_objects()
-        self.objects.create(FOREIGN, b"")
+        self.objects.create_object(FOREIGN, b"")
         self.auditor = Auditor(self.objects, PLANNED)
         self.drivers: list[Driver] = []
         self.busy: list[tuple[Actor, Driver | None]] = []
@@ -100,7 +100,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle)
     @rule(who=who, low=row, high=row, hole=st.booleans(), failed=st.booleans(), how=how)
     def a_task_writes(self, who: int, low: int, high: int, hole: bool, failed: bool, how: How) -> None:
-        """It belongs to a driver and outlives it; any row may be written again."""
+        """The task belongs to a driver and may outlive it; any row may be written again."""
         epoch = self._pick(who).log.epoch
         low, high = min(low, high), max(low, high) + 1
         rows = [(low, low + 1), (low + 2, high)] if hole and low + 2 < high else [(low, high)]
@@ -110,7 +110,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle)
     @rule(who=who, low=row, rows=st.integers(1, 3), failed=st.booleans(), how=how)
     def a_driver_computes(self, who: int, low: int, rows: int, failed: bool, how: How) -> None:
-        """From the task to the commit, whether or not the rows are there already."""
+        """Run a task and commit its file, even if the rows are accepted already."""
         driver = self._pick(who)
         path = self._path(driver.log.epoch)
 
@@ -122,18 +122,18 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle and self.written)
     @rule(who=who, which=st.lists(st.integers(0, 9), min_size=1, max_size=3), how=how)
     def a_driver_commits(self, who: int, which: list[int], how: How) -> None:
-        """Any files, also those of others."""
+        """Commit any files, also those of other drivers."""
         driver = self._pick(who)
-        files = [self.written[-1 - at % len(self.written)] for at in which]
+        files = [self.written[-1 - index % len(self.written)] for index in which]
         self._begin(driver.wire, lambda: driver.log.commit_files(files), how, driver)
 
     @precondition(lambda self: any(driver.log.state.files for driver in self.idle))
     @rule(who=who, which=st.sets(who, min_size=1, max_size=2), cut=row, copied=row, wrong=st.booleans(), how=how)
     def a_driver_replaces(self, who: int, which: set[int], cut: int, copied: int, wrong: bool, how: How) -> None:
-        """Files by one or two of the same rows, or, `wrong`, of others."""
+        """Replace files by one or two with the same rows or, if `wrong`, with other rows."""
         driver = self._pick(who, [driver for driver in self.idle if driver.log.state.files])
         log, paths = driver.log, list(driver.log.state.files)
-        remove = [*{paths[at % len(paths)] for at in sorted(which)}]
+        remove = [*{paths[index % len(paths)] for index in sorted(which)}]
         rows = RowRanges(pair for path in remove for pair in log.state.files[path].ranges)
         if wrong:
             rows.add_missing([(cut, cut + 1)]) if rows.gaps_within(cut, cut + 1) else rows.remove_present(
@@ -156,7 +156,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle)
     @rule(who=who, rows=st.integers(0, 2), low=row, high=row, complete=st.booleans(), how=how)
     def a_driver_extends(self, who: int, rows: int, low: int, high: int, complete: bool, how: How) -> None:
-        """New rows, and newer facts of a range of older ones."""
+        """Add new rows, and newer facts about a range of older rows."""
         driver = self._pick(who)
         first = driver.log.state.planned
         rows = min(rows, AT_MOST - first)
@@ -168,7 +168,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle)
     @rule(who=who, how=how)
     def a_driver_moves(self, who: int, how: How) -> None:
-        """All rows lie elsewhere from now on, and none is computed anew."""
+        """Record that all images have moved; no row is computed again."""
         driver = self._pick(who)
         part = {"path": "m", "rows": 1, "ranges": [[0, driver.log.state.planned]], "places": [["/a", "/b"]]}
         self._begin(driver.wire, lambda: driver.log.record_move(part), how, driver)
@@ -191,29 +191,29 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.idle)
     @rule(who=who, how=how)
     def a_driver_finishes(self, who: int, how: How) -> None:
-        """Even if rows are missing."""
+        """Finish the run, even if rows are missing."""
         driver = self._pick(who)
         self._begin(driver.wire, lambda: finish_run(driver.log), how, driver)
 
     @precondition(lambda self: self.auditor.now.final and len(self.busy) < 6)
     @rule(how=how)
-    def anyone_repeats_the_tail(self, how: How) -> None:
+    def a_process_repeats_the_steps_after_final(self, how: How) -> None:
         wire = Wire(self.objects)
         self._begin(wire, lambda: _repeat_tail(CommitLog(wire, PLANNED)), how)
 
-    # what befalls them
+    # what happens to drivers and tasks
 
     @precondition(lambda self: self.busy)
     @rule(who=who, how=how)
-    def somebody_goes_on(self, who: int, how: How) -> None:
+    def an_actor_continues(self, who: int, how: How) -> None:
         self._go(*self.busy[who % len(self.busy)], how)
 
     @precondition(lambda self: len(self.drivers) > 1)
     @rule(who=who)
     def a_driver_dies(self, who: int) -> None:
-        """The last one lives on, or little but starts would ever happen."""
+        """Let a driver die; the last one survives, since otherwise drivers would do little but open the log."""
         driver = self.drivers[who % len(self.drivers)]
-        if driver.actor is not None and not driver.actor.over:
+        if driver.actor is not None and not driver.actor.has_ended:
             self._go(driver.actor, driver, (0, FAULTS[0], False))
         else:
             self.drivers.remove(driver)
@@ -224,7 +224,7 @@ class Protocol(RuleBasedStateMachine):
         self.sound = False
         self._land(which % len(self.objects.late))
 
-    # what must hold
+    # invariants
 
     @invariant()
     def all_is_well(self) -> None:
@@ -232,7 +232,7 @@ class Protocol(RuleBasedStateMachine):
         self.sound = True
 
     def teardown(self) -> None:
-        """Whatever happened: the next start brings the run to its end."""
+        """Check that after any history the next attempt finishes the run."""
         for actor, _ in self.busy:
             actor.kill()
         if not self.sound:
@@ -244,21 +244,23 @@ class Protocol(RuleBasedStateMachine):
             assert complete_finish(log)
             self._check_end(log)
         log.open_epoch()
-        self.objects.delete(SUCCESS_FILE)
+        self.objects.delete_object(SUCCESS_FILE)
         self._complete(self.objects, log)
         self._check_end(log)
 
-    # how it works
+    # helpers
 
     @property
     def idle(self) -> list[Driver]:
-        """Drivers that hold the run as far as they know, and could do something."""
-        return [driver for driver in self.drivers if driver.ready and driver.actor is not None and driver.actor.over]
+        """Drivers that are not fenced off, as far as they know, and have no work."""
+        return [
+            driver for driver in self.drivers if driver.ready and driver.actor is not None and driver.actor.has_ended
+        ]
 
-    def _pick(self, who: int, some: Sequence[Driver] = ()) -> Driver:
-        """Half of the time the newest, who alone may still write."""
-        some = some or self.idle
-        return some[who % len(some) if who < 3 else -1]
+    def _pick(self, who: int, candidates: Sequence[Driver] = ()) -> Driver:
+        """Pick a driver; half of the time the newest, which alone may still write."""
+        candidates = candidates or self.idle
+        return candidates[who % len(candidates) if who < 3 else -1]
 
     def _path(self, epoch: int) -> str:
         self.names += 1
@@ -277,7 +279,7 @@ class Protocol(RuleBasedStateMachine):
         actor.go(requests, fault)
         if goes_on:
             actor.go(999)
-        if not actor.over:
+        if not actor.has_ended:
             return
         self.busy.remove((actor, driver))
         if not _expected(actor.error):
@@ -295,14 +297,14 @@ class Protocol(RuleBasedStateMachine):
             self.auditor.driver_opened(driver.log.epoch)
 
     def _check_overtaken(self, driver: Driver) -> None:
-        """Nobody gives way to nobody, unless a request that failed left a record of his own in his way."""
+        """Check that a fenced driver has a successor, or that its own failed request has left a record."""
         self.auditor.check()
         now = self.auditor.now
         assert now.holder is not None
         assert driver.failed or now.final or now.holder["holder"]["pid"] != driver.number, "nobody took over"
 
     def _land(self, which: int) -> None:
-        with contextlib.suppress(CorruptionError):  # a data file that is there already
+        with contextlib.suppress(CorruptionError):  # a data file that exists already
             self.objects.late.pop(which)()
 
     def _complete(self, store: Store, log: CommitLog) -> None:
@@ -311,9 +313,9 @@ class Protocol(RuleBasedStateMachine):
             [_publish(store, self._path(log.epoch), [gap]) for gap in state.accepted.missing_ranges(state.planned)]
         )
         for path, file in [*state.files.items()]:
-            again = [piece for pair in file.ranges for piece in state.stale.ranges_within(*pair)]
-            if again:
-                log.replace_files([path], [_publish(store, self._path(log.epoch), file.ranges)], again)
+            stale = [part for pair in file.ranges for part in state.stale.ranges_within(*pair)]
+            if stale:
+                log.replace_files([path], [_publish(store, self._path(log.epoch), file.ranges)], stale)
         finish_run(log)
 
     def _check_end(self, log: CommitLog) -> None:
@@ -324,12 +326,12 @@ class Protocol(RuleBasedStateMachine):
         assert self.auditor.mark == final
         assert manifest_name(final) in self.objects.content
         assert is_finished(self.objects, log.state)
-        assert self.objects.sizes(DATA_FOLDER).keys() == {*now.files, FOREIGN}
+        assert self.objects.list_sizes(DATA_FOLDER).keys() == {*now.files, FOREIGN}
         assert CommitLog(self.objects, PLANNED).state == CommitLog(self.objects, PLANNED, whole=True).state == log.state
 
 
 def _publish(store: Store, path: str, ranges: Iterable[RowRange], failed: bool = False) -> DataFile:
-    """Like a write task, which looks at the log right before its file gets its name."""
+    """Publish a file like a write task, which reads the log right before its file gets its name."""
     ranges, file = tuple(ranges), DataFile(path, 0, ())
     assert file.epoch is not None
     job = WriteContext(store.root, file.epoch, predictions_schema([]))
@@ -343,7 +345,7 @@ def _repeat_tail(log: CommitLog) -> None:
 
 
 def _expected(error: BaseException | None) -> bool:
-    """Whether an actor may end like this where others get in its way, or the store fails."""
+    """Whether an actor may end with this error if others disturb it, or the store fails."""
     if error is None or isinstance(error, Died | Refused | FencedError | OutputError):
         return True
     return type(error) is RunError and "rows are missing" in str(error)

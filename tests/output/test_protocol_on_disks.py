@@ -53,7 +53,7 @@ class Files(MutableMapping[str, bytes]):
 
 
 class OnDisk(Objects):
-    """The same as in memory, on a disk."""
+    """The store of the model, on a disk instead of in memory."""
 
     def __init__(self, root: Path, way: str | None) -> None:
         super().__init__()
@@ -61,17 +61,17 @@ class OnDisk(Objects):
         self.store._method_name = way
         self.content = Files(self.store)  # type: ignore[assignment] - it is used as a mapping only
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create_object(self, name: str, data: bytes) -> bool:
         created = self.store.create_object(name, data)
         if created:
             self._moment += 1
             self.born[name], self.authors[name] = self._moment, self.author
         return created
 
-    def sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
         return {name: size for name, size in self.store.list_sizes(folder, after).items() if name not in OF_THE_DISK}
 
-    def delete(self, name: str) -> bool:
+    def delete_object(self, name: str) -> bool:
         return self.store.delete_object(name)
 
 

@@ -25,9 +25,10 @@ def holding(rows: Iterable[int]) -> RowRanges:
 
 
 def apart(ranges: Iterable[RowRange]) -> bool:
-    """Whether ranges are in order, hold something, and no two of them could be one."""
-    found = list(ranges)
-    return all(low < high for low, high in found) and all(one[1] < other[0] for one, other in itertools.pairwise(found))
+    """Whether ranges are sorted and not empty, and no two of them could be merged."""
+    pairs = list(ranges)
+    gaps = [following[0] - previous[1] for previous, following in itertools.pairwise(pairs)]
+    return all(low < high for low, high in pairs) and all(gap > 0 for gap in gaps)
 
 
 @settings(deadline=None)
@@ -54,47 +55,47 @@ def test_the_same_as_a_set(steps: list[tuple[bool, tuple[int, int]]]) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.lists(filled, max_size=4)), max_size=20))
-def test_include_and_exclude_are_union_and_difference(steps: list[tuple[bool, list[RowRange]]]) -> None:
+def test_add_missing_and_remove_present_are_union_and_difference(steps: list[tuple[bool, list[RowRange]]]) -> None:
     ranges, rows = RowRanges(), set[int]()
-    for adding, some in steps:
+    for adding, step_ranges in steps:
         if adding:
-            ranges.add_missing(some)
-            rows |= content(some)
+            ranges.add_missing(step_ranges)
+            rows |= content(step_ranges)
         else:
-            ranges.remove_present(some)
-            rows -= content(some)
+            ranges.remove_present(step_ranges)
+            rows -= content(step_ranges)
         assert content(ranges) == rows
         assert apart(ranges)
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), filled)
-def test_what_is_within_a_range_and_what_is_not(rows: set[int], pair: RowRange) -> None:
-    ranges, asked = holding(rows), set(range(*pair))
-    assert content(ranges.ranges_within(*pair)) == rows & asked
-    assert content(ranges.gaps_within(*pair)) == asked - rows
+def test_parts_and_gaps_within_a_range(rows: set[int], pair: RowRange) -> None:
+    ranges, range_rows = holding(rows), set(range(*pair))
+    assert content(ranges.ranges_within(*pair)) == rows & range_rows
+    assert content(ranges.gaps_within(*pair)) == range_rows - rows
     assert apart(ranges.ranges_within(*pair))
     assert apart(ranges.gaps_within(*pair))
-    assert content(ranges) == rows, "asking changes nothing"
+    assert content(ranges) == rows, "reading does not change the set"
     assert bool(ranges.ranges_within(*pair)) == ranges.overlaps(*pair)
 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), st.lists(st.integers(-2, 42), max_size=20))
-def test_which_of_some_rows_are_there(rows: set[int], asked: list[int]) -> None:
-    found = holding(rows).contains_rows(np.array(asked, np.int64))
-    assert found.dtype == np.bool_
-    assert found.tolist() == [row in rows for row in asked]
+def test_contains_rows(rows: set[int], row_ids: list[int]) -> None:
+    inside = holding(rows).contains_rows(np.array(row_ids, np.int64))
+    assert inside.dtype == np.bool_
+    assert inside.tolist() == [row in rows for row in row_ids]
 
 
-def test_an_empty_range_holds_nothing() -> None:
+def test_an_empty_range_contains_nothing() -> None:
     ranges = RowRanges([(0, 4)])
     assert ranges.ranges_within(2, 2) == ranges.ranges_within(3, 1) == ranges.gaps_within(2, 2) == []
     ranges.remove_present([(2, 2)])
     assert ranges == RowRanges([(0, 4)])
 
 
-def test_a_set_may_be_taken_from_itself() -> None:
+def test_a_set_can_be_removed_from_itself() -> None:
     ranges = holding({1, 2, 5})
     ranges.remove_present(list(ranges))
     assert ranges == RowRanges()
@@ -108,11 +109,11 @@ def test_missing_is_the_complement(rows: set[int], planned: int) -> None:
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 1000)))
-def test_ranges_of_hold_exactly_the_row_ids(rows: set[int]) -> None:
-    found = ranges_of_rows(np.array(sorted(rows, key=lambda row: row % 7), np.int64))
-    assert content(found) == rows
-    assert RowRanges(found) == holding(rows)
-    assert apart(found), "no range could be longer"
+def test_ranges_of_rows_contain_exactly_the_row_ids(rows: set[int]) -> None:
+    ranges = ranges_of_rows(np.array(sorted(rows, key=lambda row: row % 7), np.int64))
+    assert content(ranges) == rows
+    assert RowRanges(ranges) == holding(rows)
+    assert apart(ranges), "no range could be longer"
 
 
 def test_a_row_id_that_occurs_twice() -> None:

@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture(params=["store", "object_store"])
 def any_store(request: pytest.FixtureRequest) -> Store:
-    found: Store = request.getfixturevalue(request.param)
-    return found
+    any_store: Store = request.getfixturevalue(request.param)
+    return any_store
 
 
 def test_create_only_if_absent(any_store: Store) -> None:
@@ -35,7 +35,7 @@ def test_create_only_if_absent(any_store: Store) -> None:
 
 
 def test_an_object_is_on_the_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test pulls the plug; what counts is the order."""
+    """A test cannot cut the power, so this one checks the order of calls."""
     steps, fsync, link = list[str](), os.fsync, os.link
 
     def synced(descriptor: int) -> None:
@@ -59,7 +59,7 @@ def test_put_replaces_the_whole(any_store: Store) -> None:
     assert any_store.read_object("a/b.json") == b"x"
 
 
-def test_of_many_that_create_one_wins(any_store: Store) -> None:
+def test_one_of_many_concurrent_creations_succeeds(any_store: Store) -> None:
     won = winners(lambda data: any_store.create_object("one", data))
     assert [any_store.read_object("one")] == won
 
@@ -77,7 +77,7 @@ def test_added_files_appear_whole_or_not_at_all(store: LocalStore) -> None:
     assert store.list_sizes("data") == {"data/x": 5}
     with pytest.raises(ValueError, match="no more"):
         store.add_file("data/y", fail)
-    with pytest.raises(CorruptionError, match="never used twice"):
+    with pytest.raises(CorruptionError, match="exists already; expected a name that was never used"):
         store.add_file("data/x", lambda local: Path(local).write_bytes(b"other") and None)
     assert store.list_sizes("data") == {"data/x": 5}
     assert store.list_sizes(TEMPORARY_FOLDER) == {}
@@ -91,14 +91,14 @@ def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None
     assert any_store.list_sizes("data", after="data/b") == any_store.list_sizes("nowhere") == {}
 
 
-def test_a_name_without_a_file_takes_no_other_along(store: LocalStore) -> None:
-    """As of a file that vanishes while its folder is listed."""
+def test_a_name_without_a_file_does_not_affect_others(store: LocalStore) -> None:
+    """Such as the name of a file that is deleted while its folder is listed."""
     store.create_object("data/a", b"1")
     store.local_path("data/gone").symlink_to("nowhere")
     assert store.list_sizes("data") == {"data/a": 1}
 
 
-def test_delete_and_read_of_what_is_not_there(any_store: Store) -> None:
+def test_delete_and_read_of_a_missing_object(any_store: Store) -> None:
     assert any_store.can_delete()
     assert any_store.delete_object("nothing")
     for read in (any_store.read_object, any_store.open_object):
@@ -106,7 +106,7 @@ def test_delete_and_read_of_what_is_not_there(any_store: Store) -> None:
             read("nothing")
 
 
-def test_what_is_deleted_is_gone(any_store: Store) -> None:
+def test_a_deleted_object_no_longer_exists(any_store: Store) -> None:
     any_store.create_object("a/b", b"1")
     assert any_store.delete_object("a/b")
     assert any_store.list_sizes("a") == {}
@@ -125,7 +125,7 @@ def test_a_file_where_the_output_should_be(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path / "out"))
     with pytest.raises(FileNotFoundError):
         store.read_object("plan.json")
-    with pytest.raises(OutputError, match="a file is there"):
+    with pytest.raises(OutputError, match="expected a folder, got a file"):
         store.list_sizes("data")
     with pytest.raises(OutputError, match="cannot be written: Not a directory"):
         store.create_object("plan.json", b"")

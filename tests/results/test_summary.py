@@ -101,7 +101,7 @@ def test_a_status_before_the_first_start(tmp_path: Path) -> None:
     found = run_status(store.root, CommitLog(store, plan.rows))
     assert (found["rows"], found["rate"], found["seconds_left"], found["held"]) == (0, 0.0, None, False)
     assert (found["removed"], found["workers"], found["workers_planned"]) == (0, None, None)
-    assert found["holder"] == "nobody holds it"
+    assert found["holder"] == "no process holds it"
 
 
 class Clocked:

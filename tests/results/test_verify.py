@@ -132,7 +132,7 @@ LIES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "a row is missing": (lambda table: table.slice(1), f"has {ROWS - 11} rows, expected {ROWS - 10}"),
     "a row is there twice": (lambda table: with_ids(table, 10, *range(10, ROWS - 1)), "a row id occurs twice"),
     "other rows": (lambda table: with_ids(table, *range(11, ROWS), 900), "does not hold the rows that the log names"),
-    "rows of another file": (lambda table: with_ids(table, *range(9), *range(19, ROWS)), "are there already"),
+    "rows of another file": (lambda table: with_ids(table, *range(9), *range(19, ROWS)), "are in the set already"),
     "another status": (
         lambda table: table.set_column(7, table.schema.field(7), pa.array(["error"] * len(table))),
         f"has {ROWS - 10} error rows, expected 0",

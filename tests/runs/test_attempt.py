@@ -101,7 +101,7 @@ def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) ->
     finish_run(log)
     started(start.store, ROWS)
     mark, session = start.store.read_object(SUCCESS_FILE), start.session()
-    with pytest.raises(OutputError, match="another start"), session:
+    with pytest.raises(OutputError, match="another attempt"), session:
         pytest.fail("it is not held")
     assert start.store.read_object(SUCCESS_FILE) == mark
     assert load_record(start.store) == {}
