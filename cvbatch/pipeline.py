@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import build_job
 from cvbatch.deprecated import adapt_observer, renamed_names
+from cvbatch.engine.base import StartEngine
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import OutputError
 from cvbatch.models.resolve import resolve_models
@@ -53,6 +54,7 @@ def run(
     takeover: bool = False,
     manifest_only: bool = False,
     moved_from: Sequence[str] = (),
+    start_engine: StartEngine = start_ray,
 ) -> RunState:
     """Label every image of a source exactly once.
 
@@ -65,6 +67,7 @@ def run(
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
         moved_from: Old locations of sources that have moved; the job names the new ones.
+        start_engine: Starts what computes the rows.
 
     Returns:
         State of the commit log at the end.
@@ -83,7 +86,7 @@ def run(
         return planned.log.state
     models = resolve_models(job.models, folder=pythonpath, report=observer.on_phase)
     source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
-    with start_ray(job.output.location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
+    with start_engine(job.output.location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
         models = starting_engine.probe_models(models, job.compute)
         planned = planned or _plan_new_run(store, job, models, source, pythonpath, observer)
         engine = planned.prepare_engine(starting_engine, models, job, rows=planned.log.state.planned)
@@ -107,6 +110,7 @@ def retry(
     overrides: Sequence[str] = (),
     takeover: bool = False,
     manifest_only: bool = False,
+    start_engine: StartEngine = start_ray,
 ) -> RunState:
     """Label failed images again; rows without an error stay unchanged.
 
@@ -119,6 +123,7 @@ def retry(
             of a weights file.
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
+        start_engine: Starts what computes the rows.
 
     Returns:
         State of the commit log at the end.
@@ -143,7 +148,7 @@ def retry(
     models = resolve_models(job.models, folder=pythonpath, report=observer.on_phase)
     planned.check_models(models, loaded=False)
     check_can_reopen(store, replaces=True, manifest_only=manifest_only)
-    with start_ray(location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
+    with start_engine(location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
         models = starting_engine.probe_models(models, job.compute)
         engine = planned.prepare_engine(starting_engine, models, job, rows=len(failed))
         acquire(log.refresh)  # again: another attempt may have started while Ray did

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 
-from cvbatch import pipeline
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError, SourceError
 from cvbatch.output.commit_log import CommitLog
@@ -57,14 +56,19 @@ class Output:
         self.engines: list[FakeEngine] = []
         self.next: dict[str, Any] = {}
         """What the next engine is to do."""
-        monkeypatch.setattr(pipeline, "start_ray", self._start_engine)
 
     @contextlib.contextmanager
-    def _start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
+    def start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
         self.engines.append(engine := FakeEngine(output, unit_rows=4))
         vars(engine).update(self.next)
         self.next = {}
         yield engine
+
+    def run(self, job: Job, observer: Seen | None = None, **options: Any) -> RunState:
+        return run(job, observer or Seen(), start_engine=self.start_engine, **options)
+
+    def retry(self, errors: Literal["transient", "all"], **options: Any) -> RunState:
+        return retry(self.store.root, errors, Seen(), start_engine=self.start_engine, **options)
 
     def job(self, **parts: Any) -> Job:
         return job(self.source, self.store.root, **parts)
@@ -95,20 +99,20 @@ def interrupt() -> None:
 
 def test_a_run_and_the_same_again(output: Output) -> None:
     seen = Seen()
-    state = run(output.job(), seen)
+    state = output.run(output.job(), seen)
     assert (state.is_final, state.planned, seen.planned_rows, seen.commits) == (True, ROWS, [ROWS], 6)
     assert output.proven
-    assert run(output.job(), Seen()).epoch == 1
+    assert output.run(output.job()).epoch == 1
     assert len(output.engines) == 1, "a finished run needs no engine"
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
 def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, command: str) -> None:
-    run(output.job(), Seen())
+    output.run(output.job())
     stray = f"data/e00000001-{'f' * 32}.parquet"
     output.store.create_object(stray, b"late")
     output.store.delete_object(SUCCESS_FILE)
-    state = run(output.job(), Seen()) if command == "run" else retry(output.store.root, "all", Seen())
+    state = output.run(output.job()) if command == "run" else output.retry("all")
     assert (state.epoch, len(output.engines)) == (1, 1)
     assert output.proven
 
@@ -116,11 +120,11 @@ def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, co
 def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
     output.next["after_unit"] = lambda: interrupt() if len(output.log.state.accepted) else None
     with pytest.raises(KeyboardInterrupt):
-        run(output.job(), Seen())
+        output.run(output.job())
     first = output.labelled_by(1)
     assert 0 < len(first) < ROWS
     assert not output.store.local_path(SUCCESS_FILE).exists()
-    run(output.job(), Seen())
+    output.run(output.job())
     assert sorted([*first, *output.engines[1].computed]) == list(range(ROWS))
     assert output.proven
 
@@ -131,18 +135,18 @@ def test_a_run_that_stops_in_time_goes_on(output: Output) -> None:
 
     output.next["after_unit"] = stop
     with pytest.raises(RunError, match=r"stopped by compute\.stop_after"):
-        run(output.job(), Seen())
+        output.run(output.job())
     assert len(output.log.state.accepted) > 0
-    run(output.job(), Seen())
+    output.run(output.job())
     assert output.proven
 
 
 def test_an_update_labels_what_is_new_or_changed(output: Output) -> None:
-    run(output.job(), Seen())
+    output.run(output.job())
     (output.source / "0003.jpg").write_bytes(b"changed")
     (output.source / "new.jpg").write_bytes(b"new")
     (output.source / "0005.jpg").unlink()
-    state = run(output.job(), Seen(), refresh=True)
+    state = output.run(output.job(), refresh=True)
     assert sorted(output.engines[1].computed) == [3, ROWS]
     assert (state.planned, list(state.removed)) == (ROWS + 1, [(5, 6)])
     assert output.labelled_by(2) == [3, ROWS]
@@ -150,23 +154,23 @@ def test_an_update_labels_what_is_new_or_changed(output: Output) -> None:
 
 
 def test_an_update_that_was_interrupted_goes_on_without_the_option(output: Output) -> None:
-    run(output.job(), Seen())
+    output.run(output.job())
     (output.source / "0003.jpg").write_bytes(b"changed")
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run(output.job(), Seen(), refresh=True)
+        output.run(output.job(), refresh=True)
     assert output.labelled_by(1) == list(range(ROWS)), "the old rows are there meanwhile"
-    run(output.job(), Seen())
+    output.run(output.job())
     assert output.labelled_by(3) == [3]
     assert output.proven
 
 
 def test_an_update_of_an_empty_source_changes_nothing(output: Output) -> None:
-    run(output.job(), Seen())
+    output.run(output.job())
     for path in output.source.iterdir():
         path.unlink()
     with pytest.raises(SourceError, match="holds no images any more"):
-        run(output.job(), Seen(), refresh=True)
+        output.run(output.job(), refresh=True)
     assert output.proven
     assert output.log.state.epoch == 1
 
@@ -175,30 +179,30 @@ def test_an_update_of_a_manifest_with_other_columns_changes_nothing(output: Outp
     manifest = tmp_path / "m.csv"
     manifest.write_text("uri,plate\na,1\n")
     asked = job(manifest, output.store.root)
-    run(asked, Seen())
+    output.run(asked)
     manifest.write_text("uri,colour\na,red\n")
     with pytest.raises(SourceError, match="columns of the manifest have changed"):
-        run(asked, Seen(), refresh=True)
+        output.run(asked, refresh=True)
     assert output.proven
 
 
 def test_a_raised_limit_and_an_update_at_once(output: Output) -> None:
-    run(output.job(source={"limit": 5}), Seen())
+    output.run(output.job(source={"limit": 5}))
     (output.source / "0002.jpg").write_bytes(b"changed")
-    state = run(output.job(source={"limit": 8}), Seen(), refresh=True)
+    state = output.run(output.job(source={"limit": 8}), refresh=True)
     assert (state.planned, sorted(output.engines[1].computed)) == (8, [2, 5, 6, 7])
     assert output.proven
 
 
 def failed_run(output: Output, *failed: int) -> None:
     output.next["failed"] = set(failed)
-    run(output.job(), Seen())
+    output.run(output.job())
 
 
 def test_a_retry_computes_what_had_failed(output: Output) -> None:
     failed_run(output, 3, 7, 11)
     output.next["failed"] = {7}
-    state = retry(output.store.root, "all", Seen())
+    state = output.retry("all")
     assert sorted(output.engines[1].computed) == [3, 7, 11]
     assert output.labelled_by(2) == [3, 11]
     assert +state.errors == {"TruncatedImage": 1}
@@ -216,15 +220,15 @@ def test_a_retry_computes_what_had_failed(output: Output) -> None:
 )
 def test_a_retry_takes_the_models_as_they_were_asked_for(output: Output, models: list[dict[str, Any]]) -> None:
     output.next["failed"] = {3}
-    run(output.job(models=models), Seen())
-    assert retry(output.store.root, "all", Seen()).errors.total() == 0
+    output.run(output.job(models=models))
+    assert output.retry("all").errors.total() == 0
     assert output.engines[1].computed == [3]
     assert output.proven
 
 
 def test_a_retry_without_anything_to_do_needs_no_engine(output: Output) -> None:
     failed_run(output, 3)
-    state = retry(output.store.root, "transient", Seen())
+    state = output.retry("transient")
     assert (state.epoch, len(output.engines)) == (1, 1)
     assert output.proven
 
@@ -232,9 +236,9 @@ def test_a_retry_without_anything_to_do_needs_no_engine(output: Output) -> None:
 def test_a_retry_of_a_run_that_is_not_finished_is_refused(output: Output) -> None:
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run(output.job(), Seen())
+        output.run(output.job())
     with pytest.raises(OutputError, match=r"is not finished: .*; continue it with cvbatch run"):
-        retry(output.store.root, "all", Seen())
+        output.retry("all")
     assert output.log.state.epoch == 1
 
 
@@ -242,8 +246,8 @@ def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
     failed_run(output, 3, 7, 11)
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        retry(output.store.root, "all", Seen())
-    retry(output.store.root, "all", Seen())
+        output.retry("all")
+    output.retry("all")
     assert output.labelled_by(3) == [3, 7, 11]
     assert output.proven
 
@@ -251,10 +255,10 @@ def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
 def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Output) -> None:
     failed_run(output, 3)
     output.log.open_epoch()
-    assert retry(output.store.root, "transient", Seen()).is_final
+    assert output.retry("transient").is_final
     assert output.proven
     output.log.open_epoch()
-    assert run(output.job(), Seen()).is_final
+    assert output.run(output.job()).is_final
     assert output.proven
 
 
@@ -262,11 +266,11 @@ def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkey
     monkeypatch.setenv("CVBATCH_ERROR_SHARE_ROWS", "2")
     output.next["failed"] = {3, 7, 11}
     with pytest.raises(RunError, match="max_error_share"):
-        run(output.job(compute={"max_error_share": 0.0}), Seen())
+        output.run(output.job(compute={"max_error_share": 0.0}))
     output.next["failed"] = {3, 7, 11}
-    run(output.job(compute={"max_error_share": 1.0}), Seen())
+    output.run(output.job(compute={"max_error_share": 1.0}))
     output.next["failed"] = {3, 7, 11}
-    state = retry(output.store.root, "all", Seen())
+    state = output.retry("all")
     assert +state.errors == {"TruncatedImage": 3}
     assert output.proven
 
@@ -276,8 +280,8 @@ def test_other_weights_are_refused_before_anything_is_touched(output: Output, co
     failed_run(output, 3)
     output.next["probe_models"] = lambda models, _: [spec(weights_sha256="other")]
     start = {
-        "run": lambda: run(output.job(), Seen(), refresh=True),
-        "retry": lambda: retry(output.store.root, "all", Seen()),
+        "run": lambda: output.run(output.job(), refresh=True),
+        "retry": lambda: output.retry("all"),
     }[command]
     with pytest.raises(OutputError, match=r"belongs to another run: classification\.weights_sha256"):
         start()
@@ -286,9 +290,9 @@ def test_other_weights_are_refused_before_anything_is_touched(output: Output, co
 
 
 def test_another_job_is_refused_before_anything_is_started(output: Output) -> None:
-    run(output.job(), Seen())
+    output.run(output.job())
     with pytest.raises(OutputError, match="belongs to another run: models"):
-        run(output.job(models=[{"model": "python:m:other"}]), Seen(), refresh=True)
+        output.run(output.job(models=[{"model": "python:m:other"}]), refresh=True)
     assert (len(output.engines), output.log.state.epoch) == (1, 1)
 
 
@@ -310,7 +314,7 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
     output.next["probe_models"] = probe
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
     with ExitStack() as elsewhere, pytest.raises(OutputError, match="on elsewhere is working on it"):
-        run(output.job(), Seen())
+        output.run(output.job())
     assert output.log.state.epoch == 1
 
 
@@ -321,8 +325,8 @@ def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: py
 
     def start(**options: Any) -> RunState:
         if command == "run":
-            return run(output.job(), Seen(), **options)
-        return retry(output.store.root, "all", Seen(), **options)
+            return output.run(output.job(), **options)
+        return output.retry("all", **options)
 
     with held_elsewhere(output):
         with pytest.raises(OutputError, match=rf"process {os.getpid()} on elsewhere is working on it"):

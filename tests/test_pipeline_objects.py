@@ -6,14 +6,14 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from cvbatch import pipeline
 from cvbatch.cli.parser import main
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
+from cvbatch.output.log_records import RunState
 from cvbatch.pipeline import retry, run
 from cvbatch.results import predictions
 from cvbatch.storage.location import Location
@@ -36,15 +36,20 @@ class Output:
         self.source = photos(folder / "photos", ROWS)
         self.uri, self.endpoint = f"s3://{bucket}/{folder.name}", endpoint
         self.next: dict[str, Any] = {}
-        monkeypatch.setattr(pipeline, "start_ray", self._start_engine)
         monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
 
     @contextlib.contextmanager
-    def _start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
+    def start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
         engine = FakeEngine(output, unit_rows=4)
         vars(engine).update(self.next)
         self.next = {}
         yield engine
+
+    def run(self, job: Job, observer: Seen | None = None, **options: Any) -> RunState:
+        return run(job, observer or Seen(), start_engine=self.start_engine, **options)
+
+    def retry(self, errors: Literal["transient", "all"], **options: Any) -> RunState:
+        return retry(self.place, errors, Seen(), start_engine=self.start_engine, **options)
 
     def job(self, **storage: Any) -> Job:
         output = {"uri": self.uri, "endpoint_url": self.endpoint, **storage}
@@ -70,11 +75,11 @@ def test_run_status_verify_retry_and_read(
     output: Output, out: str, as_job: ObjectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output.next["failed"] = {7}
-    assert run(output.job(), Seen()).is_final
+    assert output.run(output.job()).is_final
     assert output.command(capsys, "status")[1]["finished"] is True
     assert output.command(capsys, "verify")[0] == 0
-    assert run(output.job(region="us-east-1"), Seen()).epoch == 1, "the way to it is no part of what it is"
-    assert retry(output.place, "all", Seen()).epoch == 2
+    assert output.run(output.job(region="us-east-1")).epoch == 1, "the way to it is no part of what it is"
+    assert output.retry("all").epoch == 2
     code, verdict = output.command(capsys, "verify", "--deep")
     assert (code, verdict["proven"], verdict["errors"]) == (0, True, 0)
     frame = predictions.read(output.uri, storage={"endpoint_url": output.endpoint})
@@ -91,9 +96,9 @@ def test_an_interrupted_run_goes_on(output: Output, capsys: pytest.CaptureFixtur
 
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run(output.job(), Seen())
+        output.run(output.job())
     assert output.command(capsys, "status")[1]["finished"] is False
-    run(output.job(), Seen())
+    output.run(output.job())
     assert output.command(capsys, "verify")[0] == 0
 
 
@@ -103,7 +108,7 @@ def test_storms_and_lost_answers_lose_and_double_nothing(
     storm = [Fault("status", status=503, times=3), Fault("lost", method="PUT", path="log/", times=3)]
     storm += [Fault("lost", method="PUT", path="data/", times=2), Fault("reset", method="GET", after=40, times=3)]
     with faults.doing(*storm):
-        assert run(output.job(), Seen()).is_final
+        assert output.run(output.job()).is_final
         assert [fault.times for fault in storm] == [0, 0, 0, 0]
     code, verdict = output.command(capsys, "verify", "--deep")
     assert (code, verdict["strays"]) == (0, [])
@@ -112,12 +117,15 @@ def test_storms_and_lost_answers_lose_and_double_nothing(
 def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Output, faults: FaultProxy) -> None:
     with faults.doing(NO_DELETE):
         output.next["failed"] = {7}
-        assert run(output.job(), Seen()).is_final
-        assert run(output.job(), Seen()).epoch == 1
-        for change in (lambda: retry(output.place, "all", Seen()), lambda: run(output.job(), Seen(), refresh=True)):
+        assert output.run(output.job()).is_final
+        assert output.run(output.job()).epoch == 1
+        for change in (
+            lambda: output.retry("all"),
+            lambda: output.run(output.job(), refresh=True),
+        ):
             with pytest.raises(OutputError, match="requires the right to delete"):
                 change()
-    assert retry(output.place, "all", Seen()).epoch == 2
+    assert output.retry("all").epoch == 2
 
 
 def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
@@ -127,12 +135,12 @@ def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
     with faults.doing(NO_DELETE):
         output.next["after_unit"] = lambda: as_job.put(out, {f"{output.place.key}/{stray}": b"late"})
         with pytest.raises(RunError, match=f"remove {stray} and run the same command again"):
-            run(output.job(), Seen())
+            output.run(output.job())
         assert main(["verify", output.uri, "--storage", f"endpoint_url={output.endpoint}"]) == 1
         assert "ob may not" in capsys.readouterr().out
         with contextlib.closing(as_job.client()) as operator:
             operator.delete_object(Bucket=out, Key=f"{output.place.key}/{stray}")
-        assert run(output.job(), Seen()).epoch == 1
+        assert output.run(output.job()).epoch == 1
         assert output.command(capsys, "verify")[0] == 0
 
 
@@ -141,5 +149,5 @@ def test_a_service_without_the_condition_is_refused_before_any_listing(output: O
         faults.doing(Fault("answer", method="PUT", path="created-once", times=2)),
         pytest.raises(OutputError, match="ignores If-None-Match"),
     ):
-        run(output.job(), Seen())
+        output.run(output.job())
     assert not [request for request in faults.requests if "plan/" in request.path]

@@ -6,7 +6,8 @@ engine that is prepared for a plan can process units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from cvbatch.config.compute import ComputeConfig
@@ -19,6 +20,7 @@ from cvbatch.output.log_records import DataFile, RunState
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.planning.plan import Plan
 from cvbatch.planning.units import RowUnit
+from cvbatch.storage.location import Location
 from cvbatch.tuning.certificate import TuningResult
 
 
@@ -127,3 +129,18 @@ class StartingEngine(Protocol):
             UsageError: If the job cannot run on this cluster.
             HaltError: If no usable node joins in time.
         """
+
+
+class StartEngine(Protocol):
+    """Starts an engine; see `engine.starting_ray.start_ray`."""
+
+    def __call__(
+        self,
+        output: Location,
+        models: Sequence[ModelSpec],
+        compute: ComputeConfig,
+        pythonpath: str | None,
+        report_status: Callable[[str], None],
+        /,
+    ) -> AbstractContextManager[StartingEngine]:
+        """Start it; the end of the block stops it."""

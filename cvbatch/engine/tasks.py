@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, Final
@@ -64,10 +64,18 @@ class FileWriters:
         context: Common properties of the files.
         resource_plan: Says where tasks may run.
         local: Whether this process started Ray for itself.
+        write: Writes blocks as data files in this process.
     """
 
-    def __init__(self, context: WriteContext, resource_plan: ResourcePlan, *, local: bool) -> None:
-        self._context = context
+    def __init__(
+        self,
+        context: WriteContext,
+        resource_plan: ResourcePlan,
+        *,
+        local: bool,
+        write: Callable[[WriteContext, Sequence[pa.Table]], WriteResult] = write_data_files,
+    ) -> None:
+        self._context, self._write = context, write
         self._pending: set[Future[WriteResult]] = set()
         self._threads = ThreadPoolExecutor(_WRITE_THREADS, "write") if local else None
         # without a CPU: write tasks are short, and must not queue behind decoding
@@ -78,13 +86,13 @@ class FileWriters:
         references = block_references(bundles)
         if self._threads is not None:
             # fetched in this thread: a late `ray.get` in a writer thread, after Ray has stopped, would start Ray again
-            self._pending.add(self._threads.submit(write_data_files, self._context, ray.get(references)))
+            self._pending.add(self._threads.submit(self._write, self._context, ray.get(references)))
         else:
             self._pending.add(self._task.remote(self._context, *references).future())
 
     def write_in_driver(self, bundles: Sequence[BlockBundle]) -> WriteResult:
         """Write the blocks of the bundles in this process and wait for the file."""
-        return write_data_files(self._context, ray.get(block_references(bundles)))
+        return self._write(self._context, ray.get(block_references(bundles)))
 
     def finished_files(self, timeout: float | None = 0) -> list[WriteResult]:
         """Return the files written since the last call; wait at most `timeout` seconds, None for all files."""

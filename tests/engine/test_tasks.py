@@ -13,14 +13,13 @@ import pytest
 import ray
 
 from cvbatch.config.compute import ComputeConfig
-from cvbatch.engine import tasks
 from cvbatch.engine.nodes import Cluster, ClusterNode
 from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.engine.tasks import FileWriters
 from cvbatch.errors import FencedError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import rows_schema
-from cvbatch.output.data_files import WriteContext
+from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.store import LocalStore
 from cvbatch.tuning.certificate import TuningResult
 from tests.samples import block, planned, spec, started
@@ -47,7 +46,7 @@ def local(request: pytest.FixtureRequest, attached: None) -> bool:
     return bool(request.param)
 
 
-Start = Callable[[], FileWriters]
+Start = Callable[..., FileWriters]
 
 
 @pytest.fixture
@@ -56,9 +55,9 @@ def start(store: LocalStore, local: bool) -> Start:
     cluster = Cluster((ClusterNode("10.0.0.1", 4),), local=local, object_store_bytes=1 << 30)
     pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
 
-    def made() -> FileWriters:
+    def made(**options: Any) -> FileWriters:
         return FileWriters(
-            WriteContext(store.root, started(store, 12).epoch, rows_schema([spec()])), pools, local=local
+            WriteContext(store.root, started(store, 12).epoch, rows_schema([spec()])), pools, local=local, **options
         )
 
     return made
@@ -76,10 +75,9 @@ def test_each_call_becomes_a_file(start: Start, store: LocalStore) -> None:
     assert writers.finished_files(timeout=None) == []
 
 
-def test_the_driver_writes_only_with_a_local_head(start: Start, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver_writes, write = list[WriteContext](), tasks.write_data_files
-    monkeypatch.setattr(tasks, "write_data_files", lambda job, blocks: driver_writes.append(job) or write(job, blocks))
-    writers = start()
+def test_the_driver_writes_only_with_a_local_head(start: Start, local: bool) -> None:
+    driver_writes = list[WriteContext]()
+    writers = start(write=lambda context, blocks: driver_writes.append(context) or write_data_files(context, blocks))
     writers.submit_blocks([Bundle.of(0, 12)])
     assert len(writers.finished_files(timeout=None)) == 1
     assert len(driver_writes) == (1 if local else 0)
@@ -101,10 +99,9 @@ def test_finished_files_does_not_wait_by_default(start: Start) -> None:
 
 
 @pytest.mark.parametrize("local", [True], indirect=True)
-def test_closed_writers_start_no_more_files(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_writers_start_no_more_files(start: Start) -> None:
     began, go_on = list[int](), threading.Event()
-    monkeypatch.setattr(tasks, "write_data_files", lambda _, blocks: began.append(len(blocks)) or go_on.wait())
-    writers = start()
+    writers = start(write=lambda _, blocks: began.append(len(blocks)) or go_on.wait())
     for low in range(12):
         writers.submit_blocks([Bundle.of(low, low + 1)])
     writers.close()
