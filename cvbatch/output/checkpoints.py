@@ -1,6 +1,6 @@
-"""Snapshots of the commit log: the run state after a given record, so that a long log opens in seconds.
+"""Checkpoints of the commit log: the run state after a given record, so that a long log opens in seconds.
 
-A snapshot is a pure function of the records before it, so it does not matter which process writes it, or how often.
+A checkpoint is a pure function of the records before it, so it does not matter which process writes it, or how often.
 Only opening uses it; `verify` reads the records themselves.
 """
 
@@ -14,15 +14,15 @@ from cvbatch.system.environment import EnvironmentNumber
 from cvbatch.system.formats import RecordFormat
 
 SNAPSHOT_RECORDS: Final = EnvironmentNumber("CVBATCH_SNAPSHOT_RECORDS", 256, least=1)
-"""Records between two snapshots."""
+"""Records between two checkpoints."""
 _FOLDER = "_cvbatch/snapshots"
-_SNAPSHOT: Final = RecordFormat("snapshot", dict[str, Any])
+_CHECKPOINT: Final = RecordFormat("snapshot", dict[str, Any])
 
 
 def save_checkpoint(store: Store, state: RunState) -> None:
-    """Save the state after its last record, and delete older snapshots."""
+    """Save the state after its last record, and delete older checkpoints."""
     name = _checkpoint_name(state.next_seq)
-    create_with_retries(store, name, _SNAPSHOT.encode_record(state.to_json()))
+    create_with_retries(store, name, _CHECKPOINT.encode_record(state.to_json()))
     for existing_name in store.list_sizes(_FOLDER):
         if existing_name < name:
             store.delete_object(existing_name)
@@ -32,8 +32,8 @@ def load_checkpoint(store: Store) -> RunState | None:
     """Return the newest saved state, or None if there is none."""
     for name in reversed(store.list_sizes(_FOLDER)):
         try:
-            return RunState.from_json(_SNAPSHOT.decode_record(store.read_object(name), f"{store.root}/{name}"))
-        except FileNotFoundError:  # a newer snapshot replaced it after the listing
+            return RunState.from_json(_CHECKPOINT.decode_record(store.read_object(name), f"{store.root}/{name}"))
+        except FileNotFoundError:  # a newer checkpoint replaced it after the listing
             continue
     return None
 

@@ -74,7 +74,7 @@ class CommitLog:
     Args:
         store: The output.
         planned: Number of rows in the original plan.
-        whole: Read every record instead of starting from a snapshot.
+        whole: Read every record instead of starting from a checkpoint.
     """
 
     def __init__(self, store: Store, planned: int, *, whole: bool = False) -> None:

@@ -119,7 +119,7 @@ class RunState:
         return self.planned - len(self.accepted) + stale_rows
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON data for a snapshot."""
+        """Return JSON data for a checkpoint."""
         return {
             "planned": self.planned,
             "epoch": self.epoch,

@@ -1,4 +1,4 @@
-"""A long log opens from a snapshot, with the same state as from all its records."""
+"""A long log opens from a checkpoint, with the same state as from all its records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Counting(LocalStore):
 
 
 class Full(LocalStore):
-    """Fails to write snapshots."""
+    """Fails to write checkpoints."""
 
     def create_object(self, name: str, data: bytes) -> bool:
         if name.startswith(SNAPSHOTS):
@@ -49,7 +49,7 @@ def committed(log: CommitLog, rows: int) -> None:
         )
 
 
-def snapshots(store: Store) -> list[int]:
+def checkpoints(store: Store) -> list[int]:
     return [int(Path(name).stem) for name in store.list_sizes(SNAPSHOTS)]
 
 
@@ -63,12 +63,12 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def test_a_long_log_opens_from_a_snapshot(store: LocalStore) -> None:
+def test_a_long_log_opens_from_a_checkpoint(store: LocalStore) -> None:
     log = started(store, ROWS)
     committed(log, EVERY - 2)
-    assert snapshots(store) == []
+    assert checkpoints(store) == []
     committed(log, 1)
-    assert snapshots(store) == [EVERY]
+    assert checkpoints(store) == [EVERY]
     committed(log, 9)
     counting = Counting(store.root)
     short = CommitLog(counting, ROWS)
@@ -84,36 +84,36 @@ def test_all_records_are_read_on_request(store: LocalStore, few: None) -> None:
     assert counting.names == list(map(record_name, range(10)))
 
 
-def test_older_snapshots_are_deleted(store: LocalStore, few: None) -> None:
+def test_older_checkpoints_are_deleted(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     for expected in (4, 8, 12):
         committed(log, expected - log.state.next_seq)
-        assert snapshots(store) == [expected]
+        assert checkpoints(store) == [expected]
     assert len(store.list_sizes(LOG_FOLDER)) == 12, "records stay"
 
 
-def test_a_snapshot_may_follow_any_kind_of_record(store: LocalStore, few: None) -> None:
+def test_a_checkpoint_may_follow_any_kind_of_record(store: LocalStore, few: None) -> None:
     log = started(store, 3)
     committed(log, 2)
     log.remove_rows([(0, 1)])
-    assert snapshots(store) == [4]
+    assert checkpoints(store) == [4]
     assert CommitLog(store, 3).state == log.state
     old = log.commit_files([DataFile(f"data/e1-{'a' * 32}.parquet", 1, ((2, 3),))])
     log.remove_rows([(2, 3)], [(0, 1)])
     log.extend_plan([{"path": "p", "first_row_id": 3, "rows": 1}], complete=True, changed=[{"ranges": [[2, 3]]}])
     log.replace_files([old[0].path], [DataFile(f"data/e1-{'b' * 32}.parquet", 1, ((2, 3),))], [(2, 3)])
-    assert snapshots(store) == [8]
+    assert checkpoints(store) == [8]
     committed(log, 1)
     log.remove_rows([], [(2, 3)])
     log.extend_plan([], complete=True)
     log.append_final()
-    assert snapshots(store) == [12]
+    assert checkpoints(store) == [12]
     state = CommitLog(store, 3).state
     assert state == log.state == CommitLog(store, 3, whole=True).state
     assert state.is_final
 
 
-def test_a_driver_that_opens_from_a_snapshot_continues(store: LocalStore, few: None) -> None:
+def test_a_driver_that_opens_from_a_checkpoint_continues(store: LocalStore, few: None) -> None:
     committed(started(store, 10), 6)
     log = started(store, 10)
     assert (log.epoch, log.state.rows_before) == (2, 6)
@@ -123,7 +123,7 @@ def test_a_driver_that_opens_from_a_snapshot_continues(store: LocalStore, few: N
     assert CommitLog(store, 10).state == CommitLog(store, 10, whole=True).state
 
 
-def test_a_snapshot_that_is_deleted_after_the_listing_is_skipped(store: LocalStore, few: None) -> None:
+def test_a_checkpoint_that_is_deleted_after_the_listing_is_skipped(store: LocalStore, few: None) -> None:
     committed(started(store, ROWS), 5)
 
     class Stale(LocalStore):
@@ -137,15 +137,15 @@ def test_a_snapshot_that_is_deleted_after_the_listing_is_skipped(store: LocalSto
     assert CommitLog(stale, ROWS).state == CommitLog(store, ROWS, whole=True).state
 
 
-def test_a_snapshot_that_is_replaced_while_the_log_opens(store: LocalStore, few: None) -> None:
+def test_a_checkpoint_that_is_replaced_while_the_log_opens(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
     late = Overtaken(store.root, "read", f"{SNAPSHOTS}/0000000004.json", lambda: committed(log, 4))
     assert CommitLog(late, ROWS).state == log.state
-    assert snapshots(store) == [8]
+    assert checkpoints(store) == [8]
 
 
-def test_a_late_snapshot_deletes_only_older_ones(store: LocalStore, few: None) -> None:
+def test_a_late_checkpoint_deletes_only_older_ones(store: LocalStore, few: None) -> None:
     log = started(store, ROWS)
     committed(log, 3)
     early = load_checkpoint(store)
@@ -153,14 +153,14 @@ def test_a_late_snapshot_deletes_only_older_ones(store: LocalStore, few: None) -
     committed(log, 4)
     for _ in range(2):  # whoever was paused, or repeats
         save_checkpoint(store, early)
-        assert snapshots(store) == [4, 8]
+        assert checkpoints(store) == [4, 8]
         assert load_checkpoint(store) == log.state
     committed(log, 4)
-    assert snapshots(store) == [12]
+    assert checkpoints(store) == [12]
 
 
 @pytest.mark.parametrize("takes_effect", [True, False])
-def test_a_snapshot_without_a_response(
+def test_a_checkpoint_without_a_response(
     store: LocalStore, few: None, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
 ) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
@@ -169,18 +169,18 @@ def test_a_snapshot_without_a_response(
     committed(log, 2)
     failing.failures = 2
     committed(log, 1)
-    assert (snapshots(store), CommitLog(store, ROWS).state) == ([4], log.state)
+    assert (checkpoints(store), CommitLog(store, ROWS).state) == ([4], log.state)
 
 
-def test_a_commit_succeeds_if_its_snapshot_fails(store: LocalStore, few: None) -> None:
+def test_a_commit_succeeds_if_its_checkpoint_fails(store: LocalStore, few: None) -> None:
     log = started(Full(store.root), ROWS)
     committed(log, 2)
     with pytest.raises(RunError, match="disk full"):
         committed(log, 1)
-    assert snapshots(store) == []
+    assert checkpoints(store) == []
     again = started(store, ROWS)
     assert len(again.state.accepted) == 3
     with pytest.raises(FencedError):
         committed(log, 1)
     committed(again, 3)
-    assert (snapshots(store), CommitLog(store, ROWS).state) == ([8], again.state)
+    assert (checkpoints(store), CommitLog(store, ROWS).state) == ([8], again.state)

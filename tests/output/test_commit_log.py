@@ -69,8 +69,8 @@ def test_names_sort_as_numbers(store: LocalStore) -> None:
         log.commit_files([file(log, row, row + 1)])
     for known in (None, *map(record_name, range(13))):
         assert newest_record_name(store, known) == record_name(12)
-        found = last_record(store, known)
-        assert found == (record_name(12), records(store)[-1])
+        newest = last_record(store, known)
+        assert newest == (record_name(12), records(store)[-1])
     assert len(CommitLog(store, 1000).state.accepted) == 12
 
 
@@ -150,11 +150,11 @@ def test_a_commit_right_before_an_open_record_is_applied(tmp_path: Path) -> None
 
 def test_of_two_drivers_that_open_at_once_one_fails(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
-    other: list[CommitLog] = []
-    between = Overtaken(str(tmp_path), "create", record_name(0), lambda: other.append(opened(store)))
+    winners: list[CommitLog] = []
+    between = Overtaken(str(tmp_path), "create", record_name(0), lambda: winners.append(opened(store)))
     with pytest.raises(OutputError, match="another attempt has opened this run at the same time"):
         opened(between)
-    other[0].commit_files([file(other[0], 0, 2)])
+    winners[0].commit_files([file(winners[0], 0, 2)])
     assert kinds(store) == ["open 1", "commit 1"]
 
 
@@ -204,14 +204,14 @@ def test_a_hole_in_the_log(store: LocalStore) -> None:
         CommitLog(store, 10)
 
 
-def test_a_record_that_appears_during_a_listing_makes_no_hole(tmp_path: Path) -> None:
+def test_a_record_that_appears_during_a_listing_is_no_hole(tmp_path: Path) -> None:
     """A listing may contain a new record and miss the one before it, although both exist."""
 
     class Patchy(LocalStore):
         def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
-            found = super().list_sizes(folder, after)
-            found.pop(record_name(1), None)
-            return found
+            sizes = super().list_sizes(folder, after)
+            sizes.pop(record_name(1), None)
+            return sizes
 
     log = opened(LocalStore(str(tmp_path)))
     log.commit_files([file(log, 0, 2)])
@@ -228,10 +228,10 @@ def test_three_drivers_in_any_order_never_commit_a_row_twice(steps: list[tuple[i
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(folder)
         drivers = [CommitLog(store, 10) for _ in range(3)]
-        for number, (who, what, low, length) in enumerate(steps):
-            log = drivers[who]
+        for number, (driver_index, step, low, length) in enumerate(steps):
+            log = drivers[driver_index]
             with contextlib.suppress(RunError, OutputError):
-                match what:
+                match step:
                     case "o":
                         log.open_epoch()
                     case "c":
@@ -244,6 +244,6 @@ def test_three_drivers_in_any_order_never_commit_a_row_twice(steps: list[tuple[i
                         log.refresh()
                     case "f":
                         log.append_final()
-        told = CommitLog(store, 10).state  # the fold itself refuses what the protocol forbids
-        rows = [row for file in told.files.values() for low, high in file.ranges for row in range(low, high)]
-        assert len(rows) == len(set(rows)) == len(told.accepted)
+        state = CommitLog(store, 10).state  # the fold itself refuses what the protocol forbids
+        rows = [row for file in state.files.values() for low, high in file.ranges for row in range(low, high)]
+        assert len(rows) == len(set(rows)) == len(state.accepted)
