@@ -1,7 +1,7 @@
-"""Decode mutants of every format in a process that may die: `python -m tests.images.fuzzing SECONDS SEED [FOLDER]`.
+"""Decode mutants of every format in a child process: `python -m tests.images.fuzzing SECONDS SEED [FOLDER]`.
 
-A mutant becomes a picture or an `ImageError`. Anything else is a finding: another exception, a crash, more than 10 s of
-one core, more than 1 GB of memory beyond what the process had.
+A mutant must decode to a picture or raise `ImageError`. Anything else is a finding: another exception, a crash, more
+than 10 s of one core, more than 1 GB of additional memory.
 """
 
 from __future__ import annotations
@@ -24,70 +24,72 @@ _WALL_SECONDS: Final = 90
 """The machine may be busy."""
 _MEMORY: Final = 1 << 30
 _ADDRESS_SPACE: Final = 12 << 30
-"""Threads of decoders reserve much more than they use."""
+"""Decoder threads reserve much more memory than they use."""
 _MAX_PIXELS: Final = 20_000_000
-"""A picture of the default limit takes 0.7 GB by itself: it is what comes on top that counts."""
+"""A picture of the default limit alone takes 0.7 GB; only additional memory is of interest."""
 
 
 def fuzz(seconds: float, seed: int, folder: Path, count: int | None = None) -> list[str]:
-    """Decode mutants for so long, or so many.
+    """Decode mutants for a time, or a number of them.
 
     Args:
-        seconds: How long.
+        seconds: Time limit.
         seed: The same seed makes the same mutants.
-        folder: Where files go that are findings.
-        count: How many at most.
+        folder: Folder for the files of findings.
+        count: Most mutants.
 
     Returns:
-        What was found, one line each.
+        Findings, one line each.
     """
-    ends, found, start = time.monotonic() + seconds, [], 0
-    while time.monotonic() < ends and (count is None or start < count):
-        with tempfile.TemporaryFile() as place, tempfile.TemporaryFile("w+") as said:
-            left = json.dumps([max(0.1, ends - time.monotonic()), seed, start, count, str(folder), place.fileno()])
+    deadline, findings, start = time.monotonic() + seconds, [], 0
+    while time.monotonic() < deadline and (count is None or start < count):
+        with tempfile.TemporaryFile() as position_file, tempfile.TemporaryFile("w+") as error_file:
+            position = position_file.fileno()
+            remaining_seconds = max(0.1, deadline - time.monotonic())
+            arguments = json.dumps([remaining_seconds, seed, start, count, str(folder), position])
             worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.images.fuzzing", "--worker", left],
-                stderr=said,
-                pass_fds=[place.fileno()],
+                [sys.executable, "-m", "tests.images.fuzzing", "--worker", arguments],
+                stderr=error_file,
+                pass_fds=[position],
             )
-            at, verdict = _watch(worker, place.fileno())
-            said.seek(0)
-            lines = said.read().splitlines()
-        found += [line for line in lines if line.startswith("finding ")]
+            index, verdict = _watch(worker, position)
+            error_file.seek(0)
+            lines = error_file.read().splitlines()
+        findings += [line for line in lines if line.startswith("finding ")]
         if verdict is not None:
-            (folder / f"{seed}-{at}").write_bytes(_mutant(seed, at)[1])
-            found.append(f"finding {seed}-{at}: {verdict}: {lines[-1:]}")
-        start = at + 1
-    print(f"{start} mutants, {len(found)} findings")
-    return found
+            (folder / f"{seed}-{index}").write_bytes(_mutant(seed, index)[1])
+            findings.append(f"finding {seed}-{index}: {verdict}: {lines[-1:]}")
+        start = index + 1
+    print(f"{start} mutants, {len(findings)} findings")
+    return findings
 
 
-def _watch(worker: subprocess.Popen[bytes], place: int) -> tuple[int, str | None]:
+def _watch(worker: subprocess.Popen[bytes], position: int) -> tuple[int, str | None]:
     """Wait for a worker.
 
     Returns:
-        The mutant that it was at, and how it ended if not by itself.
+        Index of its last mutant, and how it ended; None if it finished.
     """
-    at, since = -1, time.monotonic()
+    index, since = -1, time.monotonic()
     while worker.poll() is None:
         time.sleep(0.2)
-        now = int(os.pread(place, 20, 0) or b"-1")
-        if now != at:
-            at, since = now, time.monotonic()
+        current = int(os.pread(position, 20, 0) or b"-1")
+        if current != index:
+            index, since = current, time.monotonic()
         elif time.monotonic() - since > _WALL_SECONDS:
             worker.kill()
             worker.wait()
-            return at, "it hangs"
-    at = int(os.pread(place, 20, 0) or b"-1")
-    return at, None if worker.returncode == 0 else f"the process ended with {worker.returncode}"
+            return index, "it hangs"
+    index = int(os.pread(position, 20, 0) or b"-1")
+    return index, None if worker.returncode == 0 else f"the process ended with {worker.returncode}"
 
 
-def _mutant(seed: int, at: int) -> tuple[str, bytes]:
+def _mutant(seed: int, index: int) -> tuple[str, bytes]:
     from tests.images.mutants import mutant, seeds
 
     global _seeds
     _seeds = _seeds or seeds()
-    chance = random.Random(seed * 1_000_003 + at)
+    chance = random.Random(seed * 1_000_003 + index)
     name = chance.choice([name for name, files in _seeds.items() if files])
     return name, mutant(chance, name, _seeds[name])
 
@@ -95,22 +97,21 @@ def _mutant(seed: int, at: int) -> tuple[str, bytes]:
 _seeds: dict[str, list[bytes]] = {}
 
 
-def _work(seconds: float, seed: int, start: int, count: int | None, folder: str, place: int) -> None:
+def _work(seconds: float, seed: int, start: int, count: int | None, folder: str, position: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ends = time.monotonic() + seconds
-    at = start
-    for at in itertools.count(start) if count is None else range(start, count):
-        os.pwrite(place, b"%20d" % at, 0)
-        if time.monotonic() > ends:
+    deadline = time.monotonic() + seconds
+    for index in itertools.count(start) if count is None else range(start, count):
+        os.pwrite(position, b"%20d" % index, 0)
+        if time.monotonic() > deadline:
             return
-        name, data = _mutant(seed, at)
-        for finding in _look(data, random.Random(at)):
-            (Path(folder) / f"{seed}-{at}").write_bytes(data)
-            print(f"finding {seed}-{at}: {name}: {finding}", file=sys.stderr, flush=True)
+        name, data = _mutant(seed, index)
+        for finding in _find_faults(data, random.Random(index)):
+            (Path(folder) / f"{seed}-{index}").write_bytes(data)
+            print(f"finding {seed}-{index}: {name}: {finding}", file=sys.stderr, flush=True)
 
 
-def _look(data: bytes, chance: random.Random) -> Iterator[str]:
+def _find_faults(data: bytes, chance: random.Random) -> Iterator[str]:
     from cvbatch.errors import ImageError, try_call
     from cvbatch.images.decode import decode
     from cvbatch.images.jpeg_header import read_baseline_header
@@ -124,10 +125,10 @@ def _look(data: bytes, chance: random.Random) -> Iterator[str]:
 
     def work() -> None:
         read_baseline_header(data, max_pixels=_MAX_PIXELS, exif=True)
-        found = decode(data, max_pixels=_MAX_PIXELS, **options)
-        assert found.image.mode == "RGB"
-        assert found.width * found.height <= _MAX_PIXELS
-        apply_view(View(resize=32, crop=(28, 28)), found.image, (found.width, found.height))
+        decoded = decode(data, max_pixels=_MAX_PIXELS, **options)
+        assert decoded.image.mode == "RGB"
+        assert decoded.width * decoded.height <= _MAX_PIXELS
+        apply_view(View(resize=32, crop=(28, 28)), decoded.image, (decoded.width, decoded.height))
 
     before, started = _memory(), time.process_time()
     error = try_call(work)
@@ -141,7 +142,7 @@ def _look(data: bytes, chance: random.Random) -> Iterator[str]:
 
 
 def _memory() -> int:
-    """Most bytes of memory that this process had since it was last asked."""
+    """Peak memory of this process since the last call, in bytes."""
     status = Path("/proc/self/status").read_text()
     Path("/proc/self/clear_refs").write_text("5")
     return int(status.partition("VmHWM:")[2].split()[0]) << 10

@@ -1,4 +1,4 @@
-"""JPEGs of every kind, and what becomes of them on the way."""
+"""JPEGs of every kind, and helpers to damage them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS: Final = {
 
 
 def in_passes(planes: Sequence[Image.Image]) -> bytes:
-    """Grey pictures of one size as the channels of a JPEG that has a scan, and tables, for each of them."""
+    """A JPEG with one scan, and tables, per channel; the channels are grey pictures of one size."""
     files = [jpeg(plane, optimize=True, subsampling=0) for plane in planes]
     first, scans = files[0], b""
     for number, data in enumerate(files, 1):
@@ -52,18 +52,18 @@ def in_passes(planes: Sequence[Image.Image]) -> bytes:
 
 
 def pixels_at(data: bytes) -> tuple[int, int]:
-    """Where the pixels of the first scan begin, and where the last ones end."""
+    """Offsets where the pixels of the first scan start and the last pixels end."""
     layout = read_jpeg_layout(data)
     assert layout is not None
     assert layout.scan_end is not None
     return layout.scan_start, layout.scan_end
 
 
-def put(data: bytes, at: int, new: bytes, *, instead_of: int = 0) -> bytes:
-    """The same with other bytes somewhere."""
-    return data[:at] + new + data[at + instead_of :]
+def put(data: bytes, offset: int, new: bytes, *, instead_of: int = 0) -> bytes:
+    """Insert bytes at an offset, in place of the next `instead_of` bytes."""
+    return data[:offset] + new + data[offset + instead_of :]
 
 
 def segment_at(data: bytes, marker: int) -> int:
-    """Where a segment begins."""
+    """Offset of a segment."""
     return data.index(bytes((0xFF, marker)))

@@ -1,4 +1,4 @@
-"""Small files of every format, and what damage, chance and malice may make of them."""
+"""Small files of every format, and random mutations of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _INTERESTING: Final = (
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """Whole files, by format."""
+    """Intact files by format."""
     smooth = np.linspace(0, 255, _WIDTH * _HEIGHT * 3).reshape(_HEIGHT, _WIDTH, 3)
     noise = np.random.default_rng(0).integers(0, 40, smooth.shape)
     photo = Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
@@ -50,7 +50,7 @@ def seeds() -> dict[str, list[bytes]]:
         "gif": list(_gifs(photo)),
         "tiff": [*_pillow_tiffs(photo), *_other_tiffs()],
         "bmp": list(_bmps(photo)),
-        "avif": [_saved(photo, "AVIF"), _saved(_see_through(photo), "AVIF", exif=_exif())],
+        "avif": [_saved(photo, "AVIF"), _saved(_with_alpha(photo), "AVIF", exif=_exif())],
         "heif": list(_heics(photo)),
         "jpeg2000": list(_jp2s(photo)),
     }
@@ -63,30 +63,30 @@ def mutant(chance: random.Random, name: str, files: list[bytes]) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3, 5, 8))):
         if data:
             chance.choice(_CHANGES)(chance, data, files)
-    if chance.random() < 0.8:  # else many are told from an image at once
+    if chance.random() < 0.8:  # otherwise many are not recognised as images
         data[:12] = whole[: min(12, len(data))]
-    # nothing behind a wrong checksum is looked at
+    # chunks with a wrong checksum are ignored
     return _with_checksums(bytes(data)) if name == "png" and chance.random() < 0.7 else bytes(data)
 
 
-def _place(chance: random.Random, data: bytearray) -> int:
-    """Any place, those near the beginning more often."""
-    reach = chance.choice((32, 128, 512, len(data), len(data)))
-    return chance.randrange(min(reach, len(data)))
+def _random_offset(chance: random.Random, data: bytearray) -> int:
+    """Any offset; those near the start are more frequent."""
+    end = chance.choice((32, 128, 512, len(data), len(data)))
+    return chance.randrange(min(end, len(data)))
 
 
 def _flip(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    data[_place(chance, data)] ^= 1 << chance.randrange(8)
+    data[_random_offset(chance, data)] ^= 1 << chance.randrange(8)
 
 
 def _byte(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    data[_place(chance, data)] = chance.choice((0, 1, 127, 128, 254, 255, chance.randrange(256)))
+    data[_random_offset(chance, data)] = chance.choice((0, 1, 127, 128, 254, 255, chance.randrange(256)))
 
 
 def _number(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    length, at = chance.choice((2, 4, 4, 8)), _place(chance, data)
+    length, offset = chance.choice((2, 4, 4, 8)), _random_offset(chance, data)
     value = chance.choice(_INTERESTING) + chance.choice((-1, 0, 0, 1))
-    data[at : at + length] = (value % (1 << 8 * length)).to_bytes(length, chance.choice(("little", "big")))
+    data[offset : offset + length] = (value % (1 << 8 * length)).to_bytes(length, chance.choice(("little", "big")))
 
 
 def _cut(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
@@ -94,31 +94,31 @@ def _cut(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
 
 
 def _drop(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    at = _place(chance, data)
-    del data[at : at + chance.choice((1, 2, 4, 16, 64))]
+    offset = _random_offset(chance, data)
+    del data[offset : offset + chance.choice((1, 2, 4, 16, 64))]
 
 
 def _repeat(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    at, length = _place(chance, data), chance.choice((1, 4, 12, 32, 200))
-    data[at:at] = data[at : at + length] * chance.choice((1, 1, 2, 50))
+    offset, length = _random_offset(chance, data), chance.choice((1, 4, 12, 32, 200))
+    data[offset:offset] = data[offset : offset + length] * chance.choice((1, 1, 2, 50))
 
 
 def _insert(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    at = _place(chance, data)
-    data[at:at] = chance.randbytes(chance.choice((1, 2, 4, 64)))
+    offset = _random_offset(chance, data)
+    data[offset:offset] = chance.randbytes(chance.choice((1, 2, 4, 64)))
 
 
 def _splice(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    other = chance.choice(files)
-    start, length = chance.randrange(len(other)), chance.choice((4, 16, 64, 300))
-    at = _place(chance, data)
-    data[at : at + length] = other[start : start + length]
+    source = chance.choice(files)
+    start, length = chance.randrange(len(source)), chance.choice((4, 16, 64, 300))
+    offset = _random_offset(chance, data)
+    data[offset : offset + length] = source[start : start + length]
 
 
 def _blank(chance: random.Random, data: bytearray, files: list[bytes]) -> None:
-    at, length = _place(chance, data), chance.choice((4, 16, 64, 400))
-    part = len(data[at : at + length])
-    data[at : at + length] = chance.choice((b"\0", b"\xff")) * part
+    offset, length = _random_offset(chance, data), chance.choice((4, 16, 64, 400))
+    part = len(data[offset : offset + length])
+    data[offset : offset + length] = chance.choice((b"\0", b"\xff")) * part
 
 
 _CHANGES: Final[tuple[Callable[[random.Random, bytearray, list[bytes]], None], ...]] = (
@@ -138,14 +138,14 @@ _CHANGES: Final[tuple[Callable[[random.Random, bytearray, list[bytes]], None], .
 
 
 def _with_checksums(data: bytes) -> bytes:
-    out, at = bytearray(data), 8
-    while at + 12 <= len(out):
-        end = at + 8 + int.from_bytes(out[at : at + 4], "big")
-        if end + 4 > len(out):
+    result, offset = bytearray(data), 8
+    while offset + 12 <= len(result):
+        end = offset + 8 + int.from_bytes(result[offset : offset + 4], "big")
+        if end + 4 > len(result):
             break
-        out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
-        at = end + 4
-    return bytes(out)
+        result[end : end + 4] = struct.pack(">I", zlib.crc32(result[offset + 4 : end]))
+        offset = end + 4
+    return bytes(result)
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -163,7 +163,7 @@ def _exif() -> bytes:
     return tags.tobytes()
 
 
-def _see_through(photo: Image.Image) -> Image.Image:
+def _with_alpha(photo: Image.Image) -> Image.Image:
     photo = photo.copy()
     photo.putalpha(photo.getchannel(0))
     return photo
@@ -184,7 +184,7 @@ def _jpegs(photo: Image.Image) -> Iterator[bytes]:
 def _pngs(photo: Image.Image) -> Iterator[bytes]:
     yield _saved(photo, "PNG", exif=_exif(), icc_profile=_ICC)
     yield _saved(photo.quantize(16), "PNG", transparency=3)
-    yield _saved(_see_through(photo), "PNG")
+    yield _saved(_with_alpha(photo), "PNG")
     yield _saved(photo, "PNG", save_all=True, append_images=[photo.rotate(90)])
     chance = np.random.default_rng(1)
     for bits, colour, channels in ((1, 0, 1), (2, 0, 1), (16, 0, 1), (16, 2, 3), (16, 4, 2), (16, 6, 4), (4, 3, 1)):
@@ -198,7 +198,7 @@ def _pngs(photo: Image.Image) -> Iterator[bytes]:
 def _webps(photo: Image.Image) -> Iterator[bytes]:
     yield _saved(photo, "WEBP")
     yield _saved(photo, "WEBP", lossless=True, exif=_exif(), xmp=_XMP, icc_profile=_ICC)
-    yield _saved(_see_through(photo), "WEBP")
+    yield _saved(_with_alpha(photo), "WEBP")
     yield _saved(photo, "WEBP", save_all=True, append_images=[photo.rotate(90)])
 
 
@@ -257,11 +257,11 @@ def _heics(photo: Image.Image) -> Iterator[bytes]:
         return
     register_heif_opener()
     yield _saved(photo, "HEIF", exif=_exif(), xmp=_XMP)
-    yield _saved(_see_through(photo), "HEIF", icc_profile=_ICC)
+    yield _saved(_with_alpha(photo), "HEIF", icc_profile=_ICC)
 
 
 def _jp2s(photo: Image.Image) -> Iterator[bytes]:
     yield _saved(photo, "JPEG2000") + struct.pack(">I", 24 + len(_XMP)) + b"uuid" + bytes(16) + _XMP
     yield _saved(photo, "JPEG2000", no_jp2=True, irreversible=True)
     yield _saved(photo.convert("L"), "JPEG2000", tile_size=(16, 16), num_resolutions=2)
-    yield _saved(_see_through(photo), "JPEG2000")
+    yield _saved(_with_alpha(photo), "JPEG2000")

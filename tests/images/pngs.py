@@ -1,4 +1,4 @@
-"""PNG files written by hand, by the text of the format."""
+"""PNG files written by hand, by the format's specification."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 
 def chunk(name: bytes, body: bytes, *, checksum: int | None = None) -> bytes:
-    """One chunk, with its own checksum or another."""
-    right = zlib.crc32(name + body)
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", right if checksum is None else checksum)
+    """One chunk, with the right checksum or a given one."""
+    right_checksum = zlib.crc32(name + body)
+    return (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", right_checksum if checksum is None else checksum)
+    )
 
 
 def packed(samples: npt.NDArray[Any], bits: int, *, interlaced: bool = False) -> bytes:
     """Rows of samples, (height, width, channels), without a filter, before compression."""
-    rows = [samples] if not interlaced else [samples[y::down, x::right] for y, x, down, right in ADAM7]
+    rows = [samples] if not interlaced else [samples[y::step_y, x::step_x] for y, x, step_y, step_x in ADAM7]
     return b"".join(b"\0" + _row(row, bits) for part in rows if part.size for row in part)
 
 
@@ -49,5 +51,5 @@ def png(
     header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, colour, 0, 0, interlaced)
     data = zlib.compress(packed(samples, bits, interlaced=interlaced))
     step = -(-len(data) // parts)
-    pixels = [chunk(b"IDAT", data[at : at + step]) for at in range(0, len(data), step)]
+    pixels = [chunk(b"IDAT", data[start : start + step]) for start in range(0, len(data), step)]
     return SIGNATURE + b"".join([chunk(b"IHDR", header), *before, *pixels, *after, chunk(b"IEND", b"")])

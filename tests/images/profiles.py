@@ -1,4 +1,4 @@
-"""ICC profiles written by hand (ICC.1:2001-04), and what they mean, by their formulas."""
+"""ICC profiles written by hand (ICC.1:2001-04), and the formulas that they stand for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _xyz(x: float, y: float) -> npt.NDArray[np.float64]:
 
 def to_d50(primaries: Primaries, white: tuple[float, float] = _D65) -> npt.NDArray[np.float64]:
     """The matrix from linear RGB to XYZ under D50."""
-    columns = np.stack([_xyz(*each) for each in primaries], axis=1)
+    columns = np.stack([_xyz(*primary) for primary in primaries], axis=1)
     matrix = columns * np.linalg.solve(columns, _xyz(*white))
     gains = (_BRADFORD @ _xyz(*_D50)) / (_BRADFORD @ _xyz(*white))
     return np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD @ matrix
@@ -52,19 +52,19 @@ def _fixed(value: float) -> bytes:
 def _profile(space: bytes, connection: bytes, kind: bytes, tags: dict[bytes, bytes]) -> bytes:
     text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78)
     tags = {b"desc": text, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": _xyz_tag(_WHITE), **tags}
-    at, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    data_start, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for name, data in tags.items():
-        table += name + struct.pack(">II", at + len(body), len(data))
+        table += name + struct.pack(">II", data_start + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    size = at + len(body)
+    size = data_start + len(body)
     head = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, kind, space, connection)
     head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
-    head += b"".join(_fixed(each) for each in _WHITE)
+    head += b"".join(_fixed(value) for value in _WHITE)
     return head + bytes(128 - len(head)) + table + body
 
 
 def _xyz_tag(values: Sequence[float] | npt.NDArray[np.float64]) -> bytes:
-    return b"XYZ " + bytes(4) + b"".join(_fixed(float(each)) for each in values)
+    return b"XYZ " + bytes(4) + b"".join(_fixed(float(value)) for value in values)
 
 
 def _gamma(value: float) -> bytes:
@@ -74,7 +74,7 @@ def _gamma(value: float) -> bytes:
 def rgb_profile(primaries: Primaries, gamma: float, white: tuple[float, float] = _D65) -> bytes:
     """A profile of three primaries and one gamma."""
     matrix = to_d50(primaries, white)
-    columns = {name: _xyz_tag(matrix[:, at]) for at, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    columns = {name: _xyz_tag(matrix[:, column]) for column, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
     curves = {name: _gamma(gamma) for name in (b"rTRC", b"gTRC", b"bTRC")}
     return _profile(b"RGB ", b"XYZ ", b"mntr", columns | curves)
 
@@ -85,10 +85,10 @@ def grey_profile(gamma: float) -> bytes:
 
 
 def cmyk_profile(inks: Sequence[tuple[float, float, float]]) -> bytes:
-    """A profile of a table with the colours of no ink and full ink alone.
+    """A profile with a table: the colours of the paper and of each single ink.
 
     Args:
-        inks: CIELAB of paper, cyan, magenta, yellow and black; whatever mixes them is black.
+        inks: CIELAB of paper, cyan, magenta, yellow and black; all mixtures are black.
     """
     paper, *pure = inks
     corners = {0: paper, 8: pure[0], 4: pure[1], 2: pure[2], 1: pure[3]}
@@ -97,6 +97,6 @@ def cmyk_profile(inks: Sequence[tuple[float, float, float]]) -> bytes:
         lightness, a, b = corners.get(corner, (0.0, 0.0, 0.0))
         table += bytes([round(lightness * 2.55), round(a) + 128, round(b) + 128])
     straight = bytes(range(256))
-    matrix = b"".join(_fixed(float(each)) for each in np.eye(3).flatten())
+    matrix = b"".join(_fixed(float(value)) for value in np.eye(3).flatten())
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + straight * 4 + table + straight * 3
     return _profile(b"CMYK", b"Lab ", b"prtr", {b"A2B0": lut, b"A2B1": lut})

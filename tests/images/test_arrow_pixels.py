@@ -20,10 +20,12 @@ def image(number: int, height: int, width: int) -> RgbArray:
 IMAGES = [shape and image(number, *shape) for number, shape in enumerate(SHAPES)]
 
 
-def same(found: list[RgbArray | None], expected: list[RgbArray | None]) -> bool:
-    pairs = list(zip(found, expected, strict=True))
+def same(images: list[RgbArray | None], expected: list[RgbArray | None]) -> bool:
+    pairs = list(zip(images, expected, strict=True))
     return all(
-        (one is None) == (other is None) and np.array_equal(one, other) for one, other in pairs if other is not None
+        (image is None) == (wanted is None) and np.array_equal(image, wanted)
+        for image, wanted in pairs
+        if wanted is not None
     )
 
 
@@ -50,7 +52,7 @@ def sent(table: pa.Table) -> pa.Table:
     ],
     ids=["whole", "sent", "slice", "sent slice", "filter", "only absent", "empty", "chunks", "combined"],
 )
-def test_they_come_back(change: Callable[[pa.Table], pa.Table], rows: list[int]) -> None:
+def test_packed_images_are_unpacked(change: Callable[[pa.Table], pa.Table], rows: list[int]) -> None:
     table = change(pa.table({"pixels": pack_images(IMAGES)}))
     assert same(unpack_images(table["pixels"]), [IMAGES[row] for row in rows])
     assert table["pixels"].null_count == sum(IMAGES[row] is None for row in rows)
@@ -61,18 +63,18 @@ def test_no_images(images: list[RgbArray | None]) -> None:
     assert unpack_images(pa.table({"pixels": pack_images(images)})["pixels"]) == images
 
 
-def test_they_are_read_only_views_of_one_buffer() -> None:
+def test_unpacked_images_are_read_only_views_of_one_buffer() -> None:
     column = pa.chunked_array([pack_images([image(1, 2, 3), image(2, 2, 3)])])
-    one, other = unpack_images(column)
-    assert one is not None
-    assert other is not None
-    assert not one.flags.writeable
-    assert not one.flags.owndata
-    assert one.flags.c_contiguous
-    assert other.ctypes.data - one.ctypes.data == one.nbytes, "equal shapes can be taken as one array"
+    first, second = unpack_images(column)
+    assert first is not None
+    assert second is not None
+    assert not first.flags.writeable
+    assert not first.flags.owndata
+    assert first.flags.c_contiguous
+    assert second.ctypes.data - first.ctypes.data == first.nbytes, "equal shapes can be taken as one array"
 
 
-def test_the_column() -> None:
+def test_column_type() -> None:
     assert pack_images(IMAGES).type == pa.struct(
         [("pixels", pa.large_binary()), ("height", pa.int32()), ("width", pa.int32())]
     )

@@ -1,4 +1,4 @@
-"""What lies beside the picture in any format (Exif, XMP, profiles, comments, unknown blocks) never refuses it."""
+"""Broken metadata (Exif, XMP, profiles, comments, unknown blocks) is never a reason to refuse the picture."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def saved(kind: str, **beside: Any) -> bytes:
 def check(data: bytes, plain: bytes) -> None:
     expected = decode(plain, max_pixels=10**6).image
     for icc in (False, True):
-        found = decode(data, max_pixels=10**6, exif=True, icc=icc)
-        np.testing.assert_array_equal(np.asarray(found.image), np.asarray(expected))
+        decoded = decode(data, max_pixels=10**6, exif=True, icc=icc)
+        np.testing.assert_array_equal(np.asarray(decoded.image), np.asarray(expected))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OPTIONS if kind != "TIFF"])
 @pytest.mark.parametrize("name", EXIF)
 def test_broken_exif(kind: str, name: str) -> None:
-    # what writes AVIF and HEIC reads the block itself, and refuses some
+    # the writers of AVIF and HEIC parse the block, and refuse some
     whole = EXIF[name] if kind not in ("AVIF", "HEIF") else b"Exif\0\0II\x2a\0\x08\0\0\0\0\0\0\0\0\0".ljust(50, b"y")
     try:
         data = saved(kind, exif=whole)
@@ -82,7 +82,8 @@ def segment(marker: int, content: bytes) -> bytes:
 
 STEP = -(-len(PROFILE) // 255)
 IN_255 = b"".join(
-    segment(0xE2, b"ICC_PROFILE\0" + bytes([at + 1, 255]) + PROFILE[at * STEP : (at + 1) * STEP]) for at in range(255)
+    segment(0xE2, b"ICC_PROFILE\0" + bytes([index + 1, 255]) + PROFILE[index * STEP : (index + 1) * STEP])
+    for index in range(255)
 )
 JPEG_BESIDE = {
     "a profile without its second segment": segment(0xE2, b"ICC_PROFILE\0\x01\x02" + PROFILE[:99]),
@@ -91,10 +92,10 @@ JPEG_BESIDE = {
     "a profile without a number": segment(0xE2, b"ICC_PROFILE\0"),
     "an empty JFIF block": segment(0xE0, b"JFIF\0"),
     "two blocks of Exif": segment(0xE1, EXIF["garbage"]) + segment(0xE1, EXIF["one byte"]),
-    "pictures beside it that are none": segment(0xE2, b"MPF\0II\x2a\0\x08\0\0\0\xff\xff"),
+    "a broken list of further pictures": segment(0xE2, b"MPF\0II\x2a\0\x08\0\0\0\xff\xff"),
     "a broken Photoshop block": segment(0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\xff\xff\xff\xff"),
     "each application's segment": b"".join(
-        segment(0xE0 + at, b"") + segment(0xE0 + at, b"x" * 65533) for at in range(14)
+        segment(marker, b"") + segment(marker, b"x" * 65533) for marker in range(0xE0, 0xEE)
     ),
     "a hundred long comments": segment(0xFE, b"x" * 65533) * 100,
     "ten thousand empty comments": segment(0xFE, b"") * 10_000,
@@ -110,12 +111,12 @@ def test_segments_of_a_jpeg(name: str) -> None:
 
 def test_a_profile_of_a_jpeg_in_255_segments_is_read() -> None:
     plain = saved("JPEG")
-    found = [
+    images = [
         decode(data, max_pixels=10**6, icc=True).image
         for data in (plain[:2] + IN_255 + plain[2:], saved("JPEG", icc_profile=PROFILE), plain)
     ]
-    np.testing.assert_array_equal(np.asarray(found[0]), np.asarray(found[1]))
-    assert (np.asarray(found[0]) != np.asarray(found[2])).any()
+    np.testing.assert_array_equal(np.asarray(images[0]), np.asarray(images[1]))
+    assert (np.asarray(images[0]) != np.asarray(images[2])).any()
 
 
 def riff(name: bytes, content: bytes) -> bytes:
@@ -127,7 +128,7 @@ WEBP_BESIDE = {
     "an odd length": riff(b"prVt", b"x"),
     "a thousand chunks": riff(b"prVt", b"x") * 1000,
     "3 MB": riff(b"prVt", bytes(3 << 20)),
-    "Exif that nobody announced": riff(b"EXIF", EXIF["garbage"]),
+    "Exif that is not declared": riff(b"EXIF", EXIF["garbage"]),
     "a profile behind the picture": riff(b"ICCP", b"garbage"),
     "XMP twice": riff(b"XMP ", b"x") * 2,
 }
@@ -145,7 +146,7 @@ def blocks(content: bytes) -> bytes:
 
 
 def _cut(content: bytes) -> list[bytes]:
-    return [content[at : at + 255] for at in range(0, len(content), 255)]
+    return [content[start : start + 255] for start in range(0, len(content), 255)]
 
 
 GIF_BESIDE = {

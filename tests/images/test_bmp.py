@@ -1,4 +1,4 @@
-"""BMPs with their colours in any bits, and those that are named instead of read."""
+"""BMPs with colours in any bits, and BMPs that are refused with the name of their kind."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def bmp(
     info = struct.pack("<IiiHHIIiiII", header, WIDTH, height, 1, bits, packing, len(body), 0, 0, 0, 0)
     after = struct.pack(f"<{len(masks)}I", *masks)
     info += after if header == 40 else after.ljust(header - 40, b"\0")[: header - 40]
-    begin = 14 + len(info) + len(palette)
-    return b"BM" + struct.pack("<IHHI", begin + len(body), 0, 0, begin) + info + palette + body
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + palette + body
 
 
 def rows(values: npt.NDArray[Any], size: int) -> bytes:
@@ -73,11 +73,11 @@ def test_colours_in_any_bits(layout: str, header: int) -> None:
         pytest.skip("it has no room for alpha")
     words = np.zeros((HEIGHT, WIDTH), np.int64)
     levels = np.full((HEIGHT, WIDTH, 4), 255.0)
-    for place, mask in enumerate(masks):
+    for channel, mask in enumerate(masks):
         shift = (mask & -mask).bit_length() - 1
-        value = np.rint(COLOURS[..., place] * (mask >> shift) / 255).astype(np.int64)
+        value = np.rint(COLOURS[..., channel] * (mask >> shift) / 255).astype(np.int64)
         words |= value << shift
-        levels[..., place] = value * 255 / (mask >> shift)
+        levels[..., channel] = value * 255 / (mask >> shift)
     alpha = levels[..., 3:] / 255
     wanted = levels[..., :3] * alpha + 255 * (1 - alpha)
     packing = ALPHA_MASKS if len(masks) == 4 and header == 40 else MASKS
@@ -90,7 +90,7 @@ def test_colours_in_any_bits(layout: str, header: int) -> None:
 
 
 @pytest.mark.parametrize("masks", [(0, 0, 0), (0x5, 0x50, 0x500), (0xF00, 0xF0, 0)])
-def test_masks_that_cannot_be(masks: tuple[int, ...]) -> None:
+def test_invalid_masks(masks: tuple[int, ...]) -> None:
     refused(bmp(16, bytes(400), MASKS, masks=masks), "CorruptImage")
 
 
@@ -112,7 +112,7 @@ def inside(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "phrase"),
     [
         (bmp(8, LEFT_OUT, RLE8, palette=PALETTE), "run lengths leave pixels out"),
         (bmp(2, bytes(24), palette=PALETTE[:16]), "of 2 bits"),
@@ -126,7 +126,7 @@ def inside(kind: str) -> bytes:
         (b"BM" + struct.pack("<IHHI", 192, 0, 0, 30) + struct.pack("<IiiHH", 16, 9, 6, 1, 24) + bytes(168), "OS/2"),
     ],
 )
-def test_what_is_whole_but_not_read_says_what_it_is(data: bytes, said: str) -> None:
+def test_an_unsupported_kind_is_named(data: bytes, phrase: str) -> None:
     message = refused(data)
-    assert said in message
+    assert phrase in message
     assert message.endswith("save it with 24 bits")

@@ -1,4 +1,4 @@
-"""Colours come to sRGB as the formulas of their profiles say, and a profile that is none changes nothing."""
+"""Colours are converted to sRGB by the formulas of their profiles; a broken profile changes nothing."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def by_formula(pixels: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("name", GAMUTS)
-def test_rgb_comes_out_by_the_formula(name: str) -> None:
+def test_rgb_is_converted_by_the_formula(name: str) -> None:
     converted = convert_to_srgb(PHOTO, profiles.rgb_profile(*GAMUTS[name]))
     np.testing.assert_allclose(np.asarray(converted), by_formula(PIXELS, name), atol=2)
 
 
-def test_grey_comes_out_by_the_formula() -> None:
+def test_grey_is_converted_by_the_formula() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None]
     converted = convert_to_srgb(Image.fromarray(ramp), profiles.grey_profile(1.8))
     linear = (ramp / 255)[..., None] ** 1.8 * np.array([0.9642, 1.0, 0.8249])
     np.testing.assert_allclose(np.asarray(converted), profiles.encode_srgb(linear), atol=2)
 
 
-def test_inks_come_out_by_the_formula() -> None:
+def test_inks_are_converted_by_the_formula() -> None:
     inks = np.zeros((1, 5, 4), np.uint8)
     inks[0, 1:] = np.eye(4) * 255
     converted = convert_to_srgb(Image.fromarray(inks, "CMYK"), profiles.cmyk_profile(INKS))
@@ -59,7 +59,7 @@ def test_inks_come_out_by_the_formula() -> None:
     np.testing.assert_allclose(np.asarray(converted), expected, atol=3)
 
 
-def test_lab_comes_out_by_the_formula() -> None:
+def test_lab_is_converted_by_the_formula() -> None:
     lab = np.array([[[255, 0, 0], [153, 226, 216], [128, 60, 0]]], np.uint8)
     image = Image.frombytes("LAB", (3, 1), lab.tobytes())
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
@@ -68,7 +68,7 @@ def test_lab_comes_out_by_the_formula() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1"])
-def test_transparency_and_palettes_stay(mode: str) -> None:
+def test_transparency_and_palettes_are_preserved(mode: str) -> None:
     profile = profiles.grey_profile(1.8) if mode in ("LA", "1") else P3
     image = PHOTO.convert(mode)
     if mode.endswith("A"):
@@ -85,7 +85,7 @@ def test_transparency_and_palettes_stay(mode: str) -> None:
     "profile",
     [b"\0" * 200, b"acsp", P3[:150], P3[:132] + b"\xff" * 40, profiles.grey_profile(1.8), P3 + bytes(5 << 20)],
 )
-def test_a_profile_that_does_not_help_changes_nothing(profile: bytes) -> None:
+def test_an_unusable_profile_changes_nothing(profile: bytes) -> None:
     assert convert_to_srgb(PHOTO, profile) is PHOTO
 
 
@@ -100,7 +100,7 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_every_format_gives_its_profile(kind: str) -> None:
+def test_the_profile_of_every_format_is_used(kind: str) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
     flat = Image.new("RGB", (32, 32), (200, 60, 30))
@@ -127,18 +127,18 @@ def test_inks_of_a_jpeg_are_not_inverted() -> None:
     np.testing.assert_allclose(decode(data, max_pixels=10**6, icc=True).image.getpixel((8, 8)), expected, atol=4)
 
 
-def test_a_jp2_gives_its_profile() -> None:
+def test_the_profile_of_a_jp2_is_used() -> None:
     data = encoded(Image.new("RGB", (16, 16), (200, 60, 30)), "JPEG2000")
-    at = data.index(b"colr") - 4
-    length = int.from_bytes(data[at : at + 4], "big")
+    start = data.index(b"colr") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
     box = (11 + len(P3)).to_bytes(4, "big") + b"colr\x02\0\0" + P3
     head = data.index(b"jp2h") - 4
     grown = int.from_bytes(data[head : head + 4], "big") + len(box) - length
-    data = data[:head] + grown.to_bytes(4, "big") + data[head + 4 : at] + box + data[at + length :]
+    data = data[:head] + grown.to_bytes(4, "big") + data[head + 4 : start] + box + data[start + length :]
     converted = decode(data, max_pixels=10**6, icc=True).image.getpixel((8, 8))
     np.testing.assert_allclose(converted, by_formula(np.array([[200, 60, 30]]), "Display P3")[0], atol=2)
 
 
-def test_the_gpu_is_not_given_jpegs_with_a_profile() -> None:
+def test_jpegs_with_a_profile_are_recognised() -> None:
     assert may_have_profile(encoded(PHOTO, "JPEG", icc_profile=P3))
     assert not may_have_profile(encoded(PHOTO, "JPEG"))

@@ -1,4 +1,4 @@
-"""Every kind of file becomes the RGB that the table promises, or an error with a name."""
+"""Every kind of file decodes to the documented RGB, or is an error with a name."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def png(width: int, height: int, body: bytes, *, bits: int = 8, colour: int = 2,
 
 def interlaced_png(image: npt.NDArray[np.uint8]) -> bytes:
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-    rows = [b"\0" + row.tobytes() for y, x, down, right in passes for row in image[y::down, x::right]]
+    rows = [b"\0" + row.tobytes() for y, x, step_y, step_x in passes for row in image[y::step_y, x::step_x]]
     return png(image.shape[1], image.shape[0], b"".join(rows), interlaced=True)
 
 
@@ -92,7 +92,7 @@ def over_white(image: Image.Image) -> npt.NDArray[np.float64]:
         ("jpeg2000", encode(PHOTO, "JPEG2000", no_jp2=True)),
     ],
 )
-def test_lossless_files_come_out_as_they_went_in(kind: str, data: bytes) -> None:
+def test_lossless_files_are_decoded_exactly(kind: str, data: bytes) -> None:
     result = decoded(data)
     assert (result.format, result.width, result.height) == (kind, WIDTH, HEIGHT)
     np.testing.assert_array_equal(pixels(result.image), PIXELS)
@@ -115,7 +115,7 @@ def test_lossless_files_come_out_as_they_went_in(kind: str, data: bytes) -> None
         ("tiff", encode(PHOTO.convert("CMYK"), "TIFF")),
     ],
 )
-def test_the_rest_is_what_pillow_makes_of_it(kind: str, data: bytes) -> None:
+def test_other_files_are_decoded_as_by_pillow(kind: str, data: bytes) -> None:
     result = decoded(data)
     assert result.format == kind
     with Image.open(io.BytesIO(data)) as plain:
@@ -141,7 +141,7 @@ def test_16_bit_grey_that_is_transparent_turns_white() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_alpha_is_laid_over_white(mode: str, kind: str) -> None:
+def test_alpha_is_blended_over_white(mode: str, kind: str) -> None:
     ramp = np.random.default_rng(1).integers(0, 256, (24, 24, 4), dtype=np.uint8)
     image = Image.fromarray(ramp).convert(mode)
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
@@ -219,7 +219,7 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_impossible_orientation_is_none(orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation] = orientation
     np.testing.assert_array_equal(pixels(decoded(encode(PHOTO, "PNG", exif=tags)).image), PIXELS)
@@ -234,14 +234,14 @@ def test_a_broken_exif_block_costs_the_metadata_only(kind: str, block: bytes) ->
     assert result.exif.camera is None
 
 
-def test_exif_only_when_asked_for() -> None:
+def test_exif_is_read_only_on_request() -> None:
     tags = Image.Exif()
     tags[ExifTags.Base.Make] = "Maker"
     data = encode(PHOTO, "JPEG", exif=tags)
     assert decoded(data).exif is None
-    facts = decoded(data, exif=True).exif
-    assert facts is not None
-    assert facts.camera == "Maker"
+    metadata = decoded(data, exif=True).exif
+    assert metadata is not None
+    assert metadata.camera == "Maker"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG", "AVIF", "MPO"])
@@ -259,7 +259,7 @@ def test_the_limit_is_checked_before_decoding() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000"])
-def test_our_limit_counts_and_not_that_of_pillow(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_pixels_applies_and_not_the_limit_of_pillow(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(PHOTO, kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert decode(data, max_pixels=WIDTH * HEIGHT).width == WIDTH
@@ -279,7 +279,7 @@ def test_a_large_jpeg_may_be_scaled_while_it_is_decoded(tmp_path: Path) -> None:
     assert np.abs(np.asarray(scaled.image).astype(int) - small).mean() < 2
 
 
-def test_scaling_knows_which_side_is_up(tmp_path: Path) -> None:
+def test_scaling_respects_the_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = make_photo(tmp_path / "large.jpg", size=(1600, 1000), exif=exif).read_bytes()

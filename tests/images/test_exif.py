@@ -1,4 +1,4 @@
-"""Capture time, camera and position, each by itself."""
+"""Capture time, camera and position are read independently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GPS = ExifTags.GPS
 def stored(
     base: dict[int, Any] | None = None, photo: dict[int, Any] | None = None, position: dict[int, Any] | None = None
 ) -> Image.Exif | None:
-    """Tags as they come out of a file."""
+    """Tags as read from a file."""
     tags = Image.Exif()
     tags.update(base or {})
     tags.get_ifd(ExifTags.IFD.Exif).update(photo or {})
@@ -38,21 +38,21 @@ def place(latitude: Any, north: Any, longitude: Any, east: Any) -> dict[int, Any
     }
 
 
-def test_everything_at_once() -> None:
-    facts = read_exif_metadata(
+def test_all_columns() -> None:
+    metadata = read_exif_metadata(
         stored(
             {ExifTags.Base.Make: "Canon", ExifTags.Base.Model: "Canon EOS 80D"},
             {ExifTags.Base.DateTimeOriginal: "2019:07:03 16:05:09"},
             place((48.0, 51.0, 30.0), "N", (2.0, 17.0, 24.0), "W"),
         )
     )
-    assert facts.captured_at == datetime(2019, 7, 3, 16, 5, 9)
-    assert facts.camera == "Canon EOS 80D"
-    assert facts.latitude == pytest.approx(48 + 51 / 60 + 30 / 3600)
-    assert facts.longitude == pytest.approx(-(2 + 17 / 60 + 24 / 3600))
+    assert metadata.captured_at == datetime(2019, 7, 3, 16, 5, 9)
+    assert metadata.camera == "Canon EOS 80D"
+    assert metadata.latitude == pytest.approx(48 + 51 / 60 + 30 / 3600)
+    assert metadata.longitude == pytest.approx(-(2 + 17 / 60 + 24 / 3600))
 
 
-def test_nothing_is_nothing() -> None:
+def test_no_tags() -> None:
     assert read_exif_metadata(None) == ExifMetadata()
     assert read_exif_metadata(stored()) == ExifMetadata()
     assert read_orientation(None) == 1
@@ -110,12 +110,12 @@ def test_camera(make: str, model: str, expected: str | None) -> None:
     ],
 )
 def test_latitude_leaves_longitude_alone(value: Any, reference: Any, expected: float | None) -> None:
-    # A plain mapping stands for the directory, because Pillow does not write most of this.
+    # The tags are not written to a file, because Pillow does not write most of these values.
     tags = Image.Exif()
     tags.get_ifd(ExifTags.IFD.GPSInfo).update(place(value, reference, (2.0, 30.0, 0.0), "E"))
-    facts = read_exif_metadata(tags)
-    assert facts.latitude == (None if expected is None else pytest.approx(expected))
-    assert facts.longitude == 2.5
+    metadata = read_exif_metadata(tags)
+    assert metadata.latitude == (None if expected is None else pytest.approx(expected))
+    assert metadata.longitude == 2.5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Formats are told by their content, and a file is read to its end or not at all."""
+"""Formats are recognised by content, and a truncated file is an error."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ JPEGS = {
 
 @pytest.mark.parametrize("keep", [0.05, 0.3, 0.5, 0.9, 0.99, -20, -2, -1])
 @pytest.mark.parametrize("name", JPEGS)
-def test_a_truncated_jpeg_is_no_success(name: str, keep: float) -> None:
+def test_a_truncated_jpeg_is_an_error(name: str, keep: float) -> None:
     data = JPEGS[name]
     refused(data[: int(keep * len(data)) if keep > 0 else int(keep)], "TruncatedImage")
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_a_jpeg_whose_rest_is_zeros_is_truncated(name: str) -> None:
+def test_a_jpeg_that_ends_in_zeros_is_truncated(name: str) -> None:
     data = JPEGS[name]
     refused(data[: len(data) // 2].ljust(len(data), b"\0"), "TruncatedImage")
 
@@ -62,7 +62,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_photo() -> None:
     refused(data[: len(data) - 400].ljust(len(data), b"\0"), "TruncatedImage")
 
 
-def test_bytes_behind_the_end_do_no_harm() -> None:
+def test_bytes_after_the_end_are_ignored() -> None:
     for kind in ("JPEG", "PNG"):
         decoded(encode(PHOTO, kind) + b"more" * 99)
 
@@ -107,14 +107,14 @@ def test_an_empty_file() -> None:
         (bytes(50), "50 zero bytes"),
     ],
 )
-def test_what_is_no_image_is_guessed(data: bytes, guess: str) -> None:
+def test_other_content_is_described(data: bytes, guess: str) -> None:
     assert guess in refused(data, "UnknownFormat")
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 
 
-def test_heic_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_without_the_extra_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert refused(HEIC, "MissingExtra") == "HEIC images need the extra: pip install 'cvbatch[heif]'"
 
@@ -138,9 +138,9 @@ def test_a_broken_exif_block_of_an_avif_costs_the_metadata_only() -> None:
     np.testing.assert_array_equal(np.asarray(result.image), np.asarray(decoded(whole).image))
 
 
-def test_a_heic_is_its_picture_and_not_its_thumbnail_however_little_is_enough() -> None:
+def test_a_heic_is_never_replaced_by_its_thumbnail() -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     data = encode(PHOTO.resize((400, 300)), "HEIF", thumbnails=[128])
-    whole, enough = decoded(data), decoded(data, min_decode_side=90)
-    assert enough.image.size == (400, 300)
-    np.testing.assert_array_equal(np.asarray(enough.image), np.asarray(whole.image))
+    whole, reduced = decoded(data), decoded(data, min_decode_side=90)
+    assert reduced.image.size == (400, 300)
+    np.testing.assert_array_equal(np.asarray(reduced.image), np.asarray(whole.image))

@@ -1,4 +1,4 @@
-"""Files that damage, chance or malice have changed become pictures or errors with a name, whatever the format."""
+"""Mutated files of every format decode to a picture or to an error with a name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.images.mutants import seeds
 def test_mutants_start_from_whole_files_of_every_format() -> None:
     files = seeds()
     assert set(files) == {kind.name for kind in FORMATS}
-    found = {
-        (name, at): capture_row_error("decode", lambda data=data: decode(data, max_pixels=10**6).format)
+    results = {
+        (name, index): capture_row_error("decode", lambda data=data: decode(data, max_pixels=10**6).format)
         for name, whole in files.items()
-        for at, data in enumerate(whole)
+        for index, data in enumerate(whole)
     }
-    refused = {key: result for key, result in found.items() if result != key[0]}
+    refused = {key: result for key, result in results.items() if result != key[0]}
     assert all(isinstance(result, RowError) and result.type.startswith("Unsupported") for result in refused.values())
     assert len(refused) < 5
 
@@ -34,4 +34,4 @@ def test_some_mutants(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_mutants_for_twenty_minutes(tmp_path: Path) -> None:
     seed = int(time.time())
-    assert fuzz(20 * 60, seed=seed, folder=tmp_path) == [], f"seed {seed}; their files lie in {tmp_path}"
+    assert fuzz(20 * 60, seed=seed, folder=tmp_path) == [], f"seed {seed}; their files are in {tmp_path}"

@@ -1,4 +1,4 @@
-"""JPEG 2000 of all depths."""
+"""JPEG 2000 of all bit depths."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_more_bands_than_colours(kind: str) -> None:
     assert caught.value.kind == "UnsupportedImage"
 
 
-def test_numbers_with_a_sign() -> None:
+def test_signed_samples() -> None:
     samples = (PIXELS[..., :3] >> 4) - 2048
     data = bytes(imagecodecs.jpeg2k_encode(samples.astype(np.int16), codecformat="jp2", bitspersample=12))
     shown = np.asarray(decode(data, max_pixels=10_000).image)
@@ -52,7 +52,7 @@ def test_numbers_with_a_sign() -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_what_is_cut_off(bits: int) -> None:
+def test_truncated_files(bits: int) -> None:
     data = encoded(PIXELS[..., :3] >> (16 - bits), bits, "jp2")
     for length in (len(data) // 2, len(data) - 40):
         with pytest.raises(ImageError) as caught:

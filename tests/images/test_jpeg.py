@@ -1,4 +1,4 @@
-"""JPEGs come out as Pillow reads them, and in their rarer kinds; a damaged one is never a picture by accident."""
+"""JPEGs decode to the pixels of Pillow, rare kinds included, and damage is never missed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def pixels(data: bytes, **options: Any) -> npt.NDArray[np.uint8]:
     return np.asarray(decoded(data, **options).image)
 
 
-def by_pillow(data: bytes, enough: int | None = None) -> npt.NDArray[np.uint8]:
+def by_pillow(data: bytes, min_side: int | None = None) -> npt.NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
-        if enough:
-            image.draft(image.mode, (enough, enough))
+        if min_side:
+            image.draft(image.mode, (min_side, min_side))
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
@@ -56,25 +56,25 @@ def refused(data: bytes, kind: str, **options: Any) -> str:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_pixels_are_those_of_pillow(size: tuple[int, int], coding: dict[str, Any]) -> None:
     image = PHOTO.resize(size)
-    for each in (image, image.convert("L"), image.convert("CMYK")):
-        if each.mode == "RGB" or not {"subsampling", "keep_rgb"} & set(coding):
-            data = jpeg(each, **coding)
+    for variant in (image, image.convert("L"), image.convert("CMYK")):
+        if variant.mode == "RGB" or not {"subsampling", "keep_rgb"} & set(coding):
+            data = jpeg(variant, **coding)
             np.testing.assert_array_equal(pixels(data), by_pillow(data))
 
 
 def sampled(*factors: int) -> bytes:
-    """A JPEG with any factors: the codes of a grey one have no channels that they belong to."""
+    """A JPEG with any sampling factors, made from the codes of a grey one."""
     width, height = 96, 96
-    blocks = [(each >> 4) * (each & 15) for each in factors]
-    across, down = max(each >> 4 for each in factors), max(each & 15 for each in factors)
+    blocks = [(factor >> 4) * (factor & 15) for factor in factors]
+    across, down = max(factor >> 4 for factor in factors), max(factor & 15 for factor in factors)
     count = -(-width // (8 * across)) * -(-height // (8 * down)) * sum(blocks)
     grey = PHOTO.convert("L").resize((8, 8 * count))
     data = jpeg(grey)
     start, end = pixels_at(data)
-    # a channel goes on from the block of its own that was before, so that each has to be about as bright as the last
+    # brightness is coded as a difference to the last block of the channel, so all blocks must be about as bright
     head = data[: segment_at(data, 0xC0)]
     tables = data[segment_at(data, 0xC4) : segment_at(data, 0xDA)]
-    channels = b"".join(bytes((number, each, 0)) for number, each in enumerate(factors, 1))
+    channels = b"".join(bytes((number, factor, 0)) for number, factor in enumerate(factors, 1))
     frame = b"\xff\xc0\0\x11\x08" + bytes((0, height, 0, width, 3)) + channels
     scan = b"\xff\xda\0\x0c\x03\1\0\2\0\3\0\0\x3f\0"
     return head + frame + tables + scan + data[start:end] + END
@@ -86,12 +86,12 @@ SAMPLINGS = ((0x31, 0x11, 0x11), (0x11, 0x22, 0x22), (0x13, 0x11, 0x11), (0x22, 
 @pytest.mark.parametrize("factors", SAMPLINGS)
 def test_pixels_of_rare_samplings_are_those_of_pillow(factors: tuple[int, ...]) -> None:
     data = sampled(*factors)
-    for enough in (None, 20):
-        np.testing.assert_array_equal(pixels(data, min_decode_side=enough), by_pillow(data, enough))
+    for min_side in (None, 20):
+        np.testing.assert_array_equal(pixels(data, min_decode_side=min_side), by_pillow(data, min_side))
 
 
 @pytest.mark.parametrize("factors", SAMPLINGS)
-def test_filling_loses_nothing_with_rare_samplings(factors: tuple[int, ...]) -> None:
+def test_padding_is_harmless_with_rare_samplings(factors: tuple[int, ...]) -> None:
     data = sampled(*factors)
     for filled in (b"\0" * 40, b"\xff" * 40):
         np.testing.assert_array_equal(pixels(put(data, len(data) - 2, filled)), by_pillow(data))
@@ -99,7 +99,7 @@ def test_filling_loses_nothing_with_rare_samplings(factors: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("damage", ["lost bytes", "half of it"])
 @pytest.mark.parametrize("factors", SAMPLINGS)
-def test_damage_of_rare_samplings_is_seen(factors: tuple[int, ...], damage: str) -> None:
+def test_damage_of_rare_samplings_is_detected(factors: tuple[int, ...], damage: str) -> None:
     data = sampled(*factors)
     broken = DAMAGES[damage](data, *pixels_at(data))
     refused(broken, "CorruptImage")
@@ -107,7 +107,7 @@ def test_damage_of_rare_samplings_is_seen(factors: tuple[int, ...], damage: str)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_turned_pixels_are_those_of_pillow(turn: int) -> None:
+def test_rotated_pixels_are_those_of_pillow(turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
     data = jpeg(PHOTO.resize((61, 40)), exif=exif)
@@ -116,9 +116,9 @@ def test_turned_pixels_are_those_of_pillow(turn: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("enough", [25, 30, 60, 100, 240, 1000])
-def test_scaled_pixels_are_those_of_pillow(kind: str, enough: int) -> None:
-    np.testing.assert_array_equal(pixels(KINDS[kind], min_decode_side=enough), by_pillow(KINDS[kind], enough))
+@pytest.mark.parametrize("min_side", [25, 30, 60, 100, 240, 1000])
+def test_scaled_pixels_are_those_of_pillow(kind: str, min_side: int) -> None:
+    np.testing.assert_array_equal(pixels(KINDS[kind], min_decode_side=min_side), by_pillow(KINDS[kind], min_side))
 
 
 def test_ycck_is_read_as_pillow_does() -> None:
@@ -143,12 +143,12 @@ DAMAGES = {
 }
 
 
-SEEN = [each for each in product(KINDS, DAMAGES) if "progressive" not in each[0] or "small" not in each[1]]
-"""All but small holes of zeros where zeros may be what is meant."""
+DETECTED = [case for case in product(KINDS, DAMAGES) if "progressive" not in case[0] or "small" not in case[1]]
+"""All but small gaps of zeros in progressive files, where zeros may be valid."""
 
 
-@pytest.mark.parametrize(("kind", "damage"), SEEN)
-def test_a_damaged_jpeg_is_an_error_whatever_is_made_of_it(kind: str, damage: str) -> None:
+@pytest.mark.parametrize(("kind", "damage"), DETECTED)
+def test_a_damaged_jpeg_is_an_error(kind: str, damage: str) -> None:
     data = KINDS[kind]
     broken = DAMAGES[damage](data, *pixels_at(data))
     assert refused(broken, "CorruptImage").startswith("jpeg is damaged: ")
@@ -161,7 +161,7 @@ def thumbnail() -> bytes:
     return b"\xff\xe1" + (len(small) + 8).to_bytes(2, "big") + b"Exif\0\0" + small
 
 
-@pytest.mark.parametrize(("kind", "damage"), SEEN)
+@pytest.mark.parametrize(("kind", "damage"), DETECTED)
 def test_a_damaged_jpeg_that_is_kept_has_its_good_part_and_a_warning(kind: str, damage: str) -> None:
     data = KINDS[kind]
     result = decoded(DAMAGES[damage](data, *pixels_at(data)), keep_damaged=True)
@@ -175,31 +175,31 @@ def test_a_damaged_jpeg_that_is_kept_has_its_good_part_and_a_warning(kind: str, 
 @pytest.mark.parametrize("lost", [1, 3, 8])
 def test_lost_restart_intervals(lost: int) -> None:
     data = jpeg(restart_marker_blocks=10)
-    marks = [at for at in range(len(data)) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    marks = [offset for offset in range(len(data)) if data[offset] == 0xFF and 0xD0 <= data[offset + 1] <= 0xD7]
     broken = data[: marks[5]] + data[marks[5 + lost] :]
     refused(broken, "CorruptImage")
     assert decoded(broken, keep_damaged=True).warning
 
 
 def scans(data: bytes) -> list[int]:
-    return [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+    return [offset for offset in range(len(data) - 1) if data[offset : offset + 2] == b"\xff\xda"]
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_passes_without_end_are_not_decoded(damaged: bool) -> None:
+def test_too_many_passes_are_refused(damaged: bool) -> None:
     data = KINDS["progressive"]
-    begin = data.rindex(b"\xff\xda")
-    scan = data[begin : data.rindex(b"\xff\xd9")]
-    said = refused(data[:begin] + 600 * scan + END, "DecompressionBomb", keep_damaged=damaged)
-    assert "more than 500 passes over its pixels" in said
+    start = data.rindex(b"\xff\xda")
+    scan = data[start : data.rindex(b"\xff\xd9")]
+    message = refused(data[:start] + 600 * scan + END, "DecompressionBomb", keep_damaged=damaged)
+    assert "more than 500 passes over its pixels" in message
 
 
 def test_a_progressive_jpeg_that_lacks_its_last_passes() -> None:
     data = KINDS["progressive"]
     for count in (1, 3, 8):
-        at = scans(data)[-count]
-        at = data.rindex(b"\xff\xc4", 0, at) if data.find(b"\xff\xc4", at - 120, at) > 0 else at
-        assert "passes" in refused(data[:at] + END, "CorruptImage")
+        end = scans(data)[-count]
+        end = data.rindex(b"\xff\xc4", 0, end) if data.find(b"\xff\xc4", end - 120, end) > 0 else end
+        assert "passes" in refused(data[:end] + END, "CorruptImage")
 
 
 FLAT = Image.new("L", (640, 480), 128)
@@ -233,7 +233,7 @@ def test_a_jpeg_that_is_cut_in_its_header_cannot_be_kept() -> None:
         decoded(jpeg()[:300], keep_damaged=True)
 
 
-def test_nothing_to_keep_is_an_error() -> None:
+def test_a_jpeg_without_a_readable_part_is_an_error() -> None:
     data = KINDS["4:2:0"]
     table = segment_at(data, 0xDB)
     without = put(data, table, b"", instead_of=2 + int.from_bytes(data[table + 2 : table + 4], "big"))
@@ -264,8 +264,8 @@ def test_rare_kinds(kind: str) -> None:
     data, expected = RARE[kind]
     result = decoded(data, min_decode_side=10)
     assert (result.format, result.width, result.height) == ("jpeg", 96, 64)
-    away = np.abs(np.asarray(result.image).astype(int) - expected)
-    assert away.max() <= (2 if "12 bits" in kind else 0)
+    difference = np.abs(np.asarray(result.image).astype(int) - expected)
+    assert difference.max() <= (2 if "12 bits" in kind else 0)
 
 
 @pytest.mark.parametrize("kind", RARE)
@@ -283,18 +283,18 @@ def test_a_rare_kind_has_its_exif() -> None:
     assert decoded(data).width == 64
 
 
-def test_a_height_that_comes_after_the_pixels() -> None:
+def test_a_height_after_the_pixels() -> None:
     data = KINDS["4:2:0"]
     frame, (_, end) = segment_at(data, 0xC0), pixels_at(data)
     late = put(data, end, b"\xff\xdc\0\4" + data[frame + 5 : frame + 7])
-    none = put(late, frame + 5, b"\0\0", instead_of=2)
-    np.testing.assert_array_equal(pixels(none), pixels(data))
-    refused(put(none, end + 4, b"\0\0", instead_of=2), "CorruptImage")
-    refused(none, "TooManyPixels", max_pixels=320 * 240 - 1)
+    without_height = put(late, frame + 5, b"\0\0", instead_of=2)
+    np.testing.assert_array_equal(pixels(without_height), pixels(data))
+    refused(put(without_height, end + 4, b"\0\0", instead_of=2), "CorruptImage")
+    refused(without_height, "TooManyPixels", max_pixels=320 * 240 - 1)
 
 
 @pytest.mark.parametrize(
-    ("at", "new", "named"),
+    ("offset", "new", "phrase"),
     [
         (1, b"\xc5", "hierarchical"),
         (1, b"\xcb", "arithmetic"),
@@ -302,6 +302,6 @@ def test_a_height_that_comes_after_the_pixels() -> None:
         (9, b"\2", "2 channels"),
     ],
 )
-def test_what_is_valid_and_cannot_be_read_is_unsupported(at: int, new: bytes, named: str) -> None:
+def test_valid_kinds_that_no_library_decodes_are_unsupported(offset: int, new: bytes, phrase: str) -> None:
     data = KINDS["4:2:0"]
-    assert named in refused(put(data, segment_at(data, 0xC0) + at, new, instead_of=1), "UnsupportedImage")
+    assert phrase in refused(put(data, segment_at(data, 0xC0) + offset, new, instead_of=1), "UnsupportedImage")

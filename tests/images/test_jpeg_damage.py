@@ -1,4 +1,4 @@
-"""What libjpeg warns of, by its words: what loses a picture, and what does not."""
+"""Warnings of libjpeg: those that mean damage, and those that are harmless."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_what_loses_no_picture_is_no_damage(case: str) -> None:
+def test_harmless_irregularities_are_no_damage(case: str) -> None:
     good, odd, message = HARMLESS[case]
     with pytest.raises(ValueError, match=message):
         simplejpeg.decode_jpeg(odd, "CMYK" if good.startswith(INKS[:20]) else "RGB")
@@ -67,14 +67,14 @@ def test_what_loses_no_picture_is_no_damage(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_what_loses_no_picture_does_not_hide_what_does(case: str) -> None:
+def test_harmless_irregularities_do_not_hide_damage(case: str) -> None:
     _, odd, _ = HARMLESS[case]
     start, end = pixels_at(odd)
     result = decode(odd[: (start + end) // 2] + END, max_pixels=10**6, keep_damaged=True)
     assert result.warning == "jpeg is damaged: its pixels stop before the picture does"
 
 
-def test_a_broken_profile_and_comments_cost_nothing() -> None:
+def test_a_broken_profile_and_comments_are_harmless() -> None:
     profile = b"\xff\xe2\0\x14ICC_PROFILE\0\2\5" + bytes(4)
     odd = put(GOOD, 2, profile + b"\xff\xfe\0\7\xff\xff\xd9ab" + b"\xff\xff\xff")
     np.testing.assert_array_equal(
@@ -83,14 +83,14 @@ def test_a_broken_profile_and_comments_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_filling_does_not_hide_restarts_that_never_come(options: dict[str, bool]) -> None:
+def test_padding_does_not_hide_missing_restarts(options: dict[str, bool]) -> None:
     data = jpeg(restart_marker_blocks=2, **options)
     whole = decode(put(data, len(data) - 2, bytes(64)), max_pixels=10**6, keep_damaged=True)
     assert whole.warning is None
     np.testing.assert_array_equal(np.asarray(whole.image), np.asarray(decode(data, max_pixels=10**6).image))
     start, end = pixels_at(data)
-    for at in range((start + end) // 2, end - 100, (end - start) // 20):
-        assert decode(data[:at] + bytes(64) + END, max_pixels=10**6, keep_damaged=True).warning
+    for cut in range((start + end) // 2, end - 100, (end - start) // 20):
+        assert decode(data[:cut] + bytes(64) + END, max_pixels=10**6, keep_damaged=True).warning
 
 
 def layout_of(data: bytes) -> JpegLayout:
@@ -99,7 +99,7 @@ def layout_of(data: bytes) -> JpegLayout:
     return layout
 
 
-def test_filling_before_the_end_is_told_from_pixels_that_are_left_over() -> None:
+def test_padding_is_distinguished_from_surplus_pixels() -> None:
     filled = layout_of(put(GOOD, len(GOOD) - 2, b"\xaa" * 40))
     assert count_padding_bytes("Corrupt JPEG data: 36 extraneous bytes before marker 0xd9", filled)
     assert not count_padding_bytes("Corrupt JPEG data: 20 extraneous bytes before marker 0xd9", filled)
@@ -108,11 +108,11 @@ def test_filling_before_the_end_is_told_from_pixels_that_are_left_over() -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_found_in_good_files(kind: str) -> None:
+def test_intact_files_have_no_silent_damage(kind: str) -> None:
     assert find_silent_damage(layout_of(KINDS[kind])) is None
 
 
-def test_zeros_that_mean_a_flat_picture_are_no_hole() -> None:
+def test_zeros_of_a_flat_picture_are_no_gap() -> None:
     from PIL import Image
 
     flat = jpeg(Image.new("RGB", (2000, 1000), (200, 30, 60)), optimize=True)
@@ -141,5 +141,5 @@ def test_zeros_that_mean_a_flat_picture_are_no_hole() -> None:
         ("anything else", "its pixels cannot be read (anything else)"),
     ],
 )
-def test_warnings_in_words(message: str, words: str) -> None:
+def test_descriptions_of_warnings(message: str, words: str) -> None:
     assert describe_libjpeg_warning(message) == words

@@ -1,4 +1,4 @@
-"""Which JPEGs may be decoded elsewhere, and what is known of them."""
+"""Headers of JPEGs that any decoder supports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def named(data: bytes, names: bytes) -> bytes:
     return bytes(changed[:2] + changed[4 + length :])
 
 
-def test_the_header_of_a_plain_jpeg_tells_what_decoding_would() -> None:
+def test_the_header_agrees_with_the_decoded_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "Maker"
@@ -47,7 +47,7 @@ def test_the_header_of_a_plain_jpeg_tells_what_decoding_would() -> None:
     assert (header.width, header.height) == (PHOTO.height, PHOTO.width)
 
 
-def test_what_only_some_decoders_take_is_not_plain() -> None:
+def test_jpegs_that_only_some_decoders_support_have_no_header() -> None:
     good, stream = jpeg(PHOTO), io.BytesIO()
     PHOTO.save(stream, "PNG")
     assert read_baseline_header(good, max_pixels=LIMIT) is not None

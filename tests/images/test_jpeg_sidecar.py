@@ -1,4 +1,4 @@
-"""Blocks beside the picture of a JPEG are put together from their segments, or left out."""
+"""Metadata blocks of a JPEG are joined from their segments, or ignored if incomplete."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def part(number: int, count: int, body: bytes) -> JpegSegment:
     return JpegSegment(0xE2, b"ICC_PROFILE\0" + bytes([number, count]) + body, 0)
 
 
-def test_exif_goes_on_in_the_next_segment() -> None:
+def test_exif_is_joined_from_several_segments() -> None:
     assert find_exif_block([app1(XMP + b"x"), app1(b"Exif\0\0II"), app1(b"Exif\0\0more")]) == b"IImore"
     assert find_exif_block([app1(b"Exif"), JpegSegment(0xE2, b"Exif\0\0II", 0)]) is None
 
 
-def test_the_first_packet_of_xmp_counts() -> None:
+def test_the_first_xmp_packet_is_used() -> None:
     assert find_xmp_packet([app1(b"Exif\0\0II"), app1(XMP + b"one"), app1(XMP + b"two")]) == b"one"
     assert find_xmp_packet([app1(b"Exif\0\0II")]) is None
 
 
-def test_parts_of_a_profile_come_in_any_order() -> None:
+def test_parts_of_a_profile_may_be_in_any_order() -> None:
     assert find_icc_profile([part(2, 3, b"b"), app1(b"x"), part(3, 3, b"c"), part(1, 3, b"a")]) == b"abc"
 
 
@@ -42,5 +42,5 @@ def test_parts_of_a_profile_come_in_any_order() -> None:
         [JpegSegment(0xE2, b"ICC_PROFILE\0\1", 0)],
     ],
 )
-def test_a_profile_that_is_not_all_there_is_none(segments: list[JpegSegment]) -> None:
+def test_an_incomplete_profile_is_ignored(segments: list[JpegSegment]) -> None:
     assert find_icc_profile(segments) is None

@@ -1,4 +1,4 @@
-"""One rule for all formats: Exif says how to turn a picture, or else XMP; in HEIC and AVIF nothing but their boxes."""
+"""One rule for all formats: orientation comes from Exif, or else XMP; in HEIC and AVIF only from their boxes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PHOTO = Image.fromarray(
     ).astype(np.uint8)
 )
 CORNERS = {1: "rgbw", 6: "brwg", 8: "gwrb", 3: "wbgr"}
-"""Colours of the corners, row by row, of the picture turned as Exif counts."""
+"""Colours of the corners, row by row, by orientation in Exif."""
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     b'<rdf:Description rdf:about="" xmlns:%(p)b="http://ns.adobe.com/tiff/1.0/"%(a)b>%(e)b</rdf:Description></rdf:RDF>'
@@ -123,28 +123,28 @@ def test_exif_before_xmp(kind: str, exif: int | None, xmp: bytes | None, turn: i
 
 
 @pytest.mark.parametrize(("exif", "xmp", "turn"), [(None, AS_ELEMENT, 6), (1, AS_ELEMENT, 1), (8, AS_ATTRIBUTE, 8)])
-def test_a_gpu_is_told_to_turn_by_the_same_rule(exif: int | None, xmp: bytes, turn: int) -> None:
+def test_the_header_has_the_same_orientation(exif: int | None, xmp: bytes, turn: int) -> None:
     header = read_baseline_header(FORMATS["jpeg"](None if exif is None else block(exif), xmp), max_pixels=10**6)
     assert header is not None
     assert header.orientation == turn
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_an_exif_block_that_cannot_be_read_leaves_it_to_xmp(kind: str) -> None:
+def test_xmp_is_used_if_exif_is_broken(kind: str) -> None:
     if kind in ("gif", "tiff"):
         pytest.skip("it has no such block")
     assert seen(FORMATS[kind](b"Exif\0\0garbage that is no TIFF", AS_ATTRIBUTE)) == CORNERS[6]
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
-def test_boxes_alone_turn_avif_and_heic(kind: str) -> None:
+def test_only_boxes_rotate_avif_and_heic(kind: str) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
-    # what writes them turns an orientation into a box
-    one, six = (b'tiff:Orientation="%d"' % turn for turn in (1, 6))
-    without_box = saved(kind, xmp=AS_ATTRIBUTE.replace(six, one))
-    assert one in without_box
-    assert seen(without_box.replace(one, six)) == CORNERS[1]
+    # their writers convert an orientation to a box
+    upright, rotated = (b'tiff:Orientation="%d"' % turn for turn in (1, 6))
+    without_box = saved(kind, xmp=AS_ATTRIBUTE.replace(rotated, upright))
+    assert upright in without_box
+    assert seen(without_box.replace(upright, rotated)) == CORNERS[1]
     assert seen(saved(kind, exif=block(6))) == CORNERS[6]
     assert seen(saved(kind, exif=block(6), xmp=AS_ATTRIBUTE)) == CORNERS[6]
 
@@ -155,5 +155,5 @@ def test_a_packet_is_read(packet: object) -> None:
 
 
 @pytest.mark.parametrize("packet", [None, b"", OTHER, b"\0" * 99, zlib.compress(AS_ATTRIBUTE), {"xmpmeta": 6}, "é"])
-def test_a_packet_that_does_not_say_turns_nothing(packet: object) -> None:
+def test_a_packet_without_orientation(packet: object) -> None:
     assert read_orientation(None, packet) == 1

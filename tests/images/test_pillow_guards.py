@@ -1,4 +1,4 @@
-"""Warnings of Pillow stay inside, those of others and the filters are left alone."""
+"""Pillow's warnings are silenced; other warnings and the filters are not changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cvbatch.images.pillow_guards import pillow_pixel_limit, quiet_pillow
 
 
 def noisy() -> bytes:
-    """A JPEG whose Exif block breaks off."""
+    """A JPEG with a truncated Exif block."""
     stream = io.BytesIO()
     block = b"Exif\0\0II\x2a\0\x08\0\0\0\x09\0\x12\x01\x03\0\x01"
     Image.new("RGB", (56, 40)).save(stream, "JPEG", exif=block)
     return stream.getvalue()
 
 
-def test_the_example_is_noisy() -> None:
+def test_the_example_causes_a_warning() -> None:
     with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(io.BytesIO(noisy())) as image:
         image.getexif()
 
@@ -46,7 +46,7 @@ def test_only_pillow_is_silenced() -> None:
         warnings.warn("ours", UserWarning, stacklevel=1)
 
 
-def test_the_limit_of_pillow_returns_after_an_error() -> None:
+def test_the_limit_of_pillow_is_restored_after_an_error() -> None:
     before = Image.MAX_IMAGE_PIXELS
 
     @pillow_pixel_limit(9)

@@ -1,4 +1,4 @@
-"""Samples of every kind of PNG become the colours that the text of the format says, transparent ones white."""
+"""Samples of every kind of PNG become the specified colours; transparent ones become white."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def read(data: bytes, **options: Any) -> npt.NDArray[np.int64]:
 
 
 def scaled(samples: npt.NDArray[Any], bits: int) -> npt.NDArray[np.int64]:
-    """Samples to 0 to 255, rounded to the nearest."""
+    """Samples scaled to 0 to 255, rounded to the nearest."""
     return np.floor(samples * 255 / ((1 << bits) - 1) + 0.5).astype(np.int64)
 
 
 def expected(samples: npt.NDArray[Any], bits: int, colour: int) -> npt.NDArray[np.float64]:
-    """By the text of the format, over white."""
+    """Colours by the specification, over white."""
     values = scaled(samples, bits).astype(np.float64)
     if colour in (GREY_ALPHA, RGBA):
         alpha = values[..., -1:] / 255
@@ -52,16 +52,16 @@ def expected(samples: npt.NDArray[Any], bits: int, colour: int) -> npt.NDArray[n
 @pytest.mark.parametrize(("bits", "colour"), KINDS)
 def test_samples_become_colours(bits: int, colour: int, interlaced: bool) -> None:
     samples = noise(bits, colour)
-    found = read(png(samples, bits, colour, interlaced=interlaced, parts=3))
+    shown = read(png(samples, bits, colour, interlaced=interlaced, parts=3))
     tolerance = 1 if colour in (GREY_ALPHA, RGBA) else 0
-    np.testing.assert_allclose(found, expected(samples, bits, colour), atol=tolerance)
+    np.testing.assert_allclose(shown, expected(samples, bits, colour), atol=tolerance)
 
 
 def test_each_value_of_16_bits_is_rounded_to_the_nearest() -> None:
     ramp = np.arange(1 << 16).reshape(256, 256, 1)
-    found = read(png(np.concatenate([ramp, ramp[::-1], ramp], axis=2), 16, RGB))
-    np.testing.assert_array_equal(found[..., 0], scaled(ramp[..., 0], 16))
-    np.testing.assert_array_equal(found[..., 1], scaled(ramp[::-1, :, 0], 16))
+    shown = read(png(np.concatenate([ramp, ramp[::-1], ramp], axis=2), 16, RGB))
+    np.testing.assert_array_equal(shown[..., 0], scaled(ramp[..., 0], 16))
+    np.testing.assert_array_equal(shown[..., 1], scaled(ramp[::-1, :, 0], 16))
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -73,11 +73,11 @@ def test_a_transparent_colour_is_white_and_no_other(bits: int, colour: int, inte
     if bits == 16:  # such a pixel looks the same once it is rounded, and is not transparent
         samples[8, 8] = clear ^ 1
     chunks = [chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear))]
-    found = read(png(samples, bits, colour, before=chunks, interlaced=interlaced))
+    shown = read(png(samples, bits, colour, before=chunks, interlaced=interlaced))
     right = expected(samples, bits, colour).copy()
     right[(samples == clear).all(axis=2)] = 255
-    np.testing.assert_array_equal(found, right)
-    assert (found[7, 7] == 255).all()
+    np.testing.assert_array_equal(shown, right)
+    assert (shown[7, 7] == 255).all()
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -90,37 +90,37 @@ def test_palettes_and_their_transparency(bits: int, clear: int, interlaced: bool
     samples = noise(bits, PALETTE)
     chunks = [chunk(b"PLTE", bytes(colours.flatten().tolist()))]
     chunks += [chunk(b"tRNS", bytes(alphas.tolist()))] if clear else []
-    found = read(png(samples, bits, PALETTE, before=chunks, interlaced=interlaced))
+    shown = read(png(samples, bits, PALETTE, before=chunks, interlaced=interlaced))
     alpha = np.append(alphas, np.full(entries - clear, 255))[samples] / 255
-    np.testing.assert_allclose(found, colours[samples[..., 0]] * alpha + 255 * (1 - alpha), atol=1)
+    np.testing.assert_allclose(shown, colours[samples[..., 0]] * alpha + 255 * (1 - alpha), atol=1)
 
 
 def test_a_palette_that_is_too_short_ends_in_black() -> None:
     samples = np.array([[[0], [1], [2], [3]]])
-    found = read(png(samples, 2, PALETTE, before=[chunk(b"PLTE", bytes([9, 8, 7, 90, 80, 70]))]))
-    assert found[0].tolist() == [[9, 8, 7], [90, 80, 70], [0, 0, 0], [0, 0, 0]]
+    shown = read(png(samples, 2, PALETTE, before=[chunk(b"PLTE", bytes([9, 8, 7, 90, 80, 70]))]))
+    assert shown[0].tolist() == [[9, 8, 7], [90, 80, 70], [0, 0, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\0", b"\0\1\0\1", b"\0\1\0\1\0\1\0"], ids=["nothing", "short", "two", "long"]
 )
-def test_a_transparent_colour_of_another_length_is_void(content: bytes) -> None:
+def test_a_transparent_colour_of_wrong_length_is_ignored(content: bytes) -> None:
     samples = np.ones((HEIGHT, WIDTH, 3), int)
     assert (read(png(samples, 8, RGB, before=[chunk(b"tRNS", content)])) == 1).all()
 
 
-def test_high_bits_of_a_transparent_sample_do_not_count() -> None:
+def test_high_bits_of_a_transparent_sample_are_ignored() -> None:
     samples = np.array([[[1], [2]]])
     assert read(png(samples, 4, GREY, before=[chunk(b"tRNS", b"\x12\x31")]))[0, :, 0].tolist() == [255, 34]
 
 
-def test_what_a_file_says_of_significant_bits_and_background_changes_nothing() -> None:
+def test_significant_bits_and_background_are_ignored() -> None:
     samples = noise(8, RGB)
     beside = [chunk(b"sBIT", bytes([5, 6, 5])), chunk(b"bKGD", bytes(6)), chunk(b"gAMA", struct.pack(">I", 10**5))]
     np.testing.assert_array_equal(read(png(samples, 8, RGB, before=beside)), samples)
 
 
-def test_an_animation_is_the_picture_that_decoders_without_animations_show() -> None:
+def test_the_default_image_of_an_animation_is_read() -> None:
     samples = noise(8, RGB)
     frame = struct.pack(">IIIIIHHBB", 0, WIDTH, HEIGHT, 0, 0, 1, 10, 0, 0)
     second = struct.pack(">IIIIIHHBB", 1, 1, 1, 0, 0, 1, 10, 0, 0)
@@ -135,8 +135,8 @@ def test_a_profile_of_greys_is_applied_at_every_depth(bits: int) -> None:
     samples = noise(bits, GREY)
     packed = chunk(b"iCCP", b"name\0\0" + zlib.compress(profiles.grey_profile(1.8)))
     linear = (samples / ((1 << bits) - 1)) ** 1.8 * np.array([0.9642, 1.0, 0.8249])
-    found = read(png(samples, bits, GREY, before=[packed]), icc=True)
-    np.testing.assert_allclose(found, profiles.encode_srgb(linear), atol=3)
+    shown = read(png(samples, bits, GREY, before=[packed]), icc=True)
+    np.testing.assert_allclose(shown, profiles.encode_srgb(linear), atol=3)
 
 
 @pytest.mark.parametrize(("bits", "colour"), [(8, GREY), (16, GREY), (8, RGB), (16, RGB), (8, PALETTE)])
@@ -150,8 +150,8 @@ def test_a_transparent_colour_stays_transparent_where_profiles_are_converted(bit
 
 
 @pytest.mark.parametrize(("bits", "colour"), [(16, RGB), (16, RGBA), (8, RGBA), (16, GREY), (8, GREY_ALPHA)])
-def test_large_pictures_are_worked_on_in_bands(bits: int, colour: int) -> None:
-    """A picture of three bands, which repeats a small one."""
+def test_large_pictures_are_converted_in_bands(bits: int, colour: int) -> None:
+    """A picture of three bands repeats a small one."""
     before, samples, times = [chunk(b"tRNS", bytes(6))] if colour == RGB else [], noise(bits, colour), (180, 55)
     large = decode(png(np.tile(samples, (*times, 1)), bits, colour, before=before), max_pixels=10**7).image
     assert large.width * large.height > 2 << 20
@@ -164,10 +164,10 @@ def test_pixels_that_are_missing_or_damaged_are_an_error() -> None:
     first = whole.index(b"IDAT") - 4
     length = int.from_bytes(whole[first : first + 4], "big")
     without = whole[:first] + whole[first + 12 + length :]
-    other = whole[: first + 8] + bytes([whole[first + 8] ^ 64]) + whole[first + 9 :]
+    flipped = whole[: first + 8] + bytes([whole[first + 8] ^ 64]) + whole[first + 9 :]
     bomb = whole[:16] + struct.pack(">II", 900, 1000) + whole[24:]
     bomb = bomb[:8] + chunk(b"IHDR", bomb[16:29]) + bomb[33:]
-    for broken in (without, other, bomb):
+    for broken in (without, flipped, bomb):
         with pytest.raises(ImageError) as caught:
             decode(broken, max_pixels=10**6)
         assert caught.value.kind == "CorruptImage"
@@ -175,7 +175,7 @@ def test_pixels_that_are_missing_or_damaged_are_an_error() -> None:
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize(("bits", "colour"), [(1, GREY), (8, GREY), (16, RGB), (8, RGBA)])
-def test_rows_that_a_whole_stream_does_not_hold_are_an_error(bits: int, colour: int, interlaced: bool) -> None:
+def test_missing_rows_in_a_complete_stream_are_an_error(bits: int, colour: int, interlaced: bool) -> None:
     samples = noise(bits, colour)
     rows = packed(samples, bits, interlaced=interlaced)
     row = 1 + (WIDTH * bits * CHANNELS[colour] + 7) // 8
@@ -189,7 +189,7 @@ def test_rows_that_a_whole_stream_does_not_hold_are_an_error(bits: int, colour: 
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 2), (13, 4)])
-def test_all_black_pictures_are_whole(size: tuple[int, int], interlaced: bool) -> None:
+def test_all_black_pictures_are_complete(size: tuple[int, int], interlaced: bool) -> None:
     for bits, colour in KINDS:
         black = np.zeros((*size, CHANNELS[colour]), np.int64)
         black[..., -1] = (1 << bits) - 1 if colour in (GREY_ALPHA, RGBA) else 0

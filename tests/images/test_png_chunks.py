@@ -1,4 +1,4 @@
-"""What lies beside the pixels of a PNG never refuses the picture, and is not unpacked unless somebody reads it."""
+"""Chunks beside the pixels of a PNG never make it an error, and are unpacked only if they are needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.images.pngs import SIGNATURE, chunk, png
 PIXELS = np.random.default_rng(5).integers(0, 256, (9, 7, 3))
 HUGE = zlib.compress(bytes(50 << 20), 9)
 EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-"""An Exif block that says orientation 6."""
+"""An Exif block with orientation 6."""
 XMP = b'<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
 BESIDE = {
     "a profile that unpacks to 50 MB": chunk(b"iCCP", b"name\0\0" + HUGE),
@@ -52,28 +52,28 @@ BESIDE = {
 @pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize("icc", [False, True])
-def test_what_lies_beside_the_pixels_refuses_nothing(name: str, where: str, icc: bool) -> None:
+def test_chunks_beside_the_pixels_are_never_an_error(name: str, where: str, icc: bool) -> None:
     data = png(PIXELS, 8, 2, **{where: [BESIDE[name]]})
     tracemalloc.start()
-    found = decode(data, max_pixels=1000, icc=icc).image
+    image = decode(data, max_pixels=1000, icc=icc).image
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    np.testing.assert_array_equal(np.asarray(found), PIXELS)
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
     assert peak < 10 << 20, "what unpacks to 50 MB is not unpacked"
 
 
 @pytest.mark.parametrize("name", [b"pHYs", b"tRNS", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME", b"prVt"])
-def test_a_wrong_checksum_beside_the_pixels_makes_that_chunk_void(name: bytes) -> None:
+def test_an_ancillary_chunk_with_a_wrong_checksum_is_ignored(name: bytes) -> None:
     content = struct.pack(">3H", *PIXELS[0, 0].tolist()) if name == b"tRNS" else EXIF
-    found = decode(png(PIXELS, 8, 2, before=[chunk(name, content, checksum=7)]), max_pixels=1000).image
-    np.testing.assert_array_equal(np.asarray(found), PIXELS)
+    image = decode(png(PIXELS, 8, 2, before=[chunk(name, content, checksum=7)]), max_pixels=1000).image
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
 
 
 @pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT", b"IEND"])
-def test_a_wrong_checksum_of_what_the_picture_needs_is_an_error(name: bytes) -> None:
+def test_a_wrong_checksum_of_a_critical_chunk_is_an_error(name: bytes) -> None:
     data = bytearray(png(PIXELS[..., :1] & 1, 8, 3, before=[chunk(b"PLTE", bytes(6))]))
-    at = data.index(name)
-    data[at + 4 + int.from_bytes(data[at - 4 : at], "big")] ^= 255
+    offset = data.index(name)
+    data[offset + 4 + int.from_bytes(data[offset - 4 : offset], "big")] ^= 255
     assert refused(bytes(data)) == "CorruptImage"
 
 
@@ -83,23 +83,23 @@ def refused(data: bytes) -> str:
     return caught.value.kind
 
 
-def test_what_is_no_row_of_chunks_is_an_error() -> None:
+def test_a_broken_sequence_of_chunks_is_an_error() -> None:
     whole = png(PIXELS, 8, 2)
-    header, rest = whole[:33], whole[33:]
-    assert refused(header + chunk(b"NEED", b"") + rest) == "CorruptImage"
-    assert refused(header + b"\0\0\0\0\1\2\3\4\0\0\0\0" + rest) == "CorruptImage"
-    assert refused(header + b"\x7f\xff\xff\xfftEXt" + rest) == "CorruptImage"
-    assert refused(header + rest[-12:]) == "CorruptImage"
-    assert refused(SIGNATURE + rest) == "CorruptImage"
+    header, body = whole[:33], whole[33:]
+    assert refused(header + chunk(b"NEED", b"") + body) == "CorruptImage"
+    assert refused(header + b"\0\0\0\0\1\2\3\4\0\0\0\0" + body) == "CorruptImage"
+    assert refused(header + b"\x7f\xff\xff\xfftEXt" + body) == "CorruptImage"
+    assert refused(header + body[-12:]) == "CorruptImage"
+    assert refused(SIGNATURE + body) == "CorruptImage"
     assert refused(SIGNATURE + chunk(b"CgBI", b"\x50\0\x20\6") + whole[8:]) == "UnsupportedImage"
     for end in (8, 20, 33, 40, len(whole) - 13, len(whole) - 5, len(whole) - 1):
         assert refused(whole[:end]) == "TruncatedImage"
 
 
-def test_what_follows_the_end_is_not_looked_at() -> None:
+def test_bytes_after_the_end_are_ignored() -> None:
     data = png(PIXELS, 8, 2)
-    for more in (b"\0" * 999, b"garbage", data):
-        np.testing.assert_array_equal(np.asarray(decode(data + more, max_pixels=1000).image), PIXELS)
+    for suffix in (b"\0" * 999, b"garbage", data):
+        np.testing.assert_array_equal(np.asarray(decode(data + suffix, max_pixels=1000).image), PIXELS)
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -116,12 +116,12 @@ def test_what_follows_the_end_is_not_looked_at() -> None:
     ],
     ids=["Exif", "Exif with its name", "hexadecimal", "packed hexadecimal", "XMP", "packed XMP", "XMP, then 50 MB"],
 )
-def test_orientation_is_found_wherever_it_stands(turn: bytes, where: str) -> None:
-    found = decode(png(PIXELS, 8, 2, **{where: [turn]}), max_pixels=1000).image
-    np.testing.assert_array_equal(np.asarray(found), np.rot90(PIXELS, -1))
+def test_orientation_is_read_from_any_chunk(turn: bytes, where: str) -> None:
+    image = decode(png(PIXELS, 8, 2, **{where: [turn]}), max_pixels=1000).image
+    np.testing.assert_array_equal(np.asarray(image), np.rot90(PIXELS, -1))
 
 
-def test_a_profile_is_unpacked_when_it_is_asked_for() -> None:
-    found = read_png_chunks(png(PIXELS, 8, 2, before=[chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile"))]))
-    assert found.icc_profile == b"profile"
+def test_a_profile_is_unpacked_on_request() -> None:
+    chunks = read_png_chunks(png(PIXELS, 8, 2, before=[chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile"))]))
+    assert chunks.icc_profile == b"profile"
     assert read_png_chunks(png(PIXELS, 8, 2)).icc_profile is None

@@ -1,4 +1,4 @@
-"""Views are bit for bit those of torchvision on PIL images, and boxes find their way back."""
+"""Views equal those of torchvision on PIL images, and boxes are mapped back to the original."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def torchvision_view(view: View, image: Image.Image) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_apply_equals_torchvision(view: View, size: tuple[int, int]) -> None:
     image = noise(*size)
-    seen = apply_view(view, image)
-    np.testing.assert_array_equal(seen, torchvision_view(view, image))
-    assert seen.dtype == np.uint8
-    assert seen.flags.c_contiguous
-    assert seen.shape == (*reversed(compute_output_size(view, size)), 3)
+    applied = apply_view(view, image)
+    np.testing.assert_array_equal(applied, torchvision_view(view, image))
+    assert applied.dtype == np.uint8
+    assert applied.flags.c_contiguous
+    assert applied.shape == (*reversed(compute_output_size(view, size)), 3)
 
 
 def test_sizes_equal_torchvision_where_rounding_matters() -> None:
@@ -86,7 +86,7 @@ def test_an_image_of_the_right_size_is_not_resampled() -> None:
         (View(resize=25), (100, 50), (-5, -5, 70, 70), (0, 0, 100, 50)),
     ],
 )
-def test_boxes_return_to_the_original(
+def test_boxes_are_mapped_to_the_original(
     view: View, size: tuple[int, int], box: tuple[float, ...], expected: tuple[float, ...]
 ) -> None:
     back = boxes_to_original(view, size, np.array([box], dtype=np.float32))
@@ -94,17 +94,17 @@ def test_boxes_return_to_the_original(
     assert back.dtype == np.float32
 
 
-def test_no_boxes_stay_no_boxes() -> None:
+def test_an_empty_array_of_boxes() -> None:
     assert boxes_to_original(View(resize=9), (30, 20), np.zeros((0, 4), np.float32)).shape == (0, 4)
 
 
-def test_enough_is_twice_what_any_view_needs() -> None:
+def test_min_decode_side_is_twice_the_longest_resized_side() -> None:
     assert compute_min_decode_side([View(resize=32), View(resize=(20, 45))]) == 90
     assert compute_min_decode_side([View(resize=32), View()]) is None
     assert compute_min_decode_side([]) is None
 
 
-def test_an_image_that_was_scaled_before_ends_at_the_same_size() -> None:
+def test_a_scaled_image_gets_the_same_size() -> None:
     view = View(resize=32)
     whole, scaled = noise(401, 300), noise(101, 75)
     assert apply_view(view, scaled, whole.size).shape == apply_view(view, whole).shape == (32, 42, 3)
@@ -121,22 +121,22 @@ THIN = [
     (View(resize=300, crop=(28, 28)), (5_200, 100)),
     (View(resize=60, crop=(56, 56), interpolation="bicubic"), (100, 120_000)),
 ]
-"""Of each, resizing would make more pixels than are allowed."""
+"""Views and image sizes for which resizing the whole image makes too many pixels."""
 
 
 @pytest.mark.parametrize(("view", "size"), THIN, ids=str)
-def test_only_what_the_crop_keeps_of_a_thin_image_is_resized(view: View, size: tuple[int, int]) -> None:
+def test_only_the_cropped_region_of_a_thin_image_is_resized(view: View, size: tuple[int, int]) -> None:
     image = noise(*size)
     assert not can_resize_whole(view, size)
-    kept, expected = apply_view(view, image).astype(int), torchvision_view(view, image).astype(int)
-    if view.interpolation == "nearest":  # where a position is rounded the other way, the neighbour is taken
-        assert (kept != expected).mean() < 0.4
+    cropped, expected = apply_view(view, image).astype(int), torchvision_view(view, image).astype(int)
+    if view.interpolation == "nearest":  # a position rounded the other way gives the neighbouring pixel
+        assert (cropped != expected).mean() < 0.4
     else:
-        assert np.abs(kept - expected).max() <= 1
-    assert kept.shape == expected.shape
+        assert np.abs(cropped - expected).max() <= 1
+    assert cropped.shape == expected.shape
 
 
-def test_what_resizing_would_make_of_a_thin_image_is_bounded() -> None:
+def test_the_resized_size_of_a_thin_image_is_bounded() -> None:
     view = View(resize=520)
     check_resized_pixels(view, (7000, 480))
     check_resized_pixels(View(resize=(3000, 6000)), (60_000, 1))
@@ -150,7 +150,7 @@ def test_what_resizing_would_make_of_a_thin_image_is_bounded() -> None:
 
 
 def test_a_thin_image_takes_little_memory() -> None:
-    # whatever allocates more ends the process with a MemoryError, and takes no machine along
+    # with the limit, too large an allocation is a MemoryError in the child process, not a full machine
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))

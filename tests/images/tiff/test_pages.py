@@ -1,4 +1,4 @@
-"""The picture of a TIFF is never its thumbnail, whatever comes first."""
+"""The picture of a TIFF is never its thumbnail, whichever directory is first."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def jpeg(colour: tuple[int, int, int], size: tuple[int, int]) -> bytes:
 
 
 def preview(colour: tuple[int, int, int], size: tuple[int, int], kind: int | None = REDUCED) -> Page:
-    """A JPEG as NEF, ARW and PEF files hold it, whose size only the JPEG tells."""
+    """A JPEG as in NEF, ARW and PEF files; only the JPEG has its size."""
     return Page({254: kind, 259: 6}, [jpeg(colour, size)], is_jpeg=True)
 
 
 def canon(colour: tuple[int, int, int], size: tuple[int, int]) -> Page:
-    """The first directory of a CR2: a JPEG in a strip, of which nothing says that it is no more than a preview."""
+    """The first directory of a CR2: a JPEG in a strip, without a tag that declares it a preview."""
     return Page({256: size[0], 257: size[1], 258: [8] * 3, 259: 6}, [jpeg(colour, size)])
 
 
 def canon_sensor(size: tuple[int, int]) -> Page:
-    """The last one of a CR2: a lossless JPEG of two components side by side."""
+    """The last directory of a CR2: a lossless JPEG of two components side by side."""
     width, height = size
     header = bytes([0xFF, 0xC3, 0, 14, 14, *height.to_bytes(2, "big"), *(width // 2).to_bytes(2, "big"), 2, *bytes(6)])
     return Page({259: 6}, [b"\xff\xd8" + header + b"\xff\xda\0\2" + bytes(50) + b"\xff\xd9"])
@@ -134,14 +134,14 @@ NONE: dict[str, tuple[tuple[Page, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize(("pages", "said"), NONE.values(), ids=NONE)
-def test_no_thumbnail_is_taken_for_the_picture(pages: tuple[Page, ...], said: str) -> None:
+@pytest.mark.parametrize(("pages", "phrase"), NONE.values(), ids=NONE)
+def test_a_thumbnail_is_never_used_as_the_picture(pages: tuple[Page, ...], phrase: str) -> None:
     message = refused(written(*pages), "UnsupportedImage")
-    assert said in message
+    assert phrase in message
     assert message.endswith(("provide the full picture as JPEG, PNG or TIFF", "export it as JPEG or TIFF"))
 
 
-def test_what_is_below_turns_with_its_parent() -> None:
+def test_a_subdirectory_inherits_the_orientation() -> None:
     turned = tiff(plain(RED, SMALL, REDUCED, tags={274: 6}, below=[plain(GREEN, BIG, 0)]))
     assert shown(turned)[0] == BIG[::-1]
     own = tiff(plain(RED, SMALL, REDUCED, tags={274: 6}, below=[plain(GREEN, BIG, 0, tags={274: 3})]))
@@ -150,11 +150,14 @@ def test_what_is_below_turns_with_its_parent() -> None:
     assert shown(next_page)[0] == BIG
 
 
-LOOPS: dict[str, Callable[[bytes, int], int]] = {"to itself": lambda data, at: 8, "outside": lambda data, at: 1 << 30}
+LOOPS: dict[str, Callable[[bytes, int], int]] = {
+    "to itself": lambda data, offset: 8,
+    "outside": lambda data, offset: 1 << 30,
+}
 
 
 @pytest.mark.parametrize("where", LOOPS.values(), ids=LOOPS)
-def test_chains_without_end(where: Callable[[bytes, int], int]) -> None:
+def test_endless_chains(where: Callable[[bytes, int], int]) -> None:
     data = bytearray(tiff(plain(RED, SMALL, REDUCED)))
     data[-4:] = where(data, 0).to_bytes(4, "little")
     refused(bytes(data), "UnsupportedImage")
@@ -162,7 +165,7 @@ def test_chains_without_end(where: Callable[[bytes, int], int]) -> None:
     refused(looped, "UnsupportedImage")
 
 
-def test_the_limit_is_that_of_the_picture() -> None:
+def test_the_pixel_limit_applies_to_the_picture() -> None:
     data = tiff(plain(RED, (100, 100), REDUCED, below=[plain(GREEN, SMALL, 0)]))
     assert decode(data, max_pixels=150).image.size == SMALL
     assert "60 x 40 = 2400" in refused(tiff(plain(RED, SMALL, 1), plain(GREEN, BIG)), "TooManyPixels", max_pixels=2399)

@@ -1,4 +1,4 @@
-"""Every combination of what a TIFF's numbers can be comes out right, or as an error with a name."""
+"""All combinations of depths, colours, layouts and compressions of a TIFF are read correctly."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def palette_of(bits: int) -> Numbers:
 
 
 def expected(raw: Numbers, bits: int, photometric: int, extra: Sequence[int]) -> Numbers:
-    """By the format's text, in fractions: what becomes of each pixel on white."""
+    """Expected pixels over white by the specification, in floating point."""
     full = (1 << bits) - 1
     count = COLOURS[photometric]
     colours = raw[..., :count] / full
-    alpha = next((raw[..., count + at, None] / full for at, kind in enumerate(extra) if kind in (1, 2)), None)
+    alpha = next((raw[..., count + index, None] / full for index, kind in enumerate(extra) if kind in (1, 2)), None)
     premultiplied = 1 in extra
     if photometric == PALETTE:
         colours = palette_of(bits).T[raw[..., 0]] / 255
@@ -99,7 +99,7 @@ def test_depth_colours_planes_and_extra_samples(photometric: int, bits: int) -> 
             order=order,
         )  # fmt: skip
         alpha = any(extra)
-        # Inks times alpha lose all but their first bits where alpha is small.
+        # Inks multiplied by a small alpha lose all but their highest bits.
         low = (raw[..., 4 + extra.index(1)] < ((1 << bits) - 1) * 0.7) if photometric == INKS and 1 in extra else None
         wanted = expected(raw, bits, photometric, extra)
         assert_right(data, wanted, exact=not alpha and photometric != INKS, low=low)

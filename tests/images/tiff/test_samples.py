@@ -1,4 +1,4 @@
-"""Parts that are pictures themselves, luma and chroma, L*a*b*; and what is damaged, cut off or cannot be read."""
+"""Image codecs in strips and tiles, luma and chroma, L*a*b*; damaged, truncated and unsupported files."""
 
 from __future__ import annotations
 
@@ -127,13 +127,13 @@ def jpeg_by_pillow(**options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("quality", [75, 95])
-def test_jpeg_parts_whose_tables_stand_apart_are_what_libtiff_makes_of_them(quality: int) -> None:
+def test_jpeg_parts_with_separate_tables_are_decoded_as_by_libtiff(quality: int) -> None:
     data = jpeg_by_pillow(quality=quality)
     with Image.open(io.BytesIO(data)) as plain:
         np.testing.assert_array_equal(pixels(data), np.asarray(plain.convert("RGB")))
 
 
-def test_damage_in_a_jpeg_part_is_no_picture() -> None:
+def test_damage_in_a_jpeg_part_is_an_error() -> None:
     data = jpeg_by_pillow()
     with Image.open(io.BytesIO(data)) as plain:
         begin, length = plain.tag_v2[273][0], plain.tag_v2[279][0]  # type: ignore[attr-defined]  # of TIFFs
@@ -169,7 +169,7 @@ def test_fax(kind: str, photometric: int, fill: int) -> None:
 
 
 @pytest.mark.parametrize("subsampling", list(itertools.product((1, 2, 4), (1, 2, 4))), ids=str)
-def test_luma_and_chroma_are_what_libtiff_makes_of_them(subsampling: tuple[int, int]) -> None:
+def test_luma_and_chroma_are_converted_as_by_libtiff(subsampling: tuple[int, int]) -> None:
     across, down = subsampling
     if across < down:
         pytest.skip("libtiff refuses those")
@@ -225,11 +225,11 @@ def test_lab(photometric: int, bits: int) -> None:
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("cut", CUTS)
-def test_what_is_cut_off_or_damaged_is_no_picture(cut: dict[str, Any], compression: int) -> None:
+def test_truncated_and_damaged_files_are_errors(cut: dict[str, Any], compression: int) -> None:
     data = tiff(page(numbers(3, 8), photometric=RGB, compression=compression, **cut))
     with Image.open(io.BytesIO(data)) as plain:
         begin = plain.tag_v2.get(273, plain.tag_v2.get(324))  # type: ignore[attr-defined]  # of TIFFs
-    # The directory is behind the pixels here.
+    # The directory follows the pixels.
     for length in (9, 20, len(data) // 2, len(data) - 3):
         refused(data[:length], "TruncatedImage")
     if compression not in (1, 32773):
@@ -258,7 +258,7 @@ def test_a_file_may_end_with_its_only_directory(order: str, big: bool) -> None:
 
 
 @pytest.mark.parametrize("more", [b"", bytes(3_000_000)])
-def test_the_checksum_of_a_deflated_part_counts_though_more_is_packed_than_wanted(more: bytes) -> None:
+def test_the_checksum_of_a_deflated_part_is_verified_despite_surplus_bytes(more: bytes) -> None:
     raw = np.random.default_rng(4).integers(0, 256, (50, 40, 1), np.uint8)
     good = zlib.compress(raw.tobytes() + more, 0)
     bad = good[:900] + bytes(200) + good[1100:]
@@ -283,26 +283,26 @@ def test_the_checksum_of_a_deflated_part_counts_though_more_is_packed_than_wante
     ],
     ids=str,
 )
-def test_tags_that_cannot_be(tags: dict[int, Any], kind: str) -> None:
+def test_invalid_tags(tags: dict[int, Any], kind: str) -> None:
     refused(tiff(page(numbers(3, 8), photometric=RGB, rows=5, tags=tags)), kind)
 
 
 @pytest.mark.parametrize("compression", [34712, 34887, 34933, 50002])
 @pytest.mark.parametrize(("bits", "dtype"), [(4, np.uint8), (4, np.uint16), (12, np.uint8)])
-def test_parts_that_are_deeper_or_flatter_than_told(bits: int, dtype: type[np.generic], compression: int) -> None:
+def test_parts_of_another_depth_than_declared(bits: int, dtype: type[np.generic], compression: int) -> None:
     one = page(SMOOTH[..., :3], photometric=RGB, compression=compression, pack=packed_as(compression, dtype))
     with pytest.raises(ImageError, match=r"do not contain 4-bit|another size or depth"):
         decode(tiff(Page({**one.tags, 258: [bits] * 3}, one.parts)), max_pixels=10_000)
 
 
-def test_a_strip_that_is_missing_is_no_picture() -> None:
+def test_a_missing_strip_is_an_error() -> None:
     for compression in (1, 8):
         whole = page(numbers(3, 8), photometric=RGB, compression=compression, rows=5)
         sparse = Page({**whole.tags, 273: Tagged(4, [8, 0, 8]), 279: Tagged(4, [50, 0, 50])}, whole.parts)
         assert "missing" in refused(tiff(sparse), "CorruptImage")
 
 
-def test_lengths_that_are_missing_are_known_without_them() -> None:
+def test_missing_lengths_are_computed() -> None:
     raw = numbers(3, 8)
     np.testing.assert_array_equal(pixels(tiff(page(raw, photometric=RGB, rows=5, tags={279: None}))), raw)
     one_strip = page(raw, photometric=RGB, compression=5, tags={279: None})
@@ -310,7 +310,7 @@ def test_lengths_that_are_missing_are_known_without_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("options", "phrase"),
     [
         ({"bits": 32}, "32-bit numbers"),
         ({"bits": 32, "tags": {339: 3}}, "32-bit floating-point numbers"),
@@ -344,16 +344,16 @@ def test_lengths_that_are_missing_are_known_without_them() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_whole_but_not_read_says_what_it_is(made: dict[str, Any], said: str) -> None:
-    samples = made.pop("samples", 1)
-    data = tiff(page(numbers(samples, 4), **made))
+def test_an_unsupported_kind_is_named(options: dict[str, Any], phrase: str) -> None:
+    samples = options.pop("samples", 1)
+    data = tiff(page(numbers(samples, 4), **options))
     message = refused(data, "UnsupportedImage")
-    assert said.split(" compression")[0] in message
+    assert phrase.split(" compression")[0] in message
     assert message.startswith("cannot read a TIFF")
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_a_giant_strip_of_many_bands_is_refused_before_it_costs_memory(order: str) -> None:
+def test_a_giant_strip_of_many_bands_is_refused_before_allocation(order: str) -> None:
     tracemalloc.start()
     refused(
         tiff(page(np.zeros((4, 4, 60)), bits=16, extra=[0] * 59, tags={256: 1000, 257: 1000}), order=order),

@@ -1,4 +1,4 @@
-"""A TIFF writer by the format's text, which shares nothing with what reads them."""
+"""A TIFF writer by the specification, which shares no code with the reader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 7: "s", 13: "I", 16: "Q", 1
 
 @dataclass(frozen=True)
 class Tagged:
-    """A value of a type of its own, where the usual one is not meant."""
+    """A value with an explicit field type."""
 
     kind: int
     values: Sequence[int] | bytes
@@ -42,11 +42,11 @@ class Page:
     tiled: bool = False
     below: Sequence[Page] = field(default=())
     is_jpeg: bool = False
-    """Whether its only part is a JPEG file, told by the tags that cameras use."""
+    """Whether its only part is a JPEG file, stored with the tags that cameras use."""
 
 
 def tiff(*pages: Page, order: str = "<", big: bool = False, mark: bytes = b"") -> bytes:
-    """A file of some pages; `mark` is what stands between its head and them."""
+    """A file with pages; `mark` is written between its header and them."""
     return _File(order, big).write(pages, mark)
 
 
@@ -67,11 +67,11 @@ def page(
     below: Sequence[Page] = (),
     pack: Callable[[Numbers], bytes] | None = None,
 ) -> Page:
-    """A page of (height, width, samples) numbers; `pack` makes a part of its own kind out of those of one part."""
+    """A page of (height, width, samples) numbers; `pack` compresses the numbers of one part."""
     numbers = numbers if numbers.ndim == 3 else numbers[..., None]
     height, width, samples = numbers.shape
     down, across = tile or (rows or height, width)
-    planes = [numbers] if planar == 1 else [numbers[..., place : place + 1] for place in range(samples)]
+    planes = [numbers] if planar == 1 else [numbers[..., sample : sample + 1] for sample in range(samples)]
     parts = []
     for plane in planes:
         for top in range(0, height, down):
@@ -85,12 +85,12 @@ def page(
                 else:
                     plain = pack(part)
                 parts.append(plain if fill == 1 else _reversed(plain))
-    told = {256: width, 257: height, 258: [bits] * samples, 259: compression, 262: photometric, 277: samples}
-    told |= {284: planar} | ({322: across, 323: down} if tile else {278: down})
-    told |= {338: list(extra)} if extra is not None else {}
-    told |= {317: predictor} if predictor != 1 else {}
-    told |= {266: fill} if fill != 1 else {}
-    return Page({**told, **(tags or {})}, parts, tile is not None, below)
+    standard_tags = {256: width, 257: height, 258: [bits] * samples, 259: compression, 262: photometric, 277: samples}
+    standard_tags |= {284: planar} | ({322: across, 323: down} if tile else {278: down})
+    standard_tags |= {338: list(extra)} if extra is not None else {}
+    standard_tags |= {317: predictor} if predictor != 1 else {}
+    standard_tags |= {266: fill} if fill != 1 else {}
+    return Page({**standard_tags, **(tags or {})}, parts, tile is not None, below)
 
 
 def _differences(part: Numbers, bits: int) -> Numbers:
@@ -124,27 +124,27 @@ class _File:
         self._data += letters + head + bytes(self._size)
         link = len(self._data) - self._size
         self._data += mark
-        for one in pages:
-            at, after = self._page(one)
-            struct.pack_into(self._order + self._word, self._data, link, at)
-            link = after
+        for directory in pages:
+            offset, next_link = self._page(directory)
+            struct.pack_into(self._order + self._word, self._data, link, offset)
+            link = next_link
         return bytes(self._data)
 
-    def _page(self, one: Page) -> tuple[int, int]:
-        tags = dict(one.tags)
-        if one.below:
-            tags[330] = Tagged(18 if self._big else 13, [self._page(child)[0] for child in one.below])
-        if one.parts:
-            places = [self._append(part) for part in one.parts]
-            offsets, lengths = (324, 325) if one.tiled else (273, 279)
-            offsets, lengths = (513, 514) if one.is_jpeg else (offsets, lengths)
+    def _page(self, directory: Page) -> tuple[int, int]:
+        tags = dict(directory.tags)
+        if directory.below:
+            tags[330] = Tagged(18 if self._big else 13, [self._page(child)[0] for child in directory.below])
+        if directory.parts:
+            part_offsets = [self._append(part) for part in directory.parts]
+            offsets, lengths = (324, 325) if directory.tiled else (273, 279)
+            offsets, lengths = (513, 514) if directory.is_jpeg else (offsets, lengths)
             wide = 16 if self._big else 4
-            tags.setdefault(offsets, Tagged(wide, places))
-            tags.setdefault(lengths, Tagged(wide, [len(part) for part in one.parts]))
+            tags.setdefault(offsets, Tagged(wide, part_offsets))
+            tags.setdefault(lengths, Tagged(wide, [len(part) for part in directory.parts]))
         entries = [self._entry(tag, value) for tag, value in sorted(tags.items()) if value is not None]
         count = struct.pack(self._order + ("Q" if self._big else "H"), len(entries))
-        at = self._append(count + b"".join(entries) + bytes(self._size))
-        return at, len(self._data) - self._size
+        offset = self._append(count + b"".join(entries) + bytes(self._size))
+        return offset, len(self._data) - self._size
 
     def _append(self, plain: bytes) -> int:
         self._data += bytes(-len(self._data) % 8)
@@ -153,7 +153,7 @@ class _File:
 
     def _entry(self, tag: int, value: Any) -> bytes:
         kind, values = self._typed(value)
-        packed = values if isinstance(values, bytes) else b"".join(self._pack(kind, one) for one in values)
+        packed = values if isinstance(values, bytes) else b"".join(self._pack(kind, item) for item in values)
         count = len(values)
         stored = (
             packed.ljust(self._size, b"\0")
