@@ -1,7 +1,6 @@
-"""A model of one's own, without torch: is a photo dark, medium or bright?
+"""Your own model, without torch: is a photo dark, medium or bright?
 
-Run it with `cvbatch run jobs/own_model.yaml`. The protocol that it follows is documented in
-`cvbatch/inference/python/protocol.py`.
+Run it with `cvbatch run jobs/own_model.yaml`. Its protocol is documented in `cvbatch/inference/python/protocol.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Brightness:
         self._typical = np.array([dark, (dark + bright) / 2, bright], np.float32)
 
     def predict(self, images: Sequence[Image], sizes: Sequence[Size]) -> npt.NDArray[np.float32]:
-        """Float32 scores, (images, 3), that sum to 1: the nearer the typical brightness, the higher."""
+        """Float32 scores, (images, 3), that sum to 1; higher for a class with a more similar brightness."""
         brightness = np.stack(images).mean(axis=(1, 2), dtype=np.float32) @ _LUMA / 255
         closeness = np.exp(-20 * np.abs(brightness[:, None] - self._typical))
         scores: npt.NDArray[np.float32] = closeness / closeness.sum(axis=1, keepdims=True)

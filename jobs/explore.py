@@ -1,4 +1,4 @@
-"""Look into a finished run with pandas: `python jobs/explore.py OUTPUT`."""
+"""Explore a finished run with pandas: `python jobs/explore.py OUTPUT`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cvbatch
 
 
 def main(output: str) -> None:
-    """Print what went wrong, and for each model the most frequent labels."""
+    """Print the errors, and the most frequent labels of each model."""
     images = cvbatch.read(output)
     show("images by status and format", images.groupby(["status", "format"], dropna=False).size())
     show("errors", images.loc[images.status == "error", ["image_uri", "error_type", "error_message"]])
@@ -32,9 +32,9 @@ def frequent(frame: pd.DataFrame, label: str, value: str) -> pd.DataFrame:
     return frame.groupby(label)[value].agg(["count", "mean"]).nlargest(10, "count").round(3)
 
 
-def show(title: str, answer: pd.DataFrame | pd.Series[int]) -> None:
-    """Print a title and what belongs to it."""
-    sys.stdout.write(f"\n{title}\n{answer.to_string() if len(answer) else 'none'}\n")
+def show(title: str, table: pd.DataFrame | pd.Series[int]) -> None:
+    """Print a title and a table."""
+    sys.stdout.write(f"\n{title}\n{table.to_string() if len(table) else 'none'}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Label the images of a job file, as a batch system does: `python jobs/label.py JOB.yaml [options of cvbatch run]`.
+"""Label the images of a job file, as in a batch system: `python jobs/label.py JOB.yaml [options of cvbatch run]`.
 
-Exit codes are those of `cvbatch run`: 0 every image is a row, 2 the request was wrong, 1 the run did not finish; 3 some
-rows are errors, under `--strict`. With `--retries 3` it is started again after 1 or a signal, and goes on.
+Exit codes are those of `cvbatch run`: 0 every image has a row, 1 the run did not finish, 2 the request was wrong; 3
+with `--strict` if some rows are errors. With `--retries 3` the run is restarted after 1 or a signal, and resumes.
 """
 
 from __future__ import annotations

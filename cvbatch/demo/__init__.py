@@ -30,7 +30,7 @@ MODEL: Final = LITE0
 
 
 def run_demo(output: str, console: Console) -> int:
-    """Make the archive, label it, show what came out; a second call goes on or shows it again.
+    """Make the archive, label it and show the results; a second call resumes the run or shows the results again.
 
     Args:
         output: Local folder for the photos, the predictions and the contact sheet.
@@ -52,15 +52,15 @@ def run_demo(output: str, console: Console) -> int:
         try:
             state = run(build_demo_job(photos, predictions), terminal)
         except KeyboardInterrupt:
-            raise RunError("stopped; what is written is committed. The same command goes on with it") from None
+            raise RunError("stopped; rows that are written are committed. The same command resumes the run") from None
     console.print(summary_table(summarize_run(str(predictions), state, seconds_since_command())))
     show_query(str(predictions), console)
     names = archive_names()
     title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"
     labelled = read(str(predictions), filter=pads.field(STATUS) == OK)
     draw_contact_sheet(labelled, title).save(sheet, optimize=True)
-    for what, path in (("photos", photos), ("predictions", predictions), ("contact sheet", sheet)):
-        console.out(f"{what + ':':15}{path}", highlight=False)
+    for name, path in (("photos", photos), ("predictions", predictions), ("contact sheet", sheet)):
+        console.out(f"{name + ':':15}{path}", highlight=False)
     difference = describe_unexpected_failures(read_failed_names(photos, predictions))
     if difference:
         console.out(difference, highlight=False)
@@ -80,16 +80,16 @@ def build_demo_job(photos: Path, predictions: Path) -> Job:
 def read_failed_names(photos: Path, predictions: Path) -> list[str]:
     """Names of the images that failed, below the archive's folder."""
     rows = read(str(predictions), columns=[IMAGE_URI, STATUS])
-    start = os.path.abspath(photos)
-    return [Path(os.path.relpath(uri, start)).as_posix() for uri in rows[IMAGE_URI][rows[STATUS] == ERROR]]
+    root = os.path.abspath(photos)
+    return [Path(os.path.relpath(uri, root)).as_posix() for uri in rows[IMAGE_URI][rows[STATUS] == ERROR]]
 
 
 def describe_unexpected_failures(failed: Iterable[str]) -> str:
-    """Say how the failed images differ from the broken ones; empty if they do not."""
+    """How the failed images differ from the broken ones; empty if they are the same."""
     failed, broken = set(failed), set(BROKEN_FILES)
     parts = [
-        f"{what}: {', '.join(sorted(names))}"
-        for what, names in (("did not fail", broken - failed), ("failed too", failed - broken))
+        f"{difference}: {', '.join(sorted(names))}"
+        for difference, names in (("did not fail", broken - failed), ("failed too", failed - broken))
         if names
     ]
     return "; ".join([f"expected exactly the {len(broken)} broken files to fail", *parts]) if parts else ""
@@ -104,6 +104,6 @@ def sure_labels(output: str) -> pd.DataFrame:
 
 
 def show_query(predictions: str, console: Console) -> None:
-    """Print a question to the predictions, as code, and its answer."""
+    """Print a query on the predictions, as code, and its result."""
     console.out(f"\n{inspect.getsource(sure_labels)}\n>>> sure_labels({predictions!r})", highlight=False)
     console.out(f"{sure_labels(predictions).to_string()}\n", highlight=False)

@@ -1,7 +1,7 @@
-"""A small photo archive as they are found: many formats, turned copies, odd names, and three broken files.
+"""A small, realistic photo archive: many formats, rotated images, odd names, and three broken files.
 
-Everything is cut from the photos that the scikit-image package carries, and is the same on every machine with the
-same Pillow.
+All images are crops of the photos in the scikit-image package, and are the same on every machine with the same
+version of Pillow.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Crop = tuple[int, int, int, int]
 _GOOD_PHOTO_COUNT: Final = 197
 _SEED: Final = 20261124
 _MAX_CROP_SHIFT: Final = 0.04
-"""How far each edge of a crop moves at most, as a share of its length."""
+"""Largest move of an edge of a crop, as a share of the crop's length."""
 _SCALE_FACTORS: Final = (1.0, 0.7, 1.2, 0.5, 0.85)
 _SHORTEST_SIDE: Final = 224
-"""In pixels; what would get smaller is scaled up."""
+"""In pixels; smaller images are scaled up."""
 _MIRROR_EVERY: Final = 3
 
 _SCENES: Final[tuple[tuple[str, str, Crop], ...]] = (
@@ -93,52 +93,52 @@ def archive_names() -> list[str]:
 
 
 def make_photo_archive(folder: Path) -> None:
-    """Write the archive, unless it is there already.
+    """Write the archive, unless it exists already.
 
     Args:
-        folder: Appears at once when the archive is complete.
+        folder: The folder of the archive. It appears in one step, when the archive is complete.
 
     Raises:
         UsageError: scikit-image is not installed.
-        OutputError: The folder holds something else.
+        OutputError: The folder contains other files.
     """
     if folder.exists():
-        there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        if there != sorted([*archive_names(), *_SIDECARS]):
-            raise OutputError(f"{folder} holds other files than the demo's photos; choose another --output")
+        existing = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        if existing != sorted([*archive_names(), *_SIDECARS]):
+            raise OutputError(f"{folder} has other files than the demo's photos; choose another --output")
         return
     sources = _SourcePhotos(_find_photo_folder())
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
 
     def write_photo(photo: _DemoPhoto) -> None:
-        save_as_format(_crop_and_scale(sources, photo), photo.format, _prepare_photo_path(part, photo.name))
+        save_as_format(_crop_and_scale(sources, photo), photo.format, _prepare_photo_path(partial, photo.name))
 
     with ThreadPoolExecutor() as pool:
         collections.deque(pool.map(write_photo, _iter_demo_photos()), maxlen=0)
     first = next(photo for photo in _iter_demo_photos() if photo.format.name == "jpeg")
-    whole = (part / first.name).read_bytes()
-    _prepare_photo_path(part, _TRUNCATED_FILE).write_bytes(whole[: len(whole) * 3 // 5])
-    _prepare_photo_path(part, _TEXT_FILE).write_text("spark plugs, chain oil, red paint\n", encoding="utf-8")
-    _prepare_photo_path(part, _EMPTY_FILE).touch()
+    jpeg_bytes = (partial / first.name).read_bytes()
+    _prepare_photo_path(partial, _TRUNCATED_FILE).write_bytes(jpeg_bytes[: len(jpeg_bytes) * 3 // 5])
+    _prepare_photo_path(partial, _TEXT_FILE).write_text("spark plugs, chain oil, red paint\n", encoding="utf-8")
+    _prepare_photo_path(partial, _EMPTY_FILE).touch()
     for name, text in _SIDECARS.items():
-        _prepare_photo_path(part, name).write_text(text, encoding="utf-8")
-    part.rename(folder)
+        _prepare_photo_path(partial, name).write_text(text, encoding="utf-8")
+    partial.rename(folder)
 
 
 def _iter_demo_photos() -> Iterator[_DemoPhoto]:
-    """Each scene again and again, each time a little different and in another format."""
+    """Repeats the scenes, each time with another crop and format."""
     random = np.random.default_rng(_SEED)
     endless = itertools.cycle(enumerate(_SCENES))
-    for number, (at, (name, source, crop)) in enumerate(itertools.islice(endless, _GOOD_PHOTO_COUNT)):
-        form = FORMATS[number % len(FORMATS)]
+    for number, (scene, (name, source, crop)) in enumerate(itertools.islice(endless, _GOOD_PHOTO_COUNT)):
+        file_format = FORMATS[number % len(FORMATS)]
         yield _DemoPhoto(
-            name=f"{name} {number // len(_SCENES) + 1:02d}.{form.suffix}",
+            name=f"{name} {number // len(_SCENES) + 1:02d}.{file_format.suffix}",
             source=source,
             crop=_shift_crop(crop, random.uniform(0, _MAX_CROP_SHIFT, 4)) if number >= len(_SCENES) else crop,
-            scale=_SCALE_FACTORS[(at + number // len(_SCENES)) % len(_SCALE_FACTORS)],
+            scale=_SCALE_FACTORS[(scene + number // len(_SCENES)) % len(_SCALE_FACTORS)],
             is_mirrored=number % _MIRROR_EVERY == _MIRROR_EVERY - 1,
-            format=form,
+            format=file_format,
         )
 
 
@@ -157,8 +157,8 @@ class _SourcePhotos(dict[str, Image.Image]):
         self._folder = folder
 
     def __missing__(self, name: str) -> Image.Image:
-        with Image.open(self._folder / name) as whole:
-            self[name] = whole.convert("RGB")
+        with Image.open(self._folder / name) as photo:
+            self[name] = photo.convert("RGB")
         return self[name]
 
 

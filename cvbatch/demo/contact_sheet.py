@@ -1,4 +1,4 @@
-"""One picture of what a run found: photos with their label, boxes and masks."""
+"""One picture of the results of a run: photos with their label, boxes and masks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TILE_SIZE: Final = (300, 236)
-"""(width, height) of the room for a photo, in pixels."""
+"""(width, height) of the area for a photo, in pixels."""
 MARGIN: Final = 36
 GAP: Final = 22
 TITLE_HEIGHT: Final = 84
 CAPTION_HEIGHT: Final = 54
 _SCORE_WEIGHT: Final = 0.3
-"""Weight of the score against difference; the more, the more alike the photos."""
+"""Weight of the score; a larger weight gives more similar photos."""
 _MAX_CANDIDATES: Final = 2000
 _MAX_PIXELS: Final = 178_000_000
 
@@ -38,16 +38,16 @@ _PAPER, _MAT, _INK, _FAINT = (250, 250, 248), (236, 236, 232), (28, 30, 36), (11
 
 
 def draw_contact_sheet(photos: pd.DataFrame, title: str, *, columns: int = 6, rows: int = 4) -> Image.Image:
-    """Draw the photos that the models are sure of, no two of them alike.
+    """Draw photos with high scores, no two of them alike.
 
     Args:
         photos: Predictions of the four tasks under their default aliases, without error rows; see `cvbatch.read`.
         title: One line above the photos.
-        columns: Photos side by side.
-        rows: Photos below each other; fewer if there are not enough.
+        columns: Photos in a row.
+        rows: Rows of photos; fewer if there are not enough photos.
 
     Returns:
-        RGB; its size follows from the number of photos.
+        An RGB image; its size depends on the number of photos.
     """
     photos = photos.iloc[choose_diverse_photos(photos, columns * rows)]
     rows = -(-len(photos) // columns)
@@ -59,9 +59,9 @@ def draw_contact_sheet(photos: pd.DataFrame, title: str, *, columns: int = 6, ro
     draw.text(
         (MARGIN, MARGIN + 44), shorten_text(_LEGEND_TEXT, load_font(18), width - 2 * MARGIN), _FAINT, load_font(18)
     )
-    for at, photo in enumerate(photos.itertuples()):
-        left = MARGIN + at % columns * (TILE_SIZE[0] + GAP)
-        top = MARGIN + TITLE_HEIGHT + at // columns * (TILE_SIZE[1] + CAPTION_HEIGHT + GAP)
+    for index, photo in enumerate(photos.itertuples()):
+        left = MARGIN + index % columns * (TILE_SIZE[0] + GAP)
+        top = MARGIN + TITLE_HEIGHT + index // columns * (TILE_SIZE[1] + CAPTION_HEIGHT + GAP)
         _paste_photo(sheet, left, top, photo)
     return sheet
 
@@ -73,18 +73,18 @@ _LEGEND_TEXT: Final = (
 
 
 def choose_diverse_photos(photos: pd.DataFrame, count: int) -> list[int]:
-    """Choose rows that are sure and different, by maximal marginal relevance.
+    """Choose rows with high scores that differ, by maximal marginal relevance.
 
-    Carbonell and Goldstein, The Use of MMR (SIGIR 1998): again and again the row with the best balance of its score
-    and its likeness to the most similar one that is chosen already.
+    Carbonell and Goldstein, The Use of MMR (SIGIR 1998): each step adds the row with the best balance of its score and
+    its similarity to the most similar row that is already chosen.
 
     Args:
         photos: With `classification_score`, `detection_scores` (best first) and `embedding_vector`; the score of a
             photo is the mean of its label's and its best box's.
-        count: How many.
+        count: The number of rows to choose.
 
     Returns:
-        Positions, in the order of choice; all of them if there are not more than `count`.
+        Positions in the order of choice; at most `count`.
     """
     best_boxes = photos["detection_scores"].str[0].fillna(0)
     scores = ((photos["classification_score"] + best_boxes) / 2).to_numpy(np.float32)
@@ -93,14 +93,14 @@ def choose_diverse_photos(photos: pd.DataFrame, count: int) -> list[int]:
         return []
     scores, vectors = scores[candidates], np.stack(photos["embedding_vector"].iloc[candidates].to_list())
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    likeness = np.zeros(len(candidates), np.float32)
+    similarity = np.zeros(len(candidates), np.float32)
     chosen: list[int] = []
     while len(chosen) < min(count, len(candidates)):
-        value: npt.NDArray[np.float32] = _SCORE_WEIGHT * scores - (1 - _SCORE_WEIGHT) * likeness
+        value: npt.NDArray[np.float32] = _SCORE_WEIGHT * scores - (1 - _SCORE_WEIGHT) * similarity
         value[chosen] = -np.inf
         chosen.append(int(value.argmax()))
-        likeness = np.maximum(likeness, vectors @ vectors[chosen[-1]])
-    return [int(candidates[at]) for at in chosen]
+        similarity = np.maximum(similarity, vectors @ vectors[chosen[-1]])
+    return [int(candidates[index]) for index in chosen]
 
 
 def _paste_photo(sheet: Image.Image, left: int, top: int, photo: Any) -> None:

@@ -1,4 +1,4 @@
-"""How one picture becomes a file of each kind that archives hold."""
+"""Writes one picture in each file format that archives contain."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _JPEG_QUALITY: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """A kind of file."""
+    """A file format with its options."""
 
     name: str
-    """As Pillow calls it, in lower case."""
+    """Pillow's name of the format, in lower case."""
     suffix: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of Pillow's writer."""
+    """Options of Pillow's writer."""
     change: Callable[[Image.Image], Image.Image] | None = None
-    """From RGB to the pixels of the file."""
+    """Converts RGB to the pixels of the file."""
     orientation: int = 1
-    """Exif orientation; the picture is turned so that it shows upright."""
+    """Exif orientation; the pixels are stored so that the picture shows upright."""
 
 
 def save_as_format(image: Image.Image, file_format: FileFormat, path: Path) -> None:
@@ -33,8 +33,8 @@ def save_as_format(image: Image.Image, file_format: FileFormat, path: Path) -> N
 
     Args:
         image: RGB, upright.
-        file_format: The kind of file.
-        path: In a folder that exists.
+        file_format: The file format.
+        path: The file, in a folder that exists.
     """
     options = dict(file_format.options)
     if file_format.orientation != 1:
@@ -54,10 +54,10 @@ _STORED_TRANSPOSES: Final = {
     6: Image.Transpose.ROTATE_90,
     8: Image.Transpose.ROTATE_270,
 }
-"""How pixels lie in a file whose orientation turns them upright (Exif 3.0, 4.6.5.1.6)."""
+"""How pixels are transposed in a file, by its orientation (Exif 3.0, 4.6.5.1.6)."""
 
 _MULTI_FRAME_FORMATS: Final = frozenset({"gif", "tiff"})
-"""Get a second frame or page, upside down."""
+"""Formats that get a second frame or page, upside down."""
 
 
 def _convert_to_grey(image: Image.Image) -> Image.Image:
@@ -115,4 +115,4 @@ FORMATS: Final[tuple[FileFormat, ...]] = (
     FileFormat("bmp", "bmp"),
     _jpeg_variant(subsampling="4:4:4"),
 )
-"""Taken in turn; their number and that of the scenes have no common factor, so that each meets each."""
+"""Used in turn. Their number and the number of scenes have no common factor, so each scene gets each format."""

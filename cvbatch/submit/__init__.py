@@ -1,1 +1,1 @@
-"""Running a job on a cluster that stands: through Ray's Job API."""
+"""Running a job on an existing cluster, through Ray's Job API."""

@@ -1,4 +1,4 @@
-"""Where a cluster takes jobs, and the token that it asks for."""
+"""The address of a cluster's dashboard, and its token."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class ClusterAddress:
     def from_option(
         given: str, *, insecure: bool = False, environment: Mapping[str, str] = os.environ
     ) -> ClusterAddress:
-        """Check what a person wrote, and find the token where Ray itself would look for it.
+        """Check the address that a person wrote, and find the token where Ray itself looks for it.
 
         Args:
             given: `http://host:8265`, or https.
             insecure: Whether a cluster on the network may do without a token.
-            environment: In which the token is looked for.
+            environment: Environment variables, where the token is looked up.
 
         Raises:
-            UsageError: If it is no such address, or anybody on its network could give it orders.
+            UsageError: It is not the address of a dashboard, or anybody on its network could run code there.
         """
         try:
             parts = urlsplit(given)
             host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
-        except ValueError:  # half an address of IPv6, or a port that is no number
+        except ValueError:  # an incomplete IPv6 address, or a port that is not a number
             host = None
         if not host:
             raise UsageError(f"--address: {_EXPECTED}, got {given.rpartition('@')[2]}")
@@ -51,46 +51,48 @@ class ClusterAddress:
         if parts.scheme == "http" and not token and not insecure and not _is_loopback_host(host):
             raise UsageError(
                 f"--address: {parts.netloc} is on a network and there is no token, so anybody there could run code on "
-                "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or say --insecure"
+                "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or use --insecure"
             )
         return ClusterAddress(given.rstrip("/"), token)
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on this machine, or forwarded from another one."""
+        """Whether the host is this machine; its port may be forwarded to another one."""
         return _is_loopback_host(urlsplit(self.url).hostname or "")
 
     @property
     def request_headers(self) -> dict[str, str]:
-        """What each request carries."""
+        """HTTP headers of each request."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 def find_ray_token(environment: Mapping[str, str]) -> str | None:
-    """The token, from where Ray looks for it; a file of one's own that others may read is closed to them.
+    """Find the token where Ray looks for it.
+
+    If other users can read the token file and it belongs to this user, they lose access to it.
 
     Args:
-        environment: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, or else `HOME` with `.ray/auth_token`.
+        environment: With `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, or `HOME`, which has `.ray/auth_token`.
 
     Raises:
-        UsageError: If the file that is named cannot be read, or holds something else.
+        UsageError: `RAY_AUTH_TOKEN_PATH` cannot be read, or the file does not contain a token.
     """
     if token := environment.get("RAY_AUTH_TOKEN", "").strip():
         return token
-    named = environment.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path(environment.get("HOME", "~")).expanduser() / ".ray" / "auth_token"
+    token_path = environment.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(token_path) if token_path else Path(environment.get("HOME", "~")).expanduser() / ".ray" / "auth_token"
     try:
         token = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        if named:
-            raise UsageError(f"RAY_AUTH_TOKEN_PATH={named}: cannot be read: {error.strerror}") from None
+        if token_path:
+            raise UsageError(f"RAY_AUTH_TOKEN_PATH={token_path}: cannot be read: {error.strerror}") from None
         return None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: expected a token, a line of letters and digits, got something else") from None
-    with contextlib.suppress(OSError):  # where that cannot be changed, as on a mounted secret, it is as it shall be
-        found = path.stat()
-        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and found.st_uid == os.getuid():
-            path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # Ray itself makes it readable for everybody
+    with contextlib.suppress(OSError):  # a mounted secret cannot be changed, and has the right mode already
+        status = path.stat()
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and status.st_uid == os.getuid():
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # Ray itself creates it readable for everybody
     return token or None
 
 

@@ -1,4 +1,4 @@
-"""Ray's Job API: the only module here that imports ray."""
+"""Ray's Job API; the only module of `submit` that imports ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AGENT_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """What a cluster knows of a job."""
+    """What a cluster reports about a job."""
 
     id: str
     status: str
@@ -35,7 +35,7 @@ class JobInfo:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will not go on."""
+        """Whether the job has ended."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
 
@@ -43,13 +43,13 @@ class JobClient:
     """Jobs of one cluster.
 
     Args:
-        address: Probed.
-        quiet_seconds: A connection on which nothing has come for so long is made anew: a broken one may be quiet for
-            ever.
-        agent_seconds: How long a head is asked again that has just started and has no agent yet.
+        address: A cluster that `probe_cluster` accepted.
+        quiet_seconds: A log connection that is silent for this many seconds is replaced; a broken one may stay silent
+            forever.
+        agent_seconds: Seconds for which a submission is repeated while a new head has no agent yet.
 
     Raises:
-        RunError: If the cluster does not do what it is asked for; of every method.
+        RunError: A request to the cluster failed. Every method raises this.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class JobClient:
             return [_to_job_info(details) for details in self._client.list_jobs() if details.submission_id]
 
     def get_job(self, job_id: str) -> JobInfo:
-        """What is known of a job."""
+        """What the cluster reports about a job."""
         with _plain_errors(self._address):
             return _to_job_info(self._client.get_job_info(job_id))
 
@@ -82,21 +82,21 @@ class JobClient:
         """Upload a folder and start a command in it.
 
         Args:
-            job_id: New on this cluster.
-            command: For a shell.
-            folder: Becomes the working directory of the command and of every worker.
-            about: Shown with the job.
-            cpus: Reserved for the command.
-            memory: The same, in bytes.
+            job_id: An id that is new on this cluster.
+            command: A shell command.
+            folder: Working directory of the command and of every worker.
+            about: Metadata that Ray shows with the job.
+            cpus: CPUs to reserve for the command.
+            memory: Bytes of memory to reserve for it.
         """
-        patiently = Retrying(
+        retry = Retrying(
             retry=retry_if_exception(agent_is_missing),
             stop=stop_after_delay(self._agent_seconds),
             wait=wait_fixed(1),
             reraise=True,
         )
         with _plain_errors(self._address):
-            patiently(
+            retry(
                 self._client.submit_job,
                 entrypoint=command,
                 submission_id=job_id,
@@ -107,40 +107,40 @@ class JobClient:
             )
 
     def stop_job(self, job_id: str) -> bool:
-        """Ask a job to stop; whether it was running."""
+        """Ask a job to stop; return whether it was running."""
         with _plain_errors(self._address):
             return bool(self._client.stop_job(job_id))
 
     def job_log(self, job_id: str) -> str:
-        """All that a job has said until now."""
+        """The log of a job up to now."""
         with _plain_errors(self._address):
             return str(self._client.get_job_logs(job_id))
 
     def tail_log(self, job_id: str) -> Iterator[str]:
-        """What a job says, from its beginning until it is over, or the connection breaks or is quiet for long."""
+        """The log of a job from its start, until the job ends, or the connection breaks or is silent for too long."""
         import aiohttp
 
-        said = self._client.tail_job_logs(job_id)
+        chunks = self._client.tail_job_logs(job_id)
 
-        async def next_piece() -> str:
-            return str(await asyncio.wait_for(anext(said), self._quiet_seconds))
+        async def next_chunk() -> str:
+            return str(await asyncio.wait_for(anext(chunks), self._quiet_seconds))
 
         with asyncio.Runner() as runner:
             while True:
                 try:
-                    yield runner.run(next_piece())
+                    yield runner.run(next_chunk())
                 except (StopAsyncIteration, RuntimeError, OSError, aiohttp.ClientError):
-                    return  # whoever reads asks whether the job is over
+                    return  # the caller checks whether the job has ended
 
 
 @contextlib.contextmanager
 def _plain_errors(address: ClusterAddress) -> Iterator[None]:
-    """Turn what Ray raises into one line."""
+    """Turn the errors of Ray into one line."""
     from ray.exceptions import RayError
 
     try:
         yield
-    except (RayError, RuntimeError, OSError, ValueError) as error:  # those of requests are of the system
+    except (RayError, RuntimeError, OSError, ValueError) as error:  # errors of requests are OSErrors
         raise RunError(f"{address.url}: {' '.join(str(error).split())[:300]}") from None
 
 

@@ -1,4 +1,4 @@
-"""Lines in a job's log that a program can read: how a run goes on, and how it ended."""
+"""Lines in a job's log that programs can read: the progress of a run and its result."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ DOING, PLANNED, COMMITTED, FINISHED = "doing", "planned", "committed", "finished
 
 
 class EventLines:
-    """A watcher that writes one line of JSON for each thing that happens.
+    """An observer of a run that writes one line of JSON for each event.
 
     Args:
-        out: Where to.
+        out: Stream to write to.
     """
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
 
     def on_phase(self, what: str) -> None:
-        """Say what is waited for."""
+        """Write what the run waits for now."""
         self._write_event(DOING, {"what": what})
 
     def on_planned(self, state: RunState) -> None:
-        """Say how much there is to do."""
+        """Write how many rows are planned."""
         self._write_event(PLANNED, RunProgress.from_state(state)._asdict())
 
     def on_committed(self, state: RunState) -> None:
-        """Say what is done."""
+        """Write how many rows are done."""
         self._write_event(COMMITTED, RunProgress.from_state(state)._asdict())
 
     def on_finished(self, summary: Mapping[str, Any]) -> None:
-        """Say what the run amounts to."""
+        """Write the summary of the run."""
         self._write_event(FINISHED, {"summary": summary})
 
     def _write_event(self, event: str, content: Mapping[str, Any]) -> None:
@@ -48,10 +48,10 @@ class EventLines:
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
-    """The event that a line of a log is; None for any other line.
+    """The event in a line of a log; None for any other line.
 
     Raises:
-        OutputError: If a newer version wrote it, in a format that this one does not read.
+        OutputError: A newer version wrote the line, in a format that this version cannot read.
     """
     if not line.startswith(f'{{"{_EVENT_MARK}": '):
         return None
@@ -62,5 +62,5 @@ def parse_event(line: str) -> dict[str, Any] | None:
 
 
 def event_name(event: Mapping[str, Any]) -> str:
-    """What happened."""
+    """Name of an event: `DOING`, `PLANNED`, `COMMITTED` or `FINISHED`."""
     return str(event[_EVENT_MARK])

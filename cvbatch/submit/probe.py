@@ -1,4 +1,4 @@
-"""Asking a cluster who it is, before anything is sent to it: Ray's own answers to wrong addresses mislead."""
+"""Checks a cluster before anything is sent to it: Ray's own errors for wrong addresses are misleading."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cvbatch.system.ray_compat import NODES_PATH, VERSION_PATH, living_nodes
 from cvbatch.system.versions import is_supported_version, package_requirement
 
 _TIMEOUT_SECONDS: Final = 10.0
-"""Seconds for one answer."""
+"""Time limit of one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterHead:
-    """What a cluster says of itself."""
+    """Version and nodes of a cluster."""
 
     ray_version: str
     nodes: tuple[dict[str, Any], ...]
-    """Those that live, as Ray's state API describes them."""
+    """Living nodes, as Ray's state API describes them."""
 
     @property
     def machine_count(self) -> int:
-        """Machines; several nodes may share one."""
+        """Number of machines; several nodes may share one."""
         return len({node["node_ip"] for node in self.nodes})
 
 
@@ -35,19 +35,19 @@ def probe_cluster(address: ClusterAddress) -> ClusterHead:
     """Ask a cluster for its version and its nodes.
 
     Raises:
-        UsageError: If there is no cluster, the token is missing or wrong, or its Ray is too old for us.
+        UsageError: There is no cluster, the token is missing or wrong, or its version of Ray is not supported.
     """
     about = _get_json(address, VERSION_PATH)
     version = str(about.get("ray_version"))
     if not is_supported_version("ray", version):
-        wanted = package_requirement("ray").specifier
-        raise UsageError(f"{address.url} runs Ray {version}: expected ray{wanted}; update the cluster")
+        supported = package_requirement("ray").specifier
+        raise UsageError(f"{address.url} runs Ray {version}: expected ray{supported}; update the cluster")
     return ClusterHead(version, living_nodes(_get_json(address, NODES_PATH)))
 
 
 def _get_json(address: ClusterAddress, path: str) -> dict[str, Any]:
     try:
-        # a redirect would take the token to somebody else
+        # a redirect would send the token to another host
         answer = requests.get(
             address.url + path, headers=address.request_headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
         )
@@ -64,7 +64,7 @@ def _get_json(address: ClusterAddress, path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(
             f"{address.url} answers {path} with status {answer.status_code} and not as Ray does: expected the "
-            "dashboard of a cluster, on port 8265 mostly"
+            "dashboard of a cluster, usually on port 8265"
         )
     return content
 

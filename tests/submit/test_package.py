@@ -136,7 +136,7 @@ def test_own_files_that_are_too_large_to_send(tmp_path: Path, modules: Path) -> 
     (modules / "mine.py").write_text("")
     with (modules / "w.bin").open("wb") as file:
         file.truncate(201 << 20)  # takes no room on the disk
-    with pytest.raises(ModelError, match="would be 201 MB to send, at most 200 are: put large files where"):
+    with pytest.raises(ModelError, match="have 201 MB, expected at most 200 MB to send: put large files where"):
         packed(job({"model": "python:mine:build", "options": {"weights": "w.bin"}}), tmp_path, modules)
 
 

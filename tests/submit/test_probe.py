@@ -52,7 +52,7 @@ def test_tokens_that_are_missing_or_wrong(web: Web, status: int) -> None:
 @pytest.mark.parametrize("page", [answer(b"<html>"), answer(b"[]"), answer(b"{}", 500), answer(b"", 404)])
 def test_what_is_no_dashboard(web: Web, page: Any) -> None:
     web.pages["/api/version"] = page
-    with pytest.raises(UsageError, match="not as Ray does: expected the dashboard of a cluster, on port 8265 mostly"):
+    with pytest.raises(UsageError, match="not as Ray does: expected the dashboard of a cluster, usually on port 8265"):
         probe_cluster(at(web))
 
 
