@@ -170,7 +170,7 @@ def shares_that_fit(
 
 
 def reduced_batch_size(models: Sequence[ModelSpec], batch_size: int) -> int:
-    """Return a reduced batch size for all models: 1 if a model takes images one by one, as it would raise that."""
+    """Return a batch size for all models: 1 if a model takes images one by one, as the size applies to it, too."""
     return 1 if any(map(_goes_one_by_one, models)) else batch_size
 
 

@@ -81,7 +81,7 @@ class Cluster:
         return bool(self.nodes_of(stage))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for the run record."""
+        """Return plain data for the run record."""
         return {**asdict(self), "cpus": self.cpus, "gpus": self.gpus}
 
 

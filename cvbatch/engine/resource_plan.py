@@ -195,7 +195,8 @@ def _nodes_allowed(cluster: Cluster, stage: StageConfig, name: str) -> list[Clus
     if not nodes:
         requirements = {**stage.resources, **stage.label_selector()}
         raise UsageError(
-            f"compute.{name}: no node of the cluster has {requirements or 'a CPU'}; it has {len(cluster.nodes)}"
+            f"compute.{name}: expected a node with {requirements or 'a CPU'}, and none of the cluster's "
+            f"{len(cluster.nodes)} nodes has that; change compute.{name}, or add a node"
         )
     return nodes
 

@@ -22,7 +22,9 @@ _MOUNT_LINE: Final = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Return the bytes that all processes of this control group may use together, without swap; None if not limited.
+    """Return the bytes that all processes of this control group may use together, without swap.
+
+    None if there is no limit below the memory of the machine.
 
     Args:
         root: Root folder of the system's files.

@@ -73,14 +73,14 @@ class RecordFormat(Generic[T]):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise CorruptionError(f"{where}: expected a {self.title}, and {field}: {first['msg']}") from None
+            raise CorruptionError(f"{where}: expected a {self.title}, got a bad {field}: {first['msg']}") from None
 
     def decode_record(self, content: bytes | str, where: str) -> T:
         """Return the record in JSON bytes or text; raises the errors of `from_json`."""
         try:
             data = json.loads(content)
         except ValueError:
-            raise CorruptionError(f"{where}: expected a {self.title}, and it is no JSON") from None
+            raise CorruptionError(f"{where}: expected a {self.title}, got invalid JSON") from None
         return self.from_json(data, where)
 
     def check_version(self, data: Any, where: str) -> None:

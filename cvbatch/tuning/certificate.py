@@ -136,12 +136,12 @@ def _has_bf16(cpu_bf16: bool | None) -> bool:
 
 
 def have_trained_weights(models: Sequence[ModelSpec]) -> bool:
-    """Whether the answers matter, and must be compared: not so with random weights."""
+    """Whether any model has trained weights; answers of random weights need no comparison."""
     return not all(backend_of(model).has_random_weights(model) for model in models)
 
 
 def choose_their_settings(models: Sequence[ModelSpec]) -> bool:
-    """Whether no setting applies to the models, as they are own models that decide how they run."""
+    """Whether no setting applies to the models, because own models decide how they run."""
     return not any(backend_of(model).applicable_settings(model) for model in models)
 
 

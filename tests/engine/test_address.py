@@ -1,4 +1,4 @@
-"""Whether anybody is at the address that `RAY_ADDRESS` names."""
+"""Checks of the address in `RAY_ADDRESS`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cvbatch.errors import RunError, UsageError
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """A port where nobody listens: it is bound, and so nobody else takes it."""
+    """A port without a listener; it is bound, so that no other process uses it."""
     with socket.socket() as bound_socket:
         bound_socket.bind(("127.0.0.1", 0))
         yield bound_socket.getsockname()[1]
@@ -87,7 +87,7 @@ def test_an_unknown_host_name_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_address_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener whose queue is full lets no further connection come about (listen(2))."""
+    """A listener with a full queue accepts no further connections (listen(2))."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

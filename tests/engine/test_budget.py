@@ -1,4 +1,4 @@
-"""When the time or the money of a start is used up."""
+"""Time and cost budget of an attempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cvbatch.engine.budget import RunBudget
 
 
 class Clock:
-    """Stands until it is set."""
+    """A clock that only moves when it is set."""
 
     now = 1_000.0
 
@@ -25,7 +25,7 @@ def clock() -> Clock:
 
 
 def lasts(budget: RunBudget, clock: Clock) -> float | None:
-    """Seconds from now on, to a minute, until it is over; None for more than a month."""
+    """Return the seconds until the budget is used up, in whole minutes; None for more than a month."""
     started = clock.now
     for minutes in range(31 * 24 * 60):
         clock.now = started + 60 * minutes
@@ -59,7 +59,7 @@ def test_nodes_that_join_later_cost_from_then_on(clock: Clock) -> None:
     compute = ComputeConfig(max_cost=10, price_per_node_hour=2.5, stop_after="3h")
     budget = RunBudget(clock)
     budget.update_cost(compute, 1)
-    clock.now += 2 * 3600  # for 5
+    clock.now += 2 * 3600  # costs 5
     budget.update_cost(compute, 4)
     assert lasts(budget, clock) == 1800
     clock.now -= 1800

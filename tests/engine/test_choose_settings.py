@@ -1,4 +1,4 @@
-"""What a certificate of an earlier run says of this one."""
+"""How a certificate of an earlier run applies to a new one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RANDOM, REAL = network(None), network("here")
 
 
 def certificate(*settings: InferenceSettings) -> TuningResult:
-    """That the first of some settings is the best."""
+    """A certificate in which the first setting is the best."""
     rates = {"decode_per_core": 9.0, "predict": 5.0, "together": 4.0}
     candidates: list[dict[str, Any]] = [
         {"setting": asdict(setting), "images": MIN_IMAGES, "rates": rates, "agreement": {}, "passed": True}

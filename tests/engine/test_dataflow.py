@@ -1,4 +1,4 @@
-"""What the stages are to each other."""
+"""How the stages depend on each other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_decoding_runs_ahead_only_as_far_as_planned(tmp_path: Path, web: Web, cv
     early_requests = list[int]()
 
     def page(say: Say) -> None:
-        # while the model loads there is nothing by which decoding could go, so it gets no more than two units
+        # while the model loads there is no backpressure yet, so no more than two units are fetched
         while len(web.asked) > 2 * UNIT_ROWS and not begun.exists() and not web.closing.wait(0.01):
             pass
         if not finished.exists():

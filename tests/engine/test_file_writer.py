@@ -1,4 +1,4 @@
-"""When files are closed and handed out; the writers stand in for tasks, and take a given time."""
+"""When files are closed and yielded; the writers are stand-ins that take a given time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bundle:
 
 @dataclass
 class SlowWriters:
-    """Each file takes so long to be written."""
+    """Writers that take a fixed time per file."""
 
     seconds: float
     pending: list[tuple[float, list[Bundle]]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class SlowWriters:
 
 
 def told(writers: Any, interval: float) -> list[str]:
-    """What happens, in its order, to four units of which one comes after each such time."""
+    """Return the events, in order, for four units that arrive at the given interval."""
     events = []
 
     def units() -> Generator[Bundle]:

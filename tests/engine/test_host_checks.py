@@ -1,4 +1,4 @@
-"""What this machine must have before Ray can start on it."""
+"""Checks of this machine before Ray starts."""
 
 from __future__ import annotations
 

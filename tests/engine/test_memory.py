@@ -1,4 +1,4 @@
-"""What a run takes of a container's memory."""
+"""Memory that a run needs, compared with a container's limit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FASTER = replace(model("fasterrcnn_resnet50_fpn", "detection"), gflops=134.4, vi
 def test_the_need_is_close_to_the_measured_memory(
     models: list[ModelSpec], shares: MemoryShares, measured: float
 ) -> None:
-    """With random weights nothing is read from a file, so the largest network counts once less there."""
+    """Random weights are not read from a file, so the largest network counts once less."""
     random = sum(memory._total_weight_bytes(models)[-1:]) if models != [LITE0] else 0
     assert needed_bytes(models, shares, 80 * MB) - random == pytest.approx(measured * GB, rel=0.15)
 

@@ -1,4 +1,4 @@
-"""What a cluster consists of, and waiting for it."""
+"""Nodes of a cluster, and waiting for them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_where_a_stage_may_run(stage: dict[str, Any], may: bool) -> None:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Lets the cluster change with each look; what the autoscaler was told is returned."""
+    """Replaces the cluster at each check; returns the requests to the autoscaler."""
     wishes = list[Any]()
 
     def changes(*looks: Cluster) -> list[Any]:
@@ -84,7 +84,7 @@ def test_a_usable_cluster_needs_no_wait(seen: Callable[..., list[Any]]) -> None:
     wishes = seen()
     for ready, compute in (
         (cluster(A), ComputeConfig()),
-        (cluster(A), ComputeConfig(device="cuda")),  # refused with a line of its own
+        (cluster(A), ComputeConfig(device="cuda")),  # refused elsewhere with its own message
         (cluster(HEAD, GPU), ComputeConfig(device="cuda", wait_for_nodes="1h")),
         (cluster(HEAD, local=True), ComputeConfig()),
     ):

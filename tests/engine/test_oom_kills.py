@@ -1,4 +1,4 @@
-"""Processes that the kernel ended are called that."""
+"""Processes that the kernel killed for memory are reported as such."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIED = RowError("predict", "ProcessDied", "the process that worked on this image
 
 
 class Kernel:
-    """Counts what it has ended."""
+    """A control group with a count of kills."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,7 +76,7 @@ def test_the_reported_need_always_exceeds_the_limit(kernel: Kernel) -> None:
 
 
 def alone(kernel: Kernel, watch: OomKillMonitor, *answers: Any, first: bool) -> list[pa.Table]:
-    """What becomes of these answers; each process that died was killed twice for memory."""
+    """Return the rows of these answers; each process that died was killed twice for memory."""
 
     def given() -> Iterator[tuple[RowUnit, Any]]:
         for row, answer in enumerate(answers):

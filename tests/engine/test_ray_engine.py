@@ -1,4 +1,4 @@
-"""The engine on a real Ray: what it does where processes die, hang or come too late, and where time is up."""
+"""The engine on a real Ray: processes that die or hang, lost nodes, and an attempt out of time."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.integration.trials import Trial
 
 
 class Attempt:
-    """A plan over images of which some do harm, an open log, and an engine that was prepared for them."""
+    """A plan with some harmful images, an open log, and a prepared engine."""
 
     def __init__(self, trial: Trial, plan: Plan, log: CommitLog, engine: RayEngine) -> None:
         self.trial, self.plan, self.log, self.engine = trial, plan, log, engine
 
     def units(self, rows: int) -> list[RowUnit]:
-        """All rows, in units of so many."""
+        """All rows in units of `rows`."""
         return list(
             cut_into_units(self.log.store, all_plan_parts(self.plan, self.log.state), [(0, self.plan.rows)], rows)
         )
@@ -47,17 +47,17 @@ class Attempt:
         return self.log.state.accepted.missing_ranges(self.log.state.planned)
 
     def run_units(self, units: Sequence[RowUnit], *, max_lost_units: int = 10) -> dict[int, str | None]:
-        """What `outcome` says of one wave."""
+        """Return the `outcome` of one wave."""
         return self.outcome(self.engine.run_units(units, self.log.epoch, max_lost_units=max_lost_units))
 
     def run_isolated(self, rows: int = 1) -> dict[int, str | None]:
-        """What `outcome` says of images that are tried alone."""
+        """Return the `outcome` of isolated images."""
         return self.outcome(self.engine.run_isolated(self.units(rows), self.log.epoch))
 
     def outcome(
         self, written: Iterable[list[WriteResult]], after_commit: Callable[[], object] = lambda: None
     ) -> dict[int, Any]:
-        """Commit what comes, and do something then; by row the type of its error, or None."""
+        """Commit the files and call `after_commit` each time; return the error type of each row, or None."""
         for results in written:
             self.log.commit_files(file for result in results for file in result.files)
             after_commit()
@@ -66,7 +66,7 @@ class Attempt:
         return dict(sorted(zip(table["row_id"].to_pylist(), table["error_type"].to_pylist(), strict=True)))
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of itself
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own code
 
 
 Prepare = Callable[..., Attempt]
@@ -74,7 +74,7 @@ Prepare = Callable[..., Attempt]
 
 @pytest.fixture
 def prepare(tmp_path: Path, ray_head: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepare]:
-    """Make an attempt on the standing head; `deeds` says what happens to which image."""
+    """Prepare an attempt on the running head; `deeds` maps an image to its fault."""
     with contextlib.ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(
             prepared(tmp_path, ray_head, monkeypatch, *arguments, **options)

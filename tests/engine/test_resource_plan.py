@@ -1,4 +1,4 @@
-"""How the cluster is shared out."""
+"""Division of a cluster between the stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting Ray for one run alone."""
+"""Start of a local Ray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ startup.stop_ray()
 
 
 def untold() -> dict[str, str]:
-    """An environment in which Ray is told nothing yet."""
+    """The environment without variables of Ray."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -173,7 +173,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def marked(mark: str) -> Iterator[Path]:
-    """Processes in whose environment a mark stands (proc(5))."""
+    """Processes with a mark in their environment (proc(5))."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"CVBATCH_TEST={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
@@ -181,7 +181,7 @@ def marked(mark: str) -> Iterator[Path]:
 
 
 def addresses(mark: str) -> Iterator[tuple[str, int]]:
-    """Where processes listen in whose environment a mark stands (proc(5), `net/tcp` and `net/tcp6`)."""
+    """Listening addresses of processes with a mark in their environment (proc(5), `net/tcp` and `net/tcp6`)."""
     sockets = set()
     for process in marked(mark):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Files are written by threads of the driver or by tasks; images that are alone are tried in `integration`."""
+"""Files are written by threads of the driver or by tasks; `integration` tests isolated images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.samples import block, planned, spec, started
 
 @dataclass
 class Bundle:
-    """What Ray Data hands on of a unit, as far as it matters here."""
+    """The part of Ray Data's bundle that writers use."""
 
     block_refs: Sequence[Any]
 
@@ -51,7 +51,7 @@ Start = Callable[..., FileWriters]
 
 @pytest.fixture
 def start(store: LocalStore, local: bool) -> Start:
-    """Writers of a start that has just opened the log."""
+    """Writers of an attempt that has just opened the log."""
     cluster = Cluster((ClusterNode("10.0.0.1", 4),), local=local, object_store_bytes=1 << 30)
     pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
 

@@ -1,4 +1,4 @@
-"""Weights reach machines that lack them."""
+"""Weights are transferred to machines that lack them."""
 
 from __future__ import annotations
 

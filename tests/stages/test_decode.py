@@ -1,4 +1,4 @@
-"""One unit through fetching and decoding: rows stay rows, and pixels stay within their budget."""
+"""Fetching and decoding of one unit: rows stay, and pixels fit their budget."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoded(number: int) -> bytes:
 
 
 def unit(folder: Path, contents: list[bytes | None]) -> pa.Table:
-    """Rows of the plan for files of these contents; None is a file that is not there."""
+    """Rows of the plan for files with these contents; None is a missing file."""
     paths = []
     for number, content in enumerate(contents):
         path = folder / f"{number}.png"

@@ -1,4 +1,4 @@
-"""One unit through all models in one process, and what that process does when models or device fail it."""
+"""Prediction of one unit, and the reactions to failing models and devices."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ FAILURES = [ModelError("no such file"), OSError("busy"), RuntimeError("no device
 
 
 class Exited(BaseException):
-    """The process would have ended here."""
+    """Raised in place of the end of the process."""
 
 
 class Moody:
-    """Counts how often it is loaded; its mood decides what happens then, and at each call."""
+    """A model that counts its loads and fails on request."""
 
     task = "classification"
     view = VIEW
@@ -77,7 +77,7 @@ def exits() -> list[int]:
 
 @pytest.fixture
 def process(exits: list[int]) -> ActorProcess:
-    """One that does not really end, and whose attempts do not wait for each other."""
+    """A process that does not really end, and retries without pauses."""
 
     def exit_with(code: int) -> NoReturn:
         exits.append(code)

@@ -1,4 +1,4 @@
-"""What a unit becomes on its way into a predictor: pixels on the host, or from a decoder beside the networks."""
+"""Batches of a unit, decoded on the host or on the device."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for line in open("/proc/self/smaps"):
 
 
 def unit(folder: Path, options: DecodeOptions) -> pa.Table:
-    """A PNG, two photos of which one lies on its side, one that is cut off, and one without a header."""
+    """A PNG, an upright and a rotated photo, a truncated one, and one without a header."""
     exif = Image.Exif()
     exif[0x0112] = 8
     first, second, third, fourth = generate_images([(80, 60)] * 4)
@@ -66,7 +66,7 @@ def unit(folder: Path, options: DecodeOptions) -> pa.Table:
 
 
 class Choosy:
-    """Decodes on the CPU, but not every second image."""
+    """A decoder that refuses every second image."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -120,7 +120,7 @@ def test_device_batches_respect_the_pixel_budget(tmp_path: Path, budget: int) ->
 
 def test_rows_beyond_the_pixel_budget_are_predicted(tmp_path: Path) -> None:
     options = replace(ON_DEVICE, max_unit_bytes=1)
-    # how many photos are seen before the PNG has used the room up, the threads decide
+    # the threads decide how many photos come before the PNG uses up the budget
     batches = list(split_unit(unit(tmp_path, options), options, load_decoder(options, "cpu")))
     assert sorted(rows_of(batches)) == [0, 1, 2, 3, 4]
 

@@ -1,4 +1,4 @@
-"""Processes that hang end themselves; each test has some of its own."""
+"""Processes that hang end themselves; each test starts its own processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept is kept whole."""
+"""Cache files are complete or missing."""
 
 from __future__ import annotations
 

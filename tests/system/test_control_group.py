@@ -1,4 +1,4 @@
-"""What a control group leaves this process, read from files as the kernel's admin guide describes them."""
+"""Limits of a control group, in files as the kernel's admin guide describes them."""
 
 from __future__ import annotations
 

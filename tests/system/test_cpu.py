@@ -1,4 +1,4 @@
-"""What this machine tells of a process."""
+"""Age of processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ print(seconds_since_command())"""
 
 
 def test_the_age_of_a_process_counts_from_its_start() -> None:
-    """A name with spaces and brackets stands before the fields in `stat`."""
+    """In `stat` a name with spaces and brackets comes before the fields."""
     began = time.monotonic()
     child = subprocess.Popen(["bash", "-c", 'exec -a "a) b (c" sleep 60'])
     try:

@@ -1,4 +1,4 @@
-"""Records say in which format they are, and grow without breaking what was stored before."""
+"""Records carry their format, and new formats do not break stored records."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_newer_major_format_is_refused(kind: RecordFormat[Any], written: Any) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "it is no JSON"),
+        ("{", "got invalid JSON"),
         ("[]", "dict"),
         ('{"format": "2.1"}', "text: Field required"),
         ('{"text": "a", "crop": {"size": [1]}}', r"crop\.size\.1: Field required"),
@@ -128,7 +128,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[],
 
 
 def without_surroundings(record: Any) -> Any:
-    """What was read, but for the fields that were added to it."""
+    """The record without the fields that the test added."""
     if isinstance(record, RunState):
         return replace(record, last=None)
     return {key: record[key] for key in record if key not in ("format", "mood")} if isinstance(record, dict) else record

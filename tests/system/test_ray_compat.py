@@ -1,4 +1,4 @@
-"""What rests on private and text-matched behaviour of Ray, held against the Ray that is installed."""
+"""Private and text-matched behaviour of Ray, checked with the installed version."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.samples import spec
 INSTALLED = Path(ray.__file__).parent
 NATIVE = (INSTALLED / "_raylet.so", INSTALLED / "core" / "src" / "ray" / "raylet" / "raylet")
 PARTS = ("_common", "_private", "dashboard", "data", "util")
-"""Of Ray, where Python code reads what we set; the libraries for training and serving do not count."""
+"""Packages of Ray whose Python code reads the variables; those for training and serving do not count."""
 VARIABLE = re.compile(r"RAY_[A-Za-z_]+")
 
 PROVOKED = """
@@ -114,7 +114,7 @@ startup.stop_ray()
 
 @pytest.fixture(scope="module")
 def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a real head of our own says and does; its temporary folder has a short path, so that Ray appends to it."""
+    """Behaviour of a real local head; its temporary folder has a short path, so that Ray appends to it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     short = tempfile.mkdtemp(prefix="r", dir="/tmp")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -134,7 +134,7 @@ def provoked(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return SimpleNamespace(**json.loads(process.stdout.splitlines()[-1]), folder=short, elsewhere=str(elsewhere))
 
 
-@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of Ray's own, as it makes a context
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # from Ray, when it creates a context
 def test_the_data_context_has_every_attribute_that_is_set() -> None:
     cluster = Cluster((ClusterNode("127.0.0.1", 4.0),), local=True, object_store_bytes=1 << 30)
     pools = allocate_resources(cluster, ComputeConfig(), [spec()], 12, TuningResult(REFERENCE, ""))
@@ -142,7 +142,7 @@ def test_the_data_context_has_every_attribute_that_is_set() -> None:
     assert [name for name in settings if not hasattr(DataContext(), name)] == []
 
 
-@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of Ray's own, as it makes a context
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # from Ray, when it creates a context
 def test_an_unknown_attribute_is_refused_and_nothing_is_set() -> None:
     context = DataContext.get_current()
     before = context.max_errored_blocks
@@ -160,7 +160,7 @@ def test_only_ray_compat_sets_attributes_of_the_data_context() -> None:
 
 
 def variables() -> set[str]:
-    """Every environment variable of Ray's that the package names by itself, and not in a sentence."""
+    """All environment variables of Ray that the package names in a string of their own."""
     trees = [ast.parse(path.read_text()) for path in Path(cvbatch.__file__).parent.rglob("*.py")]
     texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if isinstance(text, str) and VARIABLE.fullmatch(text)}
@@ -193,7 +193,7 @@ print(
 
 
 def test_the_environment_has_its_intended_effects() -> None:
-    """Python's part of it; that a head listens on loopback alone is in `engine/test_startup.py`."""
+    """The effects in Python; `engine/test_startup.py` checks that a head listens on loopback only."""
     wanted = {**ray_compat.CLUSTER_ENVIRONMENT, **ray_compat.OWN_HEAD_ENVIRONMENT}
     process = subprocess.run(
         [sys.executable, "-c", EFFECTS], env={**os.environ, **wanted}, capture_output=True, text=True, check=True
@@ -202,7 +202,7 @@ def test_the_environment_has_its_intended_effects() -> None:
 
 
 def test_the_job_client_takes_an_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or there would be nothing to take away."""
+    """Otherwise there would be no reason to remove the variables."""
     from ray.dashboard.utils import get_address_for_submission_client
 
     for name in ray_compat.ADDRESS_OVERRIDES:
@@ -288,7 +288,7 @@ def test_a_version_mismatch_has_the_expected_message() -> None:
 
 
 def source(module: str) -> str:
-    """Of a part of the dashboard, which is not imported: it warns of itself."""
+    """Source of a module of the dashboard; an import would raise warnings."""
     return (INSTALLED / "dashboard" / "modules" / module).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A run does not suffer where its output can go nowhere; each case in a process of its own."""
+"""Closed, full and silenced output streams; each case runs in its own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL = "/dev/full"
 
 
 def shell(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a line of a shell in which `"$@"` stands for the arguments."""
+    """Run a shell command in which `"$@"` is replaced by the arguments."""
     return subprocess.run(
         ["bash", "-c", command, "bash", *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=cwd
     )
@@ -109,7 +109,7 @@ flush_streams(); os._exit(0)
 
 
 COMMANDS = {">&-": "status", "2>&-": "verify", ">&- 2>&- <&-": "verify --json", f"> {FULL}": "status --json"}
-"""Each with another one: a process takes a second."""
+"""Each redirection with a different command, to save processes."""
 
 
 @pytest.mark.parametrize(("redirection", "command"), [*COMMANDS.items(), ("| head -c 1", "models")])

@@ -1,4 +1,4 @@
-"""Which setting a run gets."""
+"""The choice of a run's setting."""
 
 from __future__ import annotations
 

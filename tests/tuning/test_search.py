@@ -1,4 +1,4 @@
-"""Settings measured with a real network on real files."""
+"""Measurement of settings with a real network on real files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measured(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large photos, a small one and a broken one."""
+    """Three large photos, a small one and a broken file."""
     folder = tmp_path_factory.mktemp("large")
     for number in range(3):
         make_photo(folder / f"{number}.jpg", seed=number, size=(1600, 1100))
