@@ -115,7 +115,7 @@ def test_no_node_joins_in_time(seen: Callable[..., list[Any]]) -> None:
 
 def test_what_only_loading_can_describe_waits_no_longer_for_a_node(seen: Callable[..., list[Any]]) -> None:
     class Connected:
-        def ready(self) -> Cluster:
+        def wait_until_ready(self) -> Cluster:
             return cluster(HEAD)
 
     seen(cluster(HEAD))

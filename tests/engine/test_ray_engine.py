@@ -141,13 +141,13 @@ def test_lost_units_within_the_limit_are_missing(prepare: Prepare) -> None:
     found = attempt.run_units(attempt.units(2))
     assert not {2, 3} & found.keys()  # the process worked on another unit, too, which may be lost with it
     assert not any(found.values())
-    assert not attempt.engine.stalled
+    assert not attempt.engine.has_stalled
 
 
 def test_a_wave_that_stalls_is_given_up(prepare: Prepare) -> None:
     attempt = prepare(4, {2: HANGS}, {"stalled_after": "3s"})
     found = attempt.run_units(attempt.units(1))
-    assert attempt.engine.stalled
+    assert attempt.engine.has_stalled
     assert 2 not in found
     assert not attempt.engine.rebalance(), "the cluster is as it was"
 

@@ -22,7 +22,7 @@ import sys
 from cvbatch.engine.startup import RayStartup
 startup = RayStartup()
 cluster = startup.wait_until_ready()
-print(cluster.local, cluster.machines, cluster.nodes[0].address, flush=True)
+print(cluster.local, cluster.machine_count, cluster.nodes[0].address, flush=True)
 sys.stdin.read()
 startup.stop_ray()
 """
@@ -55,12 +55,12 @@ def test_a_local_run_is_not_reachable_from_the_network() -> None:
 LATE = """
 import time
 from cvbatch.engine import startup
-unmet = startup.unmet
-startup.unmet = lambda package: time.sleep(2) or unmet(package)
-ours = startup.Startup()
+describe = startup.describe_unmet_requirement
+startup.describe_unmet_requirement = lambda package: time.sleep(2) or describe(package)
+ours = startup.RayStartup()
 import cvbatch.engine.dataflow
-print(ours.ready().local)
-ours.stop()
+print(ours.wait_until_ready().local)
+ours.stop_ray()
 """
 
 
