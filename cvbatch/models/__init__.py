@@ -1,1 +1,1 @@
-"""Models: which exist, where their weights are, and running them."""
+"""Which models exist, and where their weights are; imports no torch."""

@@ -1,4 +1,4 @@
-"""Torchvision's builders and their weights, read from `catalog.json`, so that asking costs no torch import."""
+"""Torchvision's builders and their weights, read from `catalog.json` without importing torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WeightsEntry:
     name: str
     url: str
     sha256_prefix: str
-    """First hexadecimal digits, at least 8; they also end the file name."""
+    """The first hexadecimal digits, at least 8; the file name ends with them, too."""
     megabytes: float
     params: int
     gflops: float
@@ -34,17 +34,17 @@ class WeightsEntry:
 
     @property
     def file_name(self) -> str:
-        """Name in the folder of downloaded weights."""
+        """File name in the folder of downloaded weights."""
         return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """One builder: a row of the table."""
+    """One builder: a row of the catalog."""
 
     name: str
     tasks: tuple[str, ...]
-    """What can be taken from it; the first is the default."""
+    """Tasks that it can do; the first is the default."""
     default: str
     """Name of the default weights."""
     weights: Mapping[str, WeightsEntry]
@@ -64,20 +64,20 @@ class CatalogEntry:
         return self.weights[weights].view
 
     def gflops_for_task(self, weights: str, task: str) -> float:
-        """Work of one forward pass on one image of usual size."""
+        """Work of one forward pass, in GFLOPs, on one image of the usual size."""
         return self.weights[weights].gflops
 
 
 @cache
 def catalog_entries() -> Mapping[str, CatalogEntry]:
-    """The table, by builder name."""
+    """The catalog, by builder name."""
     rows = json.loads(CATALOG_FILE.read_text(encoding="utf-8"))["models"]
     return {name: _parse_entry(name, row) for name, row in rows.items()}
 
 
 @cache
 def category_set(name: str) -> tuple[str | None, ...]:
-    """Names by label id of one category set; None where an id is never emitted.
+    """Names of one category set, by label id; None where an id is never emitted.
 
     Args:
         name: Such as `imagenet-1k` or `coco-91`.

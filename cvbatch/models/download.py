@@ -1,4 +1,4 @@
-"""Downloading a published file by obstore, which tries again where it fails and goes on where it breaks off."""
+"""Download a published file with obstore, which retries failures and resumes a broken transfer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 Report = Callable[[str], None]
-"""Told in words what is waited for."""
+"""Called with a sentence that says what is waited for."""
 _Advance = Callable[[int, int], None]
-"""Told how many bytes are there, and how many there will be."""
+"""Called with the number of bytes received so far, and with the total."""
 
 _CLIENT: Final[ClientConfig] = {
     "allow_http": True,
@@ -32,19 +32,19 @@ _CHUNK_BYTES: Final = 2 << 20
 
 
 def download_once(url: str, target: Path, check: Callable[[Path], object], report: Report | None = None) -> None:
-    """Download a file, once for all processes; what an earlier one left unfinished is gone on with.
+    """Download a file once for all processes; resume an unfinished download of an earlier process.
 
     Args:
         url: Where it is published.
-        target: Gets its name when it is whole and checked; its folder is made.
-        check: Raises ModelError if the file is not the published one; then nothing of it stays.
-        report: Told how far it is; without, there is a bar if standard error is a terminal.
+        target: Path of the complete, checked file; its folder is created.
+        check: Raises ModelError if the file is not the published one; the file is deleted then.
+        report: Called with the progress; if None, a bar is shown where standard error is a terminal.
 
     Raises:
-        ModelError: As `check` says.
+        ModelError: `check` refuses the file.
         FileNotFoundError: The server has no such file.
-        UnavailableError: There is no usable answer after all tries; what came stays for the next time.
-        StorageError: The server does something else than was asked.
+        UnavailableError: There is no usable response after all retries; received bytes are kept for the next attempt.
+        StorageError: The server refuses the request, or answers wrongly.
         OSError: The file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +55,11 @@ def download_once(url: str, target: Path, check: Callable[[Path], object], repor
             with _report_progress(target.name, report) as advance:
                 _complete_part(url, part, check, advance)
             part.replace(target)
-        lock.unlink(missing_ok=True)  # whoever waits for it finds the file
+        lock.unlink(missing_ok=True)  # a process that waits for the lock finds the file
 
 
 def _complete_part(url: str, part: Path, check: Callable[[Path], object], advance: _Advance) -> None:
-    """Fetch what is missing; a beginning that does not fit is thrown away."""
+    """Fetch the missing bytes; if the resumed file fails the check, start from the beginning."""
     from cvbatch.storage.interruptible import run_interruptible
 
     resumed = part.exists()
@@ -85,8 +85,8 @@ def _append_range(url: str, part: Path, advance: _Advance) -> None:
     start = part.stat().st_size if part.exists() else 0
     with map_storage_errors(url):
         store = HTTPStore.from_url(folder, client_options=_CLIENT, retry_config=_RETRIES)
-        answer = obstore.get(store, name, options={"range": {"offset": start}} if start else None)
-        chunks = answer.stream(min_chunk_size=_CHUNK_BYTES)
+        response = obstore.get(store, name, options={"range": {"offset": start}} if start else None)
+        chunks = response.stream(min_chunk_size=_CHUNK_BYTES)
     with part.open("ab") as file:
         while True:
             with map_storage_errors(url):
@@ -94,7 +94,7 @@ def _append_range(url: str, part: Path, advance: _Advance) -> None:
             if chunk is None:
                 return
             file.write(chunk)
-            advance(file.tell(), answer.meta["size"])
+            advance(file.tell(), response.meta["size"])
 
 
 @contextlib.contextmanager

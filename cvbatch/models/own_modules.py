@@ -1,4 +1,4 @@
-"""The source of an own `python:` model: where it is imported from, and what it imports from beside it."""
+"""Source files of a `python:` model: the folder that it is imported from, and what it imports from there."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _IMPORTERS: Final = ("import_module", "__import__")
 _LONGEST_NAME: Final = 255
 
 
-def folder_of_module(module: str, beside: str | None) -> Path | None:
-    """The folder that an own module is imported from; None for one that was installed.
+def folder_of_module(module: str, job_folder: str | None) -> Path | None:
+    """Find the folder that a module is imported from; None for an installed one.
 
     Args:
         module: Dotted name.
-        beside: The job file's folder.
+        job_folder: The job file's folder.
 
     Raises:
-        ModelError: It has a name that something else is imported by.
+        ModelError: Another module has its name and is imported first.
     """
     top = module.partition(".")[0]
-    if beside is not None and any(sources_of(Path(beside), top)):
-        check_module_name(Path(beside), top, f"python:{module}")
-        return Path(beside)
+    if job_folder is not None and any(sources_of(Path(job_folder), top)):
+        check_module_name(Path(job_folder), top, f"python:{module}")
+        return Path(job_folder)
     origin = _module_origin(top)
     if origin is None or _is_installed(origin):
         return None
@@ -40,10 +40,10 @@ def folder_of_module(module: str, beside: str | None) -> Path | None:
 
 
 def check_module_name(folder: Path, top: str, wanted_by: str) -> None:
-    """Refuse a module beside the job file whose name means something else to Python.
+    """Refuse a module in the job file's folder if Python imports another module by its name.
 
     Raises:
-        ModelError: It is one of Python's own, or that of an installed package.
+        ModelError: It is the name of a module of Python itself, or of an installed package.
     """
     first = next(sources_of(folder, top))
     if top in sys.stdlib_module_names:
@@ -55,18 +55,18 @@ def check_module_name(folder: Path, top: str, wanted_by: str) -> None:
 
 
 def reached_modules(folder: Path, module: str) -> list[Path]:
-    """The source of a module, and of all that it imports from its own folder, one after the other.
+    """The sources of a module and of all modules that it imports, directly or not, from its own folder.
 
     Raises:
-        ModelError: One is no Python, or has a name that means something else.
+        ModelError: A source is not Python, or another module has its name.
     """
-    waiting, found = [module], dict[Path, None]()
+    waiting, sources = [module], dict[Path, None]()
     while waiting:
         name = waiting.pop()
         for path, package in _files_of(folder, name):
-            if path in found:
+            if path in sources:
                 continue
-            found[path] = None
+            sources[path] = None
             if path.suffix != ".py":
                 continue
             for imported in imports_of_file(path, package):
@@ -76,15 +76,15 @@ def reached_modules(folder: Path, module: str) -> list[Path]:
                 if top != module.partition(".")[0]:
                     check_module_name(folder, top, f"{path} imports {top}")
                 waiting.append(imported)
-    return sorted(found)
+    return sorted(sources)
 
 
 def imports_of_file(file: Path, package: str = "") -> Iterator[str]:
-    """Dotted names of what a source may import.
+    """Dotted names of all that a source file may import.
 
     Args:
         file: The source.
-        package: That it belongs to, for relative imports.
+        package: Package of the file, for relative imports.
 
     Raises:
         ModelError: It is not Python.
@@ -104,7 +104,7 @@ def imports_of_file(file: Path, package: str = "") -> Iterator[str]:
 
 
 def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
-    """What a call of `importlib.import_module` or `__import__` with a literal name imports."""
+    """The module that `importlib.import_module` or `__import__` with a literal name imports."""
     function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     first = call.args[0] if call.args else None
     if function not in _IMPORTERS or not isinstance(first, ast.Constant) or not isinstance(first.value, str):
@@ -116,7 +116,7 @@ def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
 
 
 def string_literals(file: Path) -> Iterator[str]:
-    """Every literal text of a source of one line.
+    """Every short string literal of a source file.
 
     Raises:
         ModelError: It is not Python.
@@ -139,13 +139,13 @@ def _files_of(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
     """The sources that importing a dotted name executes, each with its package."""
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
-        here = folder.joinpath(*parts[:count])
+        path = folder.joinpath(*parts[:count])
         dotted = ".".join(parts[:count])
-        if (init := here / "__init__.py").is_file():
+        if (init := path / "__init__.py").is_file():
             yield init, dotted
-        elif not here.is_dir() or (here.with_name(f"{here.name}.py")).is_file():
+        elif not path.is_dir() or (path.with_name(f"{path.name}.py")).is_file():
             parent = ".".join(parts[: count - 1])
-            yield from ((path, parent) for path in _module_paths(here))
+            yield from ((file, parent) for file in _module_paths(path))
 
 
 def _module_paths(path: Path) -> Iterator[Path]:
@@ -155,7 +155,7 @@ def _module_paths(path: Path) -> Iterator[Path]:
 
 
 def sources_of(folder: Path, name: str) -> Iterator[Path]:
-    """A module, and a package; a folder without Python in it only happens to have the name of something installed."""
+    """The files of a module, and its package folder; a folder without Python may have that name by chance."""
     yield from _module_paths(folder / name)
     package = folder / name
     if (package / "__init__.py").is_file() or (
@@ -165,17 +165,17 @@ def sources_of(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _module_origin(top: str) -> Path | None:
-    """The file that a name is imported from as things are; None if there is none, or a mere folder."""
+    """The file that a name is imported from at present; None if there is none, or only a namespace folder."""
     try:
-        found = importlib.util.find_spec(top)
-    except (ImportError, ValueError):  # of a module that is half loaded
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # a module that is only half loaded
         return None
-    if found is None or found.origin is None or not os.path.exists(found.origin):
+    if spec is None or spec.origin is None or not os.path.exists(spec.origin):
         return None
-    return Path(found.origin).resolve()
+    return Path(spec.origin).resolve()
 
 
 def _is_installed(origin: Path) -> bool:
     folders = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    known = any(origin.is_relative_to(Path(folder).resolve()) for folder in folders)
-    return known or "site-packages" in origin.parts or "dist-packages" in origin.parts
+    in_known_folder = any(origin.is_relative_to(Path(folder).resolve()) for folder in folders)
+    return in_known_folder or "site-packages" in origin.parts or "dist-packages" in origin.parts

@@ -1,4 +1,4 @@
-"""From the models of a job file to specs that every process understands; imports no torch."""
+"""Resolve the models of a job file into specs that every process understands; imports no torch."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def resolve_models(
 
     Args:
         models: As in the job file.
-        fetch: Download weights that are not here; otherwise they only get their path.
-        folder: Of the job file, for `python:` models.
-        report: Told how far a download is; without, there is a bar if standard error is a terminal.
+        fetch: Download missing weights; if false, only their path is determined.
+        folder: The job file's folder, for `python:` models.
+        report: Called with the progress of a download; if None, a bar is shown where standard error is a terminal.
 
     Returns:
-        One spec per model, in order. Those of which `needs_probe` is true are completed by `predictor.probe`.
+        One spec per model, in order. Where `needs_probe` is true, `probe_model` completes it.
 
     Raises:
-        ModelError: With the first thing that is wrong, in one line.
+        ModelError: The first problem, in one line.
     """
     specs = tuple(
         backend_for(model.model).resolve_model(model, fetch=fetch, folder=folder, report=report) for model in models
@@ -44,12 +44,12 @@ def resolve_models(
 
 
 def needs_probe(spec: ModelSpec) -> bool:
-    """Whether only loading the model can tell the rest: `python:` factories and own weights."""
+    """Whether the spec is complete only after loading the model: `python:` factories and own weights."""
     return backend_of(spec).needs_probe(spec)
 
 
 def check_aliases(specs: Iterable[ModelSpec]) -> None:
-    """Check that each column of the predictions has one origin.
+    """Check that each column of the predictions comes from one model.
 
     Raises:
         ModelError: Two models have the same alias, or their columns the same name.
@@ -59,16 +59,16 @@ def check_aliases(specs: Iterable[ModelSpec]) -> None:
         if count > 1:
             raise ModelError(f"{count} models have the alias {alias!r}: give each its own with `as:`")
     names = Counter(field.name for spec in specs for field in spec.column_fields())
-    twice = next((name for name, count in names.items() if count > 1), None)
-    if twice is not None:
-        raise ModelError(f"two models give a column {twice!r}: choose other aliases with `as:`")
+    duplicate = next((name for name, count in names.items() if count > 1), None)
+    if duplicate is not None:
+        raise ModelError(f"two models give a column {duplicate!r}: choose other aliases with `as:`")
 
 
 def list_models(task: str | None = None) -> list[ModelRow]:
-    """What can be run, one row for each model and its weights.
+    """List the models that can be run, one row for each model and its weights.
 
     Args:
-        task: Only models that can do it.
+        task: List only models that can do this task.
 
     Raises:
         ModelError: There is no such task.

@@ -1,4 +1,4 @@
-"""What the driver knows of a model without importing torch."""
+"""Facts about a model that the driver knows without importing torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cvbatch.tasks.classification import TOP_K
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One model of a job, resolved: travels to the workers, and its hash stands in the plan."""
+    """One resolved model of a job; it is sent to the workers, and the plan stores it."""
 
     alias: str
     task: str
@@ -35,7 +35,7 @@ class ModelSpec:
     weights_path: str | None = None
     """File with the state dict, or the URI of an object; None for random weights and `python:` models."""
     weights_storage: StorageOptions | None = None
-    """The way to that object."""
+    """How to reach the object of `weights_path`."""
     weights_sha256: str | None = None
     seed: int = 0
     categories: tuple[str | None, ...] = ()
@@ -44,7 +44,7 @@ class ModelSpec:
     """Name of the categories with their version, such as `imagenet-1k`."""
     licence: str = ""
     gflops: float | None = None
-    """Work of one forward pass at the view's usual size; sizes the units."""
+    """Work of one forward pass at the view's usual size; decides the size of units."""
     masks: bool = False
     keypoints: bool = False
     dimension: int | None = None
@@ -55,9 +55,9 @@ class ModelSpec:
     dtype: Literal["float32", "float16"] = "float32"
     options: dict[str, Any] = field(default_factory=dict)
     folder: str | None = None
-    """Of the job file, on this machine: what a `python:` model is imported from, and where files in `options` are."""
+    """The job file's folder on this machine; `python:` models and relative paths in `options` are found in it."""
     files: dict[str, str] = field(default_factory=dict)
-    """The sha256 of each source of a `python:` model and of each file in `options`, by its path from there."""
+    """The sha256 of each source of a `python:` model and of each file in `options`, by its path from `folder`."""
 
     def column_fields(self) -> list[pa.Field]:
         """The columns of this model in the predictions."""
@@ -66,13 +66,13 @@ class ModelSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain data for the plan."""
         data = MODEL.to_json(self)
-        for name in ("weights_storage", "folder", "files"):  # so that what was kept by earlier versions stays the same
+        for name in ("weights_storage", "folder", "files"):  # records of earlier versions lack them
             if not data[name]:
                 del data[name]
         return data
 
     def with_files_of(self, other: ModelSpec) -> ModelSpec:
-        """This model with the way to its files that another start has found, which may be on another machine."""
+        """This model with the file locations of another attempt, which may have run on another machine."""
         return replace(
             self,
             weights_path=other.weights_path,
@@ -90,26 +90,26 @@ class ModelSpec:
 
 MODEL: Final = RecordFormat("model", ModelSpec)
 _ABOUT: Final = RecordFormat("description", dict[str, Any])
-"""What the schema of a data file says of it."""
+"""Description that the schema of a data file holds."""
 
 
 def rows_schema(
     models: Sequence[ModelSpec], *, exif: bool = False, warnings: bool = False, extra_columns: Iterable[pa.Field] = ()
 ) -> pa.Schema:
-    """The schema of the rows that some models answer with; the other arguments are those of `predictions_schema`.
+    """Build the schema of the rows of these models; see `predictions_schema` for the other arguments.
 
     Raises:
-        SourceError: If a carried column has the name of a model's column.
+        SourceError: An extra column has the name of a model's column.
     """
     fields = [column for model in models for column in model.column_fields()]
     return predictions_schema(fields, exif=exif, warnings=warnings, extra_columns=extra_columns)
 
 
 def describe_schema(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:
-    """A schema with what a reader of one file alone would miss: its models, their precision, and the versions."""
-    about = {
+    """Add to a schema what a reader of a single file needs: the models, their precision, and the versions."""
+    description = {
         "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
         "precision": precision,
         "versions": package_versions(),
     }
-    return schema.with_metadata({"cvbatch": _ABOUT.encode_record(about)})
+    return schema.with_metadata({"cvbatch": _ABOUT.encode_record(description)})

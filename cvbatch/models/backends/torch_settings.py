@@ -1,4 +1,4 @@
-"""Which settings make a difference to networks of torch."""
+"""Settings that affect torch networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALWAYS: Final = frozenset({"precision", "device_decode", "channels_last", "batc
 def torch_settings(spec: ModelSpec) -> frozenset[str]:
     """See `Backend.applicable_settings`.
 
-    A network is compiled where all images reach it in one size, and what it gives is a vector for each.
+    A network can be compiled if all its images have one size and it returns one vector for each.
     """
     compiles = spec.view.crop is not None and not TASKS[spec.task].locates_objects
     return _ALWAYS | ({"compiled"} if compiles else set())

@@ -1,4 +1,4 @@
-"""Torchvision's models: with published, own or random weights."""
+"""Torchvision models with published, own or random weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESIZES_ITSELF: Final = View()
 
 
 class TorchvisionBackend(CataloguedBackend):
-    """A builder of torchvision."""
+    """Models of torchvision's builders."""
 
     name = "torchvision"
     packages: ClassVar[Mapping[str, str]] = {"torch": "torch", "torchvision": "torchvision"}
@@ -31,13 +31,13 @@ class TorchvisionBackend(CataloguedBackend):
         return catalog.catalog_entries()
 
     def find_weights_file(self, row: WeightsEntry) -> Path | None:
-        """In torch's own folder."""
+        """The file in torch's folder of downloaded weights."""
         return weights.find_weights_file(row)
 
     def published_file(
         self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
     ) -> tuple[Path, bool]:
-        """In torch's own folder, downloaded if need be."""
+        """The file in torch's folder, downloaded if it is missing and `fetch` is set."""
         return (
             (weights.fetch_weights(row, entry.name, report), True)
             if fetch
@@ -45,15 +45,15 @@ class TorchvisionBackend(CataloguedBackend):
         )
 
     def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """Those of torch; networks that resize images themselves can pad them to share a batch."""
+        """See `torch_settings`; networks that resize images themselves can also pad them to share a batch."""
         return torch_settings(spec) | ({"padded"} if spec.view == _RESIZES_ITSELF else set())
 
     def network_key(self, spec: ModelSpec) -> Hashable:
-        """The network itself drops what is below the threshold."""
+        """Include the score threshold, because the network itself applies it."""
         return (super().network_key(spec), spec.score_threshold)
 
     def has_random_weights(self, spec: ModelSpec) -> bool:
-        """Where there is no file."""
+        """Whether there is no weights file."""
         return spec.weights_path is None
 
 
