@@ -1,4 +1,4 @@
-"""What people need to test models of their own: generated images, seeded weights, a check of the protocol."""
+"""Tools to test your own models: generated images, seeded weights, a check of the protocol."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import CLASSIFICATION, TASKS
 
 SIZES = ((320, 240), (240, 320), (500, 375), (200, 200), (333, 417), (320, 240), (97, 130), (320, 240))
-"""(width, height) of images of mixed size, some of them equal."""
+"""(width, height) of images of mixed sizes, some of them equal."""
 _SHAPES = 12
 _MIN_LABELS = 5
 _MIN_CLASSES = 5
 _MIN_SEVERAL_CLASSES = 3
-"""Where an image may have several labels."""
+"""The minimum for tasks with several labels per image."""
 
 
 def generate_image(width: int, height: int, *, seed: int = 0) -> Image.Image:
-    """An RGB image with gradients, shapes, texture and noise; the same for the same arguments.
+    """Generate an RGB image with gradients, shapes, texture and noise; the same for the same arguments.
 
     Args:
-        width: In pixels.
-        height: In pixels.
+        width: Width in pixels.
+        height: Height in pixels.
         seed: Different seeds give different images.
     """
     random = np.random.default_rng([seed, width, height])
@@ -54,7 +54,7 @@ def generate_image(width: int, height: int, *, seed: int = 0) -> Image.Image:
 
 
 def generate_images(sizes: Sequence[tuple[int, int]] = SIZES, *, seed: int = 0) -> list[Image.Image]:
-    """One image of each size; see `generate_image`."""
+    """Generate one image of each size; see `generate_image`."""
     return [generate_image(*size, seed=seed + number) for number, size in enumerate(sizes)]
 
 
@@ -62,16 +62,16 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
     """Make weights for a torchvision builder whose answers vary from image to image.
 
     Args:
-        builder: Such as `resnet18` or `ssdlite320_mobilenet_v3_large`.
-        folder: Where the file `BUILDER-SEED.pth` goes, a state dict.
-        seed: Of the weights; the same seed gives the same weights.
+        builder: A torchvision builder, such as `resnet18` or `ssdlite320_mobilenet_v3_large`.
+        folder: Folder for the state dict, a file `BUILDER-SEED.pth`.
+        seed: The same seed gives the same weights.
 
     Returns:
         An entry for `models:` of a job: model, checkpoint and categories (those of the builder's default weights).
 
     Raises:
-        AssertionError: On eight generated images come out labels of fewer than 5 classes, or, of boxes and segments,
-            fewer than 5 or of fewer than 3 classes.
+        AssertionError: For eight generated images, the network emits labels of fewer than 5 classes; or fewer than 5
+            boxes or segments, or those of fewer than 3 classes.
     """
     import torch
 
@@ -94,7 +94,7 @@ def seeded_checkpoint(builder: str, folder: Path | str, *, seed: int = 0) -> dic
         top_k=1,
     )
     _assert_varied(spec, predict([spec], images))
-    categories = [name or ("__background__" if at == 0 else "N/A") for at, name in enumerate(names)]
+    categories = [name or ("__background__" if label_id == 0 else "N/A") for label_id, name in enumerate(names)]
     return {"model": builder, "checkpoint": str(path), "categories": categories}
 
 
@@ -102,15 +102,15 @@ def predict(specs: Sequence[ModelSpec], images: Sequence[Image.Image], **options
     """Run models on images, without a job.
 
     Args:
-        specs: Complete ones.
-        images: RGB.
-        options: Of `Predictor`.
+        specs: Complete specs.
+        images: RGB images.
+        options: Arguments of `Predictor`.
 
     Returns:
         The columns as Python lists.
 
     Raises:
-        AssertionError: An image gave an error.
+        AssertionError: An image has an error.
     """
     views = {spec.view: [apply_view(spec.view, image) for image in images] for spec in specs}
     predictions = Predictor(specs, **options).predict_views(views, [image.size for image in images])
@@ -120,15 +120,16 @@ def predict(specs: Sequence[ModelSpec], images: Sequence[Image.Image], **options
 
 
 def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None = None) -> None:
-    """Check that a factory gives a model that follows the `python:` protocol.
+    """Check that a factory returns a model that follows the `python:` protocol.
 
     Args:
-        factory: What a job would name.
-        options: Its keyword arguments.
+        factory: The factory that a job names.
+        options: Keyword arguments of the factory.
 
     Raises:
         ModelError: Its attributes contradict the protocol.
-        AssertionError: Its answers do, are not finite or not in range, or depend on which images share a call.
+        AssertionError: Its answers contradict the protocol, are not finite or out of range, or depend on which images
+            share a call.
     """
     model = factory(**(options or {}))
     name = f"{factory.__module__}:{factory.__qualname__}"
@@ -138,36 +139,38 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
     pixels, sizes = [apply_view(spec.view, image) for image in images], [image.size for image in images]
     network = python_network.PythonNetwork(model)
     together = _network_answers(network, spec, pixels, sizes)
-    for at, pixel in enumerate(pixels):
-        (alone,) = _network_answers(network, spec, [pixel], [sizes[at]])
-        assert _are_equal_answers(alone, together[at]), f"{name}: image {at} gives another answer when it shares a call"
+    for index, image_pixels in enumerate(pixels):
+        (alone,) = _network_answers(network, spec, [image_pixels], [sizes[index]])
+        assert _are_equal_answers(alone, together[index]), (
+            f"{name}: image {index} gives another answer when it shares a call"
+        )
 
 
 def _network_answers(
     network: python_network.PythonNetwork, spec: ModelSpec, pixels: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> Sequence[Any]:
     try:
-        found = TASKS[spec.task].check_answers(spec, network.run_batch(pixels, sizes, [spec])[spec.alias])
+        answers = TASKS[spec.task].check_answers(spec, network.run_batch(pixels, sizes, [spec])[spec.alias])
     except ImageError as error:
         raise AssertionError(f"{spec.name}: {error}") from None
-    for at, answer in enumerate(found):
-        assert not isinstance(answer, RowError), f"{spec.name}: image {at}: {answer.type}: {answer.message}"
-    return found
+    for index, answer in enumerate(answers):
+        assert not isinstance(answer, RowError), f"{spec.name}: image {index}: {answer.type}: {answer.message}"
+    return answers
 
 
-def _are_equal_answers(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
-    if isinstance(one, list | tuple | bytes) or one is None:
-        return bool(one == other)
-    return all(_are_equal_answers(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+def _are_equal_answers(first: Any, second: Any) -> bool:
+    if isinstance(first, np.ndarray):
+        return bool(np.allclose(first, second, rtol=1e-4, atol=1e-5))
+    if isinstance(first, list | tuple | bytes) or first is None:
+        return bool(first == second)
+    return all(_are_equal_answers(getattr(first, name), getattr(second, name)) for name in first.__slots__)
 
 
 def _assert_varied(spec: ModelSpec, columns: Mapping[str, list[Any]]) -> None:
     labels = columns[f"{spec.alias}_{TASKS[spec.task].label_column}"]
-    several = isinstance(labels[0], list)  # any number of labels for an image, or one for each
+    several = isinstance(labels[0], list)  # a list of labels for each image, or a single one
     emitted = [label for answer in labels for label in answer] if several else labels
     named = sum(name is not None for name in spec.categories)
-    least = min(_MIN_SEVERAL_CLASSES, named) if several else _MIN_CLASSES
-    assert len(emitted) >= _MIN_LABELS, f"{spec.name}: only {len(emitted)} labels come out"
-    assert len(set(emitted)) >= least, f"{spec.name}: only the labels {set(emitted)} come out"
+    min_classes = min(_MIN_SEVERAL_CLASSES, named) if several else _MIN_CLASSES
+    assert len(emitted) >= _MIN_LABELS, f"{spec.name}: the network emits only {len(emitted)} labels"
+    assert len(set(emitted)) >= min_classes, f"{spec.name}: the network emits only the labels {set(emitted)}"

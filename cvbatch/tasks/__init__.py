@@ -1,7 +1,4 @@
-"""Tasks: what is taken from a model's output, and how it becomes columns.
-
-A task is one file and one row of `TASKS`.
-"""
+"""Tasks: how the outputs of a model become columns. A task is one file and one row of `TASKS`."""
 
 from __future__ import annotations
 

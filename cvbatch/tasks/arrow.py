@@ -13,7 +13,7 @@ from cvbatch.tasks.base import ModelFacts
 
 
 def category_names(model: ModelFacts) -> pa.Array:
-    """The model's category names as an Arrow array that label ids index; null where never emitted."""
+    """The model's category names as an Arrow array, indexed by label id; null for ids that are never emitted."""
     return pa.array(model.categories, pa.string())
 
 
@@ -34,7 +34,7 @@ def join_arrays(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic], *, w
 
     Args:
         parts: One array per image.
-        dtype: Of the result.
+        dtype: Type of the result's elements.
         width: If given, each part is (n, width) and the result is a list of `width` elements for each of the n.
     """
     empty = np.empty((0,) if width is None else (0, width), dtype)

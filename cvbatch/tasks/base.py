@@ -1,4 +1,4 @@
-"""What a task is: its columns, the options that apply to it, and how its answers are read, checked and compared."""
+"""Interface of a task: its columns and options, and how its answers are parsed, checked and compared."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 from cvbatch.images.preprocess import Size, View
 
 Columns = Mapping[str, pa.Array]
-"""Columns of one model by their short names, such as `label`; one row per image, null where it failed."""
+"""Columns of one model by short name, such as `label`; one row per image, null where the image failed."""
 Agreement = tuple[dict[str, float], bool]
-"""What was measured, by name, and whether all of it is within the tolerances of the parity certificate."""
+"""The measured values by name, and whether all are within the tolerances of the parity certificate."""
 
 
 class ModelFacts(Protocol):
-    """What a task needs to know of a model; `cvbatch.models.spec.ModelSpec` has it all."""
+    """Facts about a model that a task needs; `cvbatch.models.spec.ModelSpec` has all of them."""
 
     @property
     def alias(self) -> str:
@@ -27,7 +27,7 @@ class ModelFacts(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the model that has no alias yet."""
+        """Name of the model in messages while it has no alias."""
         ...
 
     @property
@@ -42,27 +42,27 @@ class ModelFacts(Protocol):
 
     @property
     def masks(self) -> bool:
-        """Whether it gives masks."""
+        """Whether the model returns masks."""
         ...
 
     @property
     def keypoints(self) -> bool:
-        """Whether it gives keypoints."""
+        """Whether the model returns keypoints."""
         ...
 
     @property
     def dimension(self) -> int | None:
-        """Length of its vectors."""
+        """Length of the model's vectors."""
         ...
 
     @property
     def top_k(self) -> int:
-        """How many of the best classes are kept."""
+        """Number of best classes in the predictions."""
         ...
 
     @property
     def score_threshold(self) -> float | None:
-        """The score below which answers are dropped; None leaves that to the model."""
+        """Answers with a lower score are dropped; None uses the model's own threshold."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class ModelFacts(Protocol):
 
 
 class BackgroundClass(Enum):
-    """Whether a network for a task has an output for what is none of the classes, before those of the classes."""
+    """Whether networks for a task have an output for the background, in front of the outputs of the classes."""
 
     NEVER = "never"
     OPTIONAL = "optional"
@@ -87,8 +87,8 @@ class BackgroundClass(Enum):
 class BatchSizes(NamedTuple):
     """Images in one forward pass by default, by kind of device.
 
-    On CPUs small batches are as fast per image, and feature maps that fit the caches faster: EfficientNet-Lite0 at
-    384 × 512 takes 57 ms alone and 65 ms in fours.
+    On CPUs, small batches are as fast per image as large ones, or faster if their feature maps fit the caches:
+    EfficientNet-Lite0 at 384 × 512 takes 57 ms per image in batches of one, and 65 ms in batches of four.
     """
 
     cpu: int
@@ -98,48 +98,48 @@ class BatchSizes(NamedTuple):
 class Task(ABC):
     """One task: a row of `cvbatch.tasks.TASKS`.
 
-    A new one is a file with a subclass, and a row there; in a package of your own, an entry point in the group
-    `cvbatch.tasks`. It has no state: one object serves all models and threads.
+    To add a task, write a file with a subclass and add a row to that table; in your own package, add an entry point in
+    the group `cvbatch.tasks`. A task has no state: one object serves all models and threads.
     """
 
     name: ClassVar[str]
-    """What a job, the plan and the catalog call it; also the alias of a model that is given none."""
+    """Name in jobs, in the plan and in the catalog; also the default alias of a model."""
     options: ClassVar[tuple[str, ...]] = ()
-    """Options of a job's model that belong to this task; some belong to another one, and are refused."""
+    """Options of a job's model that belong to this task; options of other tasks are refused."""
     facts: ClassVar[frozenset[str]] = frozenset()
-    """Which of `masks`, `keypoints` and `dimension` a model of this task may or must have."""
+    """Those of `masks`, `keypoints` and `dimension` that apply to models of this task."""
     batch_sizes: ClassVar[BatchSizes] = BatchSizes(cpu=1, cuda=8)
     locates_objects: ClassVar[bool] = False
-    """Whether its answers say where in the image something is: each image's are made by themselves, much of that in
-    Python, and from more than one vector for each image."""
+    """Whether its answers say where in the image objects are. Such answers are computed image by image, largely in
+    Python, from more than one vector per image."""
     covers_image: ClassVar[bool] = False
-    """Whether its answers cover the whole image, so that a view must not crop."""
+    """Whether its answers cover the whole image; the view must not crop then."""
     has_labels: ClassVar[bool] = True
-    """Whether its answers name categories, so that a model must have some."""
+    """Whether its answers name categories; the model must have some then."""
     background: ClassVar[BackgroundClass] = BackgroundClass.NEVER
-    """Whether networks for it have an output for the background."""
+    """Whether its networks have an output for the background."""
     label_column: ClassVar[str | None] = None
-    """The column with the labels, or lists of them, that a summary counts; None if there is none."""
+    """The column of labels, or of lists of labels, that a summary counts; None if there is none."""
 
     @property
     def goes_one_by_one(self) -> bool:
-        """Whether CPUs do one image at a time."""
+        """Whether CPUs process one image at a time by default."""
         return self.batch_sizes.cpu == 1
 
     @abstractmethod
     def column_types(self, model: ModelFacts) -> dict[str, pa.DataType]:
-        """The columns of a model, in their order: Arrow types by short name."""
+        """Return the columns of a model in order: Arrow types by short name."""
 
     @abstractmethod
     def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
         """Turn answers into columns.
 
         Args:
-            model: Whose answers they are.
+            model: The model that answered.
             answers: One for each image, at least one, each as `check_answers` returned it.
 
         Returns:
-            An array with one value per image for each of `column_types`, by short name.
+            For each column of `column_types`, by short name, an array with one value per image.
         """
 
     @abstractmethod
@@ -148,17 +148,17 @@ class Task(ABC):
 
         Args:
             reference: Columns at fp32 with full decoding.
-            other: Columns at another setting; same images in the same order.
+            other: Columns at another setting; the same images in the same order.
             sizes: (width, height) of each oriented original.
         """
 
     @abstractmethod
     def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
-        """Take the answers of this task from the outputs of one of our networks.
+        """Take the answers of this task from the outputs of a built-in network.
 
         Args:
-            outputs: What the network found in a batch; it has a part for each task that the network can do.
-            model: Whose answers are wanted.
+            outputs: Outputs for a batch, with a part for each task that the network can do.
+            model: The model that answers.
 
         Returns:
             One answer for each image.
@@ -166,30 +166,30 @@ class Task(ABC):
 
     @abstractmethod
     def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
-        """Read what a `python:` model returned.
+        """Parse the return value of a `python:` model.
 
         Args:
-            model: Whose answers they are.
+            model: The model that answered.
             raw: A list or an array with an item for each image.
             sizes: (width, height) of each oriented original.
-            logits: Whether the model says that its scores are logits.
+            logits: Whether the model's scores are logits.
 
         Returns:
-            One answer for each image; a `RowError` in the place of one that cannot be an answer.
+            One answer for each image; a `RowError` in place of an invalid answer.
 
         Raises:
-            ImageError: None of them can be.
+            ImageError: All answers are invalid.
         """
 
     def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
-        """Put a `RowError` in the place of each answer that cannot be one; by default all can.
+        """Replace each invalid answer by a `RowError`; by default, all answers are valid.
 
         Args:
-            model: Whose answers they are.
+            model: The model that answered.
             answers: From `take_answers` or `parse_answers`.
         """
         return answers
 
     def column_fields(self, model: ModelFacts) -> list[pa.Field]:
-        """The columns of a model as they are in the predictions, in their order."""
+        """The columns of a model as they are in the predictions, in order."""
         return [pa.field(f"{model.alias}_{name}", kind) for name, kind in self.column_types(model).items()]

@@ -1,4 +1,4 @@
-"""How many boxes of two lists are the same."""
+"""Count the boxes that two lists have in common."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ LabelledBoxes = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 """Boxes (n, 4) as x_min, y_min, x_max, y_max, and their label ids (n,)."""
 
 
-def count_matches(one: LabelledBoxes, other: LabelledBoxes, least_overlap: float) -> int:
-    """Count boxes of the same label that overlap enough, each used once, best pairs first.
+def count_matches(first: LabelledBoxes, second: LabelledBoxes, min_overlap: float) -> int:
+    """Count pairs of boxes with the same label that overlap enough; best pairs first, each box is used once.
 
     Args:
-        one: Boxes of an image.
-        other: Other boxes of the same image.
-        least_overlap: Intersection over union from which two are the same.
+        first: Boxes of an image.
+        second: Other boxes of the same image.
+        min_overlap: Smallest intersection over union of two boxes that count as the same.
     """
-    if not len(one[0]) or not len(other[0]):
+    if not len(first[0]) or not len(second[0]):
         return 0
-    overlaps = _pairwise_iou(one[0], other[0]) * (one[1][:, None] == other[1][None])
+    overlaps = _pairwise_iou(first[0], second[0]) * (first[1][:, None] == second[1][None])
     count = 0
-    while (best := np.unravel_index(int(overlaps.argmax()), overlaps.shape)) and overlaps[best] >= least_overlap:
+    while (best := np.unravel_index(int(overlaps.argmax()), overlaps.shape)) and overlaps[best] >= min_overlap:
         overlaps[best[0], :] = overlaps[:, best[1]] = 0
         count += 1
     return count
 
 
-def _pairwise_iou(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _pairwise_iou(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Intersection over union of each pair: float64, (n, m)."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    inside = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
-    overlaps: npt.NDArray[np.float64] = inside / (areas[0][:, None] + areas[1][None] - inside)
+    upper_left = np.maximum(first[:, None, :2], second[None, :, :2])
+    lower_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    intersections = np.prod(np.clip(lower_right - upper_left, 0, None), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    overlaps: npt.NDArray[np.float64] = intersections / (areas[0][:, None] + areas[1][None] - intersections)
     return overlaps

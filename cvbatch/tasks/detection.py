@@ -1,4 +1,4 @@
-"""Detection: boxes with labels and scores, and masks and keypoints where the model gives them."""
+"""Detection: boxes with labels and scores, and masks and keypoints if the model returns them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from cvbatch.tasks.own_detections import check_detection_arrays, keypoints_to_or
 SAME_BOXES: Final = 0.98
 BOX_SCORE: Final = 0.3
 BOX_OVERLAP: Final = 0.9
-"""The tolerances of the parity certificate: of the boxes with at least this score, so many must have a counterpart that
-overlaps so much."""
+"""The tolerances of the parity certificate: the least share of boxes with a counterpart, the score from which boxes
+count, and the intersection over union from which a box is a counterpart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxAnswer:
-    """What was found in one image, best first; arrays are aligned."""
+    """Detections in one image, best first; arrays are aligned."""
 
     boxes: npt.NDArray[np.floating[Any]]
     """(n, 4): x_min, y_min, x_max, y_max in pixels of the oriented original."""
@@ -51,14 +51,14 @@ class BoxAnswer:
     """(n, keypoints, 3): x, y, score, in pixels of the oriented original."""
 
 
-def score_threshold(model: ModelFacts, by_default: float = 0.0) -> float:
-    """The score below which boxes are dropped: what the job says, or else what the model itself takes.
+def score_threshold(model: ModelFacts, default: float = 0.0) -> float:
+    """Return the score below which boxes are dropped: the job's, or else the model's own.
 
     Args:
-        model: Whose boxes they are.
-        by_default: The model's own threshold; 0 where the network has applied its own already.
+        model: The model that answered.
+        default: The model's own threshold; 0 if the network itself has applied it already.
     """
-    return by_default if model.score_threshold is None else model.score_threshold
+    return default if model.score_threshold is None else model.score_threshold
 
 
 def select_detections(
@@ -67,7 +67,7 @@ def select_detections(
     """Choose and order detections.
 
     Args:
-        model: Tells the score threshold and which label ids have a name.
+        model: Gives the score threshold and the names of the label ids.
         label_ids: (n,)
         scores: (n,)
 
@@ -77,8 +77,8 @@ def select_detections(
     named = np.array([name is not None for name in model.categories])
     keep = named[label_ids] & (scores >= score_threshold(model))
     order = np.argsort(-scores, kind="stable")
-    kept: npt.NDArray[np.intp] = order[keep[order]]
-    return kept
+    selected: npt.NDArray[np.intp] = order[keep[order]]
+    return selected
 
 
 class DetectionTask(Task):
@@ -112,34 +112,37 @@ class DetectionTask(Task):
             masks = pa.array([mask for image in answers for mask in image.masks], pa.binary())
             arrays["masks"] = split_into_lists(masks, counts)
         if model.keypoints:
-            given = [image.keypoints for image in answers if image.keypoints is not None]
-            points = [keypoints for keypoints in given if len(keypoints)]
+            keypoint_arrays = [image.keypoints for image in answers if image.keypoints is not None]
+            points = [keypoints for keypoints in keypoint_arrays if len(keypoints)]
             width = max((math.prod(keypoints.shape[1:]) for keypoints in points), default=0)
             rows = [keypoints.reshape(-1, width) for keypoints in points]
             arrays["keypoints"] = split_into_lists(join_arrays(rows, np.float32, width=width), counts)
         return arrays
 
     def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
-        """What the outputs' `boxes` finds for the model."""
-        found: Sequence[Any] = outputs.boxes(model)
-        return found
+        """Return the outputs' `boxes` for the model."""
+        answers: Sequence[Any] = outputs.boxes(model)
+        return answers
 
     def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
         """See `Task.parse_answers`: for each image one `cvbatch.inference.python.protocol.Detections`."""
         pairs = zip(raw, sizes, strict=True)
-        return [capture_row_error("predict", partial(_parse_detections, model, found, size)) for found, size in pairs]
+        return [
+            capture_row_error("predict", partial(_parse_detections, model, detections, size))
+            for detections, size in pairs
+        ]
 
     def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
         """See `Task.check_answers`: boxes are finite and have an area, scores are from 0 to 1."""
         return [capture_row_error("predict", partial(_check_box_answer, model, answer)) for answer in answers]
 
     def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
-        """See `Task.compare_columns`: by the share of sure boxes with a counterpart of the same label."""
+        """See `Task.compare_columns`: by the share of confident boxes that have a counterpart with the same label."""
         boxes = matched = 0
         for row in range(len(sizes)):
-            one, two = (_sure_boxes(columns, row) for columns in (reference, other))
-            boxes += max(len(one[0]), len(two[0]))
-            matched += count_matches(one, two, BOX_OVERLAP)
+            expected, actual = (_confident_boxes(columns, row) for columns in (reference, other))
+            boxes += max(len(expected[0]), len(actual[0]))
+            matched += count_matches(expected, actual, BOX_OVERLAP)
         share = matched / boxes if boxes else 1.0
         return {"matched_boxes": share, "boxes": float(boxes)}, boxes > 0 and share >= SAME_BOXES
 
@@ -173,8 +176,8 @@ def _check_box_answer(model: ModelFacts, answer: Any) -> Any:
     return answer
 
 
-def _sure_boxes(columns: Columns, row: int) -> LabelledBoxes:
+def _confident_boxes(columns: Columns, row: int) -> LabelledBoxes:
     scores = np.array(columns["scores"][row].as_py() or [])
-    sure = scores >= BOX_SCORE
+    confident = scores >= BOX_SCORE
     boxes = np.array(columns["boxes"][row].as_py() or [], np.float64).reshape(-1, 4)
-    return boxes[sure], np.array(columns["label_ids"][row].as_py() or [], np.int64)[sure]
+    return boxes[confident], np.array(columns["label_ids"][row].as_py() or [], np.int64)[confident]

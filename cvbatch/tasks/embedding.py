@@ -37,19 +37,19 @@ class EmbeddingTask(Task):
         return {"vector": HALVES if model.dtype == _HALF else FLOATS}
 
     def to_columns(self, model: ModelFacts, answers: Sequence[Any]) -> dict[str, pa.Array]:
-        """See `Task.to_columns`; with `normalize` a vector of zeros stays one."""
+        """See `Task.to_columns`; with `normalize`, a vector of zeros stays unchanged."""
         vectors: npt.NDArray[np.float32] = np.stack(answers)
         if model.normalize:
             with np.errstate(over="ignore"):
                 lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            if not np.isfinite(lengths).all():  # the squares are more than a float32 holds
+            if not np.isfinite(lengths).all():  # the squares overflow float32
                 lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
             vectors = vectors / np.maximum(lengths, _SMALLEST_LENGTH)
         values = pa.array(vectors.astype(model.dtype).reshape(-1))
         return {"vector": split_into_lists(values, np.full(len(vectors), vectors.shape[1]))}
 
     def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
-        """The outputs' `vectors`."""
+        """Return the outputs' `vectors`."""
         vectors: Sequence[Any] = outputs.vectors
         return vectors
 
@@ -59,16 +59,16 @@ class EmbeddingTask(Task):
 
     def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
         """See `Task.check_answers`: numbers are finite, and fit the type of the column."""
-        high = float(np.finfo(np.float32).max)
+        largest = float(np.finfo(np.float32).max)
         if model.dtype == _HALF and not model.normalize:
-            high = _LARGEST_HALF
-        return replace_impossible(answers, -high, high, partial(_explain_vector, model))
+            largest = _LARGEST_HALF
+        return replace_impossible(answers, -largest, largest, partial(_explain_vector, model))
 
     def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the angles between the vectors."""
-        one, two = (_to_vector_array(columns["vector"]) for columns in (reference, other))
-        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-        cosines = (one * two).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
+        expected, actual = (_to_vector_array(columns["vector"]) for columns in (reference, other))
+        lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
+        cosines = (expected * actual).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
         smallest = float(cosines.min()) if len(cosines) else 0.0
         mean = float(cosines.mean()) if len(cosines) else 0.0
         return {"smallest_cosine": smallest, "mean_cosine": mean}, smallest >= COSINE
@@ -80,8 +80,10 @@ EMBEDDING: Final = EmbeddingTask()
 def _explain_vector(model: ModelFacts, row: Array) -> str:
     finite = np.isfinite(row)
     position = int((~finite).argmax()) if not finite.all() else int(np.abs(row).argmax())
-    what = f"expected finite numbers that fit {model.dtype}, got {row[position]:g} at position {position} of the vector"
-    return f"{model.alias or model.name}: {what}"
+    message = (
+        f"expected finite numbers that fit {model.dtype}, got {row[position]:g} at position {position} of the vector"
+    )
+    return f"{model.alias or model.name}: {message}"
 
 
 def _to_vector_array(column: pa.Array) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Masks as COCO run-length encoding; pycocotools encodes, and its decoder warns under NumPy 2."""
+"""Masks in COCO's run-length encoding. pycocotools encodes; its decoder is not used, because it warns under NumPy 2."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def encode_mask(mask: Mask) -> bytes:
     """Encode one mask.
 
     Args:
-        mask: Bool, (height, width); encoding is fastest in Fortran order, which is that of the format.
+        mask: Bool, (height, width); fastest in Fortran order, which is the order of the format.
 
     Returns:
-        The compressed counts, as `decode_mask` and pycocotools take them.
+        The compressed counts, as `decode_mask` and pycocotools expect them.
     """
     counts: bytes = coco.encode(np.asfortranarray(mask).view(np.uint8))["counts"]
     return counts
 
 
 def decode_mask(counts: bytes, height: int, width: int) -> Mask:
-    """Decode one mask of the predictions.
+    """Decode a mask of the predictions.
 
     Args:
         counts: A value of a `_masks` column.
-        height: Of the oriented original, in pixels.
-        width: Of the oriented original, in pixels.
+        height: Height of the oriented original, in pixels.
+        width: Width of the oriented original, in pixels.
 
     Returns:
         Bool, (height, width), in Fortran order.
 
     Raises:
-        ValueError: The mask has another number of pixels.
+        ValueError: The mask does not have height × width pixels.
     """
     runs = _rle_runs(counts)
     inside = np.zeros(len(runs), np.bool_)
@@ -51,10 +51,10 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
 
 
 def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
-    """Scale a mask or a map of labels to an image by nearest neighbour.
+    """Scale a mask or a label map to the size of an image, by nearest neighbour.
 
     Args:
-        labels: (height, width) of whatever size.
+        labels: (height, width), of any size.
         size: (width, height) of the image.
 
     Returns:
@@ -68,17 +68,18 @@ def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
 
 
 def _rle_runs(counts: bytes) -> npt.NDArray[np.int64]:
-    """Lengths of the runs, beginning with one outside the mask.
+    """Lengths of the runs; the first run is outside the mask.
 
-    The format of `rleFrString` in the COCO API: groups of characters with 5 bits each, lowest first, 32 means that the
-    group goes on, 16 in its last character is the sign; from the fourth on, each is the difference to the last but one.
+    The format of `rleFrString` in the COCO API: each number is a group of characters with 5 bits each, lowest first. Bit
+    32 means that the group continues; bit 16 of its last character is the sign. From the fourth number on, each is
+    the difference to the last but one.
     """
     characters = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
     ends = np.flatnonzero((characters & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    place = np.arange(len(characters)) - np.repeat(starts, ends - starts + 1)
-    runs = np.add.reduceat((characters & 31) << (5 * place), starts) if len(starts) else ends
-    runs = runs - ((characters[ends] & 16) > 0) * (1 << (5 * (place[ends] + 1)))
+    digit = np.arange(len(characters)) - np.repeat(starts, ends - starts + 1)
+    runs = np.add.reduceat((characters & 31) << (5 * digit), starts) if len(starts) else ends
+    runs = runs - ((characters[ends] & 16) > 0) * (1 << (5 * (digit[ends] + 1)))
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs

@@ -1,4 +1,4 @@
-"""Whether what a model says can be an answer: finite, in range, of the right type and shape."""
+"""Check the answers of models: finite, in range, of the right type and shape."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from cvbatch.errors import ImageError, RowError
 from cvbatch.tasks.base import ModelFacts
 
 INVALID: Final = "InvalidOutput"
-"""The `error_type` of rows whose model gave no possible answer."""
+"""The `error_type` of rows with an invalid answer."""
 ROUNDING: Final = 1e-3
-"""How far from 0 and 1 a probability may be: softmax at lower precision rounds."""
+"""Tolerance of probabilities outside 0 to 1: softmax rounds at lower precision."""
 _SHOWN: Final = 60
 _NOT_TINY: Final = 16
-"""Pixels of a side from which boxes that all lie in the first pixel are none, but fractions."""
+"""Shorter side, in pixels, from which boxes that are all within the first pixel are taken for fractions."""
 
 Array = npt.NDArray[Any]
 
 
-def invalid_output_error(model: ModelFacts, what: str) -> ImageError:
-    """The error of an image for which a model has no possible answer."""
-    return ImageError(INVALID, f"{model.alias or model.name}: {what}")
+def invalid_output_error(model: ModelFacts, message: str) -> ImageError:
+    """The error of an image with an invalid answer."""
+    return ImageError(INVALID, f"{model.alias or model.name}: {message}")
 
 
-def to_number_array(model: ModelFacts, what: str, value: Any, kinds: str) -> Array:
-    """What a model returned, as an array on the host.
+def to_number_array(model: ModelFacts, name: str, value: Any, kinds: str) -> Array:
+    """Convert a model's return value to an array on the host.
 
     Args:
-        model: Whose answer it is.
-        what: What to call it.
+        model: The model that answered.
+        name: Name of the value in messages.
         value: An array, a tensor or nested lists.
-        kinds: Codes of the kinds of numbers that it may hold, as NumPy's `dtype.kind`.
+        kinds: Accepted kinds of numbers, as codes of NumPy's `dtype.kind`.
 
     Raises:
-        ImageError: It is none, or holds something else.
+        ImageError: It is not an array of these kinds of numbers.
     """
-    value = [_to_host_array(each) for each in value] if isinstance(value, list | tuple) else _to_host_array(value)
+    value = [_to_host_array(item) for item in value] if isinstance(value, list | tuple) else _to_host_array(value)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise invalid_output_error(
-            model, f"expected {what} as an array of numbers, got {shorten_repr(value)} ({error})"
+            model, f"expected {name} as an array of numbers, got {shorten_repr(value)} ({error})"
         ) from None
     if array.dtype.kind not in kinds and array.size:
         raise invalid_output_error(
-            model, f"expected {what} of {_NAMES[kinds]}, got {array.dtype}: {shorten_repr(array.flat[0])}"
+            model, f"expected {name} of {_NAMES[kinds]}, got {array.dtype}: {shorten_repr(array.flat[0])}"
         )
     return array
 
 
 def _to_host_array(value: Any) -> Any:
-    """A tensor on whatever device as one that NumPy takes; anything else as it is."""
+    """Copy a tensor to the host, in a type that NumPy knows; return anything else unchanged."""
     if not hasattr(value, "detach"):
         return value
     value = value.detach().cpu()
@@ -62,7 +62,7 @@ def _to_host_array(value: Any) -> Any:
 
 
 REAL, WHOLE, TRUTH = "fiub", "iu", "b"
-"""What a number may be: any, a whole one, a boolean."""
+"""Kinds of numbers: any, whole numbers, booleans."""
 _NAMES: Final = {
     REAL: "numbers",
     WHOLE: "whole numbers",
@@ -71,23 +71,23 @@ _NAMES: Final = {
 }
 
 
-def expect_shape(model: ModelFacts, what: str, array: Array | None, shape: tuple[int | None, ...]) -> None:
-    """Check a shape, in which None stands for any length.
+def expect_shape(model: ModelFacts, name: str, array: Array | None, shape: tuple[int | None, ...]) -> None:
+    """Check a shape; None stands for any length.
 
     Raises:
-        ImageError: It is another one.
+        ImageError: The shape differs.
     """
     got = () if array is None else array.shape
-    if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
-        wanted = ", ".join("n" if length is None else str(length) for length in shape)
-        raise invalid_output_error(model, f"expected {what} of shape ({wanted}), got {got if got else 'none'}")
+    if len(got) != len(shape) or any(length not in (None, actual) for length, actual in zip(shape, got, strict=True)):
+        expected = ", ".join("n" if length is None else str(length) for length in shape)
+        raise invalid_output_error(model, f"expected {name} of shape ({expected}), got {got if got else 'none'}")
 
 
 def expect_label_ids(model: ModelFacts, ids: Array) -> None:
-    """Check that label ids have a place in the categories.
+    """Check that each label id is a position in the categories.
 
     Raises:
-        ImageError: One has none.
+        ImageError: A label id is out of range.
     """
     if ids.size and not 0 <= (low := ids.min()) <= (high := ids.max()) < len(model.categories):
         wrong = low if low < 0 else high
@@ -95,15 +95,15 @@ def expect_label_ids(model: ModelFacts, ids: Array) -> None:
 
 
 def expect_boxes(model: ModelFacts, boxes: Array, size: Sequence[int]) -> None:
-    """Check that boxes are finite, in order, with an area, and not far from the image.
+    """Check that boxes are finite, have ordered corners and an area, and are not far outside the image.
 
     Args:
-        model: Whose boxes they are.
+        model: The model that answered.
         boxes: (n, 4): x_min, y_min, x_max, y_max.
-        size: (width, height) of the picture that they are in.
+        size: (width, height) of the image that the boxes refer to.
 
     Raises:
-        ImageError: One is not.
+        ImageError: A box is invalid.
     """
     if not len(boxes):
         return
@@ -131,7 +131,7 @@ def expect_probabilities(model: ModelFacts, scores: Array) -> None:
     """Check the scores of detections.
 
     Raises:
-        ImageError: One is not finite, or not between 0 and 1.
+        ImageError: A score is not finite, or not between 0 and 1.
     """
     with np.errstate(invalid="ignore"):
         within = (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
@@ -139,24 +139,24 @@ def expect_probabilities(model: ModelFacts, scores: Array) -> None:
         raise invalid_output_error(model, f"expected scores from 0 to 1, got {scores[wrong]:g}")
 
 
-def expect_finite(model: ModelFacts, what: str, values: Array) -> None:
+def expect_finite(model: ModelFacts, name: str, values: Array) -> None:
     """Check that all numbers are finite.
 
     Raises:
-        ImageError: One is not.
+        ImageError: A number is not finite.
     """
     finite = np.isfinite(values)
     if not finite.all():
-        raise invalid_output_error(model, f"expected finite {what}, got {values[~finite][0]}")
+        raise invalid_output_error(model, f"expected finite {name}, got {values[~finite][0]}")
 
 
 def first_wrong_index(wrong: Any) -> int | None:
-    """The position of the first one that is wrong, of an array of booleans."""
+    """The first true position in an array of booleans, or None."""
     return int(wrong.argmax()) if wrong.any() else None
 
 
 def shorten_repr(value: Any) -> str:
-    """A value as text that fits a message."""
+    """Format a value as text that is short enough for a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
@@ -164,38 +164,38 @@ def shorten_repr(value: Any) -> str:
 def replace_impossible(
     answers: Sequence[Any], low: float, high: float, explain: Callable[[Array], str]
 ) -> Sequence[Any]:
-    """Put an error in the place of each vector with a number that is not finite, or out of range.
+    """Replace each vector with a number that is not finite or out of range by a `RowError`.
 
     Args:
         answers: Vectors of one length, one for each image.
-        low: The smallest number that may be.
-        high: The largest one.
-        explain: Says of a vector what is wrong with it.
+        low: The smallest valid number.
+        high: The largest valid number.
+        explain: Returns the error message for an invalid vector.
     """
     rows = np.stack(answers)
-    with np.errstate(invalid="ignore"):  # a NaN spreads through the extremes of its row
-        possible = (rows.min(axis=1) >= low) & (rows.max(axis=1) <= high)
-    if possible.all():
+    with np.errstate(invalid="ignore"):  # minimum and maximum of a row with a NaN are NaN
+        valid = (rows.min(axis=1) >= low) & (rows.max(axis=1) <= high)
+    if valid.all():
         return answers
     return [
-        answer if good else RowError("predict", INVALID, explain(answer))
-        for answer, good in zip(answers, possible, strict=True)
+        answer if is_valid else RowError("predict", INVALID, explain(answer))
+        for answer, is_valid in zip(answers, valid, strict=True)
     ]
 
 
-def to_number_rows(model: ModelFacts, what: str, raw: Any, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
-    """What a model returned for all images of a call, as float32 of this shape.
+def to_number_rows(model: ModelFacts, name: str, raw: Any, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
+    """Convert a model's return value for all images of a call to float32 of this shape.
 
     Args:
-        model: Whose answers they are.
-        what: What to call them.
+        model: The model that answered.
+        name: Name of the values in messages.
         raw: An array, a tensor or nested lists.
         shape: (images, length).
 
     Raises:
-        ImageError: It holds something else, or has another shape.
+        ImageError: It is not an array of numbers, or has another shape.
     """
-    rows = to_number_array(model, what, raw, REAL)
-    expect_shape(model, what, rows, shape)
-    with np.errstate(over="ignore"):  # what is too large is infinite then, and refused
+    rows = to_number_array(model, name, raw, REAL)
+    expect_shape(model, name, rows, shape)
+    with np.errstate(over="ignore"):  # numbers that are too large become infinite, and are refused later
         return rows.astype(np.float32)

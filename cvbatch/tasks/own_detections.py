@@ -1,4 +1,4 @@
-"""From the detections of a `python:` model to boxes in pixels of the original."""
+"""Check the detections of `python:` models, and map their keypoints to the original."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _TYPES: dict[str, Any] = {
 
 
 def check_detection_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str, Array]:
-    """The arrays of one image's detections, in pixels of the view.
+    """Check one image's detections, and return their arrays in pixels of the view.
 
     Args:
-        model: Whose answer it is.
-        raw: Has the attributes of `cvbatch.inference.python.protocol.Detections`.
+        model: The model that answered.
+        raw: An object with the attributes of `cvbatch.inference.python.protocol.Detections`.
         size: (width, height) of the oriented original.
 
     Returns:
-        `boxes`, `label_ids` and `scores`, and `masks` and `keypoints` where the model has them.
+        `boxes`, `label_ids` and `scores`, and `masks` and `keypoints` if the model returns them.
 
     Raises:
-        ImageError: They cannot be an answer.
+        ImageError: The detections are invalid.
     """
     if not all(hasattr(raw, name) for name in ("boxes", "label_ids", "scores")):
         raise invalid_output_error(model, f"expected Detections for each image, got {shorten_repr(raw)}")
@@ -59,7 +59,7 @@ def check_detection_arrays(model: ModelFacts, raw: Any, size: Size) -> dict[str,
     shapes: dict[str, tuple[int | None, ...]] = {"scores": (count,), "boxes": (count, 4), "label_ids": (count,)}
     shapes |= {"masks": (count, None, None)} if model.masks else {}
     shapes |= {"keypoints": (count, None, 3)} if model.keypoints else {}
-    if not count:  # as [] where there is nothing
+    if not count:  # a model may return [] if it detects nothing
         arrays |= {
             name: np.zeros([length or 0 for length in shape])
             for name, shape in shapes.items()
@@ -84,7 +84,7 @@ def keypoints_to_original(
     """Map keypoints from the view to the original.
 
     Args:
-        view: That the model saw.
+        view: View that the model saw.
         size: (width, height) of the oriented original.
         keypoints: (n, keypoints, 3): x, y in pixels of the view, score.
     """

@@ -1,4 +1,4 @@
-"""Tables that other packages may add rows to: our own rows, and those of entry points of installed packages."""
+"""Tables with our own rows and with rows from entry points of installed packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cvbatch.errors import UsageError, try_call
 
 
 class HasName(Protocol):
-    """What has a name."""
+    """An object with a name."""
 
     @property
     def name(self) -> str:
@@ -24,13 +24,13 @@ Row = TypeVar("Row", bound=HasName)
 class PluginTable(Mapping[str, Row]):
     """Rows by name, our own first.
 
-    Entry points are looked for only when a name is not ours, or all names are asked for, and loaded when their row is.
-    So every process that has the package installed has the row: the driver, and the workers on all machines.
+    Entry points are searched only for a name that is not ours, or when all names are listed; each is loaded when its row
+    is used. So every process with the package installed has the row: the driver, and the workers on all machines.
 
     Args:
-        group: Of the entry points; each names a subclass of `row_type`, under the `name` of that.
-        row_type: What the rows are.
-        rows: Our own.
+        group: Group of the entry points; each refers to a subclass of `row_type`, under the `name` of that class.
+        row_type: Class of the rows.
+        rows: Our own rows.
     """
 
     def __init__(self, group: str, row_type: type[Row], rows: Iterable[Row]) -> None:
@@ -39,21 +39,21 @@ class PluginTable(Mapping[str, Row]):
         self._own = tuple(self._rows)
 
     def __getitem__(self, name: str) -> Row:
-        """The row of this name.
+        """Return the row of this name.
 
         Raises:
-            KeyError: There is none.
-            UsageError: An entry point of this name cannot be loaded, or is something else.
+            KeyError: There is no such row.
+            UsageError: The entry point of this name cannot be loaded, or is not a `row_type`.
         """
         if name not in self._rows:
-            found = self._entry_points().get(name)
-            if found is None:
+            entry_point = self._entry_points().get(name)
+            if entry_point is None:
                 raise KeyError(name)
-            self._rows[name] = self._load_entry_point(found)
+            self._rows[name] = self._load_entry_point(entry_point)
         return self._rows[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a row; none is loaded for that."""
+        """Whether the row exists; it is not loaded."""
         return name in self._rows or name in self._entry_points()
 
     def __iter__(self) -> Iterator[str]:
@@ -67,11 +67,11 @@ class PluginTable(Mapping[str, Row]):
         return {point.name: point for point in entry_points(group=self._group)}
 
     def _load_entry_point(self, point: EntryPoint) -> Row:
-        what = f"entry point {point.name} = {point.value} in the group {self._group}"
-        made = try_call(lambda: point.load()())
-        if isinstance(made, Exception):
-            raise UsageError(f"{what}: {type(made).__name__}: {made}: mend the package, or uninstall it") from made
-        if not isinstance(made, self._row_type) or made.name != point.name:
+        description = f"entry point {point.name} = {point.value} in the group {self._group}"
+        row = try_call(lambda: point.load()())
+        if isinstance(row, Exception):
+            raise UsageError(f"{description}: {type(row).__name__}: {row}: fix the package, or uninstall it") from row
+        if not isinstance(row, self._row_type) or row.name != point.name:
             expected = f"a subclass of {self._row_type.__name__} whose name is {point.name!r}"
-            raise UsageError(f"{what}: expected {expected}, got {made!r}: mend the package, or uninstall it")
-        return made
+            raise UsageError(f"{description}: expected {expected}, got {row!r}: fix the package, or uninstall it")
+        return row

@@ -1,4 +1,4 @@
-"""Segmentation: the classes that are present, how much of the image they cover, and where."""
+"""Segmentation: the classes present in an image, their areas and their masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cvbatch.tasks.output_checks import (
 SAME_PIXELS: Final = 0.99
 """The tolerance of the parity certificate: the least share of pixels with the same label."""
 _LONGEST: Final = 8
-"""Bytes of a whole number, of which unsigned ones cannot be counted."""
+"""Bytes of the widest integers; `numpy.bincount` does not accept unsigned ones of this size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class SegmentAnswer:
 
 
 def emitted_label_ids(model: ModelFacts) -> list[int | None]:
-    """Every label id of a model, None in place of those without a name, such as the background."""
+    """All label ids of a model; None in place of ids without a name, such as the background."""
     return [None if name is None else label for label, name in enumerate(model.categories)]
 
 
@@ -53,9 +53,9 @@ def summarize_label_map(label_map: npt.NDArray[np.integer[Any]], label_ids: Sequ
     """Summarise a label map.
 
     Args:
-        label_map: Of each pixel a position in `label_ids`; (height, width) of the oriented original, fastest in
+        label_map: A position in `label_ids` for each pixel; (height, width) of the oriented original, fastest in
             Fortran order.
-        label_ids: Ascending; None is left out.
+        label_ids: In ascending order; None is left out.
     """
     counts = np.bincount(label_map.reshape(-1, order="A"), minlength=len(label_ids))
     present = [(position, label) for position, label in enumerate(label_ids) if label is not None and counts[position]]
@@ -93,9 +93,9 @@ class SegmentationTask(Task):
         }
 
     def take_answers(self, outputs: Any, model: ModelFacts) -> Sequence[Any]:
-        """What the outputs' `summarize_label_map` finds for the model."""
-        found: Sequence[Any] = outputs.segments(model)
-        return found
+        """Return the outputs' `segments` for the model."""
+        answers: Sequence[Any] = outputs.segments(model)
+        return answers
 
     def parse_answers(self, model: ModelFacts, raw: Any, sizes: Sequence[Size], *, logits: bool) -> Sequence[Any]:
         """See `Task.parse_answers`: for each image a map of label ids, (height, width)."""
@@ -108,9 +108,9 @@ class SegmentationTask(Task):
         """See `Task.compare_columns`: by the share of pixels with the same label."""
         equal = pixels = 0
         for row, size in enumerate(sizes):
-            one, two = (_label_map_of_row(columns, row, size) for columns in (reference, other))
-            equal += int(np.count_nonzero(one == two))
-            pixels += one.size
+            expected, actual = (_label_map_of_row(columns, row, size) for columns in (reference, other))
+            equal += int(np.count_nonzero(expected == actual))
+            pixels += expected.size
         share = equal / pixels if pixels else 0.0
         return {"same_pixels": share}, share >= SAME_PIXELS
 
@@ -124,8 +124,8 @@ def _parse_label_map(model: ModelFacts, raw: Any, size: Size) -> SegmentAnswer:
     if not labels.size:
         raise invalid_output_error(model, f"expected a label map with pixels, got one of shape {labels.shape}")
     expect_label_ids(model, labels)
-    small = labels if labels.dtype.itemsize < _LONGEST else labels.astype(np.int64)
-    return summarize_label_map(scaled_nearest(small, size), emitted_label_ids(model))
+    countable = labels if labels.dtype.itemsize < _LONGEST else labels.astype(np.int64)
+    return summarize_label_map(scaled_nearest(countable, size), emitted_label_ids(model))
 
 
 def _label_map_of_row(columns: Columns, row: int, size: Size) -> npt.NDArray[np.int64]:

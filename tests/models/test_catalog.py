@@ -64,8 +64,8 @@ def test_a_view_is_that_of_the_weights_and_the_task() -> None:
 
 def test_resolving_and_listing_import_no_torch() -> None:
     code = (
-        "import sys; from cvbatch.models import registry; from cvbatch.config.job import ModelConfig;"
-        "registry.list_models(); registry.resolve([ModelConfig(model='efficientnet_lite0')]);"
+        "import sys; from cvbatch.models import resolve; from cvbatch.config.job import ModelConfig;"
+        "resolve.list_models(); resolve.resolve_models([ModelConfig(model='efficientnet_lite0')]);"
         "sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -180,9 +180,9 @@ def test_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_without_torch_needs_none() -> None:
     code = (
-        "import sys, numpy; from cvbatch.config.job import ModelConfig; from cvbatch.models import registry;"
-        "from cvbatch.inference.predictor import Predictor, probe;"
-        "spec = probe(registry.resolve([ModelConfig(model='python:brightness:Brightness')])[0]);"
+        "import sys, numpy; from cvbatch.config.job import ModelConfig; from cvbatch.models import resolve;"
+        "from cvbatch.inference.predictor import Predictor, probe_model;"
+        "spec = probe_model(resolve.resolve_models([ModelConfig(model='python:brightness:Brightness')])[0]);"
         "Predictor([spec]).predict_views({spec.view: [numpy.zeros((32, 32, 3), numpy.uint8)]}, [(9, 9)]);"
         "sys.exit('torch' in sys.modules)"
     )
