@@ -1,1 +1,1 @@
-"""Networks and how their answers become columns."""
+"""Networks: load them, run them, and turn their answers into columns."""

@@ -1,4 +1,4 @@
-"""Where compiled networks lie; the driver asks, so torch is not imported."""
+"""Paths of compiled networks; the driver uses them, so torch is not imported."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cvbatch.system.versions import package_versions
 
 
 def compiled_package_path(spec: ModelSpec, setting: InferenceSettings) -> Path:
-    """Where the compiled network of a spec lies, or would lie.
+    """Return the path of a spec's compiled network, whether it exists or not.
 
     Args:
-        spec: Whose network it is.
-        setting: What it is compiled for.
+        spec: The model.
+        setting: The settings that it is compiled for.
     """
     key = {
         "network": [

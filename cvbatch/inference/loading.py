@@ -1,4 +1,4 @@
-"""From a spec to a network on its device; what is heavy is imported only if the spec needs it."""
+"""Load the network of a spec onto its device; heavy packages are imported only if the spec needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cvbatch.models.spec import ModelSpec
 
 
 def network_key(spec: ModelSpec) -> Hashable:
-    """Specs with equal keys share one network."""
+    """Return a key; specs with equal keys share one network."""
     return (spec.kind, backend_of(spec).network_key(spec))
 
 
@@ -23,9 +23,9 @@ def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) ->
     """Load the network of a spec.
 
     Args:
-        spec: Complete; see `probe_model`.
+        spec: A complete spec; see `probe_model`.
         device: `cpu`, `cuda` or `cuda:N`.
-        setting: How it runs; a `python:` model decides for itself.
+        setting: How the network runs; `python:` models ignore it.
 
     Raises:
         ModelError: The weights do not fit, the factory fails, or a package is missing.
@@ -35,13 +35,13 @@ def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) ->
 
 
 def probe_model(spec: ModelSpec) -> ModelSpec:
-    """Fill in what only the model itself can tell.
+    """Complete a spec with the facts that only the model knows.
 
     Args:
-        spec: Of `models.resolve.resolve`.
+        spec: From `resolve_models`.
 
     Returns:
-        A complete spec; the same one if it was complete.
+        The complete spec; unchanged if it was complete.
 
     Raises:
         ModelError: The checkpoint's head does not fit the categories, the factory fails, or a package is missing.

@@ -1,4 +1,4 @@
-"""What the predictor asks of a loaded network."""
+"""Interface between the predictor and a loaded network."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from cvbatch.models.spec import ModelSpec
 Image = npt.NDArray[np.uint8]
 """RGB, (height, width, 3)."""
 Answers = Mapping[str, Sequence[Any]]
-"""One answer per image, by alias; what an answer is says the class of its task."""
+"""One answer per image, by alias; the class of each task documents its type of answer."""
 
 
 class ForwardPass(Protocol):
-    """From images to answers, in one forward pass."""
+    """Answers for images, from one forward pass."""
 
     def batch_key(self, image: Image) -> Hashable:
         """Images with equal keys may share a forward pass without changing each other's answers."""
         ...
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """Answer for images of one view and one batch key.
+        """Return the answers for images with one view and one batch key.
 
         Args:
-            images: uint8 RGB, as the view of the specs says.
+            images: uint8 RGB, in the view of the specs.
             sizes: (width, height) of each oriented original.
-            specs: What is wanted of this network.
+            specs: The models to answer; all use this network.
         """
         ...
 
 
 class Network(ForwardPass, Protocol):
-    """A network on its device, ready to answer."""
+    """A loaded network on its device."""
 
     parallel: bool
-    """Whether several threads may run it at once."""
+    """Whether several threads may run it at the same time."""
 
     def use_threads(self, count: int) -> None:
-        """Let each `run_batch` from here on use so many cores of a CPU."""
+        """Set the number of CPU cores that each later `run_batch` uses."""
         ...

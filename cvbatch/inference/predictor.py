@@ -1,4 +1,4 @@
-"""All models of a job, answering for one unit of images."""
+"""Run all models of a job on one unit of images."""
 
 from __future__ import annotations
 
@@ -28,56 +28,56 @@ from cvbatch.tasks import TASKS
 __all__ = ["ModelOutputs", "Predictor", "probe_model"]
 
 _GPU_LANES = 3
-"""While one batch computes, another is copied to the device and the answers of a third are made."""
+"""One batch computes while another is copied to the device and a third is turned into answers."""
 _LOW_PRECISION_FACTOR = 2
-"""At bf16 more images fit the caches: ResNet-50 does 44 images/s on two cores in eights, and 45 in sixteens."""
+"""More images fit the caches: ResNet-50 at bf16 does 44 images/s on two cores in batches of 8, and 45 in 16."""
 
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 _NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory")
-"""What torch says on CPUs, as a plain RuntimeError."""
+"""Texts of torch's plain RuntimeError on CPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOutputs:
-    """What all models say of one unit."""
+    """The answers of all models for one unit."""
 
     columns: dict[str, pa.Array]
-    """All fields of all specs, one value per image, null where there is no image or an error."""
+    """All columns of all specs; one value per image, null where there is no image or an error."""
     errors: list[RowError | None]
-    """Per image, what kept a model from answering."""
+    """For each image the error of a model, or None."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _NetworkPass:
-    """One network on one view, for all specs that want that."""
+    """One network on one view, for all specs that share both."""
 
     network: Network
     view: View
     specs: tuple[ModelSpec, ...]
     batch_size: int
     reduced: bool = False
-    """Whether the memory was not enough for the batch size that it began with."""
+    """Whether the batch size was reduced because memory ran out."""
 
     @property
     def model_aliases(self) -> str:
-        """The specs that it serves."""
+        """The aliases of its specs, joined by `+`."""
         return "+".join(spec.alias for spec in self.specs)
 
     def fits_less_than(self, count: int) -> None:
-        """Remember that so many images were too many."""
+        """Reduce the batch size after this many images did not fit into memory."""
         self.batch_size, self.reduced = min(self.batch_size, max(1, count // 2)), True
 
 
 class Predictor:
-    """Holds the networks of a job; constructed once per process that predicts.
+    """Networks of a job; constructed once per process that predicts.
 
     Args:
-        specs: Complete; see `probe`.
+        specs: Complete specs; see `probe_model`.
         device: `cpu`, `cuda` or `cuda:N`.
         setting: How the networks run.
-        batch_size: Images in one forward pass; by default by task, device and setting.
-        threads: Cores of a CPU to use; None takes all that this process may use. Each works on a batch of its own: on
-            two cores ResNet-50 at bf16 is 5 to 10 % faster so, because no core waits for the other after each layer.
+        batch_size: Images in one forward pass; None chooses by task, device and setting.
+        threads: CPU cores to use; None uses all that this process may use. Each core works on a batch of its own and
+            does not wait for the others after each layer: 5 to 10 % faster for ResNet-50 at bf16 on two cores.
 
     Raises:
         ModelError: The weights of a model do not fit, or a factory fails.
@@ -102,9 +102,9 @@ class Predictor:
             shared[key, spec.view].append(spec)
         self._threads = threads or usable_cores()
         kind = device.partition(":")[0]
-        self._even = kind == "cpu"  # a GPU wants full batches, and other units fill its lanes
+        self._split_evenly = kind == "cpu"  # a GPU needs full batches; other units fill its lanes
         self._lanes = setting.lanes or (self._threads if kind == "cpu" else _GPU_LANES)
-        self._lock, self._under_way = threading.Lock(), 0
+        self._lock, self._running_batches = threading.Lock(), 0
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self._single = ThreadPoolExecutor(1, thread_name_prefix="single-lane")
         factor = setting.batch_factor
@@ -122,14 +122,14 @@ class Predictor:
 
     @property
     def reduced_batch_sizes(self) -> dict[str, int]:
-        """Batch sizes that memory has forced down, by the aliases that they serve."""
+        """Batch sizes that were reduced because memory ran out, by aliases."""
         return {step.model_aliases: step.batch_size for step in self._passes if step.reduced}
 
     def predict_views(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> ModelOutputs:
-        """Answer for one unit; several threads may ask at once, and share the lanes: none idles while another has work.
+        """Run all models on one unit. Threads that call it at the same time share the lanes.
 
         Args:
-            views: For each view of the specs one uint8 RGB array (height, width, 3) per image; None is skipped.
+            views: For each view of the specs, one uint8 RGB array (height, width, 3) per image; None is skipped.
             sizes: (width, height) of each oriented original.
         """
         errors: list[RowError | None] = [None] * len(sizes)
@@ -150,34 +150,38 @@ class Predictor:
         errors: list[RowError | None],
     ) -> None:
         lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
-        batches = _split_into_batches(step, images, lanes if self._even else 1)
+        batches = _split_into_batches(step, images, lanes if self._split_evenly else 1)
         work = partial(_answer_batch, step, images=images, sizes=sizes, answers=answers, errors=errors)
-        with self._share_threads(len(batches)) as under_way:
-            step.network.use_threads(max(1, self._threads // max(1, min(lanes, under_way))))
+        with self._share_threads(len(batches)) as running_batches:
+            step.network.use_threads(max(1, self._threads // max(1, min(lanes, running_batches))))
             list(pool.map(work, batches))
 
     @contextmanager
     def _share_threads(self, batches: int) -> Iterator[int]:
-        """How many batches share the cores: these, and those of the units that are under way."""
+        """Yield the number of batches that share the cores: these, and those of other running units."""
         with self._lock:
-            self._under_way += batches
-            under_way = self._under_way
+            self._running_batches += batches
+            running_batches = self._running_batches
         try:
-            yield under_way
+            yield running_batches
         finally:
             with self._lock:
-                self._under_way -= batches
+                self._running_batches -= batches
 
 
 def _split_into_batches(step: _NetworkPass, images: Sequence[Image | None], lanes: int) -> list[list[int]]:
-    """Positions of images that share a forward pass; as many batches as there are lanes, if that can be."""
-    alike: defaultdict[Any, list[int]] = defaultdict(list)
-    for at, image in enumerate(images):
+    """Return positions of images that share a forward pass; as many batches as lanes, if possible."""
+    positions_by_key: defaultdict[Any, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
         if image is not None:
-            alike[step.network.batch_key(image)].append(at)
-    share = math.ceil(sum(map(len, alike.values())) / lanes)
+            positions_by_key[step.network.batch_key(image)].append(position)
+    share = math.ceil(sum(map(len, positions_by_key.values())) / lanes)
     size = max(1, min(step.batch_size, share))
-    return [positions[start : start + size] for positions in alike.values() for start in range(0, len(positions), size)]
+    return [
+        positions[start : start + size]
+        for positions in positions_by_key.values()
+        for start in range(0, len(positions), size)
+    ]
 
 
 def _answer_batch(
@@ -188,23 +192,23 @@ def _answer_batch(
     answers: dict[str, list[Any]],
     errors: list[RowError | None],
 ) -> None:
-    """Run one batch; if it fails, its halves, so that only the image that is the cause has no answer."""
-    pixels = [image for image in (images[at] for at in batch) if image is not None]
-    found = capture_row_error(
-        "predict", lambda: step.network.run_batch(pixels, [sizes[at] for at in batch], step.specs)
+    """Run one batch; if it fails, run its halves, so that only the image that causes the error has no answer."""
+    pixels = [image for image in (images[position] for position in batch) if image is not None]
+    result = capture_row_error(
+        "predict", lambda: step.network.run_batch(pixels, [sizes[position] for position in batch], step.specs)
     )
-    if not isinstance(found, RowError):
+    if not isinstance(result, RowError):
         for spec in step.specs:
-            for at, value in zip(batch, TASKS[spec.task].check_answers(spec, found[spec.alias]), strict=True):
+            for position, value in zip(batch, TASKS[spec.task].check_answers(spec, result[spec.alias]), strict=True):
                 if isinstance(value, RowError):
-                    errors[at] = errors[at] or value
+                    errors[position] = errors[position] or value
                 else:
-                    answers[spec.alias][at] = value
+                    answers[spec.alias][position] = value
         return
-    if out_of_memory := _is_out_of_memory(found):
+    if out_of_memory := _is_out_of_memory(result):
         step.fits_less_than(len(batch))
     if len(batch) == 1:
-        errors[batch[0]] = replace(found, transient=True) if out_of_memory else found
+        errors[batch[0]] = replace(result, transient=True) if out_of_memory else result
     else:
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
@@ -212,7 +216,7 @@ def _answer_batch(
 
 
 def _is_out_of_memory(error: RowError) -> bool:
-    return error.type in _OUT_OF_MEMORY or any(words in error.message for words in _NO_MEMORY_LEFT)
+    return error.type in _OUT_OF_MEMORY or any(text in error.message for text in _NO_MEMORY_LEFT)
 
 
 def _usual_batch_size(specs: Iterable[ModelSpec], kind: str) -> int:
@@ -221,20 +225,20 @@ def _usual_batch_size(specs: Iterable[ModelSpec], kind: str) -> int:
 
 
 def _columns_of_answers(spec: ModelSpec, answers: list[Any], errors: list[RowError | None]) -> dict[str, pa.Array]:
-    good = [row for row, answer in enumerate(answers) if answer is not None and errors[row] is None]
+    answered_rows = [row for row, answer in enumerate(answers) if answer is not None and errors[row] is None]
     task = TASKS[spec.task]
     types = task.column_types(spec)
-    if not good:
+    if not answered_rows:
         return {f"{spec.alias}_{name}": pa.nulls(len(answers), kind) for name, kind in types.items()}
-    arrays = task.to_columns(spec, [answers[row] for row in good])
+    arrays = task.to_columns(spec, [answers[row] for row in answered_rows])
     if arrays.keys() != types.keys():
         expected, got = (", ".join(names) for names in (types, arrays))
-        raise TypeError(f"{type(task).__name__}.columns: expected the columns {expected}, got {got}")
-    if len(good) < len(answers):
-        places = np.zeros(len(answers), np.int64)
-        places[good] = np.arange(len(good))
-        absent = np.ones(len(answers), np.bool_)
-        absent[good] = False
-        rows = pa.array(places, mask=absent)
+        raise TypeError(f"{type(task).__name__}.to_columns: expected the columns {expected}, got {got}")
+    if len(answered_rows) < len(answers):
+        positions_in_arrays = np.zeros(len(answers), np.int64)
+        positions_in_arrays[answered_rows] = np.arange(len(answered_rows))
+        missing = np.ones(len(answers), np.bool_)
+        missing[answered_rows] = False
+        rows = pa.array(positions_in_arrays, mask=missing)
         arrays = {name: array.take(rows) for name, array in arrays.items()}
     return {f"{spec.alias}_{name}": arrays[name].cast(kind) for name, kind in types.items()}

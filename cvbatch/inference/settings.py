@@ -1,4 +1,4 @@
-"""What decides between the speed of the models and the last digit of their answers."""
+"""Settings that trade the last digits of the answers for speed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class InferenceSettings:
     precision: str = "fp32"
     """`fp32`, `bf16` or `fp16`."""
     scaled_decode: bool = False
-    """Let JPEGs that are much larger than the models need be scaled down while they are decoded."""
+    """Scale JPEGs that are much larger than the models need down while they are decoded."""
     device_decode: bool = False
     """Decode and resize plain JPEGs on the GPU."""
     channels_last: bool = True
     """Keep the channels of a pixel together in memory."""
     compiled: bool = False
-    """Compile networks whose views have one size ahead of time."""
+    """Compile networks ahead of time if their view has a fixed size."""
     padded: bool = False
-    """Let detectors pad images of similar sizes to share a batch; at most 15 % more pixels."""
+    """Pad images of similar sizes so that they share a batch of a detector; at most 15 % more pixels."""
     batch_factor: float = 1.0
-    """Times as many images in a forward pass as by default."""
+    """Factor on the default number of images in a forward pass."""
     lanes: int | None = None
-    """Batches at once; None is one for each core of a CPU, and a few for a GPU."""
+    """Batches that run at the same time; None is one per core of a CPU, and a few on a GPU."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; the certificate that it stands in says in which format."""
+        """Plain data; the certificate around it holds the format number."""
         return _SETTING.to_plain_fields(self)
 
     @staticmethod
@@ -40,7 +40,7 @@ class InferenceSettings:
         return _SETTING.from_json(data, "a certificate")
 
     def __str__(self) -> str:
-        """What differs from the reference, in words."""
+        """Differences from the reference, in words."""
         words = {
             "large JPEGs scaled while decoding": self.scaled_decode,
             "JPEGs decoded on the device": self.device_decode,
@@ -55,4 +55,4 @@ class InferenceSettings:
 
 _SETTING: Final = RecordFormat("setting", InferenceSettings)
 REFERENCE: Final = InferenceSettings()
-"""What all others must agree with."""
+"""The settings whose answers all others must match."""

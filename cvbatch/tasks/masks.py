@@ -70,8 +70,8 @@ def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
 def _rle_runs(counts: bytes) -> npt.NDArray[np.int64]:
     """Lengths of the runs; the first run is outside the mask.
 
-    The format of `rleFrString` in the COCO API: each number is a group of characters with 5 bits each, lowest first. Bit
-    32 means that the group continues; bit 16 of its last character is the sign. From the fourth number on, each is
+    The format of `rleFrString` in the COCO API: each number is a group of characters with 5 bits each, lowest first.
+    Bit 32 means that the group continues; bit 16 of its last character is the sign. From the fourth number on, each is
     the difference to the last but one.
     """
     characters = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")

@@ -24,8 +24,8 @@ Row = TypeVar("Row", bound=HasName)
 class PluginTable(Mapping[str, Row]):
     """Rows by name, our own first.
 
-    Entry points are searched only for a name that is not ours, or when all names are listed; each is loaded when its row
-    is used. So every process with the package installed has the row: the driver, and the workers on all machines.
+    Entry points are searched only for a name that is not ours, or when all names are listed; each is loaded when its
+    row is used. So every process with the package installed has the row: the driver, and the workers on all machines.
 
     Args:
         group: Group of the entry points; each refers to a subclass of `row_type`, under the `name` of that class.

@@ -185,7 +185,7 @@ def test_a_cvbatch_error_that_ray_only_logs_stops_the_run(prepare: Prepare, tmp_
             os.kill(int(starts.read_text().split()[-1]), signal.SIGKILL)
 
     wave = attempt.engine.run_units(attempt.units(4), attempt.log.epoch, max_lost_units=20)
-    with pytest.raises(RunError, match=r"ChangedModelError: .*faulty\.py in .* is not what this run began with"):
+    with pytest.raises(RunError, match=r"ChangedModelError: .*faulty\.py in .* has changed since this run started"):
         attempt.outcome(wave, edit_and_kill)
 
 

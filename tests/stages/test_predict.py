@@ -213,7 +213,7 @@ def test_a_restarted_process_refuses_an_edited_model(
         replace(options, weight_files=TransferredWeights(models_by_alias={original.alias: original})), restarted
     )
     assert Moody.loaded == 0
-    with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder is not what this run began with"):
+    with pytest.raises(ChangedModelError, match=r"weights\.bin in its folder has changed since this run started"):
         predict(unit)
 
 

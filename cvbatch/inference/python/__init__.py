@@ -1,1 +1,1 @@
-"""Models that users write themselves."""
+"""Models that users write themselves, behind the `python:` protocol."""

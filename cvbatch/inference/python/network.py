@@ -1,4 +1,4 @@
-"""Run models of the `python:` protocol: the loader of `cvbatch.models.backends.python`."""
+"""Run models of the `python:` protocol; the loader of `cvbatch.models.backends.python`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
 
 
 class PythonNetwork:
-    """A `python:` model behind the interface of all networks.
+    """Adapter from a `python:` model to the interface of all networks.
 
     Args:
-        model: What the factory returned.
+        model: The object that the factory returned.
     """
 
     parallel = False
@@ -36,30 +36,34 @@ class PythonNetwork:
         self._model = model
 
     def use_threads(self, count: int) -> None:
-        """How many threads it takes is the model's own affair, too."""
+        """Do nothing: the model decides for itself how many threads it uses."""
 
     def batch_key(self, image: Image) -> Hashable:
-        """All images share: how to batch them is the model's own affair."""
+        """One key for all images: the model decides for itself how to batch them."""
         return None
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`; an answer that cannot be one is an error in its place.
+        """See `ForwardPass.run_batch`; an invalid answer becomes a `RowError`.
 
         Raises:
-            ImageError: The model's answers are not one for each image, or it would end the process.
+            ImageError: The number of answers is wrong, or the model calls `sys.exit`.
         """
         try:
-            found = self._model.predict(images, sizes)
-        except SystemExit as error:  # would end the process, and the rows would not say why
+            outputs = self._model.predict(images, sizes)
+        except SystemExit as error:  # would end the process without an error in the rows
             raise output_checks.invalid_output_error(specs[0], f"predict called sys.exit({error.code!r})") from None
-        return {spec.alias: self._to_task_answers(spec, found, sizes) for spec in specs}
+        return {spec.alias: self._to_task_answers(spec, outputs, sizes) for spec in specs}
 
-    def _to_task_answers(self, spec: ModelSpec, found: Any, sizes: Sequence[Size]) -> Sequence[Any]:
-        listed = isinstance(found, Sized) and hasattr(found, "__getitem__") and not isinstance(found, dict | str)
-        if not listed:
-            what = f"a list or an array with an answer for each of {len(sizes)} images"
-            raise output_checks.invalid_output_error(spec, f"expected {what}, got {output_checks.shorten_repr(found)}")
-        if len(found) != len(sizes):
-            raise output_checks.invalid_output_error(spec, f"expected {len(sizes)} answers, got {len(found)}")
+    def _to_task_answers(self, spec: ModelSpec, outputs: Any, sizes: Sequence[Size]) -> Sequence[Any]:
+        is_sequence = (
+            isinstance(outputs, Sized) and hasattr(outputs, "__getitem__") and not isinstance(outputs, dict | str)
+        )
+        if not is_sequence:
+            expected = f"a list or an array with an answer for each of {len(sizes)} images"
+            raise output_checks.invalid_output_error(
+                spec, f"expected {expected}, got {output_checks.shorten_repr(outputs)}"
+            )
+        if len(outputs) != len(sizes):
+            raise output_checks.invalid_output_error(spec, f"expected {len(sizes)} answers, got {len(outputs)}")
         logits = bool(getattr(self._model, "logits", False))
-        return TASKS[spec.task].parse_answers(spec, found, sizes, logits=logits)
+        return TASKS[spec.task].parse_answers(spec, outputs, sizes, logits=logits)
