@@ -1,1 +1,1 @@
-"""Networks of torch; only these modules import it."""
+"""Networks in torch; only these modules import torch."""

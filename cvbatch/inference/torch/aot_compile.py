@@ -1,4 +1,4 @@
-"""Networks compiled ahead of time for this machine's cores: built once, loaded in a fifth of a second from then on."""
+"""Networks compiled ahead of time for this machine's cores: compiled once, and loaded from the cache afterwards."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cvbatch.system.cache_files import atomic_write_path, lock_cache_file
 from cvbatch.system.control_group import usable_cores
 
 _RUNNERS: Final = 8
-"""Threads that may run one network at once; at least one for each core."""
+"""Threads that may run one network at the same time; at least one per core."""
 _EXAMPLES: Final = 4
 _MAX_BATCH: Final = 1024
 
 
 class CompiledNetwork:
-    """A network that is compiled for inputs of one size, and runs as it is for any other.
+    """A network that is compiled for one input size; other sizes run uncompiled.
 
     Args:
-        module: Placed on the CPU.
-        spec: Whose network it is.
-        setting: What it is compiled for.
+        module: Module on the CPU.
+        spec: The model.
+        setting: The settings that it is compiled for.
     """
 
     def __init__(self, module: nn.Module, spec: ModelSpec, setting: InferenceSettings) -> None:
@@ -46,21 +46,21 @@ class CompiledNetwork:
         """Run a batch: float32, (batch, 3, height, width)."""
         if batch.shape[2:] != self._size:
             return self._module(batch)
-        with torch.autocast("cpu", enabled=False):  # it is compiled in
+        with torch.autocast("cpu", enabled=False):  # the precision is compiled in
             return self._package(batch)
 
     def _compile_package(self, path: Path, setting: InferenceSettings) -> None:
         example = torch.zeros(_EXAMPLES, 3, *self._size).to(memory_format=torch.channels_last)
         batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
         with atomic_write_path(path) as part, torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler's own, about itself
-            whole = _ModuleAtPrecision(self._module, setting.precision)
-            exported = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
+            warnings.simplefilter("ignore")  # the compiler warns about itself
+            wrapped = _ModuleAtPrecision(self._module, setting.precision)
+            exported = torch.export.export(wrapped, (example,), dynamic_shapes=({0: batch},))
             compile_package(exported, part)
 
 
 class _ModuleAtPrecision(nn.Module):
-    """Autocast as a part of the network."""
+    """A module with autocast inside, so that it is compiled, too."""
 
     def __init__(self, module: nn.Module, precision: str) -> None:
         super().__init__()

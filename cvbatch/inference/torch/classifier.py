@@ -23,8 +23,8 @@ class ClassifierNetwork:
     """A torchvision classifier.
 
     Args:
-        forward: From a batch to logits and features; see `ModuleWithFeatures`.
-        batch: Makes batches as the network's weights want them.
+        forward: Maps a batch to logits and features; see `ModuleWithFeatures`.
+        batch: Makes batches with the normalization of the network's weights.
     """
 
     def __init__(self, forward: Callable[[Tensor], tuple[Tensor, Tensor]], batch: BatchNormalizer) -> None:
@@ -32,18 +32,18 @@ class ClassifierNetwork:
         self._batch = batch
 
     def batch_key(self, image: Image) -> Hashable:
-        """The size of the view."""
+        """The shape of the image."""
         return image.shape
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`."""
-        logits, features = (found[: len(images)] for found in self._forward(self._batch(images)))
+        """See `ForwardPass.run_batch`."""
+        logits, features = (output[: len(images)] for output in self._forward(self._batch(images)))
         outputs = ClassifierOutputs(logits, features)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
 class ClassifierOutputs:
-    """What the network found in a batch, each part computed once when a task asks for it.
+    """Outputs for a batch; each part is computed once, when a task reads it.
 
     Args:
         logits: (images, classes)
@@ -65,10 +65,10 @@ class ClassifierOutputs:
 
 
 class ModuleWithFeatures(nn.Module):
-    """A network that also returns what went into its head.
+    """A network that also returns the input of its head.
 
     Args:
-        module: Placed on its device.
+        module: Module on its device.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -76,15 +76,15 @@ class ModuleWithFeatures(nn.Module):
         self._module = module
         head = embedding_head(module)
         self._spatial = head.spatial
-        self._kept = threading.local()
-        head.module.register_forward_pre_hook(self._keep_features)
+        self._head_input = threading.local()
+        head.module.register_forward_pre_hook(self._store_features)
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (batch, classes) and features (batch, dimension), averaged over positions, if there are any."""
+        """Return logits (batch, classes) and features (batch, dimension), averaged over positions if there are any."""
         logits = self._module(batch)
-        features: Tensor = self._kept.features
-        del self._kept.features
+        features: Tensor = self._head_input.features
+        del self._head_input.features
         return logits, features.float().mean(dim=(2, 3)) if self._spatial else features
 
-    def _keep_features(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._kept.features = inputs[0]
+    def _store_features(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._head_input.features = inputs[0]

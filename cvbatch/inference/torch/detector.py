@@ -1,4 +1,4 @@
-"""Detection networks: the model's own resizing, boxes in pixels of the original, masks pasted one at a time."""
+"""Detection networks: they resize images themselves, boxes are in pixels of the original, masks are pasted singly."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class DetectorNetwork:
     """A torchvision detector.
 
     Args:
-        module: Placed on its device.
-        device: Where images go.
-        padded: Let images of similar sizes share a batch.
+        module: Module on its device.
+        device: Device that images are copied to.
+        padded: Whether images of similar sizes share a batch.
     """
 
     def __init__(self, module: nn.Module, device: str, *, padded: bool = False) -> None:
@@ -50,7 +50,7 @@ class DetectorNetwork:
         self._device = device
 
     def batch_key(self, image: Image) -> Hashable:
-        """The size after the model's own resizing and padding: a larger padding changes the answers a little."""
+        """The size after the model's resizing and padding, as a larger padding changes the answers a little."""
         height, width = self._transform.padded_size(image.shape[0], image.shape[1])
         if not self._padded:
             return height, width
@@ -58,12 +58,12 @@ class DetectorNetwork:
         return math.ceil(height / step), math.ceil(width / step)
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`."""
+        """See `ForwardPass.run_batch`."""
         try:
-            found = self._module([self._to_input_tensor(image) for image in images])
+            results = self._module([self._to_input_tensor(image) for image in images])
         except ImageError as error:
             raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
-        outputs = DetectorOutputs(found, [image.shape[:2] for image in images])
+        outputs = DetectorOutputs(results, [image.shape[:2] for image in images])
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
     def _to_input_tensor(self, image: Image) -> Tensor:
@@ -73,20 +73,22 @@ class DetectorNetwork:
 
 @dataclass(frozen=True, slots=True)
 class DetectorOutputs:
-    """What the network found in a batch."""
+    """Outputs for a batch."""
 
-    found: Sequence[Mapping[str, Tensor]]
-    """For each image, as torchvision's detectors return it."""
+    results: Sequence[Mapping[str, Tensor]]
+    """One result per image, as torchvision's detectors return it."""
     sizes: Sequence[Sequence[int]]
     """(height, width) of each image."""
 
     def boxes(self, model: ModelFacts) -> list[BoxAnswer]:
         """The boxes of each image."""
-        return [_detections_of_output(model, found, size) for found, size in zip(self.found, self.sizes, strict=True)]
+        return [
+            _detections_of_output(model, result, size) for result, size in zip(self.results, self.sizes, strict=True)
+        ]
 
 
 def _expect_finite_heads(_: nn.Module, __: Any, output: Any) -> None:
-    """Look at what a head says before NaN is sorted out as a low score, and an image without boxes is left."""
+    """Raise an error for NaN in a head's output, which would otherwise be dropped as a low score."""
     total: Any = sum(tensor.sum(dtype=torch.float32) for tensor in _tensors_of_output(output))
     if not math.isfinite(total):
         raise ImageError(INVALID, "expected finite scores and boxes, got NaN or infinity")
@@ -100,17 +102,17 @@ def _tensors_of_output(output: Any) -> Iterator[Tensor]:
             yield from _tensors_of_output(inner)
 
 
-def _detections_of_output(model: ModelFacts, found: Mapping[str, Tensor], size: Sequence[int]) -> BoxAnswer:
-    label_ids, scores = found["labels"].cpu().numpy(), to_numpy(found["scores"])
-    boxes = to_numpy(found["boxes"])
+def _detections_of_output(model: ModelFacts, result: Mapping[str, Tensor], size: Sequence[int]) -> BoxAnswer:
+    label_ids, scores = result["labels"].cpu().numpy(), to_numpy(result["scores"])
+    boxes = to_numpy(result["boxes"])
     keep = select_detections(model, label_ids, scores)
-    keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # cut off at the edge to nothing
+    keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # boxes that have no area within the image
     masks: list[bytes] = []
     if model.masks:
-        masks = [_paste_mask(found["masks"][at], found["boxes"][at], size) for at in keep]
+        masks = [_paste_mask(result["masks"][row], result["boxes"][row], size) for row in keep]
     keypoints = None
     if model.keypoints:
-        points = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"][..., None]], dim=2)
+        points = torch.cat([result["keypoints"][..., :2], result["keypoints_scores"][..., None]], dim=2)
         keypoints = to_numpy(points)[keep]
     return BoxAnswer(
         boxes=boxes[keep],
@@ -128,27 +130,27 @@ def _paste_mask(mask: Tensor, box: Tensor, size: Sequence[int]) -> bytes:
 
 
 class _SmallMaskTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """Leaves masks at the 28 × 28 pixels that the head gives.
+    """A transform that keeps masks at the 28 × 28 pixels of the head's output.
 
-    Pasted all at once, the 100 masks of a photo of 12 megapixels take 4.8 GB.
+    If pasted all together, the 100 masks of a photo of 12 megapixels take 4.8 GB.
     """
 
     @classmethod
-    def from_transform(cls, other: GeneralizedRCNNTransform) -> _SmallMaskTransform:
+    def from_transform(cls, transform: GeneralizedRCNNTransform) -> _SmallMaskTransform:
         """Copy the settings of a model's transform."""
         copy = cls(
-            other.min_size,
-            other.max_size,
-            other.image_mean,
-            other.image_std,
-            size_divisible=other.size_divisible,
-            fixed_size=other.fixed_size,
+            transform.min_size,
+            transform.max_size,
+            transform.image_mean,
+            transform.image_std,
+            size_divisible=transform.size_divisible,
+            fixed_size=transform.fixed_size,
         )
         copy.eval()
         return copy
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the batch that `forward` makes of one image."""
+        """(height, width) of the batch that `forward` makes from one image."""
         if self.fixed_size is not None:
             return self.fixed_size[1], self.fixed_size[0]
         scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
@@ -157,7 +159,7 @@ class _SmallMaskTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # to
         return (math.ceil(resized[0] / step) * step, math.ceil(resized[1] / step) * step)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Scale an image; one so thin that nothing would be left of its shorter side keeps one pixel of it."""
+        """Scale an image; the shorter side has at least one pixel, even for very thin images."""
         height, width = image.shape[-2:]
         if self.fixed_size is None and min(height, width) * self.max_size < max(height, width):
             size = (1, self.max_size) if width > height else (self.max_size, 1)
@@ -168,7 +170,7 @@ class _SmallMaskTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # to
 
     @property
     def without_size_divisor(self) -> int:
-        """Pixels that the sides of a batch may be rounded up to, without more than `_PADDING` more pixels."""
+        """Step, in pixels, to which sides can be rounded up with at most `_PADDING` additional pixels."""
         spare = self.min_size[-1] * (math.sqrt(1 + _PADDING) - 1)
         step: int = self.size_divisible
         return step * (1 + int(spare / step))
@@ -179,10 +181,10 @@ class _SmallMaskTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # to
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Scale boxes and keypoints to the originals; masks stay as they are."""
-        small = [found.pop("masks", None) for found in result]
+        """Scale boxes and keypoints to the originals; masks stay unchanged."""
+        small_masks = [image.pop("masks", None) for image in result]
         super().postprocess(result, image_shapes, original_image_sizes)
-        for found, masks in zip(result, small, strict=True):
+        for image, masks in zip(result, small_masks, strict=True):
             if masks is not None:
-                found["masks"] = masks
+                image["masks"] = masks
         return result

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0, the embedded default: four tasks from one classifier.
 
-Its last feature map, classified at every position, shows where a class is: a class activation map (Zhou et al.,
-arXiv:1512.04150). On a view of 384 pixels these maps are fine enough for boxes and masks.
+The classifier applied at every position of the last feature map gives class activation maps (Zhou et al.,
+arXiv:1512.04150), which show where a class is. With a view of 384 pixels they are fine enough for boxes and masks.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _PAIRS = (
     ("_project_conv", "_bn2"),
     ("_conv_head", "_bn1"),
 )
-"""Convolutions of the network and of its blocks, each with the batch norm that follows."""
+"""Convolutions of the network and of its blocks, each with the following batch norm."""
 
 
 class Lite0Network:
     """EfficientNet-Lite0.
 
     Args:
-        features: From a batch to the last feature map; see `FeatureExtractor`.
-        head: From features to scores, at each position.
-        batch: Makes batches as its weights want them.
+        features: Maps a batch to the last feature map; see `FeatureExtractor`.
+        head: Maps features to logits, at each position.
+        batch: Makes batches with the normalization of the weights.
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor], head: nn.Module, batch: BatchNormalizer) -> None:
@@ -53,22 +53,22 @@ class Lite0Network:
         self._batch = batch
 
     def batch_key(self, image: Image) -> Hashable:
-        """The size of the view."""
+        """The shape of the image."""
         return image.shape
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`."""
+        """See `ForwardPass.run_batch`."""
         features = self._features(self._batch(images))[: len(images)]
         outputs = Lite0Outputs(features, self._head, sizes)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
 class Lite0Outputs:
-    """What the network found in a batch, each part computed once when a task asks for it.
+    """Outputs for a batch; each part is computed once, when a task reads it.
 
     Args:
         features: The last feature map, (images, channels, height, width).
-        head: From features to scores, at each position.
+        head: Maps features to logits, at each position.
         sizes: (width, height) of each oriented original.
     """
 
@@ -121,7 +121,7 @@ class FeatureExtractor(nn.Module):
     """The network without its head.
 
     Args:
-        module: The whole network, placed on its device.
+        module: The whole network, on its device.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -129,7 +129,7 @@ class FeatureExtractor(nn.Module):
         self._module: Any = module
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The last feature map: (batch, channels, height, width)."""
+        """Return the last feature map: (batch, channels, height, width)."""
         features: Tensor = self._module.extract_features(batch)
         return features
 
@@ -144,7 +144,7 @@ def construct_lite0(num_classes: int) -> nn.Module:
     """Build the network with random weights, for images of any size.
 
     Args:
-        num_classes: Outputs of its head.
+        num_classes: Number of outputs of its head.
     """
     module: nn.Module = EfficientNet.from_name(_ARCHITECTURE, num_classes=num_classes, image_size=None)
     return module
@@ -154,7 +154,7 @@ def load_lite0(spec: ModelSpec) -> nn.Module:
     """Build the network of a spec and load its weights.
 
     Raises:
-        ModelError: The file is not a state dict of it.
+        ModelError: The file is not a state dict of this network.
     """
     module = construct_lite0(len(spec.categories))
     state = checkpoint.read_matching_state(weights.fetch_for_spec(spec), list(module.state_dict()))
@@ -163,19 +163,19 @@ def load_lite0(spec: ModelSpec) -> nn.Module:
 
 
 def fuse_batch_norms(module: nn.Module) -> nn.Module:
-    """Fold batch norms into convolutions, and pad in the convolution itself where both sides are padded alike.
+    """Fold batch norms into convolutions, and let convolutions pad where both sides have equal padding.
 
-    The answers stay the same to 1e-5; the package pads and normalises in passes of their own over memory.
+    The answers differ by at most 1e-5. The package pads and normalizes in separate passes over memory.
 
     Args:
         module: In evaluation mode; changed in place.
     """
-    for part in list(module.modules()):
+    for block in list(module.modules()):
         for convolution, norm in _PAIRS:
-            if isinstance(getattr(part, convolution, None), nn.Conv2d):
-                fused = fuse_conv_bn_eval(getattr(part, convolution), getattr(part, norm))
-                setattr(part, convolution, _pad_symmetrically(fused) if fused.stride == (1, 1) else fused)
-                setattr(part, norm, nn.Identity())
+            if isinstance(getattr(block, convolution, None), nn.Conv2d):
+                fused = fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm))
+                setattr(block, convolution, _pad_symmetrically(fused) if fused.stride == (1, 1) else fused)
+                setattr(block, norm, nn.Identity())
     return module
 
 

@@ -1,4 +1,4 @@
-"""From a spec to EfficientNet-Lite0 on its device: the loader of `cvbatch.models.backends.embedded`."""
+"""Load EfficientNet-Lite0 onto its device; the loader of `cvbatch.models.backends.embedded`."""
 
 from __future__ import annotations
 

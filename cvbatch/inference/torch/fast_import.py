@@ -1,7 +1,7 @@
-"""Importing torchvision without torch's compiler.
+"""Import torchvision without torch's compiler.
 
-torchvision 0.26 to 0.29 import it for one function that `roi_align` asks when deterministic algorithms are wanted. That
-is 2.2 of the 2.4 s that the import takes, at each start of each process that predicts.
+torchvision 0.26 to 0.29 import the compiler for one function, which `roi_align` calls if deterministic algorithms are
+on. This takes 2.2 of the 2.4 s of the import, in each process that predicts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UTILS: Final = f"{COMPILER_PACKAGE}.utils"
 
 
 def import_torchvision() -> None:
-    """Import torchvision; what it takes of the compiler is imported when it is called."""
+    """Import torchvision; its functions of the compiler are imported when they are called."""
     if _TORCHVISION in sys.modules or COMPILER_PACKAGE in sys.modules:
         return
     package, utils = types.ModuleType(COMPILER_PACKAGE), types.ModuleType(_UTILS)
@@ -28,7 +28,7 @@ def import_torchvision() -> None:
     sys.modules |= {COMPILER_PACKAGE: package, _UTILS: utils}
     try:
         importlib.import_module(_TORCHVISION)
-    except (ImportError, AttributeError):  # another version may take more of it
+    except (ImportError, AttributeError):  # another version may use more of the compiler
         for name in [name for name in sys.modules if name.partition(".")[0] == _TORCHVISION]:
             del sys.modules[name]
     finally:
@@ -40,7 +40,7 @@ def _lazy_function(name: str) -> Callable[..., Any]:
     if name.startswith("__"):
         raise AttributeError(name)
 
-    def call_imported(*arguments: Any, **named: Any) -> Any:
-        return getattr(importlib.import_module(_UTILS), name)(*arguments, **named)
+    def call_imported(*arguments: Any, **keywords: Any) -> Any:
+        return getattr(importlib.import_module(_UTILS), name)(*arguments, **keywords)
 
     return call_imported

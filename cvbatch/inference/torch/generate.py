@@ -1,7 +1,7 @@
 """Write `catalog.json` and `categories.json` from the installed torchvision.
 
-Run `python -m cvbatch.inference.torch.generate` after raising torchvision and commit what changes. The two files let
-the driver resolve models in milliseconds, without importing torch.
+Run `python -m cvbatch.inference.torch.generate` after upgrading torchvision, and commit the changes. With the two
+files, the driver resolves models in milliseconds, without importing torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SWAG_LICENCE = "CC-BY-NC-4.0"
 
 
 def generate_catalog() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
-    """Read everything that the two files hold from torchvision.
+    """Read the content of the two files from torchvision.
 
     Returns:
         The catalog, `{"torchvision": version, "models": {builder: entry}}`, and the category sets by name.
@@ -39,7 +39,7 @@ def generate_catalog() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
 
 
 def read_catalog() -> tuple[dict[str, Any], dict[str, list[str | None]]]:
-    """What the two files hold now, in the form of `generate_catalog`."""
+    """Read the present content of the two files, in the form of `generate_catalog`."""
     catalog, categories = (json.loads(path.read_text(encoding="utf-8")) for path in (CATALOG_FILE, CATEGORIES_FILE))
     return catalog, categories
 
@@ -59,7 +59,7 @@ def _builder_entry(name: str, family: BuilderFamily, categories: dict[str, list[
     entry["weights"] = {
         member.name: _weights_entry(member, categories)
         for member in members
-        if member.meta["categories"]  # the others are features without a head: VGG-16 for SSD
+        if member.meta["categories"]  # the others are only features without a head: VGG-16 for SSD
     }
     return entry
 
@@ -100,10 +100,10 @@ def _single_size(size: Sequence[int]) -> int:
 
 
 def _category_set(names: Sequence[str], categories: dict[str, list[str | None]]) -> str:
-    known = {1000: "imagenet-1k", 91: "coco-91", 21: "voc-21", 2: "coco-person"}
-    key = known[len(names)]
-    kept = [None if name in _NOT_AN_OBJECT else name for name in names]
-    if categories.setdefault(key, kept) != kept:
+    names_by_length = {1000: "imagenet-1k", 91: "coco-91", 21: "voc-21", 2: "coco-person"}
+    key = names_by_length[len(names)]
+    categories_by_id = [None if name in _NOT_AN_OBJECT else name for name in names]
+    if categories.setdefault(key, categories_by_id) != categories_by_id:
         raise ValueError(f"two different category sets of length {len(names)}: name the new one")
     return key
 

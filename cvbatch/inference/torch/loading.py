@@ -1,4 +1,4 @@
-"""What loading has in common for all networks of torch."""
+"""Common steps of loading torch networks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cvbatch.models.spec import ModelSpec
 
 
 def run_in_context(make: Callable[[], ForwardPass], *, device: str, setting: InferenceSettings) -> Network:
-    """Make a network, and run it as the setting says.
+    """Make a network, and wrap it so that it runs as the setting says.
 
-    Channels last is the reference at every precision: at fp32 on a CPU that is 1.0 to 2.0 times as fast for the
-    convolutional families (ResNet-50 1.1, MobileNetV3 1.5, DeepLabV3 1.6) and 0.9 for MaxViT and ViT.
+    Channels last is the reference at every precision: at fp32 on a CPU it is 1.0 to 2.0 times as fast for the
+    convolutional families (ResNet-50 1.1, MobileNetV3 1.5, DeepLabV3 1.6) and 0.9 times for MaxViT and ViT.
 
     Args:
         make: Makes the network on its device.
         device: `cpu`, `cuda` or `cuda:N`.
-        setting: How it runs.
+        setting: How the network runs.
     """
     if device == "cpu":
         keep_freed_memory()
@@ -35,7 +35,7 @@ def run_in_context(make: Callable[[], ForwardPass], *, device: str, setting: Inf
 
 
 def compiled_if_set(module: nn.Module, spec: ModelSpec, device: str, setting: InferenceSettings) -> Callable[..., Any]:
-    """A module as it is, or compiled where the setting says so and that can be."""
+    """Return the module, compiled if the setting says so and the model can be compiled."""
     if not (setting.compiled and device == "cpu" and is_setting_applicable("compiled", [spec])):
         return module
     from cvbatch.inference.torch.aot_compile import CompiledNetwork
@@ -46,5 +46,5 @@ def compiled_if_set(module: nn.Module, spec: ModelSpec, device: str, setting: In
 def with_fitting_categories(spec: ModelSpec, shapes: Callable[[int], Shapes]) -> ModelSpec:
     """Decide whether the categories of own weights count the background; see `checkpoint.fit_categories`."""
     fitted = checkpoint.fit_categories(spec, shapes)
-    named = sum(name is not None for name in fitted.categories)
-    return replace(fitted, top_k=min(fitted.top_k, named))
+    named_count = sum(name is not None for name in fitted.categories)
+    return replace(fitted, top_k=min(fitted.top_k, named_count))

@@ -1,4 +1,4 @@
-"""Deterministic weights whose answers vary, to compare implementations with."""
+"""Deterministic weights with varied answers, to compare implementations."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _SMALLEST_STD = 1e-4
 def seeded_network(builder: str, num_classes: int, images: Sequence[Image.Image], seed: int) -> nn.Module:
     """Build a network with random weights and tune it on images.
 
-    Untouched random weights answer almost the same for every image, so that a comparison proves nothing.
-    Batch norms take their statistics from the images, and each head is shifted and scaled so that classes differ
-    between images and between positions.
+    Plain random weights give almost the same answer for every image, so that a comparison proves nothing. Here, batch
+    norms take their statistics from the images, and each head is shifted and scaled so that classes differ between
+    images and between positions.
 
     Args:
         builder: A torchvision builder.
-        num_classes: Outputs of its head, background included.
-        images: To tune on.
-        seed: Of the random weights.
+        num_classes: Number of outputs of its head, including the background.
+        images: Images to tune on.
+        seed: Seed of the random weights.
 
     Returns:
         The network in evaluation mode.
@@ -55,9 +55,9 @@ def seeded_network(builder: str, num_classes: int, images: Sequence[Image.Image]
 
 
 def _training_targets(builder: str, network: nn.Module) -> list[tuple[nn.Module, tuple[float, float]]]:
-    """Layers to tune, each with the mean and the standard deviation that its outputs should have."""
-    few, more = (torchvision_models.builder_state_shapes(builder, classes) for classes in (2, 3))
-    heads = {key.rpartition(".")[0] for key, shape in few.items() if more[key] != shape}
+    """Layers to tune, each with the target mean and standard deviation of its outputs."""
+    two_classes, three_classes = (torchvision_models.builder_state_shapes(builder, classes) for classes in (2, 3))
+    heads = {key.rpartition(".")[0] for key, shape in two_classes.items() if three_classes[key] != shape}
     logits = _SIGMOID if builder.startswith(("retinanet", "fcos")) else _SOFTMAX
     targets = {name: _BOXES if "bbox" in name else logits for name in heads}
     targets["head.regression_head.bbox_reg"] = _DISTANCES
@@ -65,7 +65,7 @@ def _training_targets(builder: str, network: nn.Module) -> list[tuple[nn.Module,
 
 
 class _ActivationScaler:
-    """Shifts and scales each output channel of a layer at its first call, before anything later sees it."""
+    """Hook that shifts and scales each output channel of a layer at its first call, before later layers run."""
 
     def __init__(self, mean: float, std: float) -> None:
         self._mean = mean

@@ -30,8 +30,8 @@ class SegmenterNetwork:
     """A torchvision semantic segmentation network.
 
     Args:
-        module: Placed on its device.
-        batch: Makes batches as the network's weights want them.
+        module: Module on its device.
+        batch: Makes batches with the normalization of the network's weights.
     """
 
     def __init__(self, module: nn.Module, batch: BatchNormalizer) -> None:
@@ -39,11 +39,11 @@ class SegmenterNetwork:
         self._batch = batch
 
     def batch_key(self, image: Image) -> Hashable:
-        """The size of the view."""
+        """The shape of the image."""
         return image.shape
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`."""
+        """See `ForwardPass.run_batch`."""
         logits = self._module(self._batch(images))["out"][: len(images)]
         name = "+".join(spec.alias for spec in specs)
         maps = [resize_to_label_map(image.float(), size, name=name) for image, size in zip(logits, sizes, strict=True)]
@@ -52,10 +52,10 @@ class SegmenterNetwork:
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOutputs:
-    """What the network found in a batch."""
+    """Outputs for a batch."""
 
     label_maps: Sequence[npt.NDArray[np.integer[Any]]]
-    """Of each image, (height, width) of the oriented original."""
+    """One per image, (height, width) of the oriented original."""
 
     def segments(self, model: ModelFacts) -> list[SegmentAnswer]:
         """The segments of each image."""
@@ -65,16 +65,16 @@ class SegmenterOutputs:
 def resize_to_label_map(
     logits: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS, name: str = ""
 ) -> npt.NDArray[np.integer[Any]]:
-    """The best class of each pixel of the original.
+    """Find the best class of each pixel of the original.
 
-    Bilinear interpolation, rows first and then columns, band by band: all classes of a photo of 12 megapixels
-    would take 1 GB at once.
+    The logits are interpolated bilinearly, rows first and then columns, in bands: all classes of a photo of 12
+    megapixels together would take 1 GB.
 
     Args:
         logits: Float32, (classes, height, width) of the view.
         size: (width, height) of the oriented original.
-        band_pixels: Pixels of the original that are interpolated together; does not change the result.
-        name: What to call the model in the error.
+        band_pixels: Pixels of the original in one band; does not change the result.
+        name: Name of the model in the error.
 
     Returns:
         Label ids, (height, width) of the oriented original, in Fortran order.
@@ -84,7 +84,7 @@ def resize_to_label_map(
     """
     width, height = size
     best = logits.max(dim=0)
-    if not best.values.isfinite().all():  # a NaN is the maximum of whatever it is among
+    if not best.values.isfinite().all():  # the maximum of numbers with a NaN is NaN
         raise ImageError(INVALID, f"{name}: expected finite scores for each pixel, got NaN or infinity")
     classes = _possible_classes(logits, best.indices)
     logits = logits[classes]
@@ -100,13 +100,13 @@ def resize_to_label_map(
 
 
 def _possible_classes(logits: Tensor, best: Tensor) -> Tensor:
-    """Classes that can be the best anywhere between pixels.
+    """Classes that can be the best one at any position between pixels.
 
-    One that is below the commonest class at every pixel stays below it: interpolation keeps that order.
+    A class that is below the most frequent class at every pixel stays below it, because interpolation keeps the order.
     """
-    # on CPUs `argmax` (above, too), `mode` and `any` take two to five times as long as these
-    commonest = best.flatten().bincount().argmax()
-    above = (logits > logits[commonest] - _MARGIN).view(torch.uint8).flatten(1).amax(dim=1)
+    # on CPUs `argmax` (also above), `mode` and `any` take two to five times as long as these functions
+    most_frequent = best.flatten().bincount().argmax()
+    above = (logits > logits[most_frequent] - _MARGIN).view(torch.uint8).flatten(1).amax(dim=1)
     return above.nonzero()[:, 0]
 
 

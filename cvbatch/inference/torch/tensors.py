@@ -24,10 +24,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @contextmanager
 def map_device_errors() -> Iterator[None]:
-    """Tell a lost device from what an image may be the cause of.
+    """Separate errors of a lost device from errors that an image may cause.
 
     Raises:
-        DeviceLostError: Instead of such a `RuntimeError`.
+        DeviceLostError: In place of a `RuntimeError` of a lost device.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def map_device_errors() -> Iterator[None]:
 
 
 class CudaStreams:
-    """On a GPU a stream for each thread: what one waits for, the others do not.
+    """One CUDA stream per thread, so that threads do not wait for each other; does nothing on a CPU.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
@@ -46,30 +46,31 @@ class CudaStreams:
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
-        self._own = threading.local()
+        self._local = threading.local()
 
     def thread_stream(self) -> AbstractContextManager[object]:
-        """Work on the stream of this thread."""
+        """Return a context in which this thread's stream is used."""
         if self._device.type != "cuda":
             return nullcontext()
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch has no type
-        found: AbstractContextManager[object] = torch.cuda.stream(self._own.stream)
-        return found
+        if not hasattr(self._local, "stream"):
+            self._local.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch has no type
+        context: AbstractContextManager[object] = torch.cuda.stream(self._local.stream)
+        return context
 
     def wait_for_stream(self) -> None:
-        """Until what this thread has begun is done."""
-        if hasattr(self._own, "stream"):
-            self._own.stream.synchronize()
+        """Wait until the work of this thread's stream is done."""
+        if hasattr(self._local, "stream"):
+            self._local.stream.synchronize()
 
 
 class InferenceContext:
-    """Runs a torch network without gradients, at its precision.
+    """A torch network that runs without gradients, at its precision.
 
-    All of this is local to a thread, and Ray constructs an actor in another thread than it calls it in.
+    Torch's modes are local to a thread, and Ray constructs an actor in another thread than it calls it in; so they are
+    set at each call.
 
     Args:
-        network: With its module placed by `place_on_device`.
+        network: Network whose module is placed by `place_on_device`.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
     """
@@ -91,7 +92,7 @@ class InferenceContext:
         return self._network.batch_key(image)
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `Network.run`."""
+        """See `ForwardPass.run_batch`."""
         if self._threads is not None and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(self._device_type, self._dtype, enabled=self._dtype != torch.float32)
@@ -100,12 +101,12 @@ class InferenceContext:
 
 
 class BatchNormalizer:
-    """Makes equal-sized images one normalised batch, with exactly torchvision's arithmetic.
+    """Makes a normalized batch of images of one size, with exactly torchvision's arithmetic.
 
     Args:
-        mean: Per channel, on a scale of 0 to 1.
-        std: Per channel, on a scale of 0 to 1.
-        device: Where batches go.
+        mean: Mean per channel, on a scale of 0 to 1.
+        std: Standard deviation per channel, on a scale of 0 to 1.
+        device: Device of the batches.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
@@ -117,8 +118,8 @@ class BatchNormalizer:
         """Stack images of one size.
 
         Returns:
-            Float32, (batch, 3, height, width), channels last in memory. On a GPU the batch is filled up to the next
-            power of two: cuDNN plans anew for each size and thread, for EfficientNet-Lite0 that takes seconds.
+            Float32, (batch, 3, height, width), channels last in memory. On a GPU, the batch is padded to the next
+            power of two, because cuDNN plans for each size and thread, which takes seconds for EfficientNet-Lite0.
         """
         pixels = to_device(images, self._device)
         if (missing := _padded_batch_size(len(images), self._device) - len(images)) > 0:
@@ -135,11 +136,11 @@ def _padded_batch_size(count: int, device: str) -> int:
 def to_device(images: Sequence[Image | Tensor], device: str) -> Tensor:
     """Stack images of one size on a device: uint8, (batch, height, width, 3).
 
-    To a GPU they go from pinned memory, so that the thread's stream copies by itself; what is there already stays.
+    They are copied to a GPU from pinned memory, so that the copy is asynchronous; tensors on the device stay there.
     """
     first = images[0]
     if isinstance(first, Tensor):
-        return torch.stack(cast(list[Tensor], list(images)))  # all are, or none
+        return torch.stack(cast(list[Tensor], list(images)))  # either all images are tensors, or none is
     on_gpu = device != "cpu"
     stacked = torch.empty((len(images), *first.shape), dtype=torch.uint8, pin_memory=on_gpu)
     np.stack([np.asarray(image) for image in images], out=stacked.numpy())
@@ -147,7 +148,7 @@ def to_device(images: Sequence[Image | Tensor], device: str) -> Tensor:
 
 
 def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
-    """A float32 array on the host."""
+    """Convert a tensor to a float32 array on the host."""
     array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
     return array
 
@@ -156,10 +157,10 @@ def place_on_device(module: nn.Module, device: str, setting: InferenceSettings) 
     """Put a module into evaluation mode on its device.
 
     Args:
-        module: With its weights loaded.
+        module: Module with its weights loaded.
         device: `cpu`, `cuda` or `cuda:N`.
-        setting: Layout of its convolutions, and precision: weights that autocast would cast at each pass are cast
-            once here.
+        setting: Gives the layout of convolutions, and the precision. Weights that autocast would cast at each pass are
+            cast here once.
     """
     module = module.eval().requires_grad_(False).to(device)
     if setting.channels_last:

@@ -1,7 +1,7 @@
-"""Everything that rests on private or text-matched behaviour of torch, in one place.
+"""All uses of private or text-matched behaviour of torch.
 
-Each entry says why it is needed. All were seen with torch 2.14.1, and `tests/inference/torch/test_torch_compat.py`
-fails when an upgrade takes one away. Torch is imported inside the functions: some names are needed before it is.
+Each entry says why it is needed. All work with torch 2.14.1, and `tests/inference/torch/test_torch_compat.py` fails if
+an upgrade removes one. Functions import torch themselves, because some names are needed before torch is imported.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HUGE_PAGES: Final = "THP_MEM_ALLOC_ENABLE"
-"""Asks torch for huge pages where a tensor has 2 MB and more; it looks at it once, with its first tensor.
+"""Environment variable: torch uses huge pages for tensors of 2 MB and more; it is read at the first tensor.
 
-What a network holds between its layers is taken and given back with each batch; in pages of 4 KB that was up to 3,500
-faults for an image, and a quarter of the rate. There is no function for it."""
+Memory between layers is allocated and freed with each batch. With pages of 4 KB this causes up to 3,500 page faults per
+image, which cost a quarter of the rate. There is no function for it."""
 
 COMPILER_PACKAGE: Final = "torch._dynamo"
-"""Takes 2.2 s to import; see `fast_import`."""
+"""Torch's compiler; importing it takes 2.2 s; see `fast_import`."""
 
 
-# ── Networks compiled ahead of time: their compiler, and the C interface of what it makes ──
+# ── Networks compiled ahead of time: their compiler, and the C interface of the compiled library ──
 
 COMPILER_OPTIONS: Final = {
-    "freezing": True,  # weights become constants: batch norms are folded, layouts chosen once
-    "cpp.dynamic_threads": True,  # each thread that calls decides how many cores it uses
+    "freezing": True,  # weights become constants: batch norms are folded, layouts are chosen once
+    "cpp.dynamic_threads": True,  # each calling thread decides how many cores it uses
     "compile_threads": 1,
 }
-"""Names in `torch._inductor.config`."""
+"""Options of `torch._inductor.config`."""
 
 _HANDLES: Final = (ctypes.c_void_p, ctypes.c_size_t)
 LIBRARY_FUNCTIONS: Final = {
@@ -44,15 +44,15 @@ LIBRARY_FUNCTIONS: Final = {
 }
 """Functions of a compiled library, with the types of their arguments (`torch/csrc/inductor/aoti_runtime/interface.h`).
 
-They are called by ctypes, which lets go of Python's lock; torch's own loader keeps it (2.14)."""
+They are called with ctypes, which releases Python's lock; torch's own loader holds it (2.14)."""
 
 
 def compile_package(exported: Any, path: Path) -> None:
     """Compile an exported program into a package; the public `torch.export` has no such step.
 
     Args:
-        exported: Of `torch.export.export`.
-        path: Of the package.
+        exported: Result of `torch.export.export`.
+        path: Path of the package.
     """
     from torch._inductor import aoti_compile_and_package
 
@@ -60,20 +60,20 @@ def compile_package(exported: Any, path: Path) -> None:
 
 
 def library_member(names: Iterable[str]) -> str:
-    """The member of a package that is the library; it has exactly one."""
+    """Return the member of a package that is the library; there is exactly one."""
     (name,) = (name for name in names if name.endswith(".so"))
     return name
 
 
 def library_function(library: ctypes.CDLL, name: str) -> Any:
-    """One of `LIBRARY_FUNCTIONS`, ready to be called; it returns 0 if all went well."""
+    """Return one of `LIBRARY_FUNCTIONS`, ready to be called; the function returns 0 on success."""
     function = getattr(library, name)
     function.argtypes, function.restype = LIBRARY_FUNCTIONS[name], ctypes.c_int
     return function
 
 
 def tensors_to_handles(tensors: Sequence[Tensor]) -> list[Any]:
-    """Capsules with handles of tensors, which whoever is given them takes over."""
+    """Return capsules with handles of tensors; the receiver takes ownership."""
     import torch
 
     handles: list[Any] = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(tensors))
@@ -81,22 +81,22 @@ def tensors_to_handles(tensors: Sequence[Tensor]) -> list[Any]:
 
 
 def handles_to_tensors(handles: Sequence[Any]) -> list[Tensor]:
-    """The tensors behind capsules with handles, which are taken over."""
+    """Return the tensors of capsules with handles, and take ownership."""
     import torch
 
     return torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(list(handles))
 
 
-# ── Texts ──
+# ── Texts of errors ──
 
 _STICKY: Final = "CUDA error"
 
 
 def is_sticky(error: RuntimeError) -> bool:
-    """Whether a device gives no answers any more until its process is started anew.
+    """Whether a device does not respond until its process is restarted.
 
-    Such errors, as of an illegal address, stay with a process: every later call fails, too. What finds one first may be
-    torch, cuDNN or torchvision, and the text is what they have in common.
+    After such an error, for example an illegal address, every later call of the process fails, too. It may come from
+    torch, cuDNN or torchvision; only the text is common to them.
     """
     import torch
 
@@ -104,9 +104,9 @@ def is_sticky(error: RuntimeError) -> bool:
 
 
 def unpickling_reason(error: Exception) -> str:
-    """Why `torch.load` could not read a file, without its advice to trust it.
+    """Say why `torch.load` could not read a file, without its advice to trust the file.
 
-    What holds a program, and what is damaged, is one class of errors to it.
+    Torch raises the same class of errors for files with programs and for damaged files.
     """
     text = str(error).strip()
     if "GLOBAL" in text or "global" in text or "REDUCE" in text or "reduce" in text:

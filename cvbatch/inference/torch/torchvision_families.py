@@ -1,4 +1,4 @@
-"""The families of torchvision's models: which tasks each does, and what runs it."""
+"""Families of torchvision's models: the tasks of each, and the network that runs it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class BuilderFamily:
     """Builders of one module of torchvision."""
 
     module: ModuleType
-    """Where torchvision registers them."""
+    """Module in which torchvision registers them."""
     tasks: tuple[Task, ...]
-    """What can be taken from them; the first is the default."""
+    """Tasks that they can do; the first is the default."""
     forward: Callable[[nn.Module, ModelSpec, str, InferenceSettings], ForwardPass]
-    """From a module on its device, its spec, the device and the setting to what answers for images."""
+    """Makes the forward pass from a module on its device, its spec, the device and the setting."""
     takes_lists: bool = False
-    """Whether its networks take a list of images, of any sizes, instead of a batch."""
+    """Whether its networks take a list of images of any sizes, instead of a batch."""
 
 
 def family_of(builder: str) -> BuilderFamily:
-    """The family of a builder."""
+    """Return the family of a builder."""
     return next(family for family in FAMILIES if builder in zoo.list_models(module=family.module))
 
 

@@ -1,4 +1,4 @@
-"""From a spec to a torchvision network on its device: the loader of `cvbatch.models.backends.torchvision`."""
+"""Load a torchvision network onto its device; the loader of `cvbatch.models.backends.torchvision`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) ->
 def complete_spec(spec: ModelSpec) -> ModelSpec:
     """See `loading.probe_model`."""
     import_torchvision()
-    from cvbatch.inference.torch import torchvision_models as torchvision_network
+    from cvbatch.inference.torch import torchvision_models
 
-    return with_fitting_categories(spec, partial(torchvision_network.builder_state_shapes, spec.name))
+    return with_fitting_categories(spec, partial(torchvision_models.builder_state_shapes, spec.name))
 
 
 def _make_builder_forward(spec: ModelSpec, device: str, setting: InferenceSettings) -> ForwardPass:
     import_torchvision()
-    from cvbatch.inference.torch import torchvision_families
-    from cvbatch.inference.torch import torchvision_models as torchvision_network
+    from cvbatch.inference.torch import torchvision_families, torchvision_models
 
-    module = place_on_device(torchvision_network.load_torchvision(spec), device, setting)
+    module = place_on_device(torchvision_models.load_torchvision(spec), device, setting)
     return torchvision_families.family_of(spec.name).forward(module, spec, device, setting)

@@ -1,4 +1,4 @@
-"""Construct torchvision networks and load their weights, never through the network."""
+"""Construct torchvision networks and load their weights from files, never from the internet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cvbatch.models.spec import ModelSpec
 
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": False}
 _ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
-"""What their pretrained form has and their plain form lacks."""
+"""Arguments that torchvision sets only for pretrained networks."""
 _RCNN = ("fasterrcnn", "maskrcnn", "keypointrcnn")
 
 
@@ -33,7 +33,7 @@ class EmbeddingHead:
     dimension: int
     """Length of the features."""
     spatial: bool
-    """Whether it is a convolution, whose input still has positions."""
+    """Whether it is a convolution, so that its input has positions."""
 
 
 def construct_builder(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
@@ -41,7 +41,7 @@ def construct_builder(name: str, *, num_classes: int, **arguments: Any) -> nn.Mo
 
     Args:
         name: A builder of the catalog.
-        num_classes: Outputs of its head, background included.
+        num_classes: Number of outputs of its head, including the background.
         arguments: Further arguments of the builder.
     """
     builder = zoo.get_model_builder(name)
@@ -109,15 +109,15 @@ def _threshold_arguments(spec: ModelSpec) -> dict[str, float]:
 class OnMetaDevice(TorchFunctionMode):
     """Construct networks without memory for their parameters.
 
-    `torch.device("meta")` sends every tensor there, also those whose values RegNet computes its widths from.
+    `torch.device("meta")` would affect all tensors, also those from whose values RegNet computes its widths.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Redirect the calls that allocate parameters and buffers."""
-        where = {"device": "meta"} if func in _ALLOCATORS else {}
-        return func(*args, **(kwargs or {}) | where)
+        """Redirect calls that allocate parameters and buffers to the meta device."""
+        device = {"device": "meta"} if func in _ALLOCATORS else {}
+        return func(*args, **(kwargs or {}) | device)
 
 
 _ALLOCATORS = (torch.empty, torch.zeros, torch.ones)

@@ -1,4 +1,4 @@
-"""What a file is that should hold weights, by its first bytes: many are something else."""
+"""Recognize by its first bytes what a weights file is: users also pass many other files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cvbatch.errors import ModelError
 
 _HEAD: Final = 1024
 _LENGTH: Final = 8
-"""Bytes that tell how long the header of a safetensors file is."""
+"""Bytes of the header length at the start of a safetensors file."""
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _MAGIC: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files of torch.save begin that are no zip archives."""
+"""First bytes of files of torch.save that are not zip archives."""
 _SAVE: Final = "torch.save(model.state_dict(), FILE) writes one"
 _PACKED: Final = "unpack it, and give the file inside"
 _OTHERS: Final = (
@@ -35,7 +35,7 @@ _OTHERS: Final = (
 
 
 def is_safetensors(path: str) -> bool:
-    """Whether a file has a safetensors header, whatever it is called."""
+    """Whether a file has a safetensors header, whatever its name."""
     size, head = Path(path).stat().st_size, _file_head(path)
     length = int.from_bytes(head[:_LENGTH], "little")
     return size > _LENGTH and 0 < length <= size - _LENGTH and head[_LENGTH : _LENGTH + 1] == b"{"
@@ -45,17 +45,17 @@ def check_is_torch(path: str) -> None:
     """Refuse a file that `torch.save` did not write.
 
     Raises:
-        ModelError: It says what the file is.
+        ModelError: The message says what the file is.
     """
     head = _file_head(path)
     if zipfile.is_zipfile(path):
-        what = _describe_zip(path)
+        description = _describe_zip(path)
     elif head[:4] == b"PK\x03\x04":
-        what = "damaged, or cut off: its end is missing; fetch it again"
+        description = "damaged, or cut off: its end is missing; fetch it again"
     else:
-        what = _describe_format(path, head)
-    if what:
-        raise ModelError(f"{path} is {what}")
+        description = _describe_format(path, head)
+    if description:
+        raise ModelError(f"{path} is {description}")
 
 
 def _file_head(path: str) -> bytes:
@@ -85,11 +85,11 @@ def _describe_format(path: str, head: bytes) -> str:
         return f"a pickle, but not of torch.save; expected a state dict: {_SAVE}"
     if _is_text_head(head):
         return "text, not weights"
-    return next((what for magic, what in _OTHERS if head.startswith(magic)), "")
+    return next((description for magic, description in _OTHERS if head.startswith(magic)), "")
 
 
 def _is_onnx(path: str, head: bytes) -> bool:
-    """An ONNX file begins with its version, a small number, and the name of the program that wrote it."""
+    """Whether a file starts as ONNX does: a version, a small number, and the name of the program that wrote it."""
     return path.endswith(".onnx") or (head[:1] == b"\x08" and head[2:3] == b"\x12" and head[3] < len(head))
 
 
@@ -110,8 +110,8 @@ def _describe_zip(path: str) -> str:
         return "a model of Keras; expected weights of PyTorch"
     if any("models/" in name and name.endswith((".json", ".pt")) for name in names):
         return f"a program of torch.export; expected a state dict: {_SAVE}"
-    return f"a zip archive with {_some_names(names)}: {_PACKED}"
+    return f"a zip archive with {_describe_members(names)}: {_PACKED}"
 
 
-def _some_names(names: Sequence[str]) -> str:
+def _describe_members(names: Sequence[str]) -> str:
     return f"{len(names)} files, {names[0]} first" if names else "nothing in it"

@@ -131,7 +131,7 @@ def test_attributes_that_contradict_the_protocol(attributes: dict[str, Any], mes
         ("nowhere:Model", "No module named 'nowhere'"),
         (f"{__name__}:missing", "has no 'missing'"),
         (f"{__name__}:IMAGES", "not callable"),
-        ("builtins:dict", r"expected task, view, categories and predict\(\)"),
+        ("builtins:dict", r"with task, view, categories and predict\(\)"),
         (f"{__name__}:run", "missing 1 required positional argument"),
     ],
 )

@@ -63,12 +63,12 @@ def test_the_background_is_found_by_the_head(
 @pytest.mark.parametrize(
     ("builder", "outputs", "given", "message"),
     [
-        ("resnet18", 4, ["a", "b"], r"2 categories ask for a head fc\.\w+ of 2.*, but it is 4"),
-        ("resnet18", 3, ["a", "b"], r"2 categories ask for a head fc\.weight of 2×512, but it is 3×512"),
-        ("efficientnet_lite0", 3, ["a", "b"], r"2 categories ask for a head _fc\.weight of 2×1280, but it is 3×1280"),
-        ("deeplabv3_mobilenet_v3_large", 5, ["a", "b"], "2 categories ask for a head .* of 2×.*, but it is 5×"),
-        ("ssdlite320_mobilenet_v3_large", 2, ["a", "b"], "2 categories ask for a head head.classification_head"),
-        ("resnet18", 2, ["__background__", "a", "b"], "3 categories ask for a head fc"),
+        ("resnet18", 4, ["a", "b"], r"2 categories need a head fc\.\w+ of 2.*, but it is 4"),
+        ("resnet18", 3, ["a", "b"], r"2 categories need a head fc\.weight of 2×512, but it is 3×512"),
+        ("efficientnet_lite0", 3, ["a", "b"], r"2 categories need a head _fc\.weight of 2×1280, but it is 3×1280"),
+        ("deeplabv3_mobilenet_v3_large", 5, ["a", "b"], "2 categories need a head .* of 2×.*, but it is 5×"),
+        ("ssdlite320_mobilenet_v3_large", 2, ["a", "b"], "2 categories need a head head.classification_head"),
+        ("resnet18", 2, ["__background__", "a", "b"], "3 categories need a head fc"),
     ],
 )
 def test_another_number_of_categories_is_an_error(
