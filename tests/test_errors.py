@@ -22,11 +22,11 @@ def failing(error: BaseException) -> RowError:
     return result
 
 
-def test_what_succeeds_is_returned() -> None:
+def test_results_are_returned() -> None:
     assert capture_row_error("fetch", lambda: 5) == 5
 
 
-def test_named_reasons_keep_their_name() -> None:
+def test_image_errors_keep_their_kind() -> None:
     assert failing(ImageError("TruncatedImage", "cut\noff")) == RowError("decode", "TruncatedImage", "cut off")
 
 
@@ -42,12 +42,12 @@ def test_named_reasons_keep_their_name() -> None:
         (OSError("x"), False),
     ],
 )
-def test_what_may_pass_is_transient(error: Exception, transient: bool) -> None:
+def test_which_errors_are_transient(error: Exception, transient: bool) -> None:
     result = failing(error)
     assert (result.type, result.transient) == (type(error).__name__, transient)
 
 
-def test_messages_are_short_lines_that_arrow_can_hold() -> None:
+def test_messages_are_short_lines_that_arrow_can_store() -> None:
     assert failing(ValueError()).message == "ValueError"
     assert failing(ValueError("a\n\tb  c")).message == "a b c"
     assert len(failing(ValueError("x" * 10_000)).message) == 500
@@ -55,7 +55,7 @@ def test_messages_are_short_lines_that_arrow_can_hold() -> None:
     assert pa.array([message]).to_pylist() == ["caf\\udce9.jpg"]
 
 
-def test_interruptions_are_nobodys_row() -> None:
+def test_interruptions_are_not_row_errors() -> None:
     with pytest.raises(KeyboardInterrupt):
         failing(KeyboardInterrupt())
 

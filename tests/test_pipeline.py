@@ -1,4 +1,4 @@
-"""The way of an image with an engine that needs no Ray: what a start does, and in which order."""
+"""Stages of `pipeline.run` and `retry`, with an engine that needs no Ray."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ ROWS: Final = 20
 
 
 class Seen:
-    """A watcher."""
+    """An observer that records calls."""
 
     def __init__(self) -> None:
         self.planned_rows: list[int] = []
         self.commits = 0
 
-    def on_phase(self, what: str) -> None:
+    def on_phase(self, description: str) -> None:
         pass
 
     def on_planned(self, state: RunState) -> None:
@@ -48,14 +48,14 @@ class Seen:
 
 
 class Output:
-    """One output over several starts; each gets an engine of its own."""
+    """One output over several attempts, each with an engine of its own."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.source = photos(folder / "photos", ROWS)
         self.store = LocalStore(str(folder / "out"))
         self.engines: list[FakeEngine] = []
         self.next: dict[str, Any] = {}
-        """What the next engine is to do."""
+        """Attributes of the next engine."""
 
     @contextlib.contextmanager
     def start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
@@ -97,7 +97,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_a_run_and_the_same_again(output: Output) -> None:
+def test_a_finished_run_starts_no_engine(output: Output) -> None:
     seen = Seen()
     state = output.run(output.job(), seen)
     assert (state.is_final, state.planned, seen.planned_rows, seen.commits) == (True, ROWS, [ROWS], 6)
@@ -107,7 +107,7 @@ def test_a_run_and_the_same_again(output: Output) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
-def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, command: str) -> None:
+def test_an_incomplete_finish_is_completed_without_a_new_epoch(output: Output, command: str) -> None:
     output.run(output.job())
     stray = f"data/e00000001-{'f' * 32}.parquet"
     output.store.create_object(stray, b"late")
@@ -117,7 +117,7 @@ def test_a_finished_run_gets_its_missing_tail_without_an_open(output: Output, co
     assert output.proven
 
 
-def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
+def test_an_interrupted_run_is_resumed(output: Output) -> None:
     output.next["after_unit"] = lambda: interrupt() if len(output.log.state.accepted) else None
     with pytest.raises(KeyboardInterrupt):
         output.run(output.job())
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_was(output: Output) -> None:
     assert output.proven
 
 
-def test_a_run_that_stops_in_time_goes_on(output: Output) -> None:
+def test_a_run_that_was_stopped_by_its_budget_is_resumed(output: Output) -> None:
     def stop() -> None:
         output.engines[0].over = True
 
@@ -141,7 +141,7 @@ def test_a_run_that_stops_in_time_goes_on(output: Output) -> None:
     assert output.proven
 
 
-def test_an_update_labels_what_is_new_or_changed(output: Output) -> None:
+def test_an_update_labels_new_and_changed_images(output: Output) -> None:
     output.run(output.job())
     (output.source / "0003.jpg").write_bytes(b"changed")
     (output.source / "new.jpg").write_bytes(b"new")
@@ -153,13 +153,13 @@ def test_an_update_labels_what_is_new_or_changed(output: Output) -> None:
     assert output.proven
 
 
-def test_an_update_that_was_interrupted_goes_on_without_the_option(output: Output) -> None:
+def test_an_interrupted_update_is_resumed_without_the_option(output: Output) -> None:
     output.run(output.job())
     (output.source / "0003.jpg").write_bytes(b"changed")
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
         output.run(output.job(), refresh=True)
-    assert output.labelled_by(1) == list(range(ROWS)), "the old rows are there meanwhile"
+    assert output.labelled_by(1) == list(range(ROWS)), "the old rows stay until then"
     output.run(output.job())
     assert output.labelled_by(3) == [3]
     assert output.proven
@@ -199,7 +199,7 @@ def failed_run(output: Output, *failed: int) -> None:
     output.run(output.job())
 
 
-def test_a_retry_computes_what_had_failed(output: Output) -> None:
+def test_a_retry_computes_failed_rows(output: Output) -> None:
     failed_run(output, 3, 7, 11)
     output.next["failed"] = {7}
     state = output.retry("all")
@@ -218,7 +218,7 @@ def test_a_retry_computes_what_had_failed(output: Output) -> None:
     ],
     ids=lambda models: models[0]["model"],
 )
-def test_a_retry_takes_the_models_as_they_were_asked_for(output: Output, models: list[dict[str, Any]]) -> None:
+def test_a_retry_uses_the_model_options_of_the_run(output: Output, models: list[dict[str, Any]]) -> None:
     output.next["failed"] = {3}
     output.run(output.job(models=models))
     assert output.retry("all").errors.total() == 0
@@ -226,7 +226,7 @@ def test_a_retry_takes_the_models_as_they_were_asked_for(output: Output, models:
     assert output.proven
 
 
-def test_a_retry_without_anything_to_do_needs_no_engine(output: Output) -> None:
+def test_a_retry_without_failed_rows_starts_no_engine(output: Output) -> None:
     failed_run(output, 3)
     state = output.retry("transient")
     assert (state.epoch, len(output.engines)) == (1, 1)
@@ -242,7 +242,7 @@ def test_a_retry_of_a_run_that_is_not_finished_is_refused(output: Output) -> Non
     assert output.log.state.epoch == 1
 
 
-def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
+def test_an_interrupted_retry_is_repeated(output: Output) -> None:
     failed_run(output, 3, 7, 11)
     output.next["after_unit"] = interrupt
     with pytest.raises(KeyboardInterrupt):
@@ -252,7 +252,7 @@ def test_a_retry_that_was_stopped_goes_on(output: Output) -> None:
     assert output.proven
 
 
-def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Output) -> None:
+def test_either_command_finishes_a_run_that_a_stopped_retry_opened(output: Output) -> None:
     failed_run(output, 3)
     output.log.open_epoch()
     assert output.retry("transient").is_final
@@ -262,7 +262,7 @@ def test_what_a_stopped_retry_left_open_is_closed_by_either_command(output: Outp
     assert output.proven
 
 
-def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_in_which_all_images_fail_again_finishes(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_ERROR_SHARE_ROWS", "2")
     output.next["failed"] = {3, 7, 11}
     with pytest.raises(RunError, match="max_error_share"):
@@ -276,7 +276,7 @@ def test_a_retry_of_images_that_stay_bad_comes_to_its_end(output: Output, monkey
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
-def test_other_weights_are_refused_before_anything_is_touched(output: Output, command: str) -> None:
+def test_other_weights_are_refused_before_anything_is_changed(output: Output, command: str) -> None:
     failed_run(output, 3)
     output.next["probe_models"] = lambda models, _: [spec(weights_sha256="other")]
     start = {
@@ -297,15 +297,15 @@ def test_another_job_is_refused_before_anything_is_started(output: Output) -> No
 
 
 def held_elsewhere(output: Output) -> Heartbeat:
-    """Another start, on another machine, which says that it is there."""
+    """An attempt on another machine, with a heartbeat."""
     log = output.log
     log.open_epoch({**describe_process(), "host": "elsewhere"})
     return Heartbeat(output.store, log.state)
 
 
-def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_later_of_two_simultaneous_attempts_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(models: Any, _: Any) -> list[Any]:
-        """Meanwhile another start plans the same, and opens the log."""
+        """Another attempt creates the plan and opens the log meanwhile."""
         asked = output.job()
         make_plan(output.store, asked, [spec()], open_source(asked.source))
         elsewhere.enter_context(held_elsewhere(output))
@@ -319,7 +319,7 @@ def test_of_two_that_begin_at_once_the_later_one_is_refused(output: Output, monk
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
-def test_a_run_that_somebody_works_on_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_a_run_with_a_live_holder_is_refused(output: Output, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     failed_run(output, 3)
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.05")
 

@@ -90,7 +90,7 @@ def test_run_status_verify_retry_and_read(
     assert not any(secret in data for data in content.values() for secret in secrets)
 
 
-def test_an_interrupted_run_goes_on(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_in_a_bucket_is_resumed(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on(output: Output, capsys: pytest.CaptureFixtur
     assert output.command(capsys, "verify")[0] == 0
 
 
-def test_storms_and_lost_answers_lose_and_double_nothing(
+def test_server_errors_and_lost_answers_neither_lose_nor_duplicate_rows(
     output: Output, faults: FaultProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storm = [Fault("status", status=503, times=3), Fault("lost", method="PUT", path="log/", times=3)]
@@ -114,7 +114,7 @@ def test_storms_and_lost_answers_lose_and_double_nothing(
     assert (code, verdict["strays"]) == (0, [])
 
 
-def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Output, faults: FaultProxy) -> None:
+def test_without_permission_to_delete_a_run_is_created_but_not_changed(output: Output, faults: FaultProxy) -> None:
     with faults.doing(NO_DELETE):
         output.next["failed"] = {7}
         assert output.run(output.job()).is_final
@@ -128,7 +128,7 @@ def test_without_the_right_to_delete_a_run_is_made_and_not_changed(output: Outpu
     assert output.retry("all").epoch == 2
 
 
-def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
+def test_strays_that_may_not_be_deleted_are_left_to_the_operator(
     output: Output, out: str, as_job: ObjectServer, faults: FaultProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stray = f"data/e00000001-{'f' * 32}.parquet"
@@ -144,7 +144,7 @@ def test_strays_are_for_the_operator_where_they_may_not_be_deleted(
         assert output.command(capsys, "verify")[0] == 0
 
 
-def test_a_service_without_the_condition_is_refused_before_any_listing(output: Output, faults: FaultProxy) -> None:
+def test_a_service_without_conditional_create_is_refused_before_the_listing(output: Output, faults: FaultProxy) -> None:
     with (
         faults.doing(Fault("answer", method="PUT", path="created-once", times=2)),
         pytest.raises(OutputError, match="ignores If-None-Match"),

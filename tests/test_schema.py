@@ -42,7 +42,7 @@ def test_order_of_the_columns() -> None:
     assert not set(exif) & set(predictions_schema([]).names)
 
 
-def test_a_carried_column_with_the_name_of_a_models() -> None:
+def test_an_extra_column_with_the_name_of_a_model_column() -> None:
     with pytest.raises(SourceError, match=r"source\.rename: \{x_vector: my_x_vector\}"):
         predictions_schema(spec("x", "embedding").column_fields(), extra_columns=[pa.field("x_vector", pa.string())])
 
@@ -61,7 +61,7 @@ def test_reserved_names() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_pandas_reads_every_column_also_where_it_is_null(tmp_path: object, rows: int) -> None:
+def test_pandas_reads_every_column_with_and_without_nulls(tmp_path: object, rows: int) -> None:
     fields = [field for task in TASKS for field in spec(task, task, masks=True, keypoints=True).column_fields()]
     schema = predictions_schema(fields, exif=True)
     values = {"row_id": range(rows), "image_uri": ["u"] * rows, "status": ["error"] * rows}

@@ -61,7 +61,7 @@ def flags() -> set[str]:
     return found
 
 
-def test_every_option_that_a_message_names_is_there() -> None:
+def test_every_option_that_a_message_names_exists() -> None:
     known, seen = flags() | FOREIGN, 0
     for where, text in messages():
         if len(text.split()) < 2:  # a name, not a message

@@ -30,14 +30,14 @@ def phrases(**data: Any) -> list[str]:
     return list(explain_validation_errors(caught.value.errors(), Outer))
 
 
-def test_keys_are_those_of_the_file() -> None:
+def test_keys_are_named_as_in_the_file() -> None:
     assert known_keys_at((), Outer) == ["parts", "free"]
     assert known_keys_at(("parts", 0), Outer) == ["size", "as"]
     assert known_keys_at(("free",), Outer) == []
     assert known_keys_at(("parts", 0, "size"), Outer) == []
 
 
-def test_items_speak_for_their_list() -> None:
+def test_errors_of_items_replace_the_error_of_their_list() -> None:
     assert phrases(parts=[{}, {"aS": "x"}, {"size": []}]) == [
         "parts.1.aS: unknown key; did you mean 'as'?",
         "parts.2.size: expected a whole number, got []",

@@ -47,12 +47,12 @@ def test_a_whole_file(job_file: Any) -> None:
     assert (job.compute.precision, job.source.max_pixels) == ("auto", 178_000_000)
 
 
-def test_it_survives_json() -> None:
+def test_a_job_survives_json() -> None:
     job = load_job(defaults={"source": {"uri": "p"}, "models": [{"model": "m", "as": "x"}], "output": {"uri": "o"}})
     assert Job.model_validate(job.model_dump(mode="json", by_alias=True)) == job
 
 
-def test_flags_lie_over_the_file_and_set_over_both(job_file: Any) -> None:
+def test_flags_override_the_file_and_set_overrides_both(job_file: Any) -> None:
     job = load_job(
         job_file(GOOD),
         defaults={"source": {"limit": 5}, "output": {"uri": "there"}},
@@ -90,7 +90,7 @@ def test_a_file_in_a_bucket(object_server: ObjectServer) -> None:
         load_job("s3://another-bucket/job.yaml", storage=way)
 
 
-def test_off_is_a_word_whatever_yaml_makes_of_it(job_file: Any) -> None:
+def test_off_may_be_unquoted(job_file: Any) -> None:
     text = GOOD.replace("source: {", "source: {metadata: off, ") + "compute: {scaled_decode: off}\n"
     for job in (
         load_job(job_file(text)),
@@ -100,7 +100,7 @@ def test_off_is_a_word_whatever_yaml_makes_of_it(job_file: Any) -> None:
     assert "source.metadata: expected 'auto' or 'off', got True" in wrong(job_file(GOOD), "source.metadata=on")
 
 
-def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
+def test_an_empty_section_has_the_defaults(job_file: Any) -> None:
     assert load_job(job_file(GOOD + "compute:\n")).compute.device == "auto"
     assert load_job(job_file(GOOD + "compute:\n"), overrides=["compute.device=cpu"]).compute.device == "cpu"
 
@@ -159,7 +159,7 @@ def test_an_empty_section_is_a_section_of_defaults(job_file: Any) -> None:
         (GOOD + "compute: {max_error_share: 20}", "compute.max_error_share: expected at most 1.0, got 20"),
     ],
 )
-def test_each_error_is_told_once(job_file: Any, text: str, message: str) -> None:
+def test_each_error_is_reported_once(job_file: Any, text: str, message: str) -> None:
     assert wrong(job_file(text)) == message
 
 
@@ -167,7 +167,7 @@ def test_long_values_are_cut(job_file: Any) -> None:
     assert len(wrong(job_file(GOOD + f"compute: {'x' * 1000}"))) < 100
 
 
-def test_nothing_at_all_names_the_flags() -> None:
+def test_missing_sections_name_their_flags() -> None:
     assert wrong(None).count("set it with") == 3
 
 
@@ -180,7 +180,7 @@ def test_nothing_at_all_names_the_flags() -> None:
         ("source: \0", "is not valid YAML"),
     ],
 )
-def test_files_that_are_no_job(job_file: Any, text: str, expected: str) -> None:
+def test_files_that_are_not_a_job(job_file: Any, text: str, expected: str) -> None:
     assert expected in wrong(job_file(text))
 
 
@@ -204,7 +204,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("compute.presicion=fp32", "did you mean 'precision'?"),
     ],
 )
-def test_overrides_that_lead_nowhere(job_file: Any, override: str, expected: str) -> None:
+def test_overrides_with_invalid_paths(job_file: Any, override: str, expected: str) -> None:
     assert expected in wrong(job_file(GOOD), override)
 
 
@@ -227,7 +227,7 @@ def test_durations(job_file: Any, text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "8 hours", "-1h", "h", "1h or so", "''"])
-def test_what_is_no_duration(job_file: Any, text: str) -> None:
+def test_invalid_durations(job_file: Any, text: str) -> None:
     expected = f"compute.stop_after: expected a duration such as 8h, 90m or 1h 30m, got {text.strip(chr(39))!r}"
     assert wrong(job_file(GOOD), f"compute.stop_after={text}") == expected
 
@@ -236,7 +236,7 @@ def test_what_is_no_duration(job_file: Any, text: str) -> None:
     ("text", "expected"),
     [("0", "expected more than 0, got 0"), ("0s", "expected more than 0, got '0s'"), ("[1h]", "expected a number")],
 )
-def test_durations_that_are_no_time_at_all(job_file: Any, text: str, expected: str) -> None:
+def test_durations_must_be_positive(job_file: Any, text: str, expected: str) -> None:
     assert f"compute.stop_after: {expected}" in wrong(job_file(GOOD), f"compute.stop_after={text}")
 
 
@@ -245,7 +245,7 @@ def test_true_is_not_a_number(job_file: Any, key: str) -> None:
     assert f"compute.{key}: expected a number, got True" in wrong(job_file(GOOD), f"compute.{key}=true")
 
 
-def test_reasons_to_stop_may_change_between_starts() -> None:
+def test_reasons_to_stop_may_change_between_attempts() -> None:
     without = job("p").identity()
     parts = {"source": {"uri": "p"}, "models": [{"model": "m"}], "output": {"uri": "o"}}
     limits = {"stop_after": "8h", "max_cost": 5, "price_per_node_hour": 2, "max_error_share": 1, "stalled_after": 60}
@@ -256,7 +256,7 @@ def job(uri: str, **source: Any) -> Job:
     return Job.model_validate({"source": {"uri": uri, **source}, "models": [{"model": "m"}], "output": {"uri": "o"}})
 
 
-def test_identity_is_what_decides_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_has_the_options_that_change_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = job("photos").identity()
     assert here == job("photos", limit=5).identity() == job("./photos/").identity()
@@ -318,7 +318,7 @@ def test_filters_and_hosts_are_checked(job_file: Any, option: str, message: str)
     assert wrong(job_file(GOOD), f"source.{option.partition('=')[0]}={value}").startswith(message)
 
 
-def test_a_smallest_size_above_the_largest(job_file: Any) -> None:
+def test_min_bytes_above_max_bytes_is_refused(job_file: Any) -> None:
     assert "expected min_bytes up to max_bytes" in wrong(job_file(GOOD), "source.min_bytes=2", "source.max_bytes=1")
 
 
@@ -336,7 +336,7 @@ STORAGE = {
 }
 
 
-def test_the_way_to_an_object_store_travels_and_is_no_part_of_the_identity() -> None:
+def test_storage_options_are_not_part_of_the_identity() -> None:
     plain = {
         "source": {"uri": "s3://photos/2019/"},
         "models": [{"model": "resnet50"}],

@@ -34,7 +34,7 @@ def load(folder: Path, text: str = JOB, *overrides: str, **defaults: Any) -> Job
     return load_job(str(folder / "job.yaml"), overrides=overrides, defaults=defaults)
 
 
-def test_paths_of_a_job_file_begin_at_its_folder(folder: Path) -> None:
+def test_paths_in_a_job_file_are_relative_to_its_folder(folder: Path) -> None:
     job = load(folder)
     assert job.source.uri == str(folder / "photos")
     assert job.output.uri == f"{folder.parent}/labels/"
@@ -48,7 +48,7 @@ def test_a_relative_name_of_the_job_file_is_the_same(folder: Path) -> None:
     assert load(folder) == load_job("../jobs/job.yaml")
 
 
-def test_paths_of_options_begin_at_the_current_folder(folder: Path) -> None:
+def test_paths_in_options_are_relative_to_the_current_folder(folder: Path) -> None:
     changes = ["models.0.checkpoint=mine.pth", "models.1.checkpoint=${HOME}/x.pth"]
     job = load(folder, JOB, *changes, source={"uri": ["a", "b/*.jpg"]}, output={"uri": "out"})
     assert job.source.uris == ("a", "b/*.jpg")

@@ -35,7 +35,7 @@ def test_sizes(text: Any, bytes_: int) -> None:
 @pytest.mark.parametrize(
     "text", ["20", "MB", "20M", "-1MB", "7iB", "1e3B", "20MB or so", "8bit", "0MB", 0, -1, 1.5, True, None, []]
 )
-def test_what_is_no_size(text: Any) -> None:
+def test_invalid_sizes(text: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Bytes).validate_python(text)
 
@@ -64,7 +64,7 @@ def test_moments_in_yaml(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "31.5.2024", "2024-13-01", 2024, 1.5, True, None])
-def test_what_is_no_moment(text: Any) -> None:
+def test_invalid_dates(text: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Moment).validate_python(text)
 

@@ -68,11 +68,11 @@ def test_raising_and_dropping_a_limit(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "more"), [(2, False), (3, False), (4, True), (None, True)])
-def test_when_there_is_more_to_plan(source: Path, tmp_path: Path, limit: int | None, more: bool) -> None:
+def test_needs_extension_by_limit(source: Path, tmp_path: Path, limit: int | None, more: bool) -> None:
     assert Run(source, tmp_path / "out", 3).wants_more(limit) is more
 
 
-def test_a_complete_plan_takes_no_more(source: Path, tmp_path: Path) -> None:
+def test_a_complete_plan_is_not_extended(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", None)
     photos(source, 9)
     assert not run.wants_more(None)
@@ -80,11 +80,11 @@ def test_a_complete_plan_takes_no_more(source: Path, tmp_path: Path) -> None:
     assert run.names == numbers(*range(8))
 
 
-def test_a_limit_that_was_never_reached_is_complete(source: Path, tmp_path: Path) -> None:
+def test_a_plan_below_its_limit_is_complete(source: Path, tmp_path: Path) -> None:
     assert not Run(source, tmp_path / "out", 100).wants_more(None)
 
 
-def test_files_that_came_and_went_meanwhile(source: Path, tmp_path: Path) -> None:
+def test_extension_after_files_were_added_and_removed(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", 4)
     (source / "0001.jpg").unlink()
     (source / "0006.jpg").unlink()
@@ -94,7 +94,7 @@ def test_files_that_came_and_went_meanwhile(source: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(4, 5), (6, 6), (None, 8)])
-def test_what_another_start_planned_before_ones_open_stays_as_it_is(
+def test_extension_by_another_attempt_is_not_repeated(
     source: Path, tmp_path: Path, limit: int | None, rows: int
 ) -> None:
     run = Run(source, tmp_path / "out", 2)
@@ -106,7 +106,7 @@ def test_what_another_start_planned_before_ones_open_stays_as_it_is(
     assert all(part["rows"] for part in log.state.parts)
 
 
-def test_an_extension_that_finds_nothing_is_the_last(source: Path, tmp_path: Path) -> None:
+def test_an_extension_without_new_images_completes_the_plan(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", 7)
     (source / "0007.jpg").unlink()
     assert run.wants_more(None)
@@ -125,7 +125,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert run.names == ["caf\\xe9.jpg", "caf\\xe9.jpg", "z.jpg"]
 
 
-def test_lines_of_a_manifest_go_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_rows_are_matched_by_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "2")
     names = ["a", "a", "b", "a", "c", "a", "a"]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps({"uri": name}) + "\n" for name in names))

@@ -122,7 +122,7 @@ def broken_off(wanted: Job, after: int) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kill_at", ["all%2F08", "all%2F5%2F"], ids=["top", "folders"])
-def test_a_driver_that_is_killed_while_it_lists(
+def test_listing_of_a_killed_driver_is_resumed(
     as_job: ObjectServer, many: str, out: str, faults: FaultProxy, kill_at: str
 ) -> None:
     calm = asked(faults.endpoint, many, f"s3://{out}/calm")
@@ -164,7 +164,7 @@ def test_a_driver_that_is_killed_while_it_lists(
 
 
 @pytest.mark.usefixtures("small")
-def test_each_break_leaves_a_plan_as_if_there_had_been_none(as_job: ObjectServer, many: str, out: str) -> None:
+def test_plan_after_an_interruption_is_the_same(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     for after in (2, 1, 3):
         broken_off(wanted, after)
@@ -178,7 +178,7 @@ def test_each_break_leaves_a_plan_as_if_there_had_been_none(as_job: ObjectServer
 
 
 @pytest.mark.usefixtures("small")
-def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, out: str) -> None:
+def test_two_attempts_resume_the_same_listing(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     store = open_store(wanted.output.location)
     broken_off(wanted, 3)
@@ -202,7 +202,7 @@ def test_two_that_go_on_from_the_same_listing(as_job: ObjectServer, many: str, o
 
 
 @pytest.mark.usefixtures("small")
-def test_a_part_is_kept_until_a_plan_without_it_is_there(as_job: ObjectServer, many: str, out: str) -> None:
+def test_parts_are_deleted_only_after_a_plan_without_them_exists(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     store = open_store(wanted.output.location)
     broken_off(wanted, 3)
@@ -217,7 +217,7 @@ def test_a_part_is_kept_until_a_plan_without_it_is_there(as_job: ObjectServer, m
     ("source", "taken_over"),
     [({"limit": 2_000}, True), ({"limit": 700}, False), ({"exclude": ["nothing"]}, False), ({"exif": True}, False)],
 )
-def test_only_the_same_listing_is_gone_on_with(
+def test_only_the_same_listing_is_resumed(
     as_job: ObjectServer, many: str, out: str, source: dict[str, Any], taken_over: bool
 ) -> None:
     broken_off(asked(as_job.endpoint, many, f"s3://{out}/run"), 3)
@@ -231,7 +231,7 @@ def test_only_the_same_listing_is_gone_on_with(
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_old_or_has_holes_is_not_gone_on_with(as_job: ObjectServer, many: str, out: str) -> None:
+def test_old_or_incomplete_checkpoints_are_not_resumed(as_job: ObjectServer, many: str, out: str) -> None:
     wanted = asked(as_job.endpoint, many, f"s3://{out}/run")
     store = open_store(wanted.output.location)
     broken_off(wanted, 3)
@@ -248,9 +248,7 @@ def test_what_is_old_or_has_holes_is_not_gone_on_with(as_job: ObjectServer, many
     assert plan.rows == _MANY
 
 
-def test_containers_are_gone_on_with_between_them(
-    as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listing_resumes_between_containers(as_job: ObjectServer, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "4")
     bucket = as_job.make_bucket("images")
     as_job.put(bucket, {"all/a.jpg": b"1", "all/b.jpg": b"1", "all/notes.txt": b"1"})
@@ -267,7 +265,7 @@ def test_containers_are_gone_on_with_between_them(
     assert plan.skipped == {".txt": 1}
 
 
-def test_a_short_listing_and_one_of_a_disk_leave_no_trace(
+def test_short_and_local_listings_leave_no_checkpoint(
     tmp_path: Any, as_job: ObjectServer, out: str, faults: FaultProxy
 ) -> None:
     bucket = as_job.make_bucket("images")

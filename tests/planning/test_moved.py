@@ -86,7 +86,7 @@ def test_a_finished_run(output: Moving) -> None:
         output.go(old)
 
 
-def test_half_a_run(output: Moving) -> None:
+def test_an_unfinished_run_continues_after_a_move(output: Moving) -> None:
     old, new = output.source, output.folder / "new"
     output.next = {"after_unit": interrupt}
     with pytest.raises(KeyboardInterrupt):
@@ -121,7 +121,7 @@ def test_moved_twice_and_back(output: Moving) -> None:
     assert [output.labelled_by(epoch)[0] for epoch in (1, 2, 3, 4)] == [0, 4, 8, 12]
 
 
-def test_what_follows_reads_the_new_place(output: Moving) -> None:
+def test_later_attempts_read_the_new_location(output: Moving) -> None:
     old, new = output.source, output.folder / "new"
     output.next = {"failed": {3}}
     output.go(old)
@@ -137,7 +137,7 @@ def test_what_follows_reads_the_new_place(output: Moving) -> None:
     assert output.proven
 
 
-def test_an_update_on_the_way(output: Moving) -> None:
+def test_a_move_with_an_update(output: Moving) -> None:
     """What is new at the new place is added; what is not there any more is no move."""
     old, new = output.source, output.folder / "new"
     output.go(old)
@@ -171,7 +171,7 @@ def test_other_images_are_refused_before_anything_is_started(output: Moving) -> 
     assert len(output.engines) == 1
 
 
-def test_what_moved_from_may_name(output: Moving) -> None:
+def test_values_of_moved_from(output: Moving) -> None:
     old, new = output.source, output.folder / "new"
     with pytest.raises(OutputError, match="holds no run that could have moved"):
         output.go(old, new)
@@ -257,7 +257,7 @@ def test_advice_where_nothing_has_moved(output: Moving) -> None:
         output.go([a, b, photos(output.folder / "c", 1)])
 
 
-def test_one_of_several_or_all_of_them(output: Moving) -> None:
+def test_one_or_all_of_several_sources_move(output: Moving) -> None:
     a, b = photos(output.folder / "a", 3), photos(output.folder / "b", 4)
     output.go([a, b])
     c, d = output.folder / "c", output.folder / "d"
@@ -275,7 +275,7 @@ def test_one_of_several_or_all_of_them(output: Moving) -> None:
     assert output.proven
 
 
-def test_two_that_changed_places(output: Moving) -> None:
+def test_two_sources_swap_locations(output: Moving) -> None:
     a, b, aside = photos(output.folder / "a", 3), photos(output.folder / "b", 4), output.folder / "aside"
     output.go([a, b])
     for old, new in ((a, aside), (b, a), (aside, b)):
@@ -285,7 +285,7 @@ def test_two_that_changed_places(output: Moving) -> None:
     assert output.proven
 
 
-def test_a_retry_goes_the_new_way(output: Moving) -> None:
+def test_a_retry_reads_the_new_location(output: Moving) -> None:
     old, new = output.source, output.folder / "new"
     output.go(old)
     shutil.move(old, new)
@@ -296,7 +296,7 @@ def test_a_retry_goes_the_new_way(output: Moving) -> None:
     assert (now.source.uri, now.source.http_hosts) == (str(new), ("example.org",))
 
 
-def test_from_a_disk_to_a_bucket_and_back(output: Moving, out: str, as_job: ObjectServer) -> None:
+def test_move_from_a_disk_to_a_bucket_and_back(output: Moving, out: str, as_job: ObjectServer) -> None:
     old, uri = output.source, f"s3://{out}/{output.folder.name}/moved"
     bucket = open_bucket(Location.from_uri(uri, StorageOptions(endpoint_url=as_job.endpoint)))
     for path in old.iterdir():

@@ -75,7 +75,7 @@ def test_all_versions_are_there() -> None:
     assert [path.name for path in ARCHIVES] == ["3183bbf.tar.xz", "d749192.tar.xz"]
 
 
-def test_a_finished_one_is_read_and_proven(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_read_and_verified(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "finished", monkeypatch)
     assert output.proven
     frame = predictions.read(output.store.root)
@@ -84,7 +84,7 @@ def test_a_finished_one_is_read_and_proven(archive: Path, tmp_path: Path, monkey
     assert not output.engines, "it is finished"
 
 
-def test_a_finished_one_is_summed_up(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_summarized(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "finished", monkeypatch)
     summary = summarize_run(output.store.root, output.log.state)
     assert (summary["rows"], summary["errors"], summary["finished"]) == (ROWS, {"TruncatedImage": 1}, True)
@@ -94,9 +94,7 @@ def test_a_finished_one_is_summed_up(archive: Path, tmp_path: Path, monkeypatch:
     assert CommitLog(output.store, plan.rows).state == output.log.state, "a snapshot says the same"
 
 
-def test_what_a_later_start_writes_beside_it_is_of_today(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_attempts_write_current_formats(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
     plan = output.store.read_object(PLAN_FILE)
     run(output.job(), Seen())
@@ -107,7 +105,7 @@ def test_what_a_later_start_writes_beside_it_is_of_today(
     assert 0 < before < len(formats)
 
 
-def test_a_setting_that_was_chosen_stays(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_settings_are_reused(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
     found = load_run_settings(output.store)
     if archive.name.startswith("d749192"):
@@ -118,7 +116,7 @@ def test_a_setting_that_was_chosen_stays(archive: Path, tmp_path: Path, monkeypa
     assert found.measured_rates() == {"decode_per_core": 9.0, "predict": 2.0, "together": 2.0}
 
 
-def test_a_finished_one_is_updated(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_updated(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "finished", monkeypatch)
     (output.source / "0007.jpg").write_bytes(b"new")
     (output.source / "0000.jpg").unlink()
@@ -129,7 +127,7 @@ def test_a_finished_one_is_updated(archive: Path, tmp_path: Path, monkeypatch: p
     assert output.proven
 
 
-def test_half_of_one_is_gone_on_with(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_run_is_resumed(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
     before = output.labelled_by(1)
     assert 0 < len(before) < ROWS
@@ -140,7 +138,7 @@ def test_half_of_one_is_gone_on_with(archive: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("first", ["run", "retry"])
-def test_half_of_a_retry_is_gone_on_with(
+def test_an_unfinished_retry_is_resumed(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     output = older(archive, tmp_path, "retried", monkeypatch)

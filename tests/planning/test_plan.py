@@ -73,7 +73,7 @@ def test_nothing_to_plan(tmp_path: Path, store: LocalStore) -> None:
     assert load_plan(store) is None
 
 
-def test_nothing_but_what_cannot_be_read(tmp_path: Path, store: LocalStore) -> None:
+def test_a_source_with_unreadable_files_only_is_refused(tmp_path: Path, store: LocalStore) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.zip").write_bytes(b"text")
     with pytest.raises(SourceError, match=r"photos holds no images; .*a\.zip cannot be read: File is not a zip file"):
@@ -86,12 +86,12 @@ def test_nothing_but_what_cannot_be_read(tmp_path: Path, store: LocalStore) -> N
     assert plan.unreadable == (f"{tmp_path}/photos/a.zip (File is not a zip file)",)
 
 
-def test_what_was_skipped_stands_in_the_plan(tmp_path: Path, store: LocalStore) -> None:
+def test_the_plan_records_skipped_files(tmp_path: Path, store: LocalStore) -> None:
     photos(tmp_path / "photos", 1).joinpath("a.xmp").touch()
     assert make(store, job(tmp_path / "photos")).skipped == {".xmp": 1}
 
 
-def test_columns_of_a_manifest_come_along(tmp_path: Path, store: LocalStore) -> None:
+def test_columns_of_a_manifest_are_planned(tmp_path: Path, store: LocalStore) -> None:
     table = pa.table({"uri": ["a", "b"], "day": pa.array([1, None], pa.date32()), "k": ["x", "y"]})
     pq.write_table(table, tmp_path / "m.parquet")
     plan = make(store, job(tmp_path / "m.parquet"))
@@ -118,7 +118,7 @@ def test_data_without_a_plan_is_refused(tmp_path: Path, store: LocalStore) -> No
         make(store, job(photos(tmp_path / "photos", 2)))
 
 
-def test_the_loser_of_two_takes_the_winners_plan(tmp_path: Path, store: LocalStore) -> None:
+def test_the_slower_of_two_attempts_uses_the_others_plan(tmp_path: Path, store: LocalStore) -> None:
     asked = job(photos(tmp_path / "photos", 2))
     won: list[Plan] = []
     late = Overtaken(store.root, "create", PLAN_FILE, lambda: won.append(make(store, asked)))
@@ -126,14 +126,14 @@ def test_the_loser_of_two_takes_the_winners_plan(tmp_path: Path, store: LocalSto
     assert list(store.list_sizes(FOLDER)) == [part["path"] for part in won[0].parts]
 
 
-def test_the_loser_of_two_may_be_so_late_that_there_is_data(tmp_path: Path, store: LocalStore) -> None:
+def test_the_slower_of_two_attempts_may_find_data(tmp_path: Path, store: LocalStore) -> None:
     asked = job(photos(tmp_path / "photos", 2))
     won = make(store, asked)
     store.create_object("data/x.parquet", b"")
     assert make(store, asked) == won
 
 
-def test_the_loser_of_two_refuses_another_job(tmp_path: Path, store: LocalStore) -> None:
+def test_the_slower_of_two_attempts_refuses_another_job(tmp_path: Path, store: LocalStore) -> None:
     first, second = job(photos(tmp_path / "photos", 2)), job(photos(tmp_path / "others", 2))
     late = Overtaken(store.root, "create", PLAN_FILE, lambda: make(store, first))
     with pytest.raises(OutputError, match=r"belongs to another run: source\.uri is"):
@@ -359,7 +359,7 @@ def test_other_weights_are_refused_before_anything_is_loaded(tmp_path: Path, sto
             check_same_models(store, plan, [checkpoint(**{"categories": ("a", "b"), **change})], loaded=False)
 
 
-def test_a_plan_that_knows_no_files_is_compared_with_the_last_start(tmp_path: Path, store: LocalStore) -> None:
+def test_a_plan_without_files_is_compared_with_the_last_attempt(tmp_path: Path, store: LocalStore) -> None:
     plan = replace(make(store, job(photos(tmp_path / "photos", 2))), models=(own(tmp_path, files={}),))
     check_same_models(store, plan, [own(tmp_path)])
     check_same_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "11"}})
@@ -367,7 +367,7 @@ def test_a_plan_that_knows_no_files_is_compared_with_the_last_start(tmp_path: Pa
         check_same_models(store, plan, [own(tmp_path)], {"classification": {"m.py": "10"}})
 
 
-def test_a_job_with_paths_written_otherwise_is_the_same(tmp_path: Path, store: LocalStore) -> None:
+def test_a_job_with_equivalent_paths_is_the_same(tmp_path: Path, store: LocalStore) -> None:
     def asked(checkpoint: str, categories: Any) -> Job:
         model = {"model": "resnet18", "checkpoint": checkpoint, "categories": categories}
         return job(tmp_path / "photos", models=[model])

@@ -53,7 +53,7 @@ def units_of(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int
     return list(cut_into_units(*plan, RowRanges((row, row + 1) for row in rows), unit_rows))
 
 
-def test_pieces_hold_what_a_unit_holds() -> None:
+def test_slices_hold_at_most_the_bytes_of_a_unit() -> None:
     found = [
         piece["image_bytes"].to_pylist() for piece in units.slice_by_bytes(pa.concat_tables(Sized().iter_chunks()))
     ]
@@ -64,7 +64,7 @@ def test_pieces_hold_what_a_unit_holds() -> None:
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, len(SIZES) - 1)), st.integers(1, 9))
-def test_units_cover_what_is_missing(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
+def test_units_cover_all_missing_rows(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
     found = units_of(plan, rows, unit_rows)
     assert [row for unit in found for row in range(unit.low, unit.high)] == sorted(rows)
     for unit in found:
@@ -75,7 +75,7 @@ def test_units_cover_what_is_missing(plan: tuple[LocalStore, list[Part]], rows: 
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, len(SIZES) - 1), min_size=1), st.integers(1, 9))
-def test_units_are_no_smaller_than_need_be(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
+def test_units_are_as_large_as_possible(plan: tuple[LocalStore, list[Part]], rows: set[int], unit_rows: int) -> None:
     found = units_of(plan, rows, unit_rows)
     for one, other in itertools.pairwise(found):
         if one.high == other.low and one.part == other.part and one.row_count < unit_rows:
@@ -99,7 +99,7 @@ def test_a_unit_reads_its_own_rows(plan: tuple[LocalStore, list[Part]], low: int
     assert table["row_id"].num_chunks == 1
 
 
-def test_what_is_asked_for_limits_a_real_unit(tmp_path: Path) -> None:
+def test_unit_rows_limits_a_unit(tmp_path: Path) -> None:
     assert units.MAX_UNIT_BYTES == 32 << 20
     assert RowUnit("p", 3, 8).row_count == 5
 

@@ -98,7 +98,7 @@ def rows_of(ranges: Iterable[tuple[int, int]]) -> list[int]:
     return [row for low, high in ranges for row in range(low, high)]
 
 
-def test_a_source_that_has_not_changed_adds_nothing_to_the_log(run: Run) -> None:
+def test_an_unchanged_source_adds_nothing_to_the_log(run: Run) -> None:
     log = run.update()
     assert log.state.last is not None
     assert log.state.last["type"] == "open"
@@ -106,7 +106,7 @@ def test_a_source_that_has_not_changed_adds_nothing_to_the_log(run: Run) -> None
     assert log.state.planned == ROWS
 
 
-def test_new_images_follow_those_that_are_planned(run: Run, source: Path) -> None:
+def test_new_images_get_the_next_row_ids(run: Run, source: Path) -> None:
     for name in ("0000a.jpg", "zz.jpg"):
         (source / name).write_bytes(b"new")
     log = run.update()
@@ -135,14 +135,14 @@ def test_a_changed_image_keeps_its_row(run: Run, source: Path, content: bytes) -
     assert len(run.update().state.stale) == 0, "once is enough"
 
 
-def test_an_image_that_was_only_touched_has_not_changed(run: Run, source: Path) -> None:
+def test_an_image_with_only_a_new_time_has_not_changed(run: Run, source: Path) -> None:
     os.utime(source / "0005.jpg", (LATER, LATER))
     log = run.update()
     assert len(log.state.stale) == len(log.state.removed) == 0
     assert log.state.changed == []
 
 
-def test_images_that_are_gone_are_marked_and_kept(run: Run, source: Path) -> None:
+def test_removed_images_are_marked_and_kept(run: Run, source: Path) -> None:
     for number in (2, 3, 7):
         (source / f"{number:04d}.jpg").unlink()
     log = run.update()
@@ -153,7 +153,7 @@ def test_images_that_are_gone_are_marked_and_kept(run: Run, source: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"xxx", b"other"], ids=["as it was", "changed"])
-def test_an_image_that_is_back_is_labelled_again_only_if_it_differs(run: Run, source: Path, content: bytes) -> None:
+def test_a_restored_image_is_labelled_again_only_if_it_differs(run: Run, source: Path, content: bytes) -> None:
     path = source / "0003.jpg"
     path.unlink()
     finish_run(run.update())
@@ -164,7 +164,7 @@ def test_an_image_that_is_back_is_labelled_again_only_if_it_differs(run: Run, so
     assert log.state.planned == ROWS
 
 
-def test_failed_images_that_can_be_read_now_are_tried_again(source: Path, tmp_path: Path) -> None:
+def test_failed_images_that_are_readable_now_are_retried(source: Path, tmp_path: Path) -> None:
     (source / "0002.jpg").unlink()
     (source / "0002.jpg").symlink_to(tmp_path / "target.jpg")
     run = Run(source, tmp_path / "out")
@@ -189,7 +189,7 @@ def test_a_limit_holds_for_the_whole_plan(run: Run, source: Path) -> None:
     assert names == ["x.jpg", "y.jpg", "z.jpg"]
 
 
-def test_images_beyond_the_limit_are_not_gone(source: Path, tmp_path: Path) -> None:
+def test_images_beyond_the_limit_are_not_removed(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", limit=5)
     run.label(started(run.store, 5))
     log = run.update(limit=5)
@@ -216,7 +216,7 @@ def test_two_updates_one_after_the_other(run: Run, source: Path) -> None:
     assert log.state.planned == len(log.state.accepted) == 10
 
 
-def test_an_update_that_was_interrupted_is_not_forgotten(run: Run, source: Path) -> None:
+def test_an_interrupted_update_is_finished_later(run: Run, source: Path) -> None:
     change(source / "0001.jpg", b"changed")
     run.update()  # planned, but nothing is computed
     log = started(run.store, ROWS)
@@ -230,7 +230,7 @@ def test_an_update_that_was_interrupted_is_not_forgotten(run: Run, source: Path)
     assert rows_of(log.state.stale) == []
 
 
-def test_what_another_start_found_before_ones_open_is_not_found_again(run: Run, source: Path) -> None:
+def test_an_update_by_another_attempt_is_not_repeated(run: Run, source: Path) -> None:
     other, log = started(run.store, ROWS), run.read()
     (source / "new.jpg").write_bytes(b"new")
     (source / "0002.jpg").unlink()
@@ -272,7 +272,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert [fact["_location"] for fact in run.facts(log, 4)] == [os.fsencode(folder) + b"/\xfe.jpg"]
 
 
-def test_what_lies_in_a_folder_that_cannot_be_listed_is_not_gone(
+def test_images_in_an_unreadable_folder_are_not_removed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos(source / "sub", 2)
@@ -290,7 +290,7 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_is_not_gone(
     assert rows_of(run.update().state.removed) == [0]
 
 
-def test_labels_of_a_changed_image_that_cannot_be_read_are_named(run: Run, source: Path) -> None:
+def test_an_unreadable_data_file_of_a_changed_image_is_named(run: Run, source: Path) -> None:
     change(source / "0005.jpg", b"changed")
     path = next(file.path for file in run.read().state.files.values() if file.ranges == ((5, 6),))
     run.store.local_path(path).write_bytes(b"damaged")

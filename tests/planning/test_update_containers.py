@@ -117,7 +117,7 @@ def test_changed_members_of_a_shard(shard: Any, tmp_path: Path) -> None:
     assert rows_of(log.state.removed) == [2, 3]
 
 
-def test_members_that_moved_within_their_shard(tmp_path: Path) -> None:
+def test_members_at_a_new_position_in_their_shard(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", MEMBERS)
     run = Run(path, tmp_path / "out")
     run.label(run.log(), failed=[1])
@@ -154,7 +154,7 @@ def test_a_new_first_shard_does_not_change_the_columns(tmp_path: Path) -> None:
     assert run.update()[1] == {1: b"b"}
 
 
-def test_what_lies_in_a_shard_that_cannot_be_read_is_not_gone(tmp_path: Path) -> None:
+def test_images_in_an_unreadable_shard_are_not_removed(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     first, second = (tar(tmp_path / f"source/{number}.tar", MEMBERS) for number in range(2))
     run = Run(tmp_path / "source", tmp_path / "out")
@@ -190,7 +190,7 @@ def test_a_plan_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_shard_that_is_mended_and_one_that_breaks(tmp_path: Path, name: str) -> None:
+def test_a_repaired_shard_and_a_damaged_one(tmp_path: Path, name: str) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
     WRITERS[name](shards / f"0{name}", MEMBERS)

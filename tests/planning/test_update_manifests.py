@@ -109,7 +109,7 @@ def test_a_limit_holds_for_lines_too(run: Run) -> None:
     assert (changed(log), log.state.planned) == ([], 12)
 
 
-def test_fewer_lines_are_images_that_are_gone(run: Run) -> None:
+def test_fewer_lines_mean_removed_images(run: Run) -> None:
     run.write(LINES[:4])
     log = run.update()
     assert (changed(log), list(log.state.removed), log.state.planned) == ([], [(4, 6)], 6)
@@ -119,7 +119,7 @@ def test_fewer_lines_are_images_that_are_gone(run: Run) -> None:
     assert (changed(log), list(log.state.removed)) == ([5], [])
 
 
-def test_columns_may_come_in_another_order(run: Run) -> None:
+def test_columns_may_change_their_order(run: Run) -> None:
     run.write([dict(reversed(line.items())) for line in LINES])
     assert changed(run.update()) == []
 

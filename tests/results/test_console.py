@@ -74,7 +74,7 @@ def test_durations(seconds: float, expected: str) -> None:
     assert format_duration(seconds) == expected
 
 
-def test_counts_put_the_most_frequent_first() -> None:
+def test_counts_have_the_most_frequent_first() -> None:
     assert format_counts({"c": 1, "a": 1, "b": 2_000}) == "b 2,000, a 1, c 1"
     assert format_counts({}) == "none"
 
@@ -93,14 +93,14 @@ def test_the_summary_names_what_failed() -> None:
         assert part in text
 
 
-def test_the_whole_command_comes_first_where_it_is_known() -> None:
+def test_the_time_of_the_whole_command_comes_first() -> None:
     rows = [line.split("│")[1].strip() for line in shown(summary_table(SUMMARY)).splitlines() if "│" in line]
     assert rows.index("the whole command") + 1 == rows.index("since Ray was ready")
     earlier = {name: value for name, value in SUMMARY.items() if not name.startswith("command_")}
     assert "the whole command" not in shown(summary_table(earlier))
 
 
-def test_a_status_says_how_far_it_is_and_who_works_on_it() -> None:
+def test_a_status_shows_progress_and_workers() -> None:
     text = shown(status_table(STATUS))
     for part in (
         "labels",
@@ -135,7 +135,7 @@ def test_a_status_leaves_out_what_does_not_apply(
     assert not [word for word in absent if word in text]
 
 
-def test_a_status_as_it_is_made_can_be_shown(log: CommitLog) -> None:
+def test_the_result_of_run_status_can_be_shown(log: CommitLog) -> None:
     commit(log, 0, 4, failed=[2])
     log.remove_rows([(1, 2)])
     text = shown(status_table(run_status(log.store.root, log)))
@@ -143,7 +143,7 @@ def test_a_status_as_it_is_made_can_be_shown(log: CommitLog) -> None:
         assert part in text
 
 
-def test_what_holds_a_run_back_is_named() -> None:
+def test_the_bottleneck_is_named() -> None:
     text = shown(summary_table(SUMMARY))
     assert "predict (at work since the first commit: decode 25%, predict 90%)" in text
     assert "4%" in text
@@ -153,7 +153,7 @@ def test_what_holds_a_run_back_is_named() -> None:
     assert "predict idle" not in shown(status_table({**STATUS, "busy_shares": {}, "idle_shares": []}))
 
 
-def test_paths_below_the_working_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_the_current_folder_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failed = [{"image_uri": f"{tmp_path}/sub/a.jpg", "error_message": "0 bytes"}]
     text = shown(summary_table({**SUMMARY, "failed": failed}))
@@ -169,7 +169,7 @@ def test_models_fit_a_terminal_of_80_columns(task: str) -> None:
     assert "efficientnet_lite0" in text
 
 
-def test_status_names_the_nodes_and_first_those_that_have_nothing_to_do() -> None:
+def test_status_lists_idle_nodes_first() -> None:
     about = {"address": "10.0.0.1", "cpus": 4.0, "gpus": 0.0, "predicting": 1, "rows": 1_200, "idle_share": 0.1}
     nodes = [
         {**about, "host": "busy"},

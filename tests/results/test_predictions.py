@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> tuple[LocalStore, CommitLog]:
     return store, log
 
 
-def test_while_it_goes_on(run: tuple[LocalStore, CommitLog]) -> None:
+def test_an_unfinished_run_is_read(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     frame = predictions.read(store.root)
     assert frame["row_id"].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
@@ -78,7 +78,9 @@ def test_an_arrow_dataset(run: tuple[LocalStore, CommitLog]) -> None:
     assert dataset.schema.names == predictions_schema(spec().column_fields()).names
 
 
-def test_a_file_that_was_replaced_meanwhile(run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_replaced_during_reading(
+    run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, log = run
     before = predictions.committed_files(store, _plan(store))
     store.delete_object(before.files[0].path)
@@ -89,14 +91,14 @@ def test_a_file_that_was_replaced_meanwhile(run: tuple[LocalStore, CommitLog], m
     assert predictions.read(store.root)["row_id"].tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_a_file_that_is_gone_is_corruption(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_missing_file_is_corruption(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     store.delete_object(next(iter(log.state.files)))
     with pytest.raises(CorruptionError, match="a committed file is missing"):
         predictions.read(store.root)
 
 
-def test_images_that_are_gone_are_marked_at_any_time(run: tuple[LocalStore, CommitLog]) -> None:
+def test_removed_images_are_marked_before_and_after_the_end(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     log.remove_rows([(2, 4), (10, 11)])
     frame = predictions.read(store.root)
@@ -112,7 +114,7 @@ def test_images_that_are_gone_are_marked_at_any_time(run: tuple[LocalStore, Comm
     assert frame.loc[frame["source_removed"], "row_id"].tolist() == [0, 3, 10]
 
 
-def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, CommitLog]) -> None:
+def test_source_removed_can_be_selected_like_a_column(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     log.remove_rows([(9, 11)])
     assert predictions.read(store.root, columns=["source_removed"])["source_removed"].tolist() == [
@@ -124,7 +126,7 @@ def test_the_mark_can_be_asked_for_like_a_column(run: tuple[LocalStore, CommitLo
     assert "source_removed" not in predictions.open_dataset(store.root).schema.names
 
 
-def test_after_a_replacement_the_new_rows_alone_are_read(run: tuple[LocalStore, CommitLog]) -> None:
+def test_replaced_rows_are_not_read(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     commit(log, 4, 8)
     finish_run(log)
@@ -144,7 +146,7 @@ def test_after_a_replacement_the_new_rows_alone_are_read(run: tuple[LocalStore, 
     assert pd.read_parquet(store.root)["row_id"].sort_values().tolist() == list(range(ROWS))
 
 
-def test_a_reader_that_was_overtaken_by_a_retry_reads_again(
+def test_a_reader_repeats_when_a_retry_replaces_files(
     run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, log = run
@@ -254,7 +256,7 @@ def test_no_boxes_at_all(tmp_path: Path, boxes: list[Any]) -> None:
     assert {"label", "score", "x_min", "y_max"} <= set(frame.columns)
 
 
-def test_models_are_asked_for_by_alias(tmp_path: Path) -> None:
+def test_models_are_selected_by_alias(tmp_path: Path) -> None:
     output = planned(tmp_path, 2, spec("tags"), spec("boxes", "detection"))[0].root
     assert predictions.label_map(output, "tags") == {0: "a", 2: "b"}
     with pytest.raises(OutputError, match="has no model 'x'; it has tags, boxes"):
@@ -265,7 +267,7 @@ def test_models_are_asked_for_by_alias(tmp_path: Path) -> None:
         predictions.read_segments(output, "tags")
 
 
-def test_columns_of_a_manifest_come_out_as_they_went_in(tmp_path: Path) -> None:
+def test_columns_of_a_manifest_are_read_unchanged(tmp_path: Path) -> None:
     mine = pa.array([5, None], pa.duration("s"))
     pq.write_table(pa.table({"uri": ["a", "b"], "mine": mine}), tmp_path / "m.parquet")
     store = LocalStore(str(tmp_path / "out"))

@@ -25,7 +25,7 @@ still = partial(TerminalProgress, tick_seconds=3600)
 """It ticks only when a test says so."""
 
 
-def test_elsewhere_a_plain_line(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_progress_is_plain_lines(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
         terminal.on_planned(log.state)
         commit(log, 0, 4)
@@ -33,7 +33,7 @@ def test_elsewhere_a_plain_line(log: CommitLog, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "10 images planned, 0 done\n"
 
 
-def test_quiet_is_quiet(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still(quiet=True) as terminal:
         terminal.on_phase("starting Ray")
         terminal.on_planned(log.state)
@@ -42,7 +42,7 @@ def test_quiet_is_quiet(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_takes_long_is_said_now_and_then(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_waits_are_shown_repeatedly(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
         terminal.on_phase("starting Ray")
         began = time.monotonic()
@@ -51,7 +51,7 @@ def test_what_takes_long_is_said_now_and_then(log: CommitLog, capsys: pytest.Cap
     assert capsys.readouterr().err.splitlines() == ["starting Ray, 16 s", "starting Ray, 32 s", "starting Ray, 2 min"]
 
 
-def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
+def test_waits_for_a_slow_model_are_shown_before_and_after_the_first_commit(
     log: CommitLog, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with still() as terminal:
@@ -68,7 +68,7 @@ def test_a_slow_model_is_seen_to_work_before_its_first_commit_and_after(
     ]
 
 
-def test_on_a_terminal_it_stands_beside_the_bar(log: CommitLog) -> None:
+def test_a_terminal_shows_the_wait_beside_the_bar(log: CommitLog) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
     with still(console=screen) as terminal:
         terminal.on_phase("starting Ray")
@@ -85,7 +85,7 @@ def test_on_a_terminal_it_stands_beside_the_bar(log: CommitLog) -> None:
         assert terminal._bar.tasks[0].fields["waits"] == ""
 
 
-def test_nothing_is_said_once_it_is_over(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_shown_after_the_end(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
     with still() as terminal:
         terminal.on_phase("starting Ray")
     terminal.redraw_at(time.monotonic() + 100)

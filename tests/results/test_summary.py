@@ -42,7 +42,7 @@ def test_a_summary_names_failed_images_and_counts_labels(run: tuple[LocalStore, 
     assert summary["finished"] is False
 
 
-def test_what_could_not_be_listed_counts_until_it_is_gone(run: tuple[LocalStore, CommitLog]) -> None:
+def test_unlisted_containers_count_until_they_are_removed(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     lost = RowError("list", "DamagedArchive", "File is not a zip file")
     rows = block(4, 8, failed=[5, 6], error=lost, classification_label=["cat"] * 4)
@@ -69,13 +69,13 @@ def test_the_exit_code_of_a_run(facts: dict[str, Any], strict: bool, code: int) 
     assert exit_code_of_summary({"errors": {}, "unreadable": [], "unlisted": 0, **facts}, strict=strict) == code
 
 
-def test_a_run_that_an_earlier_version_recorded_is_summed_up(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_run_record_of_an_earlier_version_is_summarized(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     store.put_object(RUN, json.dumps({"seconds": 2.0, "workers": [{"host": "one", "rows": 4}]}).encode())
     assert summarize_run(store.root, log.state)["idle_shares"] == []
 
 
-def test_both_times_are_told(run: tuple[LocalStore, CommitLog]) -> None:
+def test_the_summary_has_the_time_of_run_and_command(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     store.put_object(RUN, json.dumps({"seconds": 2.0, "rows_this_start": 6}).encode())
     found = summarize_run(store.root, log.state, command_seconds=12.0)
@@ -84,7 +84,7 @@ def test_both_times_are_told(run: tuple[LocalStore, CommitLog]) -> None:
     assert summarize_run(store.root, log.state)["command_rate"] == 0.0, "not known, and not divided by"
 
 
-def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_status_describes_the_last_attempt(run: tuple[LocalStore, CommitLog]) -> None:
     store, _ = run
     second = started(store, 12)
     commit(second, 4, 10)
@@ -96,7 +96,7 @@ def test_a_status_is_that_of_the_newest_start(run: tuple[LocalStore, CommitLog])
     assert found["seconds_left"] == pytest.approx(2 / found["rate"])
 
 
-def test_a_status_before_the_first_start(tmp_path: Path) -> None:
+def test_a_status_before_the_first_attempt(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 3)
     found = run_status(store.root, CommitLog(store, plan.rows))
     assert (found["rows"], found["rate"], found["seconds_left"], found["held"]) == (0, 0.0, None, False)
@@ -139,7 +139,7 @@ def test_the_rate_is_that_of_the_last_minutes(clocked: Clocked) -> None:
     assert (found["rate"], found["seconds_left"]) == (5, 108), "what was long ago does not count"
 
 
-def test_the_rate_is_that_of_this_start(clocked: Clocked) -> None:
+def test_the_rate_is_that_of_the_last_attempt(clocked: Clocked) -> None:
     clocked.commit(1, 0, 500)
     clocked.commit(1, 500, 900)
     clocked.now += 10
@@ -149,7 +149,7 @@ def test_the_rate_is_that_of_this_start(clocked: Clocked) -> None:
     assert clocked.status["rate"] == 1
 
 
-def test_rows_computed_anew_count_for_the_rate_and_rows_copied_do_not(clocked: Clocked) -> None:
+def test_recomputed_rows_count_for_the_rate_and_copied_rows_do_not(clocked: Clocked) -> None:
     clocked.commit(10, 0, 500)
     [old] = clocked.log.state.files
     clocked.now += 10
@@ -157,7 +157,7 @@ def test_rows_computed_anew_count_for_the_rate_and_rows_copied_do_not(clocked: C
     assert clocked.status["rate"] == 2
 
 
-def test_rows_of_changed_images_are_still_to_be_done(clocked: Clocked) -> None:
+def test_rows_of_changed_images_are_remaining(clocked: Clocked) -> None:
     clocked.commit(10, 0, 900)
     clocked.commit(10, 900, 950)
     clocked.log.extend_plan([], complete=True, changed=[{"path": "a", "ranges": [[20, 30], [960, 970]]}])
@@ -166,13 +166,13 @@ def test_rows_of_changed_images_are_still_to_be_done(clocked: Clocked) -> None:
     assert found["seconds_left"] == 12
 
 
-def test_images_that_are_gone_are_counted(run: tuple[LocalStore, CommitLog]) -> None:
+def test_removed_images_are_counted(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     log.remove_rows([(1, 3), (8, 9)])
     assert run_status(store.root, log)["removed"] == 3
 
 
-def test_the_holder_tells_of_its_workers(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_status_has_the_workers_of_the_holder(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     with Heartbeat(store, log.state, lambda: {"workers": 3, "workers_planned": 4}):
         found = run_status(store.root, CommitLog(store, 12))
@@ -182,7 +182,7 @@ def test_the_holder_tells_of_its_workers(run: tuple[LocalStore, CommitLog]) -> N
 
 
 @pytest.mark.parametrize(("seconds", "held"), [(1, True), (8, True), (11, False), (1_000, False)])
-def test_a_holder_on_another_machine_is_known_by_its_last_beat(clocked: Clocked, seconds: float, held: bool) -> None:
+def test_a_holder_on_another_machine_is_judged_by_its_heartbeat(clocked: Clocked, seconds: float, held: bool) -> None:
     clocked.log = CommitLog(clocked.store, 1_000)
     clocked.log.open_epoch({**describe_process(), "host": "elsewhere"})
     assert clocked.status["held"] is False, "it has said nothing yet"
@@ -193,14 +193,14 @@ def test_a_holder_on_another_machine_is_known_by_its_last_beat(clocked: Clocked,
     assert (found["held"], found["holder"]) == (held, f"process {os.getpid()} on elsewhere")
 
 
-def test_a_dead_holder_holds_nothing_however_fresh_its_beat(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_dead_holder_does_not_hold_the_lease(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     log.open_epoch({**describe_process(), "started": "1"})
     with Heartbeat(store, log.state):
         assert run_status(store.root, log)["held"] is False
 
 
-def test_a_run_is_finished_when_it_is_marked(run: tuple[LocalStore, CommitLog]) -> None:
+def test_a_run_is_finished_when_it_has_its_success_mark(run: tuple[LocalStore, CommitLog]) -> None:
     store, log = run
     commit(log, 4, 12)
     log.append_final()

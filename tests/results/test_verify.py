@@ -58,7 +58,7 @@ def test_rows_of_changed_images_are_named(run: tuple[LocalStore, Plan]) -> None:
     assert not verdict.is_proven
 
 
-def test_parts_that_were_planned_later_are_checked_too(run: tuple[LocalStore, Plan]) -> None:
+def test_parts_of_an_extension_are_verified(run: tuple[LocalStore, Plan]) -> None:
     gone = {"path": "_cvbatch/plan/gone.parquet", "first_row_id": ROWS, "rows": 2}
     started(run[0], ROWS).extend_plan([gone], complete=True)
     assert "gone.parquet cannot be read" in judged(run[0]).problems[0]
@@ -142,7 +142,7 @@ LIES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_files_that_do_not_hold_what_the_log_says(tmp_path: Path, name: str) -> None:
+def test_files_that_contradict_the_log(tmp_path: Path, name: str) -> None:
     change, expected = LIES[name]
     store, _ = planned(tmp_path, ROWS)
     log = started(store, ROWS)
@@ -157,7 +157,7 @@ def test_files_that_do_not_hold_what_the_log_says(tmp_path: Path, name: str) -> 
     assert not verdict.is_proven
 
 
-def test_strays_are_told_apart(run: tuple[LocalStore, Plan]) -> None:
+def test_strays_are_reported_separately(run: tuple[LocalStore, Plan]) -> None:
     stray = f"{DATA_FOLDER}/e00000001-{'f' * 32}.parquet"
     run[0].create_object(stray, b"")
     verdict = judged(run[0])

@@ -53,7 +53,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     return Start(tmp_path)
 
 
-def test_a_session_opens_the_log_and_takes_the_mark_away(start: Start) -> None:
+def test_an_attempt_opens_the_log_and_withdraws_the_success_mark(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, ROWS)
     finish_run(log)
@@ -65,7 +65,7 @@ def test_a_session_opens_the_log_and_takes_the_mark_away(start: Start) -> None:
     assert last_heartbeat(start.store, start.log.state)["released"] is True
 
 
-def test_parts_that_nobody_named_are_collected(start: Start) -> None:
+def test_orphan_parts_are_deleted(start: Start) -> None:
     (part,) = start.plan.parts
     images = read_plan_part(start.store, part).drop_columns([ROW_ID])
     add_part(start.store, images, 0)  # of a start that died before it had a plan
@@ -78,7 +78,7 @@ def test_parts_that_nobody_named_are_collected(start: Start) -> None:
     assert part_paths(start.store) == {each["path"] for each in (part, extended, changed, late)}
 
 
-def test_parts_of_a_start_that_opened_the_log_later_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_later_attempt_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     (part,) = start.plan.parts
     images = read_plan_part(start.store, part).drop_columns([ROW_ID])
     newer, collect = CommitLog(start.store, ROWS), sessions.delete_orphan_parts
@@ -95,7 +95,7 @@ def test_parts_of_a_start_that_opened_the_log_later_stay(start: Start, monkeypat
         assert part_paths(start.store) == {part["path"], *theirs}
 
 
-def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) -> None:
+def test_an_attempt_that_cannot_open_the_log_changes_nothing(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, ROWS)
     finish_run(log)
@@ -110,7 +110,7 @@ def test_whoever_cannot_open_the_log_leaves_everything_as_it_is(start: Start) ->
 @pytest.mark.parametrize(
     "error", [RunError("the disk is full", "all of it"), KeyboardInterrupt(), OutputError("read-only"), None], ids=repr
 )
-def test_the_record_says_how_it_ended(start: Start, error: BaseException | None) -> None:
+def test_the_run_record_has_the_error_that_stopped_the_attempt(start: Start, error: BaseException | None) -> None:
     def work() -> None:
         with start.session() as session:
             start.take(session, 0, 4, failed=range(2, 3))
@@ -128,7 +128,7 @@ def test_the_record_says_how_it_ended(start: Start, error: BaseException | None)
     assert last_heartbeat(start.store, start.log.state)["released"] is True
 
 
-def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(start: Start) -> None:
+def test_a_fenced_attempt_does_not_overwrite_the_newer_run_record(start: Start) -> None:
     newer = copy(start)
 
     def old() -> None:
@@ -145,7 +145,7 @@ def test_a_start_that_was_replaced_leaves_the_record_of_the_newer_one_alone(star
     assert (record["rows_this_start"], record["stopped_by"]) == (6, None)
 
 
-def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_has_the_number_of_workers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_HEARTBEAT_SECONDS", "0.02")
     start.engine.resource_plan = allocate_resources(
         CLUSTER, ComputeConfig(num_actors=3), [spec()], ROWS, TuningResult(REFERENCE, "")
@@ -164,7 +164,7 @@ def test_the_beat_tells_of_the_workers(start: Start, monkeypatch: pytest.MonkeyP
     assert (now["workers"], now["workers_planned"]) == (2, 3)
 
 
-def test_too_many_errors_stop_it_and_the_commonest_is_named(start: Start) -> None:
+def test_too_many_errors_stop_the_attempt_and_name_the_most_frequent(start: Start) -> None:
     with start.session() as session:
         start.take(session, 0, 19, failed=range(10))
         with pytest.raises(RunError) as caught:
@@ -177,7 +177,7 @@ def test_too_many_errors_stop_it_and_the_commonest_is_named(start: Start) -> Non
 @pytest.mark.parametrize(
     ("failed", "share", "stops"), [(4, 0.2, False), (5, 0.2, True), (20, 1, False), (0, 0, False), (1, 0, True)]
 )
-def test_the_share_of_errors(start: Start, failed: int, share: float, stops: bool) -> None:
+def test_the_limit_of_the_error_share(start: Start, failed: int, share: float, stops: bool) -> None:
     with start.session(max_error_share=share) as session:
         if stops:
             with pytest.raises(RunError):
@@ -186,7 +186,7 @@ def test_the_share_of_errors(start: Start, failed: int, share: float, stops: boo
             start.take(session, 0, 20, failed=range(failed))
 
 
-def test_errors_of_earlier_starts_do_not_count(start: Start) -> None:
+def test_errors_of_earlier_attempts_do_not_count(start: Start) -> None:
     log = started(start.store, ROWS)
     commit(log, 0, 19, failed=range(19))
     start.log.refresh()
@@ -194,7 +194,7 @@ def test_errors_of_earlier_starts_do_not_count(start: Start) -> None:
         start.take(session, 19, ROWS)
 
 
-def test_rows_that_do_not_count_are_no_errors(start: Start) -> None:
+def test_rows_that_are_not_accepted_do_not_count_as_errors(start: Start) -> None:
     with start.session() as session:
         late = write(start.log, 0, ROWS, failed=range(ROWS))
         session.record_commit([WriteResult(late, {}, 0)], [])
@@ -202,7 +202,7 @@ def test_rows_that_do_not_count_are_no_errors(start: Start) -> None:
     assert load_record(start.store)["rows_this_start"] == ROWS
 
 
-def test_time_that_is_up_ends_a_start_with_work_left(start: Start) -> None:
+def test_an_attempt_with_remaining_rows_stops_when_its_time_is_up(start: Start) -> None:
     with start.session() as session:
         start.take(session, 0, 30)
         session.check_budget()
@@ -213,7 +213,7 @@ def test_time_that_is_up_ends_a_start_with_work_left(start: Start) -> None:
         session.check_budget()
 
 
-def test_changed_images_are_work_left(start: Start) -> None:
+def test_changed_images_are_remaining_rows(start: Start) -> None:
     with start.session() as session:
         start.take(session, 0, ROWS)
         start.engine.over = True
@@ -222,7 +222,7 @@ def test_changed_images_are_work_left(start: Start) -> None:
             session.check_budget()
 
 
-def test_the_heartbeat_tells_of_each_node(start: Start) -> None:
+def test_the_heartbeat_describes_each_node(start: Start) -> None:
     busy, idle = ClusterNode("10.0.0.1", 4, host="a"), ClusterNode("10.0.0.2", 8, 1, host="b")
     start.engine.cluster = Cluster((busy, idle), local=False, object_store_bytes=1 << 30)
     with start.session() as session:

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_every_row_comes_once_and_the_first_unit_early(run: Run) -> None:
+def test_every_row_is_computed_once_and_the_first_unit_is_small(run: Run) -> None:
     assert run.compute() == list(range(ROWS))
     assert run.sizes == [[4, 16, 16, 16, 12]]
     assert run.engine.calls[0].max_lost_units == 10
@@ -65,20 +65,20 @@ def test_nothing_is_missing(run: Run) -> None:
     assert run.engine.calls == []
 
 
-def test_only_what_is_missing_is_asked_for(run: Run) -> None:
+def test_only_missing_rows_are_computed(run: Run) -> None:
     commit(run.log, 0, 30)
     commit(run.log, 40, 60)
     assert run.compute() == [*range(30, 40), *range(60, 64)]
 
 
-def test_only_what_is_wanted_is_asked_for(run: Run) -> None:
+def test_only_requested_rows_are_computed(run: Run) -> None:
     commit(run.log, 0, 10)
     commit(run.log, 13, ROWS)
     assert run.compute([(10, 13)]) == [10, 11, 12]
     assert run.compute([(13, 14)]) == []
 
 
-def test_units_that_were_lost_come_again_smaller_and_then_alone(run: Run) -> None:
+def test_lost_units_run_again_in_smaller_units_and_then_row_by_row(run: Run) -> None:
     run.engine.deadly = {21, 50}
     came = run.compute()
     assert sorted(came) == list(range(ROWS))
@@ -91,7 +91,7 @@ def test_units_that_were_lost_come_again_smaller_and_then_alone(run: Run) -> Non
     assert run.log.state.errors == {"ProcessDied": 2}
 
 
-def test_only_what_lies_beside_an_image_that_hangs_is_taken_apart(run: Run) -> None:
+def test_only_units_beside_a_hanging_image_run_row_by_row(run: Run) -> None:
     run.engine.hanging = {9}
     assert sorted(run.compute()) == list(range(ROWS))
     whole, smaller, backwards, alone = run.engine.calls
@@ -102,21 +102,21 @@ def test_only_what_lies_beside_an_image_that_hangs_is_taken_apart(run: Run) -> N
     assert run.log.state.errors == {"ProcessDied": 1}
 
 
-def test_an_image_that_is_deadly_only_in_company_is_a_good_row(run: Run) -> None:
+def test_an_image_that_kills_only_larger_units_is_a_good_row(run: Run) -> None:
     run.engine.deadly = {21}
     run.engine.after_unit = lambda: run.engine.deadly.clear() if len(run.engine.calls) == 2 else None
     assert sorted(run.compute()) == list(range(ROWS))
     assert run.log.state.errors == {}
 
 
-def test_once_something_is_done_all_suspects_may_be_lost(run: Run) -> None:
+def test_after_the_first_result_all_suspect_units_may_be_lost(run: Run) -> None:
     run.engine.deadly = set(range(16, 64))
     assert sorted(run.compute()) == list(range(ROWS))
     assert [call.max_lost_units for call in run.engine.calls] == [10, len(run.engine.calls[1].units), None]
     assert run.log.state.errors == {"ProcessDied": 48}
 
 
-def test_where_every_unit_is_lost_it_is_not_the_images(tmp_path: Path) -> None:
+def test_a_run_that_loses_every_unit_stops(tmp_path: Path) -> None:
     run = Run(tmp_path, rows=400)
     run.engine.deadly = set(range(400))
     with pytest.raises(RunError, match="a process died"):
@@ -124,7 +124,7 @@ def test_where_every_unit_is_lost_it_is_not_the_images(tmp_path: Path) -> None:
     assert len(run.engine.calls) == 1, "nothing is tried again"
 
 
-def test_a_small_run_whose_every_unit_is_lost_stops_too(run: Run) -> None:
+def test_a_small_run_that_loses_every_unit_stops(run: Run) -> None:
     run.engine.deadly = set(range(ROWS))
     with pytest.raises(RunError, match="a process died"):
         run.compute()
@@ -144,7 +144,7 @@ def test_some_units_of_a_large_wave_may_be_lost(tmp_path: Path) -> None:
         again.compute()
 
 
-def test_units_come_in_waves_of_which_the_first_is_small(run: Run) -> None:
+def test_the_first_wave_is_small(run: Run) -> None:
     run.waves = (3, 5)
     run.engine.unit_rows = 4
     run.engine.deadly = {40}
@@ -153,14 +153,14 @@ def test_units_come_in_waves_of_which_the_first_is_small(run: Run) -> None:
     assert counts == [3, 5, 5, 4, 4, 1], "17 units, then the rows of the one that was lost, then one image"
 
 
-def test_what_was_lost_in_one_wave_waits_for_the_end_of_the_pass(run: Run) -> None:
+def test_units_lost_in_one_wave_wait_for_the_next_pass(run: Run) -> None:
     run.waves = (1, 1)
     run.engine.deadly = {0}
     run.compute()
     assert [call.rows[0] for call in run.engine.calls][:6] == [0, 4, 20, 36, 52, 0]
 
 
-def test_when_the_time_is_up_no_further_wave_begins(run: Run) -> None:
+def test_no_further_wave_starts_when_the_time_is_up(run: Run) -> None:
     run.engine.deadly = {5}
 
     def stop() -> None:
@@ -174,7 +174,7 @@ def test_when_the_time_is_up_no_further_wave_begins(run: Run) -> None:
     assert sorted([*came, *run.compute()]) == list(range(ROWS))
 
 
-def test_what_seemed_lost_and_is_there_after_all_is_not_computed_again(run: Run) -> None:
+def test_late_results_of_lost_units_are_not_computed_again(run: Run) -> None:
     run.engine.deadly = {21}
 
     def arrive() -> None:
@@ -187,7 +187,7 @@ def test_what_seemed_lost_and_is_there_after_all_is_not_computed_again(run: Run)
     assert len(run.log.state.accepted) == ROWS
 
 
-def test_a_cluster_that_has_grown_is_shared_out_anew_at_once(run: Run) -> None:
+def test_a_larger_cluster_is_rebalanced_at_once(run: Run) -> None:
     def grow() -> None:
         if len(run.log.state.accepted) == 4 and len(run.engine.calls) == 1:
             run.engine.grows_to = 20

@@ -65,7 +65,7 @@ def test_a_finished_run_needs_no_weights(output: Output, weights: Path, command:
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
-def test_weights_that_were_touched_are_compared(output: Output, weights: Path, command: str) -> None:
+def test_weights_with_a_new_change_time_are_compared(output: Output, weights: Path, command: str) -> None:
     job = asked(output, weights)
     finished(output, job)
     copy = weights.with_suffix(".copy")
@@ -95,7 +95,7 @@ def test_another_job_is_refused_without_weights(
         again(output, asked(output, weights, **change))
 
 
-def test_what_only_the_files_can_tell_is_read_where_the_job_says_something_else(output: Output, weights: Path) -> None:
+def test_files_are_read_if_the_model_section_of_the_job_changed(output: Output, weights: Path) -> None:
     finished(output, asked(output, weights))
     moved = weights.rename(weights.with_name("moved.pt"))
     again(output, asked(output, moved))
@@ -104,7 +104,7 @@ def test_what_only_the_files_can_tell_is_read_where_the_job_says_something_else(
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
-def test_an_own_model_that_was_edited_is_refused_and_one_that_is_gone_is_not_missed(
+def test_an_edited_own_model_is_refused_and_a_missing_one_is_accepted(
     output: Output, tmp_path: Path, command: str
 ) -> None:
     folder = tmp_path / "beside"

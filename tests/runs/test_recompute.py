@@ -90,7 +90,7 @@ def test_failed_rows(run: Run, transient_only: bool, expected: list[int]) -> Non
     assert rows_of(failed_rows(run.store, run.log.state, transient_only=transient_only)) == expected
 
 
-def test_files_of_good_rows_are_not_read_for_failed_ones(run: Run) -> None:
+def test_failed_rows_reads_only_files_with_errors(run: Run) -> None:
     for file in run.log.state.files.values():
         if not file.errors:
             run.store.delete_object(file.path)
@@ -108,7 +108,7 @@ def test_a_file_of_error_rows_that_cannot_be_read_is_named(run: Run, content: by
     assert "\n" not in str(caught.value)
 
 
-def test_only_what_is_asked_for_is_computed_and_only_its_files_are_replaced(run: Run) -> None:
+def test_only_requested_rows_are_computed_and_only_their_files_replaced(run: Run) -> None:
     before = set(run.log.state.files)
     run.recompute((3, 6))
     assert sorted(run.engine.computed) == [3, 4, 5]
@@ -138,7 +138,7 @@ def test_the_other_rows_of_a_file_are_copied(run: Run) -> None:
     assert +run.log.state.errors == {"TimeoutError": 3, "TruncatedImage": 2}
 
 
-def test_good_rows_are_computed_anew_beside_their_neighbours(run: Run) -> None:
+def test_good_rows_are_recomputed_and_other_rows_stay(run: Run) -> None:
     run.engine.failed = {10}
     run.recompute((10, 12), (25, 26))
     assert run.labelled_by(2) == [11, 25]
@@ -163,7 +163,7 @@ def test_a_file_with_rows_of_both_kinds_is_rewritten_whole(run: Run) -> None:
     assert len(run.labelled_by(1)) == 34
 
 
-def test_many_rows_are_replaced_group_by_group(run: Run) -> None:
+def test_many_rows_are_replaced_in_batches(run: Run) -> None:
     run.recompute((0, ROWS), rows_at_once=4)
     assert run.records == ["open"] + ["replace"] * 10
     assert sorted(run.engine.computed) == list(range(ROWS)), "each row once"
@@ -171,14 +171,14 @@ def test_many_rows_are_replaced_group_by_group(run: Run) -> None:
     assert run.replaced == [[(0, ROWS)]] * 10, "at every moment every row is there"
 
 
-def test_images_that_stay_bad_are_looked_at_once(run: Run) -> None:
+def test_images_that_fail_again_are_computed_once(run: Run) -> None:
     run.engine.failed = {3, 4, 5, 22}
     run.recompute((3, 6), (22, 23), rows_at_once=2)
     assert sorted(run.engine.computed) == [3, 4, 5, 22]
     assert run.records == ["open", "replace", "replace"]
 
 
-def test_what_is_replaced_stays_replaced_when_it_is_interrupted(run: Run) -> None:
+def test_finished_batches_stay_after_an_interruption(run: Run) -> None:
     def interrupt() -> None:
         if len(run.engine.calls) == 3:
             raise KeyboardInterrupt
@@ -190,7 +190,7 @@ def test_what_is_replaced_stays_replaced_when_it_is_interrupted(run: Run) -> Non
     assert len(run.labelled_by(2)) == 8
 
 
-def test_an_interruption_leaves_the_old_files(run: Run) -> None:
+def test_an_interrupted_batch_keeps_the_old_files(run: Run) -> None:
     files, before = dict(run.log.state.files), run.frame()
 
     def interrupt() -> None:
@@ -206,7 +206,7 @@ def test_an_interruption_leaves_the_old_files(run: Run) -> None:
     assert set(run.store.list_sizes(DATA_FOLDER)) == set(files), "what was computed in vain is collected"
 
 
-def test_time_that_is_up_leaves_the_old_files(run: Run) -> None:
+def test_a_batch_without_time_keeps_the_old_files(run: Run) -> None:
     files = dict(run.log.state.files)
 
     def stop() -> None:
@@ -221,7 +221,7 @@ def test_time_that_is_up_leaves_the_old_files(run: Run) -> None:
     assert len(run.engine.calls) == 1, "no time, no work"
 
 
-def test_rows_that_are_lost_come_again_and_take_nobody_along(run: Run) -> None:
+def test_lost_rows_run_again_without_losing_other_rows(run: Run) -> None:
     run.engine.deadly = {4, 25}
     run.recompute((0, ROWS))
     assert run.labelled_by(2) == [row for row in range(ROWS) if row not in (4, 25)]
@@ -238,13 +238,13 @@ class Repeating(FakeEngine):
             yield written
 
 
-def test_files_that_come_twice_count_once(run: Run) -> None:
+def test_files_reported_twice_count_once(run: Run) -> None:
     run.engine = Repeating(run.store.root)
     run.recompute((3, 6))
     assert run.labelled_by(2) == [3, 4, 5]
 
 
-def test_rows_that_nobody_has_committed_are_left_alone(tmp_path: Path) -> None:
+def test_rows_that_are_not_committed_are_not_recomputed(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 8)
     log = started(store, 8)
     log.commit_files(write(log, 0, 4))
@@ -261,7 +261,7 @@ def test_rows_that_nobody_has_committed_are_left_alone(tmp_path: Path) -> None:
     assert list(log.state.accepted) == [(0, 4)]
 
 
-def test_an_older_start_replaces_nothing(run: Run) -> None:
+def test_a_fenced_attempt_replaces_nothing(run: Run) -> None:
     run.engine.after_unit = lambda: started(run.store, ROWS)
     files = dict(run.log.state.files)
     with pytest.raises(FencedError):

@@ -23,7 +23,7 @@ CERTIFICATE = TuningResult(REFERENCE, "because")
 CLUSTER = Cluster((ClusterNode("10.0.0.1", 4),), local=True, object_store_bytes=1 << 30)
 
 
-def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
+def test_the_record_has_resources_and_times(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log = started(store, 10)
     files = write(log, 0, 4, failed=[1])
@@ -51,7 +51,7 @@ def test_it_says_what_ran_and_how_long(tmp_path: Path) -> None:
     assert found["stopped_by"] is None
 
 
-def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
+def test_the_record_has_the_error_that_stopped_the_run(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 2)
     log = started(store, 2)
     error = RunError("the disk is full", details="all that Ray knows")
@@ -60,7 +60,7 @@ def test_it_says_what_stopped_the_run(tmp_path: Path) -> None:
     assert load_record(store)["stopped_by"] == stopped
 
 
-def test_a_record_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     class Full(LocalStore):
         def put_object(self, name: str, data: bytes) -> None:
             raise RunError("no space left on device")
@@ -76,7 +76,7 @@ def work(rows: int, seconds: float, **about: Any) -> WriteResult:
     return WriteResult((), {}, 0, {json.dumps(about): {"rows": rows, "seconds": seconds}})
 
 
-def test_it_says_what_each_process_did(tmp_path: Path) -> None:
+def test_the_record_describes_each_worker(tmp_path: Path) -> None:
     store, plan = planned(tmp_path, 10)
     log = started(store, 10)
     clock = [1_000.0]
@@ -98,7 +98,7 @@ def test_it_says_what_each_process_did(tmp_path: Path) -> None:
     assert record.idle_shares() == [first["idle_share"]]
 
 
-def test_whoever_has_delivered_nothing_for_minutes_does_not_count() -> None:
+def test_workers_without_recent_results_are_not_active() -> None:
     clock = [1_000.0]
     record = RunRecord(clock=lambda: clock[0])
     assert record.active_workers() == 0
@@ -110,6 +110,6 @@ def test_whoever_has_delivered_nothing_for_minutes_does_not_count() -> None:
     assert record.active_workers() == 1
 
 
-def test_there_is_none_yet(tmp_path: Path) -> None:
+def test_an_output_without_a_record(tmp_path: Path) -> None:
     store, _ = planned(tmp_path, 1)
     assert load_record(store) == {}

@@ -49,23 +49,23 @@ def watched(tmp_path: Path) -> Watched:
 
 
 @pytest.mark.parametrize("code", [0, 2, 3])
-def test_what_came_to_an_end_is_not_started_again(watched: Watched, code: int) -> None:
+def test_a_command_that_ended_is_not_restarted(watched: Watched, code: int) -> None:
     assert watched.run(f"sys.exit({code})", 3) == code
     assert (watched.starts, watched.said) == (1, [])
 
 
-def test_what_broke_off_is_started_again_until_it_comes_to_an_end(watched: Watched) -> None:
+def test_a_failed_command_is_restarted_until_it_ends(watched: Watched) -> None:
     assert watched.run("sys.exit(1 if starts < 2 else 0)", 3) == 0
     assert watched.starts == 3
     assert watched.said[0] == "the run did not finish; it restarts in 0 s, attempt 2 of at most 4"
 
 
-def test_what_was_killed_is_started_again(watched: Watched) -> None:
+def test_a_killed_command_is_restarted(watched: Watched) -> None:
     assert watched.run("import os; starts or os.kill(os.getpid(), 9); sys.exit(3)", 1) == 3
     assert watched.said == ["the run was ended by SIGKILL; it restarts in 0 s, attempt 2 of at most 2"]
 
 
-def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(watched: Watched) -> None:
+def test_a_command_killed_for_memory_is_restarted_a_few_times(watched: Watched) -> None:
     watched.system.second("/", memory_max="1000000000", memory_events="oom_kill 40")
     events = watched.system.root / "sys/fs/cgroup/memory.events"
     kernel = f"pathlib.Path({str(events)!r}).write_text(f'oom_kill {{41 + starts}}')"
@@ -76,7 +76,7 @@ def test_what_was_killed_for_memory_is_called_that_and_not_tried_for_ever(watche
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_terminal_that_is_closed_ends_it_unless_nobody_cares(ignored: bool) -> None:
+def test_a_closed_terminal_ends_the_run_unless_hangup_is_ignored(ignored: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
         assert (signal.SIGHUP in supervising.ending_signals()) != ignored
@@ -97,12 +97,12 @@ def test_a_hangup_is_an_interruption() -> None:
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(1)", "import os; os.kill(os.getpid(), 9)"])
-def test_it_gives_up_after_so_many_starts(watched: Watched, ending: str) -> None:
+def test_restarts_are_limited(watched: Watched, ending: str) -> None:
     assert watched.run(ending, 2) == 1
     assert watched.starts == 3
 
 
-def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
+def test_the_final_exit_code_prevents_a_restart(watched: Watched) -> None:
     assert watched.run(f"sys.exit({supervising._FINAL_EXIT_CODE})", 3) == 1, "nobody else sees that code"
     assert watched.starts == 1
 
@@ -118,7 +118,7 @@ def test_a_run_that_says_so_is_not_started_again(watched: Watched) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_which_errors_are_tried_again(
+def test_which_errors_allow_a_restart(
     monkeypatch: pytest.MonkeyPatch, error: CvbatchError, alone: int, under_watch: int
 ) -> None:
     assert exit_code_of_error(error) == alone
@@ -129,7 +129,7 @@ def test_which_errors_are_tried_again(
 
 
 @pytest.mark.parametrize("given", [["--retries", "2"], ["--retries=2"], ["--retr", "2"]], ids=" ".join)
-def test_a_run_is_watched_by_one_process_however_it_is_asked_for(tmp_path: Path, given: list[str]) -> None:
+def test_every_spelling_of_retries_starts_one_supervisor(tmp_path: Path, given: list[str]) -> None:
     (tmp_path / "sitecustomize.py").write_text(NOTES)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [sys.executable, "-m", "cvbatch", "run", "--source", "nowhere", "--model", "resnet50", "--output", "out"]
@@ -168,7 +168,7 @@ sys.exit(run_supervised([sys.executable, "-c", child, sys.argv[1]], 5, print))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_whoever_stops_the_watcher_stops_the_run(tmp_path: Path, number: signal.Signals) -> None:
+def test_stopping_the_supervisor_stops_the_run(tmp_path: Path, number: signal.Signals) -> None:
     watcher = subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path)])
     try:
         wait_for(tmp_path / "starts")
@@ -208,7 +208,7 @@ sys.exit(run_supervised([sys.executable, "-c", child, sys.argv[1]], 5, print))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_run_that_is_told_by_its_watcher_and_with_its_group_commits(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_gets_a_signal_twice_commits(tmp_path: Path, number: signal.Signals) -> None:
     watcher = subprocess.Popen([sys.executable, "-c", TOLD_TWICE, str(tmp_path)], start_new_session=True)
     try:
         wait_for(tmp_path / "starts")
@@ -220,9 +220,7 @@ def test_a_run_that_is_told_by_its_watcher_and_with_its_group_commits(tmp_path: 
     assert (tmp_path / "committed").exists()
 
 
-def test_a_run_that_was_being_started_when_the_watcher_was_told_to_end_is_ended(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_during_the_start_of_the_run_ends_it(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     start = subprocess.Popen
 
     def told_meanwhile(*given: Any, **more: Any) -> Any:
