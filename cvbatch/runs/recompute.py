@@ -34,10 +34,10 @@ def failed_rows(store: Store, state: RunState, *, transient_only: bool) -> RowRa
         if not file.errors:
             continue
         table = read_data_file(store, file, [ROW_ID, STATUS, ERROR_TRANSIENT])
-        wanted = pc.equal(table[STATUS], ERROR)
+        is_selected = pc.equal(table[STATUS], ERROR)
         if transient_only:
-            wanted = pc.and_(wanted, table[ERROR_TRANSIENT].fill_null(False))
-        failed.add_missing(ranges_of_rows(table[ROW_ID].filter(wanted).to_numpy()))
+            is_selected = pc.and_(is_selected, table[ERROR_TRANSIENT].fill_null(False))
+        failed.add_missing(ranges_of_rows(table[ROW_ID].filter(is_selected).to_numpy()))
     return failed
 
 

@@ -19,7 +19,7 @@ from cvbatch.errors import CvbatchError, RunError
 from cvbatch.system.control_group import ROOT, count_memory_kills, memory_limit
 from cvbatch.system.cpu import process_age
 
-_WATCHER_VARIABLE: Final = "CVBATCH_WATCHED"
+_SUPERVISOR_VARIABLE: Final = "CVBATCH_WATCHED"
 """Environment variable with the process id of the supervisor. Grandchildren may inherit it, so the id is compared with
 that of the parent process."""
 _FINAL_EXIT_CODE: Final = 4
@@ -62,7 +62,7 @@ def run_supervised(
     try:
         for attempt in range(retries + 1):
             kills_before = count_memory_kills(root)
-            child = subprocess.Popen(command, env={**os.environ, _WATCHER_VARIABLE: str(os.getpid())})
+            child = subprocess.Popen(command, env={**os.environ, _SUPERVISOR_VARIABLE: str(os.getpid())})
             if stopped:  # a signal came before there was a child to forward it to
                 child.terminate()
             code = child.wait()
@@ -106,7 +106,7 @@ def supervised_command(arguments: Sequence[str]) -> list[str]:
 
 def is_supervised() -> bool:
     """Whether a supervisor restarts this process if necessary."""
-    return os.environ.get(_WATCHER_VARIABLE) == str(os.getppid())
+    return os.environ.get(_SUPERVISOR_VARIABLE) == str(os.getppid())
 
 
 def seconds_since_command() -> float:

@@ -29,7 +29,7 @@ class Run:
     def job(self, limit: int | None) -> Any:
         return job(self.source, self.store.root, source={"limit": limit} if limit else {})
 
-    def wants_more(self, limit: int | None) -> bool:
+    def needs_extension(self, limit: int | None) -> bool:
         return needs_extension(CommitLog(self.store, self.plan.rows).state, self.plan, limit)
 
     def start(self, limit: int | None) -> None:
@@ -64,24 +64,24 @@ def test_raising_and_dropping_a_limit(source: Path, tmp_path: Path) -> None:
     assert run.names == numbers(*range(5))
     run.start(None)
     assert run.names == numbers(*range(8))
-    assert not run.wants_more(None)
+    assert not run.needs_extension(None)
 
 
 @pytest.mark.parametrize(("limit", "more"), [(2, False), (3, False), (4, True), (None, True)])
 def test_needs_extension_by_limit(source: Path, tmp_path: Path, limit: int | None, more: bool) -> None:
-    assert Run(source, tmp_path / "out", 3).wants_more(limit) is more
+    assert Run(source, tmp_path / "out", 3).needs_extension(limit) is more
 
 
 def test_a_complete_plan_is_not_extended(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", None)
     photos(source, 9)
-    assert not run.wants_more(None)
+    assert not run.needs_extension(None)
     run.start(None)
     assert run.names == numbers(*range(8))
 
 
 def test_a_plan_below_its_limit_is_complete(source: Path, tmp_path: Path) -> None:
-    assert not Run(source, tmp_path / "out", 100).wants_more(None)
+    assert not Run(source, tmp_path / "out", 100).needs_extension(None)
 
 
 def test_extension_after_files_were_added_and_removed(source: Path, tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_extension_by_another_attempt_is_not_repeated(
 def test_an_extension_without_new_images_completes_the_plan(source: Path, tmp_path: Path) -> None:
     run = Run(source, tmp_path / "out", 7)
     (source / "0007.jpg").unlink()
-    assert run.wants_more(None)
+    assert run.needs_extension(None)
     run.start(None)
     assert run.names == numbers(*range(7))
-    assert not run.wants_more(None)
+    assert not run.needs_extension(None)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every row is computed: in units, then in smaller ones, in the end alone."""
+"""Passes: every row is computed, in units, then in smaller units, finally row by row."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Run:
         self.engine = FakeEngine(store.root, UNIT)
         self.waves = (1_000, 50_000)
 
-    def compute(self, wanted: Iterable[RowRange] | None = None) -> list[int]:
-        """Commit what comes out; returns the row ids in the order in which they came."""
-        came = list[int]()
+    def compute(self, requested: Iterable[RowRange] | None = None) -> list[int]:
+        """Commit all results; returns the row ids in the order of the results."""
+        row_ids = list[int]()
 
         def missing() -> Iterable[RowRange]:
             gaps = self.log.state.accepted.missing_ranges(self.log.state.planned)
-            return gaps if wanted is None else [pair for pair in wanted if pair in gaps]
+            return gaps if requested is None else [gap for gap in requested if gap in gaps]
 
-        for written in compute_missing_rows(self.engine, self.log, self.plan, missing, waves=self.waves):
-            files = [file for each in written for file in each.files]
+        for results in compute_missing_rows(self.engine, self.log, self.plan, missing, waves=self.waves):
+            files = [file for result in results for file in result.files]
             assert self.log.commit_files(files) == files
-            came += [row for file in files for low, high in file.ranges for row in range(low, high)]
-        return came
+            row_ids += [row for file in files for low, high in file.ranges for row in range(low, high)]
+        return row_ids
 
     @property
     def sizes(self) -> list[list[int]]:
@@ -80,25 +80,25 @@ def test_only_requested_rows_are_computed(run: Run) -> None:
 
 def test_lost_units_run_again_in_smaller_units_and_then_row_by_row(run: Run) -> None:
     run.engine.deadly = {21, 50}
-    came = run.compute()
-    assert sorted(came) == list(range(ROWS))
-    whole, smaller, alone = run.engine.calls
-    assert whole.rows == list(range(ROWS))
-    assert smaller.rows == [*range(20, 36), *range(36, 52)], "the units that were lost, and nothing else"
-    assert max(high - low for low, high in smaller.units) == 2
-    assert (alone.rows, alone.max_lost_units) == ([21, 22, 49, 50], None)
-    assert [high - low for low, high in alone.units] == [1] * 4
+    row_ids = run.compute()
+    assert sorted(row_ids) == list(range(ROWS))
+    whole_units, smaller_units, single_rows = run.engine.calls
+    assert whole_units.rows == list(range(ROWS))
+    assert smaller_units.rows == [*range(20, 36), *range(36, 52)], "only the units that were lost"
+    assert max(high - low for low, high in smaller_units.units) == 2
+    assert (single_rows.rows, single_rows.max_lost_units) == ([21, 22, 49, 50], None)
+    assert [high - low for low, high in single_rows.units] == [1] * 4
     assert run.log.state.errors == {"ProcessDied": 2}
 
 
 def test_only_units_beside_a_hanging_image_run_row_by_row(run: Run) -> None:
     run.engine.hanging = {9}
     assert sorted(run.compute()) == list(range(ROWS))
-    whole, smaller, backwards, alone = run.engine.calls
-    assert (whole.rows, smaller.rows) == (list(range(ROWS)), list(range(4, ROWS)))
-    assert backwards.units == sorted(backwards.units, reverse=True)
-    assert (backwards.units[0], backwards.units[-1]) == ((62, 64), (9, 10)), "what lay before it is done"
-    assert alone.rows == [9], "and now what lay behind it"
+    whole_units, smaller_units, reverse_units, single_rows = run.engine.calls
+    assert (whole_units.rows, smaller_units.rows) == (list(range(ROWS)), list(range(4, ROWS)))
+    assert reverse_units.units == sorted(reverse_units.units, reverse=True)
+    assert (reverse_units.units[0], reverse_units.units[-1]) == ((62, 64), (9, 10)), "rows before it are done"
+    assert single_rows.rows == [9], "now rows behind it are done, too"
     assert run.log.state.errors == {"ProcessDied": 1}
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_loses_every_unit_stops(tmp_path: Path) -> None:
     run.engine.deadly = set(range(400))
     with pytest.raises(RunError, match="a process died"):
         run.compute()
-    assert len(run.engine.calls) == 1, "nothing is tried again"
+    assert len(run.engine.calls) == 1, "there is no second pass"
 
 
 def test_a_small_run_that_loses_every_unit_stops(run: Run) -> None:
@@ -167,11 +167,11 @@ def test_no_further_wave_starts_when_the_time_is_up(run: Run) -> None:
         run.engine.over = len(run.log.state.accepted) >= 36
 
     run.engine.after_unit = stop
-    came = run.compute()
-    assert len(came) == 36
+    row_ids = run.compute()
+    assert len(row_ids) == 36
     assert len(run.engine.calls) == 1
     run.engine.over, run.engine.after_unit = False, lambda: None
-    assert sorted([*came, *run.compute()]) == list(range(ROWS))
+    assert sorted([*row_ids, *run.compute()]) == list(range(ROWS))
 
 
 def test_late_results_of_lost_units_are_not_computed_again(run: Run) -> None:
@@ -195,4 +195,4 @@ def test_a_larger_cluster_is_rebalanced_at_once(run: Run) -> None:
     run.engine.after_unit = grow
     assert run.compute() == list(range(ROWS))
     assert run.sizes == [[4, 16, 16, 16, 12], [5, 20, 20, 15]]
-    assert run.engine.calls[1].max_lost_units == 10, "what the larger cluster takes over is not suspected of anything"
+    assert run.engine.calls[1].max_lost_units == 10, "units for the larger cluster are not suspect"

@@ -1,4 +1,4 @@
-"""Rows are computed anew, and their files swapped, without anything being lost, doubled or done in vain."""
+"""Recomputing rows and replacing their files: nothing is lost, duplicated or computed for nothing."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Run:
         )
 
     def recompute(self, *rows: RowRange, rows_at_once: int = 4_096) -> None:
-        """A start that does nothing else."""
+        """An attempt that only recomputes rows."""
 
-        def committed(state: RunState) -> None:
+        def on_committed(state: RunState) -> None:
             self.replaced.append(list(state.accepted))
 
-        with RunAttempt(self.log, self.plan, self.engine, ComputeConfig()) as session:
-            recompute_rows(session, rows, committed, rows_at_once=rows_at_once)
+        with RunAttempt(self.log, self.plan, self.engine, ComputeConfig()) as attempt:
+            recompute_rows(attempt, rows, on_committed, rows_at_once=rows_at_once)
 
     @property
     def records(self) -> list[str]:
@@ -168,7 +168,7 @@ def test_many_rows_are_replaced_in_batches(run: Run) -> None:
     assert run.records == ["open"] + ["replace"] * 10
     assert sorted(run.engine.computed) == list(range(ROWS)), "each row once"
     assert run.labelled_by(2) == list(range(ROWS))
-    assert run.replaced == [[(0, ROWS)]] * 10, "at every moment every row is there"
+    assert run.replaced == [[(0, ROWS)]] * 10, "every row exists after each replacement"
 
 
 def test_images_that_fail_again_are_computed_once(run: Run) -> None:
@@ -203,7 +203,7 @@ def test_an_interrupted_batch_keeps_the_old_files(run: Run) -> None:
     assert set(files) <= set(run.store.list_sizes(DATA_FOLDER))
     pd.testing.assert_frame_equal(run.frame(), before)
     finish_run(run.log)
-    assert set(run.store.list_sizes(DATA_FOLDER)) == set(files), "what was computed in vain is collected"
+    assert set(run.store.list_sizes(DATA_FOLDER)) == set(files), "files of the interrupted batch are deleted"
 
 
 def test_a_batch_without_time_keeps_the_old_files(run: Run) -> None:
@@ -230,12 +230,12 @@ def test_lost_rows_run_again_without_losing_other_rows(run: Run) -> None:
 
 
 class Repeating(FakeEngine):
-    """Tells of each file three times."""
+    """Reports each file three times."""
 
     def run_units(self, *arguments: Any, **options: Any) -> Iterator[list[WriteResult]]:
-        for written in super().run_units(*arguments, **options):
-            yield [*written, *written]
-            yield written
+        for results in super().run_units(*arguments, **options):
+            yield [*results, *results]
+            yield results
 
 
 def test_files_reported_twice_count_once(run: Run) -> None:
@@ -250,12 +250,12 @@ def test_rows_that_are_not_committed_are_not_recomputed(tmp_path: Path) -> None:
     log.commit_files(write(log, 0, 4))
     engine, records = FakeEngine(store.root), list[int]()
 
-    def committed(_: object) -> None:
+    def on_committed(_: object) -> None:
         records.append(log.state.next_seq)
-        assert len(records) < 5, "it goes round in circles"
+        assert len(records) < 5, "the loop must end"
 
-    with RunAttempt(log, plan, engine, ComputeConfig()) as session:
-        recompute_rows(session, [(2, 6)], committed)
+    with RunAttempt(log, plan, engine, ComputeConfig()) as attempt:
+        recompute_rows(attempt, [(2, 6)], on_committed)
     assert sorted(engine.computed) == [2, 3]
     assert len(records) == 1
     assert list(log.state.accepted) == [(0, 4)]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from cvbatch.runs.supervisor import _WATCHER_VARIABLE
+from cvbatch.runs.supervisor import _SUPERVISOR_VARIABLE
 from cvbatch.system.cpu import process_age
 
 ASKS = """import time; time.sleep({})
@@ -42,4 +42,4 @@ def test_the_command_of_a_watched_run_is_the_one_that_watches() -> None:
 
     assert said(ASKS.format(0.3)) >= 0.3
     age = process_age()
-    assert age <= said(ASKS.format(0), **{_WATCHER_VARIABLE: str(os.getpid())}) <= process_age()
+    assert age <= said(ASKS.format(0), **{_SUPERVISOR_VARIABLE: str(os.getpid())}) <= process_age()
