@@ -13,9 +13,8 @@ from cvbatch.config.job import Job
 from cvbatch.errors import ModelError, OutputError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.log_records import RunState
-from cvbatch.pipeline import retry, run
 from tests.samples import spec
-from tests.test_pipeline import Output, Seen
+from tests.test_pipeline import Output
 
 CATEGORIES = [f"class {number}" for number in range(5)]
 
@@ -45,11 +44,11 @@ def finished(output: Output, job: Job, pythonpath: str | None = None) -> RunStat
         return [replace(spec(), files=model.files, name=model.name) if model.files else model for model in models]
 
     output.next["probe_models"] = probe
-    return run(job, Seen(), pythonpath=pythonpath)
+    return output.run(job, pythonpath=pythonpath)
 
 
 def again(output: Output, job: Job, command: str = "run", **options: Any) -> RunState:
-    state = run(job, Seen(), **options) if command == "run" else retry(output.store.root, "all", Seen(), **options)
+    state = output.run(job, **options) if command == "run" else output.retry("all", **options)
     assert (state.epoch, len(output.engines)) == (1, 1), "nothing was started"
     return state
 
@@ -61,7 +60,7 @@ def test_a_finished_run_needs_no_weights(output: Output, weights: Path, command:
     weights.unlink()
     assert again(output, job, command).files == before.files
     with pytest.raises(ModelError, match=r"there is no file .*weights\.pt"):
-        run(job, Seen(), refresh=True)
+        output.run(job, refresh=True)
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])
