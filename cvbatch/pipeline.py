@@ -67,7 +67,7 @@ def run(
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
         moved_from: Old locations of sources that have moved; the job names the new ones.
-        start_engine: Starts what computes the rows.
+        start_engine: Starts the engine that computes the rows; Ray by default.
 
     Returns:
         State of the commit log at the end.
@@ -123,7 +123,7 @@ def retry(
             of a weights file.
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
-        start_engine: Starts what computes the rows.
+        start_engine: Starts the engine that computes the rows; Ray by default.
 
     Returns:
         State of the commit log at the end.
