@@ -1,4 +1,4 @@
-"""The tools for people's own tests."""
+"""The tools for users' own tests."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_a_good_model_passes() -> None:
         (NoTask, ModelError, "expected a task out of"),
     ],
 )
-def test_what_is_wrong_with_a_model_is_said(model: Any, error: type[Exception], message: str) -> None:
+def test_errors_name_the_fault_of_a_model(model: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         check_model(model)

@@ -1,4 +1,4 @@
-"""Networks without weights: they answer with what they see, and fail on request."""
+"""Networks without weights: they return the brightness of images, and fail on request."""
 
 from __future__ import annotations
 

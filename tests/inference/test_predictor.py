@@ -166,7 +166,7 @@ def test_units_at_once_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_read_only_pixels_are_fine() -> None:
-    """Pixels come out of Arrow buffers, which nobody may write to."""
+    """Pixels come out of Arrow buffers, which are read-only."""
     (spec,) = resolve.resolve_models([ModelConfig(model="ssdlite320_mobilenet_v3_large", weights=None)])
     pixels = np.asarray(generate_images([(64, 64)])[0]).copy()
     pixels.flags.writeable = False

@@ -139,7 +139,7 @@ def test_batches_that_do_not_fit_are_halved_and_that_is_remembered(
     assert max(network.batches) <= 4, "it does not try again what did not fit"
 
 
-def test_sixteen_become_four(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_sixteen_is_halved_to_four(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Light(at_most(4, MemoryError()))
     whole = predictor(network, monkeypatch, batch_size=16)
     scores(whole, *VALUES[:16])
@@ -147,7 +147,7 @@ def test_sixteen_become_four(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole.reduced_batch_sizes == {"light": 4}
 
 
-def test_an_image_that_fits_nowhere_may_do_so_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_does_not_fit_into_memory_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_bright(images: Sequence[Image]) -> None:
         if any(bright(image) > 0.9 for image in images):
             raise RuntimeError(ON_CPU)
@@ -188,7 +188,7 @@ def test_two_units_at_once_share_the_lanes(monkeypatch: pytest.MonkeyPatch) -> N
     assert most[0] == 2
 
 
-def test_what_must_be_alone_is_alone_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_units_take_turns_with_a_network_that_is_not_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = set[str]()
     network = Light(lambda _: threads.add(threading.current_thread().name), parallel=False)
     shared = predictor(network, monkeypatch, batch_size=1, threads=4)

@@ -53,7 +53,7 @@ def test_optional_columns() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_a_task_says_of_itself_is_there(task: str) -> None:
+def test_the_facts_of_a_task_are_consistent(task: str) -> None:
     row = TASKS[task]
     assert row.name == task
     assert set(row.options) <= ModelConfig.model_fields.keys()

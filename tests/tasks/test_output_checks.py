@@ -1,4 +1,4 @@
-"""What a model says that cannot be an answer is an error of its row, and of no other."""
+"""An invalid answer of a model is an error of its row, and of no other row."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_only_the_image_without_an_answer_is_an_error(
         ([[1j, 0, 0]] * 2, "scores of numbers, got complex128"),
     ],
 )
-def test_answers_that_are_no_numbers(answer: Any, message: str) -> None:
+def test_answers_that_are_not_numbers(answer: Any, message: str) -> None:
     spec = resolved(answer=lambda images, sizes: answer[: len(images)] if isinstance(answer, list) else answer)
     for error in run(spec).errors:
         assert error is not None
@@ -111,7 +111,7 @@ def test_answers_that_are_no_numbers(answer: Any, message: str) -> None:
         assert message in error.message
 
 
-def test_logits_that_are_said_to_be_some_become_probabilities() -> None:
+def test_declared_logits_become_probabilities() -> None:
     logits = [[1000.0, 999.0, -1000.0], [-3.0, 0.0, 2.0]]
     spec = resolved(logits=True, answer=lambda images, sizes: logits[: len(images)], categories=("a", "b", "c"))
     predictions = run(spec)
@@ -181,7 +181,7 @@ def test_boxes_of_a_detector_without_an_area() -> None:
     assert second.message == "a: expected boxes with an area, got [0, 0, 2, 0]"
 
 
-def test_an_answer_that_is_none_costs_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_answer_causes_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Light(bright=lambda image: NAN if image[0, 0, 0] == 7 else 0.25)
     light = predictor(network, monkeypatch, batch_size=4)
     found = light.predict_views({View(resize=(8, 8)): grey(1, 7, 3)}, [(8, 8)] * 3)
@@ -189,7 +189,7 @@ def test_an_answer_that_is_none_costs_no_second_pass(monkeypatch: pytest.MonkeyP
     assert network.batches == [3]
 
 
-def test_check_model_finds_it_before() -> None:
+def test_check_model_reports_invalid_answers() -> None:
     def factory() -> Any:
         return Model(lambda images, sizes: [[0.5, NAN, 0.5]] * len(images))
 

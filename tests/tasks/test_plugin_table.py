@@ -1,4 +1,4 @@
-"""Our own rows, and those that other packages name."""
+"""Our own rows, and rows of other packages."""
 
 from __future__ import annotations
 
@@ -82,6 +82,6 @@ def test_there_is_no_other_row(table: PluginTable[Row]) -> None:
         ("missing", "AttributeError: .*Missing"),
     ],
 )
-def test_what_is_wrong_with_a_package_is_said(table: PluginTable[Row], name: str, message: str) -> None:
+def test_errors_name_the_faulty_package(table: PluginTable[Row], name: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"entry point {name} = rows_of_others:.* in the group rows: {message}"):
         table[name]

@@ -1,4 +1,4 @@
-"""A task and a kind of model of somebody else's, without torch: how bright is an image?
+"""A task and a kind of model from another package, without torch: how bright is an image?
 
 The entry points beside this file make both known to every process that has this folder on its path.
 """
