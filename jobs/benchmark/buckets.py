@@ -1,8 +1,8 @@
-"""What a bucket costs: fetching alone, listing, and whole runs, against the same files on disk.
+"""Measures the cost of a bucket: fetching alone, listing, and whole runs, against the same files on disk.
 
 Usage: `python jobs/benchmark/buckets.py FOLDER PHOTOS KEYS TIMES`, with a folder for the server and the outputs, photos
-to upload, how many keys to list, and how often to run. The server is the one of the tests, on loopback, on the same
-cores.
+to upload, the number of keys to list, and the number of runs. The server is that of the tests, on loopback and on the
+same cores.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _LITE = ("--model", "efficientnet_lite0", "--set", "compute.precision=fp32")
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
-    """The best of some rates: what disturbs only makes it slower."""
+    """The best of several rates, because disturbances only make it slower."""
     rates = []
     for _ in range(_REPEATS):
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
-        rates.append(count / (time.perf_counter() - began))
+        rates.append(count / (time.perf_counter() - started))
     return max(rates)
 
 
 def fetching(server: ObjectServer, table: pa.Table) -> dict[str, float]:
-    """Images per second that come into memory, without decoding them."""
+    """Images per second that are read into memory, without decoding."""
     uris = table["image_uri"].to_pylist()
-    reach = FetchOptions(StorageOptions(endpoint_url=server.endpoint))
+    fetch_options = FetchOptions(StorageOptions(endpoint_url=server.endpoint))
 
     def ours() -> None:
         for start in range(0, table.num_rows, _UNIT):
-            for read in plan_fetches(table.slice(start, _UNIT), reach):
+            for read in plan_fetches(table.slice(start, _UNIT), fetch_options):
                 read()
 
     system = s3fs.S3FileSystem(client_kwargs={"endpoint_url": server.endpoint})
@@ -81,7 +81,7 @@ def fetching(server: ObjectServer, table: pa.Table) -> dict[str, float]:
 
 
 def listing(server: ObjectServer, bucket: str, keys: int) -> dict[str, float]:
-    """Keys a second: ours, what the server gives to somebody who does not read the pages, and what our CPU allows."""
+    """Keys per second: of cvbatch, of a client that does not parse the pages, and per CPU second of cvbatch."""
     client, config = server.client(), SourceConfig(uri=f"s3://{bucket}/many", endpoint_url=server.endpoint)
     client.meta.events.register("before-parse.*.ListObjectsV2", _unread)
 
@@ -102,10 +102,10 @@ def listing(server: ObjectServer, bucket: str, keys: int) -> dict[str, float]:
     def ours() -> None:
         assert sum(chunk.num_rows for chunk in open_source(config).iter_chunks()) == keys
 
-    began = time.process_time()
+    started = time.process_time()
     ours()
     return {
-        "cvbatch_per_cpu_second": keys / (time.process_time() - began),
+        "cvbatch_per_cpu_second": keys / (time.process_time() - started),
         "cvbatch": rate(keys, ours),
         "server_alone_one_request": rate(keys, lambda: pages("many/")),
         "server_alone_16_requests": rate(keys, in_parallel),
@@ -117,7 +117,7 @@ def _unread(response_dict: dict[str, Any], customized_response_dict: dict[str, A
 
 
 def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
-    """The same with Ray Data, which decodes, too; its start is left out."""
+    """Images per second of Ray Data, which also decodes; without its start."""
     import ray
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
@@ -129,9 +129,9 @@ def ray_read_images(server: ObjectServer, bucket: str, count: int) -> float:
         images = ray.data.read_images(f"{bucket}/photos", filesystem=system, mode="RGB", size=(8, 8))
         assert sum(bundle.num_rows() or 0 for bundle in images.iter_internal_ref_bundles()) == count
 
-    found = rate(count, work)
+    images_per_second = rate(count, work)
     ray.shutdown()
-    return found
+    return images_per_second
 
 
 def main() -> None:
@@ -153,14 +153,14 @@ def main() -> None:
             list(pool.map(lambda key: client.put_object(Bucket=images, Key=key, Body=io.BytesIO(b"x")), empty))
         config = SourceConfig(uri=f"s3://{images}/photos", endpoint_url=server.endpoint)
         table = pa.concat_tables(open_source(config).iter_chunks())
-        found: dict[str, Any] = {"images": len(files), "fetching": fetching(server, table), "keys": keys}
-        found["keys_per_second"] = listing(server, images, keys)
-        found["disk"], found["bucket"] = [cvbatch(photos, folder / "out", *_LITE)], []
+        results: dict[str, Any] = {"images": len(files), "fetching": fetching(server, table), "keys": keys}
+        results["keys_per_second"] = listing(server, images, keys)
+        results["disk"], results["bucket"] = [cvbatch(photos, folder / "out", *_LITE)], []
         for number in range(times):
-            found["bucket"].append(cvbatch(f"s3://{images}/photos", f"s3://{out}/run{number}", *_LITE))
-            found["disk"].append(cvbatch(photos, folder / "out", *_LITE))
-        found["fetching"]["ray_read_images"] = ray_read_images(server, images, len(files))
-    sys.stdout.write(json.dumps(found) + "\n")
+            results["bucket"].append(cvbatch(f"s3://{images}/photos", f"s3://{out}/run{number}", *_LITE))
+            results["disk"].append(cvbatch(photos, folder / "out", *_LITE))
+        results["fetching"]["ray_read_images"] = ray_read_images(server, images, len(files))
+    sys.stdout.write(json.dumps(results) + "\n")
 
 
 def fresh_folder(folder: Path) -> Path:

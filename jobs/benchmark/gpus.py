@@ -1,4 +1,4 @@
-"""What the GPUs of this machine are, and how busy."""
+"""The GPUs of this machine, and how busy they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERY_MILLISECONDS = 200
 
 
 def names() -> str | None:
-    """Name, driver and memory of the GPUs, as their driver tells them."""
+    """Name, driver version and memory of the GPUs, as their driver reports them."""
     if PRESENT is None:
         return None
     command = [PRESENT, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
@@ -22,13 +22,13 @@ def names() -> str | None:
 
 
 class Utilization:
-    """Watches how busy the GPUs are while something is done; says nothing where there are none.
+    """Measures how busy the GPUs are in a `with` block; without a GPU it measures nothing.
 
-    It is the driver's own figure: in which share of the time any kernel ran.
+    The figure is the driver's: the share of time in which any kernel ran.
     """
 
     def __enter__(self) -> Utilization:
-        self._seen: list[tuple[float, float]] = []
+        self._samples: list[tuple[float, float]] = []
         if PRESENT is not None:
             command = [PRESENT, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
             self._watch = subprocess.Popen(
@@ -47,11 +47,11 @@ class Utilization:
             self._watch.wait()
 
     def mean(self, since: float, until: float) -> float | None:
-        """Between two moments, 0 to 1; None where nothing was seen."""
-        shares = [share for at, share in self._seen if since <= at <= until]
+        """Mean between two times, from 0 to 1; None without a measurement."""
+        shares = [share for moment, share in self._samples if since <= moment <= until]
         return statistics.mean(shares) if shares else None
 
     def _read(self) -> None:
-        assert self._watch.stdout is not None, "it is a pipe"
+        assert self._watch.stdout is not None, "stdout is a pipe"
         for line in self._watch.stdout:
-            self._seen.append((time.time(), float(line) / 100))
+            self._samples.append((time.time(), float(line) / 100))

@@ -18,13 +18,13 @@ _PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def make_images(folder: Path, count: int, *, size: tuple[int, int] = (500, 375), seed: int = 0) -> None:
-    """Write JPEGs like those of ImageNet: different crops with some grain, about 80 KB at 500×375.
+    """Write JPEGs like those of ImageNet: different crops with some noise, about 80 KB at 500×375.
 
-    After the first two thousand the same files come again, under further names.
+    After the first two thousand images, the same files are repeated under other names.
 
     Args:
-        folder: Where to; files that are there already are kept.
-        count: How many.
+        folder: The folder to write to; files that exist are not changed.
+        count: The number of images.
         size: (width, height) in pixels; each image differs from it by up to a tenth.
         seed: The same seed gives the same files.
     """
@@ -59,11 +59,11 @@ def _photos() -> list[Image.Image]:
 
 
 def make_mixed(folder: Path, good: Path) -> None:
-    """Copy photos, and break every tenth: cut off, empty, no image at all, or without its header.
+    """Copy photos, and break every tenth: truncated, empty, not an image, or without its header.
 
     Args:
-        folder: Where to.
-        good: The photos.
+        folder: The folder to write to.
+        good: The folder with the photos.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(sorted(good.glob("*.jpg"))):

@@ -1,7 +1,7 @@
-"""JPEGs by their own reader and by Pillow's, in turns in one process: decoded, resized and cropped as for ResNet-50.
+"""Compares our JPEG reader with Pillow's, in turns in one process: decoded, resized and cropped as for ResNet-50.
 
-Usage: `python jobs/benchmark/jpegs.py [ROUNDS]`; prints a table. Seconds are those of the processor, so that a busy
-machine does not count.
+Usage: `python jobs/benchmark/jpegs.py [ROUNDS]`; prints a table. Times are CPU times, so that other load on
+the machine does not count.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def _report(name: str, files: Sequence[bytes], rounds: int) -> None:
         np.array_equal(*(np.asarray(reader(JPEG_FORMAT, data, full).image) for reader in (read_jpeg, read_by_pillow)))
         for data in files
     )
-    for what, work in (
+    for step, work in (
         ("decoded", lambda reader, data: reader(JPEG_FORMAT, data, full)),
         ("decoded, resized, cropped", lambda reader, data: apply_view(_VIEW, reader(JPEG_FORMAT, data, full).image)),
         ("decoded to an array", lambda reader, data: np.asarray(reader(JPEG_FORMAT, data, full).image)),
     ):
         pairs = [[_milliseconds(work, reader, files) for reader in (read_by_pillow, read_jpeg)] for _ in range(rounds)]
-        old, new = (statistics.median(each) for each in zip(*pairs, strict=True))
+        old, new = (statistics.median(times) for times in zip(*pairs, strict=True))
         ratio = statistics.median(before / after for before, after in pairs)
-        sys.stdout.write(f"| {name} | {what} | {old:.2f} | {new:.2f} | {ratio:.2f} | {'yes' if same else 'NO'} |\n")
+        sys.stdout.write(f"| {name} | {step} | {old:.2f} | {new:.2f} | {ratio:.2f} | {'yes' if same else 'NO'} |\n")
         sys.stdout.flush()
     if name != _CASES[0].name:
         small = _milliseconds(

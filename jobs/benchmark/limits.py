@@ -1,4 +1,4 @@
-"""The rates that limit a run, measured alone on this machine: decode and predict.
+"""Measures the two rates that limit a run, each alone on this machine: decode and predict.
 
 Usage: `python jobs/benchmark/limits.py IMAGES MODEL SETTING [COUNT]`; the setting is JSON, as in `run.json`.
 """
@@ -37,9 +37,9 @@ _WARM_UP = 32
 _REPEATS, _ENOUGH_SECONDS = 3, 20.0
 _SEED = 0
 _UNITS = 12
-"""Of all images, on a GPU."""
+"""Passes over all images in one measurement on a GPU."""
 ON_GPU = gpus.PRESENT is not None
-"""Torch is not asked, because what it starts does not survive a fork."""
+"""Found without torch, whose threads do not survive a fork."""
 _DEVICE = "cuda" if ON_GPU else "cpu"
 
 
@@ -49,25 +49,25 @@ def decode_rate(paths: list[Path], spec: ModelSpec, setting: InferenceSettings) 
 
     def work() -> None:
         for path in paths:
-            one = decode(path.read_bytes(), max_pixels=178_000_000, min_decode_side=smallest)
-            apply_view(spec.view, one.image, (one.width, one.height))
+            decoded = decode(path.read_bytes(), max_pixels=178_000_000, min_decode_side=smallest)
+            apply_view(spec.view, decoded.image, (decoded.width, decoded.height))
 
     return len(paths) / _median_seconds(work)
 
 
 def predict_rate(paths: list[Path], spec: ModelSpec, setting: InferenceSettings, *, cores: int) -> float:
-    """Images per second that the model alone does, with the GPU or all cores, on pixels that lie ready.
+    """Images per second of the model alone, on the GPU or all cores, with pixels that are already in memory.
 
-    Where the GPU decodes, that is a part of it, and encoded bytes lie ready.
+    If the GPU decodes, decoding is included, and encoded bytes are in memory.
     """
     with ThreadPoolExecutor(cores) as pool:
         decoded = list(pool.map(lambda path: decode(path.read_bytes(), max_pixels=178_000_000), paths))
-    images = [apply_view(spec.view, one.image) for one in decoded]
-    sizes = [(one.width, one.height) for one in decoded]
+    images = [apply_view(spec.view, picture.image) for picture in decoded]
+    sizes = [(picture.width, picture.height) for picture in decoded]
     predictor = load_predictor([spec], _DEVICE, setting, None, cores)
-    few = min(len(paths), _WARM_UP)
+    warm_up = min(len(paths), _WARM_UP)
     if not ON_GPU:
-        predictor.predict_views({spec.view: images[:few]}, sizes[:few])
+        predictor.predict_views({spec.view: images[:warm_up]}, sizes[:warm_up])
         return len(paths) / _median_seconds(lambda: predictor.predict_views({spec.view: images}, sizes))
     decoder = GpuDecoder((spec.view,), _DEVICE)
     files = [np.fromfile(path, np.uint8) for path in paths]
@@ -75,17 +75,17 @@ def predict_rate(paths: list[Path], spec: ModelSpec, setting: InferenceSettings,
     def unit(_: int) -> None:
         pixels = images
         if setting.device_decode:
-            pixels = [found[0] for found in decoder(files, [1] * len(files), sizes) if found]
+            pixels = [views[0] for views in decoder(files, [1] * len(files), sizes) if views]
         predictor.predict_views({spec.view: pixels}, sizes)
 
-    at_once = CONCURRENT_UNITS[_DEVICE]
-    with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(unit, range(2 * at_once)))
+    unit_threads = CONCURRENT_UNITS[_DEVICE]
+    with ThreadPoolExecutor(unit_threads) as pool:
+        list(pool.map(unit, range(2 * unit_threads)))
         return len(paths) * _UNITS / _median_seconds(lambda: list(pool.map(unit, range(_UNITS))))
 
 
-def everywhere(rate: Callable[[], float], start_method: str, *, cores: int) -> float:
-    """Images per second of a process for each core together; each measures its own rate."""
+def rate_on_all_cores(rate: Callable[[], float], start_method: str, *, cores: int) -> float:
+    """Sum of the rates of one process per core, in images per second."""
     with multiprocessing.get_context(start_method).Pool(cores) as pool:
         return sum(pool.starmap(rate, [()] * cores, chunksize=1))
 
@@ -112,21 +112,23 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     weights = {} if model == "efficientnet_lite0" else {"weights": None}
     (spec,) = resolve_models([ModelConfig(model=model, **weights)])
-    few = max(int(count[0]) if count else _IMAGES, _GPU_IMAGES if ON_GPU else 0)
+    sample_size = max(int(count[0]) if count else _IMAGES, _GPU_IMAGES if ON_GPU else 0)
     paths = sorted(Path(folder).glob("*.jpg"))
-    paths = random.Random(_SEED).sample(paths, min(few, len(paths)))  # the first few may be quicker than most
+    paths = random.Random(_SEED).sample(
+        paths, min(sample_size, len(paths))
+    )  # the first files may be faster than the others
     decoded = decode_rate(paths, spec, setting)
-    decoded_everywhere = everywhere(partial(decode_rate, paths, spec, setting), "fork", cores=cores)
+    decoded_on_all_cores = rate_on_all_cores(partial(decode_rate, paths, spec, setting), "fork", cores=cores)
     predicted = predict_rate(paths, spec, setting, cores=cores)
     if not ON_GPU and spec.task in ("detection", "segmentation"):
-        # jobs with boxes or masks get a process for each core; torch, which has started by now, does not survive a fork
+        # jobs with boxes or masks get one process per core; torch has started by now and does not survive a fork
         alone = partial(predict_rate, paths, spec, setting, cores=1)
-        predicted = max(predicted, everywhere(alone, "spawn", cores=cores))
+        predicted = max(predicted, rate_on_all_cores(alone, "spawn", cores=cores))
     rates = {
         "decode_per_core": decoded,
         "predict": predicted,
-        "decode": decoded_everywhere,
-        "limit": _limit(decoded_everywhere, predicted, setting),
+        "decode": decoded_on_all_cores,
+        "limit": _limit(decoded_on_all_cores, predicted, setting),
     }
     sys.stdout.write(json.dumps({**rates, "cores": cores, "images": len(paths), "setting": str(setting)}) + "\n")
 

@@ -1,4 +1,4 @@
-"""Whole processes, timed from outside."""
+"""Times whole processes from outside."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from cvbatch.storage.location import Location
 _HERE = Path(__file__).resolve().parent
 _STEADY_COMMITS = 3
 _SAMPLE_SECONDS = 10.0
-"""Each look at a dozen processes costs a tenth of a second."""
+"""One sample of a dozen processes takes a tenth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A process that has ended."""
+    """Measurements of a process that has ended."""
 
     output: str
     seconds: float
     megabytes: float
-    """The most that it and all it started held at once; what several share is counted once."""
+    """Peak memory of the process with all its children; shared memory counts once."""
 
 
 def timed(command: Sequence[object], environment: Mapping[str, str] | None = None) -> Timed:
     """Run a command to its end.
 
     Raises:
-        subprocess.CalledProcessError: It failed.
+        subprocess.CalledProcessError: The command failed.
     """
-    began, most, over = time.monotonic(), [0.0], threading.Event()
+    started, peak, ended = time.monotonic(), [0.0], threading.Event()
     words = [str(part) for part in command]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        watcher = threading.Thread(target=_watch, args=(process.pid, most, over))
+        watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
         watcher.start()
         output, errors = process.communicate()
-        seconds = time.monotonic() - began
-        over.set()
+        seconds = time.monotonic() - started
+        ended.set()
         watcher.join()
     if process.returncode:
         sys.stderr.write(errors)
         raise subprocess.CalledProcessError(process.returncode, words, output, errors)
-    return Timed(output, seconds, most[0])
+    return Timed(output, seconds, peak[0])
 
 
-def _watch(pid: int, most: list[float], over: threading.Event) -> None:
-    while not over.wait(_SAMPLE_SECONDS):
+def _watch(pid: int, peak: list[float], ended: threading.Event) -> None:
+    while not ended.wait(_SAMPLE_SECONDS):
         try:
             root = psutil.Process(pid)
             processes = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return
-        most[0] = max(most[0], sum(map(_megabytes, processes)))
+        peak[0] = max(peak[0], sum(map(_megabytes, processes)))
 
 
 def _megabytes(process: psutil.Process) -> float:
@@ -75,16 +75,16 @@ def _megabytes(process: psutil.Process) -> float:
 
 
 def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str, Any]:
-    """Run cvbatch into a fresh output; of a bucket it must be one that nobody has used.
+    """Run cvbatch into a new output; an output in a bucket must be unused.
 
-    The steady rate is that between the first commit and the last one that came while others were still under way:
-    at the very end nothing is under way any more, which would count work from before the first commit.
+    The steady rate is measured between the first commit and the last commit before the final second. At the end no
+    work is in progress any more, so the last commits would count work from before the first commit.
     """
     if isinstance(output, Path):
         fresh(output)
-    began_at = time.time()
+    start_time = time.time()
     with Utilization() as utilization:
-        done = _command("run", photos, output, *arguments)
+        timing = _command("run", photos, output, *arguments)
     store = open_store(Location.from_uri(str(output)))
     records = [json.loads(store.read_object(name)) for name in sorted(store.list_sizes("_cvbatch/log"))]
     commits = [
@@ -93,14 +93,14 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
         if record["type"] == "commit"
     ]
     first, last = commits[0][0], commits[-1][0]
-    inner = [(at, rows) for at, rows in commits if at < last - 1]
+    inner = [(moment, rows) for moment, rows in commits if moment < last - 1]
     steady = sum(rows for _, rows in inner[1:]) / (inner[-1][0] - first) if len(inner) >= _STEADY_COMMITS else None
     run = json.loads(store.read_object("_cvbatch/run.json"))
     return {
-        "seconds": done.seconds,
-        "megabytes": done.megabytes,
-        "rate": sum(rows for _, rows in commits) / done.seconds,
-        "seconds_to_first_commit": first - began_at,
+        "seconds": timing.seconds,
+        "megabytes": timing.megabytes,
+        "rate": sum(rows for _, rows in commits) / timing.seconds,
+        "seconds_to_first_commit": first - start_time,
         "steady_rate": steady,
         "gpu_busy": utilization.mean(first, inner[-1][0]) if inner else None,
         "setting": run["pools"]["setting"],
@@ -112,7 +112,7 @@ def cvbatch(photos: Path | str, output: Path | str, *arguments: str) -> dict[str
 
 
 def tune(source: Path, output: Path, *arguments: str) -> Any:
-    """Let `cvbatch plan` search for the best setting, which is kept for the runs that follow."""
+    """Let `cvbatch plan` search for the best setting, which the following runs use."""
     return json.loads(_command("plan", source, output, *arguments).output)
 
 
@@ -135,18 +135,19 @@ def timed_script(name: str, *arguments: object) -> Timed:
 def limits_around(
     photos: Path, model: str, setting: Any, count: int, work: Callable[[], dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure the limits before and after some work.
+    """Measure the limits before and after some work, because the speed of a shared machine changes.
 
-    The machine may be shared, so what it can do is taken from both sides of what is held against it.
+    Returns:
+        The means of both measurements, and the result of the work.
     """
     before = script("limits.py", photos, model, json.dumps(setting), count)
-    done = work()
+    result = work()
     after = script("limits.py", photos, model, json.dumps(setting), count)
     means = {name: (before[name] + after[name]) / 2 for name in ("decode_per_core", "decode", "predict", "limit")}
-    return {**after, **means, "measured": [before, after]}, done
+    return {**after, **means, "measured": [before, after]}, result
 
 
 def fresh(folder: Path) -> Path:
-    """Make sure that a folder is not there."""
+    """Remove a folder, if it exists; return its path."""
     shutil.rmtree(folder, ignore_errors=True)
     return folder

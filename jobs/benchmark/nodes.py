@@ -1,4 +1,4 @@
-"""A logical cluster on one machine, and a model that sleeps: what scheduling alone costs.
+"""Measures the cost of scheduling alone: a model that sleeps, on a logical cluster on one machine.
 
 Usage: `python jobs/benchmark/nodes.py FOLDER NODES`.
 """
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-# before ray is imported, which reads it once
+# before ray is imported, which reads them once
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -28,9 +28,11 @@ _ROWS_PER_NODE = 2_000
 _CPUS_PER_NODE = 4
 
 
-class _Commits:
+class _CommitObserver:
+    """Records the time and the number of rows of each commit."""
+
     def __init__(self) -> None:
-        self.at: list[tuple[float, int]] = []
+        self.commits: list[tuple[float, int]] = []
 
     def on_phase(self, what: str) -> None:
         pass
@@ -39,7 +41,7 @@ class _Commits:
         pass
 
     def on_committed(self, state: RunState) -> None:
-        self.at.append((time.monotonic(), len(state.accepted)))
+        self.commits.append((time.monotonic(), len(state.accepted)))
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     for _ in range(nodes):
         cluster.add_node(num_cpus=_CPUS_PER_NODE, object_store_memory=300_000_000, include_dashboard=False)
     os.environ["RAY_ADDRESS"] = cluster.address
-    seen = _Commits()
+    observer = _CommitObserver()
     job = cvbatch.load_job(
         defaults={
             "source": {"uri": str(make_manifest(folder, rows))},
@@ -62,9 +64,9 @@ def main() -> None:
             "output": {"uri": str(folder / f"nodes-{nodes}-{time.time_ns()}")},
         }
     )
-    cvbatch.run(job, seen, pythonpath=str(_HERE))
+    cvbatch.run(job, observer, pythonpath=str(_HERE))
     cluster.shutdown()
-    (first, before), (last, after) = seen.at[1], seen.at[-2]
+    (first, before), (last, after) = observer.commits[1], observer.commits[-2]
     rate = (after - before) / (last - first)
     result = {"nodes": nodes, "rows": rows, "rate": rate, "efficiency": rate * _SECONDS / nodes}
     sys.stdout.write(json.dumps(result) + "\n")

@@ -1,4 +1,4 @@
-"""The peers, each written as its documentation does: ResNet-50 with random weights over a folder of JPEGs.
+"""The peers, each as its documentation describes it: ResNet-50 with random weights over a folder of JPEGs.
 
 Usage: `python jobs/benchmark/peers.py ray_recipe|daft|loader_fp32|loader_best IMAGES OUTPUT`.
 """
@@ -88,12 +88,12 @@ def _device() -> str:
 
 
 def loader_fp32(images: Path, output: Path) -> None:
-    """A DataLoader loop at fp32, as a careful person writes it."""
+    """A careful DataLoader loop at fp32."""
     _loader(images, output, best=False)
 
 
 def loader_best(images: Path, output: Path) -> None:
-    """The best loop that we could write by hand: bfloat16 where the processor has it, channels last, decoding ahead."""
+    """The best loop that we could write by hand: bfloat16 if the CPU has it, channels last, decoding ahead."""
     _loader(images, output, best=True)
 
 

@@ -1,7 +1,7 @@
 """Measure cvbatch against its limits and its peers in one run, and write a dated report.
 
-`make bench` does everything; `python jobs/benchmark/run.py --only classification --images 300 --repeats 1` is a quick
-look. What is measured again replaces what was measured before on the same day.
+`make bench` measures everything; `python jobs/benchmark/run.py --only classification --images 300 --repeats 1` is a
+quick check. A new measurement of a section replaces the one of the same day.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ _RESULTS = Path(__file__).resolve().parent / "results"
 def main() -> None:
     """Run the sections and write `results/<date>-<cores>-cores.{json,md}`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="sections")
-    parser.add_argument("--images", type=int, default=2_000)
-    parser.add_argument("--plan-rows", type=int, default=1_000_000)
-    parser.add_argument("--rows", type=int, default=100_000, help="of the longest run with a model that costs nothing")
-    parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS)
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="other networks")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench")
-    parser.add_argument("--results", type=Path, default=_RESULTS)
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="sections to measure")
+    parser.add_argument("--images", type=int, default=2_000, help="images of the classification section")
+    parser.add_argument("--plan-rows", type=int, default=1_000_000, help="rows of the large plan")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of the longest run of a trivial model")
+    parser.add_argument("--peers", nargs="*", choices=ALL_PEERS, default=ALL_PEERS, help="peers to compare with")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="models to measure")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of each measurement")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "cvbatch-bench", help="images and outputs"
+    )
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="folder of the reports")
     options = parser.parse_args()
     sizes = Sizes(
         folder=options.folder.resolve(),

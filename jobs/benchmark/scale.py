@@ -1,4 +1,4 @@
-"""What grows with the number of rows: listing, time to the first block of a large plan, memory of the driver.
+"""Measures what grows with the number of rows: listing, time to the first block of a large plan, driver memory.
 
 Usage: `python jobs/benchmark/scale.py listing|first_block|rows FOLDER ROWS`.
 """
@@ -29,8 +29,8 @@ _FILES = 1_000
 _HERE = Path(__file__).resolve().parent
 
 
-class _Seen:
-    """Notes the driver's memory at each commit."""
+class _MemoryObserver:
+    """Records the driver's memory at each commit."""
 
     def __init__(self, *, stop_early: bool) -> None:
         self.planned_at = self.first_commit_at = 0.0
@@ -52,13 +52,13 @@ class _Seen:
 
 def main() -> None:
     """Measure and print JSON."""
-    what, folder, rows = sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3])
-    result = _listing(folder, rows) if what == "listing" else _run(what, folder, rows)
+    name, folder, rows = sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3])
+    result = _listing(folder, rows) if name == "listing" else _run(name, folder, rows)
     sys.stdout.write(json.dumps(result) + "\n")
 
 
 def _listing(folder: Path, rows: int) -> dict[str, Any]:
-    """List so many files on the local disk and write the plan."""
+    """List `rows` files on the local disk and write the plan."""
     source = folder / f"files-{rows}"
     for number in range(rows):
         if number % _FILES == 0:
@@ -84,31 +84,31 @@ def _listing(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def _run(what: str, folder: Path, rows: int) -> dict[str, Any]:
+def _run(name: str, folder: Path, rows: int) -> dict[str, Any]:
     sys.path.insert(0, str(_HERE))
     manifest = make_manifest(folder, rows)
-    seen = _Seen(stop_early=what == "first_block")
+    observer = _MemoryObserver(stop_early=name == "first_block")
     job = cvbatch.load_job(
         defaults={
             "source": {"uri": str(manifest)},
             "models": [{"model": "python:trivial:Constant"}],
-            "output": {"uri": str(folder / f"{what}-{rows}-{time.time_ns()}")},
+            "output": {"uri": str(folder / f"{name}-{rows}-{time.time_ns()}")},
         }
     )
     started = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
-        cvbatch.run(job, seen, pythonpath=str(_HERE))
+        cvbatch.run(job, observer, pythonpath=str(_HERE))
     return {
         "rows": rows,
-        "seconds_to_plan": seen.planned_at - started,
-        "seconds_from_plan_to_first_commit": seen.first_commit_at - seen.planned_at,
+        "seconds_to_plan": observer.planned_at - started,
+        "seconds_from_plan_to_first_commit": observer.first_commit_at - observer.planned_at,
         "seconds": time.monotonic() - started,
-        "driver_megabytes_by_rows": seen.memory,
+        "driver_megabytes_by_rows": observer.memory,
     }
 
 
 def make_manifest(folder: Path, rows: int) -> Path:
-    """A manifest that names a thousand tiny images over and over."""
+    """A manifest that repeats a thousand tiny images."""
     images = folder / "tiny"
     images.mkdir(parents=True, exist_ok=True)
     names = []
@@ -129,10 +129,10 @@ def _resident_megabytes() -> float:
 
 
 def _most_resident_megabytes() -> float:
-    """Since this program began; what `getrusage` says includes the process that started it."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None, "Linux tells it"
-    return int(found[1]) / 1e3
+    """Peak memory of this program; the figure of `getrusage` includes the process that started it."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None, "Linux reports it"
+    return int(match[1]) / 1e3
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured, one section of the report each."""
+"""The measurements, one function for each section of the report."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MODELS = {
     "lraspp_mobilenet_v3_large": (2_000, 32),
     "deeplabv3_resnet50": (36, 8),
 }
-"""Images for each, and for its limit: some minutes on two cores, and units enough for a steady rate. Those that have a
-process for each core get more: when the first unit is committed the others have hardly begun, when the last one that
-counts is, they are half done, and of 1,000 images that is a twentieth."""
+"""Number of images for the runs and for the limit of a model: a few minutes on two cores, and enough units for a steady
+rate. Models with one process per core get more images: at the first commit the other processes have hardly started, and
+at the last commit that counts they are half done, which is a twentieth of 1,000 images."""
 _GPU_BOUND = "convnext_large"
-"""A network so large that a GPU is the bottleneck, not the cores that decode for it."""
+"""A network so large that the GPU is the bottleneck, not the cores that decode."""
 _GPU_IMAGES = 20_480
 _LONG_RUN = 200_000
 _LARGE = (4000, 3000)
@@ -41,7 +41,7 @@ _BUCKET_KEYS = 20_000
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     folder: Path
     images: int
@@ -53,38 +53,38 @@ class Sizes:
 
 
 def classification(sizes: Sizes) -> dict[str, Any]:
-    """ResNet-50 against its limit and the peers, on the same files in the same minutes."""
+    """ResNet-50 against its limit and the peers, on the same files at the same time."""
     photos = _photos(sizes, sizes.images)
-    began = time.monotonic()
+    started = time.monotonic()
     plan = tune(_repeated(photos), sizes.folder / "out", *RESNET)
-    plan["tuning_seconds"] = time.monotonic() - began
+    plan["tuning_seconds"] = time.monotonic() - started
     ours, limits, peers = [], [], dict[str, list[dict[str, float]]]()
     for _ in range(sizes.repeats):
         run = partial(cvbatch, photos, sizes.folder / "out", *RESNET)
-        limit, done = limits_around(photos, "resnet50", plan["parity"]["setting"], 256, run)
+        limit, run_result = limits_around(photos, "resnet50", plan["parity"]["setting"], 256, run)
         limits.append(limit)
-        ours.append(done)
+        ours.append(run_result)
         for peer in sizes.peers:
-            other = timed_script("peers.py", peer, photos, fresh(sizes.folder / peer))
-            measured = {"rate": sizes.images / other.seconds, "megabytes": other.megabytes}
+            timing = timed_script("peers.py", peer, photos, fresh(sizes.folder / peer))
+            measured = {"rate": sizes.images / timing.seconds, "megabytes": timing.megabytes}
             peers.setdefault(peer, []).append(measured)
     return {"images": sizes.images, "plan": plan, "limits": limits, "cvbatch": ours, "peers": peers}
 
 
 def models(sizes: Sizes) -> dict[str, Any]:
     """Other networks against their limits."""
-    found = {}
+    results = {}
     for model in sizes.models:
         count, few = MODELS[model]
         photos = _photos(sizes, count)
         arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
         setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
-        found[model] = {"images": count, **_between_limits(sizes, photos, model, setting, few, arguments)}
-    return found
+        results[model] = {"images": count, **_between_limits(sizes, photos, model, setting, few, arguments)}
+    return results
 
 
 def gpu_bound(sizes: Sizes) -> dict[str, Any]:
-    """A large network: how busy the GPU is that holds the run back. Nothing is measured without a GPU."""
+    """A large network: how busy the GPU is when it is the bottleneck; nothing without a GPU."""
     if gpus.PRESENT is None:
         return {}
     photos = _photos(sizes, _GPU_IMAGES)
@@ -94,7 +94,7 @@ def gpu_bound(sizes: Sizes) -> dict[str, Any]:
 
 
 def large(sizes: Sizes) -> dict[str, Any]:
-    """Photos of 12 megapixels, scaled while decoding and not."""
+    """Photos of 12 megapixels, with and without scaling while decoding."""
     photos = sizes.folder / "photos-12-megapixels"
     make_images(photos, _LARGE_IMAGES, size=_LARGE)
     off = (*RESNET, "--set", "compute.scaled_decode=off")
@@ -102,7 +102,7 @@ def large(sizes: Sizes) -> dict[str, Any]:
 
 
 def mixed(sizes: Sizes) -> dict[str, Any]:
-    """A folder of which a tenth is broken in several ways, against one without."""
+    """A folder with a tenth of broken files, against a folder without."""
     good, bad = _photos(sizes, _MIXED_IMAGES), sizes.folder / f"mixed-{_MIXED_IMAGES}"
     make_mixed(bad, good)
     lite = ("--model", "efficientnet_lite0")
@@ -113,14 +113,14 @@ def four_tasks(sizes: Sizes) -> dict[str, Any]:
     """The embedded model's four tasks in one pass, and in four runs."""
     photos = _photos(sizes, _TASK_IMAGES)
     chosen = [("--model", "efficientnet_lite0", "--set", f"models.0.task={task}") for task in _TASKS]
-    every = [word for task in _TASKS for word in ("--model", "efficientnet_lite0")]
-    named = [word for at, task in enumerate(_TASKS) for word in ("--set", f"models.{at}.task={task}")]
+    model_words = [word for task in _TASKS for word in ("--model", "efficientnet_lite0")]
+    task_words = [word for index, task in enumerate(_TASKS) for word in ("--set", f"models.{index}.task={task}")]
     alone = {task: (photos, words) for task, words in zip(_TASKS, chosen, strict=True)}
-    return {"images": _TASK_IMAGES, **_in_turns(sizes, {**alone, "together": (photos, (*every, *named))})}
+    return {"images": _TASK_IMAGES, **_in_turns(sizes, {**alone, "together": (photos, (*model_words, *task_words))})}
 
 
 def growth(sizes: Sizes) -> dict[str, Any]:
-    """Start-up, large plans, and what a row costs in runs of different lengths with a model that costs nothing."""
+    """Start-up time, large plans, and the cost of a row with a trivial model, for several numbers of rows."""
     return {
         "hundred_photos": cvbatch(_photos(sizes, 100), sizes.folder / "hundred", "--model", "efficientnet_lite0"),
         "first_block": script("scale.py", "first_block", sizes.folder, sizes.plan_rows),
@@ -135,30 +135,30 @@ def buckets(sizes: Sizes) -> dict[str, Any]:
 
 
 def nodes(sizes: Sizes) -> dict[str, Any]:
-    """One, two and four logical nodes with a model that sleeps: what scheduling alone costs."""
+    """Cost of scheduling alone: a model that sleeps, on one, two and four logical nodes."""
     return {str(count): script("nodes.py", sizes.folder, count) for count in (1, 2, 4)}
 
 
 def _between_limits(
     sizes: Sizes, photos: Path, model: str, setting: Any, few: int, words: tuple[str, ...]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Run a job some times, each between two measurements of what limits it."""
+    """Run a job several times, each run between two measurements of its limits."""
     run = partial(cvbatch, photos, sizes.folder / "out", *words)
     pairs = [limits_around(photos, model, setting, few, run) for _ in range(sizes.repeats)]
     return {"limits": [limit for limit, _ in pairs], "cvbatch": [done for _, done in pairs]}
 
 
 def _in_turns(sizes: Sizes, runs: dict[str, tuple[Path, tuple[str, ...]]]) -> dict[str, list[dict[str, Any]]]:
-    """Run each of some jobs, then each again: what else happens on the machine then meets all of them."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Run all jobs in turns, so that other load on the machine affects all of them."""
+    results: dict[str, list[dict[str, Any]]] = {}
     for _ in range(sizes.repeats):
         for name, (photos, arguments) in runs.items():
-            found.setdefault(name, []).append(cvbatch(photos, sizes.folder / "out", *arguments))
-    return found
+            results.setdefault(name, []).append(cvbatch(photos, sizes.folder / "out", *arguments))
+    return results
 
 
 def _repeated(photos: Path) -> Path:
-    """A manifest that names the photos again and again, as many as make any search worth its time."""
+    """A manifest that repeats the photos, so that the run is long enough for any search of settings."""
     manifest = photos.with_suffix(".csv")
     names = [str(path) for path in sorted(photos.iterdir())]
     lines = names * (_LONG_RUN // len(names))

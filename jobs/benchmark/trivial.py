@@ -1,4 +1,4 @@
-"""Models that cost nothing but time, to measure everything else."""
+"""Models that need no computation, to measure everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cvbatch import View
 
 
 class Constant:
-    """Says the same of every image."""
+    """Gives every image the same label."""
 
     task = "classification"
     view = View(resize=(8, 8))
@@ -26,10 +26,10 @@ class Constant:
 
 
 class Sleeper(Constant):
-    """Takes its time without using a core.
+    """Waits for each image without using a core.
 
     Args:
-        seconds: Per image.
+        seconds: Seconds per image.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -38,6 +38,6 @@ class Sleeper(Constant):
     def predict(
         self, images: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
     ) -> npt.NDArray[np.float32]:
-        """Scores (n, 1), all 1, after a while."""
+        """Scores (n, 1), all 1, after the wait."""
         time.sleep(self._seconds * len(images))
         return super().predict(images, sizes)
