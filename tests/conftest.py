@@ -1,4 +1,4 @@
-"""What all tests share: one Ray head for the whole run, and the command line as a person calls it."""
+"""Fixtures of all tests: one Ray head for the whole session, and the command line as a person calls it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ NOBODY = {
     "AWS_CONFIG_FILE": "/nonexistent/config",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
 }
-"""An environment in which no credentials are found."""
+"""An environment without credentials."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -62,7 +62,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture(scope="session")
 def ray_head() -> Iterator[str]:
-    """A standing head with four logical CPUs; its address."""
+    """Address of a running head with four logical CPUs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -104,7 +104,7 @@ def _wait_for_port(port: int, head: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    """A real S3 server; it starts with the first test that asks."""
+    """A real S3 server, started for the first test that uses it."""
     with running_server(tmp_path_factory.mktemp("objects")) as server:
         yield server
 
@@ -129,14 +129,14 @@ def _proxy(object_server: ObjectServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def faults(_proxy: FaultProxy) -> Iterator[FaultProxy]:
-    """What stands between a client and the server, without faults so far."""
+    """The proxy between a client and the server, without faults at first."""
     with _proxy.doing():
         yield _proxy
 
 
 @pytest.fixture
 def as_job(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
-    """The environment of a job that may read `images*` and write `out*`, and nothing of the machine's own."""
+    """The environment of a job that may read `images*` and write `out*`, without the machine's own settings."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {**NOBODY, **object_server.job.environment}.items():
@@ -152,7 +152,7 @@ def cvbatch(tmp_path: Path) -> Cvbatch:
 
 @pytest.fixture
 def cvbatch_on_head(tmp_path: Path, ray_head: str) -> Cvbatch:
-    """Run `cvbatch` attached to the standing head."""
+    """Run `cvbatch` attached to the running head."""
     return lambda *arguments: _run(arguments, tmp_path, {"RAY_ADDRESS": ray_head})
 
 

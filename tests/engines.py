@@ -33,11 +33,11 @@ CLUSTER = Cluster((ClusterNode("10.0.0.1", 4),), local=True, object_store_bytes=
 
 @dataclass(frozen=True)
 class Call:
-    """What the engine was asked for."""
+    """One request to the engine."""
 
     units: list[RowRange]
     max_lost_units: int | None
-    """None where each image was to be alone."""
+    """None if each image was a unit of its own."""
 
     @property
     def rows(self) -> list[int]:
@@ -65,12 +65,12 @@ class FakeEngine:
         """Rows that become error rows, with this error."""
         self.error = FAILED
         self.deadly: set[int] = set()
-        """Rows that take the process along that works on them."""
+        """Rows that kill the process that works on them."""
         self.hanging: set[int] = set()
-        """Rows of which no answer comes; the units behind the first one are not begun."""
+        """Rows without an answer; the units after the first of them are not started."""
         self.has_stalled = False
         self.after_unit: Callable[[], object] = lambda: None
-        """Called once the file of a unit is taken in."""
+        """Called when the file of a unit is accepted."""
         self.over = False
         self.grows_to: int | None = None
         """Rows of a unit from the next look at the cluster on."""
@@ -81,7 +81,7 @@ class FakeEngine:
 
     @property
     def computed(self) -> list[int]:
-        """Every row that was asked for, as often as it was."""
+        """All requested rows, with repetitions."""
         return [row for call in self.calls for row in call.rows]
 
     def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:

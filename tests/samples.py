@@ -45,13 +45,13 @@ def photos(folder: Path, count: int) -> Path:
 
 
 def planned(tmp_path: Path, rows: int, *models: ModelSpec) -> tuple[LocalStore, Plan]:
-    """A store with the plan of so many files."""
+    """A store with a plan of this many files."""
     store = LocalStore(str(tmp_path / "out"))
     return store, planned_in(store, tmp_path, rows, *models)
 
 
 def planned_in(store: Store, tmp_path: Path, rows: int, *models: ModelSpec) -> Plan:
-    """A plan of so many files, in any store."""
+    """A plan of this many files, in any store."""
     store.check_writable()
     asked = job(photos(tmp_path / "photos", rows), store.root)
     return make_plan(store, asked, models or [spec()], open_source(asked.source))
@@ -72,7 +72,7 @@ def block(
     error: RowError = FAILED,
     **columns: Any,
 ) -> pa.Table:
-    """What the predict stage hands on for some rows; columns that are not given are null."""
+    """Output of the predict stage for some rows; missing columns are null."""
     ids = range(low, high)
     schema = rows_schema(models or [spec()])
     values: dict[str, Any] = {

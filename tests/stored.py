@@ -1,4 +1,4 @@
-"""One of each record that is stored, as plain data, without what differs from time to time.
+"""One of each stored record, as plain data, without fields that differ from run to run.
 
 `python -m tests.stored` writes `stored.json` anew, after a format has grown on purpose.
 """
@@ -95,7 +95,7 @@ EVERYTHING: Final = ModelSpec(
 
 
 def certificate() -> TuningResult:
-    """What a search for a setting ends with."""
+    """The result of a search for a setting."""
     measured = []
     for number, setting in enumerate(
         (InferenceSettings(), InferenceSettings("bf16", True, True, False, True, True, 2.0, 1)), 1
@@ -107,7 +107,7 @@ def certificate() -> TuningResult:
 
 
 def records(folder: Path) -> dict[str, Any]:
-    """Each record by a name for people."""
+    """Each record by a readable name."""
     store, source = LocalStore(str(folder / "out")), photos(folder / "photos", 3)
     asked = job(source, store.root)
     plan = make_plan(store, asked, [spec(), EVERYTHING], open_source(asked.source), pythonpath="/jobs")
@@ -146,7 +146,7 @@ def records(folder: Path) -> dict[str, Any]:
 
 
 def listing(store: LocalStore, folder: Path) -> ListingProgress:
-    """The progress of a listing that can be gone on with."""
+    """The checkpoint of a listing that can be resumed."""
     source = job("", source={"uri": [str(photos(folder / name, 3)) for name in ("photos", "more")]}).source
     return ListingProgress(store, source, open_source(source))
 
@@ -224,7 +224,7 @@ def _named(path: Path, folder: Path) -> str:
 
 
 def lasting(value: Any, folder: Path) -> Any:
-    """What does not differ from time to time."""
+    """The fields that do not differ from run to run."""
     if isinstance(value, dict):
         return {key: "…" if key in _OF_THE_MOMENT else lasting(item, folder) for key, item in value.items()}
     if isinstance(value, list):
@@ -233,7 +233,7 @@ def lasting(value: Any, folder: Path) -> Any:
 
 
 def main() -> None:
-    """Write the golden file anew."""
+    """Write the golden file again."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = json.dumps(lasting(records(folder), folder), indent=1, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The plan of the house, read from the code: each test names every module that breaks a rule."""
+"""Rules of the architecture, read from the code: each test names all modules that break a rule."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LOOSE = 6
 WITH_RAY = ("cvbatch.engine.", "cvbatch.system.ray_compat", "cvbatch.submit.client")
 WITH_TORCH = ("cvbatch.inference.torch.",)
 TORCH_INSIDE_FUNCTIONS = ("cvbatch.testing",)
-"""May import torch in a function, where a person asks for it."""
+"""Modules that may import torch in a function, on a user's request."""
 LIGHT = ("cvbatch", "cvbatch.cli.parser", "cvbatch.results.predictions", "cvbatch.stages.decode")
-"""What is imported before there is work to do."""
+"""Modules that are imported before there is work to do."""
 NOT_MIRRORS = ("integration", "cluster")
 """Folders of tests that belong to no module."""
 
@@ -85,7 +85,7 @@ def above(order: Iterable[str], graph: Mapping[str, Iterable[str]]) -> list[str]
 
 
 def in_circles(graph: Mapping[str, Iterable[str]]) -> list[str]:
-    """Modules that import themselves by way of others."""
+    """Modules that import themselves through other modules."""
 
     def reached(start: str) -> set[str]:
         seen, waiting = set[str](), list(graph[start])
@@ -189,7 +189,7 @@ def test_public_names() -> None:
 
 
 def elsewhere() -> dict[str, list[str]]:
-    """From `tests/README.md`: modules without a file of tests of their own, and which tests look at them."""
+    """From `tests/README.md`: modules without a test file of their own, and the tests that cover them."""
     text = (TESTS / "README.md").read_text().split("\n## Where modules are tested\n")[1].split("\n## ")[0]
     found = dict[str, list[str]]()
     for row in re.findall(r"^\|.*\|$", text, re.M):
@@ -200,7 +200,7 @@ def elsewhere() -> dict[str, list[str]]:
 
 
 def mirror(module: Path) -> Path:
-    """Where the tests of a module lie, relative to the tests."""
+    """Path of a module's test file, relative to `tests/`."""
     return module.with_name(f"test_{module.name}")
 
 

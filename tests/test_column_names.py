@@ -1,4 +1,4 @@
-"""Names of columns stand in `schema.py` and nowhere else, so that whoever changes one has found all that use it."""
+"""Column names are literals only in `schema.py`, so that a change finds all code that uses a name."""
 
 from __future__ import annotations
 

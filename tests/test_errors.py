@@ -1,4 +1,4 @@
-"""Whatever goes wrong with one image becomes the error of its row."""
+"""An exception for one image becomes the error of its row."""
 
 from __future__ import annotations
 

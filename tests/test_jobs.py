@@ -1,4 +1,4 @@
-"""Everything in `jobs/` that a person runs or copies is right."""
+"""Job files and scripts in `jobs/` work as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way of a run whose output is a bucket, with an engine that needs no Ray, and the commands upon it."""
+"""A whole run with an output in a bucket, with an engine without Ray, and the commands for that output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other engines make of an output that has columns of every kind, and error rows."""
+"""Other query engines read an output with columns of every kind and error rows."""
 
 from __future__ import annotations
 
