@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -74,6 +74,12 @@ class FakeEngine:
         self.over = False
         self.grows_to: int | None = None
         """Rows of a unit from the next look at the cluster on."""
+
+    def change(self, parts: Mapping[str, object]) -> None:
+        """Put other values or methods in the place of those that it has, by name."""
+        for name, value in parts.items():
+            assert hasattr(self, name), f"an engine has no {name}"
+            setattr(self, name, value)
 
     @property
     def time_is_up(self) -> bool:

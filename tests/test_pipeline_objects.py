@@ -41,7 +41,7 @@ class Output:
     @contextlib.contextmanager
     def start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
         engine = FakeEngine(output, unit_rows=4)
-        vars(engine).update(self.next)
+        engine.change(self.next)
         self.next = {}
         yield engine
 
