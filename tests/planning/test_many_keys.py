@@ -31,13 +31,13 @@ from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
-peaks, save = [], ListingProgress.save
+peaks, save = [], ListingProgress.save_checkpoint
 
 def saved(*arguments):
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     save(*arguments)
 
-ListingProgress.save = saved
+ListingProgress.save_checkpoint = saved
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.location), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))

@@ -7,12 +7,13 @@ Writes `VERSION.tar.xz` beside itself, with the code and the `tests` of the chec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from cvbatch.engine.nodes import Cluster, ClusterNode
 from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.lease import describe_process
-from cvbatch.output.store import LocalStore
+from cvbatch.output.store import open_store
 from cvbatch.runs.recompute import recompute_rows
+from cvbatch.storage.location import Location
 from cvbatch.tuning.certificate import MIN_IMAGES, choose_candidate, save_run_settings
 from tests.engines import FakeEngine
 from tests.samples import job, photos, spec
@@ -39,14 +41,15 @@ ROWS = 6
 class Engine(FakeEngine):
     """A fake one that has measured settings and says on which machine."""
 
-    def prepare(self, models: Any, *more: Any, **facts: Any) -> None:
-        super().prepare_engine(models, *more, **facts)
+    def prepare_engine(self, *what: Any, **facts: Any) -> FakeEngine:
+        super().prepare_engine(*what, **facts)
         compute = ComputeConfig()
         self.cluster = Cluster((ClusterNode("10.0.0.1", 4, host="vm"),), local=True, object_store_bytes=1 << 30)
-        self.certificate = save_run_settings(
-            LocalStore(self._output), choose_candidate([trial(1.0), trial(2.0)], has_answers=True)
+        self.tuning_result = save_run_settings(
+            open_store(self._output), choose_candidate([trial(1.0), trial(2.0)], has_answers=True)
         )
-        self.pools = allocate_resources(self.cluster, compute, [spec()], ROWS, self.certificate)
+        self.resource_plan = allocate_resources(self.cluster, compute, [spec()], ROWS, self.tuning_result)
+        return self
 
 
 def trial(together: float) -> dict[str, Any]:
@@ -57,25 +60,25 @@ def trial(together: float) -> dict[str, Any]:
     return {"setting": setting, "images": MIN_IMAGES, "rates": rates, "agreement": agreement, "passed": True}
 
 
-def start(work: Callable[[], object], **facts: Any) -> None:
+def start(work: Callable[..., object], **facts: Any) -> None:
     """One start, with an engine that is told so much; it may be one that is interrupted."""
 
-    def engine(output: Any, *_: object) -> Engine:
-        made = Engine(getattr(output, "uri", output), unit_rows=1)
-        vars(made).update(facts)
-        return made
+    @contextlib.contextmanager
+    def start_engine(output: Location, *_: object) -> Iterator[Engine]:
+        engine = Engine(output, unit_rows=1)
+        engine.change(facts)
+        yield engine
 
     process = {**describe_process(), "host": "vm"}
     with (
-        mock.patch.object(pipeline, "Engine", engine),
         mock.patch.dict(os.environ, {"CVBATCH_SNAPSHOT_RECORDS": "2"}),
-        mock.patch("cvbatch.output.commit_log.this_process", return_value=process),
-        mock.patch.object(pipeline, "recompute", partial(recompute_rows, rows_at_once=1)),
+        mock.patch("cvbatch.output.commit_log.describe_process", return_value=process),
+        mock.patch.object(pipeline, "recompute_rows", partial(recompute_rows, rows_at_once=1)),
         mock.patch("platform.node", return_value="vm"),
         mock.patch.object(sys, "argv", ["cvbatch", "run"]),
     ):
         try:
-            work()
+            work(start_engine=start_engine)
         except KeyboardInterrupt:
             return
 
@@ -93,21 +96,21 @@ def interrupted_after(units: int) -> Callable[[], None]:
 
 def finished(source: Path, output: Path) -> None:
     """Planned with a limit of four, then without, then updated after `0004.jpg` had changed; row 1 is an error."""
-    start(lambda: pipeline.run(job(source, output, source={"limit": 4}), Seen()), failed={1})
-    start(lambda: pipeline.run(job(source, output), Seen()))
+    start(partial(pipeline.run, job(source, output, source={"limit": 4}), Seen()), failed={1})
+    start(partial(pipeline.run, job(source, output), Seen()))
     (source / "0004.jpg").write_bytes(b"changed")
-    start(lambda: pipeline.run(job(source, output), Seen(), refresh=True))
+    start(partial(pipeline.run, job(source, output), Seen(), refresh=True))
 
 
 def half(source: Path, output: Path) -> None:
     """Interrupted after its second commit."""
-    start(lambda: pipeline.run(job(source, output), Seen()), after_unit=interrupted_after(2))
+    start(partial(pipeline.run, job(source, output), Seen()), after_unit=interrupted_after(2))
 
 
 def retried(source: Path, output: Path) -> None:
     """Finished with errors in rows 1 and 2; `retry` was interrupted after it had replaced row 1."""
-    start(lambda: pipeline.run(job(source, output), Seen()), failed={1, 2})
-    start(lambda: pipeline.retry(str(output), "all", Seen()), after_unit=interrupted_after(2))
+    start(partial(pipeline.run, job(source, output), Seen()), failed={1, 2})
+    start(partial(pipeline.retry, str(output), "all", Seen()), after_unit=interrupted_after(2))
 
 
 def main(version: str) -> None:
