@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from cvbatch.config.job import ModelConfig
-from cvbatch.tasks import TASKS
+from cvbatch.tasks import TASKS, Task
 from tests.samples import spec
 
 COLUMNS = {
@@ -59,6 +59,13 @@ def test_the_facts_of_a_task_are_consistent(task: str) -> None:
     assert set(row.options) <= ModelConfig.model_fields.keys()
     assert row.facts <= {"masks", "keypoints", "dimension"}
     assert row.label_column is None or row.label_column in row.column_types(spec())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_task_sets_is_known_to_all_tasks(task: str) -> None:
+    """A misspelled attribute would have no effect, and the default of `Task` would apply."""
+    known = {*vars(Task), *Task.__annotations__}
+    assert {name for name in vars(type(TASKS[task])) if not name.startswith("_")} - known == set()
 
 
 def test_no_option_belongs_to_two_tasks() -> None:

@@ -13,6 +13,8 @@ from cvbatch.errors import ModelError
 from cvbatch.inference import loading
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.backends import BACKENDS, backend_for, backend_of, is_setting_applicable
+from cvbatch.models.backends.base import Backend
+from cvbatch.models.backends.catalogued import CataloguedBackend
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
 
@@ -40,6 +42,13 @@ def test_what_nobody_knows_is_said_with_what_is_near() -> None:
         backend_for("efficientnet_lite1")
     with pytest.raises(ModelError, match=r"own\.pth is a file, not the name of a model"):
         backend_for("own.pth")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_what_a_kind_sets_is_known_to_all_kinds(name: str) -> None:
+    """A misspelled attribute would have no effect, and the default of `Backend` would apply."""
+    known = {*vars(Backend), *Backend.__annotations__, *vars(CataloguedBackend)}
+    assert {set_name for set_name in vars(type(BACKENDS[name])) if not set_name.startswith("_")} - known == set()
 
 
 @pytest.mark.parametrize("name", BACKENDS)
