@@ -68,7 +68,11 @@ class WebSessions:
         return self._sessions[options].get(target.request_url, headers=headers, allow_redirects=False)
 
     async def close_connections(self) -> None:
-        """Close all connections, including TLS connections that wait for the server to close."""
+        """Cancel all requests and close all connections, also TLS connections that wait for the server to close."""
+        requests = asyncio.all_tasks() - {asyncio.current_task()}
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
         for session in self._sessions.values():
             await session.close()
         for open_socket in list(self._sockets):

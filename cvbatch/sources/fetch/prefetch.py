@@ -151,6 +151,8 @@ class Prefetcher:
         future.add_done_callback(self._finish_fetch)
 
     def _finish_fetch(self, future: Future[GetResult]) -> None:
+        if future.cancelled():
+            return  # the web client is closing
         with self._lock:
             self._active_requests -= 1
             if future.exception() is None:

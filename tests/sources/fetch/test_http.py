@@ -433,6 +433,18 @@ def test_the_client_leaves_nothing_behind(web: Web) -> None:
     assert loop.is_closed()
 
 
+def test_a_request_in_progress_ends_with_the_client(web: Web) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        allowed = HttpOptions((f"127.0.0.1:{port}",), private=True)
+        request = http.start_get_image(f"http://127.0.0.1:{port}/a.jpg".encode(), allowed)
+        silent.accept()[0].close()  # it is tried again, and nothing answers
+        loop = connections.web_client()._loop
+        connections._client_of_process.cache_clear()
+        assert request.cancelled()
+        assert loop.is_closed()
+
+
 @pytest.fixture
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server with a certificate for `images.example`, which this process trusts."""
