@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from cvbatch.errors import CorruptionError, OutputError
 
@@ -48,7 +48,8 @@ class RecordFormat(Generic[T]):
 
     def to_plain_fields(self, record: T) -> dict[str, Any]:
         """Return the record as plain data without the format."""
-        data: dict[str, Any] = self._type_adapter.dump_python(record, mode="json", by_alias=True, warnings=False)
+        data: dict[str, Any]
+        (data,) = self._dump_adapter.dump_python((record,), mode="json", by_alias=True, warnings=False)
         data.pop(FORMAT, None)  # a record that was read may carry an older format
         return data
 
@@ -98,3 +99,8 @@ class RecordFormat(Generic[T]):
     @cached_property
     def _type_adapter(self) -> TypeAdapter[T]:
         return TypeAdapter(self.kind)
+
+    @cached_property
+    def _dump_adapter(self) -> TypeAdapter[tuple[T]]:
+        """By default pydantic replaces infinity and NaN by null; only a type around a dataclass can configure that."""
+        return TypeAdapter(tuple[self.kind], config=ConfigDict(ser_json_inf_nan="constants"))  # type: ignore[name-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,11 @@ class Note:
     tags: tuple[str, ...] = field(default=())
 
 
+@dataclass
+class Measured:
+    values: dict[str, Any]
+
+
 NOTE = RecordFormat("note", Note, 2, 1)
 PLAIN = RecordFormat("note", dict[str, Any], 2, 1)
 
@@ -50,6 +56,14 @@ def test_a_record_survives_a_round_trip() -> None:
     assert json.loads(content) == {"format": "2.1", **data}
     assert NOTE.decode_record(content, "here") == note
     assert NOTE.to_plain_fields(note) == data
+
+
+@pytest.mark.parametrize("record_format", [RecordFormat("note", dict[str, Any]), RecordFormat("spec", Measured)])
+def test_numbers_that_are_not_finite_survive_a_round_trip(record_format: RecordFormat[Any]) -> None:
+    record = record_format.decode_record(b'{"values": {"a": [Infinity, -Infinity, NaN]}}', "here")
+    stored = json.loads(record_format.encode_record(record))["values"]["a"]
+    assert stored[:2] == [math.inf, -math.inf]
+    assert math.isnan(stored[2])
 
 
 @pytest.mark.parametrize("written", ["2.1", "2.0", "2.7", "1.4", "1", 1, None])
