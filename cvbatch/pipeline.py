@@ -26,6 +26,7 @@ from cvbatch.runs.recompute import failed_rows, recompute_rows
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import ImageSource
 from cvbatch.storage.location import Location
+from cvbatch.system.environment import check_environment
 
 if not TYPE_CHECKING:
     __getattr__ = renamed_names("cvbatch.pipeline")
@@ -76,6 +77,7 @@ def run(
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; committed rows stay committed.
     """
+    check_environment()
     observer: RunObserver = adapt_observer(watcher)
     observer.on_phase("getting the models")
     store = open_store(job.output.location)
@@ -132,6 +134,7 @@ def retry(
         UsageError: If there is no run, or another attempt holds it.
         RunError: If the retry did not finish; replaced rows stay replaced.
     """
+    check_environment()
     observer: RunObserver = adapt_observer(watcher)
     location = Location.from_path_or_uri(output)
     planned = PlannedRun.from_output(location)

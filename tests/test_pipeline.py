@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import pytest
 
 from cvbatch.config.job import Job
-from cvbatch.errors import OutputError, RunError, SourceError
+from cvbatch.errors import JobError, OutputError, RunError, SourceError
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.lease import Heartbeat, describe_process
 from cvbatch.output.log_records import RunState
@@ -104,6 +104,18 @@ def test_a_finished_run_starts_no_engine(output: Output) -> None:
     assert output.proven
     assert output.run(output.job()).epoch == 1
     assert len(output.engines) == 1, "a finished run needs no engine"
+
+
+@pytest.mark.parametrize("command", ["run", "retry"])
+@pytest.mark.parametrize("variable", ["CVBATCH_HEARTBEAT_SECONDS", "CVBATCH_HTTP_PAUSE", "CVBATCH_STORAGE_TRIES"])
+def test_an_invalid_number_in_the_environment_is_refused_before_anything_is_started(
+    output: Output, monkeypatch: pytest.MonkeyPatch, variable: str, command: str
+) -> None:
+    monkeypatch.setenv(variable, "1s")
+    with pytest.raises(JobError, match=f"{variable}: expected .* got '1s'"):
+        output.run(output.job()) if command == "run" else output.retry("all")
+    assert output.engines == []
+    assert not Path(output.store.root).exists()
 
 
 @pytest.mark.parametrize("command", ["run", "retry"])

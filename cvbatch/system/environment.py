@@ -1,7 +1,8 @@
 """Numbers that an environment variable can override: timeouts, pauses and batch sizes.
 
 They tune cvbatch to a slow disk or a strict service, so they are not part of a job. Each process reads its own
-environment whenever it needs the number.
+environment whenever it needs the number. A run checks all of them first, because a worker that meets an invalid one
+could only report it as an error of each image.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from cvbatch.errors import JobError
 
 Number = TypeVar("Number", int, float)
+
+_NUMBERS: Final[list[EnvironmentNumber[Any]]] = []
+"""Those of all modules that are imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,9 @@ class EnvironmentNumber(Generic[Number]):
     variable: str
     default: Number
     least: Number | float = 0
+
+    def __post_init__(self) -> None:
+        _NUMBERS.append(self)
 
     @property
     def current_value(self) -> Number:
@@ -42,3 +49,13 @@ class EnvironmentNumber(Generic[Number]):
             expected = "a whole number" if isinstance(self.default, int) else "a number"
             raise JobError(f"{self.variable}: expected {expected} of at least {self.least}, got {text!r}")
         return number
+
+
+def check_environment() -> None:
+    """Check the variables of all imported modules.
+
+    Raises:
+        JobError: A variable is invalid.
+    """
+    for number in _NUMBERS:
+        _ = number.current_value
