@@ -27,7 +27,7 @@ def refuse_expanded_glob(job: str | None, unknown: Sequence[str], sources: Seque
         JobError: There are such arguments; its message has the glob in quotes.
     """
     paths = [path for path in (job, *unknown) if path is not None and not path.startswith("-")]
-    wrong = [path for path in paths if not _looks_like_job_file(path, sources, alone=len(paths) == 1)]
+    wrong = [path for path in paths if not _looks_like_job_file(path, sources, is_only_argument=len(paths) == 1)]
     if not wrong:
         return
     glob = shlex.quote(
@@ -42,14 +42,14 @@ def refuse_expanded_glob(job: str | None, unknown: Sequence[str], sources: Seque
     )
 
 
-def _looks_like_job_file(path: str, sources: Sequence[str], *, alone: bool) -> bool:
+def _looks_like_job_file(path: str, sources: Sequence[str], *, is_only_argument: bool) -> bool:
     name, kind = os.fsencode(path), suffix_of(os.fsencode(path))
     if kind in _JOB_SUFFIXES or not os.path.exists(path):
         return kind not in IMAGE_SUFFIXES
     if kind in IMAGE_SUFFIXES or f".{kind}" in MANIFEST_SUFFIXES or ContainerOpener.is_container(name):
         return False
-    if os.path.isdir(path) or not alone:
-        return not sources and alone
+    if os.path.isdir(path) or not is_only_argument:
+        return not sources and is_only_argument
     folder = os.path.dirname(path)
     return not folder or all(os.path.dirname(source) != folder for source in sources)
 

@@ -149,20 +149,20 @@ def fitting_store_bytes(models: Sequence[ModelSpec], limit: int | None, address_
 
 
 def shares_that_fit(
-    models: Sequence[ModelSpec], wanted: MemoryShares, store_bytes: int, limit: int | None
+    models: Sequence[ModelSpec], wanted_shares: MemoryShares, store_bytes: int, limit: int | None
 ) -> MemoryShares:
     """Reduce the numbers of processes and threads until they fit the memory.
 
     Args:
         models: Of the job.
-        wanted: Numbers that the processors allow.
+        wanted_shares: Numbers that the processors allow.
         store_bytes: Bytes of Ray's object store.
         limit: Bytes that all processes together may use; None for no limit.
 
     Returns:
         At least one of each.
     """
-    shares = wanted
+    shares = wanted_shares
     for name in ("actors", "decoders", "batch_size", "lanes"):
         while limit is not None and getattr(shares, name) > 1 and needed_bytes(models, shares, store_bytes) > limit:
             shares = shares._replace(**{name: max(1, getattr(shares, name) * 3 // 4)})

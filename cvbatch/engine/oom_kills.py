@@ -42,7 +42,7 @@ class OomKillMonitor:
         return count_memory_kills(self._root) - self._before
 
     @property
-    def is_too_often(self) -> bool:
+    def kills_too_often(self) -> bool:
         """Whether to stop trying."""
         return self.kills_in_a_row >= _MAX_KILLS_IN_A_ROW
 
@@ -90,7 +90,7 @@ def separate_oom_victims(
             is_first_work = False
             kill_monitor.note_progress()
             yield answer
-        elif is_first_work and kill_monitor.is_too_often:
+        elif is_first_work and kill_monitor.kills_too_often:
             raise kill_monitor.halt_error()
         else:
             yield to_error_rows(rows(unit), schema, kill_monitor.name_oom_error(answer))

@@ -136,7 +136,7 @@ class RayEngine:
             self._must_recut = True
         except (RayError, OSError) as error:
             raise to_cvbatch_error(error) from None
-        if self._is_first_result_pending and self._kill_monitor.is_too_often:
+        if self._is_first_result_pending and self._kill_monitor.kills_too_often:
             raise self._kill_monitor.halt_error()
         if error_capture.last is not None and not is_system_failure(error_capture.last):
             raise to_cvbatch_error(error_capture.last)
@@ -166,7 +166,7 @@ class RayEngine:
         time_is_up = self.time_is_up and not self._is_first_result_pending
         # stored, because after a further change the monitor may answer no, when the wave has already ended
         self._was_ended_early = self._cluster_monitor.should_rebalance
-        return time_is_up or self._was_ended_early or self._kill_monitor.is_too_often
+        return time_is_up or self._was_ended_early or self._kill_monitor.kills_too_often
 
     def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         """See `Engine`."""

@@ -60,9 +60,9 @@ def _hash_own_modules(folder: Path, module: str) -> Iterator[Path]:
                 yield from (path for path in paths if path.is_relative_to(folder) and path.is_file())
 
 
-def first_changed_file(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+def first_changed_file(old_hashes: Mapping[str, str], new_hashes: Mapping[str, str]) -> str | None:
     """The first file that has changed or is missing, or None; new files are ignored, as they may be a cache."""
-    return next((name for name, digest in sorted(before.items()) if now.get(name) != digest), None)
+    return next((name for name, digest in sorted(old_hashes.items()) if new_hashes.get(name) != digest), None)
 
 
 def without_options(files: Mapping[str, str], options: Any) -> dict[str, str]:

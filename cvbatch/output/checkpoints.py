@@ -13,7 +13,7 @@ from cvbatch.output.store import Store, create_with_retries
 from cvbatch.system.environment import EnvironmentNumber
 from cvbatch.system.formats import RecordFormat
 
-SNAPSHOT_RECORDS: Final = EnvironmentNumber("CVBATCH_SNAPSHOT_RECORDS", 256, least=1)
+CHECKPOINT_RECORDS: Final = EnvironmentNumber("CVBATCH_CHECKPOINT_RECORDS", 256, minimum=1)
 """Records between two checkpoints."""
 _FOLDER = "_cvbatch/snapshots"
 _CHECKPOINT: Final = RecordFormat("snapshot", dict[str, Any])

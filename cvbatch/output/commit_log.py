@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cvbatch.errors import CorruptionError, FencedError, OutputError, RunError
-from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_checkpoint, save_checkpoint
+from cvbatch.output.checkpoints import CHECKPOINT_RECORDS, load_checkpoint, save_checkpoint
 from cvbatch.output.lease import describe_holder, describe_process
 from cvbatch.output.log_records import DataFile, Record, RunState
 from cvbatch.output.row_ranges import RowRange, RowRanges
@@ -40,30 +40,30 @@ def read_record(store: Store, name: str) -> Record:
     return _RECORD.decode_record(store.read_object(name), f"{store.root}/{name}")
 
 
-def newest_record_name(store: Store, known: str | None = None) -> str | None:
+def newest_record_name(store: Store, known_record: str | None = None) -> str | None:
     """Object name of the newest record, or None if there is none.
 
     Args:
         store: The output.
-        known: Name of an existing record; older records are not listed.
+        known_record: Name of an existing record; older records are not listed.
     """
-    return max(store.list_sizes(LOG_FOLDER, known or ""), default=known)
+    return max(store.list_sizes(LOG_FOLDER, known_record or ""), default=known_record)
 
 
-def last_record(store: Store, known: str | None = None) -> tuple[str, Record] | None:
+def last_record(store: Store, known_record: str | None = None) -> tuple[str, Record] | None:
     """Return the newest record with its name, without reading the others.
 
     Args:
         store: The output.
-        known: Name of a record that existed before; older records are not listed.
+        known_record: Name of a record that existed before; older records are not listed.
     """
-    name = newest_record_name(store, known)
+    name = newest_record_name(store, known_record)
     if name is None:
         return None
     try:
         return name, read_record(store, name)
     except FileNotFoundError:
-        if known is None:
+        if known_record is None:
             raise
         return last_record(store)  # the output was removed, and another run started in its place
 
@@ -220,7 +220,7 @@ class CommitLog:
         record = self._with_nonce({**body, "epoch": self.epoch})
         if not self._try_append(record):
             raise self._fenced_error()
-        if self.state.next_seq % SNAPSHOT_RECORDS.current_value == 0:
+        if self.state.next_seq % CHECKPOINT_RECORDS.current_value == 0:
             save_checkpoint(self.store, self.state)
 
     @contextlib.contextmanager

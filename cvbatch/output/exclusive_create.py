@@ -30,7 +30,7 @@ _RACING_THREADS: Final = 8
 _OVERWRITTEN: Final = "it overwrites an existing file"
 _PROOF_SECONDS: Final = 60.0
 
-Place = Callable[[str, Path, Path], bool]
+CreateFunction = Callable[[str, Path, Path], bool]
 """Gives a temporary file a name; False if the name is taken.
 
 The arguments are the temporary path, the target, and the path for a claim if the method needs one. Raises `OSError` of
@@ -46,7 +46,7 @@ class CreateMethod:
     """Name that is stored in the output."""
     title: str
     """Name in messages."""
-    create_file: Place
+    create_file: CreateFunction
     claim_kind: ClaimKind | None = None
     """Kind of claims that it needs, if any."""
 

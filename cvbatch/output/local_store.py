@@ -117,7 +117,7 @@ class LocalStore:
             sync_folder(self.local_path(name).parent)
             return size
 
-    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, start_after: str = "") -> dict[str, int]:
         try:
             names = sorted(name for name in os.listdir(self.local_path(folder)) if not name.startswith(HIDDEN_PREFIX))
         except FileNotFoundError:
@@ -125,7 +125,7 @@ class LocalStore:
         except NotADirectoryError:
             raise OutputError(f"{self.root}: expected a folder, got a file; choose another output") from None
         sizes = {}
-        for name in (name for name in names if f"{folder}/{name}" > after):
+        for name in (name for name in names if f"{folder}/{name}" > start_after):
             with contextlib.suppress(FileNotFoundError):  # deleted after the listing
                 file_stat = self.local_path(f"{folder}/{name}").stat()
                 if stat.S_ISREG(file_stat.st_mode):

@@ -30,14 +30,16 @@ class ObjectStore:
         DeniedError: If this machine has no credentials.
     """
 
-    def __init__(self, place: Location) -> None:
-        prefix = place.key.rstrip("/")
+    def __init__(self, location: Location) -> None:
+        prefix = location.key.rstrip("/")
         if prefix and not is_plain_key(prefix):
-            raise OutputError(f"{place}: expected an output without // and control characters; choose another output")
-        self.root = str(place).rstrip("/")
+            raise OutputError(
+                f"{location}: expected an output without // and control characters; choose another output"
+            )
+        self.root = str(location).rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self.place = place
-        self._bucket = open_bucket(place)
+        self.place = location
+        self._bucket = open_bucket(location)
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[Location]]:
         """Pickle only the location; another process opens the bucket with its own credentials."""
@@ -69,9 +71,9 @@ class ObjectStore:
                 f"{folder} cannot be written: {error.strerror or error}; set TMPDIR to another folder"
             ) from error
 
-    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, start_after: str = "") -> dict[str, int]:
         start = f"{self._prefix}{folder}/"
-        objects = self._bucket.list_level(start, after=self._prefix + after if after else None)
+        objects = self._bucket.list_level(start, start_after=self._prefix + start_after if start_after else None)
         pairs = zip(objects["key"].to_pylist(), objects["size"].to_pylist(), strict=True)
         return {key.removeprefix(self._prefix): size for key, size in sorted(pairs) if key != start}
 

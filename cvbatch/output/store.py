@@ -52,12 +52,12 @@ class Store(Protocol):
     def add_file(self, name: str, write: Callable[[str], None]) -> int:
         """Let `write` fill a local file, and publish it under a name that was never used; returns its size in bytes."""
 
-    def list_sizes(self, folder: str, after: str = "") -> dict[str, int]:
+    def list_sizes(self, folder: str, start_after: str = "") -> dict[str, int]:
         """Sorted names of the objects directly in a folder, with their sizes in bytes; empty without the folder.
 
         Args:
             folder: Name of the folder.
-            after: Only names after this one, which is in the folder; earlier names are not read.
+            start_after: Only names after this one, which is in the folder; earlier names are not read.
         """
 
     def delete_object(self, name: str) -> bool:

@@ -36,6 +36,6 @@ def extend_plan_to_limit(log: CommitLog, plan: Plan, job: Job, source: ImageSour
         source,
         first_row_id=log.state.planned,
         limit=job.source.limit,
-        known=known,
+        known_keys=known,
     )
     log.extend_plan(parts, complete=complete)

@@ -82,32 +82,38 @@ class _MoveProblems:
         self.count = 0
         self.messages: list[str] = []
 
-    def compare_rows(self, before: pa.Table, after: pa.Table, renamed_rows: Sequence[int], *, positional: bool) -> None:
+    def compare_rows(
+        self, planned_rows: pa.Table, moved_rows: pa.Table, renamed_rows: Sequence[int], *, positional: bool
+    ) -> None:
         """Compare planned rows with the rows that were matched to them.
 
         Args:
-            before: Planned rows.
-            after: Matched rows, in the same order.
+            planned_rows: Planned rows.
+            moved_rows: Matched rows, in the same order.
             renamed_rows: Indices of rows whose names differ.
             positional: Whether rows were matched by their position.
         """
         for index in renamed_rows:
-            self._add_problem(f"{_image_uri_of(after, index)} is in the place of {_image_uri_of(before, index)}")
-        sizes = before[IMAGE_BYTES], after[IMAGE_BYTES]
+            self._add_problem(
+                f"{_image_uri_of(moved_rows, index)} is in the place of {_image_uri_of(planned_rows, index)}"
+            )
+        sizes = planned_rows[IMAGE_BYTES], moved_rows[IMAGE_BYTES]
         different_size = pc.fill_null(pc.not_equal(*sizes), False).to_numpy()
         for index in np.flatnonzero(different_size).tolist():
             old_size, new_size = (size[index].as_py() for size in sizes)
-            self._add_problem(f"{_image_uri_of(after, index)} has {new_size:,} bytes, expected {old_size:,}")
+            self._add_problem(f"{_image_uri_of(moved_rows, index)} has {new_size:,} bytes, expected {old_size:,}")
         if not positional:
             return
-        on_disk = pc.starts_with(after[IMAGE_URI], "/")
+        on_disk = pc.starts_with(moved_rows[IMAGE_URI], "/")
         missing = pc.and_(pc.and_(pc.is_valid(sizes[0]), pc.is_null(sizes[1])), on_disk)
         for index in np.flatnonzero(missing.to_numpy()).tolist():
-            self._add_problem(f"{_image_uri_of(after, index)} is missing")
+            self._add_problem(f"{_image_uri_of(moved_rows, index)} is missing")
         entry_columns = [column.name for column in ENTRY_FIELDS]
-        different = flag_different_rows(before.drop_columns(entry_columns), after.drop_columns(entry_columns))
+        different = flag_different_rows(
+            planned_rows.drop_columns(entry_columns), moved_rows.drop_columns(entry_columns)
+        )
         for index in np.flatnonzero(different).tolist():
-            self._add_problem(f"the line of {_image_uri_of(after, index)} has other columns")
+            self._add_problem(f"the line of {_image_uri_of(moved_rows, index)} has other columns")
 
     def add_missing_images(self, rows: pa.Table) -> None:
         """Add planned rows without a match."""

@@ -36,7 +36,7 @@ def write_new_parts(
     *,
     first_row_id: int,
     limit: int | None,
-    known: frozenset[bytes] = frozenset(),
+    known_keys: frozenset[bytes] = frozenset(),
 ) -> tuple[list[Part], bool]:
     """List new images of a source and write them as plan parts.
 
@@ -45,12 +45,12 @@ def write_new_parts(
         source: The source to list.
         first_row_id: Row id of the first new image.
         limit: Most rows in the whole plan.
-        known: Identity keys of the images that are already planned.
+        known_keys: Identity keys of the images that are already planned.
 
     Returns:
         The parts, and whether the listing reached the end of the source.
     """
-    new_chunks = ((chunk, None) for chunk in _new_chunks(source, first_row_id, known))
+    new_chunks = ((chunk, None) for chunk in _new_chunks(source, first_row_id, known_keys))
     return write_chunks_as_parts(store, new_chunks, limit, first_row_id=first_row_id)
 
 
@@ -58,7 +58,7 @@ def write_chunks_as_parts(
     store: Store,
     chunks: Iterable[tuple[pa.Table, ListingMark | None]],
     limit: int | None,
-    before: Sequence[Part] = (),
+    earlier_parts: Sequence[Part] = (),
     save: Callable[[Sequence[Part], ListingMark], None] | None = None,
     *,
     first_row_id: int = 0,
@@ -69,14 +69,14 @@ def write_chunks_as_parts(
         store: The output.
         chunks: Chunks with their marks; see `ResumableSource`.
         limit: Most rows in the whole plan.
-        before: Parts that are already written.
+        earlier_parts: Parts that are already written.
         save: Called with all parts so far and the mark after them, if the chunk has a mark.
-        first_row_id: Row id of the first image of `before`, or of the first chunk if `before` is empty.
+        first_row_id: Row id of the first image of `earlier_parts`, or of the first chunk if `earlier_parts` is empty.
 
     Returns:
-        `before` and the new parts, and whether all chunks were written.
+        `earlier_parts` and the new parts, and whether all chunks were written.
     """
-    parts, row_id = list(before), first_row_id + sum(part["rows"] for part in before)
+    parts, row_id = list(earlier_parts), first_row_id + sum(part["rows"] for part in earlier_parts)
     for chunk, mark in chunks:
         row_count = chunk.num_rows if limit is None else min(chunk.num_rows, limit - row_id)
         if row_count:
@@ -163,14 +163,14 @@ def _without_format(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(metadata or None)
 
 
-def _new_chunks(source: ImageSource, first_row_id: int, known: frozenset[bytes]) -> Iterator[pa.Table]:
+def _new_chunks(source: ImageSource, first_row_id: int, known_keys: frozenset[bytes]) -> Iterator[pa.Table]:
     position = 0
     for chunk in source.iter_chunks():
         chunk_start, position = position, position + chunk.num_rows
         if source.positional:
             yield chunk.slice(max(0, first_row_id - chunk_start))
-        elif known:
-            yield chunk.filter(pa.array([key not in known for key in identity_keys(chunk)]))
+        elif known_keys:
+            yield chunk.filter(pa.array([key not in known_keys for key in identity_keys(chunk)]))
         else:
             yield chunk
 

@@ -186,7 +186,7 @@ def check_same_models(
     store: Store,
     plan: Plan,
     models: Sequence[ModelSpec],
-    before: Mapping[str, Mapping[str, str]] | None = None,
+    earlier_files: Mapping[str, Mapping[str, str]] | None = None,
     *,
     loaded: bool = True,
 ) -> None:
@@ -196,8 +196,8 @@ def check_same_models(
         store: The output.
         plan: Plan of the run.
         models: The current models.
-        before: Files of each model as the last attempt saw them, by alias; for plans of versions that did not record
-            files.
+        earlier_files: Files of each model as the last attempt saw them, by alias; for plans of versions that did not
+            record files.
         loaded: Whether models that must be loaded to be described are complete; if not, only known facts are compared.
 
     Raises:
@@ -206,7 +206,7 @@ def check_same_models(
     if len(models) != len(plan.models):
         raise OutputError(f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output")
     for planned, requested in zip(plan.models, models, strict=True):
-        files = planned.files or (before or {}).get(planned.alias, {})
+        files = planned.files or (earlier_files or {}).get(planned.alias, {})
         if planned.options != requested.options:  # files in options may be renamed; their content is compared below
             files = own_files.without_options(files, planned.options)
         if (name := own_files.first_changed_file(files, requested.files)) is not None:

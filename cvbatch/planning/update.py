@@ -144,18 +144,18 @@ def cast_to_plan_schema(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
         ) from None
 
 
-def flag_different_rows(before: pa.Table, after: pa.Table) -> npt.NDArray[np.bool_]:
+def flag_different_rows(old_rows: pa.Table, new_rows: pa.Table) -> npt.NDArray[np.bool_]:
     """Flag rows that differ in any column; null equals null."""
-    different = np.zeros(before.num_rows, np.bool_)
-    if SPAN in before.column_names:
-        before, after = (_flatten_spans(table) for table in (before, after))
-    for name in before.column_names:
-        if pa.types.is_nested(before.schema.field(name).type):
-            pairs = zip(before[name].to_pylist(), after[name].to_pylist(), strict=True)
-            different |= np.fromiter((old != new for old, new in pairs), np.bool_, before.num_rows)
+    different = np.zeros(old_rows.num_rows, np.bool_)
+    if SPAN in old_rows.column_names:
+        old_rows, new_rows = (_flatten_spans(table) for table in (old_rows, new_rows))
+    for name in old_rows.column_names:
+        if pa.types.is_nested(old_rows.schema.field(name).type):
+            pairs = zip(old_rows[name].to_pylist(), new_rows[name].to_pylist(), strict=True)
+            different |= np.fromiter((old != new for old, new in pairs), np.bool_, old_rows.num_rows)
             continue
-        both_null = pc.and_(pc.is_null(before[name]), pc.is_null(after[name]))
-        same = pc.or_(pc.fill_null(pc.equal(before[name], after[name]), False), both_null)
+        both_null = pc.and_(pc.is_null(old_rows[name]), pc.is_null(new_rows[name]))
+        same = pc.or_(pc.fill_null(pc.equal(old_rows[name], new_rows[name]), False), both_null)
         different |= ~same.to_numpy()
     return different
 

@@ -75,19 +75,23 @@ def estimate_run(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
 
 
 def _estimate_speed(
-    images: int, certificate: TuningResult, cluster: Cluster, pools: ResourcePlan, price_per_node_hour: float | None
+    images: int,
+    certificate: TuningResult,
+    cluster: Cluster,
+    resource_plan: ResourcePlan,
+    price_per_node_hour: float | None,
 ) -> dict[str, Any]:
     rates = certificate.measured_rates()
     assert rates is not None, "always=True measures"
     decode, predict = rates["decode_per_core"], rates["predict"]
-    if pools.device == "cpu":
-        rate = pools.num_actors * rates["together"]
+    if resource_plan.device == "cpu":
+        rate = resource_plan.num_actors * rates["together"]
         bottleneck = "predict" if 1 / predict > 1 / rates["together"] / 2 else "decode"
         cores_per_gpu = None
     else:
-        cores = max(1.0, cluster.cpus - pools.num_actors * pools.actor_cpus)
-        rate = min(pools.num_actors * predict, cores * decode)
-        bottleneck = "predict" if pools.num_actors * predict < cores * decode else "decode"
+        cores = max(1.0, cluster.cpus - resource_plan.num_actors * resource_plan.actor_cpus)
+        rate = min(resource_plan.num_actors * predict, cores * decode)
+        bottleneck = "predict" if resource_plan.num_actors * predict < cores * decode else "decode"
         cores_per_gpu = predict / decode
     cost = None if price_per_node_hour is None else price_per_node_hour * len(cluster.nodes) * 1e6 / rate / 3600
     return {

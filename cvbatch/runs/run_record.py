@@ -110,11 +110,11 @@ class RunRecord:
         last_record = load_record(store)
         return {name: last_record.get(name, value) for name, value in facts_of_plan.items()}
 
-    def busy_shares(self, pools: ResourcePlan) -> dict[str, float]:
+    def busy_shares(self, resource_plan: ResourcePlan) -> dict[str, float]:
         """Busy share of each stage since the first commit; the stage with the highest share is the bottleneck."""
         now = self.clock()
         elapsed = now - (self.first_commit_at or now)
-        workers = {"decode": pools.decode_tasks, "predict": pools.num_actors}
+        workers = {"decode": resource_plan.decode_tasks, "predict": resource_plan.num_actors}
         if elapsed <= 0:
             return {}
         return {
@@ -146,7 +146,7 @@ class RunRecord:
         plan: Plan,
         state: RunState,
         cluster: Cluster | None,
-        pools: ResourcePlan | None,
+        resource_plan: ResourcePlan | None,
         certificate: TuningResult | None,
         stopped_by: BaseException | None,
     ) -> None:
@@ -158,8 +158,8 @@ class RunRecord:
             "host": platform.node(),
             "command": sys.argv,
             "cluster": cluster and cluster.to_json(),
-            "pools": pools and asdict(pools),
-            "precision": pools and pools.setting.precision,
+            "pools": resource_plan and asdict(resource_plan),
+            "precision": resource_plan and resource_plan.setting.precision,
             "parity": certificate and certificate.to_json(),
             "finished": state.is_final,
             "stopped_by": stopped_by
@@ -172,7 +172,7 @@ class RunRecord:
             "seconds": self.clock() - self.started_at,
             "seconds_to_first_commit": self.first_commit_at and self.first_commit_at - self.started_at,
             "stage_seconds": dict(self.stage_seconds),
-            "busy_shares": self.busy_shares(pools) if pools else {},
+            "busy_shares": self.busy_shares(resource_plan) if resource_plan else {},
             "idle_shares": self.idle_shares(),
             "workers": [
                 {**json.loads(name), **asdict(worker), "idle_share": worker.idle_share}

@@ -117,7 +117,7 @@ def _walk_by_level(location: Location, start: WalkPosition) -> Generator[WalkSte
     bucket, position, is_empty = open_bucket(location), start, start.after is None
     while True:
         folders, known = list(position.folders), set(position.folders)
-        for page in bucket.list_objects(position.prefix, after=position.after, one_level=True):
+        for page in bucket.list_objects(position.prefix, start_after=position.after, one_level=True):
             folders += [folder for folder in page.folders if folder not in known]
             within = replace(position, folders=folders, end=len(folders))
             folder_position = replace(within, below=True, after=None)
@@ -146,7 +146,7 @@ class _PrefixLister:
 
     def iter_direct(self) -> Iterator[ListingPage]:
         """The pages, each requested when it is consumed."""
-        return self._bucket.list_objects(self._prefix, after=self._after)
+        return self._bucket.list_objects(self._prefix, start_after=self._after)
 
     def start_listing(self) -> None:
         error = try_call(self._list_in_thread)

@@ -15,7 +15,7 @@ from cvbatch.errors import RowError
 from cvbatch.schema import ETAG, IMAGE_BYTES, IMAGE_URI, LOCATION, MODIFIED, SPAN
 from cvbatch.system.environment import EnvironmentNumber
 
-CHUNK_ROWS: Final = EnvironmentNumber("CVBATCH_CHUNK_ROWS", 65_536, least=1)
+CHUNK_ROWS: Final = EnvironmentNumber("CVBATCH_CHUNK_ROWS", 65_536, minimum=1)
 
 SPAN_FIELDS: Final = (
     pa.field("how", pa.string()),
@@ -89,11 +89,11 @@ class ListingReport:
         """Readable lines about unreadable items, with the reasons."""
         return [f"{path} ({reason})" for path, reason in self.unreadable.items()]
 
-    def merge_report(self, other: ListingReport) -> None:
+    def merge_report(self, other_report: ListingReport) -> None:
         """Add the items of another report."""
-        self.skipped.update(other.skipped)
-        self.unreadable.update(other.unreadable)
-        self.lost += other.lost
+        self.skipped.update(other_report.skipped)
+        self.unreadable.update(other_report.unreadable)
+        self.lost += other_report.lost
 
     def clear_report(self) -> None:
         """Forget all items."""

@@ -63,14 +63,14 @@ class ObjectHead:
     last_modified: datetime
 
 
-def open_bucket(place: Location) -> Bucket:
+def open_bucket(location: Location) -> Bucket:
     """Return the bucket of a location; each process opens a bucket once.
 
     Raises:
         DeniedError: If this machine has no credentials.
         JobError: If this machine does not have the requested profile.
     """
-    return _open_cached_bucket(Location(f"{place.scheme}://{place.bucket}", place.options), os.getpid())
+    return _open_cached_bucket(Location(f"{location.scheme}://{location.bucket}", location.options), os.getpid())
 
 
 class Bucket:
@@ -84,18 +84,18 @@ class Bucket:
         part_bytes: Larger files are uploaded in parts of this size; S3 requires at least 5 MiB.
     """
 
-    def __init__(self, place: Location, *, part_bytes: int = _PART_BYTES) -> None:
+    def __init__(self, location: Location, *, part_bytes: int = _PART_BYTES) -> None:
         self._part_bytes = part_bytes
-        self.uri = place.uri
-        self._name = place.bucket
+        self.uri = location.uri
+        self._name = location.bucket
         self._access: S3Access | None = None
         self._pages: Callable[..., Iterator[ListingPage]]
         with map_storage_errors(self.uri):
-            if place.scheme == "s3":
-                self._access = find_s3_access(place.bucket, place.options)
+            if location.scheme == "s3":
+                self._access = find_s3_access(location.bucket, location.options)
                 capture_raw_listings(self._access.client)
-            self._client = make_client(place, self._access, retries=True)
-            self._once = make_client(place, self._access, retries=False)
+            self._client = make_client(location, self._access, retries=True)
+            self._once = make_client(location, self._access, retries=False)
         if self._access is None:
             self._pages = partial(list_obstore_pages, self._client)
         else:
@@ -171,28 +171,30 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError):
             self._with_retries(key, lambda: obstore.delete(self._client, key))
 
-    def list_objects(self, prefix: str, *, after: str | None = None, one_level: bool = False) -> Iterator[ListingPage]:
+    def list_objects(
+        self, prefix: str, *, start_after: str | None = None, one_level: bool = False
+    ) -> Iterator[ListingPage]:
         """List the keys with a prefix, page by page, in the order of the service.
 
         Args:
             prefix: May end anywhere in a name.
-            after: List only keys after this one.
+            start_after: List only keys after this one.
             one_level: List only objects without a further slash, and the prefixes of the next level as folders.
         """
         with map_storage_errors(self._object_uri(prefix)):
-            yield from self._pages(prefix, after=after, one_level=one_level)
+            yield from self._pages(prefix, after=start_after, one_level=one_level)
 
-    def list_level(self, prefix: str, after: str | None = None) -> pa.Table:
+    def list_level(self, prefix: str, start_after: str | None = None) -> pa.Table:
         """List the objects of one level: those without a further slash.
 
         Args:
             prefix: Usually ends with a slash, or is empty.
-            after: List only keys after this one.
+            start_after: List only keys after this one.
 
         Returns:
             A table of `listing.SCHEMA`.
         """
-        pages = self.list_objects(prefix, after=after, one_level=True)
+        pages = self.list_objects(prefix, start_after=start_after, one_level=True)
         return pa.Table.from_batches([page.objects for page in pages], SCHEMA)
 
     def _object_uri(self, key: str) -> str:
@@ -266,6 +268,6 @@ def _check_size(size: int, max_bytes: int | None) -> None:
 
 
 @lru_cache(maxsize=64)
-def _open_cached_bucket(place: Location, process: int) -> Bucket:
+def _open_cached_bucket(location: Location, process: int) -> Bucket:
     """Cache buckets by process id, since a forked process must not share connections with its parent."""
-    return Bucket(place)
+    return Bucket(location)

@@ -22,27 +22,29 @@ _REQUEST_SECONDS: Final = 120
 _QUICK_RETRIES: Final = 3
 
 
-def make_client(place: Location, access: S3Access | None, *, retries: bool) -> Client:
+def make_client(location: Location, access: S3Access | None, *, retries: bool) -> Client:
     """Make a client for the bucket of a location.
 
     With retries it quickly repeats requests that got no response or a status of 408, 429 or 5xx. If the body of an
     object breaks off or stalls, it resumes at that position.
 
     Args:
-        place: Location with the name of the bucket.
+        location: Location with the name of the bucket.
         access: Access to the bucket, for S3.
         retries: Whether the client repeats requests.
     """
-    options = place.options
+    options = location.options
     endpoint = access.endpoint if access else options.endpoint_url
     common: dict[str, Any] = {
         "client_options": _client_options(endpoint, access),
         "retry_config": _retry_config(retries),
     }
     if access is not None:
-        bucket_endpoint = access.endpoint if access.path_style else _endpoint_with_bucket(access.endpoint, place.bucket)
+        bucket_endpoint = (
+            access.endpoint if access.path_style else _endpoint_with_bucket(access.endpoint, location.bucket)
+        )
         return S3Store(
-            place.bucket,
+            location.bucket,
             endpoint=bucket_endpoint,
             aws_endpoint_url_s3=bucket_endpoint,  # otherwise the environment variable has precedence
             region=access.region,
@@ -52,14 +54,14 @@ def make_client(place: Location, access: S3Access | None, *, retries: bool) -> C
             disable_bulk_delete=True,  # a single delete has a response of its own, and shows a missing right
             **common,
         )
-    endpoint_options = {name: value for name, value in _endpoint_of_place(place, endpoint).items() if value}
-    store_class = GCSStore if place.scheme == "gs" else AzureStore
-    return store_class(place.bucket, **endpoint_options, **common)
+    endpoint_options = {name: value for name, value in _endpoint_of_location(location, endpoint).items() if value}
+    store_class = GCSStore if location.scheme == "gs" else AzureStore
+    return store_class(location.bucket, **endpoint_options, **common)
 
 
-def _endpoint_of_place(place: Location, endpoint: str | None) -> dict[str, Any]:
-    endpoint_option = "base_url" if place.scheme == "gs" else "endpoint"
-    return {endpoint_option: endpoint, "skip_signature": place.options.anonymous}
+def _endpoint_of_location(location: Location, endpoint: str | None) -> dict[str, Any]:
+    endpoint_option = "base_url" if location.scheme == "gs" else "endpoint"
+    return {endpoint_option: endpoint, "skip_signature": location.options.anonymous}
 
 
 def _endpoint_with_bucket(endpoint: str, bucket: str) -> str:

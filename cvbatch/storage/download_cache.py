@@ -18,11 +18,11 @@ _FOLDER: Final = "objects"
 _BLOCK: Final = 16 << 20
 
 
-def fetch_newest(place: Location, max_bytes: int) -> tuple[Path, str]:
+def fetch_newest(location: Location, max_bytes: int) -> tuple[Path, str]:
     """Return the current version of an object as a local file, and its sha256.
 
     Args:
-        place: Location of the object.
+        location: Location of the object.
         max_bytes: Size limit.
 
     Raises:
@@ -31,29 +31,29 @@ def fetch_newest(place: Location, max_bytes: int) -> tuple[Path, str]:
         StorageError: If the object cannot be fetched.
         RunError: If the cache cannot be written.
     """
-    head = open_bucket(place).head_object(place.key)
+    head = open_bucket(location).head_object(location.key)
     if head.size > max_bytes:
         raise TooLargeError(head.size, max_bytes)
-    version = {"uri": place.uri, "endpoint": place.options.endpoint_url, "etag": head.etag}
+    version = {"uri": location.uri, "endpoint": location.options.endpoint_url, "etag": head.etag}
     digest_file = cache_file_path(_FOLDER, version, ".sha256")
     with _download_lock(digest_file):
         if head.etag is not None and digest_file.is_file():
             digest = digest_file.read_text()
-            if (path := _cached_file(place, digest)).is_file():
+            if (path := _cached_file(location, digest)).is_file():
                 return path, digest
         temporary = digest_file.with_suffix(".part")
-        digest = _download_object(place, head, temporary)
-        path = _cached_file(place, digest)
+        digest = _download_object(location, head, temporary)
+        path = _cached_file(location, digest)
         temporary.replace(path)
         _write_text_file(digest_file, digest)
     return path, digest
 
 
-def fetch_version(place: Location, sha256: str, max_bytes: int) -> Path:
+def fetch_version(location: Location, sha256: str, max_bytes: int) -> Path:
     """Return the version of an object with a given hash as a local file; no request is sent if it is cached.
 
     Args:
-        place: Location of the object.
+        location: Location of the object.
         sha256: Hash that `fetch_newest` returned, on any machine.
         max_bytes: Size limit.
 
@@ -64,28 +64,29 @@ def fetch_version(place: Location, sha256: str, max_bytes: int) -> Path:
         StorageError: If the object cannot be fetched.
         RunError: If the cache cannot be written.
     """
-    path = _cached_file(place, sha256)
+    path = _cached_file(location, sha256)
     if path.is_file():
         return path
     with _download_lock(path):
         if path.is_file():
             return path
-        head = open_bucket(place).head_object(place.key)
+        head = open_bucket(location).head_object(location.key)
         if head.size > max_bytes:
             raise TooLargeError(head.size, max_bytes)
         temporary = path.with_name(f"{path.name}.part")
-        digest = _download_object(place, head, temporary)
+        digest = _download_object(location, head, temporary)
         if digest != sha256:
             temporary.unlink()
             raise CorruptionError(
-                f"{place}: expected sha256 {sha256}, got {digest}: it has changed since the run started; start it again"
+                f"{location}: expected sha256 {sha256}, got {digest}: it has changed since the run started; "
+                "start it again"
             )
         temporary.replace(path)
     return path
 
 
-def _cached_file(place: Location, sha256: str) -> Path:
-    return cache_file_path(_FOLDER, {"uri": place.uri, "sha256": sha256}, Path(place.key).suffix)
+def _cached_file(location: Location, sha256: str) -> Path:
+    return cache_file_path(_FOLDER, {"uri": location.uri, "sha256": sha256}, Path(location.key).suffix)
 
 
 @contextmanager
@@ -101,12 +102,12 @@ def _download_lock(path: Path) -> Iterator[None]:
         raise RunError(f"{path.parent} cannot be written: {reason}; set XDG_CACHE_HOME to another folder") from None
 
 
-def _download_object(place: Location, head: ObjectHead, target: Path) -> str:
+def _download_object(location: Location, head: ObjectHead, target: Path) -> str:
     """Download an object to a file, and return its sha256."""
-    bucket, digest = open_bucket(place), hashlib.sha256()
+    bucket, digest = open_bucket(location), hashlib.sha256()
     with target.open("wb") as file:
         for start in range(0, head.size, _BLOCK):
-            data = bucket.get_range(place.key, start, min(_BLOCK, head.size - start), etag=head.etag)
+            data = bucket.get_range(location.key, start, min(_BLOCK, head.size - start), etag=head.etag)
             digest.update(data)
             file.write(data)
         file.flush()

@@ -35,7 +35,7 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """Columns of a listing, with one row per object; times as the service reports them."""
-_PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000, least=1)
+_PAGE_KEYS: Final = EnvironmentNumber("CVBATCH_LISTING_PAGE_KEYS", 1000, minimum=1)
 """Maximum number of keys per request; services return at most 1,000."""
 _FIELDS: Final = ("Key", "Size", "ETag", "LastModified")
 
@@ -52,13 +52,15 @@ class ListingPage:
     """Whether the service reported this page as the last one."""
 
 
-def list_obstore_pages(client: Any, prefix: str, *, after: str | None = None, one_level: bool) -> Iterator[ListingPage]:
+def list_obstore_pages(
+    client: Any, prefix: str, *, start_after: str | None = None, one_level: bool
+) -> Iterator[ListingPage]:
     """List a bucket of a service other than S3, with obstore.
 
     Args:
         client: A client of obstore.
         prefix: Start of the keys.
-        after: List only keys after this one.
+        start_after: List only keys after this one.
         one_level: Return keys below the next slash as folders.
     """
     parent = prefix.rpartition("/")[0]  # obstore supports only whole folders as prefixes
@@ -66,11 +68,11 @@ def list_obstore_pages(client: Any, prefix: str, *, after: str | None = None, on
         result = obstore.list_with_delimiter(client, parent)
         folders = [f"{folder}/" for folder in result["common_prefixes"]]
         objects = _to_record_batch(result["objects"], prefix)
-        if after is not None:
-            objects = objects.filter(pc.greater(objects["key"], after))
+        if start_after is not None:
+            objects = objects.filter(pc.greater(objects["key"], start_after))
         yield ListingPage(objects, [folder for folder in folders if folder.startswith(prefix)], last_key=True)
         return
-    for chunk in obstore.list(client, parent, offset=after, chunk_size=_PAGE_KEYS.current_value):
+    for chunk in obstore.list(client, parent, offset=start_after, chunk_size=_PAGE_KEYS.current_value):
         yield ListingPage(_to_record_batch(chunk, prefix), [], last_key=False)
 
 
@@ -80,7 +82,7 @@ def capture_raw_listings(client: Any) -> None:
 
 
 def list_s3_pages(
-    client: Any, bucket: str, prefix: str, *, after: str | None = None, one_level: bool
+    client: Any, bucket: str, prefix: str, *, start_after: str | None = None, one_level: bool
 ) -> Iterator[ListingPage]:
     """List an S3 bucket, page by page.
 
@@ -88,7 +90,7 @@ def list_s3_pages(
         client: A client of botocore, prepared by `capture_raw_listings`.
         bucket: Name of the bucket.
         prefix: Start of the keys.
-        after: List only keys after this one.
+        start_after: List only keys after this one.
         one_level: Return keys below the next slash as folders.
     """
     request: dict[str, Any] = {
@@ -99,8 +101,8 @@ def list_s3_pages(
     }
     if one_level:
         request["Delimiter"] = "/"
-    if after:
-        request["StartAfter"] = after
+    if start_after:
+        request["StartAfter"] = start_after
     token: str | None = ""
     while token is not None:
         page, token = with_retries(

@@ -87,9 +87,9 @@ class Location:
         return Location(uri, options or StorageOptions())
 
     @staticmethod
-    def from_path_or_uri(given: Location | str, options: StorageOptions | None = None) -> Location:
+    def from_path_or_uri(path_or_uri: Location | str, options: StorageOptions | None = None) -> Location:
         """Return a given location unchanged, or make one from a path or URI; see `from_uri`."""
-        return given if isinstance(given, Location) else Location.from_uri(given, options)
+        return path_or_uri if isinstance(path_or_uri, Location) else Location.from_uri(path_or_uri, options)
 
     @property
     def is_local(self) -> bool:

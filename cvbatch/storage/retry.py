@@ -17,7 +17,7 @@ from cvbatch.system.environment import EnvironmentNumber
 
 T = TypeVar("T")
 
-_MAX_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8, least=1)
+_MAX_TRIES: Final = EnvironmentNumber("CVBATCH_STORAGE_TRIES", 8, minimum=1)
 _FIRST_PAUSE: Final = EnvironmentNumber("CVBATCH_STORAGE_PAUSE", 1.0)
 """Maximum of the first pause in seconds; it doubles with each further pause."""
 _LONGEST_PAUSE: Final = 30.0

@@ -26,12 +26,12 @@ class ClusterAddress:
 
     @staticmethod
     def from_option(
-        given: str, *, insecure: bool = False, environment: Mapping[str, str] = os.environ
+        option: str, *, insecure: bool = False, environment: Mapping[str, str] = os.environ
     ) -> ClusterAddress:
         """Check the address that a person wrote, and find the token where Ray itself looks for it.
 
         Args:
-            given: `http://host:8265`, or https.
+            option: `http://host:8265`, or https.
             insecure: Whether a cluster on the network may do without a token.
             environment: Environment variables, where the token is looked up.
 
@@ -39,12 +39,12 @@ class ClusterAddress:
             UsageError: It is not the address of a dashboard, or anybody on its network could run code there.
         """
         try:
-            parts = urlsplit(given)
+            parts = urlsplit(option)
             host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
         except ValueError:  # an incomplete IPv6 address, or a port that is not a number
             host = None
         if not host:
-            raise UsageError(f"--address: {_EXPECTED}, got {given.rpartition('@')[2]}")
+            raise UsageError(f"--address: {_EXPECTED}, got {option.rpartition('@')[2]}")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"--address: {_EXPECTED} and nothing more; a token belongs in RAY_AUTH_TOKEN_PATH")
         token = find_ray_token(environment)
@@ -53,7 +53,7 @@ class ClusterAddress:
                 f"--address: {parts.netloc} is on a network and there is no token, so anybody there could run code on "
                 "it; start the cluster with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH here, or use --insecure"
             )
-        return ClusterAddress(given.rstrip("/"), token)
+        return ClusterAddress(option.rstrip("/"), token)
 
     @property
     def is_loopback(self) -> bool:

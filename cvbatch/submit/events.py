@@ -26,9 +26,9 @@ class EventLines:
     def __init__(self, out: IO[str]) -> None:
         self._out = out
 
-    def on_phase(self, what: str) -> None:
+    def on_phase(self, description: str) -> None:
         """Write what the run waits for now."""
-        self._write_event(DOING, {"what": what})
+        self._write_event(DOING, {"what": description})
 
     def on_planned(self, state: RunState) -> None:
         """Write how many rows are planned."""

@@ -123,29 +123,29 @@ def latest_attempt(client: JobClient, name: str) -> JobInfo | None:
     return max(map(_is_readable_job, attempts), key=lambda job: _attempt_number(job.id), default=None)
 
 
-def find_submitted_job(client: JobClient, wanted: str) -> JobInfo:
+def find_submitted_job(client: JobClient, job_or_output: str) -> JobInfo:
     """Find a job by its name, or the newest job that writes to an output.
 
     Args:
         client: The cluster.
-        wanted: The id of the job, or its output.
+        job_or_output: The id of the job, or its output.
 
     Raises:
         UsageError: The cluster has no such job.
     """
     own_jobs = [job for job in client.list_jobs() if job.id.startswith(_PREFIX)]
-    if matches := [job for job in own_jobs if job.id == wanted]:
+    if matches := [job for job in own_jobs if job.id == job_or_output]:
         return _is_readable_job(matches[0])
-    output = None if wanted.startswith(_PREFIX) else str(Location.from_uri(wanted))
+    output = None if job_or_output.startswith(_PREFIX) else str(Location.from_uri(job_or_output))
     matches = [job for job in own_jobs if job.metadata.get(OUTPUT) == output]
     if not matches:
         known_jobs = ", ".join(sorted(job.id for job in own_jobs)) or "no jobs of cvbatch"
-        raise UsageError(f"{wanted} is neither a job of this cluster nor the output of one: it has {known_jobs}")
+        raise UsageError(f"{job_or_output} is neither a job of this cluster nor the output of one: it has {known_jobs}")
     return _is_readable_job(max(matches, key=lambda job: (job.start_time or math.inf, _attempt_number(job.id))))
 
 
 def follow_job(
-    client: JobClient, job: JobInfo, handle_line: Callable[[str], None], patience: PollIntervals = PollIntervals()
+    client: JobClient, job: JobInfo, handle_line: Callable[[str], None], intervals: PollIntervals = PollIntervals()
 ) -> JobInfo:
     """Read the log of a job, each line once, until the job ends.
 
@@ -153,7 +153,7 @@ def follow_job(
         client: The cluster.
         job: The job to follow.
         handle_line: Called with each line, without its line ending.
-        patience: Intervals and time limits.
+        intervals: Intervals and time limits.
 
     Returns:
         The job after its end.
@@ -172,7 +172,7 @@ def follow_job(
 
     while True:
         handle_lines(_split_lines(client.tail_log(job.id)))
-        current_job = _wait_until_settled(client, job.id, patience)
+        current_job = _wait_until_settled(client, job.id, intervals)
         log = client.job_log(job.id)  # the whole log, if it could not be tailed
         handle_lines(_split_lines([log, "\n" if current_job.is_over and not log.endswith("\n") else ""]))
         if current_job.is_over:
@@ -225,19 +225,19 @@ def _is_readable_job(job: JobInfo) -> JobInfo:
     return job
 
 
-def _wait_until_settled(client: JobClient, job_id: str, patience: PollIntervals) -> JobInfo:
+def _wait_until_settled(client: JobClient, job_id: str, intervals: PollIntervals) -> JobInfo:
     """The state of a job whose log has ended, or whose connection broke."""
     start = time.monotonic()
     while True:
         waited = time.monotonic() - start
         try:
             job = client.get_job(job_id)
-            if job.is_over or waited >= patience.settle:
+            if job.is_over or waited >= intervals.settle:
                 return job
         except RunError:
-            if waited >= patience.broken:
+            if waited >= intervals.broken:
                 raise
-        time.sleep(patience.poll)
+        time.sleep(intervals.poll)
 
 
 def _split_lines(chunks: Iterable[str]) -> Iterator[str]:

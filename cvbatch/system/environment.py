@@ -26,7 +26,7 @@ class EnvironmentNumber(Generic[Number]):
 
     variable: str
     default: Number
-    least: Number | float = 0
+    minimum: Number | float = 0
 
     def __post_init__(self) -> None:
         _NUMBERS.append(self)
@@ -45,9 +45,9 @@ class EnvironmentNumber(Generic[Number]):
             number = type(self.default)(text)
         except ValueError:
             number = None
-        if number is None or number < self.least or not math.isfinite(number):
+        if number is None or number < self.minimum or not math.isfinite(number):
             expected = "a whole number" if isinstance(self.default, int) else "a number"
-            raise JobError(f"{self.variable}: expected {expected} of at least {self.least}, got {text!r}")
+            raise JobError(f"{self.variable}: expected {expected} of at least {self.minimum}, got {text!r}")
         return number
 
 

@@ -143,12 +143,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """Compare the answers of a faster setting with those of the reference.
 
         Args:
             reference: Columns at fp32 with full decoding.
-            other: Columns at another setting; the same images in the same order.
+            candidate: Columns at another setting; the same images in the same order.
             sizes: (width, height) of each oriented original.
         """
 

@@ -76,10 +76,10 @@ class ClassificationTask(Task):
         """See `Task.check_answers`: scores are finite, and from 0 to 1."""
         return replace_impossible(answers, -ROUNDING, 1 + ROUNDING, partial(_explain_scores, model))
 
-    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the share of equal labels, and the mean difference of their scores."""
-        labels = [_to_float_array(columns["label_id"]) for columns in (reference, other)]
-        scores = [_to_float_array(columns["score"]) for columns in (reference, other)]
+        labels = [_to_float_array(columns["label_id"]) for columns in (reference, candidate)]
+        scores = [_to_float_array(columns["score"]) for columns in (reference, candidate)]
         same_share = float(np.mean(labels[0] == labels[1])) if len(labels[0]) else 0.0
         difference = float(np.mean(np.abs(scores[0] - scores[1]))) if len(scores[0]) else 1.0
         measured = {"same_label": same_share, "mean_score_difference": difference}

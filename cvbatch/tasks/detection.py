@@ -136,11 +136,11 @@ class DetectionTask(Task):
         """See `Task.check_answers`: boxes are finite and have an area, scores are from 0 to 1."""
         return [capture_row_error("predict", partial(_check_box_answer, model, answer)) for answer in answers]
 
-    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the share of confident boxes that have a counterpart with the same label."""
         boxes = matched = 0
         for row in range(len(sizes)):
-            expected, actual = (_confident_boxes(columns, row) for columns in (reference, other))
+            expected, actual = (_confident_boxes(columns, row) for columns in (reference, candidate))
             boxes += max(len(expected[0]), len(actual[0]))
             matched += count_matches(expected, actual, BOX_OVERLAP)
         share = matched / boxes if boxes else 1.0

@@ -64,9 +64,9 @@ class EmbeddingTask(Task):
             largest = _LARGEST_HALF
         return replace_impossible(answers, -largest, largest, partial(_explain_vector, model))
 
-    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the angles between the vectors."""
-        expected, actual = (_to_vector_array(columns["vector"]) for columns in (reference, other))
+        expected, actual = (_to_vector_array(columns["vector"]) for columns in (reference, candidate))
         lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
         cosines = (expected * actual).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
         smallest = float(cosines.min()) if len(cosines) else 0.0

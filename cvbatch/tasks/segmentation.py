@@ -104,11 +104,11 @@ class SegmentationTask(Task):
             capture_row_error("predict", partial(_parse_label_map, model, label_map, size)) for label_map, size in pairs
         ]
 
-    def compare_columns(self, reference: Columns, other: Columns, sizes: Sequence[Size]) -> Agreement:
+    def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the share of pixels with the same label."""
         equal = pixels = 0
         for row, size in enumerate(sizes):
-            expected, actual = (_label_map_of_row(columns, row, size) for columns in (reference, other))
+            expected, actual = (_label_map_of_row(columns, row, size) for columns in (reference, candidate))
             equal += int(np.count_nonzero(expected == actual))
             pixels += expected.size
         share = equal / pixels if pixels else 0.0

@@ -140,7 +140,7 @@ def have_trained_weights(models: Sequence[ModelSpec]) -> bool:
     return not all(backend_of(model).has_random_weights(model) for model in models)
 
 
-def choose_their_settings(models: Sequence[ModelSpec]) -> bool:
+def manage_own_settings(models: Sequence[ModelSpec]) -> bool:
     """Whether no setting applies to the models, because own models decide how they run."""
     return not any(backend_of(model).applicable_settings(model) for model in models)
 
@@ -166,7 +166,7 @@ def is_search_worthwhile(
     rows: int, settings: Sequence[InferenceSettings], models: Sequence[ModelSpec], *, on_gpu: bool = False
 ) -> bool:
     """Whether a search can find a faster setting, and costs little compared with the run."""
-    if len(settings) == 1 and choose_their_settings(models):
+    if len(settings) == 1 and manage_own_settings(models):
         return False
     images_per_setting = SAMPLE_IMAGES + 2 * COMPARED_IMAGES + (_IMAGES_WHILE_LOADING if on_gpu else 0)
     return images_per_setting * len(settings) <= _SEARCH_SHARE * rows

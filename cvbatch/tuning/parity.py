@@ -11,13 +11,13 @@ from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import Columns
 
 
-def compare_answers(spec: ModelSpec, reference: Columns, other: Columns, sizes: Sequence[Size]) -> dict[str, Any]:
+def compare_answers(spec: ModelSpec, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> dict[str, Any]:
     """Compare the answers of one model.
 
     Args:
         spec: The model.
         reference: Columns of the predictions at fp32 with full decoding; may include other models' columns.
-        other: The same columns at another setting, for the same images in the same order.
+        candidate: The same columns at another setting, for the same images in the same order.
         sizes: (width, height) of each oriented original.
 
     Returns:
@@ -25,7 +25,8 @@ def compare_answers(spec: ModelSpec, reference: Columns, other: Columns, sizes: 
     """
     task = TASKS[spec.task]
     own_columns = [
-        {name: columns[f"{spec.alias}_{name}"] for name in task.column_types(spec)} for columns in (reference, other)
+        {name: columns[f"{spec.alias}_{name}"] for name in task.column_types(spec)}
+        for columns in (reference, candidate)
     ]
     measured, passed = task.compare_columns(own_columns[0], own_columns[1], sizes)
     return {**measured, "passed": bool(passed)}

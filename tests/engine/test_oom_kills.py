@@ -53,12 +53,12 @@ def test_only_kills_since_the_last_progress_count(kernel: Kernel) -> None:
     watch = kernel.watch()
     assert watch.kills_in_a_row == 0
     kernel.killed += 2
-    assert not watch.is_too_often
+    assert not watch.kills_too_often
     watch.note_progress()
     kernel.killed += 2
-    assert not watch.is_too_often
+    assert not watch.kills_too_often
     kernel.killed += 1
-    assert watch.is_too_often
+    assert watch.kills_too_often
 
 
 @pytest.mark.parametrize(("killed", "times"), [(1, "once"), (3, "3 times")])

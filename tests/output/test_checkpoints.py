@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import FencedError, RunError
-from cvbatch.output.checkpoints import SNAPSHOT_RECORDS, load_checkpoint, save_checkpoint
+from cvbatch.output.checkpoints import CHECKPOINT_RECORDS, load_checkpoint, save_checkpoint
 from cvbatch.output.commit_log import LOG_FOLDER, CommitLog, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
@@ -16,7 +16,7 @@ from tests.samples import started
 
 SNAPSHOTS = "_cvbatch/snapshots"
 ROWS = 1_000
-EVERY = SNAPSHOT_RECORDS.default
+EVERY = CHECKPOINT_RECORDS.default
 
 
 class Counting(LocalStore):
@@ -55,7 +55,7 @@ def checkpoints(store: Store) -> list[int]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
+    monkeypatch.setenv("CVBATCH_CHECKPOINT_RECORDS", "4")
 
 
 @pytest.fixture

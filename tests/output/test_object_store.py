@@ -225,7 +225,7 @@ class Mirrored(Objects):
 def test_drivers_that_take_turns_on_a_real_server(
     object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, examples: int
 ) -> None:
-    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
+    monkeypatch.setenv("CVBATCH_CHECKPOINT_RECORDS", "4")
     Mirrored.place = object_store.place
 
     class OnServer(Protocol):
@@ -250,7 +250,7 @@ def ended(store: ObjectStore, folder: Path, *, stray: bool) -> CommitLog:
 def test_a_first_run_needs_no_right_to_delete(
     faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "1")
+    monkeypatch.setenv("CVBATCH_CHECKPOINT_RECORDS", "1")
     with faults.doing(Fault("status", **NO_DELETE)):
         log = ended(faulty_store, tmp_path, stray=False)
         assert is_finished(faulty_store, log.state)

@@ -354,7 +354,7 @@ def _expected(error: BaseException | None) -> bool:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
-    monkeypatch.setenv("CVBATCH_SNAPSHOT_RECORDS", "4")
+    monkeypatch.setenv("CVBATCH_CHECKPOINT_RECORDS", "4")
 
 
 def explore(examples: int, steps: int, machine: type[Protocol] = Protocol) -> None:

@@ -87,8 +87,8 @@ def test_sizes_are_those_of_the_folder_itself_in_order(any_store: Store) -> None
     for name in ("data/b", "data/a", "data/below/c", "database/d"):
         any_store.create_object(name, name.encode())
     assert list(any_store.list_sizes("data").items()) == [("data/a", 6), ("data/b", 6)]
-    assert any_store.list_sizes("data", after="data/a") == {"data/b": 6}
-    assert any_store.list_sizes("data", after="data/b") == any_store.list_sizes("nowhere") == {}
+    assert any_store.list_sizes("data", start_after="data/a") == {"data/b": 6}
+    assert any_store.list_sizes("data", start_after="data/b") == any_store.list_sizes("nowhere") == {}
 
 
 def test_a_name_without_a_file_does_not_affect_others(store: LocalStore) -> None:

@@ -33,11 +33,13 @@ def test_a_container_is_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
         assert bucket.get_object(key).data == key.encode()
     keys = [key for page in bucket.list_objects("a") for key in page.objects["key"].to_pylist()]
     assert keys == ["a/1", "a/b c/2", "ab/3"]
-    later_keys = [key for page in bucket.list_objects("", after="a/b c/2") for key in page.objects["key"].to_pylist()]
+    later_keys = [
+        key for page in bucket.list_objects("", start_after="a/b c/2") for key in page.objects["key"].to_pylist()
+    ]
     assert later_keys == ["ab/3", "top"]
     (page,) = bucket.list_objects("a/", one_level=True)
     assert (page.objects["key"].to_pylist(), page.folders) == (["a/1"], ["a/b c/"])
-    assert bucket.list_level("", after="top").num_rows == 0
+    assert bucket.list_level("", start_after="top").num_rows == 0
     assert bucket.head_object("top").etag == bucket.get_object("top").etag
     (tmp_path / "large").write_bytes(b"x" * (17 << 20))
     bucket.upload_file("large", str(tmp_path / "large"))

@@ -127,7 +127,9 @@ def test_listings_start_after_a_key(as_job: ObjectServer, bucket: Bucket, monkey
     keys = [key for page in pages for key in page]
     assert keys == [f"x/{number:03d}" for number in range(30)]
     assert [len(page) for page in pages] == [7, 7, 7, 7, 2]
-    later_keys = [key for page in bucket.list_objects("x/", after=keys[9]) for key in page.objects["key"].to_pylist()]
+    later_keys = [
+        key for page in bucket.list_objects("x/", start_after=keys[9]) for key in page.objects["key"].to_pylist()
+    ]
     assert later_keys == keys[10:]
 
 
@@ -136,13 +138,13 @@ def test_one_level(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("top", "a/1", "a/2", "a/b/3", "a/c d/4", "a-b/5", "ab/6"):
         bucket.put_object(f"level/{key}", b"1")
     assert bucket.list_level("level/a/")["key"].to_pylist() == ["level/a/1", "level/a/2"]
-    assert bucket.list_level("level/a/", after="level/a/1")["key"].to_pylist() == ["level/a/2"]
+    assert bucket.list_level("level/a/", start_after="level/a/1")["key"].to_pylist() == ["level/a/2"]
     assert bucket.list_level("level/")["key"].to_pylist() == ["level/top"]
     pages = list(bucket.list_objects("level/", one_level=True))
     folders = [folder for page in pages for folder in page.folders]
     assert sorted(folders) == ["level/a-b/", "level/a/", "level/ab/"]
     assert [page.last_key for page in pages] == [False, True]
-    later_keys = bucket.list_objects("level/a/", after="level/a/1", one_level=True)
+    later_keys = bucket.list_objects("level/a/", start_after="level/a/1", one_level=True)
     assert sorted(folder for page in later_keys for folder in page.folders) == ["level/a/b/", "level/a/c d/"]
 
 

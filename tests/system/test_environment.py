@@ -5,7 +5,7 @@ import pytest
 from cvbatch.errors import JobError
 from cvbatch.system.environment import EnvironmentNumber
 
-ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100, least=1)
+ROWS = EnvironmentNumber("CVBATCH_TEST_ROWS", 100, minimum=1)
 SECONDS = EnvironmentNumber("CVBATCH_TEST_SECONDS", 1.5)
 
 
@@ -36,6 +36,6 @@ def test_an_invalid_number_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(number.variable, text)
-    refusal = f"{number.variable}: expected {expected} of at least {number.least}, got '{text}'"
+    refusal = f"{number.variable}: expected {expected} of at least {number.minimum}, got '{text}'"
     with pytest.raises(JobError, match=refusal):
         _ = number.current_value

@@ -45,11 +45,11 @@ class PackedTarReader(ContainerReader):
     Members that are read before they are requested are held until then.
     """
 
-    def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
-        super().__init__(blob, wanted)
-        self._byte_ranges = [span.byte_range for span, _ in wanted]
-        self._how = wanted[0][0].how
-        self._remaining = sorted(range(len(wanted)), key=lambda index: self._byte_ranges[index], reverse=True)
+    def __init__(self, blob: LazyBlob, wanted_spans: Sequence[Wanted]) -> None:
+        super().__init__(blob, wanted_spans)
+        self._byte_ranges = [span.byte_range for span, _ in wanted_spans]
+        self._how = wanted_spans[0][0].how
+        self._remaining = sorted(range(len(wanted_spans)), key=lambda index: self._byte_ranges[index], reverse=True)
         self._results: dict[int, bytes | ImageError] = {}
         self._stream: ForwardStream | None = None
         self._lock = threading.Lock()

@@ -32,9 +32,9 @@ class ForwardStream:
         how: One of `TAR`, `TAR_GZIP`, `TAR_ZSTD`.
     """
 
-    def __init__(self, blob: ByteBlob, how: str) -> None:
-        self._packed = how != TAR
-        self._file = _OPENERS[how](blob)
+    def __init__(self, blob: ByteBlob, compression: str) -> None:
+        self._packed = compression != TAR
+        self._file = _OPENERS[compression](blob)
         self._max_bytes = (
             _FREE_BYTES.current_value + _MAX_RATIO * blob.byte_size() if self._packed else blob.byte_size()
         )

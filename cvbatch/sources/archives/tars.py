@@ -37,9 +37,9 @@ class TarIndex:
         how: Compression; see `ForwardStream`.
     """
 
-    def __init__(self, blob: ByteBlob, how: str) -> None:
-        self._how = how
-        self._stream = ForwardStream(blob, how)
+    def __init__(self, blob: ByteBlob, compression: str) -> None:
+        self._how = compression
+        self._stream = ForwardStream(blob, compression)
         self.end_marks = 0
 
     def __iter__(self) -> Iterator[ArchiveMember]:

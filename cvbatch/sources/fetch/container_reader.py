@@ -20,9 +20,9 @@ class ContainerReader(ABC):
         wanted: The requested images.
     """
 
-    def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
+    def __init__(self, blob: LazyBlob, wanted_spans: Sequence[Wanted]) -> None:
         self._blob = blob
-        self._wanted = wanted
+        self._wanted = wanted_spans
 
     @abstractmethod
     def read_image(self, index: int) -> bytes:

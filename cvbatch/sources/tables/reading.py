@@ -42,8 +42,8 @@ class ByteRangeReader(ContainerReader):
 class RowGroupReader(ContainerReader):
     """Reads each row group or record batch once, with all requested images in it."""
 
-    def __init__(self, blob: LazyBlob, wanted: Sequence[Wanted]) -> None:
-        super().__init__(blob, wanted)
+    def __init__(self, blob: LazyBlob, wanted_spans: Sequence[Wanted]) -> None:
+        super().__init__(blob, wanted_spans)
         self._folder = os.path.dirname(blob.location)
         self._table: ParquetTable | ArrowTable | None = None
         self._groups: dict[_Group, set[int]] = {}

@@ -71,7 +71,7 @@ def start(work: Callable[..., object], **facts: Any) -> None:
 
     process = {**describe_process(), "host": "vm"}
     with (
-        mock.patch.dict(os.environ, {"CVBATCH_SNAPSHOT_RECORDS": "2"}),
+        mock.patch.dict(os.environ, {"CVBATCH_CHECKPOINT_RECORDS": "2"}),
         mock.patch("cvbatch.output.commit_log.describe_process", return_value=process),
         mock.patch.object(pipeline, "recompute_rows", partial(recompute_rows, rows_at_once=1)),
         mock.patch("platform.node", return_value="vm"),
