@@ -182,7 +182,7 @@ class Bucket:
             one_level: List only objects without a further slash, and the prefixes of the next level as folders.
         """
         with map_storage_errors(self._object_uri(prefix)):
-            yield from self._pages(prefix, after=start_after, one_level=one_level)
+            yield from self._pages(prefix, start_after=start_after, one_level=one_level)
 
     def list_level(self, prefix: str, start_after: str | None = None) -> pa.Table:
         """List the objects of one level: those without a further slash.
