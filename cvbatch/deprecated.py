@@ -44,7 +44,7 @@ MOVED: Final = {
     "compute.nodes": "engine.nodes",
     "compute.pieces": "stages.unit_split",
     "compute.predict_stage": "stages.predict",
-    "compute.remote": "engine.tasks",
+    "compute.remote": "engine.ray_tasks",
     "compute.settings": "tuning.certificate",
     "compute.sizing": "engine.resource_plan",
     "compute.stages": "engine.dataflow",

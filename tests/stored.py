@@ -31,7 +31,7 @@ from cvbatch.output.lease import Heartbeat
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
-from cvbatch.planning.listing_checkpoint import ListingProgress
+from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.plan import make_plan
 from cvbatch.runs.run_record import RunRecord
 from cvbatch.sources import open_source
@@ -145,10 +145,10 @@ def records(folder: Path) -> dict[str, Any]:
     }
 
 
-def listing(store: LocalStore, folder: Path) -> ListingProgress:
+def listing(store: LocalStore, folder: Path) -> ListingCheckpoint:
     """The checkpoint of a listing that can be resumed."""
     source = job("", source={"uri": [str(photos(folder / name, 3)) for name in ("photos", "more")]}).source
-    return ListingProgress(store, source, open_source(source))
+    return ListingCheckpoint(store, source, open_source(source))
 
 
 def _run(store: LocalStore, plan: Any, log: CommitLog, chosen: TuningResult) -> None:

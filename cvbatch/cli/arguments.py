@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from cvbatch.config.types import bytes_of
 
-if TYPE_CHECKING:
-    _ArgumentContainer = argparse._ActionsContainer
+
+class _ArgumentContainer(Protocol):
+    """A parser, or a group of its arguments."""
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """Add one argument; see `argparse`."""
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from cvbatch.cli import commands
 from cvbatch.cli.arguments import (
@@ -27,8 +27,8 @@ from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.runs.supervisor import exit_code_of_error
 from cvbatch.tasks import TASKS
 
-if TYPE_CHECKING:
-    _Subparsers = argparse._SubParsersAction["_OneLineParser"]
+_Subparsers: TypeAlias = Any
+"""What `add_subparsers` returns; argparse has no public name for it."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -228,7 +228,9 @@ def _add_command(
     subparsers: _Subparsers, name: str, summary: str, description: str | None = None
 ) -> argparse.ArgumentParser:
     """Add a command; its description is the summary as a sentence if there is no longer one."""
-    return subparsers.add_parser(name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.")
+    description = description or f"{summary[0].upper()}{summary[1:]}."
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=description)
+    return parser
 
 
 if __name__ == "__main__":

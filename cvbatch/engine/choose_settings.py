@@ -65,7 +65,7 @@ def find_or_measure(
     """
     from ray.exceptions import RayError
 
-    from cvbatch.engine.tasks import measure_settings_in_task
+    from cvbatch.engine.ray_tasks import measure_settings_in_task
 
     on_gpu = uses_gpu(cluster, request.compute)
     default = certificate.default_settings(request.compute, request.models, on_gpu=on_gpu)

@@ -17,8 +17,8 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError
 
+from cvbatch.engine.ray_tasks import TASK_RETRIES
 from cvbatch.engine.resource_plan import READY_UNITS_PER_ACTIVE, ResourcePlan
-from cvbatch.engine.tasks import TASK_RETRIES
 from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import PredictActor, PredictOptions

@@ -10,7 +10,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from cvbatch.engine.dataflow import WaveEndedError
-from cvbatch.engine.tasks import FileWriters
+from cvbatch.engine.ray_tasks import FileWriters
 from cvbatch.output.data_files import WriteResult
 from cvbatch.system.ray_compat import BlockBundle
 

@@ -36,7 +36,7 @@ _PER_IMAGE: Final = 10 * _MB
 """Bytes of a forward pass per image of typical size: EfficientNet-Lite0 11 MB, ResNet-50 5 MB, ViT-L 9 MB."""
 _PER_GFLOP: Final = 5 * _MB
 """The same for models of boxes or masks, per GFLOP: 5.2 MB for Faster R-CNN, 3.4 MB for DeepLabV3."""
-DEFAULT_BATCH_SIZE: Final = 8
+ASSUMED_BATCH_SIZE: Final = 8
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
 _STORE_IMAGES: Final = 40

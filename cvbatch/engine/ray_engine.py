@@ -147,7 +147,7 @@ class RayEngine:
         """Yield the files of one wave once they are written; errors of Ray pass through."""
         from cvbatch.engine.dataflow import stream_predicted_blocks
         from cvbatch.engine.file_writer import iter_written_files
-        from cvbatch.engine.tasks import FileWriters
+        from cvbatch.engine.ray_tasks import FileWriters
 
         predicted = stream_predicted_blocks(
             self._setup.output,
@@ -158,7 +158,7 @@ class RayEngine:
             stalled_after=stalled_after,
             should_stop=self._ends_early,
         )
-        with closing(FileWriters(self._write_job(epoch), self.resource_plan, local=self.cluster.local)) as writers:
+        with closing(FileWriters(self._write_context(epoch), self.resource_plan, local=self.cluster.local)) as writers:
             yield from iter_written_files(predicted, writers, write_first_now=self._is_first_result_pending)
 
     def _ends_early(self) -> bool:
@@ -172,10 +172,10 @@ class RayEngine:
         """See `Engine`."""
         from ray.exceptions import RayError
 
-        from cvbatch.engine.tasks import predict_isolated
+        from cvbatch.engine.ray_tasks import predict_isolated
 
         _release_actors()
-        output, context, blocks = self._setup.output, self._write_job(epoch), list[pa.Table]()
+        output, context, blocks = self._setup.output, self._write_context(epoch), list[pa.Table]()
         results = predict_isolated(
             output, units, self._options.on_host(), self.resource_plan, self._compute.stalled_after
         )
@@ -195,9 +195,9 @@ class RayEngine:
 
     def copy_rows(self, files: Sequence[DataFile], without: RowRanges, epoch: int) -> tuple[DataFile, ...]:
         """See `Engine`."""
-        return copy_unchanged_rows(self._write_job(epoch), files, without)
+        return copy_unchanged_rows(self._write_context(epoch), files, without)
 
-    def _write_job(self, epoch: int) -> WriteContext:
+    def _write_context(self, epoch: int) -> WriteContext:
         return WriteContext(self._setup.output, epoch, self._setup.schema)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.engine.memory import (
-    DEFAULT_BATCH_SIZE,
+    ASSUMED_BATCH_SIZE,
     MemoryShares,
     reduced_batch_size,
     shares_that_fit,
@@ -134,7 +134,7 @@ def allocate_resources(
     decode_tasks = max(1, int(decode_only_cpus + max(0.0, shared_cpus - actors * cpus)) // DECODE_THREADS)
     batch_size = None if compute.batch_size == "auto" else compute.batch_size
     if cluster.memory_limit is not None and not on_gpu:
-        usual_batch_size = batch_size or _default_batch_size(certificate.setting)
+        usual_batch_size = batch_size or _assumed_batch_size(certificate.setting)
         wanted = MemoryShares(actors, threads, usual_batch_size, decode_tasks)
         fitting = shares_that_fit(models, wanted, cluster.object_store_bytes, cluster.memory_limit)
         actors = fitting.actors if compute.num_actors == "auto" else actors
@@ -232,8 +232,8 @@ def _plan_cpu_actors(nodes: Sequence[ClusterNode], max_cpus: int) -> tuple[int, 
     return actors, max(1.0, sum(node_cpus) / 2 // actors), max(1, int(cpus_per_actor))
 
 
-def _default_batch_size(setting: InferenceSettings) -> int:
-    return max(1, round(DEFAULT_BATCH_SIZE * setting.batch_factor * (1 if setting.precision == "fp32" else 2)))
+def _assumed_batch_size(setting: InferenceSettings) -> int:
+    return max(1, round(ASSUMED_BATCH_SIZE * setting.batch_factor * (1 if setting.precision == "fp32" else 2)))
 
 
 def _unit_pixel_budget(cluster: Cluster, queued_units: int) -> int:

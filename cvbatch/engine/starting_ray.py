@@ -94,7 +94,7 @@ class StartingRay:
         cluster = self.wait_for_cluster(compute)
         from ray.exceptions import RayError
 
-        from cvbatch.engine.tasks import probe_models
+        from cvbatch.engine.ray_tasks import probe_models
 
         try:
             self.report_status("loading the models")

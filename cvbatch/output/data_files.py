@@ -51,11 +51,11 @@ class WriteResult:
     """`rows` and `seconds` of each predicting process, by its name."""
 
 
-def write_data_files(job: WriteContext, blocks: Sequence[pa.Table]) -> WriteResult:
+def write_data_files(context: WriteContext, blocks: Sequence[pa.Table]) -> WriteResult:
     """Write blocks as files with new names; their rows count only once the driver commits them.
 
     Args:
-        job: Output, epoch and schema of the files.
+        context: Output, epoch and schema of the files.
         blocks: Predicted units, with rows in any order.
 
     Raises:
@@ -69,30 +69,30 @@ def write_data_files(job: WriteContext, blocks: Sequence[pa.Table]) -> WriteResu
     measure_columns = [name for name in table.column_names if name.startswith(MEASURES)]
     measures = {name.removeprefix(MEASURES): pc.sum(table[name]).as_py() for name in measure_columns}
     workers = _rows_by_worker(table)
-    table = table.select(job.schema.names).cast(job.schema).sort_by(ROW_ID)
+    table = table.select(context.schema.names).cast(context.schema).sort_by(ROW_ID)
     is_error = pc.equal(table[STATUS], ERROR)
     parts = [part for part in (table.filter(pc.invert(is_error)), table.filter(is_error)) if part.num_rows]
-    files = tuple(_write_data_file(job, part) for part in parts)
+    files = tuple(_write_data_file(context, part) for part in parts)
     measures["write"] = time.perf_counter() - started
     return WriteResult(files, measures, pc.sum(table[IMAGE_BYTES]).as_py() or 0, workers)
 
 
-def copy_unchanged_rows(job: WriteContext, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
+def copy_unchanged_rows(context: WriteContext, files: Sequence[DataFile], without: RowRanges) -> tuple[DataFile, ...]:
     """Copy the rows of committed files into new files of this epoch.
 
     Args:
-        job: Output, epoch and schema of the new files.
+        context: Output, epoch and schema of the new files.
         files: Files to copy from.
         without: Rows that are not copied.
 
     Raises:
         CorruptionError: If a file cannot be read, since its rows must not be lost.
     """
-    store, tables = open_store(job.output), []
+    store, tables = open_store(context.output), []
     for file in files:
         table = read_data_file(store, file)
         tables.append(table.filter(pa.array(~without.contains_rows(table[ROW_ID].to_numpy()))))
-    return write_data_files(job, tables).files
+    return write_data_files(context, tables).files
 
 
 def read_data_file(store: Store, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
@@ -125,13 +125,13 @@ def _rows_by_worker(table: pa.Table) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_data_file(job: WriteContext, table: pa.Table) -> DataFile:
-    store = open_store(job.output)
-    path = f"{DATA_FOLDER}/e{job.epoch:08d}-{uuid.uuid4().hex}.parquet"
+def _write_data_file(context: WriteContext, table: pa.Table) -> DataFile:
+    store = open_store(context.output)
+    path = f"{DATA_FOLDER}/e{context.epoch:08d}-{uuid.uuid4().hex}.parquet"
 
     def write_parquet(local: str) -> None:
         pq.write_table(table, local, compression="zstd", write_page_checksum=True)
-        _require_lease(store, job)  # as late as possible before the file gets its name
+        _require_newest_epoch(store, context)  # as late as possible before the file gets its name
 
     size = store.add_file(path, write_parquet)
     counts = pc.value_counts(table[ERROR_TYPE].drop_null())
@@ -139,8 +139,8 @@ def _write_data_file(job: WriteContext, table: pa.Table) -> DataFile:
     return DataFile(path, size, tuple(ranges_of_rows(table[ROW_ID].to_numpy())), errors)
 
 
-def _require_lease(store: Store, job: WriteContext) -> None:
-    newest = last_record(store, _newest_records.get(job.output))
-    if newest is None or newest[1]["epoch"] != job.epoch or newest[1]["type"] == "final":
-        raise FencedError(f"{job.output}: another attempt has taken over")
-    _newest_records[job.output] = newest[0]
+def _require_newest_epoch(store: Store, context: WriteContext) -> None:
+    newest = last_record(store, _newest_records.get(context.output))
+    if newest is None or newest[1]["epoch"] != context.epoch or newest[1]["type"] == "final":
+        raise FencedError(f"{context.output}: another attempt has taken over")
+    _newest_records[context.output] = newest[0]

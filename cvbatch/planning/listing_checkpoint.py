@@ -43,7 +43,7 @@ class PartialListing:
         return sum(part["rows"] for part in self.parts)
 
 
-class ListingProgress:
+class ListingCheckpoint:
     """Checkpoint of one listing.
 
     Args:

@@ -14,7 +14,7 @@ from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.row_ranges import ranges_of_rows
 from cvbatch.output.store import Store
-from cvbatch.planning.finding import SourceMove, find_moved_images
+from cvbatch.planning.find_moved import SourceMove, find_moved_images
 from cvbatch.planning.parts import Part, read_plan_part, write_part
 from cvbatch.planning.plan import Plan
 from cvbatch.schema import IMAGE_URI, MOVED_FROM, ROW_ID

@@ -21,7 +21,7 @@ from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
 from cvbatch.output.store import Store, create_with_retries, open_store
-from cvbatch.planning.listing_checkpoint import ListingProgress
+from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.parts import Part, open_part, write_chunks_as_parts
 from cvbatch.schema import ROW_ID
 from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource
@@ -104,7 +104,7 @@ def make_plan(
     if store.list_sizes(DATA_FOLDER) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty, but there is no plan; choose another output")
     rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, extra_columns=source.extra_columns)
-    progress = ListingProgress(store, job.source, source)
+    progress = ListingCheckpoint(store, job.source, source)
     partial = progress.load_partial(job.source.limit)
     parts, complete = write_chunks_as_parts(
         store, progress.remaining_chunks(partial), job.source.limit, partial.parts, progress.save_checkpoint

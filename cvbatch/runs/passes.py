@@ -23,7 +23,7 @@ _WAVES: Final = (1_000, 50_000)
 results."""
 _SHRINK_FACTOR: Final = 8
 """Rows that the first pass did not compute run again in units this many times smaller."""
-_MAX_PASSES: Final = ((1, False), (_SHRINK_FACTOR, False), (_SHRINK_FACTOR, True))
+_PASSES: Final = ((1, False), (_SHRINK_FACTOR, False), (_SHRINK_FACTOR, True))
 """For each pass, by what factor the units are smaller, and whether they run in reverse order."""
 _FIRST_UNIT_SHRINK_FACTOR: Final = 4
 """The first unit of a pass is this many times smaller, so that its result comes early."""
@@ -52,7 +52,7 @@ def compute_missing_rows(
         RunError: If the stages cannot continue.
     """
     wave_size, later_wave_size = waves
-    for shrink_factor, in_reverse in _MAX_PASSES:
+    for shrink_factor, in_reverse in _PASSES:
         if in_reverse and not engine.has_stalled:
             continue
         resized = True

@@ -18,7 +18,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.store import Store
 from cvbatch.planning.extend import extend_plan_to_limit, needs_extension
-from cvbatch.planning.finding import SourceMove
+from cvbatch.planning.find_moved import SourceMove
 from cvbatch.planning.moved import PlannedMove, current_job, current_uris, find_requested_move, identity_with_uris
 from cvbatch.planning.plan import Plan, check_same_job, check_same_models, load_plan, make_plan, open_run
 from cvbatch.planning.update import check_can_update, update_plan

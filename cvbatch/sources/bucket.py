@@ -61,7 +61,7 @@ class BucketSource:
         self._outputs = dict[str, bool]()
         """Whether each checked folder is an output."""
         self._counted_outputs = set[str]()
-        self._prefix = self._resume_position(location.key)
+        self._prefix = self._split_off_glob(location.key)
         if (output_folder := self._output_around_key(self._prefix)) is not None:
             raise SourceError(output_source_advice(str(location), f"{self._root_uri}{output_folder}"))
         # globs of `exclude` match a single object by its name
@@ -121,7 +121,7 @@ class BucketSource:
             "unreadable": dict(listing.unreadable),
         }
 
-    def _resume_position(self, key: str) -> str:
+    def _split_off_glob(self, key: str) -> str:
         parts = key.split("/")
         glob_start = next((index for index, part in enumerate(parts) if _MAGIC & set(part)), None)
         if glob_start is not None:

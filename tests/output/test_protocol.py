@@ -335,7 +335,7 @@ def _publish(store: Store, path: str, ranges: Iterable[RowRange], failed: bool =
     ranges, file = tuple(ranges), DataFile(path, 0, ())
     assert file.epoch is not None
     job = WriteContext(store.root, file.epoch, predictions_schema([]))
-    size = store.add_file(path, lambda local: write_tasks._require_lease(store, job))
+    size = store.add_file(path, lambda local: write_tasks._require_newest_epoch(store, job))
     return DataFile(path, size, ranges, {"Odd": 1} if failed else {})
 
 

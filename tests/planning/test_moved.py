@@ -14,7 +14,6 @@ import pytest
 
 from cvbatch.errors import OutputError, SourceError
 from cvbatch.output.log_records import RunState
-from cvbatch.pipeline import retry, run
 from cvbatch.planning.moved import current_job
 from cvbatch.planning.parts import read_plan_part
 from cvbatch.planning.plan import all_plan_parts, load_plan
@@ -24,7 +23,7 @@ from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, photos
-from tests.test_pipeline import ROWS, Output, Seen, interrupt
+from tests.test_pipeline import ROWS, Output, interrupt
 
 
 class Moving(Output):
@@ -39,7 +38,7 @@ class Moving(Output):
     ) -> RunState:
         uri = list(map(str, source)) if isinstance(source, list) else str(source)
         asked = job(self.folder, self.store.root, source={"uri": uri, "limit": limit, **facts})
-        return run(asked, Seen(), refresh=refresh, moved_from=[str(each) for each in moved_from])
+        return self.run(asked, refresh=refresh, moved_from=[str(each) for each in moved_from])
 
     def uris(self, **how: Any) -> list[str]:
         return [str(uri) for uri in predictions.read(self.store.root, **how)["image_uri"]]
@@ -127,7 +126,7 @@ def test_later_attempts_read_the_new_location(output: Moving) -> None:
     output.go(old)
     shutil.move(old, new)
     output.go(new, old)
-    assert retry(output.store.root, "all", Seen()).errors.total() == 0
+    assert output.retry("all").errors.total() == 0
     assert output.labelled_by(3) == [3]
     photos(new, ROWS + 1)
     (new / "0005.jpg").unlink()
@@ -185,7 +184,7 @@ def test_values_of_moved_from(output: Moving) -> None:
         output.go(old, old)
     asked = job(new, output.store.root, models=[{"model": "python:m:f", "top_k": 2}])
     with pytest.raises(OutputError, match=r"models.0.top_k is 5 in the run, 2 in the job; choose another output$"):
-        run(asked, Seen(), moved_from=[str(old)])
+        output.run(asked, moved_from=[str(old)])
 
 
 @pytest.mark.parametrize("kind", ["glob", "file", "tar", "tars"])

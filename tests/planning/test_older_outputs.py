@@ -21,7 +21,6 @@ import pytest
 
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.commit_log import LOG_FOLDER, CommitLog
-from cvbatch.pipeline import retry, run
 from cvbatch.planning.parts import PARTS_FOLDER
 from cvbatch.planning.plan import PLAN_FILE, open_run
 from cvbatch.results import predictions
@@ -29,7 +28,7 @@ from cvbatch.results.summary import run_status, summarize_run
 from cvbatch.runs.run_record import load_record
 from cvbatch.tuning.certificate import load_run_settings
 from tests.samples import photos
-from tests.test_pipeline import Output, Seen
+from tests.test_pipeline import Output
 
 ROWS: Final = 6
 ARCHIVES: Final = sorted(Path(__file__).with_name("older_outputs").glob("*.tar.xz"))
@@ -80,7 +79,7 @@ def test_a_finished_run_is_read_and_verified(archive: Path, tmp_path: Path, monk
     assert output.proven
     frame = predictions.read(output.store.root)
     assert frame["status"].tolist() == ["ok", "error", *["ok"] * 4]
-    assert run(output.job(), Seen()).epoch == 3
+    assert output.run(output.job()).epoch == 3
     assert not output.engines, "it is finished"
 
 
@@ -97,7 +96,7 @@ def test_a_finished_run_is_summarized(archive: Path, tmp_path: Path, monkeypatch
 def test_later_attempts_write_current_formats(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = older(archive, tmp_path, "half", monkeypatch)
     plan = output.store.read_object(PLAN_FILE)
-    run(output.job(), Seen())
+    output.run(output.job())
     assert output.store.read_object(PLAN_FILE) == plan
     formats = [json.loads(output.store.read_object(name)).get("format") for name in output.store.list_sizes(LOG_FOLDER)]
     before = formats.count(None)
@@ -120,7 +119,7 @@ def test_a_finished_run_is_updated(archive: Path, tmp_path: Path, monkeypatch: p
     output = older(archive, tmp_path, "finished", monkeypatch)
     (output.source / "0007.jpg").write_bytes(b"new")
     (output.source / "0000.jpg").unlink()
-    state = run(output.job(), Seen(), refresh=True)
+    state = output.run(output.job(), refresh=True)
     assert (state.planned, list(state.removed)) == (ROWS + 1, [(0, 1)])
     assert output.labelled_by(4)[-1] == ROWS
     assert ".plan" in suffixes(output)
@@ -131,7 +130,7 @@ def test_an_unfinished_run_is_resumed(archive: Path, tmp_path: Path, monkeypatch
     output = older(archive, tmp_path, "half", monkeypatch)
     before = output.labelled_by(1)
     assert 0 < len(before) < ROWS
-    run(output.job(), Seen())
+    output.run(output.job())
     assert output.labelled_by(1) == before
     assert len(output.labelled_by(2)) == ROWS - len(before)
     assert output.proven
@@ -144,11 +143,11 @@ def test_an_unfinished_retry_is_resumed(
     output = older(archive, tmp_path, "retried", monkeypatch)
     replaced = REPLACED.get(archive.name.partition(".")[0], 1)
     if first == "run":
-        run(output.job(), Seen())
+        output.run(output.job())
         assert output.proven
         errors = predictions.read(output.store.root)["status"].tolist().count("error")
         assert errors == 2 - replaced
-    state = retry(output.store.root, "all", Seen())
+    state = output.retry("all")
     assert not state.errors.total()
     assert output.labelled_by(2) == [1][:replaced]
     assert output.labelled_by(state.epoch) == [1, 2][replaced:]

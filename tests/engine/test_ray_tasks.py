@@ -14,8 +14,8 @@ import ray
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine.nodes import Cluster, ClusterNode
+from cvbatch.engine.ray_tasks import FileWriters
 from cvbatch.engine.resource_plan import allocate_resources
-from cvbatch.engine.tasks import FileWriters
 from cvbatch.errors import FencedError
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.spec import rows_schema
