@@ -36,7 +36,7 @@ address, expected = ClusterAddress.from_option(sys.argv[1]), set(sys.argv[2:])
 _WAIT_FOR_NODES: Final = f"""{_ASK}
 while True:
     try:
-        if {{node["node_ip"] for node in probe(address).nodes}} == expected:
+        if {{node["node_ip"] for node in probe_cluster(address).nodes}} == expected:
             break
     except UsageError:  # it does not answer yet
         pass
@@ -44,7 +44,7 @@ while True:
 """
 _WAIT_FOR_DRIVER: Final = f"""{_ASK}
 while True:
-    jobs = requests.get(f"{{address.url}}/api/jobs/", headers=address.headers, timeout=10).json()
+    jobs = requests.get(f"{{address.url}}/api/jobs/", headers=address.request_headers, timeout=10).json()
     if "RUNNING" in (job["status"] for job in jobs):
         break
     time.sleep(0.3)
