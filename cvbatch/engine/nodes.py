@@ -213,7 +213,7 @@ def pin_to_driver_node(cluster: Cluster, job: Job) -> Job:
     if cluster.machine_count > 1:
         raise UsageError(
             f"{paths[0]} is a path on a disk, and the cluster has {cluster.machine_count} machines: use a bucket, or "
-            "set --shared-filesystem if all of them see the same files under this path"
+            "add --shared-filesystem if all of them see the same files under this path"
         )
     driver_resource = {f"{NODE_RESOURCE}{cluster.nodes[0].address}": _TINY_RESOURCE}
     pinned = {

@@ -101,7 +101,7 @@ def test_paths_that_not_all_machines_may_see_are_refused(pair: RayCluster, trial
     )
     for answer in refused:
         assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1), answer.err
-        assert "3 machines: use a bucket, or set --shared-filesystem" in answer.err
+        assert "3 machines: use a bucket, or add --shared-filesystem" in answer.err
     assert not Path(trial.output, "data").exists()
 
 
