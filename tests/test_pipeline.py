@@ -47,12 +47,11 @@ class Seen:
         self.commits += 1
 
 
-class Output:
-    """One output over several attempts, each with an engine of its own."""
+class Attempts:
+    """Attempts at one output, each with an engine of its own that needs no Ray."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.source = photos(folder / "photos", ROWS)
-        self.store = LocalStore(str(folder / "out"))
+    def __init__(self, output: Location | str) -> None:
+        self._output = output
         self.engines: list[FakeEngine] = []
         self.next: dict[str, Any] = {}
         """Attributes of the next engine."""
@@ -68,7 +67,16 @@ class Output:
         return run(job, observer or Seen(), start_engine=self.start_engine, **options)
 
     def retry(self, errors: Literal["transient", "all"], **options: Any) -> RunState:
-        return retry(self.store.root, errors, Seen(), start_engine=self.start_engine, **options)
+        return retry(self._output, errors, Seen(), start_engine=self.start_engine, **options)
+
+
+class Output(Attempts):
+    """An output on a disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = photos(folder / "photos", ROWS)
+        self.store = LocalStore(str(folder / "out"))
+        super().__init__(self.store.root)
 
     def job(self, **parts: Any) -> Job:
         return job(self.source, self.store.root, **parts)
@@ -89,8 +97,8 @@ class Output:
 
 
 @pytest.fixture
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
-    return Output(tmp_path, monkeypatch)
+def output(tmp_path: Path) -> Output:
+    return Output(tmp_path)
 
 
 def interrupt() -> None:

@@ -4,60 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from cvbatch.cli.parser import main
 from cvbatch.config.job import Job
 from cvbatch.errors import OutputError, RunError
-from cvbatch.output.log_records import RunState
-from cvbatch.pipeline import retry, run
 from cvbatch.results import predictions
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
-from tests.engines import FakeEngine
 from tests.rigs.faults import Fault, FaultProxy
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, photos
-from tests.test_pipeline import Seen
+from tests.test_pipeline import Attempts
 
 ROWS = 20
 NO_DELETE = Fault("status", status=403, method="DELETE", times=9999)
 """As if the job had no right to."""
 
 
-class Output:
-    """One output in a bucket, over several starts."""
+class Output(Attempts):
+    """An output in a bucket."""
 
     def __init__(self, folder: Path, bucket: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.source = photos(folder / "photos", ROWS)
         self.uri, self.endpoint = f"s3://{bucket}/{folder.name}", endpoint
-        self.next: dict[str, Any] = {}
+        self.place = Location.from_uri(self.uri, StorageOptions(endpoint_url=endpoint))
+        super().__init__(self.place)
         monkeypatch.setenv("CVBATCH_CREATE_PAUSE", "0")
-
-    @contextlib.contextmanager
-    def start_engine(self, output: Location, *_: object) -> Iterator[FakeEngine]:
-        engine = FakeEngine(output, unit_rows=4)
-        engine.change(self.next)
-        self.next = {}
-        yield engine
-
-    def run(self, job: Job, observer: Seen | None = None, **options: Any) -> RunState:
-        return run(job, observer or Seen(), start_engine=self.start_engine, **options)
-
-    def retry(self, errors: Literal["transient", "all"], **options: Any) -> RunState:
-        return retry(self.place, errors, Seen(), start_engine=self.start_engine, **options)
 
     def job(self, **storage: Any) -> Job:
         output = {"uri": self.uri, "endpoint_url": self.endpoint, **storage}
         return Job.model_validate({**job(self.source).model_dump(by_alias=True, exclude_unset=True), "output": output})
-
-    @property
-    def place(self) -> Location:
-        return Location.from_uri(self.uri, StorageOptions(endpoint_url=self.endpoint))
 
     def command(self, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, Any]:
         code = main([name, self.uri, "--storage", f"endpoint_url={self.endpoint}", "--json", *more])

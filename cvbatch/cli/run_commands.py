@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -45,12 +47,7 @@ def run_command(options: argparse.Namespace) -> int:
     command = "the same cvbatch submit" if options.events else describe_same_command(options)
     stopped = f"stopped; rows that are written are committed. Resume with: {command}"
     events = EventLines(sys.stdout) if options.events else None
-    with (
-        report_if_killed(_killed_message(options)),
-        quiet_libraries(),
-        TerminalProgress(quiet=options.json) as terminal,
-        stop_on_signals(stopped),
-    ):
+    with _attempt_on_terminal(options, stopped) as terminal:
         state = run(
             job,
             events or terminal,
@@ -88,12 +85,7 @@ def retry_command(options: argparse.Namespace) -> int:
         folder = folder if os.path.isdir(folder) else os.getcwd()  # moved: files are compared by content
         make_importable(folder)
     stopped = f"stopped; rows that are replaced stay replaced. Resume with: {describe_same_command(options)}"
-    with (
-        report_if_killed(_killed_message(options)),
-        quiet_libraries(),
-        TerminalProgress(quiet=options.json) as terminal,
-        stop_on_signals(stopped),
-    ):
+    with _attempt_on_terminal(options, stopped) as terminal:
         state = retry(
             output,
             options.errors,
@@ -113,6 +105,23 @@ def demo_command(options: argparse.Namespace) -> int:
     console = Console(file=sys.stdout)
     with quiet_libraries(), stop_on_signals():
         return run_demo(options.output, console)
+
+
+@contextlib.contextmanager
+def _attempt_on_terminal(options: argparse.Namespace, stopped: str) -> Iterator[TerminalProgress]:
+    """Show the progress of an attempt; say how it can be resumed if it is stopped or killed.
+
+    Args:
+        options: Of the command.
+        stopped: Message if a signal stops the attempt.
+    """
+    with (
+        report_if_killed(_killed_message(options)),
+        quiet_libraries(),
+        TerminalProgress(quiet=options.json) as terminal,
+        stop_on_signals(stopped),
+    ):
+        yield terminal
 
 
 def _killed_message(options: argparse.Namespace) -> str:

@@ -67,11 +67,10 @@ class RayEngine:
         self._is_first_result_pending = True  # in this attempt
         self._was_ended_early = self._must_recut = False
         self.has_stalled = False
-        self._share_out(cluster)
+        self._allocate(cluster)
 
-    def _share_out(self, cluster: Cluster) -> None:
+    def _allocate(self, cluster: Cluster) -> None:
         setup = self._setup
-        self._budget.update_cost(self._compute, len(cluster.nodes))
         self.cluster = cluster
         self.resource_plan = allocate_resources(
             cluster, self._compute, setup.request.models, setup.rows, setup.certificate
@@ -105,7 +104,9 @@ class RayEngine:
         if not is_due:
             return must_recut
         on_gpu = self.resource_plan.device == "cuda"
-        self._share_out(wait_for_workers(self._cluster_monitor.latest, self._compute, gpu=on_gpu, everywhere=True))
+        cluster = wait_for_workers(self._cluster_monitor.latest, self._compute, gpu=on_gpu, everywhere=True)
+        self._budget.update_cost(self._compute, len(cluster.nodes))
+        self._allocate(cluster)
         return True
 
     def run_units(self, units: Sequence[RowUnit], epoch: int, *, max_lost_units: int) -> Iterator[list[WriteResult]]:

@@ -9,8 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock
-
 from cvbatch.errors import ModelError, StorageError, UnavailableError
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ def download_once(url: str, target: Path, check: Callable[[Path], object], repor
         StorageError: The server refuses the request, or answers wrongly.
         OSError: The file cannot be written.
     """
+    from filelock import FileLock  # most runs download nothing
+
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = Path(f"{target}.lock")
     with FileLock(lock):

@@ -16,7 +16,7 @@ from cvbatch.output.row_ranges import ranges_of_rows
 from cvbatch.output.store import Store
 from cvbatch.planning.find_moved import SourceMove, find_moved_images
 from cvbatch.planning.parts import Part, read_plan_part, write_part
-from cvbatch.planning.plan import Plan
+from cvbatch.planning.plan import Plan, uris_as_list
 from cvbatch.schema import IMAGE_URI, MOVED_FROM, ROW_ID
 from cvbatch.sources.entries import ImageSource
 from cvbatch.storage.local_paths import to_local_path
@@ -28,7 +28,7 @@ _WAY: Final = (*OPTION_NAMES, "http_hosts", "http_private")
 
 def current_uris(plan: Plan, state: RunState) -> tuple[str, ...]:
     """Current locations of the sources, according to the plan and the log."""
-    uris = _as_uri_list(plan.identity["source"]["uri"])
+    uris = uris_as_list(plan.identity["source"]["uri"])
     for part in state.move_parts:
         new_uris = dict(part["places"])
         uris = [new_uris.get(uri, uri) for uri in uris]
@@ -64,7 +64,7 @@ def find_requested_move(plan: Plan, state: RunState, job: Job, moved_from: Seque
     Raises:
         SourceError: If the run never had a source at an old location, or if the job still names that location.
     """
-    uris, requested_uris = current_uris(plan, state), _as_uri_list(job.identity()["source"]["uri"])
+    uris, requested_uris = current_uris(plan, state), uris_as_list(job.identity()["source"]["uri"])
     requested_uri_of = dict(zip(uris, requested_uris, strict=False))
     earlier_uris = {old.rstrip("/") for part in state.move_parts for old, _ in part["places"]}
     uri_without_slash = {uri.rstrip("/"): uri for uri in uris}
@@ -147,7 +147,3 @@ def apply_moves_to_rows(store: Store, rows: pa.Table, moves: Sequence[Part]) -> 
         has_old_uri = pc.fill_null(pc.equal(uris, moved[MOVED_FROM].take(indices)), False)
         uris = pc.if_else(has_old_uri, moved[IMAGE_URI].take(indices), uris)
     return rows.set_column(column_index, rows.schema.field(column_index), uris)
-
-
-def _as_uri_list(uri: str | list[str]) -> list[str]:
-    return [uri] if isinstance(uri, str) else uri

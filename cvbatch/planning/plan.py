@@ -163,7 +163,7 @@ def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     differences = _list_differences(_identity_by_content(stored), _identity_by_content(requested))
     advice = ""
     if differences and all(difference.startswith("source.uri") for difference in differences):
-        uris, requested_uris = (_uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
+        uris, requested_uris = (uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
         advice = _moved_source_advice(uris, requested_uris)
     _refuse_differences(store, differences, advice)
 
@@ -178,7 +178,8 @@ def _moved_source_advice(uris: Sequence[str], requested_uris: Sequence[str]) -> 
     return f", or add {options} if these are the same images"
 
 
-def _uris_as_list(uri: str | list[str]) -> list[str]:
+def uris_as_list(uri: str | list[str]) -> list[str]:
+    """The locations of a source as an identity names them: one, or several in their order."""
     return [uri] if isinstance(uri, str) else uri
 
 

@@ -62,7 +62,7 @@ def to_portable_array(array: pa.Array) -> pa.Array:
     target_type = portable_type(array.type)
     if target_type == array.type and _is_valid_array(array):
         return array
-    if _is_text_type(array.type):
+    if is_text_type(array.type):
         return _escape_invalid_text(array)
     if target_type == array.type and not pa.types.is_nested(array.type):
         return array
@@ -94,7 +94,8 @@ def _escape_invalid_text(array: pa.Array) -> pa.Array:
     return pa.array([None if value is None else _bytes_to_text(value) for value in values], array.type)
 
 
-def _is_text_type(kind: pa.DataType) -> bool:
+def is_text_type(kind: pa.DataType) -> bool:
+    """Whether values of a type are text, plain and not encoded."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvbatch.errors import ImageError, SourceError
-from cvbatch.sources.column_types import UnportableError, portable_type, to_portable_array
+from cvbatch.sources.column_types import UnportableError, is_text_type, portable_type, to_portable_array
 from cvbatch.sources.entries import CHUNK_ROWS, ListingReport, entry_table
 from cvbatch.sources.extra_columns import portable_schema, rename_columns
 from cvbatch.sources.fetch.blob import BrokenContainerError, open_blob
@@ -201,7 +201,7 @@ def _portable_manifest_schema(schema: pa.Schema, manifest_name: str) -> pa.Schem
     """The columns with portable types; dictionaries of text stay dictionaries."""
     portable = portable_schema(schema, manifest_name)
     stays_dictionary = (
-        pa.types.is_dictionary(column.type) and _is_plain_text_type(column.type.value_type) for column in schema
+        pa.types.is_dictionary(column.type) and is_text_type(column.type.value_type) for column in schema
     )
     return pa.schema(
         [
@@ -219,13 +219,9 @@ def _uris_of_column(column: pa.Array) -> list[str | None]:
 
 def _portable_values(values: pa.Array) -> pa.Array:
     """Values with a portable type; dictionaries of text stay dictionaries."""
-    if pa.types.is_dictionary(values.type) and _is_plain_text_type(values.type.value_type):
+    if pa.types.is_dictionary(values.type) and is_text_type(values.type.value_type):
         return pa.DictionaryArray.from_arrays(values.indices, to_portable_array(values.dictionary))
     return to_portable_array(values)
-
-
-def _is_plain_text_type(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _resolve_line_uri(uri: str | None, folder: str) -> bytes:

@@ -29,8 +29,8 @@ from tests.test_pipeline import ROWS, Output, interrupt
 class Moving(Output):
     """Its source may be anything."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(folder, monkeypatch)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.folder = folder
 
     def go(
@@ -56,8 +56,8 @@ class Moving(Output):
 
 
 @pytest.fixture
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moving:
-    return Moving(tmp_path, monkeypatch)
+def output(tmp_path: Path) -> Moving:
+    return Moving(tmp_path)
 
 
 def below(folder: Path, count: int = ROWS) -> list[str]:

@@ -43,7 +43,7 @@ def archive(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def older(archive: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Output:
+def older(archive: Path, folder: Path, name: str) -> Output:
     """One of them, as if its photos had always been below this folder and its driver had died on this machine."""
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
@@ -57,7 +57,7 @@ def older(archive: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatc
         uris = pc.replace_substring(table["image_uri"], "/archive", str(folder))
         at = table.column_names.index("image_uri")
         pq.write_table(table.set_column(at, table.schema.field(at), uris), path)
-    output = Output(folder, monkeypatch)
+    output = Output(folder)
     for path in output.source.iterdir():
         path.unlink()
     photos(output.source, ROWS)
@@ -74,8 +74,8 @@ def test_all_versions_are_there() -> None:
     assert [path.name for path in ARCHIVES] == ["3183bbf.tar.xz", "d749192.tar.xz"]
 
 
-def test_a_finished_run_is_read_and_verified(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "finished", monkeypatch)
+def test_a_finished_run_is_read_and_verified(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "finished")
     assert output.proven
     frame = predictions.read(output.store.root)
     assert frame["status"].tolist() == ["ok", "error", *["ok"] * 4]
@@ -83,8 +83,8 @@ def test_a_finished_run_is_read_and_verified(archive: Path, tmp_path: Path, monk
     assert not output.engines, "it is finished"
 
 
-def test_a_finished_run_is_summarized(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "finished", monkeypatch)
+def test_a_finished_run_is_summarized(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "finished")
     summary = summarize_run(output.store.root, output.log.state)
     assert (summary["rows"], summary["errors"], summary["finished"]) == (ROWS, {"TruncatedImage": 1}, True)
     assert run_status(output.store.root, output.log)["starts"] == 3
@@ -93,8 +93,8 @@ def test_a_finished_run_is_summarized(archive: Path, tmp_path: Path, monkeypatch
     assert CommitLog(output.store, plan.rows).state == output.log.state, "a snapshot says the same"
 
 
-def test_later_attempts_write_current_formats(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "half", monkeypatch)
+def test_later_attempts_write_current_formats(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "half")
     plan = output.store.read_object(PLAN_FILE)
     output.run(output.job())
     assert output.store.read_object(PLAN_FILE) == plan
@@ -104,8 +104,8 @@ def test_later_attempts_write_current_formats(archive: Path, tmp_path: Path, mon
     assert 0 < before < len(formats)
 
 
-def test_chosen_settings_are_reused(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "half", monkeypatch)
+def test_chosen_settings_are_reused(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "half")
     found = load_run_settings(output.store)
     if archive.name.startswith("d749192"):
         assert found is None, "it chose none"
@@ -115,8 +115,8 @@ def test_chosen_settings_are_reused(archive: Path, tmp_path: Path, monkeypatch: 
     assert found.measured_rates() == {"decode_per_core": 9.0, "predict": 2.0, "together": 2.0}
 
 
-def test_a_finished_run_is_updated(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "finished", monkeypatch)
+def test_a_finished_run_is_updated(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "finished")
     (output.source / "0007.jpg").write_bytes(b"new")
     (output.source / "0000.jpg").unlink()
     state = output.run(output.job(), refresh=True)
@@ -126,8 +126,8 @@ def test_a_finished_run_is_updated(archive: Path, tmp_path: Path, monkeypatch: p
     assert output.proven
 
 
-def test_an_unfinished_run_is_resumed(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = older(archive, tmp_path, "half", monkeypatch)
+def test_an_unfinished_run_is_resumed(archive: Path, tmp_path: Path) -> None:
+    output = older(archive, tmp_path, "half")
     before = output.labelled_by(1)
     assert 0 < len(before) < ROWS
     output.run(output.job())
@@ -137,10 +137,8 @@ def test_an_unfinished_run_is_resumed(archive: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("first", ["run", "retry"])
-def test_an_unfinished_retry_is_resumed(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
-) -> None:
-    output = older(archive, tmp_path, "retried", monkeypatch)
+def test_an_unfinished_retry_is_resumed(archive: Path, tmp_path: Path, first: str) -> None:
+    output = older(archive, tmp_path, "retried")
     replaced = REPLACED.get(archive.name.partition(".")[0], 1)
     if first == "run":
         output.run(output.job())

@@ -20,8 +20,8 @@ CATEGORIES = [f"class {number}" for number in range(5)]
 
 
 @pytest.fixture
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
-    return Output(tmp_path, monkeypatch)
+def output(tmp_path: Path) -> Output:
+    return Output(tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from typing import BinaryIO, Final
 
 from cvbatch.errors import DeniedError, ImageError, TooLargeError
 from cvbatch.sources.archives.members import MAX_IMAGE_BYTES
-from cvbatch.sources.fetch import http
 from cvbatch.sources.fetch.url_policy import is_http
 from cvbatch.storage.buckets import Bucket, GetResult, open_bucket
 from cvbatch.storage.fetch_options import FetchOptions
@@ -170,6 +169,8 @@ def download_to_file(location: bytes, storage: StorageOptions, target: io.Buffer
 def _begin_fetch(location: bytes, options: FetchOptions) -> Future[GetResult]:
     """Start a fetch: web images in the event loop, objects in a thread of the pool."""
     if is_http(location):
+        from cvbatch.sources.fetch import http  # aiohttp takes 0.1 s to import, in every process
+
         return http.start_get_image(location, options.http, options.max_bytes)
     return _fetch_thread_pool(os.getpid()).submit(_get_object, location, options)
 
