@@ -137,6 +137,7 @@ def test_a_cluster_that_never_answers_times_out() -> None:
 WAITS = """
 import os, signal, threading
 from cvbatch.engine.startup import RayStartup
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background with SIGINT ignored
 startup = RayStartup()
 threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
