@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
-    from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read, read_detections, read_segments
+    from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
+    from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -28,8 +29,10 @@ _MODULE_OF_NAME = {
     "Model": "inference.python.protocol",
     "run": "pipeline",
     "read": "results.predictions",
-    "read_detections": "results.predictions",
-    "read_segments": "results.predictions",
+    "read_detections": "results.elements",
+    "read_segments": "results.elements",
+    "iter_detections": "results.elements",
+    "iter_segments": "results.elements",
     "open_dataset": "results.predictions",
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
@@ -46,6 +49,8 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "read",
     "read_detections",
     "read_segments",
+    "iter_detections",
+    "iter_segments",
     "open_dataset",
     "label_map",
     "decode_mask",

@@ -156,7 +156,6 @@ RENAMED: Final = {
     "cvbatch.errors": {"attempt": "capture_row_error", "caught": "try_call"},
     "cvbatch.job_file": {"job_with": "build_job"},
     "cvbatch.pipeline": {"Watcher": "RunObserver"},
-    "cvbatch.predictions": {"Current": "CommittedFiles", "current": "committed_files"},
     "cvbatch.views": {
         "Placed": "CropGeometry",
         "SMOOTH": "GPU_INTERPOLATIONS",

@@ -23,7 +23,7 @@ from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
-from cvbatch.results import predictions
+from cvbatch.results import elements, predictions
 from cvbatch.schema import EXIF_FIELDS, HALVES, IMAGE_FIELDS
 from cvbatch.sources import open_source
 from cvbatch.tasks.masks import decode_mask, encode_mask
@@ -198,7 +198,7 @@ def test_integers_stay_integers(output: str) -> None:
     assert frame["count"].tolist() == [2**53 + 1, 1, pd.NA]
     assert frame["row_id"].dtype == np.int64
     assert pd.isna(frame["width"][1])
-    boxes, segments = predictions.read_detections(output, "boxes"), predictions.read_segments(output)
+    boxes, segments = elements.read_detections(output, "boxes"), elements.read_segments(output)
     assert boxes["label_id"].dtype == segments["label_id"].dtype == np.int32
     assert segments[["width", "height"]].dtypes.tolist() == [np.int32, np.int32]
     for at, row in enumerate(segments.itertuples()):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from cvbatch.config.types import bytes_of
+
+Subparsers: TypeAlias = Any
+"""What `add_subparsers` returns; argparse has no public name for it."""
+
+JSON_HELP: Final = "print the result as JSON and nothing else"
 
 
 class _ArgumentContainer(Protocol):
@@ -15,6 +20,15 @@ class _ArgumentContainer(Protocol):
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Add one argument; see `argparse`."""
+
+
+def add_command_parser(
+    subparsers: Subparsers, name: str, summary: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a command; its description is the summary as a sentence if there is no longer one."""
+    description = description or f"{summary[0].upper()}{summary[1:]}."
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=description)
+    return parser
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Final, NoReturn
 
 from cvbatch.cli import commands
+from cvbatch.cli.answers import ANSWER_COMMANDS
 from cvbatch.cli.arguments import (
+    JSON_HELP,
+    Subparsers,
     add_address_arguments,
+    add_command_parser,
     add_job_arguments,
     add_manifest_only_argument,
     add_output_argument,
@@ -27,9 +31,6 @@ from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.runs.supervisor import exit_code_of_error
 from cvbatch.tasks import TASKS
 
-_Subparsers: TypeAlias = Any
-"""What `add_subparsers` returns; argparse has no public name for it."""
-
 _EXAMPLES: Final = """\
 examples:
   cvbatch demo
@@ -44,7 +45,6 @@ exit codes:
   3  done, but a folder, an archive or a table of the source gave no images;
      with --strict also if an image failed or a file was not read to its end
 """
-_JSON_HELP: Final = "print the result as JSON and nothing else"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,9 +93,11 @@ def argument_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_run_commands(subparsers)
     _add_inspect_commands(subparsers)
+    for add_answer_command in ANSWER_COMMANDS:
+        add_answer_command(subparsers)
     _add_cluster_commands(subparsers)
 
-    demo = _add_command(subparsers, "demo", "label a small archive of real photos with all four tasks")
+    demo = add_command_parser(subparsers, "demo", "label a small archive of real photos with all four tasks")
     demo.set_defaults(command=commands.demo_command)
     demo.add_argument(
         "--output",
@@ -106,8 +108,8 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run_commands(subparsers: _Subparsers) -> None:
-    run = _add_command(
+def _add_run_commands(subparsers: Subparsers) -> None:
+    run = add_command_parser(
         subparsers,
         "run",
         "label every image of a source, or resume an unfinished run",
@@ -125,10 +127,10 @@ def _add_run_commands(subparsers: _Subparsers) -> None:
         help="former location of a source that has moved; the job names the new one; can be repeated",
     )
     printed = run.add_mutually_exclusive_group()
-    printed.add_argument("--json", action="store_true", help=_JSON_HELP)
+    printed.add_argument("--json", action="store_true", help=JSON_HELP)
     printed.add_argument("--events", action="store_true", help="print one line of JSON for each event")
 
-    plan = _add_command(
+    plan = add_command_parser(
         subparsers,
         "plan",
         "estimate how long a run would take, without running it",
@@ -136,9 +138,9 @@ def _add_run_commands(subparsers: _Subparsers) -> None:
     )
     plan.set_defaults(command=commands.plan_command)
     add_job_arguments(plan)
-    plan.add_argument("--json", action="store_true", help=_JSON_HELP)
+    plan.add_argument("--json", action="store_true", help=JSON_HELP)
 
-    retry = _add_command(
+    retry = add_command_parser(
         subparsers,
         "retry",
         "label failed images again",
@@ -156,11 +158,11 @@ def _add_run_commands(subparsers: _Subparsers) -> None:
     add_takeover_argument(retry)
     add_manifest_only_argument(retry)
     add_strict_argument(retry)
-    retry.add_argument("--json", action="store_true", help=_JSON_HELP)
+    retry.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
-def _add_inspect_commands(subparsers: _Subparsers) -> None:
-    status = _add_command(
+def _add_inspect_commands(subparsers: Subparsers) -> None:
+    status = add_command_parser(
         subparsers,
         "status",
         "show the progress of a run",
@@ -170,10 +172,10 @@ def _add_inspect_commands(subparsers: _Subparsers) -> None:
     add_output_argument(status)
     printed = status.add_mutually_exclusive_group()
     printed.add_argument("--watch", action="store_true", help="update the display until the run is finished")
-    printed.add_argument("--json", action="store_true", help=_JSON_HELP)
+    printed.add_argument("--json", action="store_true", help=JSON_HELP)
     add_address_arguments(status, required=False)
 
-    verify = _add_command(
+    verify = add_command_parser(
         subparsers,
         "verify",
         "check that each planned image has exactly one row",
@@ -182,16 +184,16 @@ def _add_inspect_commands(subparsers: _Subparsers) -> None:
     verify.set_defaults(command=commands.verify_command)
     add_output_argument(verify)
     verify.add_argument("--deep", action="store_true", help="also read every row of every file")
-    verify.add_argument("--json", action="store_true", help=_JSON_HELP)
+    verify.add_argument("--json", action="store_true", help=JSON_HELP)
 
-    models = _add_command(subparsers, "models", "list the available models")
+    models = add_command_parser(subparsers, "models", "list the available models")
     models.set_defaults(command=commands.models_command)
     models.add_argument("task", nargs="?", choices=list(TASKS), help="list only the models for this task")
-    models.add_argument("--json", action="store_true", help=_JSON_HELP)
+    models.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
-def _add_cluster_commands(subparsers: _Subparsers) -> None:
-    submit = _add_command(
+def _add_cluster_commands(subparsers: Subparsers) -> None:
+    submit = add_command_parser(
         subparsers,
         "submit",
         "run a job on an existing Ray cluster",
@@ -202,7 +204,7 @@ def _add_cluster_commands(subparsers: _Subparsers) -> None:
     add_run_arguments(submit)
     add_address_arguments(submit)
     submit.add_argument("--follow", action="store_true", help="show the job's progress; exit with the job's exit code")
-    submit.add_argument("--json", action="store_true", help=_JSON_HELP)
+    submit.add_argument("--json", action="store_true", help=JSON_HELP)
     submit.add_argument(
         "--driver-cpus",
         type=parse_amount,
@@ -214,23 +216,14 @@ def _add_cluster_commands(subparsers: _Subparsers) -> None:
         "--driver-memory", type=parse_size, metavar="BYTES", help="memory to reserve for the driver, such as 4GiB"
     )
 
-    logs = _add_command(subparsers, "logs", "show the log of a submitted job")
+    logs = add_command_parser(subparsers, "logs", "show the log of a submitted job")
     logs.set_defaults(command=commands.logs_command)
     add_submitted_arguments(logs)
     logs.add_argument("--follow", action="store_true", help="follow the job to its end; exit with the job's exit code")
 
-    stop = _add_command(subparsers, "stop", "stop a submitted job; rows that are written are committed first")
+    stop = add_command_parser(subparsers, "stop", "stop a submitted job; rows that are written are committed first")
     stop.set_defaults(command=commands.stop_command)
     add_submitted_arguments(stop)
-
-
-def _add_command(
-    subparsers: _Subparsers, name: str, summary: str, description: str | None = None
-) -> argparse.ArgumentParser:
-    """Add a command; its description is the summary as a sentence if there is no longer one."""
-    description = description or f"{summary[0].upper()}{summary[1:]}."
-    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=description)
-    return parser
 
 
 if __name__ == "__main__":

@@ -35,7 +35,23 @@ def memory_limit(root: Path = ROOT) -> int | None:
         if (limit := _read_limit_value(folder / name)) is not None and limit < _NO_LIMIT
     ]
     smallest = min(limits, default=None)
-    return smallest if smallest is not None and smallest < _machine_memory(root) else None
+    return smallest if smallest is not None and smallest < _memory_info(root, "MemTotal") else None
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """Return the bytes that this process can still use, without swap: of the machine, and within its control group.
+
+    Of the group, only the memory of this process counts as used.
+
+    Args:
+        root: Root folder of the system's files.
+    """
+    free = _memory_info(root, "MemAvailable")
+    limit = memory_limit(root)
+    if limit is None:
+        return free
+    resident_pages = _read_system_file(root / "proc/self/statm").split()[1:2] or ["0"]
+    return max(0, min(free, limit - int(resident_pages[0]) * os.sysconf("SC_PAGE_SIZE")))
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
@@ -117,9 +133,10 @@ def _iter_group_folders(root: Path, controller: str, v2_file: str, v1_file: str)
                     yield folder, name
 
 
-def _machine_memory(root: Path) -> int:
-    total = re.search(r"^MemTotal:\s+(\d+) kB", _read_system_file(root / "proc/meminfo"), re.M)
-    return int(total[1]) * 1024 if total else _NO_LIMIT
+def _memory_info(root: Path, name: str) -> int:
+    """A value of `meminfo` in bytes."""
+    value = re.search(rf"^{name}:\s+(\d+) kB", _read_system_file(root / "proc/meminfo"), re.M)
+    return int(value[1]) * 1024 if value else _NO_LIMIT
 
 
 def _read_limit_value(path: Path) -> int | None:

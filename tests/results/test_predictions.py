@@ -19,7 +19,8 @@ from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.manifest import DATA_FOLDER, finish_run
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import load_plan, make_plan
-from cvbatch.results import predictions
+from cvbatch.results import elements, predictions
+from cvbatch.results.committed import CommittedFiles, OpenedOutput, open_output
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
 from tests.samples import block, commit, job, planned, spec, started
@@ -82,12 +83,13 @@ def test_a_file_that_is_replaced_during_reading(
     run: tuple[LocalStore, CommitLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, log = run
-    before = predictions.committed_files(store, _plan(store))
+    opened = open_output(store.root)
+    before = opened.committed_files()
     store.delete_object(before.files[0].path)
     commit(log, 4, 8)
-    now = predictions.committed_files(store, _plan(store))
-    answers = [before, predictions.CommittedFiles([file for file in now.files if file != before.files[0]], [])]
-    monkeypatch.setattr(predictions, "committed_files", lambda *_: answers.pop(0))
+    now = opened.committed_files()
+    answers = [before, CommittedFiles([file for file in now.files if file != before.files[0]], [])]
+    monkeypatch.setattr(OpenedOutput, "committed_files", lambda _: answers.pop(0))
     assert predictions.read(store.root)["row_id"].tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
 
 
@@ -152,7 +154,7 @@ def test_a_reader_repeats_when_a_retry_replaces_files(
     store, log = run
     commit(log, 4, 8)
     finish_run(log)
-    open_dataset, overtakes = predictions._open_predictions, [True]
+    open_dataset, overtakes = OpenedOutput.open_files, [True]
 
     def overtaken(*arguments: Any) -> Any:
         dataset = open_dataset(*arguments)
@@ -166,7 +168,7 @@ def test_a_reader_repeats_when_a_retry_replaces_files(
             overtakes.append(False)
         return dataset
 
-    monkeypatch.setattr(predictions, "_open_predictions", overtaken)
+    monkeypatch.setattr(OpenedOutput, "open_files", overtaken)
     frame = predictions.read(store.root)
     assert frame["row_id"].tolist() == list(range(ROWS))
     assert set(frame["status"]) == {"ok"}
@@ -211,9 +213,9 @@ def test_detections_are_one_row_per_box(tmp_path: Path) -> None:
         det_masks=[[b"m0", b"m1"], None, [], [b"m2"]],
         det_keypoints=[[[1, 2, 3], [4, 5, 6]], None, [], [[7, 8, 9]]],
     )
-    frame = predictions.read_detections(output, "det")
+    frame = elements.read_detections(output, "det")
     assert list(frame.columns) == [
-        "row_id", "image_uri", "label", "label_id", "score", "mask", "keypoints", "x_min", "y_min", "x_max", "y_max"
+        "row_id", "image_uri", "label", "label_id", "score", "x_min", "y_min", "x_max", "y_max", "mask", "keypoints"
     ]  # fmt: skip
     assert frame["row_id"].tolist() == [0, 0, 3]
     assert frame[["label", "label_id", "mask"]].to_numpy().tolist() == [
@@ -241,7 +243,7 @@ def test_segments_are_one_row_per_class(tmp_path: Path) -> None:
         width=[4, 4, None],
         height=[2, 2, None],
     )
-    frame = predictions.read_segments(output)
+    frame = elements.read_segments(output)
     assert list(frame.columns) == ["row_id", "image_uri", "width", "height", "label", "label_id", "area", "mask"]
     assert frame[["row_id", "width", "label", "area"]].to_numpy().tolist() == [[0, 4, "a", 0.25], [0, 4, "b", 0.5]]
 
@@ -251,7 +253,7 @@ def test_no_boxes_at_all(tmp_path: Path, boxes: list[Any]) -> None:
     models = [spec("detection", "detection")]
     lists = {f"detection_{name}": boxes for name in ("boxes", "labels", "label_ids", "scores")}
     output = committed(tmp_path, models, 2, **lists) if boxes else planned(tmp_path, 2, *models)[0].root
-    frame = predictions.read_detections(output)
+    frame = elements.read_detections(output)
     assert len(frame) == 0
     assert {"label", "score", "x_min", "y_max"} <= set(frame.columns)
 
@@ -262,9 +264,9 @@ def test_models_are_selected_by_alias(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="has no model 'x'; it has tags, boxes"):
         predictions.label_map(output, "x")
     with pytest.raises(OutputError, match="has no detection model 'detection'; it has boxes"):
-        predictions.read_detections(output)
+        elements.read_detections(output, "detection")
     with pytest.raises(OutputError, match="has no segmentation model 'tags'; it has none"):
-        predictions.read_segments(output, "tags")
+        elements.read_segments(output, "tags")
 
 
 def test_columns_of_a_manifest_are_read_unchanged(tmp_path: Path) -> None:

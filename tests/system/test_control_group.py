@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cvbatch.system.control_group import count_memory_kills, cpu_quota, has_group_oom_kill, memory_limit, usable_cores
+from cvbatch.system.control_group import (
+    available_memory,
+    count_memory_kills,
+    cpu_quota,
+    has_group_oom_kill,
+    memory_limit,
+    usable_cores,
+)
 from tests.rigs.containers import SECOND, Machine
 
 GB = 1_000_000_000
@@ -28,6 +35,16 @@ def test_a_version_2_container_sees_its_own_group_as_the_root(machine: Machine) 
     machine.second("/", memory_max="1000000000", cpu_max="150000 100000")
     assert memory_limit(machine.root) == GB
     assert cpu_quota(machine.root) == 1.5
+
+
+def test_available_memory_is_what_the_machine_or_the_group_leaves(machine: Machine) -> None:
+    machine.write("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1000000 kB")
+    assert available_memory(machine.root) == 1_024_000_000
+    machine.write("proc/self/statm", "9 100 3")
+    machine.second("/", memory_max="1000000000")
+    assert available_memory(machine.root) == GB - 100 * os.sysconf("SC_PAGE_SIZE")
+    machine.second("/", memory_max="1000")
+    assert available_memory(machine.root) == 0
 
 
 def test_max_is_no_limit(machine: Machine) -> None:

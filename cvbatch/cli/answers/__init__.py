@@ -1,0 +1,14 @@
+"""Commands that answer questions about a run; each module adds one command to the command line.
+
+The modules import what they need when their command runs, so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from cvbatch.cli.arguments import Subparsers
+
+ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = ()
+"""In the order of the help: each adds one command."""

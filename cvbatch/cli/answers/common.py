@@ -1,0 +1,53 @@
+"""Arguments and printing that commands about answers share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cvbatch.cli.arguments import JSON_HELP, add_output_argument
+from cvbatch.cli.common import print_json
+
+
+def add_answer_arguments(parser: argparse.ArgumentParser, *, scores: bool = True) -> None:
+    """Add the output and what all commands about answers take.
+
+    Args:
+        parser: Parser of the command.
+        scores: Whether the command can leave out labels by class and score.
+    """
+    add_output_argument(parser)
+    parser.add_argument("--model", metavar="ALIAS", help="column prefix of the model; needed if several could be meant")
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="only images for which this holds, as in SQL: \"status = 'ok' AND width > 999\"",
+    )
+    if scores:
+        parser.add_argument(
+            "--classes", type=split_names, metavar="NAMES", help="only these classes, separated by commas"
+        )
+        parser.add_argument("--min-score", type=float, metavar="SCORE", help="only labels with at least this score")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas; two commas stand for a comma in a name."""
+    return [name.strip().replace("\0", ",") for name in text.replace(",,", "\0").split(",") if name.strip()]
+
+
+def print_answer(options: argparse.Namespace, answer: Mapping[str, Any], render: Callable[[], Any]) -> int:
+    """Print an answer as JSON or as a table; returns exit code 0.
+
+    Args:
+        options: Options of the command.
+        answer: Plain data.
+        render: Makes what rich prints; called only for people.
+    """
+    if options.json:
+        return print_json(answer)
+    from rich.console import Console
+
+    Console().print(render())
+    return 0

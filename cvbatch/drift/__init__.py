@@ -1,0 +1,1 @@
+"""Whether an archive differs from a reference, such as the data of the model."""

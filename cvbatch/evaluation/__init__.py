@@ -1,0 +1,1 @@
+"""How good predictions are: metrics against truth, and two runs against each other."""

@@ -1,0 +1,1 @@
+"""Predictions in the formats of other tools, and corrected labels back from them."""

@@ -1,0 +1,1 @@
+"""Detections of one thing that stays in one place over many images of a fixed camera."""

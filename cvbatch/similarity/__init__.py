@@ -1,0 +1,1 @@
+"""Images that are equal, alike or belong together, by their hashes and embeddings."""
