@@ -23,8 +23,8 @@ from cvbatch.images.jpeg_damage import (
     find_stray_markers,
 )
 from cvbatch.images.jpeg_layout import JPEG_LS, JpegLayout, read_jpeg_layout
+from cvbatch.images.jpeg_metadata import find_exif_block, find_icc_profile, find_xmp_packet
 from cvbatch.images.jpeg_samplings import decode_any_sampling
-from cvbatch.images.jpeg_sidecar import find_exif_block, find_icc_profile, find_xmp_packet
 from cvbatch.images.jpeg_unusual import (
     LOSSLESS_FRAME,
     check_jpeg_supported,

@@ -11,7 +11,7 @@ from cvbatch.images.exif import ExifMetadata, is_transposed, parse_exif_block, r
 from cvbatch.images.formats import JPEG_FORMAT, MALFORMED_ERRORS
 from cvbatch.images.jpeg import is_intact_jpeg
 from cvbatch.images.jpeg_layout import BASELINE_FRAME, read_jpeg_layout
-from cvbatch.images.jpeg_sidecar import find_exif_block, find_xmp_packet
+from cvbatch.images.jpeg_metadata import find_exif_block, find_xmp_packet
 from cvbatch.images.pillow_guards import quiet_pillow
 
 

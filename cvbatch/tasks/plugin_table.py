@@ -52,6 +52,10 @@ class PluginTable(Mapping[str, Row]):
             self._rows[name] = self._load_entry_point(entry_point)
         return self._rows[name]
 
+    def own_rows(self) -> list[Row]:
+        """Our own rows; nothing of another package is loaded."""
+        return [self._rows[name] for name in self._own]
+
     def __contains__(self, name: object) -> bool:
         """Whether the row exists; it is not loaded."""
         return name in self._rows or name in self._entry_points()

@@ -17,7 +17,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import IMAGE_BYTES, OK, ROW_ID, STATUS
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import CONCURRENT_UNITS
-from cvbatch.stages.unit_split import PredictorBatch, load_decoder, load_predictor, split_unit
+from cvbatch.stages.unit_predictor import PredictorBatch, load_decoder, load_predictor, split_unit
 from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles
 
 if TYPE_CHECKING:

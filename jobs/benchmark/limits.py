@@ -28,7 +28,7 @@ from cvbatch.inference.torch.gpu_decode import GpuDecoder
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
 from cvbatch.stages.predict import CONCURRENT_UNITS
-from cvbatch.stages.unit_split import load_predictor
+from cvbatch.stages.unit_predictor import load_predictor
 from cvbatch.tuning.search import rate_together
 
 _IMAGES = 256

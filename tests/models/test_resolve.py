@@ -16,6 +16,7 @@ from cvbatch.models import catalog, weights
 from cvbatch.models import resolve as registry
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
+from cvbatch.tasks import TASKS
 
 RANDOM = {"model": "resnet50", "weights": None}
 
@@ -32,6 +33,18 @@ def test_the_embedded_model_does_all_tasks() -> None:
     assert {str(spec.weights_sha256)[:8] for spec in specs} == {"57934424"}
     assert [spec.dimension for spec in specs] == [None, None, None, 1280]
     assert not any(registry.needs_probe(spec) for spec in specs)
+
+
+def test_a_broken_task_of_another_package_stops_no_job_that_does_not_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[cvbatch.tasks]\ntagging = no_such_module:Tagging\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "tagging" in TASKS
+    assert resolve(RANDOM | {"top_k": 2})[0].top_k == 2
 
 
 def test_random_weights_keep_the_preprocessing_and_categories_of_the_default() -> None:

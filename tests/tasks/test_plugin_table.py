@@ -60,6 +60,10 @@ def test_our_rows_come_first_and_are_not_replaced(table: PluginTable[Row]) -> No
     assert type(table["ours"]) is Row
 
 
+def test_our_rows_are_listed_without_loading_others(table: PluginTable[Row]) -> None:
+    assert table.own_rows() == [Row("ours")]
+
+
 def test_a_row_of_another_package_is_made_once(table: PluginTable[Row]) -> None:
     assert "right" in table
     assert table["right"].name == "right"

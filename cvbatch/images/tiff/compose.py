@@ -11,7 +11,7 @@ from PIL import Image
 from cvbatch.errors import ImageError
 from cvbatch.images.colours import convert_to_rgb
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
-from cvbatch.images.tiff.meaning import AlphaType, Photometric, PixelFormat
+from cvbatch.images.tiff.pixel_format import AlphaType, Photometric, PixelFormat
 
 
 def compose_image(

@@ -12,7 +12,7 @@ from cvbatch.errors import ImageError
 from cvbatch.images.jpeg_layout import JpegLayout, read_jpeg_layout
 from cvbatch.images.jpeg_unusual import LOSSLESS_FRAME
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_all_directories, read_sub_directories
-from cvbatch.images.tiff.meaning import COLOUR_SAMPLES
+from cvbatch.images.tiff.pixel_format import COLOUR_SAMPLES
 
 _FULL_RESOLUTION_TYPES: Final = (0, 2)
 """Values of NewSubfileType for a picture, or one page of several, at full resolution."""

@@ -15,10 +15,10 @@ from cvbatch.images.reading import ReadOptions, ReadResult
 from cvbatch.images.tiff.compose import compose_image
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_first_directory
 from cvbatch.images.tiff.layout import read_block_layout
-from cvbatch.images.tiff.meaning import read_pixel_format
 from cvbatch.images.tiff.pages import MainPage, read_embedded_jpeg, select_main_page
+from cvbatch.images.tiff.pillow_tiff import read_usual_tiff
+from cvbatch.images.tiff.pixel_format import read_pixel_format
 from cvbatch.images.tiff.samples import read_samples
-from cvbatch.images.tiff.usual import read_usual_tiff
 
 
 def read_tiff(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:

@@ -14,7 +14,7 @@ from cvbatch.images.tiff.image_codecs import FAX_COMPRESSIONS, decode_image_bloc
 from cvbatch.images.tiff.jpeg import decode_jpeg_block
 from cvbatch.images.tiff.layout import BlockLayout, PixelBlock, iter_pixel_blocks
 from cvbatch.images.tiff.luma_chroma import LumaChroma
-from cvbatch.images.tiff.meaning import JPEG_COMPRESSIONS, Photometric, PixelFormat
+from cvbatch.images.tiff.pixel_format import JPEG_COMPRESSIONS, Photometric, PixelFormat
 
 SampleArray: TypeAlias = npt.NDArray[Any]
 _MAX_BYTES_PER_PIXEL: Final = 8

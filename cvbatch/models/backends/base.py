@@ -130,12 +130,12 @@ class Backend(ABC):
 
 
 def check_task_options(config: ModelConfig, task: str) -> None:
-    """Refuse options that belong to another task.
+    """Refuse options that belong to another task; all options of models are those of our own tasks.
 
     Raises:
         ModelError: The first such option.
     """
-    for other in TASKS.values():
+    for other in TASKS.own_rows():
         for option in other.options:
             if option in config.model_fields_set and option not in TASKS[task].options:
                 raise ModelError(

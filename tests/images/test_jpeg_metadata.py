@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cvbatch.images.jpeg_layout import JpegSegment
-from cvbatch.images.jpeg_sidecar import find_exif_block, find_icc_profile, find_xmp_packet
+from cvbatch.images.jpeg_metadata import find_exif_block, find_icc_profile, find_xmp_packet
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 

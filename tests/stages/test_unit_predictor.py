@@ -18,7 +18,7 @@ from PIL import Image
 from cvbatch.images.preprocess import View
 from cvbatch.sources.entries import entry_table
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
-from cvbatch.stages.unit_split import PredictorBatch, load_decoder, split_unit
+from cvbatch.stages.unit_predictor import PredictorBatch, load_decoder, split_unit
 from cvbatch.testing import generate_images
 
 VIEW, WHOLE = View(resize=32, crop=(32, 32)), View()
@@ -27,7 +27,7 @@ ON_DEVICE = replace(ON_HOST, on_device=True)
 
 
 LARGE_TENSOR = """
-from cvbatch.stages.unit_split import load_predictor
+from cvbatch.stages.unit_predictor import load_predictor
 from cvbatch.inference.settings import REFERENCE
 
 load_predictor([], "cpu", REFERENCE, None, 1)

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 from cvbatch.images.formats import MALFORMED_ERRORS
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag
 from cvbatch.images.tiff.layout import BlockLayout, read_block_spans
-from cvbatch.images.tiff.meaning import COLOUR_SAMPLES, Photometric, PixelFormat
+from cvbatch.images.tiff.pixel_format import COLOUR_SAMPLES, Photometric, PixelFormat
 
 _PILLOW_MODES: Final = {Photometric.BLACK_IS_ZERO: "L", Photometric.RGB: "RGB", Photometric.INKS: "CMYK"}
 _PILLOW_COMPRESSIONS: Final = (1, 5, 32773)
