@@ -1,0 +1,98 @@
+"""An evaluation as rich prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from cvbatch.evaluation.report import EvaluationReport, Metrics, Numbers
+from cvbatch.truth.alignment import Alignment
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_MOST_CLASSES: Final = 40
+"""Classes in the table; JSON has all of them."""
+
+
+def render_report(report: EvaluationReport) -> Group:
+    """Tables of the numbers, of the classes and of the slices, below what they are about.
+
+    Args:
+        report: From `cvbatch.evaluate`.
+    """
+    from rich.console import Group
+
+    lines = [f"{report.model} ({report.task}) against {report.truth} ({report.layout})"]
+    lines += describe_alignment(report.alignment)
+    lines += report.notes
+    tables = [table for name, metrics in report.metrics.items() for table in _metric_tables(name, metrics)]
+    if report.by is not None:
+        tables += [_slice_table(report, name) for name in report.metrics]
+    return Group("\n".join(lines), *tables)
+
+
+def describe_alignment(alignment: Alignment) -> list[str]:
+    """Lines that say which images take part, and which do not."""
+    total, judged = len(alignment.row_ids), int(alignment.takes_part.sum())
+    counts = {
+        "truth without a row": (alignment.without_row, total, alignment.example_without_row),
+        "truth whose row has an error": (alignment.failed, total, None),
+        "truth left out by the condition": (alignment.not_selected, total, None),
+        "rows without truth": (alignment.rows_without_truth, alignment.rows, alignment.example_without_truth),
+        "rows removed from the source": (alignment.removed_rows, alignment.rows + alignment.removed_rows, None),
+    }
+    lines = [f"images judged: {judged:,} of {total:,}, matched by {alignment.matched_by}"]
+    for what, (count, of, example) in counts.items():
+        if count:
+            lines.append(f"{what}: {count:,} of {of:,}" + (f", such as {example}" if example else ""))
+    return lines
+
+
+def show_number(value: float | None) -> str:
+    """A number with four digits, a count as it is, and a dash where there is nothing to measure."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _metric_tables(name: str, metrics: Metrics) -> Iterator[Table]:
+    from rich.table import Table
+
+    table = Table(title=f"{name}, {metrics.images:,} images", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    if metrics.intervals:
+        table.add_column("95 % interval", justify="right")
+    for measure, value in metrics.values.items():
+        row = [measure, show_number(value)]
+        if measure in metrics.intervals:
+            row.append(" … ".join(map(show_number, metrics.intervals[measure])))
+        table.add_row(*row)
+    yield table
+    if metrics.per_class:
+        yield _number_table(f"{name} by class", "class", metrics.per_class, _MOST_CLASSES)
+
+
+def _slice_table(report: EvaluationReport, name: str) -> Table:
+    rows = {
+        value: {"images": parts[name].images, **parts[name].values}
+        for value, parts in report.slices.items()
+        if name in parts
+    }
+    return _number_table(f"{name} by {report.by}", str(report.by), rows, len(rows))
+
+
+def _number_table(title: str, heading: str, rows: Mapping[str, Numbers], limit: int) -> Table:
+    from rich.table import Table
+
+    hidden = max(0, len(rows) - limit)
+    columns = list(dict.fromkeys(name for numbers in rows.values() for name in numbers))
+    table = Table(title=title, title_justify="left", caption=f"{hidden} more in --json" if hidden else None)
+    table.add_column(heading)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, numbers in list(rows.items())[:limit]:
+        table.add_row(name, *(show_number(numbers.get(column)) for column in columns))
+    return table

@@ -1,0 +1,61 @@
+"""The frame of an evaluation: the model that is meant, and what is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cvbatch.errors import OutputError
+from cvbatch.evaluation.evaluate import evaluate
+from cvbatch.evaluation.report import EvaluationReport, Metrics
+from cvbatch.evaluation.tables import render_report
+from cvbatch.truth.align import align_truth
+from tests.truth.test_align import make_run, truth
+
+
+def test_a_model_that_is_not_there_is_one_line_with_the_others(tmp_path: Path) -> None:
+    root = str(make_run(tmp_path).store.root)
+    with pytest.raises(OutputError, match=r"expected the model 'boxes'; it has .*"):
+        evaluate(root, "truth.json", model="boxes")
+
+
+def test_a_report_is_printed_with_all_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    run = make_run(tmp_path, failed=[1])
+    metrics = {"boxes": Metrics(images=1, values={"AP": 0.5, "n": 1234, "AP small": None}, intervals={"AP": (0.4, 1)})}
+    report = EvaluationReport(
+        output="out",
+        model="m",
+        task="detection",
+        truth="t.json",
+        layout="a list",
+        alignment=align_truth(run, truth("a/1.jpg", "a/2.jpg", "b/9.jpg")),
+        notes=["a note"],
+        metrics=metrics,
+        by="folder",
+        slices={"/p/a": metrics},
+    )
+    Console(width=120).print(render_report(report))
+    printed = capsys.readouterr().out
+    for text in (
+        "m (detection) against t.json (a list)",
+        "images judged: 1 of 3, matched by path",
+        "truth without a row: 1 of 3, such as b/9.jpg",
+        "truth whose row has an error: 1 of 3",
+        "rows without truth: 3 of 5, such as /p/s.tar#c/3.jpg",
+        "a note",
+        "0.5000",
+        "0.4000 … 1",
+        "1,234",
+        "boxes by folder",
+    ):
+        assert text in printed
+    answer = report.to_json()
+    assert answer["metrics"]["boxes"] == {
+        "images": 1,
+        "values": {"AP": 0.5, "n": 1234, "AP small": None},
+        "intervals": {"AP": [0.4, 1]},
+    }
+    assert answer["slices"]["/p/a"] == answer["metrics"]["boxes"]
