@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.errors import CvbatchError
+    from cvbatch.export.exporting import export_predictions
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
@@ -36,6 +37,7 @@ _MODULE_OF_NAME = {
     "open_dataset": "results.predictions",
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
+    "export_predictions": "export.exporting",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -54,6 +56,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "open_dataset",
     "label_map",
     "decode_mask",
+    "export_predictions",
 ]
 
 deprecated.install_old_paths()

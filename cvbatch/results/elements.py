@@ -40,7 +40,8 @@ _SEGMENT_COLUMNS: Final = {
 _FRAME_BATCH_ROWS: Final = 131_072
 """Images at once where everything goes into one frame."""
 _IMAGE_COLUMNS: Final = {DETECTION.name: (ROW_ID, IMAGE_URI), SEGMENTATION.name: (ROW_ID, IMAGE_URI, WIDTH, HEIGHT)}
-_ELEMENT_COLUMNS: Final = {DETECTION.name: _BOX_COLUMNS, SEGMENTATION.name: _SEGMENT_COLUMNS}
+ELEMENT_COLUMNS: Final = {DETECTION.name: _BOX_COLUMNS, SEGMENTATION.name: _SEGMENT_COLUMNS}
+"""The columns of one row per element, by task."""
 
 
 def read_detections(
@@ -198,7 +199,7 @@ def _open_elements(
     """What flattens the rows of a model, and the rows that it needs."""
     elements = ElementTable(
         opened.find_model(task, alias),
-        _ELEMENT_COLUMNS[task.name],
+        ELEMENT_COLUMNS[task.name],
         _IMAGE_COLUMNS[task.name],
         [*opened.schema.names, SOURCE_REMOVED],
         selection,

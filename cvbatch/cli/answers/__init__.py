@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from cvbatch.cli.answers import export_command
 from cvbatch.cli.arguments import Subparsers
 
-ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = ()
+ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (export_command.add_command,)
 """In the order of the help: each adds one command."""

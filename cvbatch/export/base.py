@@ -1,0 +1,185 @@
+"""What formats of other tools have in common: the images that they get, how they are asked, and the table of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cvbatch.errors import UsageError
+from cvbatch.export.targets import ExportTarget
+from cvbatch.models.spec import ModelSpec
+from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.where import unknown_name
+from cvbatch.schema import HEIGHT, WIDTH
+from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION, Task
+
+RLE: Final = "rle"
+POLYGONS: Final = "polygons"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBatch:
+    """Some images with what the model found in them; all parts are aligned."""
+
+    images: pa.Table
+    """(n rows): `row_id`, `image_uri`, `width`, `height` of the upright image, and the columns that were asked for."""
+    names: pa.Array
+    """(n,) string: the path of each image below the root of the source, such as `2024/a.jpg`; see `export.names`."""
+    elements: pa.Table
+    """One row per box, per class in an image, or per image, by the task of the model: `label`, `label_id`, `score`,
+    and `x_min`, `y_min`, `x_max`, `y_max`, `mask`, `keypoints` of boxes, or `area`, `mask` of segments (no score).
+    Those of an image follow each other, in the order of the images. Without a model it has no columns and no rows."""
+    offsets: npt.NDArray[np.int64]
+    """(n + 1,): image `i` has the elements from `offsets[i]` up to `offsets[i + 1]`, possibly none."""
+
+    @property
+    def image_indices(self) -> npt.NDArray[np.int64]:
+        """For each element, the position of its image."""
+        counts = np.diff(self.offsets)
+        return np.repeat(np.arange(len(counts)), counts)
+
+    def image_numbers(self, name: str) -> npt.NDArray[np.int64]:
+        """A column of whole numbers of the images, such as `width`."""
+        numbers: npt.NDArray[np.int64] = self.images[name].to_numpy().astype(np.int64)
+        return numbers
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """(n, 2): width and height of each upright image, in pixels."""
+        return np.stack([self.image_numbers(WIDTH), self.image_numbers(HEIGHT)], axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatOptions:
+    """What only some formats take; None is the default of the format."""
+
+    masks: str | None = None
+    """`rle` or `polygons`."""
+    images_per_file: int | None = None
+    """Most images in one file, where a format is split into several."""
+    image_prefix: str | None = None
+    """Goes in front of the name of each image, such as the address of a web server."""
+
+    def given(self) -> list[str]:
+        """Names of the options that are not None."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+
+class ExportJob(Protocol):
+    """What is to be exported."""
+
+    @property
+    def opened(self) -> OpenedOutput:
+        """The run."""
+        ...
+
+    @property
+    def model(self) -> ModelSpec | None:
+        """The model whose answers are wanted; None for a format that takes all columns."""
+        ...
+
+    @property
+    def target(self) -> ExportTarget:
+        """Where to write."""
+        ...
+
+    @property
+    def options(self) -> FormatOptions:
+        """Options of the format."""
+        ...
+
+    def iter_batches(self, columns: Sequence[str] = (), *, batch_rows: int | None = None) -> Iterator[ImageBatch]:
+        """The images that take part, in memory that does not grow with the run; can be called again.
+
+        Failed images, and those that were removed from the source, are left out and counted.
+
+        Args:
+            columns: Further columns of the predictions for `ImageBatch.images`.
+            batch_rows: Most images of a batch; by default as many as fit well, fewer if there are masks.
+        """
+        ...
+
+
+class Exporter(ABC):
+    """Writes one format.
+
+    Args:
+        job: What to export.
+    """
+
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model, for formats that have one."""
+        if self.job.model is None:
+            raise TypeError(f"{type(self).__name__} is in no row of EXPORTERS that has tasks")
+        return self.job.model
+
+    @abstractmethod
+    def export(self) -> Mapping[str, int]:
+        """Write everything.
+
+        Returns:
+            Further counts for the report, such as elements that the format cannot express, by what they are.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFormat:
+    """One row of `EXPORTERS`: what is known of a format before its module is imported."""
+
+    description: str
+    """One line for the help."""
+    loader: str
+    """`module:class` of the `Exporter`, below `cvbatch.export`."""
+    tasks: tuple[Task, ...]
+    """What a model may do; the first that the run has a model for is taken. Empty for a format of all columns."""
+    extra: str | None = None
+    """Our extra that installs what it needs."""
+    is_folder: bool = True
+    """Whether it is a folder; else one file."""
+    may_exist: bool = False
+    """Whether an export may change one that exists."""
+    names_files: bool = False
+    """Whether it has a file for each image, so that names must differ in more than `.jpg` or `.png`."""
+    options: frozenset[str] = frozenset()
+    """Fields of `FormatOptions` that it takes."""
+
+    def load_exporter(self) -> type[Exporter]:
+        """Import the class that writes the format."""
+        module, _, name = self.loader.partition(":")
+        exporter: type[Exporter] = getattr(import_module(f"cvbatch.export.{module}"), name)
+        return exporter
+
+
+EXPORTERS: Final[Mapping[str, ExportFormat]] = {
+    "coco": ExportFormat(
+        description="COCO JSON: boxes, masks as RLE or polygons, keypoints",
+        loader="coco:CocoExporter",
+        tasks=(DETECTION, SEGMENTATION),
+        is_folder=False,
+        options=frozenset({"masks"}),
+    ),
+}
+"""All formats, by name."""
+ALL_TASKS: Final = (DETECTION, SEGMENTATION, CLASSIFICATION)
+
+
+def find_format(name: str) -> ExportFormat:
+    """The format of this name.
+
+    Raises:
+        UsageError: If there is none; the message has similar names.
+    """
+    if name not in EXPORTERS:
+        raise UsageError(unknown_name("format", name, list(EXPORTERS)))
+    return EXPORTERS[name]

@@ -1,0 +1,112 @@
+"""Exports the predictions of a run to a format of another tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cvbatch.errors import UsageError
+from cvbatch.export.base import ExportFormat, FormatOptions, find_format
+from cvbatch.export.names import find_names
+from cvbatch.export.reading import Chosen, RunExport, choose_model
+from cvbatch.export.targets import open_target
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.results.committed import Output, Storage, open_output
+from cvbatch.results.where import Where
+from cvbatch.storage.location import Location
+from cvbatch.storage.options import StorageOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What was exported."""
+
+    format: str
+    path: str
+    model: str | None
+    """Alias of the model."""
+    images: int
+    elements: int
+    """Boxes, segments or labels."""
+    failed: int
+    """Images that are left out because they have an error."""
+    removed: int
+    """Images that are left out because they were removed from the source."""
+    not_labelled: int
+    """Planned images that had no row yet."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """Further counts of the format."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def export_predictions(
+    output: Output,
+    format: str,
+    to: Output,
+    *,
+    model: str | None = None,
+    where: Where = None,
+    classes: Sequence[str | int] | None = None,
+    min_score: float | None = None,
+    options: FormatOptions | None = None,
+    storage: Storage = None,
+) -> ExportReport:
+    """Export predictions to a format of another tool.
+
+    Images that failed, and those that were removed from the source, are left out and counted. Images without anything
+    found stay in.
+
+    Args:
+        output: The output location; the run may be unfinished.
+        format: A row of `cvbatch.export.base.EXPORTERS`, such as `coco`.
+        to: New file or folder, by the format; a path or a URI of a bucket.
+        model: Column prefix of the model; None if only one could be meant.
+        where: Only images for which this holds, such as `"width > 1000"`.
+        classes: Only elements of these categories, by name or id; images without any stay in.
+        min_score: Elements with a lower score are left out (segments: with a smaller share of the pixels).
+        options: What only some formats take.
+        storage: As for `read`; for `to`, too, if it is in a bucket.
+
+    Raises:
+        OutputError: If there is no run, no such model, or something at `to`.
+        UsageError: If the format, an option, a class or the condition is wrong, or an extra is missing.
+        RunError: If `to` cannot be written.
+    """
+    export_format, options = find_format(format), options or FormatOptions()
+    _check_options(format, export_format, options)
+    exporter_class = export_format.load_exporter()
+    opened = open_output(output, storage)
+    spec = choose_model(opened, export_format, model)
+    location = Location.from_path_or_uri(to, StorageOptions.from_mapping(storage or {}))
+    if location.uri == opened.store.root:
+        raise UsageError(f"{location} is the run itself; expected another path")
+    with open_target(location, is_folder=export_format.is_folder, may_exist=export_format.may_exist) as target:
+        job = RunExport(
+            opened=opened,
+            model=spec,
+            target=target,
+            options=options,
+            chosen=Chosen(where=where, classes=classes, min_score=min_score),
+            names=find_names(opened, unique_stems=export_format.names_files),
+        )
+        notes = exporter_class(job).export()
+    state = CommitLog(opened.store, opened.plan.rows).state
+    return ExportReport(
+        format=format,
+        path=str(location),
+        model=spec.alias if spec else None,
+        **asdict(job.counts),
+        not_labelled=state.remaining_rows,
+        notes=dict(notes),
+    )
+
+
+def _check_options(name: str, export_format: ExportFormat, options: FormatOptions) -> None:
+    for option in options.given():
+        if option not in export_format.options:
+            known = ", ".join(sorted(export_format.options)) or "none of these options"
+            raise UsageError(f"the format {name} does not take {option}; it takes {known}")

@@ -1,0 +1,125 @@
+"""Names of the images in an export: their path below the root of the source, unique where each gets a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvbatch.planning.plan import uris_as_list
+from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.streaming import RowSelection, iter_rows
+from cvbatch.schema import IMAGE_URI
+
+_BATCH_ROWS: Final = 65_536
+_EXTENSION: Final = r"\.[^./#]*$"
+_UNSAFE_PART: Final = r"(^|/)(\.{0,2})(/|$)"
+"""A part of a path that is empty, or leads elsewhere."""
+_LONGEST_PART: Final = 200
+"""Bytes; file systems take 255 with what is added to the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNames:
+    """Turns the location of an image into its name."""
+
+    root: str
+    """What all locations begin with, up to a slash or `#`."""
+    repeated: npt.NDArray[np.uint64] | None = None
+    """Hashes of the stems that several images have; None if names need not differ in their stem."""
+
+    def of_images(self, uris: pa.Array, row_ids: npt.NDArray[np.int64]) -> pa.Array:
+        """Names of some images.
+
+        Args:
+            uris: (n,) `image_uri`.
+            row_ids: (n,)
+
+        Returns:
+            (n,) string. If names must differ in their stem, those that do not get `-` and their row id, and parts
+            that are no names of files are replaced.
+        """
+        names = pc.utf8_slice_codeunits(uris, len(self.root))
+        if self.repeated is None:
+            return names
+        names = _safe_paths(names)
+        is_repeated = np.isin(_stem_hashes(_safe_paths(uris)), self.repeated)
+        is_long = pc.greater(pc.binary_length(pc.replace_substring_regex(names, ".*/", "")), _LONGEST_PART).to_numpy(
+            zero_copy_only=False
+        )
+        for position in np.flatnonzero(is_repeated | is_long).tolist():
+            stem, extension = split_name(names[position].as_py())
+            folder, _, stem = stem.rpartition("/")
+            stem = stem.encode()[:_LONGEST_PART].decode(errors="ignore")
+            new = f"{folder}/{stem}-{row_ids[position]}{extension}".lstrip("/")
+            names = pc.replace_with_mask(names, np.arange(len(names)) == position, pa.scalar(new))
+        return names
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a name into its stem, with the folders, and its extension with the dot; a folder's dot is none."""
+    return os.path.splitext(name)
+
+
+def find_names(opened: OpenedOutput, *, unique_stems: bool) -> ImageNames:
+    """Look through the locations of all committed images, whatever is exported of them.
+
+    Args:
+        opened: The run.
+        unique_stems: Whether names must differ in more than their extension and in upper and lower case, since each
+            image gets a file of its own.
+    """
+    lowest: str | None = None
+    highest: str | None = None
+    hashes = []
+    for table in iter_rows(opened, RowSelection(columns=[IMAGE_URI]), batch_rows=_BATCH_ROWS):
+        ends = pc.min_max(table[IMAGE_URI]).as_py()
+        lowest = ends["min"] if lowest is None else min(lowest, ends["min"], key=str.encode)
+        highest = ends["max"] if highest is None else max(highest, ends["max"], key=str.encode)
+        if unique_stems:
+            hashes.append(_stem_hashes(_safe_paths(table[IMAGE_URI].combine_chunks())))
+    sources = uris_as_list(opened.plan.job["source"]["uri"])
+    return ImageNames(_common_root(sources, lowest or "", highest or ""), _repeated(hashes) if unique_stems else None)
+
+
+def _common_root(sources: Sequence[str], lowest: str, highest: str) -> str:
+    """What all locations begin with: the source, if it is one place that holds them all, else what they share.
+
+    All texts between two that begin with the same characters begin with these, too.
+    """
+    for end in ("/", "#"):
+        root = sources[0].rstrip("/") + end
+        if len(sources) == 1 and lowest.startswith(root) and highest.startswith(root):
+            return root
+    shared = os.path.commonprefix([lowest, highest])
+    return shared[: max(shared.rfind("/"), shared.rfind("#")) + 1]
+
+
+def _safe_paths(names: pa.Array) -> pa.Array:
+    """Replace parts of paths that are empty, `.` or `..` by `_`, so that no file lies outside its folder."""
+    wrong = pc.match_substring_regex(names, _UNSAFE_PART)
+    if not pc.any(wrong).as_py():
+        return names
+    safe = [
+        "/".join("_" if part in ("", ".", "..") else part for part in name.split("/")) for name in names.to_pylist()
+    ]
+    return pa.array(safe, pa.string())
+
+
+def _stem_hashes(names: pa.Array) -> npt.NDArray[np.uint64]:
+    import pandas as pd
+
+    stems = pc.utf8_lower(pc.replace_substring_regex(names, _EXTENSION, ""))
+    hashes: npt.NDArray[np.uint64] = pd.util.hash_array(stems.to_numpy(zero_copy_only=False), categorize=False)
+    return hashes
+
+
+def _repeated(hashes: Iterable[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    sorted_hashes = np.sort(np.concatenate([np.zeros(0, np.uint64), *hashes]))
+    return np.unique(sorted_hashes[1:][sorted_hashes[1:] == sorted_hashes[:-1]])

@@ -1,0 +1,89 @@
+"""What all formats share: who takes part, how images are named, and what a wrong request gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvbatch.errors import OutputError, UsageError
+from cvbatch.export.base import EXPORTERS, FormatOptions
+from cvbatch.export.exporting import export_predictions
+from tests.export.runs import BOXES, SEGMENTS, box_columns, make_run, segment_columns
+
+DOG = (1, 0.9, (1.5, 2, 11.5, 22))
+CAT = (5, 0.4, (3, 4, 5, 8))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """Images with two boxes, none, an error, and one box."""
+    columns = box_columns([[DOG, CAT], [], None, [CAT]])
+    return make_run(tmp_path, (BOXES, columns), names=["a/x.jpg", "a/y.jpg", "b/x.jpg", "b/z.png"], failed=[2])
+
+
+def test_failed_images_are_left_out_and_counted_and_those_without_boxes_stay(output: str, tmp_path: Path) -> None:
+    report = export_predictions(output, "coco", str(tmp_path / "new" / "labels.json"))
+    assert (report.images, report.elements, report.failed, report.not_labelled) == (3, 3, 1, 0)
+    written = json.loads((tmp_path / "new" / "labels.json").read_text())
+    assert [image["file_name"] for image in written["images"]] == ["a/x.jpg", "a/y.jpg", "b/z.png"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["labels.json"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "boxes"),
+    [
+        ({"classes": ["cat"]}, 2),
+        ({"min_score": 0.5}, 1),
+        ({"where": "image_uri LIKE '%/b/%'"}, 1),
+        ({"classes": [1], "min_score": 0.95}, 0),
+    ],
+)
+def test_boxes_are_chosen(output: str, tmp_path: Path, asked: dict[str, Any], boxes: int) -> None:
+    assert export_predictions(output, "coco", str(tmp_path / "labels.json"), **asked).elements == boxes
+
+
+def test_a_run_that_is_going_on_says_what_is_missing(tmp_path: Path) -> None:
+    output = make_run(tmp_path, (BOXES, box_columns([[DOG]])), finished=False)
+    report = export_predictions(output, "coco", str(tmp_path / "labels.json"))
+    assert (report.images, report.not_labelled) == (1, 1)
+
+
+def test_the_first_task_of_the_format_is_taken_and_another_by_its_alias(tmp_path: Path) -> None:
+    output = make_run(tmp_path, (SEGMENTS, segment_columns([[]])), (BOXES, box_columns([[DOG]])))
+    assert export_predictions(output, "coco", str(tmp_path / "a.json")).model == "boxes"
+    with pytest.raises(OutputError, match="has no detection model 'other'; it has boxes"):
+        export_predictions(output, "coco", str(tmp_path / "b.json"), model="other")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cocoo", FormatOptions(), "there is no format 'cocoo'; there are coco"),
+        ("coco", FormatOptions(image_prefix="x"), "the format coco does not take image_prefix; it takes masks"),
+    ],
+)
+def test_a_wrong_request_is_one_line(
+    output: str, tmp_path: Path, name: str, options: FormatOptions, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        export_predictions(output, name, str(tmp_path / "x"), options=options)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written_stays(output: str, tmp_path: Path) -> None:
+    target = tmp_path / "labels.json"
+    with pytest.raises(UsageError, match="there is no column"):
+        export_predictions(output, "coco", str(target), where="depth > 1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+    target.write_text("mine")
+    with pytest.raises(OutputError, match="exists: expected a new file"):
+        export_predictions(output, "coco", str(target))
+    with pytest.raises(UsageError, match="is the run itself"):
+        export_predictions(output, "coco", output)
+    assert target.read_text() == "mine"
+
+
+def test_each_format_can_be_loaded() -> None:
+    assert [name for name, row in EXPORTERS.items() if not row.load_exporter().__doc__] == []
