@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def _common_root(sources: Sequence[str], lowest: str, highest: str) -> str:
         root = sources[0].rstrip("/") + end
         if len(sources) == 1 and lowest.startswith(root) and highest.startswith(root):
             return root
-    shared = os.path.commonprefix([lowest, highest])
+    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(lowest, highest, strict=False))
+    shared = "".join(first for first, _ in pairs)
     return shared[: max(shared.rfind("/"), shared.rfind("#")) + 1]
 
 
@@ -106,10 +108,8 @@ def _safe_paths(names: pa.Array) -> pa.Array:
     wrong = pc.match_substring_regex(names, _UNSAFE_PART)
     if not pc.any(wrong).as_py():
         return names
-    safe = [
-        "/".join("_" if part in ("", ".", "..") else part for part in name.split("/")) for name in names.to_pylist()
-    ]
-    return pa.array(safe, pa.string())
+    paths = [name.split("/") for name in names.to_pylist()]
+    return pa.array(["/".join("_" if part in ("", ".", "..") else part for part in path) for path in paths])
 
 
 def _stem_hashes(names: pa.Array) -> npt.NDArray[np.uint64]:

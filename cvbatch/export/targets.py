@@ -1,4 +1,4 @@
-"""Where an export is written: a new file or folder on a disk or in a bucket, which is not seen half written on a disk."""
+"""Where an export is written: a new file or folder on a disk or in a bucket, never seen half written on a disk."""
 
 from __future__ import annotations
 

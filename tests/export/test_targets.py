@@ -40,7 +40,7 @@ def test_a_folder_appears_once_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be written: Not a directory"):
+    with pytest.raises(RunError, match="cannot be written: File exists"):
         write_two_files(Location.from_uri(str(tmp_path / "file" / "labels")))
 
 
