@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvbatch.pipeline import run
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
+    from cvbatch.sampling.choose import choose_samples
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -37,6 +38,7 @@ _MODULE_OF_NAME = {
     "open_dataset": "results.predictions",
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
+    "choose_samples": "sampling.choose",
     "export_predictions": "export.exporting",
 }
 
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "open_dataset",
     "label_map",
     "decode_mask",
+    "choose_samples",
     "export_predictions",
 ]
 

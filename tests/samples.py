@@ -96,3 +96,14 @@ def write(log: CommitLog, low: int, high: int, failed: Collection[int] = ()) -> 
 
 def commit(log: CommitLog, low: int, high: int, failed: Collection[int] = ()) -> list[DataFile]:
     return log.commit_files(write(log, low, high, failed))
+
+
+def committed_run(
+    tmp_path: Path, rows: int, *models: ModelSpec, failed: Collection[int] = (), **columns: Any
+) -> tuple[str, CommitLog]:
+    """An output with one data file of made-up rows, and its log; see `block` for `columns`."""
+    store, _ = planned(tmp_path, rows, *models)
+    log = started(store, rows)
+    context = WriteContext(store.root, log.epoch, rows_schema(models))
+    log.commit_files(write_data_files(context, [block(0, rows, *models, failed=failed, **columns)]).files)
+    return store.root, log

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from cvbatch.cli.answers import export_command
+from cvbatch.cli.answers import export_command, sample
 from cvbatch.cli.arguments import Subparsers
 
-ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (export_command.add_command,)
+ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
+    sample.add_command,
+    export_command.add_command,
+)
 """In the order of the help: each adds one command."""

@@ -51,3 +51,9 @@ def print_answer(options: argparse.Namespace, answer: Mapping[str, Any], render:
 
     Console().print(render())
     return 0
+
+
+def shorten_uri(uri: str) -> str:
+    """The end of a URI that tells an image apart for a person: its folder and its name."""
+    parts = uri.rsplit("/", 2)
+    return f"…/{parts[1]}/{parts[2]}" if len(parts) == 3 and parts[0] else uri
