@@ -18,7 +18,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.where import unknown_name
 from cvbatch.schema import HEIGHT, WIDTH
-from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION, Task
+from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, Task
 
 RLE: Final = "rle"
 POLYGONS: Final = "polygons"
@@ -66,10 +66,24 @@ class FormatOptions:
     """Most images in one file, where a format is split into several."""
     image_prefix: str | None = None
     """Goes in front of the name of each image, such as the address of a web server."""
+    images: str | None = None
+    """How the images get into the export: `paths`, `bytes`, `copy`, `symlink` or `hardlink`, by the format."""
+    rows: str | None = None
+    """`images` or `elements`: what a row stands for."""
 
     def given(self) -> list[str]:
         """Names of the options that are not None."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """What became of the rows that were read."""
+
+    images: int = 0
+    elements: int = 0
+    failed: int = 0
+    removed: int = 0
 
 
 class ExportJob(Protocol):
@@ -93,6 +107,11 @@ class ExportJob(Protocol):
     @property
     def options(self) -> FormatOptions:
         """Options of the format."""
+        ...
+
+    @property
+    def counts(self) -> RowCounts:
+        """For the report; `iter_batches` counts, and who does not use it counts itself."""
         ...
 
     def iter_batches(self, columns: Sequence[str] = (), *, batch_rows: int | None = None) -> Iterator[ImageBatch]:
@@ -149,6 +168,8 @@ class ExportFormat:
     """Whether it is a folder; else one file."""
     may_exist: bool = False
     """Whether an export may change one that exists."""
+    registers_files: bool = False
+    """Whether it names the files of the run as they are, so that nothing can be chosen or left out."""
     names_files: bool = False
     """Whether it has a file for each image, so that names must differ in more than `.jpg` or `.png`."""
     options: frozenset[str] = frozenset()
@@ -161,6 +182,8 @@ class ExportFormat:
         return exporter
 
 
+ALL_TASKS: Final = (DETECTION, SEGMENTATION, CLASSIFICATION)
+_TASKS_AND_VECTORS: Final = (*ALL_TASKS, EMBEDDING)
 EXPORTERS: Final[Mapping[str, ExportFormat]] = {
     "coco": ExportFormat(
         description="COCO JSON: boxes, masks as RLE or polygons, keypoints",
@@ -169,9 +192,31 @@ EXPORTERS: Final[Mapping[str, ExportFormat]] = {
         is_folder=False,
         options=frozenset({"masks"}),
     ),
+    "csv": ExportFormat(
+        description="CSV: a row per image, with lists as JSON, or a row per box",
+        loader="csv_rows:CsvExporter",
+        tasks=_TASKS_AND_VECTORS,
+        is_folder=False,
+        options=frozenset({"rows"}),
+    ),
+    "delta": ExportFormat(
+        description="a Delta table over the files of the run, which are not copied",
+        loader="delta:DeltaExporter",
+        tasks=(),
+        extra="delta",
+        may_exist=True,
+        registers_files=True,
+    ),
+    "iceberg": ExportFormat(
+        description="an Iceberg table over the files of the run, which are not copied",
+        loader="iceberg:IcebergExporter",
+        tasks=(),
+        extra="iceberg",
+        may_exist=True,
+        registers_files=True,
+    ),
 }
 """All formats, by name."""
-ALL_TASKS: Final = (DETECTION, SEGMENTATION, CLASSIFICATION)
 
 
 def find_format(name: str) -> ExportFormat:

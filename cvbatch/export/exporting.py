@@ -8,7 +8,7 @@ from typing import Any
 
 from cvbatch.errors import UsageError
 from cvbatch.export.base import ExportFormat, FormatOptions, find_format
-from cvbatch.export.names import find_names
+from cvbatch.export.names import NO_NAMES, find_names
 from cvbatch.export.reading import Chosen, RunExport, choose_model
 from cvbatch.export.targets import open_target
 from cvbatch.output.commit_log import CommitLog
@@ -77,12 +77,13 @@ def export_predictions(
         RunError: If `to` cannot be written.
     """
     export_format, options = find_format(format), options or FormatOptions()
-    _check_options(format, export_format, options)
+    chosen = Chosen(where=where, classes=classes, min_score=min_score)
+    _check_options(format, export_format, options, is_whole=chosen == Chosen() and model is None)
     exporter_class = export_format.load_exporter()
     opened = open_output(output, storage)
     spec = choose_model(opened, export_format, model)
     location = Location.from_path_or_uri(to, StorageOptions.from_mapping(storage or {}))
-    if location.uri == opened.store.root:
+    if location.uri == opened.store.root and not export_format.registers_files:
         raise UsageError(f"{location} is the run itself; expected another path")
     with open_target(location, is_folder=export_format.is_folder, may_exist=export_format.may_exist) as target:
         job = RunExport(
@@ -90,8 +91,10 @@ def export_predictions(
             model=spec,
             target=target,
             options=options,
-            chosen=Chosen(where=where, classes=classes, min_score=min_score),
-            names=find_names(opened, unique_stems=export_format.names_files),
+            chosen=chosen,
+            names=NO_NAMES
+            if export_format.registers_files
+            else find_names(opened, unique_stems=export_format.names_files),
         )
         notes = exporter_class(job).export()
     state = CommitLog(opened.store, opened.plan.rows).state
@@ -105,7 +108,9 @@ def export_predictions(
     )
 
 
-def _check_options(name: str, export_format: ExportFormat, options: FormatOptions) -> None:
+def _check_options(name: str, export_format: ExportFormat, options: FormatOptions, *, is_whole: bool) -> None:
+    if export_format.registers_files and not is_whole:
+        raise UsageError(f"the format {name} registers whole files: expected no model, where, classes or min_score")
     for option in options.given():
         if option not in export_format.options:
             known = ", ".join(sorted(export_format.options)) or "none of these options"

@@ -63,6 +63,10 @@ class ImageNames:
         return names
 
 
+NO_NAMES: Final = ImageNames("")
+"""Whole locations, for who does not need names."""
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Split a name into its stem, with the folders, and its extension with the dot; a folder's dot is none."""
     return os.path.splitext(name)

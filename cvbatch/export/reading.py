@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.export.base import ExportFormat, FormatOptions, ImageBatch
+from cvbatch.export.base import ExportFormat, FormatOptions, ImageBatch, RowCounts
 from cvbatch.export.names import ImageNames
 from cvbatch.export.targets import ExportTarget
 from cvbatch.models.spec import ModelSpec
@@ -37,16 +37,6 @@ class Chosen:
     where: Where = None
     classes: Sequence[str | int] | None = None
     min_score: float | None = None
-
-
-@dataclass(slots=True)
-class RowCounts:
-    """What became of the rows that were read."""
-
-    images: int = 0
-    elements: int = 0
-    failed: int = 0
-    removed: int = 0
 
 
 Flatten: TypeAlias = Callable[[pa.Table], pa.Table]

@@ -16,6 +16,10 @@ from cvbatch.storage.location import Location
 class ExportTarget(Protocol):
     """A new file, or a folder of new files."""
 
+    @property
+    def location(self) -> Location:
+        """Where it is being written; a local one that is new gets its name at the end."""
+
     def open_file(self, name: str = "") -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open a new file for writing.
 
@@ -38,6 +42,10 @@ class _LocalTarget:
 
     staged: str
     """The file or folder, under a name of its own."""
+
+    @property
+    def location(self) -> Location:
+        return Location(self.staged)
 
     @contextlib.contextmanager
     def open_file(self, name: str = "") -> Iterator[IO[bytes]]:

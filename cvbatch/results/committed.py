@@ -21,6 +21,7 @@ from cvbatch.output.arrow_dataset import open_dataset_files
 from cvbatch.output.commit_log import CommitLog, newest_record_name, record_name
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.manifest import latest_manifest
+from cvbatch.output.object_store import ObjectStore
 from cvbatch.output.row_ranges import RowRange
 from cvbatch.output.store import Store
 from cvbatch.planning.parts import Part
@@ -56,6 +57,11 @@ class OpenedOutput:
 
     store: Store
     plan: Plan
+
+    @property
+    def location(self) -> Location:
+        """Where it is, with the options of its storage."""
+        return self.store.place if isinstance(self.store, ObjectStore) else Location(self.store.root)
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -35,6 +35,12 @@ def add_command(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--image-prefix", metavar="TEXT", help="goes in front of the name of each image, such as a web address"
     )
+    parser.add_argument(
+        "--images",
+        choices=("paths", "bytes", "copy", "symlink", "hardlink"),
+        help="how images get into the export, by the format",
+    )
+    parser.add_argument("--rows", choices=("images", "elements"), help="what a row of a table stands for")
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -58,7 +64,11 @@ def export_command(options: argparse.Namespace) -> int:
         classes=options.classes,
         min_score=options.min_score,
         options=FormatOptions(
-            masks=options.masks, images_per_file=options.images_per_file, image_prefix=options.image_prefix
+            masks=options.masks,
+            images_per_file=options.images_per_file,
+            image_prefix=options.image_prefix,
+            images=options.images,
+            rows=options.rows,
         ),
     )
     return print_answer(options, report.to_json(), lambda: _render_report(report))
