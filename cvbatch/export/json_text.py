@@ -49,6 +49,17 @@ def arrays_to_json(columns: list[Text]) -> Text:
     return pc.binary_join_element_wise("[", pc.binary_join_element_wise(*columns, ","), "]", "")
 
 
+def lists_to_json(values: Text, offsets: npt.NDArray[np.integer[Any]]) -> Text:
+    """`[value, value, …]` for each row, of lists of any length.
+
+    Args:
+        values: The values of all rows.
+        offsets: (n + 1,): row `i` has the values from `offsets[i]` up to `offsets[i + 1]`.
+    """
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+    return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
+
+
 def objects_to_json(columns: Mapping[str, Text | str]) -> Text:
     """`{"name": value, …}` for each row.
 

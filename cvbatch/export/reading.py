@@ -17,7 +17,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.elements import ELEMENT_COLUMNS
 from cvbatch.results.list_columns import ElementSelection, ElementTable, label_ids_of_classes
-from cvbatch.results.streaming import BATCH_ROWS, RowSelection, iter_rows
+from cvbatch.results.streaming import RowSelection, iter_rows
 from cvbatch.results.where import Where
 from cvbatch.schema import ERROR, HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
@@ -25,7 +25,10 @@ from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
 _POSITION: Final = "_position"
 """Of an image in its batch."""
 _IMAGE_COLUMNS: Final = (ROW_ID, IMAGE_URI, WIDTH, HEIGHT)
-_MASK_BATCH_ROWS: Final = 512
+_BATCH_ROWS: Final = 2048
+_MOST_ELEMENTS: Final = 131_072
+"""In one batch, about."""
+_MASK_BATCH_ROWS: Final = 256
 """Images at once whose elements have masks, which take tens of kilobytes each."""
 _LABEL_COLUMNS: Final = ("label", "label_id", "score")
 
@@ -37,6 +40,14 @@ class Chosen:
     where: Where = None
     classes: Sequence[str | int] | None = None
     min_score: float | None = None
+
+
+def _split_rows(rows: pa.Table) -> Iterator[pa.Table]:
+    """Split rows with very many elements, so that what is made of them stays small; nothing for no rows."""
+    lists = [column for column in rows.columns if pa.types.is_list(column.type)]
+    most = max((pc.sum(pc.list_value_length(column)).as_py() or 0 for column in lists), default=0)
+    step = max(1, rows.num_rows * _MOST_ELEMENTS // max(most, _MOST_ELEMENTS))
+    return (rows.slice(start, step) for start in range(0, rows.num_rows, step))
 
 
 Flatten: TypeAlias = Callable[[pa.Table], pa.Table]
@@ -63,12 +74,11 @@ class RunExport:
         image_columns = list(dict.fromkeys((*_IMAGE_COLUMNS, *columns)))
         wanted = list(dict.fromkeys((*image_columns, STATUS, SOURCE_REMOVED, *stored)))
         if batch_rows is None:
-            batch_rows = _MASK_BATCH_ROWS if any(name.endswith("_masks") for name in stored) else BATCH_ROWS
+            batch_rows = _MASK_BATCH_ROWS if any(name.endswith("_masks") for name in stored) else _BATCH_ROWS
         for table in iter_rows(
             self.opened, RowSelection(columns=wanted, where=self.chosen.where), batch_rows=batch_rows
         ):
-            rows = self._without_failed(table)
-            if rows.num_rows:
+            for rows in _split_rows(self._without_failed(table)):
                 yield self._make_batch(rows, image_columns, flatten)
 
     def _without_failed(self, rows: pa.Table) -> pa.Table:
