@@ -19,12 +19,11 @@ from cvbatch.export.json_text import (
     arrays_to_json,
     encode_json,
     lists_to_json,
-    numbers_to_json,
     objects_to_json,
     texts_to_json,
-    write_texts,
 )
 from cvbatch.export.polygons import mask_to_polygons
+from cvbatch.export.texts import numbers_to_text, write_texts
 from cvbatch.schema import HEIGHT, ROW_ID, WIDTH
 from cvbatch.tasks.masks import decode_mask
 
@@ -47,10 +46,10 @@ class CocoExporter(Exporter):
             file.write(f'{{"info":{encode_json({"description": "predictions, written by cvbatch"})},\n'.encode())
             file.write(b'"licenses":[],\n"annotations":[\n')
             for batch in self.job.iter_batches():
-                write_texts(image_part, images_to_json(batch), first=not images)
+                write_texts(image_part, images_to_json(batch), ",\n", first=not images)
                 masks = CocoMasks.of_batch(batch)
                 texts = objects_to_json(self._annotations(batch, masks, annotations + 1))
-                write_texts(file, texts, first=not annotations)
+                write_texts(file, texts, ",\n", first=not annotations)
                 images += batch.images.num_rows
                 annotations += batch.elements.num_rows
                 points = max(points, count_keypoints(batch))
@@ -74,11 +73,11 @@ class CocoExporter(Exporter):
         if boxes is None:
             raise TypeError(f"{self.model.alias} has neither boxes nor masks")
         fields: dict[str, Text | str] = {
-            "id": numbers_to_json(np.arange(first_id, first_id + elements.num_rows)),
-            "image_id": numbers_to_json(batch.image_numbers(ROW_ID)[batch.image_indices]),
-            "category_id": numbers_to_json(elements["label_id"]),
-            "bbox": arrays_to_json([numbers_to_json(values) for values in boxes]),
-            "area": numbers_to_json(boxes[2] * boxes[3] if masks is None else masks.areas()),
+            "id": numbers_to_text(np.arange(first_id, first_id + elements.num_rows)),
+            "image_id": numbers_to_text(batch.image_numbers(ROW_ID)[batch.image_indices]),
+            "category_id": numbers_to_text(elements["label_id"]),
+            "bbox": arrays_to_json([numbers_to_text(values) for values in boxes]),
+            "area": numbers_to_text(boxes[2] * boxes[3] if masks is None else masks.areas()),
             "iscrowd": "0",
         }
         if masks is not None:
@@ -87,7 +86,7 @@ class CocoExporter(Exporter):
         if "keypoints" in elements.column_names:
             fields |= keypoints_to_json(elements["keypoints"])
         if "score" in elements.column_names:
-            fields["score"] = numbers_to_json(elements["score"])
+            fields["score"] = numbers_to_text(elements["score"])
         return fields
 
 
@@ -130,7 +129,7 @@ class CocoMasks:
     def rle_to_json(self) -> Text:
         """Compressed RLE of each."""
         counts = texts_to_json(pc.cast(self._counts, pa.string()))
-        sizes = arrays_to_json([numbers_to_json(self._sizes[:, 1]), numbers_to_json(self._sizes[:, 0])])
+        sizes = arrays_to_json([numbers_to_text(self._sizes[:, 1]), numbers_to_text(self._sizes[:, 0])])
         return objects_to_json({"size": sizes, "counts": counts})
 
     def polygons_to_json(self) -> Text:
@@ -147,10 +146,10 @@ def images_to_json(batch: ImageBatch) -> Text:
     sizes = batch.sizes
     return objects_to_json(
         {
-            "id": numbers_to_json(batch.image_numbers(ROW_ID)),
+            "id": numbers_to_text(batch.image_numbers(ROW_ID)),
             "file_name": texts_to_json(batch.names),
-            WIDTH: numbers_to_json(sizes[:, 0]),
-            HEIGHT: numbers_to_json(sizes[:, 1]),
+            WIDTH: numbers_to_text(sizes[:, 0]),
+            HEIGHT: numbers_to_text(sizes[:, 1]),
         }
     )
 
@@ -178,6 +177,6 @@ def keypoints_to_json(keypoints: pa.Array) -> dict[str, Text]:
     points[:, 2] = np.where(points[:, 2] > 0, _VISIBLE, _LABELLED)
     offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(keypoints).to_numpy(zero_copy_only=False))])
     return {
-        "keypoints": lists_to_json(numbers_to_json(points.ravel()), offsets),
-        "num_keypoints": numbers_to_json(np.diff(offsets) // 3),
+        "keypoints": lists_to_json(numbers_to_text(points.ravel()), offsets),
+        "num_keypoints": numbers_to_text(np.diff(offsets) // 3),
     }
