@@ -68,10 +68,7 @@ class CocoExporter(Exporter):
 
     def _annotations(self, batch: ImageBatch, masks: CocoMasks | None, first_id: int) -> dict[str, Text | str]:
         elements = batch.elements.combine_chunks()
-        boxes = box_columns(batch) if "x_min" in elements.column_names else None
-        boxes = masks.boxes() if boxes is None and masks is not None else boxes
-        if boxes is None:
-            raise TypeError(f"{self.model.alias} has neither boxes nor masks")
+        boxes = self._boxes(batch, masks)
         fields: dict[str, Text | str] = {
             "id": numbers_to_text(np.arange(first_id, first_id + elements.num_rows)),
             "image_id": numbers_to_text(batch.image_numbers(ROW_ID)[batch.image_indices]),
@@ -88,6 +85,14 @@ class CocoExporter(Exporter):
         if "score" in elements.column_names:
             fields["score"] = numbers_to_text(elements["score"])
         return fields
+
+    def _boxes(self, batch: ImageBatch, masks: CocoMasks | None) -> npt.NDArray[np.floating[Any]]:
+        """(4, n): x, y, width, height, of the model or around the masks."""
+        if "x_min" in batch.elements.column_names:
+            return box_columns(batch)
+        if masks is None:
+            raise TypeError(f"{self.model.alias} has neither boxes nor masks")
+        return masks.boxes()
 
 
 class CocoMasks:

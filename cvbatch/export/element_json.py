@@ -7,8 +7,9 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.export.base import ImageBatch
-from cvbatch.export.json_text import Text, arrays_to_json, numbers_to_json, objects_to_json, texts_to_json
+from cvbatch.export.json_text import Text, arrays_to_json, objects_to_json, texts_to_json
 from cvbatch.export.nested_json import join_by_image, values_to_json
+from cvbatch.export.texts import numbers_to_text
 from cvbatch.schema import HEIGHT, WIDTH
 
 EDGES: Final = ("x_min", "y_min", "x_max", "y_max")
@@ -35,7 +36,7 @@ def element_fields(batch: ImageBatch) -> dict[str, Text]:
     fields = dict[str, Text]()
     for name in batch.elements.column_names:
         if name == EDGES[0]:
-            fields["box"] = arrays_to_json([numbers_to_json(batch.elements[edge].combine_chunks()) for edge in EDGES])
+            fields["box"] = arrays_to_json([numbers_to_text(batch.elements[edge].combine_chunks()) for edge in EDGES])
         elif name == "mask":
             fields[name] = _masks_to_json(batch)
         elif name not in EDGES:
@@ -45,6 +46,6 @@ def element_fields(batch: ImageBatch) -> dict[str, Text]:
 
 def _masks_to_json(batch: ImageBatch) -> Text:
     """COCO's run-length encoding, whose counts are ASCII."""
-    heights, widths = (numbers_to_json(batch.image_numbers(name)).take(batch.image_indices) for name in (HEIGHT, WIDTH))
+    heights, widths = (numbers_to_text(batch.image_numbers(name)).take(batch.image_indices) for name in (HEIGHT, WIDTH))
     counts = texts_to_json(batch.elements["mask"].combine_chunks().cast(pa.string()))
     return objects_to_json({"size": arrays_to_json([heights, widths]), "counts": counts})

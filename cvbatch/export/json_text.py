@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.export.texts import escape_texts, join_by_image, join_texts
+from cvbatch.export.texts import concatenate_by_image, escape_texts, join_texts
 
 Text: TypeAlias = pa.Array
 """(n,) string: a JSON value each."""
@@ -40,7 +40,7 @@ def lists_to_json(values: Text, offsets: npt.NDArray[np.integer[Any]]) -> Text:
         values: The values of all rows.
         offsets: (n + 1,): row `i` has the values from `offsets[i]` up to `offsets[i + 1]`.
     """
-    return join_texts("[", join_by_image(values, offsets, ","), "]")
+    return join_texts("[", concatenate_by_image(values, offsets, ","), "]")
 
 
 def objects_to_json(fields: Mapping[str, Text | str]) -> Text:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.export.json_text import Text, numbers_to_json, texts_to_json
+from cvbatch.export.json_text import Text, texts_to_json
+from cvbatch.export.texts import numbers_to_text
 
 
 def values_to_json(values: pa.Array) -> Text:
@@ -25,9 +26,9 @@ def values_to_json(values: pa.Array) -> Text:
         text = _lists_to_json(values)
     elif pa.types.is_floating(kind):
         values = values.cast(pa.float32()) if pa.types.is_float16(kind) else values
-        text = pc.if_else(pc.is_finite(values), numbers_to_json(values), None)
+        text = pc.if_else(pc.is_finite(values), numbers_to_text(values), None)
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        text = numbers_to_json(values)
+        text = numbers_to_text(values)
     elif (
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)

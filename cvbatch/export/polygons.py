@@ -143,7 +143,8 @@ class _Nodes:
             node = self.following[node]
         points = np.array([[self.x[node] for node in ring], [self.y[node] for node in ring]], np.int64).T
         repeats = (points == np.roll(points, 1, axis=0)).all(axis=1)
-        return points[~repeats]
+        polygon: Polygon = points[~repeats]
+        return polygon
 
     def _insert(self, node: int, cut: _Cut) -> int:
         """Insert a cut after a node; returns the last new one."""

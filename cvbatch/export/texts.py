@@ -56,7 +56,7 @@ def join_texts(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*parts, "")
 
 
-def join_by_image(texts: pa.Array, offsets: npt.NDArray[np.integer[Any]], separator: str = "") -> pa.Array:
+def concatenate_by_image(texts: pa.Array, offsets: npt.NDArray[np.integer[Any]], separator: str = "") -> pa.Array:
     """Join the texts of the elements of each image.
 
     Args:

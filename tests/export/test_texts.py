@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 
-from cvbatch.export.texts import join_by_image, rounded_to_text, texts_to_xml, write_texts
+from cvbatch.export.texts import concatenate_by_image, rounded_to_text, texts_to_xml, write_texts
 
 
 def test_elements_are_joined_by_image() -> None:
-    joined = join_by_image(pa.array(["a", "b", "c"]), np.array([0, 2, 2, 3]), ";")
+    joined = concatenate_by_image(pa.array(["a", "b", "c"]), np.array([0, 2, 2, 3]), ";")
     assert joined.to_pylist() == ["a;b", "", "c"]
-    assert join_by_image(pa.array([], pa.string()), np.array([0, 0])).to_pylist() == [""]
+    assert concatenate_by_image(pa.array([], pa.string()), np.array([0, 0])).to_pylist() == [""]
 
 
 def test_texts_come_back_from_xml() -> None:
