@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
     from cvbatch.sampling.choose import choose_samples
+    from cvbatch.similarity.duplicates import find_duplicates
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -40,6 +41,7 @@ _MODULE_OF_NAME = {
     "decode_mask": "results.predictions",
     "choose_samples": "sampling.choose",
     "export_predictions": "export.exporting",
+    "find_duplicates": "similarity.duplicates",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -60,6 +62,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "decode_mask",
     "choose_samples",
     "export_predictions",
+    "find_duplicates",
 ]
 
 deprecated.install_old_paths()

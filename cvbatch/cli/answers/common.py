@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cvbatch.cli.arguments import JSON_HELP, add_output_argument
@@ -57,3 +59,31 @@ def shorten_uri(uri: str) -> str:
     """The end of a URI that tells an image apart for a person: its folder and its name."""
     parts = uri.rsplit("/", 2)
     return f"…/{parts[1]}/{parts[2]}" if len(parts) == 3 and parts[0] else uri
+
+
+def add_to_argument(parser: argparse.ArgumentParser, question: str) -> None:
+    """Add `--to`, the place of the answer."""
+    parser.add_argument(
+        "--to",
+        metavar="PATH",
+        help=f"where the answer is written (default: OUTPUT-{question}.parquet, beside the output)",
+    )
+
+
+@contextlib.contextmanager
+def show_progress(options: argparse.Namespace, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while a person waits; yields what receives the steps that are done, and all steps.
+
+    Args:
+        options: Options of the command.
+        what: What is done, such as `comparing images`.
+    """
+    if options.json or not sys.stderr.isatty():
+        yield lambda done, steps: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, steps: progress.update(task, completed=done, total=steps)
