@@ -26,7 +26,12 @@ FAILED = RowError("decode", "TruncatedImage", "cut off", transient=False)
 
 def spec(alias: str = "classification", task: Any = "classification", **options: Any) -> ModelSpec:
     return ModelSpec(
-        alias=alias, task=task, kind="python", name="m:f", view=View(resize=8), categories=("a", None, "b"), **options
+        alias=alias,
+        task=task,
+        kind="python",
+        name="m:f",
+        view=View(resize=8),
+        **{"categories": ("a", None, "b"), **options},
     )
 
 
@@ -103,7 +108,12 @@ def committed_run(
 ) -> tuple[str, CommitLog]:
     """An output with one data file of made-up rows, and its log; see `block` for `columns`."""
     store, _ = planned(tmp_path, rows, *models)
+    return store.root, commit_rows(store, rows, *models, failed=failed, **columns)
+
+
+def commit_rows(store: Store, rows: int, *models: ModelSpec, failed: Collection[int] = (), **columns: Any) -> CommitLog:
+    """Commit one data file with all rows of a plan."""
     log = started(store, rows)
     context = WriteContext(store.root, log.epoch, rows_schema(models))
     log.commit_files(write_data_files(context, [block(0, rows, *models, failed=failed, **columns)]).files)
-    return store.root, log
+    return log

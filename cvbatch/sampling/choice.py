@@ -17,7 +17,8 @@ from cvbatch.schema import IMAGE_URI, ROW_ID
 LABEL: Final = "label"
 REASON: Final = "reason"
 COSINE: Final = "cosine"
-"""Key of a chosen row: its highest cosine with an image that was chosen before, or is labelled already."""
+"""Key of a chosen row: its highest cosine with an image that was chosen before, or is labelled already;
+`NO_COSINE` if there is none."""
 NEIGHBOUR: Final = "neighbour"
 """Key of a chosen row: the `row_id` of that image; None if there is none, or it is labelled already."""
 

@@ -13,6 +13,7 @@ from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
 from cvbatch.results.list_columns import label_ids_of_classes
 from cvbatch.results.where import Where, check_names
 from cvbatch.sampling.choice import SampleChoice, make_choice
+from cvbatch.sampling.disagreement import disagreement_measure, find_pair
 from cvbatch.sampling.measures import AGGREGATES, ElementFilter, Measure, measures_of_task
 from cvbatch.sampling.pool import PoolRequest, collect_pool
 from cvbatch.sampling.selection import Selection
@@ -23,7 +24,6 @@ Budget = int | Mapping[str, int] | None
 """Most images of one class: a number for all, or by class; None for no limit."""
 MAX_COSINE: Final = 0.97
 _CANDIDATES_PER_IMAGE: Final = 10
-_LEAST_CANDIDATES: Final = 1000
 
 
 def choose_samples(
@@ -32,6 +32,7 @@ def choose_samples(
     *,
     by: str = "uncertainty",
     model: str | None = None,
+    other_model: str | None = None,
     measure: str | None = None,
     aggregate: str = "sum",
     embedding: str | None = None,
@@ -52,13 +53,15 @@ def choose_samples(
         count: Number of images.
         by: A key of `STRATEGIES`.
         model: Column prefix of the model whose answers count; needed if several could be meant.
+        other_model: For `disagreement`: the model to compare with.
         measure: How unsure the model is: `margin` or `entropy`, for segmentation `edges`; None for the first of these.
         aggregate: How the values of boxes become that of an image: `sum`, `max` or `mean`.
         embedding: Column prefix of the embedding that tells near duplicates; None for the only one, if there is one.
         max_cosine: Two images whose vectors have at least this cosine are near duplicates: only one is chosen.
         budget: Most images of one class: a number for each, or by name.
         exclude: Rows that are labelled already; neither they nor their near duplicates are chosen.
-        candidates: Most images that are kept in memory to choose from; None for 10 times `count`, at least 1,000.
+        candidates: Most images that are kept in memory to choose from; None for 10 times `count`, at least 1,000;
+            20,000 if they are compared with each other.
         seed: Decides what chance decides; the same seed chooses the same images.
         where: Only images for which this holds.
         classes: Only images, or boxes, of these classes.
@@ -76,15 +79,26 @@ def choose_samples(
     check_names("aggregate", [aggregate], list(AGGREGATES))
     _check_numbers(count, max_cosine, candidates)
     strategy, opened = STRATEGIES[by], open_output(output, storage)
-    needs_labels = strategy.needs_measure or budget is not None or classes is not None or min_score is not None
-    labels = _find_labels(opened, model, by) if needs_labels or model is not None else None
     vectors = find_embedding(opened, embedding)
+    if vectors is None and strategy.needs_embedding:
+        raise OutputError(
+            f"{opened.store.root} has no embedding model, which --by {by} needs; add one to the job, or choose by "
+            "uncertainty"
+        )
+    needs_labels = strategy.needs_measure or budget is not None or classes is not None or min_score is not None
+    labels, rule = None, None
+    if strategy.compares_models:
+        labels, other = find_pair(opened, model, other_model)
+        rule = disagreement_measure(labels, other)
+    elif needs_labels or model is not None:
+        labels = _find_labels(opened, model, by)
+        rule = _find_measure(labels, measure)
     budget_of_ids = _budget_of_ids(labels, budget)
     request = PoolRequest(
         priority=strategy.priority,
-        limit=candidates or max(_LEAST_CANDIDATES, _CANDIDATES_PER_IMAGE * count),
+        limit=candidates or max(strategy.candidates, _CANDIDATES_PER_IMAGE * count),
         seed=seed,
-        measure=None if labels is None else _find_measure(labels, measure),
+        measure=rule,
         model=labels,
         embedding=vectors,
         elements=ElementFilter(
@@ -96,7 +110,7 @@ def choose_samples(
         excluded=np.fromiter(exclude, np.int64),
         where=where,
     )
-    pool = collect_pool(opened, request)
+    pool = collect_pool(opened, request, needs_gradients=strategy.needs_gradients)
     selection = Selection(
         pool.candidates,
         pool.excluded,
@@ -104,7 +118,7 @@ def choose_samples(
         max_cosine=max_cosine,
         budget=budget_of_ids,
     )
-    strategy.choose(selection, count)
+    strategy.choose(selection, count, pool, request)
     return make_choice(by, count, request, pool, selection, strategy.explain)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.certainty import Floats, box_entropies, box_margins, class_entropies, class_margins
+from cvbatch.sampling.gradients import ClassWeights, weights_of_scores, weights_of_values
+from cvbatch.sampling.list_values import Ids, first_of_each, flatten_list, list_matrix
 from cvbatch.sampling.mask_edges import edge_shares
 from cvbatch.schema import HEIGHT, WIDTH
 from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION
@@ -23,7 +24,6 @@ LABEL_ID: Final = "label_id"
 """Column of a measured table: the class that the image counts for; -1 if the model names none."""
 NO_LABEL: Final = -1
 
-Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
@@ -37,6 +37,17 @@ class ElementFilter:
     """A key of `AGGREGATES`."""
 
 
+_TOP: Final = ("top_label_ids", "top_scores")
+
+
+def _weigh_values(candidates: pa.Table, model: ModelSpec) -> ClassWeights:
+    return weights_of_values(candidates[LABEL_ID].to_numpy(), candidates[SCORE].to_numpy())
+
+
+def _weigh_scores(candidates: pa.Table, model: ModelSpec) -> ClassWeights:
+    return weights_of_scores(*(list_matrix(candidates, f"{model.alias}_{name}") for name in _TOP))
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One measure of one task."""
@@ -48,8 +59,12 @@ class Measure:
     score of 0 has nothing that passes the filter."""
     describe: Callable[[ModelSpec, Mapping[str, Any]], str]
     """The reason to label one row, from its values."""
-    image_columns: tuple[str, ...] = ()
-    """Columns of the image that it needs."""
+    other_columns: tuple[str, ...] = ()
+    """Columns of the image, or of another model, that it needs."""
+    class_lists: tuple[str, ...] = ()
+    """Short names of the columns of candidates that `weigh_classes` needs."""
+    weigh_classes: Callable[[pa.Table, ModelSpec], ClassWeights] = field(default=_weigh_values)
+    """The first factor of the gradient of each candidate."""
 
 
 def _sum_of_boxes(values: Floats, rows: Ids, count: int) -> Floats:
@@ -80,7 +95,7 @@ def _measure_classes(compute: Callable[[Floats, ModelSpec], Floats]) -> Callable
         top_ids = list_matrix(rows, f"{model.alias}_top_label_ids")
         top_scores = list_matrix(rows, f"{model.alias}_top_scores").astype(np.float64)
         second = min(1, top_scores.shape[1] - 1)
-        counts = _passes(top_ids[:, 0], top_scores[:, 0], elements)
+        counts = keep_passing(top_ids[:, 0], top_scores[:, 0], elements)
         return {
             SCORE: np.where(counts, compute(top_scores, model), 0.0),
             LABEL_ID: np.where(counts, top_ids[:, 0], NO_LABEL),
@@ -103,10 +118,10 @@ def _measure_boxes(compute: Callable[[Floats], Floats]) -> Callable[..., Columns
     def measure_rows(rows: pa.Table, model: ModelSpec, elements: ElementFilter) -> Columns:
         owners, ids = flatten_list(rows, f"{model.alias}_label_ids")
         scores = flatten_list(rows, f"{model.alias}_scores")[1].astype(np.float64)
-        passing = _passes(ids, scores, elements)
+        passing = keep_passing(ids, scores, elements)
         owners, ids, scores = owners[passing], ids[passing], scores[passing]
         values = compute(scores)
-        leading = _first_of_each(owners, -values)
+        leading = first_of_each(owners, -values.astype(np.float64))
         label_ids, lead_scores = np.full(rows.num_rows, NO_LABEL), np.zeros(rows.num_rows)
         label_ids[owners[leading]], lead_scores[owners[leading]] = ids[leading], scores[leading]
         return {
@@ -130,9 +145,9 @@ def _measure_segments(rows: pa.Table, model: ModelSpec, elements: ElementFilter)
     owners, ids = flatten_list(rows, f"{model.alias}_label_ids")
     areas = flatten_list(rows, f"{model.alias}_areas")[1].astype(np.float64)
     edges = edge_shares(flatten_list(rows, f"{model.alias}_masks")[1], owners, rows)
-    passing = _passes(ids, areas, elements)
+    passing = keep_passing(ids, areas, elements)
     owners, ids, areas, edges = owners[passing], ids[passing], areas[passing], edges[passing]
-    largest = _first_of_each(owners, -areas)
+    largest = first_of_each(owners, -areas)
     label_ids = np.full(rows.num_rows, NO_LABEL)
     label_ids[owners[largest]] = ids[largest]
     return {
@@ -147,57 +162,31 @@ def _describe_segments(model: ModelSpec, row: Mapping[str, Any]) -> str:
     return f"{classes}, with edges on {row[SCORE]:.1%} of the pixels"
 
 
-def _passes(ids: Ids, scores: Floats, elements: ElementFilter) -> npt.NDArray[np.bool_]:
+def keep_passing(ids: Ids, scores: Floats, elements: ElementFilter) -> npt.NDArray[np.bool_]:
+    """Which elements, or rows, pass the filter.
+
+    Args:
+        ids: Their label ids.
+        scores: Their scores.
+        elements: The filter.
+    """
     passing: npt.NDArray[np.bool_] = scores >= elements.min_score
     return passing if elements.label_ids is None else passing & np.isin(ids, elements.label_ids)
 
 
-def _first_of_each(owners: Ids, order: Floats) -> Ids:
-    """Position of the element with the lowest `order` of each row that has any."""
-    positions = np.lexsort((order, owners))
-    is_first = np.diff(owners[positions], prepend=-1) > 0
-    return positions[is_first]
-
-
-def flatten_list(rows: pa.Table, name: str) -> tuple[Ids, Any]:
-    """The elements of a list column.
-
-    Args:
-        rows: Has the column; null lists have no elements.
-        name: Of the column.
-
-    Returns:
-        The row of each element, (elements,), and the elements: a NumPy array, or an Arrow array of masks.
-    """
-    lists = rows[name].combine_chunks()
-    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
-    values = pc.list_flatten(lists)
-    owners = pc.list_parent_indices(lists).to_numpy()
-    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    return owners, values.to_numpy(zero_copy_only=False) if is_number else values
-
-
-def list_matrix(rows: pa.Table, name: str) -> npt.NDArray[Any]:
-    """A column of lists of one length as an array, (rows, length)."""
-    values = flatten_list(rows, name)[1]
-    return values.reshape(rows.num_rows, -1) if rows.num_rows else np.empty((0, 1), values.dtype)
-
-
-_TOP: Final = ("top_label_ids", "top_scores")
 _BOXES: Final = ("label_ids", "scores")
 _SEGMENTS: Final = ("label_ids", "areas", "masks")
 _MEASURES: Final[Mapping[str, Mapping[str, Measure]]] = {
     CLASSIFICATION.name: {
-        "margin": Measure(_TOP, _measure_classes(lambda scores, model: 1 - class_margins(scores)), _describe_classes),
-        "entropy": Measure(
-            _TOP,
-            _measure_classes(lambda scores, model: class_entropies(scores, _count_classes(model.categories))),
-            _describe_classes,
-        ),
+        name: Measure(_TOP, _measure_classes(compute), _describe_classes, class_lists=_TOP, weigh_classes=_weigh_scores)
+        for name, compute in (
+            ("margin", lambda scores, model: 1 - class_margins(scores)),
+            ("entropy", lambda scores, model: class_entropies(scores, _count_classes(model.categories))),
+        )
     },
     DETECTION.name: {
-        "margin": Measure(_BOXES, _measure_boxes(box_margins), _describe_boxes),
-        "entropy": Measure(_BOXES, _measure_boxes(box_entropies), _describe_boxes),
+        name: Measure(_BOXES, _measure_boxes(compute), _describe_boxes)
+        for name, compute in (("margin", box_margins), ("entropy", box_entropies))
     },
     SEGMENTATION.name: {"edges": Measure(_SEGMENTS, _measure_segments, _describe_segments, (WIDTH, HEIGHT))},
 }

@@ -75,15 +75,17 @@ class Pool:
     """Rows: `usable`, `error`, `removed`, `excluded`, `nothing_found`."""
 
 
-def collect_pool(opened: OpenedOutput, request: PoolRequest, extra_columns: tuple[str, ...] = ()) -> Pool:
+def collect_pool(opened: OpenedOutput, request: PoolRequest, *, needs_gradients: bool = False) -> Pool:
     """Read the rows of a run once and keep the candidates.
 
     Args:
         opened: The run.
         request: Which candidates.
-        extra_columns: More columns of the predictions to keep.
+        needs_gradients: Whether to keep what `Measure.weigh_classes` needs.
     """
-    kept_columns = [*_KEPT_COLUMNS, *extra_columns]
+    kept_columns = list(_KEPT_COLUMNS)
+    if needs_gradients and request.measure is not None and request.model is not None:
+        kept_columns += [f"{request.model.alias}_{name}" for name in request.measure.class_lists]
     if request.embedding is not None:
         kept_columns.append(f"{request.embedding.alias}_vector")
     collector = _PoolCollector(request, list(dict.fromkeys(kept_columns)))
@@ -105,7 +107,7 @@ class _PoolCollector:
         measure, model = self._request.measure, self._request.model
         if measure is None or model is None:
             return []
-        return [*measure.image_columns, *(f"{model.alias}_{name}" for name in measure.list_names)]
+        return [*measure.other_columns, *(f"{model.alias}_{name}" for name in measure.list_names)]
 
     def add_rows(self, table: pa.Table) -> None:
         """Add rows as they were read."""

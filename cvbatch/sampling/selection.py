@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvbatch.sampling.measures import LABEL_ID, list_matrix
+from cvbatch.sampling.list_values import list_matrix
+from cvbatch.sampling.measures import LABEL_ID
 from cvbatch.schema import CONTENT_SHA256
 
 _BLOCK_ROWS: Final = 1024
+NO_COSINE: Final = -2.0
+"""In place of a cosine where there is nothing to compare with."""
 
 
 class Selection:
@@ -41,8 +44,8 @@ class Selection:
         """For each chosen one, the values of `nearest` and `nearest_chosen` when it was chosen."""
         self.vectors = unit_vectors(candidates, vector_column)
         """float32 (candidates, dimension) of length 1; without an embedding the dimension is 0."""
-        self.nearest = np.full(candidates.num_rows, -1.0, np.float32)
-        """(candidates,), the highest cosine with anything that is chosen or excluded; -1 if there is none."""
+        self.nearest = np.full(candidates.num_rows, NO_COSINE, np.float32)
+        """(candidates,), the highest cosine with anything that is chosen or excluded; `NO_COSINE` if there is none."""
         self.nearest_chosen = np.full(candidates.num_rows, -1, np.int64)
         """(candidates,), which candidate that is; -1 if none, or an excluded one."""
         self._max_cosine = max_cosine

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from cvbatch.cli.answers import duplicates_command, export_command, sample
+from cvbatch.cli.answers import duplicates_command, export_command, sample_command
 from cvbatch.cli.arguments import Subparsers
 
 ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     duplicates_command.add_command,
-    sample.add_command,
+    sample_command.add_command,
     export_command.add_command,
 )
 """In the order of the help: each adds one command."""

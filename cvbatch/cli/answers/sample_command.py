@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cvbatch.sampling.choice import SampleChoice
 
-_STRATEGIES: Final = ("uncertainty", "random")
+_STRATEGIES: Final = ("uncertainty", "diversity", "mixed", "disagreement", "random")
 _SHOWN: Final = 20
 _LEFT_OUT: Final = {
     "error": "that failed",
@@ -31,13 +31,14 @@ def add_command(subparsers: Subparsers) -> None:
         subparsers,
         "sample",
         "choose the images to label next",
-        "Choose the images to label next: those of which the model is least sure, or some by chance; "
-        "never two near duplicates.",
+        "Choose the images to label next: those of which the model is least sure, or that differ most, or both; never "
+        "two near duplicates.",
     )
     parser.set_defaults(command=sample_command)
     add_answer_arguments(parser)
     parser.add_argument("-n", "--count", type=parse_positive, default=200, metavar="N", help="images (default: 200)")
     parser.add_argument("--by", choices=_STRATEGIES, default="uncertainty", help="way to choose (default: %(default)s)")
+    parser.add_argument("--other-model", metavar="ALIAS", help="model to compare with, for --by disagreement")
     parser.add_argument(
         "--measure",
         metavar="NAME",
@@ -74,7 +75,8 @@ def add_command(subparsers: Subparsers) -> None:
         "--candidates",
         type=parse_positive,
         metavar="N",
-        help="most images in memory to choose from (default: 10 times the images, at least 1000)",
+        help="most images in memory to choose from (default: 10 times the images, at least 1,000, or 20,000 if "
+        "they are compared with each other)",
     )
     parser.add_argument("--seed", type=parse_count, default=0, help="decides what chance decides (default: 0)")
     parser.add_argument("--to", metavar="FILE", help="write the chosen images to this .csv or .parquet file")
@@ -92,6 +94,7 @@ def sample_command(options: argparse.Namespace) -> int:
         options.count,
         by=options.by,
         model=options.model,
+        other_model=options.other_model,
         measure=options.measure,
         aggregate=options.aggregate,
         embedding=options.embedding,
