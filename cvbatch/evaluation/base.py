@@ -40,7 +40,8 @@ class Scorer(Protocol):
         """Calculate the numbers.
 
         Args:
-            images: (images of the truth,): judge only these of the images that take part; None for all of them.
+            images: (images of the truth,): judge only these of the images that take part, without `Metrics.details`;
+                None for all of them.
 
         Returns:
             Metrics by what was judged: `boxes`, `masks` and `keypoints` of a detector, else the name of the task.

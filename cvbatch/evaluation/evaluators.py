@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from cvbatch.evaluation.base import Evaluator
+from cvbatch.evaluation.detection import DETECTION_EVALUATOR
+from cvbatch.tasks import DETECTION
 
-EVALUATORS: Final[dict[str, Evaluator]] = {}
+EVALUATORS: Final[dict[str, Evaluator]] = {
+    DETECTION.name: DETECTION_EVALUATOR,
+}
 """By name of the task."""

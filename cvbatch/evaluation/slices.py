@@ -49,7 +49,7 @@ def slice_images(opened: OpenedOutput, alignment: Alignment, by: str) -> dict[st
     if pa.types.is_nested(kind := opened.schema.field(columns[0]).type):
         raise UsageError(f"--by {by}: expected a column with one value for each image, got {kind}")
     values = np.full(len(alignment.row_ids), None, object)
-    for table in iter_rows(opened, RowSelection(columns=[ROW_ID, *columns])):
+    for table in iter_rows(opened, RowSelection(columns=list(dict.fromkeys([ROW_ID, *columns])))):
         images = alignment.truth_indices(table[ROW_ID].to_numpy())
         wanted = np.flatnonzero(images >= 0)
         if len(wanted):

@@ -13,7 +13,7 @@ from cvbatch.errors import UsageError
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.streaming import RowSelection, iter_rows
 from cvbatch.results.where import Where
-from cvbatch.schema import CONTENT_SHA256, IMAGE_URI, OK, ROW_ID, SOURCE_REMOVED, STATUS
+from cvbatch.schema import CONTENT_SHA256, HEIGHT, IMAGE_URI, OK, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
 from cvbatch.truth.alignment import NO_ROW, Alignment
 from cvbatch.truth.base import Ints, Truth
 from cvbatch.truth.image_names import are_hashes, last_parts, most_parts, normalize_paths
@@ -69,7 +69,7 @@ def _scan_rows(opened: OpenedOutput, truth: Truth, by_content: bool) -> _Scan:
     wanted = pa.array(truth.image_names, pa.string())
     wanted = pc.utf8_lower(wanted) if by_content else last_parts(_paths(wanted, truth), 1)
     tables, rows, removed, example, other = [], 0, 0, None, None
-    columns = [ROW_ID, IMAGE_URI, CONTENT_SHA256, STATUS, SOURCE_REMOVED]
+    columns = [ROW_ID, IMAGE_URI, CONTENT_SHA256, STATUS, SOURCE_REMOVED, WIDTH, HEIGHT]
     for table in iter_rows(opened, RowSelection(columns=columns), batch_rows=_BATCH_ROWS):
         kept = table.filter(pc.invert(table[SOURCE_REMOVED]))
         rows, removed = rows + kept.num_rows, removed + table.num_rows - kept.num_rows
@@ -146,6 +146,9 @@ def _count(opened: OpenedOutput, truth: Truth, where: Where, scan: _Scan, matche
     all_rows = np.full(len(truth.image_names), NO_ROW, np.int64)
     ids = scan.candidates[ROW_ID].to_numpy()
     all_rows[matches[matched]] = ids[matched]
+    row_sizes = np.zeros((len(all_rows), 2), np.int32)
+    for axis, name in enumerate((WIDTH, HEIGHT)):
+        row_sizes[matches[matched], axis] = pc.fill_null(scan.candidates[name], 0).to_numpy()[matched]
     is_ok = pc.equal(scan.candidates[STATUS], OK).to_numpy()
     usable = np.isin(all_rows, ids[is_ok])
     selected = usable if where is None else usable & np.isin(all_rows, _selected_rows(opened, where))
@@ -154,6 +157,7 @@ def _count(opened: OpenedOutput, truth: Truth, where: Where, scan: _Scan, matche
     missing = np.flatnonzero(all_rows == NO_ROW)
     return Alignment(
         row_ids=np.where(selected, all_rows, NO_ROW),
+        row_sizes=row_sizes,
         matched_by=matched_by,
         without_row=len(missing),
         failed=int(((all_rows != NO_ROW) & ~usable).sum()),

@@ -20,6 +20,8 @@ class Alignment:
 
     row_ids: Ints
     """(images of the truth,): the row of each image that takes part, else `NO_ROW`."""
+    row_sizes: npt.NDArray[np.int32]
+    """(images of the truth, 2): width and height of each image in pixels, as the run knows them, or 0."""
     matched_by: str
     """What was compared, such as `file name`."""
     without_row: int
