@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.errors import CvbatchError
+    from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
@@ -39,6 +40,7 @@ _MODULE_OF_NAME = {
     "open_dataset": "results.predictions",
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
+    "evaluate": "evaluation.evaluate",
     "choose_samples": "sampling.choose",
     "export_predictions": "export.exporting",
     "find_duplicates": "similarity.duplicates",
@@ -60,6 +62,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "open_dataset",
     "label_map",
     "decode_mask",
+    "evaluate",
     "choose_samples",
     "export_predictions",
     "find_duplicates",

@@ -28,7 +28,7 @@ from cvbatch.evaluation.object_metrics import (
     round_numbers,
 )
 from cvbatch.evaluation.predicted_objects import read_predicted_objects
-from cvbatch.evaluation.report import Metrics
+from cvbatch.evaluation.report import ERROR_KINDS, Metrics
 from cvbatch.results.list_columns import label_ids_of_classes
 from cvbatch.truth.base import Bools, Ints, count_names
 from cvbatch.truth.categories import MatchedCategories, match_categories
@@ -123,7 +123,7 @@ class ObjectScorer:
             }
         }
         if kind in _ERROR_KINDS and pair.truth.image_facts is None:
-            details["error_kinds"] = find_error_kinds(pair, self._labels, kind, evaluator)
+            details[ERROR_KINDS] = find_error_kinds(pair, self._labels, kind, evaluator)
         return details
 
     def _compare_sizes(self, comparison: Comparison, truth: ObjectTruth) -> Bools:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from cvbatch.truth.alignment import Alignment
 
+ERROR_KINDS: Final = "error_kinds"
+"""Key of the kinds of error in `Metrics.details`: images, AP50, and the numbers of each kind."""
 Numbers = Mapping[str, float | None]
 """Values by name; None where there is nothing to measure, such as small objects where there are none."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from cvbatch.evaluation.report import EvaluationReport, Metrics, Numbers
+from cvbatch.evaluation.report import ERROR_KINDS, EvaluationReport, Metrics, Numbers
 from cvbatch.truth.alignment import Alignment
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ def _metric_tables(name: str, metrics: Metrics) -> Iterator[Table]:
     yield table
     if metrics.per_class:
         yield _number_table(f"{name} by class", "class", metrics.per_class, _MOST_CLASSES)
+    if ERROR_KINDS in metrics.details:
+        errors = metrics.details[ERROR_KINDS]
+        title = f"{name}: kinds of error, {errors['images']:,} images, AP50 {errors['AP50']:.4f}"
+        yield _number_table(title, "kind", errors["kinds"], len(errors["kinds"]))
 
 
 def _slice_table(report: EvaluationReport, name: str) -> Table:

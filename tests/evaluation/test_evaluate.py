@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from cvbatch.cli.parser import main
 from cvbatch.errors import OutputError
 from cvbatch.evaluation.evaluate import evaluate
 from cvbatch.evaluation.report import EvaluationReport, Metrics
 from cvbatch.evaluation.tables import render_report
 from cvbatch.truth.align import align_truth
+from tests.evaluation.generated_objects import generate, write_run, write_truth
 from tests.truth.test_align import make_run, truth
 
 
@@ -58,4 +61,27 @@ def test_a_report_is_printed_with_all_counts(tmp_path: Path, capsys: pytest.Capt
         "values": {"AP": 0.5, "n": 1234, "AP small": None},
         "intervals": {"AP": [0.4, 1]},
     }
-    assert answer["slices"]["/p/a"] == answer["metrics"]["boxes"]
+    assert answer["slices"]["/p/a"] == answer["metrics"]
+
+
+def test_the_command_prints_tables_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, results = generate(6)
+    write_run(tmp_path, 6, results)
+    given = ["evaluate", str(tmp_path / "out"), "--truth", str(write_truth(tmp_path, truth)), "--by", "folder"]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert "boxes (detection) against" in printed
+    assert "boxes: kinds of error, 6 images" in printed
+    assert main([*given, "--json", "--min-score", "0.5", "--classes", "dog,kite"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["metrics"]["boxes"]["per_class"].keys() == {"dog", "kite"}
+    assert answer["slices"].keys() == {"/data/photos"}
+    assert answer["alignment"]["images"] == 6
+
+
+def test_wrong_truth_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, 1, [])
+    (tmp_path / "truth.json").write_text("[1]")
+    for path in (tmp_path / "truth.json", tmp_path / "none.json"):
+        assert main(["evaluate", str(tmp_path / "out"), "--truth", str(path)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
