@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
     from cvbatch.sampling.choose import choose_samples
+    from cvbatch.similarity.clusters import find_clusters
     from cvbatch.similarity.duplicates import find_duplicates
+    from cvbatch.similarity.neighbours import find_similar
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -44,6 +46,8 @@ _MODULE_OF_NAME = {
     "choose_samples": "sampling.choose",
     "export_predictions": "export.exporting",
     "find_duplicates": "similarity.duplicates",
+    "find_similar": "similarity.neighbours",
+    "find_clusters": "similarity.clusters",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -66,6 +70,8 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "choose_samples",
     "export_predictions",
     "find_duplicates",
+    "find_similar",
+    "find_clusters",
 ]
 
 deprecated.install_old_paths()

@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from cvbatch.cli.answers import duplicates_command, evaluate_command, export_command, sample_command
+from cvbatch.cli.answers import (
+    cluster_command,
+    duplicates_command,
+    evaluate_command,
+    export_command,
+    sample_command,
+    similar_command,
+)
 from cvbatch.cli.arguments import Subparsers
 
 ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     evaluate_command.add_command,
     duplicates_command.add_command,
+    similar_command.add_command,
+    cluster_command.add_command,
     sample_command.add_command,
     export_command.add_command,
 )
