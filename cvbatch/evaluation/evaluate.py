@@ -15,7 +15,7 @@ from cvbatch.results.where import Where
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.truth.align import align_truth
-from cvbatch.truth.base import read_truth
+from cvbatch.truth.base import IGNORED_VALUE, TruthOptions, read_truth
 
 
 def evaluate(
@@ -27,6 +27,9 @@ def evaluate(
     where: Where = None,
     classes: Sequence[str | int] | None = None,
     min_score: float | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    ignored_value: int | None = IGNORED_VALUE,
     storage: Storage = None,
 ) -> EvaluationReport:
     """Evaluate the predictions of a model against truth.
@@ -39,6 +42,9 @@ def evaluate(
         where: Only images for which this holds, such as `"width > 1000"`.
         classes: Only these categories of the model, by name or id.
         min_score: Predictions with a lower score are left out.
+        image_column: Column of a table of labels that names the images; None for one with a usual name.
+        label_column: Its column of classes; None for one with a usual name.
+        ignored_value: Value of mask pixels that do not count; None if all count.
         storage: Options for an object store that holds the output, or the truth.
 
     Returns:
@@ -53,7 +59,8 @@ def evaluate(
     spec = find_evaluated_model(opened, model)
     evaluator = EVALUATORS[spec.task]
     location = Location.from_path_or_uri(truth, StorageOptions.from_mapping(storage or {}))
-    annotations = read_truth(location, evaluator.readers)
+    options = TruthOptions(image_column=image_column, label_column=label_column, ignored_value=ignored_value)
+    annotations = read_truth(location, evaluator.readers, options)
     alignment = align_truth(opened, annotations, where)
     slices = {} if by is None else slice_images(opened, alignment, by)
     scorer = evaluator.open_scorer(

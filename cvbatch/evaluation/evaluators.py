@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from cvbatch.evaluation.base import Evaluator
+from cvbatch.evaluation.classification import CLASSIFICATION_EVALUATOR
 from cvbatch.evaluation.detection import DETECTION_EVALUATOR
-from cvbatch.tasks import DETECTION
+from cvbatch.tasks import CLASSIFICATION, DETECTION
 
 EVALUATORS: Final[dict[str, Evaluator]] = {
+    CLASSIFICATION.name: CLASSIFICATION_EVALUATOR,
     DETECTION.name: DETECTION_EVALUATOR,
 }
 """By name of the task."""

@@ -26,6 +26,8 @@ class Metrics:
     """Numbers of each class of the truth."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % bootstrap intervals of some of `values`."""
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Short tables that people see, too, by title: rows with the same columns."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What is no single number, as plain data: curves, kinds of error, a confusion matrix."""
 
@@ -35,6 +37,7 @@ class Metrics:
             "values": dict(self.values),
             "per_class": {name: dict(numbers) for name, numbers in self.per_class.items()},
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
             "details": dict(self.details),
         }
         return {"images": self.images, **{name: part for name, part in parts.items() if part}}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from cvbatch.evaluation.report import ERROR_KINDS, EvaluationReport, Metrics, Numbers
 from cvbatch.truth.alignment import Alignment
@@ -77,6 +77,21 @@ def _metric_tables(name: str, metrics: Metrics) -> Iterator[Table]:
         errors = metrics.details[ERROR_KINDS]
         title = f"{name}: kinds of error, {errors['images']:,} images, AP50 {errors['AP50']:.4f}"
         yield _number_table(title, "kind", errors["kinds"], len(errors["kinds"]))
+    for title, entries in metrics.tables.items():
+        if entries:
+            yield _row_table(f"{name}, {title}", entries)
+
+
+def _row_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows with text and numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else show_number(value) for value in row.values()))
+    return table
 
 
 def _slice_table(report: EvaluationReport, name: str) -> Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from cvbatch.errors import UsageError
 from cvbatch.storage.location import Location
 
 Ints = npt.NDArray[np.int64]
+IGNORED_VALUE: Final = 255
+"""Value of mask pixels that do not count, as in Pascal VOC and Cityscapes."""
 Bools = npt.NDArray[np.bool_]
 
 
@@ -38,8 +42,20 @@ class Truth:
         if not len(self.image_names):
             raise UsageError(f"{self.source}: expected {self.layout} with images, got none")
         if len(set(self.image_names)) < len(self.image_names):
-            twice = next(name for name in self.image_names if list(self.image_names).count(name) > 1)
+            twice = Counter(self.image_names).most_common(1)[0][0]
             raise UsageError(f"{self.source}: expected each image once, got {twice!r} twice or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthOptions:
+    """What some formats leave open."""
+
+    image_column: str | None = None
+    """Column of a table that names the images; None for one with a usual name."""
+    label_column: str | None = None
+    """Column of a table with the classes; None for one with a usual name."""
+    ignored_value: int | None = IGNORED_VALUE
+    """Value of mask pixels that do not count; None if all count."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +68,26 @@ class TruthReader:
     """What a path of this format looks like."""
     accepts: Callable[[Location], bool]
     """Whether a location looks like this format; cheap, without reading everything."""
-    read: Callable[[Location], Truth]
-    """Reads it; raises `UsageError` in one line if it does not parse."""
+    read: Callable[..., Truth]
+    """Reads a location, and takes `TruthOptions` if `takes_options`; raises `UsageError` in one line if it does not
+    parse."""
+    takes_options: bool = False
 
 
-def read_truth(location: Location, readers: Sequence[TruthReader]) -> Truth:
+def read_truth(location: Location, readers: Sequence[TruthReader], options: TruthOptions | None = None) -> Truth:
     """Read truth with the first reader that accepts the location.
 
     Args:
         location: A file or a folder.
         readers: The formats of one kind of labels.
+        options: For formats that leave something open.
 
     Raises:
         UsageError: If no reader accepts it, or it does not parse.
     """
     for reader in readers:
         if reader.accepts(location):
-            return reader.read(location)
+            return reader.read(location, options or TruthOptions()) if reader.takes_options else reader.read(location)
     expected = ", ".join(f"{reader.layout} ({reader.example})" for reader in readers)
     raise UsageError(f"{location}: expected truth as one of {expected}; got something else, or nothing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cvbatch.cli.answers.common import add_answer_arguments, print_answer
 from cvbatch.cli.arguments import Subparsers, add_command_parser
@@ -21,6 +22,29 @@ def add_command(subparsers: Subparsers) -> None:
     add_answer_arguments(parser)
     parser.add_argument("--truth", required=True, metavar="PATH", help="file or folder with the truth")
     parser.add_argument("--by", metavar="COLUMN", help="also for each value of a column, 'folder' or 'size'")
+    add_truth_arguments(parser)
+
+
+def add_truth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what some formats of truth leave open."""
+    parser.add_argument("--image-column", metavar="NAME", help="column of a table that names the images")
+    parser.add_argument("--label-column", metavar="NAME", help="column of a table with the classes")
+    parser.add_argument(
+        "--ignored-value",
+        type=int,
+        default=255,
+        metavar="N",
+        help="value of mask pixels that do not count; -1 if all count (default: 255)",
+    )
+
+
+def truth_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_truth_arguments` was told, as arguments of `cvbatch.evaluate`."""
+    return {
+        "image_column": options.image_column,
+        "label_column": options.label_column,
+        "ignored_value": options.ignored_value if options.ignored_value >= 0 else None,
+    }
 
 
 def evaluate_command(options: argparse.Namespace) -> int:
@@ -38,5 +62,6 @@ def evaluate_command(options: argparse.Namespace) -> int:
         where=options.where,
         classes=options.classes,
         min_score=options.min_score,
+        **truth_options(options),
     )
     return print_answer(options, report.to_json(), lambda: render_report(report))
