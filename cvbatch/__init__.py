@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cvbatch.pipeline import run
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
+    from cvbatch.results.sql.connection import open_sql
+    from cvbatch.results.sql.query import query_sql
     from cvbatch.sampling.choose import choose_samples
     from cvbatch.similarity.clusters import find_clusters
     from cvbatch.similarity.duplicates import find_duplicates
@@ -40,6 +42,8 @@ _MODULE_OF_NAME = {
     "iter_detections": "results.elements",
     "iter_segments": "results.elements",
     "open_dataset": "results.predictions",
+    "query_sql": "results.sql.query",
+    "open_sql": "results.sql.connection",
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
     "evaluate": "evaluation.evaluate",
@@ -64,6 +68,8 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "iter_detections",
     "iter_segments",
     "open_dataset",
+    "query_sql",
+    "open_sql",
     "label_map",
     "decode_mask",
     "evaluate",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
-from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
+from cvbatch.results.committed import CommittedFiles, OpenedOutput, Output, Storage, open_output
 from cvbatch.results.data_frame import to_data_frame
 from cvbatch.results.list_columns import ElementColumn, ElementSelection, ElementTable
 from cvbatch.results.streaming import BATCH_ROWS, RowSelection, iter_rows
@@ -178,6 +178,7 @@ def iter_elements(
     selection: ElementSelection,
     where: Where = None,
     batch_rows: int = BATCH_ROWS,
+    committed: CommittedFiles | None = None,
 ) -> Iterator[pa.Table]:
     """Flatten the rows of a model as a stream; see `iter_detections`.
 
@@ -187,24 +188,31 @@ def iter_elements(
         alias: Column prefix of the model, or None.
         selection: Elements and columns.
         where: Condition on images.
-        batch_rows: Most images of one table.
+        batch_rows: Most images of one table; images with many elements come in smaller tables.
+        committed: As for `iter_rows`.
     """
-    elements, rows = _open_elements(opened, task, alias, selection, where)
-    return (elements.flatten(table) for table in iter_rows(opened, rows, batch_rows=batch_rows))
+    elements = open_elements(opened, task, alias, selection)
+    rows = RowSelection(columns=elements.stored_columns(), where=where)
+    tables = iter_rows(opened, rows, batch_rows=batch_rows, committed=committed)
+    return (part for table in tables for part in elements.iter_flattened(table))
 
 
-def _open_elements(
-    opened: OpenedOutput, task: Task, alias: str | None, selection: ElementSelection, where: Where
-) -> tuple[ElementTable, RowSelection]:
-    """What flattens the rows of a model, and the rows that it needs."""
-    elements = ElementTable(
+def open_elements(opened: OpenedOutput, task: Task, alias: str | None, selection: ElementSelection) -> ElementTable:
+    """What flattens the rows of a model.
+
+    Args:
+        opened: The run.
+        task: Detection or segmentation.
+        alias: Column prefix of the model, or None.
+        selection: Elements and columns.
+    """
+    return ElementTable(
         opened.find_model(task, alias),
         ELEMENT_COLUMNS[task.name],
         _IMAGE_COLUMNS[task.name],
         [*opened.schema.names, SOURCE_REMOVED],
         selection,
     )
-    return elements, RowSelection(columns=elements.stored_columns(), where=where)
 
 
 def _read_frame(
@@ -213,7 +221,8 @@ def _read_frame(
     names = selection.columns
     if names is not None and ROW_ID not in names:
         selection = replace(selection, columns=[*names, ROW_ID])
-    elements, rows = _open_elements(opened, task, alias, selection, where)
+    elements = open_elements(opened, task, alias, selection)
+    rows = RowSelection(columns=elements.stored_columns(), where=where)
     empty = opened.schema.append(pa.field(SOURCE_REMOVED, pa.bool_())).empty_table().select(rows.columns)
     tables = [elements.flatten(images) for images in iter_rows(opened, rows, batch_rows=_FRAME_BATCH_ROWS)]
     table = pa.concat_tables([elements.flatten(empty), *tables])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,8 @@ from cvbatch.results.where import check_names
 
 LABEL_IDS: Final = "label_ids"
 """Short name of the list of label ids, which all models with elements have."""
+MAX_ELEMENTS: Final = 131_072
+"""Elements of a table by default. With boxes, a URI and a mask of 1,000 bytes that is about 150 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,16 @@ class ElementTable:
         self._threshold_list, self._minimum = selection.threshold_list, selection.minimum
         self._label_ids = None if selection.classes is None else label_ids_of_classes(model, selection.classes)
 
+    @property
+    def columns(self) -> list[str]:
+        """The wanted columns, in their order."""
+        return list(self._columns)
+
+    @property
+    def element_columns(self) -> list[str]:
+        """All columns that the elements have, wanted or not; they hide columns of the image with the same name."""
+        return list(self._element_columns)
+
     def stored_columns(self) -> list[str]:
         """Columns of the predictions that `flatten` needs."""
         lists = [self._element_columns[name].list_name for name in self._columns if name in self._element_columns]
@@ -82,6 +94,26 @@ class ElementTable:
             lists.append(self._threshold_list)
         image_columns = [name for name in self._columns if name not in self._element_columns]
         return list(dict.fromkeys([*image_columns, *(self._prefix + name for name in (LABEL_IDS, *lists))]))
+
+    def iter_flattened(self, rows: pa.Table, max_elements: int = MAX_ELEMENTS) -> Iterator[pa.Table]:
+        """Flatten some rows in tables of bounded size.
+
+        Args:
+            rows: As for `flatten`.
+            max_elements: Most elements of the rows of one table; more only where one image has more.
+
+        Yields:
+            What `flatten` gives for consecutive rows.
+        """
+        rows = rows.combine_chunks()
+        counts = pc.fill_null(pc.list_value_length(self._list(rows, LABEL_IDS)), 0)
+        ends = np.cumsum(counts.to_numpy(zero_copy_only=False), dtype=np.int64)
+        first = 0
+        while first < rows.num_rows:
+            before = ends[first - 1] if first else 0
+            stop = max(first + 1, int(np.searchsorted(ends, before + max_elements, side="right")))
+            yield self.flatten(rows.slice(first, stop - first))
+            first = stop
 
     def flatten(self, rows: pa.Table) -> pa.Table:
         """Flatten some rows.

@@ -32,7 +32,13 @@ class RowSelection:
     """Only rows for which this holds."""
 
 
-def iter_rows(opened: OpenedOutput, selection: RowSelection, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
+def iter_rows(
+    opened: OpenedOutput,
+    selection: RowSelection,
+    *,
+    batch_rows: int = BATCH_ROWS,
+    committed: CommittedFiles | None = None,
+) -> Iterator[pa.Table]:
     """Read the committed rows, file by file.
 
     If a file is replaced meanwhile, its rows that were not read yet come from the new file, so no row comes twice.
@@ -41,6 +47,7 @@ def iter_rows(opened: OpenedOutput, selection: RowSelection, *, batch_rows: int 
         opened: The run.
         selection: Rows and columns.
         batch_rows: Most rows of a table.
+        committed: Files to read; None for those that are committed when reading begins.
 
     Yields:
         Tables with the wanted columns, never empty; in the order of the plan, except rows that were labelled again.
@@ -50,7 +57,7 @@ def iter_rows(opened: OpenedOutput, selection: RowSelection, *, batch_rows: int 
         UsageError: If `selection.where` is invalid.
     """
     reader = _RowReader(opened, selection)
-    committed = opened.committed_files()
+    committed = opened.committed_files() if committed is None else committed
     files, finished_rows = deque(committed.files), RowRanges()
     while files:
         file, row_ids = files.popleft(), []

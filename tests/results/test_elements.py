@@ -12,8 +12,12 @@ from cvbatch.errors import OutputError, UsageError
 from cvbatch.models.spec import rows_schema
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteContext, write_data_files
-from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
+from cvbatch.results.committed import open_output
+from cvbatch.results.elements import iter_detections, iter_segments, open_elements, read_detections, read_segments
+from cvbatch.results.list_columns import ElementSelection
 from cvbatch.results.predictions import read
+from cvbatch.results.streaming import RowSelection, iter_rows
+from cvbatch.tasks import DETECTION
 from tests.samples import block, planned, spec, started
 
 BOXES = spec("boxes", "detection")
@@ -137,3 +141,13 @@ def test_a_frame_that_does_not_fit_is_refused_in_one_line(output: str) -> None:
     with pytest.raises(OutputError, match=r"does not fit: expected at most .* use open_dataset or iter_detections"):
         read(output, max_bytes=100)
     assert len(read(output, max_bytes=1 << 20)) == 4
+
+
+def test_tables_have_a_bounded_number_of_elements(output: str) -> None:
+    opened = open_output(output)
+    elements = open_elements(opened, DETECTION, None, ElementSelection())
+    rows = pa.concat_tables(iter_rows(opened, RowSelection(columns=elements.stored_columns())))
+    for most, counts in ((1, [2, 1]), (3, [3])):
+        tables = list(elements.iter_flattened(rows, most))
+        assert [table.num_rows for table in tables] == counts
+        assert pa.concat_tables(tables) == elements.flatten(rows)

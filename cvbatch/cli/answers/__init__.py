@@ -15,10 +15,12 @@ from cvbatch.cli.answers import (
     export_command,
     sample_command,
     similar_command,
+    sql_command,
 )
 from cvbatch.cli.arguments import Subparsers
 
 ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
+    sql_command.add_command,
     evaluate_command.add_command,
     duplicates_command.add_command,
     similar_command.add_command,

@@ -1,0 +1,1 @@
+"""SQL over the rows of a run, by DuckDB."""
