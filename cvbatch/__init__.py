@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
+    from cvbatch.repeats.repeats import find_repeats
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
     from cvbatch.results.sql.connection import open_sql
@@ -52,6 +53,7 @@ _MODULE_OF_NAME = {
     "find_duplicates": "similarity.duplicates",
     "find_similar": "similarity.neighbours",
     "find_clusters": "similarity.clusters",
+    "find_repeats": "repeats.repeats",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -78,6 +80,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "find_duplicates",
     "find_similar",
     "find_clusters",
+    "find_repeats",
 ]
 
 deprecated.install_old_paths()

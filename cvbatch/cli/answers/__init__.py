@@ -13,6 +13,7 @@ from cvbatch.cli.answers import (
     duplicates_command,
     evaluate_command,
     export_command,
+    repeats_command,
     sample_command,
     similar_command,
     sql_command,
@@ -25,6 +26,7 @@ ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     duplicates_command.add_command,
     similar_command.add_command,
     cluster_command.add_command,
+    repeats_command.add_command,
     sample_command.add_command,
     export_command.add_command,
 )
