@@ -34,6 +34,8 @@ from cvbatch.truth.base import Bools, Ints, count_names
 from cvbatch.truth.categories import MatchedCategories, match_categories
 from cvbatch.truth.coco_json import COCO_READER
 from cvbatch.truth.objects import ObjectTruth
+from cvbatch.truth.voc_folder import VOC_READER
+from cvbatch.truth.yolo_folder import YOLO_READER
 
 _ERROR_KINDS: Final = (BOXES, MASKS)
 """What TIDE is about."""
@@ -156,7 +158,7 @@ class ObjectScorer:
         return kinds
 
 
-DETECTION_EVALUATOR: Final = Evaluator(readers=(COCO_READER,), open_scorer=ObjectScorer)
+DETECTION_EVALUATOR: Final = Evaluator(readers=(COCO_READER, VOC_READER, YOLO_READER), open_scorer=ObjectScorer)
 
 
 def _judged_labels(comparison: Comparison, categories: MatchedCategories) -> Ints:

@@ -154,6 +154,28 @@ def test_truth_without_masks_and_keypoints_is_about_boxes(tmp_path: Path, folder
     assert "the truth has no masks, so those of boxes are not judged" in report.notes
 
 
+@pytest.mark.parametrize("layout", ["YOLO", "Pascal VOC"])
+def test_folders_of_other_formats_give_the_numbers_of_coco(tmp_path: Path, layout: str) -> None:
+    import hotcoco
+
+    truth, results = generate(IMAGES)
+    for row in truth["annotations"]:
+        row["bbox"] = [float(round(number)) for number in row["bbox"]]
+        row["iscrowd"] *= layout == "Pascal VOC"  # YOLO has none
+        del row["segmentation"], row["keypoints"], row["area"]
+    for image in truth["images"]:
+        image["file_name"] = image["file_name"].removeprefix("photos/")
+    write_run(tmp_path, IMAGES, results)
+    coco = hotcoco.COCO(truth)
+    folder = tmp_path / "labels"
+    (coco.to_yolo if layout == "YOLO" else coco.to_voc)(str(folder))
+    expected = evaluate(str(tmp_path / "out"), str(write_truth(tmp_path, truth)))
+    report = evaluate(str(tmp_path / "out"), str(folder))
+    assert report.layout == layout
+    assert report.metrics["boxes"].values == pytest.approx(expected.metrics["boxes"].values, abs=1e-3)
+    assert report.alignment.matched_by.startswith("file name")
+
+
 def test_no_predictions_and_no_objects_are_no_error(tmp_path: Path) -> None:
     truth, _ = generate(3)
     write_run(tmp_path, 3, [])
