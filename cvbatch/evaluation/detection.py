@@ -69,8 +69,8 @@ class ObjectScorer:
         )
         if predicted.other_classes:
             self._notes.append(
-                f"{sum(predicted.other_classes.values()):,} predictions of classes that the truth does not name take "
-                f"no part: {count_names(predicted.other_classes)}"
+                f"predictions of classes that the truth does not name: {sum(predicted.other_classes.values()):,}; they "
+                f"take no part: {count_names(predicted.other_classes)}"
             )
         if truth.image_facts is not None:
             predicted = best_per_image(predicted, LVIS_DETECTIONS)
@@ -138,7 +138,7 @@ class ObjectScorer:
         if len(wrong):
             first = int(wrong[0])
             self._notes.append(
-                f"{len(wrong):,} images have another size in the truth than in the run, such as "
+                f"images of another size in the truth than in the run: {len(wrong):,}, such as "
                 f"{truth.image_names[first]}: {_show_size(truth.sizes[first])} and {_show_size(sizes[first])}; "
                 "boxes are compared as they are, masks of these images are not"
             )

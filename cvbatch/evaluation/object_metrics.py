@@ -176,7 +176,7 @@ def count_objects(pair: ObjectPair) -> tuple[Ints, Ints]:
 
 
 def number_classes(metrics: ObjectMetrics, pair: ObjectPair) -> dict[str, Numbers]:
-    """Numbers of each class by its name, those with the most objects first."""
+    """Numbers of each class by its name, those with the most objects first, without those that are nowhere."""
     truths, predictions = count_objects(pair)
     numbers_of_label = dict(metrics.class_numbers())
     return {
@@ -186,4 +186,5 @@ def number_classes(metrics: ObjectMetrics, pair: ObjectPair) -> dict[str, Number
             "predictions": int(predictions[label]),
         }
         for label, numbers in sorted(numbers_of_label.items(), key=lambda item: -truths[item[0]])
+        if truths[label] or predictions[label]
     }

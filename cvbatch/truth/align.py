@@ -16,7 +16,7 @@ from cvbatch.results.where import Where
 from cvbatch.schema import CONTENT_SHA256, HEIGHT, IMAGE_URI, OK, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
 from cvbatch.truth.alignment import NO_ROW, Alignment
 from cvbatch.truth.base import Ints, Truth
-from cvbatch.truth.image_names import are_hashes, last_parts, most_parts, normalize_paths
+from cvbatch.truth.image_names import are_hashes, count_parts, last_parts, normalize_paths
 
 _BATCH_ROWS: Final = 131_072
 
@@ -94,10 +94,11 @@ def _paths(names: pa.Array, truth: Truth) -> pa.Array:
 def _match_paths(truth: Truth, candidates: pa.Table) -> tuple[Ints, str]:
     """For each row the image of the truth that it is about or -1, by as many last parts as agree for any."""
     names, paths = _paths(pa.array(truth.image_names, pa.string()), truth), _paths(candidates[IMAGE_URI], truth)
-    deepest = most_parts(names)
+    lengths = count_parts(names)
+    deepest = int(lengths.max())
     for parts in range(deepest, 0, -1):
         keys = last_parts(names, parts)
-        matches = _match(keys, last_parts(paths, parts))
+        matches = _match_last_parts(keys, np.minimum(lengths, parts), paths)
         if parts == 1 or (matches >= 0).any():
             break
     _refuse_ambiguous_names(truth, keys, matches)
@@ -105,6 +106,16 @@ def _match_paths(truth: Truth, candidates: pa.Table) -> tuple[Ints, str]:
     if parts == 1:
         return matches, "file name" if truth.has_suffixes else "file name without its suffix"
     return matches, "path" if parts == deepest else f"last {parts} parts of the path"
+
+
+def _match_last_parts(keys: pa.Array, lengths: Ints, paths: pa.ChunkedArray) -> Ints:
+    """Compare each key with the last parts of paths, as many as it has; a path belongs to the longest key that fits."""
+    matches = np.full(len(paths), -1, np.int64)
+    for length in sorted(set(lengths.tolist()), reverse=True):
+        chosen = np.flatnonzero(lengths == length)
+        positions = _match(keys.take(pa.array(chosen)), last_parts(paths, length))
+        matches = np.where((matches < 0) & (positions >= 0), chosen[positions], matches)
+    return matches
 
 
 def _match(keys: pa.Array, values: pa.ChunkedArray) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,15 +47,14 @@ def match_categories(
     Raises:
         UsageError: If no name agrees; the message has examples of both sides.
     """
-    position = {comparable_name(name): index for index, name in reversed(list(enumerate(truth)))}
-    truth_labels = np.array([-1 if name is None else position.get(comparable_name(name), -1) for name in model])
+    truth_labels = np.array(_find_positions(truth, model), np.int64)
     known = set(truth_labels.tolist()) - {-1}
     if not known:
         raise UsageError(
             f"{source}: expected classes of {alias}, such as {_list_some([name for name in model if name])}; "
             f"got {_list_some(truth)}; give truth with the model's classes, or another --model"
         )
-    unknown = Counter({name: counts[index] for index, name in enumerate(truth) if index not in known})
+    unknown = Counter({name: counts[index] for index, name in enumerate(truth) if index not in known and counts[index]})
     spelled = sorted(
         {(truth[label], name) for label, name in zip(truth_labels, model, strict=True) if name and label >= 0}
         - {(name, name) for name in truth}
@@ -63,13 +62,31 @@ def match_categories(
     notes = []
     if spelled:
         ours, theirs = spelled[0]
-        notes.append(f"{len(spelled)} classes are spelled differently, such as {ours!r} in the truth and {theirs!r}")
+        notes.append(f"classes that are spelled differently: {len(spelled)}, such as {ours!r} and {alias}'s {theirs!r}")
     if unknown:
         notes.append(
-            f"{len(unknown)} classes of the truth are not known to {alias} and take no part, with their "
+            f"classes of the truth that {alias} does not know: {len(unknown)}; they take no part, with their "
             f"{sum(unknown.values()):,} labels: {count_names(unknown)}"
         )
     return MatchedCategories(truth_labels, tuple(index in known for index in range(len(truth))), tuple(notes))
+
+
+def _find_positions(truth: Sequence[str], model: Sequence[str | None]) -> list[int]:
+    """Position in the truth of each name of the model, or -1; the same spelling goes first.
+
+    Where several have one name, as `crane` in ImageNet, the first goes with the first and the second with the second.
+    """
+    exact, similar = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for index, name in enumerate(truth):
+        exact[name].append(index)
+        similar[comparable_name(name)].append(index)
+    seen = Counter[str]()
+    found = []
+    for label in model:
+        places = [] if label is None else exact.get(label) or similar.get(comparable_name(label), [])
+        found.append(places[min(seen[str(label)], len(places) - 1)] if places else -1)
+        seen[str(label)] += 1
+    return found
 
 
 def _list_some(names: Sequence[str]) -> str:

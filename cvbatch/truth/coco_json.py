@@ -73,7 +73,7 @@ class _CocoFile:
         kept = [record for record, position in zip(self._annotations, objects, strict=True) if position >= 0]
         notes = describe_numbering(self._names, self._category_ids)
         if stray:
-            notes += (f"{stray:,} annotations are of images that the file does not list; they take no part",)
+            notes += (f"annotations of images that the file does not list: {stray:,}; they take no part",)
         is_federated = any(_FEDERATED[0] in image for image in self._images[:1])
         return ObjectTruth(
             source=self._source,

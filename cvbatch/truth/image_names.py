@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cvbatch.truth.base import Ints
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.I)
 _SEPARATORS: Final = r"[\\#]"
@@ -46,6 +49,8 @@ def last_parts(paths: pa.Array, count: int) -> pa.Array:
     return pc.coalesce(pc.struct_field(matches, 0), paths)
 
 
-def most_parts(paths: pa.Array) -> int:
-    """Number of parts of the deepest path."""
-    return int(pc.max(pc.count_substring(pc.utf8_trim(paths, "/"), "/")).as_py() or 0) + 1
+def count_parts(paths: pa.Array) -> Ints:
+    """(n,): number of parts of each path that `last_parts` can compare, up to an empty one as in `s3://`."""
+    tails = pc.replace_substring_regex(paths, "^.*//", "")
+    counts: Ints = pc.count_substring(pc.utf8_ltrim(tails, "/"), "/").to_numpy().astype(np.int64)
+    return counts + 1

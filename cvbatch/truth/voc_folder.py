@@ -50,9 +50,8 @@ def read_voc_folder(location: Location) -> ObjectTruth:
     boxes[:, 2:] -= boxes[:, :2]
     notes = ["pixels are counted from 0, because a box begins there"] if starts_with_zero else []
     if difficult.any():
-        notes.append(
-            f"{int(difficult.sum()):,} objects are marked as difficult: finding them is neither right nor wrong"
-        )
+        count = int(difficult.sum())
+        notes.append(f"objects that are marked as difficult: {count:,}; finding them is neither right nor wrong")
     return ObjectTruth(
         source=str(location),
         layout=_LAYOUT,

@@ -60,7 +60,7 @@ def read_yolo_folder(location: Location) -> ObjectTruth:
     ]
     objects = [parsed for _, parsed in lines]
     unlabelled = len(image_keys - label_files.keys())
-    notes = (f"{unlabelled:,} images of the truth have no text file, so they have no objects",) if unlabelled else ()
+    notes = (f"images of the truth without a text file, so without objects: {unlabelled:,}",) if unlabelled else ()
     return ObjectTruth(
         source=str(location),
         layout=_LAYOUT,

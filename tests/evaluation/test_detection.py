@@ -59,7 +59,9 @@ def test_numbers_of_classes_and_curves(report: EvaluationReport, generated: Any,
 
 
 def test_names_are_matched_and_what_is_left_out_is_said(report: EvaluationReport) -> None:
-    assert "1 classes are spelled differently, such as 'traffic light' in the truth and 'Traffic_Light'" in report.notes
+    assert (
+        "classes that are spelled differently: 1, such as 'traffic light' and boxes's 'Traffic_Light'" in report.notes
+    )
     assert report.alignment.matched_by == "path"
 
 
@@ -121,8 +123,8 @@ def test_classes_that_one_side_lacks_are_listed_with_their_counts(tmp_path: Path
         name: sum(r["category_id"] == key for r in results) for key, name in {10: "Traffic_Light", 40: "kite"}.items()
     }
     notes = "\n".join(report.notes)
-    assert f"1 classes of the truth are not known to boxes and take no part, with their {zeppelins}" in notes
-    assert f"{sum(others.values())} predictions of classes that the truth does not name take no part" in notes
+    assert f"classes of the truth that boxes does not know: 1; they take no part, with their {zeppelins}" in notes
+    assert f"predictions of classes that the truth does not name: {sum(others.values())}; they take no part" in notes
     assert all(f"{name} ({count})" in notes for name, count in others.items())
     assert set(report.metrics["boxes"].per_class) == {"person", "dog"}
 

@@ -41,6 +41,8 @@ def truth(*names: str, **options: Any) -> Truth:
         (["b/1.jpg", "a/1.jpg"], [2, 0], "path"),
         (["c/3.jpg", "a\\2.jpg"], [3, 1], "path"),
         (["2.jpg", "4.png"], [1, 4], "file name"),
+        (["4.png", "a/2.jpg", "/p/b/1.jpg"], [4, 1, 2], "path"),
+        (["a/1.jpg", "1.jpg"], [0, 2], "path"),
         (["/home/me/p/b/1.jpg", "/home/me/p/c/1.jpg"], [2, NO_ROW], "last 3 parts of the path"),
         (["s3://bucket/x/2.jpg"], [1], "file name"),
         ([HASHES[4], HASHES[1].upper()], [4, 1], "content_sha256"),

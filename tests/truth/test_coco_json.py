@@ -63,7 +63,7 @@ def test_annotations_of_unlisted_images_are_counted(tmp_path: Path) -> None:
     annotations = [*file()["annotations"], {"image_id": 4, "category_id": 7, "bbox": [0, 0, 1, 1]}]
     truth = read(tmp_path, file(annotations=annotations))
     assert len(truth.labels) == 2
-    assert truth.notes == ("1 annotations are of images that the file does not list; they take no part",)
+    assert truth.notes == ("annotations of images that the file does not list: 1; they take no part",)
 
 
 @pytest.mark.parametrize(

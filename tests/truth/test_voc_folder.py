@@ -38,7 +38,7 @@ def test_boxes_are_counted_from_one(tmp_path: Path) -> None:
     assert (truth.labels.tolist(), truth.is_crowd.tolist()) == ([1, 0], [False, True])
     assert truth.sizes is not None
     assert truth.sizes.tolist() == [[9, 8], [0, 0]]
-    assert truth.notes == ("1 objects are marked as difficult: finding them is neither right nor wrong",)
+    assert truth.notes == ("objects that are marked as difficult: 1; finding them is neither right nor wrong",)
 
 
 def test_boxes_that_begin_with_zero_are_counted_from_zero(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_boxes_beside_images(tmp_path: Path) -> None:
     assert (truth.image_names, truth.has_suffixes) == (["val/a", "val/b", "val/c"], False)
     assert (truth.image_indices.tolist(), truth.labels.tolist()) == ([0, 0], [2, 0])
     assert truth.boxes.tolist() == [[0.375, 0.25, 0.25, 0.5], [-0.05, -0.05, 0.1, 0.1]]
-    assert truth.notes == ("1 images of the truth have no text file, so they have no objects",)
+    assert truth.notes == ("images of the truth without a text file, so without objects: 1",)
     assert truth.is_relative
 
 
