@@ -8,52 +8,17 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from cvbatch.errors import UsageError
+from cvbatch.export.image_batch import ImageBatch as ImageBatch
 from cvbatch.export.targets import ExportTarget
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.where import unknown_name
-from cvbatch.schema import HEIGHT, WIDTH
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, Task
 
 RLE: Final = "rle"
 POLYGONS: Final = "polygons"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageBatch:
-    """Some images with what the model found in them; all parts are aligned."""
-
-    images: pa.Table
-    """(n rows): `row_id`, `image_uri`, `width`, `height` of the upright image, and the columns that were asked for."""
-    names: pa.Array
-    """(n,) string: the path of each image below the root of the source, such as `2024/a.jpg`; see `export.names`."""
-    elements: pa.Table
-    """One row per box, per class in an image, or per image, by the task of the model: `label`, `label_id`, `score`,
-    and `x_min`, `y_min`, `x_max`, `y_max`, `mask`, `keypoints` of boxes, or `area`, `mask` of segments (no score).
-    Those of an image follow each other, in the order of the images. Without a model it has no columns and no rows."""
-    offsets: npt.NDArray[np.int64]
-    """(n + 1,): image `i` has the elements from `offsets[i]` up to `offsets[i + 1]`, possibly none."""
-
-    @property
-    def image_indices(self) -> npt.NDArray[np.int64]:
-        """For each element, the position of its image."""
-        counts = np.diff(self.offsets)
-        return np.repeat(np.arange(len(counts)), counts)
-
-    def image_numbers(self, name: str) -> npt.NDArray[np.int64]:
-        """A column of whole numbers of the images, such as `width`."""
-        numbers: npt.NDArray[np.int64] = self.images[name].to_numpy().astype(np.int64)
-        return numbers
-
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """(n, 2): width and height of each upright image, in pixels."""
-        return np.stack([self.image_numbers(WIDTH), self.image_numbers(HEIGHT)], axis=1)
+NO_MASKS: Final = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +26,7 @@ class FormatOptions:
     """What only some formats take; None is the default of the format."""
 
     masks: str | None = None
-    """`rle` or `polygons`."""
+    """`rle`, `polygons`, or `none` for boxes only."""
     images_per_file: int | None = None
     """Most images in one file, where a format is split into several."""
     image_prefix: str | None = None
@@ -191,6 +156,31 @@ EXPORTERS: Final[Mapping[str, ExportFormat]] = {
         tasks=(DETECTION, SEGMENTATION),
         is_folder=False,
         options=frozenset({"masks"}),
+    ),
+    "yolo": ExportFormat(
+        description="YOLO: a text file per image with boxes or polygons, data.yaml, and links to the images",
+        loader="yolo:YoloExporter",
+        tasks=(DETECTION, SEGMENTATION),
+        names_files=True,
+        options=frozenset({"masks"}),
+    ),
+    "voc": ExportFormat(
+        description="Pascal VOC: an XML file per image with boxes",
+        loader="voc:VocExporter",
+        tasks=(DETECTION,),
+        names_files=True,
+    ),
+    "cvat": ExportFormat(
+        description="CVAT for images 1.1: boxes, masks or polygons, points, tags",
+        loader="cvat:CvatExporter",
+        tasks=ALL_TASKS,
+        options=frozenset({"masks", "images_per_file"}),
+    ),
+    "label-studio": ExportFormat(
+        description="Label Studio: tasks with pre-annotations, and the labelling interface",
+        loader="label_studio:LabelStudioExporter",
+        tasks=ALL_TASKS,
+        options=frozenset({"masks", "images_per_file", "image_prefix"}),
     ),
     "csv": ExportFormat(
         description="CSV: a row per image, with lists as JSON, or a row per box",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Final, Protocol
 
 from cvbatch.errors import OutputError, RunError, UsageError
 from cvbatch.storage.location import Location
+
+_REQUESTS: Final = 16
+"""Requests to a bucket at once."""
 
 
 class ExportTarget(Protocol):
@@ -25,6 +29,14 @@ class ExportTarget(Protocol):
 
         Args:
             name: Path below the folder; empty if the target is one file.
+        """
+
+    def write_files(self, names: Sequence[str], contents: Sequence[bytes]) -> None:
+        """Write many small files.
+
+        Args:
+            names: Paths below the folder, all new.
+            contents: What each holds.
         """
 
     @property
@@ -55,6 +67,13 @@ class _LocalTarget:
         with open(path, "xb", buffering=1 << 20) as file:
             yield file
 
+    def write_files(self, names: Sequence[str], contents: Sequence[bytes]) -> None:
+        for folder in {os.path.dirname(name) for name in names}:
+            os.makedirs(os.path.join(self.staged, folder), exist_ok=True)
+        for name, content in zip(names, contents, strict=True):
+            with open(os.path.join(self.staged, name), "xb", buffering=0) as file:
+                file.write(content)
+
     @property
     def folder(self) -> str:
         return self.staged
@@ -75,6 +94,13 @@ class _BucketTarget:
             yield file
             file.flush()
             open_bucket(self.location).upload_file(key, file.name)
+
+    def write_files(self, names: Sequence[str], contents: Sequence[bytes]) -> None:
+        from cvbatch.storage.buckets import open_bucket
+
+        bucket, prefix = open_bucket(self.location), self.location.key.rstrip("/")
+        with ThreadPoolExecutor(_REQUESTS) as threads:
+            list(threads.map(bucket.put_object, [f"{prefix}/{name}" for name in names], contents))
 
     @property
     def folder(self) -> str:

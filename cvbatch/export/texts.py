@@ -51,9 +51,10 @@ def texts_to_xml(texts: pa.Array) -> pa.Array:
     return texts
 
 
-def join_texts(*parts: pa.Array | str) -> pa.Array:
+def join_texts(*parts: pa.Array | pa.ChunkedArray | str) -> pa.Array:
     """Join texts row by row; a plain text is the same in all rows."""
-    return pc.binary_join_element_wise(*parts, "")
+    arrays = (part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts)
+    return pc.binary_join_element_wise(*arrays, "")
 
 
 def concatenate_by_image(texts: pa.Array, offsets: npt.NDArray[np.integer[Any]], separator: str = "") -> pa.Array:

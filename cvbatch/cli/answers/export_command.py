@@ -28,7 +28,7 @@ def add_command(subparsers: Subparsers) -> None:
     add_answer_arguments(parser)
     parser.add_argument("--format", required=True, metavar="NAME", help="such as coco; 'help' lists all")
     parser.add_argument("--to", metavar="PATH", help="new file or folder; may be in a bucket")
-    parser.add_argument("--masks", choices=("rle", "polygons"), help="how to write masks")
+    parser.add_argument("--masks", choices=("rle", "polygons", "none"), help="how to write masks; none: boxes only")
     parser.add_argument(
         "--images-per-file", type=parse_positive, metavar="N", help="most images in one file of a format with several"
     )
