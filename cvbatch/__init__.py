@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
+    from cvbatch.export.to_supervision import to_supervision
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
@@ -50,6 +51,7 @@ _MODULE_OF_NAME = {
     "evaluate": "evaluation.evaluate",
     "choose_samples": "sampling.choose",
     "export_predictions": "export.exporting",
+    "to_supervision": "export.to_supervision",
     "find_duplicates": "similarity.duplicates",
     "find_similar": "similarity.neighbours",
     "find_clusters": "similarity.clusters",
@@ -77,6 +79,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "evaluate",
     "choose_samples",
     "export_predictions",
+    "to_supervision",
     "find_duplicates",
     "find_similar",
     "find_clusters",

@@ -189,6 +189,31 @@ EXPORTERS: Final[Mapping[str, ExportFormat]] = {
         is_folder=False,
         options=frozenset({"rows"}),
     ),
+    "webdataset": ExportFormat(
+        description="WebDataset: tars with the bytes of each image and its labels as JSON",
+        loader="webdataset:WebDatasetExporter",
+        tasks=_TASKS_AND_VECTORS,
+        options=frozenset({"images_per_file"}),
+    ),
+    "huggingface": ExportFormat(
+        description="Hugging Face datasets: Parquet with features, for load_dataset",
+        loader="huggingface:HuggingFaceExporter",
+        tasks=_TASKS_AND_VECTORS,
+        extra="huggingface",
+        options=frozenset({"images", "images_per_file"}),
+    ),
+    "image-folder": ExportFormat(
+        description="a folder for each class, with links to its images",
+        loader="image_folder:ImageFolderExporter",
+        tasks=(CLASSIFICATION,),
+        options=frozenset({"images"}),
+    ),
+    "fiftyone": ExportFormat(
+        description="FiftyOne's dataset on disk, for fiftyone.Dataset.from_dir",
+        loader="fiftyone:FiftyOneExporter",
+        tasks=_TASKS_AND_VECTORS,
+        options=frozenset({"images"}),
+    ),
     "delta": ExportFormat(
         description="a Delta table over the files of the run, which are not copied",
         loader="delta:DeltaExporter",

@@ -14,7 +14,8 @@ from cvbatch.errors import UsageError
 from cvbatch.export.base import Exporter, ImageBatch
 from cvbatch.export.element_json import EDGES, element_fields
 from cvbatch.export.image_columns import BATCH_COLUMNS, find_image_columns
-from cvbatch.export.nested_json import join_by_image, values_to_json
+from cvbatch.export.json_text import lists_to_json
+from cvbatch.export.nested_json import values_to_json
 from cvbatch.export.vectors import vector_columns
 from cvbatch.results.elements import ELEMENT_COLUMNS
 
@@ -55,7 +56,7 @@ class CsvExporter(Exporter):
         table = batch.images.append_column("count", pa.array(np.diff(batch.offsets)))
         for name, texts in element_fields(batch).items():
             list_name = lists[EDGES[0] if name == "box" else name].list_name
-            table = table.append_column(list_name, join_by_image(texts, batch.offsets))
+            table = table.append_column(list_name, lists_to_json(texts, batch.offsets))
         return table
 
     def _element_rows(self, batch: ImageBatch) -> pa.Table:

@@ -7,8 +7,8 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.export.base import ImageBatch
-from cvbatch.export.json_text import Text, arrays_to_json, objects_to_json, texts_to_json
-from cvbatch.export.nested_json import join_by_image, values_to_json
+from cvbatch.export.json_text import Text, arrays_to_json, lists_to_json, objects_to_json, texts_to_json
+from cvbatch.export.nested_json import values_to_json
 from cvbatch.export.texts import numbers_to_text
 from cvbatch.schema import HEIGHT, WIDTH
 
@@ -28,7 +28,7 @@ def elements_to_json(batch: ImageBatch) -> Text:
     """
     fields = element_fields(batch)
     texts = objects_to_json(fields) if fields else pa.array([], pa.string())
-    return join_by_image(texts, batch.offsets)
+    return lists_to_json(texts, batch.offsets)
 
 
 def element_fields(batch: ImageBatch) -> dict[str, Text]:

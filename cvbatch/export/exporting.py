@@ -81,7 +81,7 @@ def export_predictions(
     _check_options(format, export_format, options, is_whole=chosen == Chosen() and model is None)
     exporter_class = export_format.load_exporter()
     opened = open_output(output, storage)
-    spec = choose_model(opened, export_format, model)
+    spec = choose_model(opened, export_format.tasks, model)
     location = Location.from_path_or_uri(to, StorageOptions.from_mapping(storage or {}))
     if location.uri == opened.store.root and not export_format.registers_files:
         raise UsageError(f"{location} is the run itself; expected another path")

@@ -7,11 +7,10 @@ import json
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.export.json_text import Text, texts_to_json
+from cvbatch.export.json_text import Text, lists_to_json, texts_to_json
 from cvbatch.export.texts import numbers_to_text
 
 
@@ -29,33 +28,28 @@ def values_to_json(values: pa.Array) -> Text:
         text = pc.if_else(pc.is_finite(values), numbers_to_text(values), None)
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         text = numbers_to_text(values)
-    elif (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind))
-        or pa.types.is_decimal(kind)
-    ):
+    elif _is_written_as_text(kind):
         text = _texts_or_null(values.cast(pa.string()))
     else:
         text = pa.array([_encode_value(value) for value in values.to_pylist()], pa.string())
     return pc.fill_null(text, "null")
 
 
-def join_by_image(texts: Text, offsets: npt.NDArray[np.int64]) -> Text:
-    """`[first,second,…]` for each image.
-
-    Args:
-        texts: A JSON value of each element.
-        offsets: (images + 1,): where the elements of each image begin; those of the last image end at the last number.
-    """
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts)
-    return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
+def _is_written_as_text(kind: pa.DataType) -> bool:
+    checks = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_timestamp,
+        pa.types.is_date,
+        pa.types.is_decimal,
+    )
+    return any(check(kind) for check in checks)
 
 
 def _lists_to_json(values: pa.Array) -> Text:
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    joined = join_by_image(values_to_json(pc.list_flatten(values)), offsets)
+    joined = lists_to_json(values_to_json(pc.list_flatten(values)), offsets)
     return pc.if_else(pc.is_valid(values), joined, None)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.export.base import ExportFormat, FormatOptions, ImageBatch, RowCounts
+from cvbatch.export.base import FormatOptions, ImageBatch, RowCounts
 from cvbatch.export.names import ImageNames
 from cvbatch.export.targets import ExportTarget
 from cvbatch.models.spec import ModelSpec
@@ -20,7 +20,7 @@ from cvbatch.results.list_columns import ElementSelection, ElementTable, label_i
 from cvbatch.results.streaming import RowSelection, iter_rows
 from cvbatch.results.where import Where
 from cvbatch.schema import ERROR, HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
-from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
+from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, Task
 
 _POSITION: Final = "_position"
 """Of an image in its batch."""
@@ -156,14 +156,14 @@ _ELEMENTS_OF_TASK: Final[Mapping[str, Callable[[ModelSpec, Chosen], tuple[Sequen
 }
 
 
-def choose_model(opened: OpenedOutput, export_format: ExportFormat, alias: str | None) -> ModelSpec | None:
-    """The model to export: the one of this alias, or one for the first task of the format that the run has a model for.
+def choose_model(opened: OpenedOutput, tasks: Sequence[Task], alias: str | None) -> ModelSpec | None:
+    """The model to export: the one of this alias, or one for the first of the tasks that the run has a model for.
 
     Raises:
         OutputError: If there is none, or several could be meant.
     """
-    if not export_format.tasks:
+    if not tasks:
         return None
     tasks_of_run = {model.task for model in opened.plan.models if alias in (None, model.alias)}
-    tasks = [task for task in export_format.tasks if task.name in tasks_of_run] or export_format.tasks
-    return opened.find_model(tasks[0], alias)
+    known_tasks = [task for task in tasks if task.name in tasks_of_run] or tasks
+    return opened.find_model(known_tasks[0], alias)

@@ -79,6 +79,10 @@ class _LocalTarget:
         return self.staged
 
 
+NO_TARGET: Final[ExportTarget] = _LocalTarget("")
+"""For who only reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class _BucketTarget:
     """Uploads each file once it is complete."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.data_files import WriteContext, write_data_files
@@ -37,6 +40,7 @@ def make_run(
     failed: Collection[int] = (),
     sizes: Sequence[tuple[int, int]] | None = None,
     finished: bool = True,
+    images: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Write a run into `tmp_path / "out"`, and return its location.
 
@@ -47,6 +51,7 @@ def make_run(
         failed: Rows with an error; their answers are None.
         sizes: Width and height of each image; by default 40 × 30.
         finished: Whether the run is finished; else one planned image more has no row.
+        images: Further columns of the images.
     """
     models = [model for model, _ in answers]
     count = len(next(iter(answers[0][1].values())))
@@ -58,7 +63,7 @@ def make_run(
     columns["image_uri"] = [f"{tmp_path}/photos/{name}" for name in names]
     columns["width"] = [None if row in failed else size[0] for row, size in enumerate(sizes)]
     columns["height"] = [None if row in failed else size[1] for row, size in enumerate(sizes)]
-    rows = block(0, count, *models, failed=failed, **columns)
+    rows = block(0, count, *models, failed=failed, **columns, **(images or {}))
     log.commit_files(write_data_files(WriteContext(store.root, log.epoch, rows_schema(models)), [rows]).files)
     if finished:
         finish_run(log)
@@ -121,3 +126,26 @@ def random_mask(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Mask:
     smooth = sum(np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in (0, 1))
     mask: Mask = np.asfortranarray(np.asarray(smooth) > 3.2)
     return mask
+
+
+def make_image_run(tmp_path: Path, *answers: tuple[ModelSpec, Columns], failed: Collection[int] = ()) -> str:
+    """Like `make_run`, of images that can be read: JPEG files of 40 × 30 pixels, each of one grey."""
+    count = len(next(iter(answers[0][1].values())))
+    contents = [jpeg_of(20 * row) for row in range(count)]
+    names = [f"{row:04d}.jpg" for row in range(count)]
+    columns = {
+        "content_sha256": [hashlib.sha256(content).hexdigest() for content in contents],
+        "format": ["jpeg"] * count,
+        "image_bytes": [len(content) for content in contents],
+    }
+    output = make_run(tmp_path, *answers, names=names, failed=failed, images=columns)
+    for name, content in zip(names, contents, strict=True):
+        (tmp_path / "photos" / name).write_bytes(content)
+    return output
+
+
+def jpeg_of(grey: int) -> bytes:
+    """A JPEG of one grey."""
+    with io.BytesIO() as file:
+        Image.new("RGB", (WIDTH, HEIGHT), (grey, grey, grey)).save(file, "JPEG")
+        return file.getvalue()
