@@ -88,12 +88,12 @@ def _segment_arrays(batch: ImageBatch, model: ModelSpec) -> Arrays:
 
 
 def _vector_features(datasets: ModuleType, model: ModelSpec) -> Features:
-    return {"embedding": datasets.List(datasets.Value("float32"))}
+    return {"vector": datasets.List(datasets.Value("float32"))}
 
 
 def _vector_arrays(batch: ImageBatch, model: ModelSpec) -> Arrays:
     (name,) = vector_columns(model)
-    return {"embedding": _column(batch.images, name).cast(pa.list_(pa.float32()))}
+    return {"vector": _column(batch.images, name).cast(pa.list_(pa.float32()))}
 
 
 def _struct_of_lists(batch: ImageBatch, columns: Mapping[str, pa.Array]) -> pa.StructArray:

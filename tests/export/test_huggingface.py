@@ -68,7 +68,7 @@ def test_labels_vectors_and_segments(tmp_path: Path) -> None:
     labels = load(output, tmp_path / "a", model="kinds")
     assert labels.features["label"].int2str(labels[0]["label"]) == NAMES[4]
     assert labels[1]["label"] is None
-    assert load(output, tmp_path / "b", model="vectors")["embedding"][:] == [[0.5, 2], [0.5, 2]]
+    assert load(output, tmp_path / "b", model="vectors")["vector"][:] == [[0.5, 2], [0.5, 2]]
     segments = load(output, tmp_path / "c", model="regions")
     assert segments.features["segments"]["category"].feature.int2str(segments[0]["segments"]["category"][0]) == "cat"
 
