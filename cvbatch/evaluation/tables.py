@@ -108,6 +108,7 @@ def _number_table(title: str, heading: str, rows: Mapping[str, Numbers], limit: 
 
     hidden = max(0, len(rows) - limit)
     columns = list(dict.fromkeys(name for numbers in rows.values() for name in numbers))
+    columns = [name for name in columns if any(numbers.get(name) is not None for numbers in rows.values())]
     table = Table(title=title, title_justify="left", caption=f"{hidden} more in --json" if hidden else None)
     table.add_column(heading)
     for column in columns:
