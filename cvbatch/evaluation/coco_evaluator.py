@@ -91,7 +91,8 @@ def match_objects(pair: ObjectPair, labels: Ints, kind: ObjectKind) -> Any:
     import hotcoco
 
     truth, predicted = _FEEDS[kind.name](hotcoco, pair, labels)
-    evaluator = hotcoco.COCOeval(truth, predicted, kind.iou_type, lvis_style=pair.truth.image_facts is not None)
+    is_lvis = pair.truth.image_facts is not None and kind is not KEYPOINTS  # LVIS knows none
+    evaluator = hotcoco.COCOeval(truth, predicted, kind.iou_type, lvis_style=is_lvis)
     if kind is KEYPOINTS and pair.truth.keypoints is not None:
         evaluator.params.kpt_oks_sigmas = keypoint_sigmas(pair.truth.keypoints.shape[1])
     evaluator.evaluate()

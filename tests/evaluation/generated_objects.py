@@ -174,3 +174,31 @@ def _uncompressed(box: Sequence[float]) -> dict[str, Any]:
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *edges, len(flat)]).tolist()
     return {"size": [HEIGHT, WIDTH], "counts": [0, *runs] if flat[0] else runs}
+
+
+def as_lvis(truth: dict[str, Any]) -> dict[str, Any]:
+    """The same truth with LVIS's facts: classes that are known to be missing, and those that may have more objects."""
+    present: dict[int, set[int]] = {image["id"]: set() for image in truth["images"]}
+    annotations = [{**row, "iscrowd": 0} for row in truth["annotations"]]
+    for row in annotations:
+        present[row["image_id"]].add(row["category_id"])
+    categories = [{**row, "frequency": group} for row, group in zip(truth["categories"], "rcff", strict=True)]
+    ids = [row["id"] for row in categories]
+    images = [
+        {
+            **image,
+            "neg_category_ids": [key for key in ids if key not in present[image["id"]] and (key + place) % 3],
+            "not_exhaustive_category_ids": [key for key in present[image["id"]] if not (key + place) % 4],
+        }
+        for place, image in enumerate(truth["images"])
+    ]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def without_ties(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Without crowds, without images with more than 100 results, and with different scores."""
+    few = [result for result in results if sum(other["image_id"] == result["image_id"] for other in results) <= 100]
+    scores = np.random.default_rng(0).permutation(len(few)) / 1024
+    few = [{**result, "score": float(score)} for result, score in zip(few, scores, strict=True)]
+    few.sort(key=lambda result: (result["image_id"], -result["score"]))
+    return {**truth, "annotations": [row for row in truth["annotations"] if not row["iscrowd"]]}, few

@@ -10,7 +10,7 @@ import pytest
 from cvbatch.errors import UsageError
 from cvbatch.evaluation.evaluate import evaluate
 from cvbatch.evaluation.report import EvaluationReport, Metrics
-from tests.evaluation.generated_objects import generate, oracle, write_run, write_truth
+from tests.evaluation.generated_objects import as_lvis, generate, oracle, without_ties, write_run, write_truth
 
 IMAGES = 24
 KINDS = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
@@ -185,3 +185,38 @@ def test_no_predictions_and_no_objects_are_no_error(tmp_path: Path) -> None:
     assert report.metrics["boxes"].values["AP"] == 0
     report = evaluate(str(tmp_path / "out"), str(write_truth(tmp_path, {**truth, "annotations": []})))
     assert set(report.metrics["boxes"].values.values()) == {None}
+
+
+def test_lvis_has_the_numbers_of_its_own_library(tmp_path: Path) -> None:
+    truth, results = generate(IMAGES, 3)
+    write_run(tmp_path, IMAGES, results)
+    report = evaluate(str(tmp_path / "out"), str(write_truth(tmp_path, as_lvis(truth))))
+    assert report.layout == "LVIS JSON"
+    assert list(report.metrics["boxes"].values.values()) == pytest.approx(
+        [  # of lvis 0.5.3, which needs OpenCV
+            *(0.206624452855, 0.323386017132, 0.237260579157, 0.220220428761, 0.225289865549, None),
+            *(0.153511567103, 0.33144235956, 0.170771942378, 0.523194985169, 0.506482843137, 0.565773809524, None),
+        ],
+        abs=1e-11,
+    )
+
+
+def test_kinds_of_error_are_those_of_tide(tmp_path: Path) -> None:
+    truth, results = without_ties(*generate(IMAGES, 4))
+    write_run(tmp_path, IMAGES, results)
+    report = evaluate(str(tmp_path / "out"), str(write_truth(tmp_path, truth)))
+    errors = report.metrics["boxes"].details["error_kinds"]
+    expected = {  # of tidecv 1.0.1
+        "class": (13, 2.085081985613421),
+        "place": (10, 7.038719630244749),
+        "both": (9, 3.23723540067072),
+        "double": (36, 3.224033016728974),
+        "background": (41, 7.2841654783443985),
+        "missed": (21, 14.619643569848783),
+    }
+    assert errors["AP50"] == pytest.approx(0.3803246377753238)
+    assert {name: kind["count"] for name, kind in errors["kinds"].items()} == {
+        name: count for name, (count, _) in expected.items()
+    }
+    costs = [kind["AP50 lost"] * 100 for kind in errors["kinds"].values()]
+    assert costs == pytest.approx([cost for _, cost in expected.values()])
