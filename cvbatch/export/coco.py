@@ -125,7 +125,9 @@ class CocoMasks:
 
     def areas(self) -> npt.NDArray[np.int64]:
         """(n,): number of pixels."""
-        return np.asarray(coco.area(self._objects)).astype(np.int64) if self._objects else np.zeros(0, np.int64)
+        from hotcoco.mask import area  # that of pycocotools 2.0.11 takes at most 255 masks under NumPy 2
+
+        return np.asarray(area(self._objects)).astype(np.int64) if self._objects else np.zeros(0, np.int64)
 
     def boxes(self) -> npt.NDArray[np.float64]:
         """(4, n): x, y, width, height of the box around each."""

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cvbatch.export.base import FormatOptions
+from cvbatch.export.coco import CocoMasks
 from cvbatch.export.exporting import export_predictions
-from cvbatch.tasks.masks import decode_mask
+from cvbatch.tasks.masks import decode_mask, encode_mask
 from tests.export.runs import (
     BOXES,
     HEIGHT,
@@ -157,3 +159,8 @@ def test_an_export_of_nothing_is_valid(tmp_path: Path) -> None:
     export_predictions(output, "coco", str(tmp_path / "labels.json"))
     read = json.loads((tmp_path / "labels.json").read_text())
     assert (read["images"], read["annotations"]) == ([], [])
+
+
+def test_areas_of_more_masks_than_a_byte_counts() -> None:
+    masks = CocoMasks(pa.array([encode_mask(np.ones((3, 4), np.bool_))] * 300), np.full((300, 2), (4, 3)))
+    assert (masks.areas().tolist(), masks.empty) == ([12] * 300, 0)
