@@ -14,6 +14,7 @@ from cvbatch.evaluation.report import EvaluationReport, Metrics
 from cvbatch.evaluation.tables import render_report
 from cvbatch.truth.align import align_truth
 from tests.evaluation.generated_objects import generate, write_run, write_truth
+from tests.rigs.objects import ObjectServer
 from tests.truth.test_align import make_run, truth
 
 
@@ -85,3 +86,18 @@ def test_wrong_truth_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     for path in (tmp_path / "truth.json", tmp_path / "none.json"):
         assert main(["evaluate", str(tmp_path / "out"), "--truth", str(path)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_run_and_truth_in_a_bucket(tmp_path: Path, as_job: ObjectServer, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, results = generate(6)
+    write_run(tmp_path, 6, results)
+    root, bucket = tmp_path / "out", as_job.make_bucket()
+    files = {f"labels/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    as_job.put(bucket, {**files, "truth.json": json.dumps(annotations).encode()})
+    storage = {"endpoint_url": as_job.endpoint}
+    report = evaluate(f"s3://{bucket}/labels", f"s3://{bucket}/truth.json", storage=storage)
+    local = evaluate(str(root), str(write_truth(tmp_path, annotations)))
+    assert report.metrics["boxes"].values == local.metrics["boxes"].values
+    given = ["evaluate", f"s3://{bucket}/labels", "--storage", f"endpoint_url={as_job.endpoint}"]
+    assert main([*given, "--truth", f"s3://{bucket}/none.json"]) == 2
+    assert "none.json: expected a file with truth; no such object" in capsys.readouterr().err
