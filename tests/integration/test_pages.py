@@ -22,7 +22,7 @@ from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.objects import REGION, ObjectServer
 
-FAST = {"cvbatch/results/README.md"}
+FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
 """Pages that `make test` runs, in the folder of the demo itself; the others start workers of Ray twenty times."""
 PICTURE = ROOT / "jobs" / "contact_sheet.jpg"
 ENDPOINT = "http://127.0.0.1:9000"
