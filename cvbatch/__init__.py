@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cvbatch.pipeline import run
     from cvbatch.repeats.repeats import find_repeats
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
+    from cvbatch.results.labelling import label
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
     from cvbatch.results.sql.connection import open_sql
     from cvbatch.results.sql.query import query_sql
@@ -38,6 +39,7 @@ _MODULE_OF_NAME = {
     "Detections": "inference.python.protocol",
     "Model": "inference.python.protocol",
     "run": "pipeline",
+    "label": "results.labelling",
     "read": "results.predictions",
     "read_detections": "results.elements",
     "read_segments": "results.elements",
@@ -66,6 +68,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "Detections",
     "Model",
     "run",
+    "label",
     "read",
     "read_detections",
     "read_segments",

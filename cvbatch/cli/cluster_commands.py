@@ -15,7 +15,8 @@ from rich.console import Console
 from cvbatch.cli.common import job_from_options, print_json, stop_on_signals
 from cvbatch.errors import RunError
 from cvbatch.results.console import facts_table, format_duration, summary_table
-from cvbatch.results.progress import RunProgress, TerminalProgress
+from cvbatch.results.progress import TerminalProgress
+from cvbatch.results.progress_screens import RunProgress
 from cvbatch.submit import events
 from cvbatch.submit.address import ClusterAddress
 from cvbatch.submit.client import JobClient, JobInfo

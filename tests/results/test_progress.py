@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.results.progress import TerminalProgress
+from cvbatch.results.progress_screens import TerminalScreen
 from tests.samples import commit, planned, started
 
 
@@ -73,16 +74,17 @@ def test_a_terminal_shows_the_wait_beside_the_bar(log: CommitLog) -> None:
     with still(console=screen) as terminal:
         terminal.on_phase("starting Ray")
         terminal.redraw_at(time.monotonic() + 5)
-        assert terminal._status is not None
-        assert terminal._status.status == "starting Ray, 5 s"
+        assert isinstance(terminal.screen, TerminalScreen)
+        assert terminal.screen.status is not None
+        assert terminal.screen.status.status == "starting Ray, 5 s"
         terminal.on_phase("loading the models")
         terminal.on_planned(log.state)
         terminal.redraw_at(time.monotonic() + 20)
-        assert terminal._bar is not None
-        assert terminal._bar.tasks[0].fields["waits"] == "loading the models, 20 s"
+        assert terminal.screen.bar is not None
+        assert terminal.screen.bar.tasks[0].fields["waits"] == "loading the models, 20 s"
         commit(log, 0, 1)
         terminal.on_committed(log.state)
-        assert terminal._bar.tasks[0].fields["waits"] == ""
+        assert terminal.screen.bar.tasks[0].fields["waits"] == ""
 
 
 def test_nothing_is_shown_after_the_end(log: CommitLog, capsys: pytest.CaptureFixture[str]) -> None:
