@@ -8,7 +8,7 @@ from typing import IO, Any, Final
 
 from cvbatch.errors import CorruptionError
 from cvbatch.output.log_records import RunState
-from cvbatch.results.progress import RunProgress
+from cvbatch.results.progress_screens import RunProgress
 from cvbatch.system.formats import FORMAT, RecordFormat
 
 _EVENT_MARK: Final = "cvbatch"
