@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvbatch.errors import OutputError
-from cvbatch.results.progress import RunProgress
+from cvbatch.results.progress_screens import RunProgress
 from cvbatch.submit.events import COMMITTED, FINISHED, PLANNED, EventLines, event_name, parse_event
 from tests.samples import commit, planned, started
 
