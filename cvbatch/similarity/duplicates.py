@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from cvbatch.engine.cluster_tasks import ClusterTasks, attach_to_cluster
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.log_records import DataFile
@@ -100,6 +102,7 @@ def find_duplicates(
     prefer: str | None = None,
     to: Output | None = None,
     restart: bool = False,
+    cluster: bool = False,
     storage: Storage = None,
     report: Callable[[int, int], None] = lambda done, images: None,
 ) -> DuplicatesAnswer:
@@ -119,6 +122,7 @@ def find_duplicates(
         prefer: A column of numbers: the image with the largest is the representative.
         to: Where the answer is written; None for `OUTPUT-duplicates.parquet`.
         restart: Compare all images with each other, even if there is an earlier answer.
+        cluster: Compare on the Ray cluster that `RAY_ADDRESS` names; for more than a million images.
         storage: Options for an object store.
         report: Receives the number of images that are compared, and of all.
 
@@ -137,7 +141,8 @@ def find_duplicates(
     later_paths = {data_file.path for data_file in opened.committed_files().files}
     files = [data_file for data_file in files_before if data_file.path in later_paths]
     known = _what_is_known(file, options, files, images.row_ids, restart=restart)
-    grouping = _group_images(images, known, threshold, report)
+    with attach_to_cluster("cvbatch duplicates --cluster") if cluster else contextlib.nullcontext() as tasks:
+        grouping = _group_images(images, known, threshold, tasks, report)
     table = _answer_table(images, grouping)
     record = AnswerRecord(
         _QUESTION, options, tuple(sorted(data_file.path for data_file in files)), tuple(ranges_of_rows(images.row_ids))
@@ -187,7 +192,11 @@ def _what_is_known(
 
 
 def _group_images(
-    images: ComparableImages, known: EarlierGroups, threshold: float, report: Callable[[int, int], None]
+    images: ComparableImages,
+    known: EarlierGroups,
+    threshold: float,
+    tasks: ClusterTasks | None,
+    report: Callable[[int, int], None],
 ) -> _ImageGroups:
     """Group by content first, then by vectors those that are the first with their content."""
     sizes = (-images.image_bytes, -images.pixels, -images.preference)
@@ -205,7 +214,7 @@ def _group_images(
         compared = order[(images.has_vector & (is_first | (known.kinds == REPRESENTATIVE)))[order]]
         known_count = int(np.count_nonzero(known.kinds[compared] == REPRESENTATIVE))
         stars = group_around_representatives(
-            images.vectors, images.vector_numbers[compared], threshold, known=known_count, report=report
+            images.vectors, images.vector_numbers[compared], threshold, known=known_count, tasks=tasks, report=report
         )
         image_of_vector = np.zeros(len(images.vectors), np.int64)
         image_of_vector[images.vector_numbers[images.has_vector]] = np.flatnonzero(images.has_vector)

@@ -19,6 +19,10 @@ _SHARE_OF_MEMORY: Final = 0.25
 """Vectors that take more of the free memory are kept in a temporary file."""
 _BLOCK_ROWS: Final = 8192
 _SMALLEST_LENGTH: Final = 1e-12
+_PAIRS: Final = 1024
+"""Whose vectors are in memory at once."""
+_CLOSE: Final = 1e-5
+"""Float32 products of vectors of 2,048 numbers were wrong by less than 1e-6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,22 @@ class VectorFile:
         for start in range(0, self._count, _BLOCK_ROWS):
             yield start, self.unit_vectors(slice(start, start + _BLOCK_ROWS))
 
-    def pair_cosines(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Cosine of each pair of rows (n,), computed in float64."""
+    def pair_cosines(
+        self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], threshold: float = 0.0
+    ) -> npt.NDArray[np.float64]:
+        """Cosine of each pair of rows (n,): in float32, and again in float64 where it is close to the threshold."""
+        cosines = self._products(first, second, np.float32)
+        close = np.flatnonzero(np.abs(cosines - threshold) < _CLOSE)
+        cosines[close] = self._products(first[close], second[close], np.float64)
+        return cosines
+
+    def _products(
+        self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], dtype: npt.DTypeLike
+    ) -> npt.NDArray[np.float64]:
         cosines = np.empty(len(first))
-        for start in range(0, len(first), _BLOCK_ROWS // 2):
-            part = slice(start, start + _BLOCK_ROWS // 2)
-            one, other = (self._vectors[rows[part]].astype(np.float64) for rows in (first, second))
+        for start in range(0, len(first), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            one, other = (self._vectors[rows[part]].astype(dtype) for rows in (first, second))
             lengths = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", other, other))
             cosines[part] = np.einsum("ij,ij->i", one, other) / np.maximum(lengths, _SMALLEST_LENGTH**2)
         return cosines

@@ -21,7 +21,8 @@ SLACK: Final = 1e-5
 """Subtracted from thresholds: the error of turning float32 vectors, measured below 1e-6 at 2,048 numbers."""
 _SQUARE_SLACK: Final = 2e-6
 """Added to r²: the error of p² in float32, so that r is never too short."""
-_WIDTHS: Final = (32, 64, 128, 256, 512)
+_WIDTHS: Final = (64, 128, 256, 512)
+"""Narrower sketches are compared no faster than those of 64 numbers."""
 _SAMPLE_ROWS: Final = 2048
 _BASIS_ROWS: Final = 16_384
 _CHECK_COST: Final = 400

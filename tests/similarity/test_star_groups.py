@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvbatch.engine.cluster_tasks import attach_to_cluster
+from cvbatch.errors import UsageError
 from cvbatch.inference.torch.bfloat16_screen import BFloat16Screen
-from cvbatch.similarity import star_groups
+from cvbatch.similarity import cluster_search, star_groups
 from cvbatch.similarity.image_vectors import VectorFile
 from cvbatch.similarity.product_screen import FloatScreen
 from cvbatch.similarity.star_groups import group_around_representatives
@@ -59,13 +61,13 @@ def test_narrow_sketches_are_used_and_miss_nothing() -> None:
 
 def test_a_chain_is_no_group() -> None:
     """Each vector is 10 degrees from the next; connected components would make one group of all of them."""
-    vectors = np.array([turned(10.0 * step) for step in range(9)], np.float32)
-    groups = group_around_representatives(vector_file(vectors), np.arange(9), np.cos(np.radians(10.5)))
+    angles = np.cumsum([0, *(10 + 0.02 * step for step in range(8))])
+    vectors = np.array([turned(float(angle)) for angle in angles], np.float32)
+    threshold = float(np.cos(np.radians(10.5)))
+    groups = group_around_representatives(vector_file(vectors), np.arange(9), threshold)
     assert groups.representatives.tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8]
-    middle_first = group_around_representatives(
-        vector_file(vectors), np.array([4, 0, 1, 2, 3, 5, 6, 7, 8]), np.cos(np.radians(10.5))
-    )
-    assert middle_first.representatives.tolist() == [0, 0, 2, 4, 4, 4, 6, 6, 8]
+    second_first = group_around_representatives(vector_file(vectors), np.array([1, 0, *range(2, 9)]), threshold)
+    assert second_first.representatives.tolist() == [1, 1, 1, 3, 3, 5, 5, 7, 7]
 
 
 def test_many_equal_vectors_take_no_memory_for_their_pairs() -> None:
@@ -84,3 +86,25 @@ def test_known_representatives_are_not_compared_with_each_other() -> None:
 def test_no_vectors_are_no_groups() -> None:
     groups = group_around_representatives(VectorFile(0, 4, np.float32), np.arange(0), 0.9)
     assert len(groups.representatives) == 0
+
+
+def test_a_cluster_gives_the_same_groups(ray_head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_head)
+    monkeypatch.setattr(star_groups, "choose_screen", lambda rows, width: BFloat16Screen())
+    monkeypatch.setattr(star_groups, "BATCH_ROWS", 1500)
+    monkeypatch.setattr(cluster_search, "_PART_ROWS", 700)
+    vectors = embeddings(4000, 64, groups=900)
+    expected = group_around_representatives(vector_file(vectors), np.arange(4000), 0.97, known=1)
+    with attach_to_cluster("the test") as tasks:
+        groups = group_around_representatives(vector_file(vectors), np.arange(4000), 0.97, known=1, tasks=tasks)
+    assert groups.representatives.tolist() == expected.representatives.tolist()
+    np.testing.assert_allclose(groups.cosines, expected.cosines, atol=1e-6)
+
+
+def test_a_cluster_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(UsageError, match="the test: expected RAY_ADDRESS to name a cluster"),
+        attach_to_cluster("the test"),
+    ):
+        pass

@@ -37,6 +37,11 @@ def add_command(subparsers: Subparsers) -> None:
         "--prefer", metavar="COLUMN", help="column of numbers: of alike images the largest is kept (default: pixels)"
     )
     parser.add_argument("--restart", action="store_true", help="compare all images again, not only new ones")
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="compare on the Ray cluster of RAY_ADDRESS; for more than a million images",
+    )
     add_to_argument(parser, "duplicates")
 
 
@@ -54,6 +59,7 @@ def duplicates_command(options: argparse.Namespace) -> int:
             prefer=options.prefer,
             to=options.to,
             restart=options.restart,
+            cluster=options.cluster,
             report=report,
         )
     return print_answer(options, answer.to_json(), lambda: _render(answer, options.output))

@@ -28,6 +28,14 @@ class BFloat16Screen:
         self._largest_error = 0.0
         self._products = torch.empty(0, dtype=torch.bfloat16)
 
+    def __getstate__(self) -> dict[str, float]:
+        """Other processes make a table of products of their own."""
+        return {"largest_error": self._largest_error}
+
+    def __setstate__(self, state: dict[str, float]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self._largest_error = state["largest_error"]
+
     def encode_vectors(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
         """Convert vectors (n, width); the bits are kept as int16, because NumPy has no bfloat16."""
         exact = torch.from_numpy(np.ascontiguousarray(vectors))
