@@ -37,6 +37,10 @@ class SampleChoice:
     notes: tuple[str, ...]
     """What a person should know about the choice, a sentence each."""
 
+    def where(self) -> str:
+        """The condition that holds for the chosen images alone: the `where` of `export_predictions` and of others."""
+        return f"{ROW_ID} IN ({', '.join(map(str, self.table[ROW_ID].to_pylist())) or -1})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -205,9 +206,18 @@ def test_the_command_writes_a_file_that_excludes(
     assert cvbatch.choose_samples is choose_samples
 
 
+def test_the_command_exports_what_it_chooses(output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "next.csv"
+    assert main(["sample", output, "-n", "2", "--format", "csv", "--to", str(path)]) == 0
+    assert {int(row["row_id"]) for row in pacsv.read_csv(path).to_pylist()} == {4, 2}
+    assert "written to" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--format", "csv"], "--format csv: expected where to write, such as --to next"),
+        (["--format", "word", "--to", "x"], "there is no format 'word'; there are"),
         (["--to", "next.xlsx"], "--to: expected a file that ends with .csv or .parquet, got 'next.xlsx'"),
         (["--to", "/nowhere/next.csv"], "--to: cannot write '/nowhere/next.csv'"),
         (["--exclude", "/nowhere/next.csv"], "--exclude: '/nowhere/next.csv' cannot be read"),

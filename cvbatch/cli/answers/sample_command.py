@@ -80,6 +80,11 @@ def add_command(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--seed", type=parse_count, default=0, help="decides what chance decides (default: 0)")
     parser.add_argument("--to", metavar="FILE", help="write the chosen images to this .csv or .parquet file")
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="write answers on the chosen images to --to as 'cvbatch export' does, such as label-studio or cvat",
+    )
 
 
 def sample_command(options: argparse.Namespace) -> int:
@@ -87,7 +92,9 @@ def sample_command(options: argparse.Namespace) -> int:
     from cvbatch.sampling.choose import choose_samples
     from cvbatch.sampling.files import check_table_path, read_row_ids, write_table_file
 
-    if options.to is not None:
+    if options.format is not None:
+        _check_format(options)
+    elif options.to is not None:
         check_table_path(options.to, "--to")
     choice = choose_samples(
         output_from_options(options),
@@ -107,9 +114,35 @@ def sample_command(options: argparse.Namespace) -> int:
         classes=options.classes,
         min_score=options.min_score,
     )
-    if options.to is not None:
+    if options.format is not None:
+        _export_choice(options, choice)
+    elif options.to is not None:
         write_table_file(choice.table, options.to)
     return print_answer(options, choice.to_json(), lambda: _choice_table(choice, options.to))
+
+
+def _check_format(options: argparse.Namespace) -> None:
+    from cvbatch.errors import UsageError
+    from cvbatch.export.base import find_format
+
+    find_format(options.format)
+    if options.to is None:
+        raise UsageError(f"--format {options.format}: expected where to write, such as --to next")
+
+
+def _export_choice(options: argparse.Namespace, choice: SampleChoice) -> None:
+    """Write the answers of a model on the chosen images, to be corrected in another tool."""
+    from cvbatch.export.exporting import export_predictions
+    from cvbatch.storage.location import Location
+    from cvbatch.storage.options import StorageOptions
+
+    export_predictions(
+        output_from_options(options),
+        options.format,
+        Location.from_uri(options.to, StorageOptions.parse_assignments(options.storage)),
+        model=options.model,
+        where=choice.where(),
+    )
 
 
 def parse_budget(text: str) -> int | dict[str, int]:
