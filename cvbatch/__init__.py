@@ -13,6 +13,7 @@ from cvbatch import deprecated
 if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
+    from cvbatch.drift.measure import measure_drift
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
@@ -52,6 +53,7 @@ _MODULE_OF_NAME = {
     "decode_mask": "results.predictions",
     "evaluate": "evaluation.evaluate",
     "choose_samples": "sampling.choose",
+    "measure_drift": "drift.measure",
     "export_predictions": "export.exporting",
     "to_supervision": "export.to_supervision",
     "find_duplicates": "similarity.duplicates",
@@ -81,6 +83,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "decode_mask",
     "evaluate",
     "choose_samples",
+    "measure_drift",
     "export_predictions",
     "to_supervision",
     "find_duplicates",

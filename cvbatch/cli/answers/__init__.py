@@ -10,6 +10,7 @@ from typing import Final
 
 from cvbatch.cli.answers import (
     cluster_command,
+    drift_command,
     duplicates_command,
     evaluate_command,
     export_command,
@@ -28,6 +29,7 @@ ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     cluster_command.add_command,
     repeats_command.add_command,
     sample_command.add_command,
+    drift_command.add_command,
     export_command.add_command,
 )
 """In the order of the help: each adds one command."""
