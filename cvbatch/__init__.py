@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
+    from cvbatch.export.importing import import_labels
     from cvbatch.export.to_supervision import to_supervision
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
@@ -56,6 +57,7 @@ _MODULE_OF_NAME = {
     "measure_drift": "drift.measure",
     "export_predictions": "export.exporting",
     "to_supervision": "export.to_supervision",
+    "import_labels": "export.importing",
     "find_duplicates": "similarity.duplicates",
     "find_similar": "similarity.neighbours",
     "find_clusters": "similarity.clusters",
@@ -86,6 +88,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "measure_drift",
     "export_predictions",
     "to_supervision",
+    "import_labels",
     "find_duplicates",
     "find_similar",
     "find_clusters",

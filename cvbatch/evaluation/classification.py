@@ -33,6 +33,7 @@ from cvbatch.tasks import CLASSIFICATION
 from cvbatch.truth.base import Bools
 from cvbatch.truth.class_names import ClassNumbers, number_classes
 from cvbatch.truth.labels import LABEL_READERS, LabelTruth
+from cvbatch.truth.stored import STORED_CLASSES
 
 _TOP: Final = 5
 _MOST_CONFUSED: Final = 10
@@ -201,4 +202,4 @@ def _rank_truth(best: pa.ChunkedArray, same_as: npt.NDArray[np.int64], truth: np
     return ranks
 
 
-CLASSIFICATION_EVALUATOR: Final = Evaluator(LABEL_READERS, LabelScorer)
+CLASSIFICATION_EVALUATOR: Final = Evaluator((STORED_CLASSES, *LABEL_READERS), LabelScorer)

@@ -34,6 +34,7 @@ from cvbatch.truth.base import Bools, Ints, count_names
 from cvbatch.truth.categories import MatchedCategories, match_categories
 from cvbatch.truth.coco_json import COCO_READER
 from cvbatch.truth.objects import ObjectTruth
+from cvbatch.truth.stored import STORED_OBJECTS
 from cvbatch.truth.voc_folder import VOC_READER
 from cvbatch.truth.yolo_folder import YOLO_READER
 
@@ -158,7 +159,9 @@ class ObjectScorer:
         return kinds
 
 
-DETECTION_EVALUATOR: Final = Evaluator(readers=(COCO_READER, VOC_READER, YOLO_READER), open_scorer=ObjectScorer)
+DETECTION_EVALUATOR: Final = Evaluator(
+    readers=(STORED_OBJECTS, COCO_READER, VOC_READER, YOLO_READER), open_scorer=ObjectScorer
+)
 
 
 def _judged_labels(comparison: Comparison, categories: MatchedCategories) -> Ints:

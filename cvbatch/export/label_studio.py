@@ -21,6 +21,8 @@ from cvbatch.storage.location import is_object_uri
 from cvbatch.tasks.masks import Mask
 
 _IMAGES_PER_FILE: Final = 2000
+_BATCH_ROWS: Final = 128
+"""Images at once: a region is a Python object, and a brush a list of thousands of numbers."""
 _LOCAL_FILES: Final = "/data/local-files/?d="
 """Label Studio's own address of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
 _PERCENT: Final = 100.0
@@ -46,7 +48,7 @@ class LabelStudioExporter(Exporter):
         self._kinds = set[str]()
         self._points = 0
         images_per_file = self.job.options.images_per_file or _IMAGES_PER_FILE
-        numbered = number_files(self.job.iter_batches(), images_per_file)
+        numbered = number_files(self.job.iter_batches(batch_rows=_BATCH_ROWS), images_per_file)
         for number, batches in itertools.groupby(numbered, key=lambda pair: pair[0]):
             with self.job.target.open_file(f"tasks-{number:05d}.json") as file:
                 separator = "[\n"

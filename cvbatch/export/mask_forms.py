@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,11 @@ from cvbatch.export.polygons import Polygon
 from cvbatch.tasks.masks import Mask, decode_mask
 
 
-def decode_masks(batch: ImageBatch) -> list[Mask]:
-    """The masks of a batch, each (height, width) of its image; none if the model has none."""
-    if "mask" not in batch.elements.column_names:
-        return []
+def decode_masks(batch: ImageBatch) -> Iterator[Mask]:
+    """The masks of a batch one after the other, each (height, width) of its image."""
     sizes = batch.sizes[batch.image_indices].tolist()
-    counts = batch.elements["mask"].to_pylist()
-    return [decode_mask(mask, height, width) for mask, (width, height) in zip(counts, sizes, strict=True)]
+    for mask, (width, height) in zip(batch.elements["mask"], sizes, strict=True):
+        yield decode_mask(mask.as_py(), height, width)
 
 
 def row_runs(mask: Mask) -> npt.NDArray[np.int64]:

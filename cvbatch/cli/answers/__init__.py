@@ -14,6 +14,7 @@ from cvbatch.cli.answers import (
     duplicates_command,
     evaluate_command,
     export_command,
+    import_command,
     repeats_command,
     sample_command,
     similar_command,
@@ -31,5 +32,6 @@ ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     sample_command.add_command,
     drift_command.add_command,
     export_command.add_command,
+    import_command.add_command,
 )
 """In the order of the help: each adds one command."""
