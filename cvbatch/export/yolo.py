@@ -58,7 +58,7 @@ class YoloExporter(Exporter):
 
     def _description(self) -> bytes:
         names = {number: self.model.categories[label] for number, label in enumerate(self._label_ids)}
-        data = {"path": ".", "train": "images", "val": "images", "nc": len(names), "names": names}
+        data = {"train": "images", "val": "images", "nc": len(names), "names": names}
         text: str = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=1 << 20)
         return text.encode()
 

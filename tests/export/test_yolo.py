@@ -124,3 +124,4 @@ def test_the_description_has_all_classes(tmp_path: Path) -> None:
     description = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
     assert description["names"] == dict(enumerate(CLASSES))
     assert (description["train"], description["nc"]) == ("images", len(CLASSES))
+    assert "path" not in description, "Ultralytics would take it from the current folder"
