@@ -96,7 +96,8 @@ def read_stored_truth(location: Location) -> Truth:
     Raises:
         UsageError: If it is no such file, or of a newer format.
     """
-    return _open_parquet(location, lambda file: _to_truth(location, file))
+    truth: Truth = _open_parquet(location, lambda file: _to_truth(location, file))
+    return truth
 
 
 def accepts_stored(kind: str) -> Callable[[Location], bool]:
@@ -106,7 +107,7 @@ def accepts_stored(kind: str) -> Callable[[Location], bool]:
         if not location.uri.lower().endswith(".parquet"):
             return False
         try:
-            return _open_parquet(location, _kind_of) == kind
+            return bool(_open_parquet(location, _kind_of) == kind)
         except UsageError:
             return False
 
@@ -160,7 +161,7 @@ def _to_objects(rows: pa.Table, record: StoredTruth, common: dict[str, Any]) -> 
     segmentations = [None if text is None else json.loads(text) for text in fields["segmentation"].to_pylist()]
     boxes = pc.list_flatten(fields["box"]).to_numpy(zero_copy_only=False).reshape(count, 4)
     has_areas = not fields["area"].null_count
-    facts = [None if text is None else json.loads(text) for text in rows["facts"].to_pylist()]
+    facts = [json.loads(text) for text in rows["facts"].to_pylist() if text is not None]
     return ObjectTruth(
         **common,
         image_indices=pc.list_parent_indices(lists).to_numpy().astype(np.int64),
@@ -171,7 +172,7 @@ def _to_objects(rows: pa.Table, record: StoredTruth, common: dict[str, Any]) -> 
         segmentations=segmentations if any(value is not None for value in segmentations) else None,
         keypoints=_read_keypoints(fields["keypoints"]),
         is_relative=record.is_relative,
-        image_facts=facts if any(fact is not None for fact in facts) else None,
+        image_facts=facts or None,
         frequencies=record.frequencies,
     )
 
@@ -204,6 +205,5 @@ def _object_rows(truth: ObjectTruth) -> pa.Table:
     ]
     objects = pa.StructArray.from_arrays(columns, fields=list(_OBJECT))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-    facts = truth.image_facts or [None] * len(truth.image_names)
-    texts = [None if fact is None else json.dumps(fact) for fact in facts]
-    return _image_rows(truth, objects=pa.ListArray.from_arrays(offsets, objects), facts=pa.array(texts, pa.string()))
+    facts = [None] * len(counts) if truth.image_facts is None else [json.dumps(fact) for fact in truth.image_facts]
+    return _image_rows(truth, objects=pa.ListArray.from_arrays(offsets, objects), facts=pa.array(facts, pa.string()))
