@@ -11,6 +11,7 @@ from cvbatch.cli.common import output_from_options
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from cvbatch.export.exporting import ExportReport
 
@@ -74,7 +75,9 @@ def export_command(options: argparse.Namespace) -> int:
     return print_answer(options, report.to_json(), lambda: _render_report(report))
 
 
-def _render_report(report: ExportReport) -> str:
+def _render_report(report: ExportReport) -> Text:
+    from rich.text import Text
+
     model = f" of {report.model}" if report.model else ""
     counts = {
         "images": report.images,
@@ -83,7 +86,7 @@ def _render_report(report: ExportReport) -> str:
         **report.notes,
     }
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "images")
-    return f"{report.path}: {shown}"
+    return Text(f"{report.path}: {shown}", no_wrap=True, overflow="ignore")
 
 
 def _print_formats(options: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from cvbatch.cli.answers.common import print_answer
 from cvbatch.cli.arguments import JSON_HELP, Subparsers, add_command_parser, add_storage_argument
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from cvbatch.export.importing import ImportReport
 
 
@@ -40,8 +42,10 @@ def import_command(options: argparse.Namespace) -> int:
     return print_answer(options, report.to_json(), lambda: _render_report(report))
 
 
-def _render_report(report: ImportReport) -> str:
+def _render_report(report: ImportReport) -> Text:
+    from rich.text import Text
+
     most = sorted(report.categories.items(), key=lambda pair: -pair[1])[:5]
     names = ", ".join(f"{name} {count:,}" for name, count in most)
     lines = [f"{report.path}: {report.images:,} images, {report.objects:,} labels ({names})", *report.notes]
-    return "\n".join(lines)
+    return Text("\n".join(lines), no_wrap=True, overflow="ignore")
