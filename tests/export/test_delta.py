@@ -113,3 +113,12 @@ def test_another_process_that_changed_the_table_is_noticed(
     monkeypatch.setattr(delta, "find_change", SlowCompare())
     with pytest.raises(OutputError, match=r"was changed by another process .* export again"):
         export_predictions(store.root, "delta", store.root)
+
+
+def test_files_of_a_run_that_goes_on_are_added(tmp_path: Path) -> None:
+    store, _ = planned(tmp_path, ROWS)
+    log = started(store, ROWS)
+    for low in (0, 20):
+        log.commit_files(write(log, low, low + 20))
+        assert export_predictions(store.root, "delta", store.root).notes == {"files added": 1, "files removed": 0}
+        assert row_ids(deltalake.DeltaTable(store.root).to_pyarrow_table()) == list(range(low + 20))

@@ -105,3 +105,12 @@ def test_another_process_that_changed_the_table_is_noticed(
     with pytest.raises(OutputError, match=r"was changed by another process .* export again"):
         export_predictions(store.root, "iceberg", to)
     assert row_ids(to) == list(range(ROWS))
+
+
+def test_files_of_a_run_that_goes_on_are_added(tmp_path: Path) -> None:
+    store, _ = planned(tmp_path, ROWS)
+    log, to = started(store, ROWS), str(tmp_path / "table")
+    for low in (0, 20):
+        log.commit_files(write(log, low, low + 20))
+        assert export_predictions(store.root, "iceberg", to).notes == {"files added": 1, "files removed": 0}
+        assert row_ids(to) == list(range(low + 20))
