@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 
 from cvbatch.evaluation.bootstrap import Floats, Ints
-from cvbatch.evaluation.segment_metrics import IGNORED, LabelMap
+from cvbatch.evaluation.segment_metrics import LabelMap
 from cvbatch.tasks.masks import Mask
+from cvbatch.truth.base import IGNORED
 
 BOUNDARY_TOLERANCE: Final = 0.0075
 """Largest distance of two boundary pixels that agree, as a share of the diagonal."""

@@ -68,6 +68,17 @@ def calibration_error(images: LabelledImages) -> Estimate:
     return draw_estimates(errors(counts[None])[0], resample_metrics(counts, errors))[0]
 
 
+def calibration_sums(images: LabelledImages) -> Floats:
+    """What each image adds to the bins: right answer (0 or 1) minus score, in its bin, (images, bins).
+
+    The expected calibration error is the sum of the absolute sums of the bins, divided by the number of images.
+    """
+    gaps = np.zeros((len(images.scores), CALIBRATION_BINS))
+    bins = _bin_indices(images, CALIBRATION_BINS)
+    gaps[np.arange(len(bins)), bins] = (images.ranks == 0) - images.scores.astype(np.float64)
+    return gaps
+
+
 def _bin_indices(images: LabelledImages, bins: int) -> Ints:
     """Bin of each score; a score on an edge belongs to the lower bin."""
     positions = np.ceil(images.scores.astype(np.float64) * bins).astype(np.int64) - 1

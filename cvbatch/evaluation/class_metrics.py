@@ -112,6 +112,35 @@ def report_classes(confusion: Confusion) -> ClassReport:
     )
 
 
+def class_means(first: LabelledImages, second: LabelledImages) -> tuple[Floats, Floats]:
+    """Balanced accuracy and macro F1 of two models on the same images, with paired bootstrap draws.
+
+    Args:
+        first: Images with the answers of one model.
+        second: The same images with those of another.
+
+    Returns:
+        (2, 2) model × metric, and (draws, 2, 2).
+    """
+    width = 1 + max(int(side.max(initial=0)) for side in (first.truth, first.predicted, second.truth, second.predicted))
+    columns = (first.truth, first.predicted, second.truth, second.predicted)
+    keys = np.stack([side.astype(np.int64) for side in columns], axis=1)
+    cells, counts = np.unique(keys, axis=0, return_counts=True)
+    rates = [
+        _ClassRates(
+            Confusion(
+                truth=cells[:, 2 * side], predicted=cells[:, 2 * side + 1], counts=counts, classes=np.arange(width)
+            )
+        )
+        for side in (0, 1)
+    ]
+
+    def means(resampled: Ints) -> Floats:
+        return np.stack([side.compute(resampled)[:, [-1, -2]] for side in rates], axis=1)
+
+    return means(counts[None])[0], resample_metrics(counts, means)
+
+
 def most_confused(confusion: Confusion, limit: int) -> list[tuple[int, int, int]]:
     """True class, predicted class and number of images of the most frequent errors."""
     wrong = np.flatnonzero(confusion.truth != confusion.predicted)

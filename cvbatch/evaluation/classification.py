@@ -64,13 +64,13 @@ class LabelScorer:
         truth = cast(LabelTruth, comparison.truth)
         self._model = comparison.model
         self._numbers = number_classes(truth.categories, truth.label_counts, comparison.model, truth.source)
-        self._judged = read_judged_labels(comparison, truth, self._numbers)
+        self.judged = read_judged_labels(comparison, truth, self._numbers)
         self.notes: Sequence[str] = (*self._numbers.notes, *self._score_notes(comparison))
 
     def score(self, images: Bools | None = None) -> dict[str, Metrics]:
         """See `Scorer.score`."""
-        chosen = np.flatnonzero(self._judged.takes_part if images is None else self._judged.takes_part & images)
-        labelled = select_images(self._judged.images, chosen)
+        chosen = np.flatnonzero(self.judged.takes_part if images is None else self.judged.takes_part & images)
+        labelled = select_images(self.judged.images, chosen)
         if not len(chosen):
             return {CLASSIFICATION.name: Metrics(images=0, values={})}
         confusion = count_confusion(labelled)
@@ -94,10 +94,14 @@ class LabelScorer:
         return {CLASSIFICATION.name: metrics}
 
     def _accuracies(self, labelled: LabelledImages) -> dict[str, Estimate]:
-        named = sum(name is not None for name in self._model.categories)
-        best = min(_TOP, self._model.top_k)
-        counts = [1, best] if best > 1 and named > best else [1]
+        counts = [1, self.top_count] if self.top_count > 1 else [1]
         return {f"top-{count}": top_accuracy(labelled, count) for count in counts}
+
+    @property
+    def top_count(self) -> int:
+        """How many best classes count besides the best: 5, or as many as the run has; 1 if it has too few classes."""
+        best = min(_TOP, self._model.top_k)
+        return best if sum(name is not None for name in self._model.categories) > best else 1
 
     def _class_rows(self, report: ClassReport) -> Iterator[tuple[str, dict[str, float | None]]]:
         for index in np.argsort(-report.support, kind="stable"):
@@ -137,7 +141,7 @@ class LabelScorer:
         }
 
     def _score_notes(self, comparison: Comparison) -> Iterator[str]:
-        aligned, judged = comparison.alignment.takes_part.sum(), self._judged.takes_part.sum()
+        aligned, judged = comparison.alignment.takes_part.sum(), self.judged.takes_part.sum()
         if judged < aligned:
             yield f"{aligned - judged:,} images left out: another class, or a score below the least one"
         yield f"calibration error: {CALIBRATION_BINS} bins of equal width; macro: mean over the classes that occur"

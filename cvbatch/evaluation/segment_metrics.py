@@ -2,95 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.evaluation.bootstrap import SEED, Estimate, Floats, Ints, WeightedSums, draw_estimates
+from cvbatch.evaluation.bootstrap import Floats, Ints
+from cvbatch.truth.base import IGNORED
 
-IGNORED: Final = -1
-"""Pixel of a label map that does not count."""
 _MOST_DENSE: Final = 2048
 """Classes up to which all pairs are counted in one table."""
 LabelMap = npt.NDArray[np.integer[Any]]
 """(height, width): a class for each pixel."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentReport:
-    """Results of all classes that occur in the truth or in the predictions; aligned with `classes`."""
-
-    classes: Ints
-    iou: list[Estimate]
-    truth_pixels: Ints
-    predicted_pixels: Ints
-    mean_iou: Estimate
-    """Mean over the classes that occur in the truth or in the predictions."""
-    pixel_accuracy: Estimate
-    mean_accuracy: Estimate
-    """Mean over the classes that occur in the truth, of the share of their pixels that are right."""
-
-
-class PixelCounts:
-    """Counts pixels, image by image; memory depends on the number of classes only.
-
-    Args:
-        classes: Number of classes; pixels of the truth are below it, or `IGNORED`. A predicted pixel may also be
-            `classes`: nothing is predicted there.
-        seed: Seed of the bootstrap draws.
-    """
-
-    def __init__(self, classes: int, *, seed: int = SEED) -> None:
-        self._classes = classes
-        self._sums = WeightedSums(3 * classes, seed=seed)
-        self._pairs = Counter[tuple[int, int]]()
-        self.images = 0
-
-    def add_image(self, truth: LabelMap, predicted: LabelMap) -> None:
-        """Count the pixels of an image.
-
-        Args:
-            truth: Classes, or `IGNORED`.
-            predicted: Classes, of the same shape.
-        """
-        present, cells = count_cells(truth, predicted)
-        rows, columns = np.nonzero(cells)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            self._pairs[int(present[row]), int(present[column])] += int(cells[row, column])
-        parts = np.zeros((3, self._classes + 1), np.int64)
-        parts[0, present] = cells.diagonal()
-        parts[1, present] = cells.sum(axis=1)
-        parts[2, present] = cells.sum(axis=0)
-        self._sums.add_images(parts[None, :, : self._classes].reshape(1, -1))
-        self.images += 1
-
-    def most_confused(self, limit: int) -> list[tuple[int, int, int]]:
-        """True class, predicted class and number of pixels of the most frequent errors."""
-        wrong = [(*pair, pixels) for pair, pixels in self._pairs.items() if pair[0] != pair[1]]
-        return sorted(wrong, key=lambda cell: (-cell[2], cell))[:limit]
-
-    def confusion(self) -> list[tuple[int, int, int]]:
-        """True class, predicted class and number of pixels of all cells of the confusion matrix that are not empty."""
-        return [(*pair, pixels) for pair, pixels in sorted(self._pairs.items())]
-
-    def report(self) -> SegmentReport:
-        """The metrics of all images, with bootstrap intervals over images."""
-        rates = segment_rates(self._sums.total[None], self._classes)[0]
-        estimates = draw_estimates(rates, segment_rates(self._sums.draws, self._classes))
-        _, truth, predicted = self._sums.total.reshape(3, -1).astype(np.int64)
-        classes = np.flatnonzero(truth + predicted)
-        return SegmentReport(
-            classes=classes,
-            iou=[estimates[index] for index in classes],
-            truth_pixels=truth[classes],
-            predicted_pixels=predicted[classes],
-            mean_iou=estimates[self._classes],
-            pixel_accuracy=estimates[self._classes + 1],
-            mean_accuracy=estimates[self._classes + 2],
-        )
 
 
 def count_cells(truth: LabelMap, predicted: LabelMap) -> tuple[Ints, Ints]:
@@ -116,12 +39,13 @@ def count_cells(truth: LabelMap, predicted: LabelMap) -> tuple[Ints, Ints]:
     return present, cells[np.ix_(present, present)]
 
 
-def segment_rates(sums: Floats, classes: int) -> Floats:
+def segment_rates(sums: Floats, classes: int, chosen: npt.NDArray[np.bool_] | None = None) -> Floats:
     """Metrics from sums of pixels.
 
     Args:
         sums: (draws, 3 × classes) pixels that agree, of the truth, and of the predictions, by class.
         classes: Number of classes.
+        chosen: (classes,) which are in the means; None for all.
 
     Returns:
         (draws, classes + 3): IoU by class, mean IoU, pixel accuracy, mean accuracy; NaN where nothing can be divided.
@@ -130,6 +54,8 @@ def segment_rates(sums: Floats, classes: int) -> Floats:
     iou = _divide(same, truth + predicted - same)
     recall = _divide(same, truth)
     accuracy = _divide(same.sum(axis=1), truth.sum(axis=1))
+    if chosen is not None:
+        iou, recall = np.where(chosen, iou, np.nan), np.where(chosen, recall, np.nan)
     return np.concatenate([iou, np.stack([_defined_mean(iou), accuracy, _defined_mean(recall)], axis=1)], axis=1)
 
 

@@ -14,6 +14,8 @@ from cvbatch.errors import UsageError
 from cvbatch.storage.location import Location
 
 Ints = npt.NDArray[np.int64]
+IGNORED: Final = -1
+"""Pixel of a label map that does not count."""
 IGNORED_VALUE: Final = 255
 """Value of mask pixels that do not count, as in Pascal VOC and Cityscapes."""
 Bools = npt.NDArray[np.bool_]

@@ -16,6 +16,7 @@ from cvbatch.truth.base import Ints, count_names
 
 _WORDNET_ID: Final = re.compile(r"(n\d{8})(?:[\s_-].*)?")
 """`n01443537`, or `n01443537_goldfish`."""
+_BACKGROUND: Final = "background"
 _EXAMPLES: Final = 5
 
 
@@ -33,19 +34,24 @@ class ClassNumbers:
     notes: tuple[str, ...]
 
 
-def number_classes(classes: Sequence[str], counts: Sequence[int], model: ModelSpec, source: str) -> ClassNumbers:
+def number_classes(
+    classes: Sequence[str], counts: Sequence[int], model: ModelSpec, source: str, *, background: bool = False
+) -> ClassNumbers:
     """Find the label ids of the classes of the truth.
 
     Args:
         classes: Names in the truth.
-        counts: How often the truth has each of them.
+        counts: How often the truth has each of them; notes name only those that it has.
         model: Has the categories.
         source: The truth in messages.
+        background: Whether label id 0 is the background, which has no name.
 
     Raises:
         UsageError: If the model knows none of them; the message has examples of both sides.
     """
     schemes = [_ids_of_names(model), _ids_of_wordnet(model), _ids_of_numbers(model)]
+    if background:
+        schemes = [{_BACKGROUND: 0, **schemes[0]}, schemes[1], {"0": 0, **schemes[2]}]
     found = [[known.get(_normalize(name), -1) for name in classes] for known in schemes]
     best = max(range(len(schemes)), key=lambda index: sum(label >= 0 for label in found[index]))
     is_unknown = np.array(found[best]) < 0
@@ -59,11 +65,12 @@ def number_classes(classes: Sequence[str], counts: Sequence[int], model: ModelSp
     label_ids = np.array(found[best], np.int64)
     label_ids[is_unknown] = len(model.categories) + np.arange(is_unknown.sum())
     unknown = {name: int(counts[index]) for index, name in enumerate(classes) if is_unknown[index]}
+    seen = {name: count for name, count in unknown.items() if count}
     return ClassNumbers(
         label_ids=label_ids,
         same_as=same_as,
         names=_unique_names(model, [*unknown]),
-        notes=(*_notes(best, model, same_as), *_unknown_notes(unknown, model)),
+        notes=(*_notes(best, model, same_as), *_unknown_notes(seen, model)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,9 +12,9 @@ import numpy as np
 
 from cvbatch.errors import UsageError
 from cvbatch.sources.suffixes import ImageSuffixes
-from cvbatch.storage.buckets import open_bucket
 from cvbatch.storage.location import Location
 from cvbatch.truth.base import Ints, Truth, TruthOptions, TruthReader
+from cvbatch.truth.folders import iter_files
 from cvbatch.truth.label_tables import accepts_table, read_label_columns
 
 FOLDER_LAYOUT: Final = "a folder for each class"
@@ -44,7 +44,7 @@ def read_label_folders(location: Location) -> LabelTruth:
         UsageError: If no image lies in a folder.
     """
     is_image = ImageSuffixes().is_image
-    paths = [path for path in _iter_files(location) if is_image(os.fsencode(path))]
+    paths = [path for path in iter_files(location) if is_image(os.fsencode(path))]
     labelled = [(path, path.split("/")[0]) for path in paths if "/" in path]
     if not labelled:
         got = f"{len(paths)} images without one, such as {paths[0]}" if paths else "no image"
@@ -88,20 +88,6 @@ def _make_truth(
         labels=positions.astype(np.int64),
         notes=tuple(notes),
     )
-
-
-def _iter_files(location: Location) -> Iterator[str]:
-    """Paths of all files, relative to the location, with slashes."""
-    if location.is_local:
-        root = Path(location.uri)
-        for folder, names, files in os.walk(root, followlinks=True):
-            names.sort()
-            relative = Path(folder).relative_to(root)
-            yield from ((relative / name).as_posix() for name in sorted(files))
-        return
-    prefix = f"{location.key.rstrip('/')}/" if location.key else ""
-    for page in open_bucket(location).list_objects(prefix):
-        yield from (key.removeprefix(prefix) for key in page.objects["key"].to_pylist())
 
 
 def _accepts_folders(location: Location) -> bool:

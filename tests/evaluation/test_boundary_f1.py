@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from cvbatch.evaluation.boundary_f1 import BOUNDARY_TOLERANCE, boundary_f1, boundary_mask
-from cvbatch.evaluation.segment_metrics import IGNORED
+from cvbatch.truth.base import IGNORED
 
 
 def smooth_map(seed: int, height: int = 300, width: int = 410) -> npt.NDArray[np.int64]:

@@ -9,12 +9,14 @@ import torch
 from sklearn import metrics
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
-from cvbatch.evaluation.segment_metrics import IGNORED, PixelCounts, count_cells
+from cvbatch.evaluation.segment_metrics import count_cells, segment_rates
+from cvbatch.truth.base import IGNORED
 
 CLASSES = 6
+LabelMaps = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-def random_maps(images: int = 12, seed: int = 4) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def random_maps(images: int = 12, seed: int = 4) -> list[LabelMaps]:
     """Blocks of classes; class 5 never occurs, class 4 in the predictions only, and some pixels are ignored."""
     generator = np.random.default_rng(seed)
     maps = []
@@ -26,50 +28,38 @@ def random_maps(images: int = 12, seed: int = 4) -> list[tuple[npt.NDArray[np.in
     return maps
 
 
-def counted(maps: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> PixelCounts:
-    counts = PixelCounts(CLASSES)
+def summed(maps: list[LabelMaps], classes: int = CLASSES) -> npt.NDArray[np.float64]:
+    """Sums of pixels, (1, 3 × classes)."""
+    sums = np.zeros((3, classes + 1))
     for truth, predicted in maps:
-        counts.add_image(truth, predicted)
-    return counts
+        present, cells = count_cells(truth, predicted)
+        sums[:, present] += [cells.diagonal(), cells.sum(axis=1), cells.sum(axis=0)]
+    return sums[:, :classes].reshape(1, -1)
 
 
 def test_rates_equal_those_of_torchmetrics() -> None:
     maps = random_maps()
-    report = counted(maps).report()
+    rates = segment_rates(summed(maps), CLASSES)[0]
     truth, predicted = (torch.from_numpy(np.concatenate([pair[side] for pair in maps])) for side in (0, 1))
     options = {"num_classes": CLASSES, "ignore_index": IGNORED, "average": "none"}
     iou = multiclass_jaccard_index(predicted, truth, **options).numpy()
-    assert report.classes.tolist() == [0, 1, 2, 3, 4]
-    np.testing.assert_allclose([estimate.value for estimate in report.iou], iou[:5], atol=1e-6)
-    assert report.mean_iou.value == pytest.approx(iou[:5].mean(), abs=1e-6)
+    np.testing.assert_allclose(rates[:5], iou[:5], atol=1e-6)
+    assert np.isnan(rates[5])
     recall = multiclass_accuracy(predicted, truth, **options).numpy()
-    assert report.mean_accuracy.value == pytest.approx(recall[:4].mean(), abs=1e-6)
     valid = truth != IGNORED
-    assert report.pixel_accuracy.value == pytest.approx(metrics.accuracy_score(truth[valid], predicted[valid]))
-    assert report.truth_pixels.sum() == int(valid.sum())
+    accuracy = metrics.accuracy_score(truth[valid], predicted[valid])
+    np.testing.assert_allclose(rates[6:], [iou[:5].mean(), accuracy, recall[:4].mean()], atol=1e-6)
+    chosen = np.arange(CLASSES) < 2
+    assert segment_rates(summed(maps), CLASSES, chosen)[0, 6] == pytest.approx(iou[:2].mean(), abs=1e-6)
 
 
-def test_intervals_are_those_of_drawing_images() -> None:
-    maps = random_maps(40)
-    estimate = counted(maps).report().mean_iou
-    generator = np.random.default_rng(0)
-    drawn = [counted([maps[index] for index in generator.integers(0, 40, 40)]).report().mean_iou for _ in range(60)]
-    low, high = np.quantile([one.value for one in drawn], [0.025, 0.975])
-    assert estimate.low < estimate.value < estimate.high
-    np.testing.assert_allclose([estimate.low, estimate.high], [low, high], atol=0.006)
-
-
-def test_confusion_equals_that_of_scikit_learn() -> None:
-    maps = random_maps()
-    counts = counted(maps)
-    truth, predicted = (np.concatenate([pair[side].ravel() for pair in maps]) for side in (0, 1))
-    valid = truth != IGNORED
-    expected = metrics.confusion_matrix(truth[valid], predicted[valid], labels=range(CLASSES))
-    assert {(row, column): pixels for row, column, pixels in counts.confusion()} == {
-        (int(row), int(column)): int(expected[row, column]) for row, column in np.argwhere(expected)
-    }
-    wrong = expected - np.diag(expected.diagonal())
-    assert counts.most_confused(1)[0][2] == wrong.max()
+def test_cells_equal_the_confusion_matrix_of_scikit_learn() -> None:
+    for truth, predicted in random_maps(3):
+        valid = truth != IGNORED
+        present, cells = count_cells(truth, predicted)
+        expected = metrics.confusion_matrix(truth[valid], predicted[valid], labels=present)
+        assert cells.tolist() == expected.tolist()
+        assert cells.sum() == valid.sum()
 
 
 def test_many_classes_are_counted_the_same() -> None:
@@ -82,15 +72,9 @@ def test_many_classes_are_counted_the_same() -> None:
 
 
 def test_a_pixel_without_an_answer_is_an_error_of_its_true_class() -> None:
-    counts = PixelCounts(2)
-    counts.add_image(np.array([[0, 1, 1, IGNORED]]), np.array([[0, 1, 2, 2]]))
-    report = counts.report()
-    assert [estimate.value for estimate in report.iou] == [1.0, 0.5]
-    assert report.pixel_accuracy.value == pytest.approx(2 / 3)
-    assert counts.most_confused(5) == [(1, 2, 1)]
+    rates = segment_rates(summed([(np.array([[0, 1, 1, IGNORED]]), np.array([[0, 1, 2, 2]]))], 2), 2)[0]
+    np.testing.assert_allclose(rates, [1, 0.5, 0.75, 2 / 3, 0.75])
 
 
-def test_without_images_nothing_is_defined() -> None:
-    report = PixelCounts(2).report()
-    assert report.classes.tolist() == []
-    assert report.mean_iou.to_json() == {"value": None, "low": None, "high": None}
+def test_without_pixels_nothing_is_defined() -> None:
+    assert np.isnan(segment_rates(np.zeros((1, 6)), 2)).all()
