@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cvbatch import deprecated
 
 if TYPE_CHECKING:
+    from cvbatch.comparison.compare import compare_runs
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.drift.measure import measure_drift
@@ -53,6 +54,7 @@ _MODULE_OF_NAME = {
     "label_map": "results.predictions",
     "decode_mask": "results.predictions",
     "evaluate": "evaluation.evaluate",
+    "compare_runs": "comparison.compare",
     "choose_samples": "sampling.choose",
     "measure_drift": "drift.measure",
     "export_predictions": "export.exporting",
@@ -84,6 +86,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "label_map",
     "decode_mask",
     "evaluate",
+    "compare_runs",
     "choose_samples",
     "measure_drift",
     "export_predictions",

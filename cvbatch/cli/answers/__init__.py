@@ -10,6 +10,7 @@ from typing import Final
 
 from cvbatch.cli.answers import (
     cluster_command,
+    compare_command,
     drift_command,
     duplicates_command,
     evaluate_command,
@@ -25,6 +26,7 @@ from cvbatch.cli.arguments import Subparsers
 ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     sql_command.add_command,
     evaluate_command.add_command,
+    compare_command.add_command,
     duplicates_command.add_command,
     similar_command.add_command,
     cluster_command.add_command,
