@@ -222,10 +222,10 @@ class SegmentScorer:
                 [self._class_name(true), self._class_name(answer), pixels] for (true, answer), pixels in cells
             ],
             "class_intervals": {
-                self._class_name(int(number)): {
+                self._class_name(number): {
                     "IoU": [plain_number(estimates[number].low), plain_number(estimates[number].high)]
                 }
-                for number in np.flatnonzero(counted)
+                for number in np.flatnonzero(counted).tolist()
             },
         }
 
