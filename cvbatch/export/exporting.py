@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cvbatch.errors import UsageError
@@ -12,10 +12,12 @@ from cvbatch.export.names import NO_NAMES, find_names
 from cvbatch.export.reading import Chosen, RunExport, choose_model
 from cvbatch.export.targets import open_target
 from cvbatch.output.commit_log import CommitLog
+from cvbatch.repeats.filter import open_repeat_filter
 from cvbatch.results.committed import Output, Storage, open_output
 from cvbatch.results.where import Where
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
+from cvbatch.tasks import DETECTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ def export_predictions(
     where: Where = None,
     classes: Sequence[str | int] | None = None,
     min_score: float | None = None,
+    without_repeats: Output | None = None,
     options: FormatOptions | None = None,
     storage: Storage = None,
 ) -> ExportReport:
@@ -68,6 +71,7 @@ def export_predictions(
         where: Only images for which this holds, such as `"width > 1000"`.
         classes: Only elements of these categories, by name or id; images without any stay in.
         min_score: Elements with a lower score are left out (segments: with a smaller share of the pixels).
+        without_repeats: Answer of `find_repeats`; the boxes in it are left out.
         options: What only some formats take.
         storage: As for `read`; for `to`, too, if it is in a bucket.
 
@@ -78,10 +82,15 @@ def export_predictions(
     """
     export_format, options = find_format(format), options or FormatOptions()
     chosen = Chosen(where=where, classes=classes, min_score=min_score)
-    _check_options(format, export_format, options, is_whole=chosen == Chosen() and model is None)
+    choices = (model, where, classes, min_score, without_repeats)
+    _check_options(format, export_format, options, is_whole=all(choice is None for choice in choices))
     exporter_class = export_format.load_exporter()
     opened = open_output(output, storage)
     spec = choose_model(opened, export_format.tasks, model)
+    if without_repeats is not None:
+        if spec is None or spec.task != DETECTION.name:
+            raise UsageError("without_repeats: expected an export of boxes; name a detection model")
+        chosen = replace(chosen, repeats=open_repeat_filter(opened, spec, without_repeats, storage))
     location = Location.from_path_or_uri(to, StorageOptions.from_mapping(storage or {}))
     if location.uri == opened.store.root and not export_format.registers_files:
         raise UsageError(f"{location} is the run itself; expected another path")
@@ -110,7 +119,9 @@ def export_predictions(
 
 def _check_options(name: str, export_format: ExportFormat, options: FormatOptions, *, is_whole: bool) -> None:
     if export_format.registers_files and not is_whole:
-        raise UsageError(f"the format {name} registers whole files: expected no model, where, classes or min_score")
+        raise UsageError(
+            f"the format {name} registers whole files: expected no model, where, classes, min_score or without_repeats"
+        )
     for option in options.given():
         if option not in export_format.options:
             known = ", ".join(sorted(export_format.options)) or "none of these options"

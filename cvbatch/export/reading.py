@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -14,9 +15,10 @@ from cvbatch.export.base import FormatOptions, ImageBatch, RowCounts
 from cvbatch.export.names import ImageNames
 from cvbatch.export.targets import ExportTarget
 from cvbatch.models.spec import ModelSpec
+from cvbatch.repeats.filter import RepeatFilter
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.elements import ELEMENT_COLUMNS
-from cvbatch.results.list_columns import ElementSelection, ElementTable, label_ids_of_classes
+from cvbatch.results.list_columns import ELEMENT_INDEX, ElementSelection, ElementTable, label_ids_of_classes
 from cvbatch.results.streaming import RowSelection, iter_rows
 from cvbatch.results.where import Where
 from cvbatch.schema import ERROR, HEIGHT, IMAGE_URI, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
@@ -40,6 +42,8 @@ class Chosen:
     where: Where = None
     classes: Sequence[str | int] | None = None
     min_score: float | None = None
+    repeats: RepeatFilter | None = None
+    """Boxes that are left out."""
 
 
 def _split_rows(rows: pa.Table) -> Iterator[pa.Table]:
@@ -114,16 +118,26 @@ def _flatten_lists(threshold_list: str) -> Callable[[ModelSpec, Chosen], tuple[S
         known = ELEMENT_COLUMNS[model.task]
         stored = {column.name for column in model.column_fields()}
         names = [name for name, column in known.items() if f"{model.alias}_{column.list_name}" in stored]
+        keys = [] if chosen.repeats is None else [ROW_ID, ELEMENT_INDEX]
         selection = ElementSelection(
-            columns=[_POSITION, *names],
+            columns=[_POSITION, *keys, *names],
             threshold_list=threshold_list,
             minimum=chosen.min_score,
             classes=chosen.classes,
         )
-        table = ElementTable(model, known, [_POSITION], [_POSITION], selection)
-        return [name for name in table.stored_columns() if name != _POSITION], table.flatten
+        table = ElementTable(model, known, [_POSITION], [_POSITION, *keys], selection)
+        stored_columns = [name for name in table.stored_columns() if name != _POSITION]
+        if chosen.repeats is None:
+            return stored_columns, table.flatten
+        return stored_columns, partial(_flatten_without_repeats, table, chosen.repeats)
 
     return make
+
+
+def _flatten_without_repeats(table: ElementTable, repeats: RepeatFilter, rows: pa.Table) -> pa.Table:
+    elements = table.flatten(rows)
+    is_repeat = repeats.is_repeat(elements[ROW_ID].to_numpy(), elements[ELEMENT_INDEX].to_numpy())
+    return elements.filter(pa.array(~is_repeat)).drop_columns([ROW_ID, ELEMENT_INDEX])
 
 
 def _take_best_label(model: ModelSpec, chosen: Chosen) -> tuple[Sequence[str], Flatten]:

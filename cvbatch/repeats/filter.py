@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.repeats.repeats import BOX_INDEX, QUESTION
-from cvbatch.results.answer_files import AnswerFile
+from cvbatch.results.answer_files import AnswerFile, AnswerRecord
 from cvbatch.results.committed import OpenedOutput, Output, Storage
 from cvbatch.schema import ROW_ID
 from cvbatch.storage.location import Location
@@ -48,8 +48,8 @@ class RepeatFilter:
 def open_repeat_filter(opened: OpenedOutput, model: ModelSpec, place: Output, storage: Storage = None) -> RepeatFilter:
     """Open an answer of `cvbatch repeats` to filter boxes by it.
 
-    Rows may have been deleted from the file by `pandas` or DuckDB after a look at the picture; it must keep its
-    metadata then, else nothing is checked.
+    Rows may have been deleted from the file after a look at the picture. If that was done with pandas, which loses the
+    record in the file, it is not checked that the boxes are those of this run.
 
     Args:
         opened: The run.
@@ -61,21 +61,26 @@ def open_repeat_filter(opened: OpenedOutput, model: ModelSpec, place: Output, st
         UsageError: If it is no such answer, or that of another run, of another model or of rows that have changed.
     """
     location = Location.from_path_or_uri(place, StorageOptions.from_mapping(storage or {}))
-    answer = AnswerFile(location, QUESTION).read()
+    answer = AnswerFile(location, QUESTION).read_edited()
     if answer is None:
         raise UsageError(f"{location} is missing; make it with cvbatch {QUESTION}")
     table, record = answer
-    expected = {"model": model.alias, "plan": opened.plan.nonce}
-    if record.options != expected:
-        raise UsageError(
-            f"{location} is about model {record.options.get('model')} of another run; expected one about {model.alias} "
-            f"of {opened.store.root}: make it with cvbatch {QUESTION}"
-            if record.options.get("plan") != opened.plan.nonce
-            else f"{location} is about model {record.options.get('model')}; expected {model.alias}"
-        )
-    if set(record.files) - {file.path for file in opened.committed_files().files}:
-        raise UsageError(f"{location} was made before images were labelled again; make it anew with cvbatch {QUESTION}")
+    if missing := {ROW_ID, BOX_INDEX} - set(table.column_names):
+        raise UsageError(f"{location} has no column {min(missing)}; expected an answer of cvbatch {QUESTION}")
+    if record is not None:
+        _check_record(opened, model, location, record)
     return RepeatFilter(table[ROW_ID].to_numpy(), table[BOX_INDEX].to_numpy())
+
+
+def _check_record(opened: OpenedOutput, model: ModelSpec, location: Location, record: AnswerRecord) -> None:
+    """Check that an answer is about a model of this run, as its rows are now."""
+    remedy = f"make it anew with cvbatch {QUESTION}"
+    if record.options.get("plan") != opened.plan.nonce:
+        raise UsageError(f"{location} is about another run; expected one about {opened.store.root}: {remedy}")
+    if record.options.get("model") != model.alias:
+        raise UsageError(f"{location} is about model {record.options.get('model')}; expected {model.alias}")
+    if set(record.files) - {file.path for file in opened.committed_files().files}:
+        raise UsageError(f"{location} was made before images were labelled again; {remedy}")
 
 
 def _to_keys(row_ids: npt.NDArray[np.int64], box_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

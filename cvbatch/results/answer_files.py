@@ -51,6 +51,20 @@ class AnswerFile:
         Raises:
             UsageError: If the file is something else.
         """
+        answer = self.read_edited()
+        if answer is None:
+            return None
+        table, record = answer
+        if record is None:
+            raise self._foreign_file_error()
+        return table, record
+
+    def read_edited(self) -> tuple[pa.Table, AnswerRecord | None] | None:
+        """Read an answer that a person may have edited; programs such as pandas lose its record, which is None then.
+
+        Raises:
+            UsageError: If the file is no Parquet, or the answer to another question.
+        """
         try:
             content = self._read_bytes()
         except FileNotFoundError:
@@ -61,7 +75,7 @@ class AnswerFile:
             raise self._foreign_file_error() from None
         text = (table.schema.metadata or {}).get(_METADATA_KEY)
         if text is None:
-            raise self._foreign_file_error()
+            return table, None
         record = ANSWER_RECORD.decode_record(text, str(self.location))
         if record.question != self.question:
             raise self._foreign_file_error()

@@ -59,7 +59,8 @@ def read_detections(
     Args:
         output: The output location.
         alias: Column prefix of the detection model; None if there is only one, or for the one called `detection`.
-        columns: Names of the columns below, and of any column of the images; None for those below.
+        columns: Names of the columns below, of any column of the images, and `element_index`, the position of a box in
+            the lists of its image; None for those below.
         where: Only boxes of images for which this holds, such as `"width > 1000"`.
         min_score: Boxes with a lower score are left out.
         classes: Only boxes of these categories, by name or id.

@@ -21,6 +21,10 @@ MAX_ELEMENTS: Final = 131_072
 """Elements of a table by default. With boxes, a URI and a mask of 1,000 bytes that is about 150 MB."""
 
 
+ELEMENT_INDEX: Final = "element_index"
+"""A column that can be wanted of every model: the position of an element in the lists of its image, int64."""
+
+
 @dataclass(frozen=True, slots=True)
 class ElementColumn:
     """A column with one value per element."""
@@ -73,7 +77,7 @@ class ElementTable:
             name: column for name, column in element_columns.items() if self._prefix + column.list_name in stored
         }
         self._columns = [*image_columns, *self._element_columns] if selection.columns is None else selection.columns
-        check_names("column", self._columns, [*self._element_columns, *all_image_columns])
+        check_names("column", self._columns, [*self._element_columns, ELEMENT_INDEX, *all_image_columns])
         self._threshold_list, self._minimum = selection.threshold_list, selection.minimum
         self._label_ids = None if selection.classes is None else label_ids_of_classes(model, selection.classes)
 
@@ -92,7 +96,7 @@ class ElementTable:
         lists = [self._element_columns[name].list_name for name in self._columns if name in self._element_columns]
         if self._minimum is not None:
             lists.append(self._threshold_list)
-        image_columns = [name for name in self._columns if name not in self._element_columns]
+        image_columns = self._wanted_image_columns()
         return list(dict.fromkeys([*image_columns, *(self._prefix + name for name in (LABEL_IDS, *lists))]))
 
     def iter_flattened(self, rows: pa.Table, max_elements: int = MAX_ELEMENTS) -> Iterator[pa.Table]:
@@ -130,8 +134,7 @@ class ElementTable:
         kept = self._kept_elements(rows)
         if kept is not None:
             image_indices = image_indices.take(kept)
-        images = rows.select([name for name in self._columns if name not in self._element_columns])
-        images = images.take(image_indices)
+        images = rows.select(self._wanted_image_columns()).take(image_indices)
         arrays = {
             name: images[name] if name in images.column_names else self._element_values(rows, name, kept)
             for name in self._columns
@@ -149,10 +152,15 @@ class ElementTable:
             return None
         return pc.indices_nonzero(masks[0] if len(masks) == 1 else pc.and_(*masks))
 
+    def _wanted_image_columns(self) -> list[str]:
+        return [name for name in self._columns if name not in (*self._element_columns, ELEMENT_INDEX)]
+
     def _element_values(self, rows: pa.Table, name: str, kept: pa.Array | None) -> pa.Array:
-        column = self._element_columns[name]
+        column = self._element_columns.get(name, ElementColumn(LABEL_IDS))
         values = pc.list_flatten(self._list(rows, column.list_name))
-        if column.position is not None:
+        if name == ELEMENT_INDEX:
+            values = _positions_in_lists(self._list(rows, column.list_name))
+        elif column.position is not None:
             numbers: npt.NDArray[np.float32] = pc.list_flatten(values).to_numpy(zero_copy_only=False)
             values = pa.array(np.ascontiguousarray(numbers.reshape(-1, 4)[:, column.position]))
         return values if kept is None else values.take(kept)
@@ -160,6 +168,13 @@ class ElementTable:
     def _list(self, rows: pa.Table, list_name: str) -> pa.Array:
         column = rows[self._prefix + list_name]
         return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _positions_in_lists(lists: pa.ListArray) -> pa.Array:
+    """The position of each element in its list."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    return pa.array(np.arange(len(starts)) - starts)
 
 
 def label_ids_of_classes(model: ModelSpec, classes: Sequence[str | int]) -> pa.Array:

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.dataset as pads
 import pytest
 
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.export.base import EXPORTERS, FormatOptions
 from cvbatch.export.exporting import export_predictions
+from cvbatch.repeats.repeats import find_repeats
 from tests.export.runs import BOXES, SEGMENTS, box_columns, make_run, segment_columns
 
 DOG = (1, 0.9, (1.5, 2, 11.5, 22))
@@ -43,6 +46,32 @@ def test_failed_images_are_left_out_and_counted_and_those_without_boxes_stay(out
 )
 def test_boxes_are_chosen(output: str, tmp_path: Path, asked: dict[str, Any], boxes: int) -> None:
     assert export_predictions(output, "coco", str(tmp_path / "labels.json"), **asked).elements == boxes
+
+
+def test_boxes_that_repeat_are_left_out(tmp_path: Path) -> None:
+    stone = (1, 0.5, (40, 30, 60, 45))
+    output = make_run(tmp_path, (BOXES, box_columns([[CAT, stone] if index else [stone] for index in range(4)])))
+    repeats = find_repeats(output, images=3, max_area=1, sheet=False, to=str(tmp_path / "repeats.parquet"))
+    suspects = repeats.read()
+    assert suspects["label"].value_counts().to_dict() == {"dog": 4, "cat": 3}
+    kept = pd.read_parquet(repeats.path).query("label == 'dog'")  # a person has found that the cat is real
+    kept.to_parquet(repeats.path)
+    written = tmp_path / "labels.json"
+    report = export_predictions(output, "coco", str(written), without_repeats=repeats.path)
+    assert (report.images, report.elements) == (4, 3)
+    labels = {box["category_id"] for box in json.loads(written.read_text())["annotations"]}
+    assert labels == {CAT[0]}
+
+
+def test_repeats_are_of_boxes_only(tmp_path: Path) -> None:
+    output = make_run(tmp_path, (SEGMENTS, segment_columns([[]])))
+    with pytest.raises(UsageError, match="without_repeats: expected an export of boxes"):
+        export_predictions(output, "coco", str(tmp_path / "x.json"), without_repeats="repeats.parquet")
+
+
+def test_a_condition_may_be_an_expression_of_arrow(output: str, tmp_path: Path) -> None:
+    where = pads.field("row_id") == 0
+    assert export_predictions(output, "coco", str(tmp_path / "labels.json"), where=where).images == 1
 
 
 def test_a_run_that_is_going_on_says_what_is_missing(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ def test_columns_of_boxes_and_of_images(output: str) -> None:
     }
 
 
+def test_the_position_of_a_box_in_its_image_survives_a_selection(output: str) -> None:
+    frame = read_detections(output, columns=["row_id", "element_index"], classes=["b"])
+    assert frame.to_dict("list") == {"row_id": [0, 3], "element_index": [1, 0]}
+
+
 def test_segments_are_selected_by_area(output: str) -> None:
     assert read_segments(output, min_area=0.3)["mask"].tolist() == [b"m1"]
     tables = iter_segments(output, columns=["area", "mask"], classes=["a"])

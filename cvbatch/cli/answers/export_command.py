@@ -41,6 +41,9 @@ def add_command(subparsers: Subparsers) -> None:
         choices=("paths", "bytes", "copy", "symlink", "hardlink"),
         help="how images get into the export, by the format",
     )
+    parser.add_argument(
+        "--without-repeats", metavar="FILE", help="leave out the boxes in this answer of 'cvbatch repeats'"
+    )
     parser.add_argument("--rows", choices=("images", "elements"), help="what a row of a table stands for")
 
 
@@ -64,6 +67,8 @@ def export_command(options: argparse.Namespace) -> int:
         where=options.where,
         classes=options.classes,
         min_score=options.min_score,
+        without_repeats=options.without_repeats
+        and Location.from_uri(options.without_repeats, StorageOptions.parse_assignments(options.storage)),
         options=FormatOptions(
             masks=options.masks,
             images_per_file=options.images_per_file,
