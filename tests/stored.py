@@ -33,11 +33,13 @@ from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.plan import make_plan
+from cvbatch.results.answer_files import ANSWER_RECORD, AnswerRecord
 from cvbatch.runs.run_record import RunRecord
 from cvbatch.sources import open_source
 from cvbatch.sources.bucket_walk import WalkPosition
 from cvbatch.storage.options import StorageOptions
 from cvbatch.submit.events import EventLines
+from cvbatch.truth.stored import TRUTH_FORMAT, StoredTruth
 from cvbatch.tuning.certificate import MIN_IMAGES, TuningResult, choose_candidate, save_run_settings
 from tests.samples import job, photos, spec
 
@@ -139,6 +141,8 @@ def records(folder: Path) -> dict[str, Any]:
         **{_named(path, folder): json.loads(path.read_text()) for path in _stored(folder / "out")},
         "a part of the plan": json.loads(pq.read_schema(store.local_path(plan.parts[0]["path"])).metadata[b"cvbatch"]),
         "a data file": json.loads(describe_schema(rows_schema([spec()]), [spec()], "fp32").metadata[b"cvbatch"]),
+        "an answer beside a run": ANSWER_RECORD.to_json(AnswerRecord("duplicates", {"t": 1}, ("f",), ((0, 1),))),
+        "imported truth": TRUTH_FORMAT.to_json(StoredTruth(kind="objects", layout="c", categories=("a",))),
         "lines of a job's log": _lines(log),
         "identity of a job": asked.identity(),
         "identity of a job with every option": _every_option().identity(),
