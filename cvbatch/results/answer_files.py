@@ -70,7 +70,8 @@ class AnswerFile:
         except FileNotFoundError:
             return None
         try:
-            table = pq.read_table(pa.BufferReader(content))
+            # not `read_table`: its threads may hold the bytes at the end of the process, which ends with an abort then
+            table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         except pa.ArrowInvalid:
             raise self._foreign_file_error() from None
         text = (table.schema.metadata or {}).get(_METADATA_KEY)

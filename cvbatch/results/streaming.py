@@ -106,7 +106,7 @@ class _RowReader:
     def __init__(self, opened: OpenedOutput, selection: RowSelection) -> None:
         self._opened = opened
         self._columns = selection.columns
-        check_names("column", self._columns or (), [*opened.schema.names, SOURCE_REMOVED])
+        check_names("column", () if self._columns is None else self._columns, [*opened.schema.names, SOURCE_REMOVED])
         self._where = parse_where(selection.where, opened.schema.append(pa.field(SOURCE_REMOVED, pa.bool_())))
 
     def scan(self, files: Sequence[DataFile], committed: CommittedFiles, batch_rows: int = 131_072) -> pads.Scanner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -248,7 +249,7 @@ def test_help_explains_every_command_and_option(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     for name, parser in subparsers.choices.items():
         assert parser.description.endswith(".")
-        assert f"\n    {name} " in shown
+        assert re.search(rf"^    {name}\s", shown, re.M), name
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

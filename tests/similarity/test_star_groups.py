@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import ray
 
 from cvbatch.engine.cluster_tasks import attach_to_cluster
 from cvbatch.errors import UsageError
@@ -89,6 +90,7 @@ def test_no_vectors_are_no_groups() -> None:
 
 
 def test_a_cluster_gives_the_same_groups(ray_head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray.shutdown()  # other tests of this process may have attached it
     monkeypatch.setenv("RAY_ADDRESS", ray_head)
     monkeypatch.setattr(star_groups, "choose_screen", lambda rows, width: BFloat16Screen())
     monkeypatch.setattr(star_groups, "BATCH_ROWS", 1500)

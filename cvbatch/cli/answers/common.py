@@ -50,8 +50,10 @@ def print_answer(options: argparse.Namespace, answer: Mapping[str, Any], render:
     if options.json:
         return print_json(answer)
     from rich.console import Console
+    from rich.text import Text
 
-    Console().print(render())
+    shown = render()
+    Console().print(shown, soft_wrap=isinstance(shown, Text))  # paths in a text are for copying
     return 0
 
 

@@ -91,7 +91,7 @@ def _render_report(report: ExportReport) -> Text:
         **report.notes,
     }
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "images")
-    return Text(f"{report.path}: {shown}", no_wrap=True, overflow="ignore")
+    return Text(f"{report.path}: {shown}")
 
 
 def _print_formats(options: argparse.Namespace) -> int:

@@ -48,4 +48,4 @@ def _render_report(report: ImportReport) -> Text:
     most = sorted(report.categories.items(), key=lambda pair: -pair[1])[:5]
     names = ", ".join(f"{name} {count:,}" for name, count in most)
     lines = [f"{report.path}: {report.images:,} images, {report.objects:,} labels ({names})", *report.notes]
-    return Text("\n".join(lines), no_wrap=True, overflow="ignore")
+    return Text("\n".join(lines))
