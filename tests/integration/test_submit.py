@@ -150,16 +150,18 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[Any] | None = No
 
 
 def drivers() -> list[int]:
-    """The processes that direct runs on this machine and are watched; those that watch are not among them."""
-    found = []
+    """The processes that direct runs on this machine and are watched; those that watch, or were forked, are not."""
+    found, parents = [], {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line, environment = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            status = (process / "status").read_text()
         except OSError:
             continue
         if {b"cvbatch", b"run"} <= set(line) and any(each.startswith(b"CVBATCH_WATCHED=") for each in environment):
             found.append(int(process.name))
-    return found
+            parents[int(process.name)] = int(status.split("PPid:")[1].split()[0])
+    return [process for process in found if parents[process] not in found]
 
 
 def submission(answer: Answer) -> str:

@@ -25,19 +25,19 @@ _AT_ONCE = 64
 _PLANNING = """
 import json, resource, sys
 from cvbatch.config.job import Job
-from cvbatch.planning.listing_checkpoint import ListingProgress
+from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
 from cvbatch.output.store import open_store
 from tests.samples import spec
 
-peaks, save = [], ListingProgress.save_checkpoint
+peaks, save = [], ListingCheckpoint.save_checkpoint
 
 def saved(*arguments):
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     save(*arguments)
 
-ListingProgress.save_checkpoint = saved
+ListingCheckpoint.save_checkpoint = saved
 job = Job.model_validate_json(sys.argv[1])
 make_plan(open_store(job.output.location), job, [spec()], open_source(job.source))
 print(json.dumps(peaks))
