@@ -1,0 +1,1 @@
+"""Edits of images by predictions: redact, crop, cut out, remove."""
