@@ -40,6 +40,8 @@ class ReportHead:
     is_complete: bool
     completeness: str
     """What `cvbatch verify` says, in a sentence."""
+    picture: str | None = None
+    """A picture of the whole run that comes first, such as a contact sheet: a file below the page."""
 
 
 @dataclass(frozen=True, slots=True)
