@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.images.arrow_pixels import unpack_images
 from cvbatch.images.preprocess import View
-from cvbatch.output.commit_log import CommitLog
-from cvbatch.output.row_ranges import RowRanges, ranges_of_rows
-from cvbatch.planning.moved import current_job
-from cvbatch.planning.parts import Part, part_row_ranges, read_plan_part
-from cvbatch.planning.plan import all_plan_parts
 from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import ERROR, ERROR_MESSAGE, ERROR_TYPE, ROW_ID, STATUS, pixels_column
 
 BRIGHTNESS: Final = "brightness"
@@ -54,8 +48,8 @@ def measure_pixels(opened: OpenedOutput, row_ids: npt.NDArray[np.int64]) -> Pixe
     """
     from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 
-    state = CommitLog(opened.store, opened.plan.rows).state
-    source = current_job(opened.plan, state).source
+    planned = PlannedImages(opened)
+    source = planned.job.source
     options = DecodeOptions(
         views=(View(resize=_SIDE),),
         max_pixels=source.max_pixels,
@@ -65,7 +59,7 @@ def measure_pixels(opened: OpenedOutput, row_ids: npt.NDArray[np.int64]) -> Pixe
         scaled=True,
     )
     ids, values, failed, reason = list[int](), list[tuple[float, float]](), 0, None
-    for rows in _plan_rows(opened, all_plan_parts(opened.plan, state), np.sort(row_ids)):
+    for rows in planned.iter_rows(row_ids, batch_rows=_BATCH_ROWS):
         decoded = fetch_and_decode(rows, options)
         is_failed = pc.equal(decoded[STATUS], ERROR)
         failures = decoded.filter(is_failed)
@@ -90,18 +84,3 @@ def measure_image(image: npt.NDArray[np.uint8]) -> tuple[float, float]:
     padded = np.pad(luma, 1, mode="edge")
     sides = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     return float(luma.mean() / 255), float(np.log10((sides - 4 * luma).var() + 1e-3))
-
-
-def _plan_rows(opened: OpenedOutput, parts: Sequence[Part], row_ids: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The planned rows with these ids, the newest of each, in small tables."""
-    remaining = RowRanges(ranges_of_rows(row_ids))
-    for part in parts:
-        ranges = [overlap for pair in part_row_ranges(part) for overlap in remaining.ranges_within(*pair)]
-        if not ranges:
-            continue
-        remaining.remove_present(ranges)
-        table = read_plan_part(opened.store, part)
-        wanted = RowRanges(ranges).contains_rows(table[ROW_ID].to_numpy())
-        rows = table.filter(pa.array(wanted)).combine_chunks()
-        for start in range(0, rows.num_rows, _BATCH_ROWS):
-            yield rows.slice(start, _BATCH_ROWS).combine_chunks()

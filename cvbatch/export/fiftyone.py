@@ -10,7 +10,7 @@ import pyarrow as pa
 from cvbatch.errors import UsageError
 from cvbatch.export.base import Exporter, ImageBatch
 from cvbatch.export.fiftyone_labels import TASK_LABELS
-from cvbatch.export.image_bytes import CONTENT_COLUMNS, PlannedImages
+from cvbatch.export.image_bytes import CONTENT_COLUMNS, BatchImages
 from cvbatch.export.image_columns import find_image_columns
 from cvbatch.export.json_text import Text, encode_json, objects_to_json, texts_to_json
 from cvbatch.export.nested_json import values_to_json
@@ -32,7 +32,7 @@ class FiftyOneExporter(Exporter):
         how = self.job.options.images or PATHS
         if how not in (PATHS, COPY):
             raise UsageError(f"images: expected {PATHS} or {COPY}, got {how}")
-        planned, labels = PlannedImages(self.job.opened), TASK_LABELS[self.model.task]
+        planned, labels = BatchImages(self.job.opened), TASK_LABELS[self.model.task]
         columns = find_image_columns(self.job.opened)
         asked = dict.fromkeys((*columns, *vector_columns(self.model), *CONTENT_COLUMNS))
         with self.job.target.open_file("metadata.json") as file:
@@ -50,9 +50,7 @@ class FiftyOneExporter(Exporter):
             file.write(b"\n]}\n")
         return planned.counts
 
-    def _locate_images(
-        self, planned: PlannedImages, batch: ImageBatch, how: str
-    ) -> Iterator[tuple[pa.Array, pa.Array]]:
+    def _locate_images(self, planned: BatchImages, batch: ImageBatch, how: str) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Positions in the batch, with the paths of these images."""
         if how == PATHS:
             files = planned.find_files(batch, f"--images {COPY}")

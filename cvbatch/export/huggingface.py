@@ -14,7 +14,7 @@ from cvbatch.errors import UsageError
 from cvbatch.export.base import Exporter, ImageBatch
 from cvbatch.export.dataset_features import TASK_FEATURES
 from cvbatch.export.file_series import FileSeries
-from cvbatch.export.image_bytes import CONTENT_COLUMNS, PlannedImages
+from cvbatch.export.image_bytes import CONTENT_COLUMNS, BatchImages
 from cvbatch.export.image_columns import BATCH_COLUMNS, find_image_columns
 from cvbatch.export.vectors import vector_columns
 from cvbatch.system.extras import import_extra
@@ -43,7 +43,7 @@ class HuggingFaceExporter(Exporter):
         schema = datasets.Features(
             {**features, **{name: feature for name, (_, feature) in columns.items()}}
         ).arrow_schema
-        planned = PlannedImages(self.job.opened)
+        planned = BatchImages(self.job.opened)
         add_images = {PATHS: _add_paths, BYTES: _add_bytes}[how]
         asked = [*find_image_columns(self.job.opened), *vector_columns(self.model), *CONTENT_COLUMNS]
         max_images = self.job.options.images_per_file or _IMAGES_PER_FILE[how]
@@ -72,12 +72,12 @@ class HuggingFaceExporter(Exporter):
         return columns, {"columns without a feature": left_out} if left_out else {}
 
 
-def _add_paths(planned: PlannedImages, batch: ImageBatch, rows: pa.Table) -> Iterator[pa.Table]:
+def _add_paths(planned: BatchImages, batch: ImageBatch, rows: pa.Table) -> Iterator[pa.Table]:
     paths = pa.array(planned.find_files(batch, f"--images {BYTES}"), pa.string())
     yield rows.append_column(_IMAGE, _image_values(pa.nulls(len(paths), pa.binary()), paths))
 
 
-def _add_bytes(planned: PlannedImages, batch: ImageBatch, rows: pa.Table) -> Iterator[pa.Table]:
+def _add_bytes(planned: BatchImages, batch: ImageBatch, rows: pa.Table) -> Iterator[pa.Table]:
     positions, contents, size = list[int](), list[bytes](), 0
 
     def finish_rows() -> pa.Table:

@@ -5,30 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-import numpy as np
-import pyarrow as pa
-
-from cvbatch.errors import RowError, UsageError, capture_row_error
+from cvbatch.errors import RowError, UsageError
 from cvbatch.export.base import ImageBatch
-from cvbatch.output.commit_log import CommitLog
-from cvbatch.output.row_ranges import ranges_of_rows
-from cvbatch.planning.moved import current_job
-from cvbatch.planning.plan import all_plan_parts
-from cvbatch.planning.units import cut_into_units, read_unit_rows
 from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import CONTENT_SHA256, FORMAT, ROW_ID
 from cvbatch.sources.entries import exact_paths, spans_of_entries
-from cvbatch.sources.fetch.plan_rows import plan_fetches
 
 CONTENT_COLUMNS: Final = (CONTENT_SHA256, FORMAT)
-"""Columns that a batch must have for `PlannedImages.iter_images`."""
-_THREADS: Final = 8
-_UNIT_ROWS: Final = 512
+"""Columns that a batch must have for `BatchImages.iter_images`."""
 _SUFFIXES: Final = {"jpeg": "jpg", "tiff": "tif"}
 
 
@@ -43,7 +31,7 @@ class EncodedImage:
     data: bytes
 
 
-class PlannedImages:
+class BatchImages:
     """Finds and fetches the images of batches, in memory that does not grow with the run.
 
     Args:
@@ -51,10 +39,7 @@ class PlannedImages:
     """
 
     def __init__(self, opened: OpenedOutput) -> None:
-        self._store, self._location = opened.store, opened.location
-        state = CommitLog(opened.store, opened.plan.rows).state
-        self._parts = all_plan_parts(opened.plan, state)
-        self._options = current_job(opened.plan, state).source.fetch_options
+        self._planned = PlannedImages(opened)
         self._unreadable = self._changed = 0
 
     @property
@@ -74,12 +59,15 @@ class PlannedImages:
             UsageError: If one is an object, a page, or in an archive or a table.
         """
         files = [""] * batch.images.num_rows
-        for positions, rows in self._iter_plan_rows(batch):
-            for position, path, span in zip(positions, exact_paths(rows), spans_of_entries(rows), strict=True):
+        position_of = _positions_of(batch)
+        for rows in self._planned.iter_rows(batch.image_numbers(ROW_ID)):
+            for row_id, path, span in zip(
+                rows[ROW_ID].to_pylist(), exact_paths(rows), spans_of_entries(rows), strict=True
+            ):
                 if span is not None or not path.startswith(b"/"):
                     name = path.decode(errors="backslashreplace")
                     raise UsageError(f"{name} holds images that are no files of their own; use {otherwise}")
-                files[position] = os.fsdecode(path)
+                files[position_of[row_id]] = os.fsdecode(path)
         return files
 
     def iter_images(self, batch: ImageBatch) -> Iterator[EncodedImage]:
@@ -89,22 +77,18 @@ class PlannedImages:
             batch: Has `CONTENT_COLUMNS`.
         """
         hashes, formats = (batch.images[name].to_pylist() for name in CONTENT_COLUMNS)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for positions, rows in self._iter_plan_rows(batch):
-                results = pool.map(partial(capture_row_error, "fetch"), plan_fetches(rows, self._options))
-                for position, data in zip(positions, results, strict=True):
-                    if isinstance(data, RowError):
-                        self._unreadable += 1
-                    elif hashlib.sha256(data).hexdigest() != hashes[position]:
-                        self._changed += 1
-                    else:
-                        suffix = formats[position] or "bin"
-                        yield EncodedImage(position, _SUFFIXES.get(suffix, suffix), data)
+        position_of = _positions_of(batch)
+        for row_id, data in self._planned.iter_bytes(batch.image_numbers(ROW_ID)):
+            position = position_of[row_id]
+            if isinstance(data, RowError):
+                self._unreadable += 1
+            elif hashlib.sha256(data).hexdigest() != hashes[position]:
+                self._changed += 1
+            else:
+                suffix = formats[position] or "bin"
+                yield EncodedImage(position, _SUFFIXES.get(suffix, suffix), data)
 
-    def _iter_plan_rows(self, batch: ImageBatch) -> Iterator[tuple[list[int], pa.Table]]:
-        """Rows of the plan, a few at once, with their positions in the batch."""
-        row_ids = batch.image_numbers(ROW_ID)
-        order = np.argsort(row_ids)
-        for unit in cut_into_units(self._store, self._parts, ranges_of_rows(row_ids), _UNIT_ROWS):
-            rows = read_unit_rows(self._location, unit)
-            yield order[np.searchsorted(row_ids[order], rows[ROW_ID].to_numpy())].tolist(), rows
+
+def _positions_of(batch: ImageBatch) -> dict[int, int]:
+    """Position of each row id in a batch."""
+    return {row_id: position for position, row_id in enumerate(batch.images[ROW_ID].to_pylist())}

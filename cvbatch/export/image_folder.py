@@ -12,7 +12,7 @@ import numpy as np
 
 from cvbatch.errors import RunError, UsageError
 from cvbatch.export.base import Exporter, ImageBatch
-from cvbatch.export.image_bytes import CONTENT_COLUMNS, PlannedImages
+from cvbatch.export.image_bytes import CONTENT_COLUMNS, BatchImages
 from cvbatch.export.json_text import encode_json
 from cvbatch.schema import FORMAT, ROW_ID
 
@@ -36,7 +36,7 @@ class ImageFolderExporter(Exporter):
         how = self.job.options.images or SYMLINK
         if how not in _WAYS:
             raise UsageError(f"images: expected {', '.join(_WAYS)}, got {how}")
-        planned, folders = PlannedImages(self.job.opened), class_folders(self.model.categories)
+        planned, folders = BatchImages(self.job.opened), class_folders(self.model.categories)
         used, without_label = set[int](), 0
         for batch in self.job.iter_batches(CONTENT_COLUMNS):
             label_ids = self._label_ids(batch)
@@ -50,7 +50,7 @@ class ImageFolderExporter(Exporter):
         self._describe_classes(folders, sorted(used))
         return {**planned.counts, **({"images without a label": without_label} if without_label else {})}
 
-    def _add_images(self, planned: PlannedImages, batch: ImageBatch, places: Sequence[str | None], how: str) -> None:
+    def _add_images(self, planned: BatchImages, batch: ImageBatch, places: Sequence[str | None], how: str) -> None:
         row_ids = batch.image_numbers(ROW_ID).tolist()
         if how == COPY:
             for image in planned.iter_images(batch):

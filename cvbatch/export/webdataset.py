@@ -11,7 +11,7 @@ from typing import IO, Final
 from cvbatch.export.base import Exporter, ImageBatch
 from cvbatch.export.element_json import elements_to_json
 from cvbatch.export.file_series import FileSeries
-from cvbatch.export.image_bytes import CONTENT_COLUMNS, PlannedImages
+from cvbatch.export.image_bytes import CONTENT_COLUMNS, BatchImages
 from cvbatch.export.image_columns import find_image_columns
 from cvbatch.export.json_text import Text, encode_json, objects_to_json
 from cvbatch.export.nested_json import values_to_json
@@ -27,7 +27,7 @@ class WebDatasetExporter(Exporter):
 
     def export(self) -> Mapping[str, int]:
         """See `Exporter.export`."""
-        images = PlannedImages(self.job.opened)
+        images = BatchImages(self.job.opened)
         columns = dict.fromkeys((*find_image_columns(self.job.opened), *vector_columns(self.model), *CONTENT_COLUMNS))
         max_images = self.job.options.images_per_file or _IMAGES_PER_SHARD
         with FileSeries(self.job.target, "shard-{:06d}.tar", max_images, _open_tar) as shards:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -139,6 +141,39 @@ def read_plan_part(store: Store, part: Part, columns: Sequence[str] | None = Non
     with store.open_object(part["path"]) as file:
         table = open_part(file, f"{store.root}/{part['path']}").read(columns=columns)
     return without_move_column(table) if columns is None else _without_format(table)
+
+
+def iter_part_rows(store: Store, part: Part, row_ids: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Read some rows of one plan part; only one row group is in memory.
+
+    Args:
+        store: The output.
+        part: The part.
+        row_ids: int64 (n,), in order, without repetition; all of them are in the part.
+
+    Yields:
+        Tables of at least one row, in order.
+    """
+    if not len(row_ids):
+        return
+    with store.open_object(part["path"]) as file:
+        parquet_file = open_part(file, f"{store.root}/{part['path']}")
+        lows, highs = row_group_bounds(parquet_file)
+        starts, stops = np.searchsorted(row_ids, lows), np.searchsorted(row_ids, highs, side="right")
+        for group in np.flatnonzero(starts < stops).tolist():
+            rows = without_move_column(parquet_file.read_row_group(group))
+            wanted = row_ids[starts[group] : stops[group]]
+            yield rows.take(pa.array(np.searchsorted(rows[ROW_ID].to_numpy(), wanted)))
+
+
+def row_group_bounds(file: pq.ParquetFile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The lowest and the highest row id of each row group of a plan part, int64 (groups,)."""
+    column = file.schema_arrow.names.index(ROW_ID)
+    statistics = [file.metadata.row_group(group).column(column).statistics for group in range(file.num_row_groups)]
+    return (
+        np.array([group.min for group in statistics], np.int64),
+        np.array([group.max for group in statistics], np.int64),
+    )
 
 
 def open_part(file: pa.NativeFile, path: str) -> pq.ParquetFile:

@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 
 from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.output.store import Store, open_store
-from cvbatch.planning.parts import Part, open_part, part_row_ranges, read_plan_part, without_move_column
+from cvbatch.planning.parts import (
+    Part,
+    open_part,
+    part_row_ranges,
+    read_plan_part,
+    row_group_bounds,
+    without_move_column,
+)
 from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.storage.location import Location
 
@@ -74,11 +81,11 @@ def cut_into_units(
                 start, max_rows = end, unit_rows
 
 
-def slice_by_bytes(images: pa.Table) -> Iterator[pa.Table]:
-    """Cut rows of a plan into tables of at most `MAX_UNIT_BYTES` encoded bytes."""
+def slice_by_bytes(images: pa.Table, max_rows: int = _MAX_SLICE_ROWS) -> Iterator[pa.Table]:
+    """Cut rows of a plan into tables of at most `max_rows` rows and `MAX_UNIT_BYTES` encoded bytes."""
     bytes_before, start = _cumulative_bytes(images), 0
     while start < images.num_rows:
-        end = _slice_end(bytes_before, start, min(images.num_rows, start + _MAX_SLICE_ROWS))
+        end = _slice_end(bytes_before, start, min(images.num_rows, start + max_rows))
         yield images.slice(start, end - start)
         start = end
 
@@ -138,6 +145,4 @@ def _open_cached_part(output: Location, path: str) -> tuple[pq.ParquetFile, np.n
     """Open a part once per process; returns the file, and the lowest and highest row id of each row group."""
     store = open_store(output)
     file = open_part(store.open_object(path), f"{store.root}/{path}")
-    column = file.schema_arrow.names.index(ROW_ID)
-    statistics = [file.metadata.row_group(group).column(column).statistics for group in range(file.num_row_groups)]
-    return file, np.array([group.min for group in statistics]), np.array([group.max for group in statistics])
+    return file, *row_group_bounds(file)

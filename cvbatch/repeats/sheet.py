@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from cvbatch.errors import ImageError
+from cvbatch.errors import ImageError, RowError
 from cvbatch.images.decode import decode
 from cvbatch.repeats.repeats import PLACE, PLACE_IMAGES
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.draw import colour_of_label, load_font, shorten_text
-from cvbatch.results.planned_images import iter_image_bytes
+from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import ROW_ID
 
 _PLACES: Final = 24
@@ -65,7 +65,9 @@ def draw_places(opened: OpenedOutput, table: pa.Table) -> bytes:
         for column, box in enumerate(boxes):
             corners = (box["x_min"], box["y_min"], box["x_max"], box["y_max"])
             tiles.setdefault(box[ROW_ID], []).append(_Tile(number, column, corners, box["label_id"]))
-    for row_id, data in iter_image_bytes(opened, np.array(sorted(tiles), np.int64)):
+    for row_id, data in PlannedImages(opened).iter_bytes(np.array(sorted(tiles), np.int64)):
+        if isinstance(data, RowError):
+            continue
         try:
             photo = decode(data, max_pixels=_MAX_PIXELS).image
         except ImageError:
