@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +15,8 @@ from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.repeats.folder_boxes import BOX_TYPE, Boxes, BoxSelection, FolderBoxes
 from cvbatch.repeats.place_groups import NO_PLACE, group_places
-from cvbatch.results.answer_files import AnswerFile, AnswerRecord, place_answer
+from cvbatch.results.answer_files import AnswerFile, AnswerRecord, FiledAnswer, place_answer
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.data_frame import to_data_frame
 from cvbatch.results.where import Where
 from cvbatch.schema import ROW_ID
 from cvbatch.storage.location import Location
@@ -37,11 +36,9 @@ PLACE_IMAGES: Final = "place_images"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatsAnswer:
+class RepeatsAnswer(FiledAnswer):
     """Boxes that are at the same place in many images; `read` gives them."""
 
-    path: str
-    """The Parquet file with the boxes."""
     sheet: str | None
     """The picture with the places."""
     model: str
@@ -57,7 +54,6 @@ class RepeatsAnswer:
     """Images that did not take part, by reason."""
     largest_places: list[dict[str, Any]]
     """Places with the most images: place, folder, label, images, boxes."""
-    file: AnswerFile = field(repr=False, compare=False)
 
     def read(self) -> pd.DataFrame:
         """Read the suspects.
@@ -67,14 +63,7 @@ class RepeatsAnswer:
             `folder`, `label`, `label_id`, `score`, `x_min`, `y_min`, `x_max`, `y_max` in pixels, and `iou` with the
             first box of the place. The places with the most images first.
         """
-        answer = self.file.read()
-        if answer is None:
-            raise UsageError(f"{self.path} is gone; ask again")
-        return to_data_frame(answer[0])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: value for name, value in asdict(self).items() if name != "file"}
+        return self.file.read_frame()
 
 
 def find_repeats(

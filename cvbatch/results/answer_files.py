@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.results.committed import OpenedOutput, Output, Storage
+from cvbatch.results.data_frame import to_data_frame
 from cvbatch.storage.buckets import open_bucket
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.system.formats import RecordFormat
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _METADATA_KEY: Final = b"cvbatch"
 
@@ -58,6 +62,17 @@ class AnswerFile:
         if record is None:
             raise self._foreign_file_error()
         return table, record
+
+    def read_frame(self) -> pd.DataFrame:
+        """Read the answer as a frame.
+
+        Raises:
+            UsageError: If the file is gone, or is something else.
+        """
+        answer = self.read()
+        if answer is None:
+            raise UsageError(f"{self.location} is gone; ask again")
+        return to_data_frame(answer[0])
 
     def read_edited(self) -> tuple[pa.Table, AnswerRecord | None] | None:
         """Read an answer that a person may have edited; programs such as pandas lose its record, which is None then.
@@ -120,6 +135,19 @@ class AnswerFile:
         return UsageError(
             f"{self.location} is there and is no answer of cvbatch {self.question}; choose another place with --to"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiledAnswer:
+    """What is known at once of an answer whose rows are in a file."""
+
+    path: str
+    """The Parquet file with the rows."""
+    file: AnswerFile = field(repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {name: value for name, value in asdict(self).items() if name != "file"}
 
 
 def place_answer(

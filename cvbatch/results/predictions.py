@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as pads
 
-from cvbatch.errors import OutputError
+from cvbatch.errors import OutputError, UsageError
 from cvbatch.results.committed import Output, Storage, load_committed, open_output
 from cvbatch.results.data_frame import MemoryBudget, to_data_frame
 from cvbatch.results.elements import read_detections as read_detections  # until no old path leads here
@@ -49,8 +49,10 @@ def read(
     Raises:
         OutputError: If there is no run, or the frame does not fit into memory.
         CorruptionError: If a committed file is missing.
-        UsageError: If a column or the condition is wrong.
+        UsageError: If a column or the condition is wrong, or both conditions are given.
     """
+    if filter is not None and where is not None:
+        raise UsageError("expected one condition, got filter= and where=; give the whole condition as where=")
     selection = RowSelection(columns=columns, where=filter if where is None else where)
     return to_data_frame(read_rows(open_output(output, storage), selection, MemoryBudget(max_bytes)))
 

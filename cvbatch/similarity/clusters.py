@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,8 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.output.row_ranges import ranges_of_rows
-from cvbatch.results.answer_files import AnswerFile, AnswerRecord, place_answer
+from cvbatch.results.answer_files import AnswerRecord, FiledAnswer, place_answer
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.data_frame import to_data_frame
 from cvbatch.results.streaming import RowSelection, iter_rows, read_rows
 from cvbatch.results.where import Where
 from cvbatch.schema import IMAGE_URI, ROW_ID
@@ -53,18 +52,15 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClustersAnswer:
+class ClustersAnswer(FiledAnswer):
     """Clusters of the images; `read` gives the cluster of each image."""
 
-    path: str
-    """The Parquet file with the cluster of each image."""
     model: str
     images: int
     excluded: dict[str, int]
     """Images that did not take part, by reason."""
     clusters: list[ClusterFacts]
     """The largest first."""
-    file: AnswerFile = field(repr=False, compare=False)
 
     def read(self) -> pd.DataFrame:
         """Read the clusters.
@@ -72,14 +68,7 @@ class ClustersAnswer:
         Returns:
             One row for each image: `row_id`, `cluster`, `cosine` with the centre, and `is_representative`.
         """
-        answer = self.file.read()
-        if answer is None:
-            raise UsageError(f"{self.path} is gone; ask again")
-        return to_data_frame(answer[0])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: value for name, value in asdict(self).items() if name != "file"}
+        return self.file.read_frame()
 
 
 def find_clusters(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,9 +17,8 @@ from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.row_ranges import ranges_of_rows
-from cvbatch.results.answer_files import AnswerFile, AnswerRecord, place_answer
+from cvbatch.results.answer_files import AnswerFile, AnswerRecord, FiledAnswer, place_answer
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.data_frame import to_data_frame
 from cvbatch.results.streaming import RowSelection, read_rows
 from cvbatch.results.where import Where
 from cvbatch.schema import IMAGE_URI, ROW_ID
@@ -48,11 +47,9 @@ _QUESTION: Final = "duplicates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicatesAnswer:
+class DuplicatesAnswer(FiledAnswer):
     """Which images are there more than once; `read` gives them."""
 
-    path: str
-    """The Parquet file with the groups."""
     images: int
     """Images that took part."""
     groups: int
@@ -73,7 +70,6 @@ class DuplicatesAnswer:
     """Images that did not take part, by reason; those without a vector took part by their content."""
     largest_groups: list[dict[str, Any]]
     """The largest groups: row id and location of the representative, and the number of images."""
-    file: AnswerFile = field(repr=False, compare=False)
 
     def read(self) -> pd.DataFrame:
         """Read the groups.
@@ -82,14 +78,7 @@ class DuplicatesAnswer:
             One row for each image of a group: `row_id`, `group` (row id of the representative), `is_representative`,
             `cosine` with the representative, `is_exact` (same bytes as the representative), and `group_images`.
         """
-        answer = self.file.read()
-        if answer is None:
-            raise UsageError(f"{self.path} is gone; ask again")
-        return to_data_frame(answer[0])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: value for name, value in asdict(self).items() if name != "file"}
+        return self.file.read_frame()
 
 
 def find_duplicates(

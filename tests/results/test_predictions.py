@@ -12,7 +12,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from cvbatch.errors import CorruptionError, OutputError
+from cvbatch.errors import CorruptionError, OutputError, UsageError
 from cvbatch.models.spec import rows_schema
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteContext, write_data_files
@@ -280,3 +280,9 @@ def test_columns_of_a_manifest_are_read_unchanged(tmp_path: Path) -> None:
     table = block(0, 2).append_column("mine", mine)
     log.commit_files(write_data_files(WriteContext(store.root, 1, schema), [table]).files)
     assert predictions.open_dataset(store.root).to_table()["mine"].combine_chunks() == mine
+
+
+def test_two_conditions_are_refused(tmp_path: Path) -> None:
+    store, _ = planned(tmp_path, 2)
+    with pytest.raises(UsageError, match="expected one condition, got filter= and where="):
+        predictions.read(store.root, filter=pads.field("row_id") == 1, where="row_id = 0")
