@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvbatch.errors import OutputError
 from cvbatch.evaluation.base import Comparison
 from cvbatch.evaluation.evaluators import EVALUATORS
 from cvbatch.evaluation.report import EvaluationReport
@@ -97,13 +96,4 @@ def find_evaluated_model(opened: OpenedOutput, alias: str | None) -> ModelSpec:
     Raises:
         OutputError: If there is no such model, or several could be meant; the message has their aliases.
     """
-    models = {model.alias: model for model in opened.plan.models if model.task in EVALUATORS}
-    if alias is None and len(models) == 1:
-        return next(iter(models.values()))
-    if alias in models:
-        return models[alias]
-    named = ", ".join(f"{model.alias} ({model.task})" for model in models.values()) or "none that can be evaluated"
-    if alias is None and models:
-        raise OutputError(f"{opened.store.root} has several models that can be evaluated; name one of {named}")
-    wanted = "a model that can be evaluated" if alias is None else f"the model {alias!r}"
-    raise OutputError(f"{opened.store.root}: expected {wanted}; it has {named}")
+    return opened.find_model_of(EVALUATORS, "model that can be evaluated", alias)

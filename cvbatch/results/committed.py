@@ -7,7 +7,7 @@ was probably replaced: the list of files is read again. If the list has not chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias, TypeVar
@@ -98,16 +98,34 @@ class OpenedOutput:
         Raises:
             OutputError: If there is no such model, or if several could be meant; the message has their aliases.
         """
-        models = {model.alias: model for model in self.plan.models if model.task == task.name}
+        if alias is None and sum(model.task == task.name for model in self.plan.models) > 1:
+            for model in self.plan.models:
+                if (model.alias, model.task) == (task.name, task.name):
+                    return model
+        return self.find_model_of((task.name,), f"{task.name} model", alias)
+
+    def find_model_of(self, tasks: Collection[str], wanted: str, alias: str | None = None) -> ModelSpec:
+        """Find a model of the run that does one of several tasks.
+
+        Args:
+            tasks: Names of the tasks.
+            wanted: What such a model is called in messages, such as `model with labels`.
+            alias: Column prefix of the model; None for the only model of these tasks.
+
+        Raises:
+            OutputError: If there is no such model, or if several could be meant; the message has the aliases.
+        """
+        models = {model.alias: model for model in self.plan.models if model.task in tasks}
         if alias is None and len(models) == 1:
             return next(iter(models.values()))
-        model = models.get(task.name if alias is None else alias)
-        if model is not None:
-            return model
-        wanted = f"no {task.name} model" + ("" if alias is None else f" {alias!r}")
+        if alias in models:
+            return models[alias]
         if alias is None and models:
-            raise OutputError(f"{self.store.root} has several {task.name} models; name one of {', '.join(models)}")
-        raise OutputError(f"{self.store.root} has {wanted}; it has {', '.join(models) or 'none'}")
+            several = f"several {wanted.replace('model', 'models', 1)}"
+            raise OutputError(f"{self.store.root} has {several}; name one of {', '.join(models)}")
+        aliases = ", ".join(models) or ", ".join(f"{model.alias} ({model.task})" for model in self.plan.models)
+        name = "" if alias is None else f" {alias!r}"
+        raise OutputError(f"{self.store.root} has no {wanted}{name}; it has {aliases}")
 
 
 def open_output(output: Output, storage: Storage = None) -> OpenedOutput:

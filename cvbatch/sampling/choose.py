@@ -14,7 +14,7 @@ from cvbatch.results.list_columns import label_ids_of_classes
 from cvbatch.results.where import Where, check_names
 from cvbatch.sampling.choice import SampleChoice, make_choice
 from cvbatch.sampling.disagreement import disagreement_measure, find_pair
-from cvbatch.sampling.measures import AGGREGATES, ElementFilter, Measure, measures_of_task
+from cvbatch.sampling.measures import AGGREGATES, MEASURES_OF_TASK, ElementFilter, Measure
 from cvbatch.sampling.pool import PoolRequest, collect_pool
 from cvbatch.sampling.selection import Selection
 from cvbatch.sampling.strategies import STRATEGIES
@@ -91,7 +91,7 @@ def choose_samples(
         labels, other = find_pair(opened, model, other_model)
         rule = disagreement_measure(labels, other)
     elif needs_labels or model is not None:
-        labels = _find_labels(opened, model, by)
+        labels = opened.find_model_of(MEASURES_OF_TASK, "model with labels", model)
         rule = _find_measure(labels, measure)
     budget_of_ids = _budget_of_ids(labels, budget)
     request = PoolRequest(
@@ -133,22 +133,8 @@ def find_embedding(opened: OpenedOutput, alias: str | None) -> ModelSpec | None:
     return opened.find_model(EMBEDDING, alias)
 
 
-def _find_labels(opened: OpenedOutput, alias: str | None, by: str) -> ModelSpec:
-    """The model whose answers count."""
-    models = {model.alias: model for model in opened.plan.models if measures_of_task(model.task)}
-    if alias is None and len(models) == 1:
-        return next(iter(models.values()))
-    if alias in models:
-        return models[alias]
-    names = ", ".join(models) or "none"
-    if alias is None and models:
-        raise OutputError(f"{opened.store.root} has several models with labels; name one of {names}")
-    wanted = "no model with labels" if alias is None else f"no model with labels {alias!r}"
-    raise OutputError(f"{opened.store.root} has {wanted}; it has {names}; expected one to choose by {by}")
-
-
 def _find_measure(model: ModelSpec, name: str | None) -> Measure:
-    measures = measures_of_task(model.task)
+    measures = MEASURES_OF_TASK[model.task]
     check_names(f"measure of a {model.task} model", [] if name is None else [name], list(measures))
     return measures[name or next(iter(measures))]
 

@@ -176,7 +176,7 @@ def keep_passing(ids: Ids, scores: Floats, elements: ElementFilter) -> npt.NDArr
 
 _BOXES: Final = ("label_ids", "scores")
 _SEGMENTS: Final = ("label_ids", "areas", "masks")
-_MEASURES: Final[Mapping[str, Mapping[str, Measure]]] = {
+MEASURES_OF_TASK: Final[Mapping[str, Mapping[str, Measure]]] = {
     CLASSIFICATION.name: {
         name: Measure(_TOP, _measure_classes(compute), _describe_classes, class_lists=_TOP, weigh_classes=_weigh_scores)
         for name, compute in (
@@ -190,11 +190,7 @@ _MEASURES: Final[Mapping[str, Mapping[str, Measure]]] = {
     },
     SEGMENTATION.name: {"edges": Measure(_SEGMENTS, _measure_segments, _describe_segments, (WIDTH, HEIGHT))},
 }
-
-
-def measures_of_task(task: str) -> Mapping[str, Measure]:
-    """The measures of a task by name, the usual one first; none for a task without labels."""
-    return _MEASURES.get(task, {})
+"""The measures of each task with labels, by name; the usual one first."""
 
 
 def _count_classes(categories: Sequence[str | None]) -> int:

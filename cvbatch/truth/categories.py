@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +10,7 @@ import numpy as np
 
 from cvbatch.errors import UsageError
 from cvbatch.truth.base import Ints, count_names
-
-_EXAMPLES = 5
-
-
-def comparable_name(name: str) -> str:
-    """A name without what spellings differ in: `Traffic_Light` and `traffic light` are one name."""
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+from cvbatch.truth.names import comparable_name, list_examples
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,8 @@ def match_categories(
     known = set(truth_labels.tolist()) - {-1}
     if not known:
         raise UsageError(
-            f"{source}: expected classes of {alias}, such as {_list_some([name for name in model if name])}; "
-            f"got {_list_some(truth)}; give truth with the model's classes, or another --model"
+            f"{source}: expected classes of {alias}, such as {list_examples([name for name in model if name])}; "
+            f"got {list_examples(truth)}; give truth with the model's classes, or another --model"
         )
     unknown = Counter({name: counts[index] for index, name in enumerate(truth) if index not in known and counts[index]})
     spelled = sorted(
@@ -87,8 +80,3 @@ def _find_positions(truth: Sequence[str], model: Sequence[str | None]) -> list[i
         found.append(places[min(seen[str(label)], len(places) - 1)] if places else -1)
         seen[str(label)] += 1
     return found
-
-
-def _list_some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_EXAMPLES])
-    return f"{shown} …" if len(names) > _EXAMPLES else shown or "none"

@@ -13,11 +13,11 @@ from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.wordnet import find_wordnet_ids
 from cvbatch.truth.base import Ints, count_names
+from cvbatch.truth.names import comparable_name, list_examples
 
 _WORDNET_ID: Final = re.compile(r"(n\d{8})(?:[\s_-].*)?")
 """`n01443537`, or `n01443537_goldfish`."""
 _BACKGROUND: Final = "background"
-_EXAMPLES: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,13 @@ def number_classes(
     schemes = [_ids_of_names(model), _ids_of_wordnet(model), _ids_of_numbers(model)]
     if background:
         schemes = [{_BACKGROUND: 0, **schemes[0]}, schemes[1], {"0": 0, **schemes[2]}]
-    found = [[known.get(_normalize(name), -1) for name in classes] for known in schemes]
+    found = [[known.get(_id_or_name(name), -1) for name in classes] for known in schemes]
     best = max(range(len(schemes)), key=lambda index: sum(label >= 0 for label in found[index]))
     is_unknown = np.array(found[best]) < 0
     if is_unknown.all():
         raise UsageError(
-            f"{source}: expected classes of {model.alias}, such as {_list_some([*filter(None, model.categories)])}; "
-            f"got {_list_some(classes)}; give truth with the model's classes, or another --model"
+            f"{source}: expected classes of {model.alias}, such as {list_examples([*filter(None, model.categories)])}; "
+            f"got {list_examples(classes)}; give truth with the model's classes, or another --model"
         )
     # where truth has only names, classes of one name are one class
     same_as = _first_of_each_name(model) if best == 0 else np.arange(len(model.categories))
@@ -74,16 +74,16 @@ def number_classes(
     )
 
 
-def _normalize(name: str) -> str:
+def _id_or_name(name: str) -> str:
     """A name without what spellings differ in; of a WordNet id with a name, the id."""
     if match := _WORDNET_ID.fullmatch(name):
         return match[1]
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return comparable_name(name)
 
 
 def _ids_of_names(model: ModelSpec) -> Mapping[str, int]:
     named = [(label_id, name) for label_id, name in enumerate(model.categories) if name is not None]
-    return {_normalize(name): label_id for label_id, name in reversed(named)}
+    return {_id_or_name(name): label_id for label_id, name in reversed(named)}
 
 
 def _ids_of_wordnet(model: ModelSpec) -> Mapping[str, int]:
@@ -124,8 +124,3 @@ def _unknown_notes(unknown: Mapping[str, int], model: ModelSpec) -> list[str]:
         f"{len(unknown)} {noun} of the truth unknown to {model.alias}, so that every answer is wrong: "
         f"{count_names(unknown)}"
     ]
-
-
-def _list_some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_EXAMPLES])
-    return f"{shown} …" if len(names) > _EXAMPLES else shown

@@ -9,7 +9,7 @@ import numpy as np
 
 from cvbatch.models.catalog import category_set
 from cvbatch.truth.base import Ints
-from cvbatch.truth.categories import comparable_name
+from cvbatch.truth.names import comparable_name
 
 _COCO_91: Final = "coco-91"
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cvbatch.errors import UsageError
 from cvbatch.storage.buckets import open_bucket
 from cvbatch.storage.location import Location
+from cvbatch.truth.files import read_truth_bytes
 
 
 def iter_files(location: Location) -> Iterator[str]:
@@ -29,20 +29,14 @@ def iter_files(location: Location) -> Iterator[str]:
         yield from (key.removeprefix(prefix) for key in page.objects["key"].to_pylist())
 
 
-def read_file(location: Location, path: str) -> bytes:
+def read_file(folder: Location, path: str) -> bytes:
     """Read a file below a folder.
 
     Args:
-        location: The folder.
+        folder: The folder.
         path: As `iter_files` gives it.
 
     Raises:
         UsageError: If it cannot be read.
     """
-    try:
-        if location.is_local:
-            return (Path(location.uri) / path).read_bytes()
-        key = f"{location.key.rstrip('/')}/{path}" if location.key else path
-        return open_bucket(location).get_object(key).data
-    except OSError as error:
-        raise UsageError(f"{location}/{path}: cannot be read: {error.strerror or error}") from None
+    return read_truth_bytes(Location(f"{folder.uri.rstrip('/')}/{path}", folder.options))

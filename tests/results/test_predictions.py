@@ -265,7 +265,7 @@ def test_models_are_selected_by_alias(tmp_path: Path) -> None:
         predictions.label_map(output, "x")
     with pytest.raises(OutputError, match="has no detection model 'detection'; it has boxes"):
         elements.read_detections(output, "detection")
-    with pytest.raises(OutputError, match="has no segmentation model 'tags'; it has none"):
+    with pytest.raises(OutputError, match=r"has no segmentation model 'tags'; it has tags \(classification\), b"):
         elements.read_segments(output, "tags")
 
 
