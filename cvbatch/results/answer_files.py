@@ -173,16 +173,26 @@ def place_answer(
     name = f"{run.uri.rstrip('/')}-{question}.parquet" if to is None else to
     place = Location.from_path_or_uri(name, run.options)
     if place.is_local:
-        _check_outside_source(place.uri, opened)
+        check_outside_source(place.uri, opened, "a table with images")
     return AnswerFile(place, question)
 
 
-def _check_outside_source(path: str, opened: OpenedOutput) -> None:
+def check_outside_source(path: str, opened: OpenedOutput, mistaken_for: str) -> None:
+    """Refuse to write into a folder that a later attempt lists.
+
+    Args:
+        path: Absolute path of what is written.
+        opened: The run.
+        mistaken_for: What a listing would take it for.
+
+    Raises:
+        UsageError: If it is in the source of the run.
+    """
     sources = opened.plan.job["source"]["uri"]
     for source in [sources] if isinstance(sources, str) else sources:
         folder = os.path.abspath(source)
         if "://" not in source and os.path.isdir(folder) and os.path.commonpath([folder, path]) == folder:
             raise UsageError(
-                f"{path} is in {source}, the source of the run, and a later cvbatch run --update would take it for a "
-                "table with images: choose another place with --to"
+                f"{path} is in {source}, the source of the run, and a later cvbatch run --update would take it for "
+                f"{mistaken_for}: choose another place with --to"
             )

@@ -17,7 +17,7 @@ from cvbatch.sources.containers import ContainerOpener
 from cvbatch.sources.entries import CHUNK_ROWS, ListingMark, ListingReport, object_table
 from cvbatch.sources.filters import EXCLUDED, NO_FILTERS, FileFilters, to_nanoseconds
 from cvbatch.sources.glob import GlobPattern
-from cvbatch.sources.output_folders import OUTPUT, STATE, output_around, output_source_advice
+from cvbatch.sources.output_folders import OUTPUT, REPORT, STATE, output_around, output_source_advice
 from cvbatch.sources.suffixes import ImageSuffixes, skipped_kind
 from cvbatch.storage.buckets import open_bucket
 from cvbatch.storage.location import Location
@@ -221,9 +221,8 @@ class BucketSource:
             return False
         if self._pattern is not None and not self._matches_glob(relative_key.split("/")):
             return False
-        if (is_container or f"/{STATE}/" in f"/{relative_key}") and (
-            output_folder := self._output_around_key(key)
-        ) is not None:
+        may_be_written = is_container or any(f"/{name}/" in f"/{relative_key}" for name in (STATE, REPORT))
+        if may_be_written and (output_folder := self._output_around_key(key)) is not None:
             if output_folder not in self._counted_outputs:
                 self._counted_outputs.add(output_folder)
                 self.listing.skipped[OUTPUT] += 1

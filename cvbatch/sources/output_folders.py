@@ -9,8 +9,10 @@ from typing import Final
 STATE: Final = "_cvbatch"
 """Name of the folder that marks an output."""
 DATA: Final = "data"
-OWN: Final = frozenset({STATE, DATA, "_SUCCESS"})
-"""Names that a run writes into its output."""
+REPORT: Final = "_report"
+"""Folder of the page that shows a run, with small pictures."""
+OWN: Final = frozenset({STATE, DATA, REPORT, "_SUCCESS"})
+"""Names that a run and its report write into its output."""
 OUTPUT: Final = "output of cvbatch"
 """Reason under which skipped outputs are counted."""
 
@@ -28,7 +30,7 @@ def output_around(parts: Sequence[str], is_output: Callable[[Sequence[str]], boo
         is_output: Whether the folder with these parts is an output.
     """
     for index, part in enumerate(parts):
-        if part in (STATE, DATA) and is_output(parts[:index]):
+        if part in (STATE, DATA, REPORT) and is_output(parts[:index]):
             return parts[:index]
     return None
 

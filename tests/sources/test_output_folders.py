@@ -15,14 +15,14 @@ from cvbatch.output import manifest
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
-from cvbatch.sources.output_folders import OUTPUT, OWN
+from cvbatch.sources.output_folders import OUTPUT, OWN, REPORT
 from tests.rigs.objects import ObjectServer
 from tests.samples import commit, job, planned_in, spec, started
 from tests.sources.shards import planned, source
 
 
 def wrote(folder: Path) -> Path:
-    """Files of a finished run, plus an image in its data folder, which no run writes."""
+    """Files of a finished run with its report, plus an image in its data folder, which no run writes."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as elsewhere:
         plan = planned_in(LocalStore(str(folder)), Path(elsewhere), 2)
@@ -30,6 +30,8 @@ def wrote(folder: Path) -> Path:
     commit(log, 0, 2)
     manifest.finish_run(log)
     pq.write_table(pa.table({"image": [b"not for us"]}), folder / "data/images.parquet")
+    (folder / REPORT).mkdir()
+    (folder / REPORT / "thumbnail.webp").touch()
     return folder
 
 
@@ -83,7 +85,9 @@ def test_a_glob_into_an_output(photos: Path) -> None:
         assert names(photos / pattern, photos) == ([], 1), pattern
 
 
-@pytest.mark.parametrize("part", ["data", "data/*.parquet", "data/images.parquet", "_cvbatch", "_cvbatch/**/*"])
+@pytest.mark.parametrize(
+    "part", ["data", "data/*.parquet", "data/images.parquet", "_cvbatch", "_cvbatch/**/*", "_report"]
+)
 def test_a_source_that_is_a_part_of_an_output_is_refused(photos: Path, part: str) -> None:
     wrote(photos / "labels")
     with pytest.raises(

@@ -1,0 +1,106 @@
+"""The folder of a report, on a disk or in a bucket."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+from cvbatch.errors import OutputError, UsageError
+from cvbatch.results.answer_files import check_outside_source
+from cvbatch.results.committed import OpenedOutput, Output
+from cvbatch.sources.output_folders import REPORT
+from cvbatch.storage.buckets import open_bucket
+from cvbatch.storage.location import Location
+from cvbatch.storage.options import StorageOptions
+
+PAGE: Final = "index.html"
+THUMBNAILS: Final = "thumbnails"
+
+
+class ReportFolder:
+    """Files of a report.
+
+    Args:
+        location: Of the folder.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    def path_of(self, name: str) -> str:
+        """Where a file is, as a person opens it."""
+        return f"{self.location.uri.rstrip('/')}/{name}"
+
+    def list_names(self, folder: str) -> list[str]:
+        """Names of the files in a folder below this one, such as `thumbnails/12.webp`; none without the folder."""
+        if not self.location.is_local:
+            prefix = self._key_of(f"{folder}/")
+            keys: list[str] = open_bucket(self.location).list_level(prefix)["key"].to_pylist()
+            return [f"{folder}/{key.removeprefix(prefix)}" for key in keys]
+        path = Path(self.location.uri, folder)
+        return [f"{folder}/{name}" for name in sorted(os.listdir(path))] if path.is_dir() else []
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file; None if there is none."""
+        try:
+            if not self.location.is_local:
+                return open_bucket(self.location).get_object(self._key_of(name)).data
+            return Path(self.location.uri, name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file; nobody sees half of one.
+
+        Raises:
+            OutputError: If the folder cannot be written.
+        """
+        if not self.location.is_local:
+            open_bucket(self.location).put_object(self._key_of(name), content)
+            return
+        path = Path(self.location.uri, name)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place with --to") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if not self.location.is_local:
+            open_bucket(self.location).delete_object(self._key_of(name))
+            return
+        Path(self.location.uri, name).unlink(missing_ok=True)
+
+    def _key_of(self, name: str) -> str:
+        return "/".join(part for part in (self.location.key.strip("/"), name) if part)
+
+
+def place_report(opened: OpenedOutput, to: Output | None) -> ReportFolder:
+    """Say where the report of a run is written: by default in `_report` below the output, which runs ignore.
+
+    Args:
+        opened: The run.
+        to: Another folder, which the user chose.
+
+    Raises:
+        UsageError: If a later `cvbatch run --update` would take its pictures for images, or it is the output itself.
+    """
+    run = opened.location
+    if to is None:
+        return ReportFolder(Location(f"{run.uri.rstrip('/')}/{REPORT}", run.options))
+    place = Location.from_path_or_uri(to, run.options if isinstance(to, str) else StorageOptions())
+    if place.uri.rstrip("/") == run.uri.rstrip("/"):
+        raise UsageError(f"{place} is the output itself; choose another place with --to, or leave it out")
+    if place.is_local:
+        if Path(place.uri).exists() and not Path(place.uri).is_dir():
+            raise UsageError(f"expected a folder for the report, got the file {place}; choose another place with --to")
+        if not place.uri.startswith(f"{run.uri.rstrip('/')}/"):  # a listing leaves out all that is in an output
+            check_outside_source(place.uri, opened, "images")
+    return ReportFolder(place)
