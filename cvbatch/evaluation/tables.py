@@ -27,7 +27,9 @@ def render_report(report: EvaluationReport) -> Group:
     lines = [f"{report.model} ({report.task}) against {report.truth} ({report.layout})"]
     lines += describe_alignment(report.alignment)
     lines += report.notes
-    tables = [table for name, metrics in report.metrics.items() for table in _metric_tables(name, metrics)]
+    tables: list[Table | Group] = [
+        table for name, metrics in report.metrics.items() for table in _metric_tables(name, metrics)
+    ]
     if report.by is not None:
         tables += [_slice_table(report, name) for name in report.metrics]
     return Group("\n".join(lines), *tables)
@@ -57,7 +59,7 @@ def show_number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _metric_tables(name: str, metrics: Metrics) -> Iterator[Table]:
+def _metric_tables(name: str, metrics: Metrics) -> Iterator[Table | Group]:
     from rich.table import Table
 
     table = Table(title=f"{name}, {metrics.images:,} images", title_justify="left")
@@ -94,7 +96,7 @@ def _row_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _slice_table(report: EvaluationReport, name: str) -> Table:
+def _slice_table(report: EvaluationReport, name: str) -> Group:
     rows = {
         value: {"images": parts[name].images, **parts[name].values}
         for value, parts in report.slices.items()
@@ -103,16 +105,20 @@ def _slice_table(report: EvaluationReport, name: str) -> Table:
     return _number_table(f"{name} by {report.by}", str(report.by), rows, len(rows))
 
 
-def _number_table(title: str, heading: str, rows: Mapping[str, Numbers], limit: int) -> Table:
+def _number_table(title: str, heading: str, rows: Mapping[str, Numbers], limit: int) -> Group:
+    from rich.console import Group
     from rich.table import Table
 
     hidden = max(0, len(rows) - limit)
     columns = list(dict.fromkeys(name for numbers in rows.values() for name in numbers))
     columns = [name for name in columns if any(numbers.get(name) is not None for numbers in rows.values())]
-    table = Table(title=title, title_justify="left", caption=f"{hidden} more in --json" if hidden else None)
-    table.add_column(heading)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, numbers in list(rows.items())[:limit]:
-        table.add_row(name, *(show_number(numbers.get(column)) for column in columns))
-    return table
+    caption = f"{hidden} more in --json" if hidden else None
+    table = Table(caption=caption, box=None, padding=(0, 2, 0, 0))
+    table.add_column(heading, overflow="fold")
+    cells = [[show_number(numbers.get(column)) for column in columns] for numbers in list(rows.values())[:limit]]
+    for column, shown in zip(columns, zip(*cells, strict=True), strict=True):
+        # a narrow terminal may fold names, but must not cut numbers
+        table.add_column(column, justify="right", overflow="fold", min_width=max(map(len, shown)))
+    for name, row in zip(rows, cells, strict=False):
+        table.add_row(name, *row)
+    return Group(f"\n{title}", table)  # a table would fold its title to its own width
