@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvbatch.export.exporting import export_predictions
     from cvbatch.export.importing import import_labels
     from cvbatch.export.to_supervision import to_supervision
+    from cvbatch.images.letterbox import Letterbox
     from cvbatch.images.preprocess import View
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
@@ -38,6 +39,7 @@ _MODULE_OF_NAME = {
     "CvbatchError": "errors",
     "Job": "config.job",
     "load_job": "config.job_file",
+    "Letterbox": "images.letterbox",
     "View": "images.preprocess",
     "Detections": "inference.python.protocol",
     "Model": "inference.python.protocol",
@@ -70,6 +72,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "CvbatchError",
     "Job",
     "load_job",
+    "Letterbox",
     "View",
     "Detections",
     "Model",

@@ -186,8 +186,9 @@ def has_nvidia_gpu() -> bool:
 
 def view_pixel_bytes(view: View) -> float:
     """Return the bytes of one image's pixels; a view that keeps the original size counts as 2 megapixels."""
-    if view.crop is not None:
-        return 3.0 * view.crop[0] * view.crop[1]
+    frame = view.letterbox.size if view.letterbox is not None else view.crop
+    if frame is not None:
+        return 3.0 * frame[0] * frame[1]
     if isinstance(view.resize, tuple):
         return 3.0 * view.resize[0] * view.resize[1]
     return 3.0 * 1.5 * view.resize**2 if view.resize is not None else 6e6

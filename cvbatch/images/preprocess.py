@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvbatch.errors import ImageError
+from cvbatch.images.letterbox import BLACK, Letterbox, place_in_frame
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -29,6 +30,17 @@ class View:
     crop: tuple[int, int] | None = None
     """(height, width) of the centre crop after resizing; smaller images are padded with black."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    letterbox: Letterbox | None = None
+    """A frame that images are fitted into, in place of `resize` and `crop`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a view that contradicts itself.
+
+        Raises:
+            ValueError: If there is a letterbox, and `resize` or `crop`, too.
+        """
+        if self.letterbox is not None and (self.resize, self.crop) != (None, None):
+            raise ValueError("letterbox: gives the size of the view: leave out resize and crop")
 
 
 _MIN_DECODE_RATIO = 2
@@ -74,7 +86,11 @@ def apply_view(view: View, image: Image.Image, original_size: Size | None = None
         left, top = min(left, 0), min(top, 0)
     elif image.size != geometry.resized_size:
         image = _resize_image(image, geometry.resized_size, _RESAMPLING_FILTERS[view.interpolation])
-    if view.crop is not None:
+    if view.letterbox is not None and view.letterbox.fill != BLACK:
+        frame = Image.new("RGB", (width, height), view.letterbox.fill)
+        frame.paste(image, (-left, -top))
+        return np.asarray(frame)
+    if view.crop is not None or view.letterbox is not None:
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image)
 
@@ -154,6 +170,11 @@ GPU_INTERPOLATIONS: Final = ("bilinear", "bicubic")
 """Interpolations that are also implemented on the GPU; see `cvbatch.inference.torch.resize`."""
 
 
+def can_resize_on_gpu(view: View) -> bool:
+    """Whether a GPU can make the view; there the area outside of an image is black."""
+    return view.interpolation in GPU_INTERPOLATIONS and (view.letterbox is None or view.letterbox.fill == BLACK)
+
+
 @dataclass(frozen=True, slots=True)
 class CropGeometry:
     """Resized size and crop of an image, each as (horizontal, vertical) in pixels."""
@@ -161,13 +182,16 @@ class CropGeometry:
     resized_size: Size
     """Size after resizing."""
     offset: tuple[int, int]
-    """Left and top of the crop in the resized image; negative if it is padded with black."""
+    """Left and top of the crop in the resized image; negative if it is padded."""
     size: Size
     """Size of the crop."""
 
 
 def compute_crop_geometry(view: View, original_size: Size) -> CropGeometry:
     """Compute the resized size and the crop for an image of `original_size`."""
+    if view.letterbox is not None:
+        (height, width), (resized, (left, top)) = view.letterbox.size, place_in_frame(view.letterbox, original_size)
+        return CropGeometry(resized, (-left, -top), (width, height))
     resized = _compute_resized_size(view, original_size)
     if view.crop is None:
         return CropGeometry(resized, (0, 0), resized)
@@ -182,9 +206,10 @@ def compute_min_decode_side(views: Iterable[View]) -> int | None:
     """
     sides = []
     for view in views:
-        if view.resize is None:
+        resize = view.letterbox.size if view.letterbox is not None else view.resize
+        if resize is None:
             return None
-        sides.append(view.resize if isinstance(view.resize, int) else max(view.resize))
+        sides.append(resize if isinstance(resize, int) else max(resize))
     return _MIN_DECODE_RATIO * max(sides, default=0) or None
 
 

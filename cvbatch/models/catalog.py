@@ -13,6 +13,8 @@ from cvbatch.images.preprocess import View
 
 CATALOG_FILE = Path(__file__).with_name("catalog.json")
 CATEGORIES_FILE = Path(__file__).with_name("categories.json")
+COCO_80 = "coco-80"
+"""COCO's classes without a background and without gaps; torchvision numbers them with both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ def category_set(name: str) -> tuple[str | None, ...]:
     Args:
         name: Such as `imagenet-1k` or `coco-91`.
     """
+    if name == COCO_80:
+        return tuple(category for category in category_set("coco-91") if category is not None)
     return tuple(json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))[name])
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.errors import CvbatchError
-from cvbatch.images.preprocess import GPU_INTERPOLATIONS, compute_min_decode_side
+from cvbatch.images.preprocess import can_resize_on_gpu, compute_min_decode_side
 from cvbatch.inference.settings import REFERENCE, InferenceSettings
 from cvbatch.models.backends import backend_of, is_setting_applicable
 from cvbatch.models.spec import ModelSpec
@@ -179,10 +179,7 @@ def compile_pays_below(rows: int) -> float:
 
 def _can_decode_on_gpu(models: Sequence[ModelSpec]) -> bool:
     """Whether a GPU can decode and resize for all models; own models need arrays on the host."""
-    return all(
-        is_setting_applicable("device_decode", [model]) and model.view.interpolation in GPU_INTERPOLATIONS
-        for model in models
-    )
+    return all(is_setting_applicable("device_decode", [model]) and can_resize_on_gpu(model.view) for model in models)
 
 
 def have_large_files(rows: pa.Table) -> bool:

@@ -42,7 +42,7 @@ def test_every_task_has_models_and_every_row_its_categories() -> None:
 
 @pytest.mark.parametrize(
     ("name", "length", "none"),
-    [("imagenet-1k", 1000, 0), ("coco-91", 91, 11), ("voc-21", 21, 1), ("coco-person", 2, 1)],
+    [("imagenet-1k", 1000, 0), ("coco-91", 91, 11), ("coco-80", 80, 0), ("voc-21", 21, 1), ("coco-person", 2, 1)],
 )
 def test_categories_leave_out_what_is_never_emitted(name: str, length: int, none: int) -> None:
     names = catalog.category_set(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cvbatch.errors import ModelError
@@ -143,13 +144,8 @@ def fit_categories(spec: ModelSpec, shapes: Callable[[int], Shapes]) -> ModelSpe
 def _load_checkpoint_file(path: str) -> Any:
     if weight_formats.is_safetensors(path):
         try:
-            load_file = importlib.import_module("safetensors.torch").load_file
-            failure = importlib.import_module("safetensors").SafetensorError
-        except ImportError:
-            raise ModelError(f"{path}: reading it needs: pip install 'cvbatch[safetensors]'") from None
-        try:
             return load_file(path)
-        except failure as error:
+        except SafetensorError as error:
             raise ModelError(f"{path}: damaged, or no safetensors file: {error}") from None
     weight_formats.check_is_torch(path)
     try:

@@ -26,7 +26,7 @@ def resize_to_view(images: Sequence[Tensor], view: View) -> list[Tensor]:
     Returns:
         uint8, (height, width, 3) for each image, on the same device.
     """
-    if view.resize is None and view.crop is None:
+    if view.resize is None and view.crop is None and view.letterbox is None:
         return [image.permute(1, 2, 0) for image in images]
     sizes: list[Size] = [(image.shape[2], image.shape[1]) for image in images]
     geometries = [compute_crop_geometry(view, size) for size in sizes]

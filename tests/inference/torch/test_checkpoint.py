@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +125,6 @@ def test_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     safetensors.save_file(construct_builder("resnet18", num_classes=3).state_dict(), path)
     assert resolved("resnet18", str(path), ["a", "b", "c"]).categories == ("a", "b", "c")
-
-
-def test_safetensors_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    (tmp_path / "w.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    with pytest.raises(ModelError, match=r"pip install 'cvbatch\[safetensors\]'"):
-        checkpoint.read_state_dict(str(tmp_path / "w.safetensors"))
 
 
 def small(num_classes: int = 2) -> dict[str, torch.Tensor]:
