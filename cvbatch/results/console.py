@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.schema import ERROR_MESSAGE, IMAGE_URI
@@ -23,13 +24,38 @@ def format_duration(seconds: float) -> str:
 
 
 def facts_table(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
-    """A table of names and values."""
-    table = Table(title=title, show_header=False, title_justify="left")
+    """A table of names and values, which are shown as they are."""
+    table = Table(title=_as_it_is(title), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+def plain_table(
+    numbers: Sequence[str], texts: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
+) -> Table:
+    """A table without lines; what is in it is shown as it is, so that a file may be called `[b].jpg`.
+
+    Args:
+        numbers: Headings of the first columns, which are numbers.
+        texts: Headings of the other columns.
+        rows: Values of all columns.
+        title: Goes above the table.
+    """
+    table = Table(title=_as_it_is(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in numbers:
+        table.add_column(name, justify="right")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _as_it_is(title: str | None) -> Text | None:
+    return None if title is None else Text(title, style="table.title")
 
 
 def models_table(task: str, models: Iterable[Mapping[str, Any]]) -> Table:

@@ -11,7 +11,15 @@ from rich.console import Console
 
 from cvbatch.models.resolve import list_models
 from cvbatch.output.commit_log import CommitLog
-from cvbatch.results.console import format_counts, format_duration, models_table, status_table, summary_table
+from cvbatch.results.console import (
+    facts_table,
+    format_counts,
+    format_duration,
+    models_table,
+    plain_table,
+    status_table,
+    summary_table,
+)
 from cvbatch.results.summary import run_status
 from tests.samples import commit, planned, started
 
@@ -182,3 +190,12 @@ def test_status_lists_idle_nodes_first() -> None:
     assert "unused (10.0.0.3): 4 CPUs, predicts nothing" in text
     assert "bored (10.0.0.2): 4 CPUs, 2 GPUs, 1 predicting, 1,200 rows, idle 60%" in text
     assert "nodes" not in shown(status_table({**STATUS, "nodes": nodes[:1]})), "of a single one there is nothing to say"
+
+
+def test_names_are_shown_as_they_are() -> None:
+    name = "[b]/x[/u].jpg"
+    with io.StringIO() as file:
+        console = Console(file=file, width=100)
+        console.print(facts_table([("file", name)], title=name))
+        console.print(plain_table(("n",), ("file",), [("1", name)], name))
+        assert file.getvalue().count(name) == 4

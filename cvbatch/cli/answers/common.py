@@ -53,7 +53,8 @@ def print_answer(options: argparse.Namespace, answer: Mapping[str, Any], render:
     from rich.text import Text
 
     shown = render()
-    Console().print(shown, soft_wrap=isinstance(shown, Text))  # paths in a text are for copying
+    console = Console(markup=False, emoji=False)  # names are shown as they are, also `[b].jpg` and `:dog:`
+    console.print(shown, soft_wrap=isinstance(shown, Text))  # paths in a text are for copying
     return 0
 
 

@@ -13,6 +13,7 @@ from cvbatch.schema import IMAGE_URI, ROW_ID
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from cvbatch.drift.report import DriftReport
 
@@ -81,9 +82,9 @@ def drift_command(options: argparse.Namespace) -> int:
 
 def _render_report(report: DriftReport) -> Group:
     from rich.console import Group
-    from rich.markup import escape
+    from rich.text import Text
 
-    parts: list[str | Table] = [escape(report.sentence), _shift_table(report)]
+    parts: list[str | Table] = [report.sentence, _shift_table(report)]
     if report.classes:
         parts.append(_class_table(report))
     if report.groups:
@@ -91,9 +92,9 @@ def _render_report(report: DriftReport) -> Group:
     if report.examples:
         parts.append("examples")
         for example in report.examples:
-            uri = escape(shorten_uri(example[IMAGE_URI]))
-            parts.append(f"  row {example[ROW_ID]}  {uri}  {escape(example['reason'])}")
-    return Group(*parts, *(f"[dim]{escape(note)}[/dim]" for note in report.notes))
+            uri = shorten_uri(example[IMAGE_URI])
+            parts.append(f"  row {example[ROW_ID]}  {uri}  {example['reason']}")
+    return Group(*parts, *(Text(note, "dim") for note in report.notes))
 
 
 def _shift_table(report: DriftReport) -> Table:
@@ -105,23 +106,19 @@ def _shift_table(report: DriftReport) -> Table:
 
 
 def _class_table(report: DriftReport) -> Table:
-    from rich.markup import escape
-
     table = _table("class", "here", "reference", "of")
     for shift in report.classes[:_SHOWN]:
-        table.add_row(escape(shift.label), f"{shift.value:.1%}", f"{shift.reference:.1%}", escape(shift.model))
+        table.add_row(shift.label, f"{shift.value:.1%}", f"{shift.reference:.1%}", shift.model)
     return table
 
 
 def _group_table(report: DriftReport) -> Table:
-    from rich.markup import escape
-
     table = _table("group", "images", "effect", "p", "signal", "here", "reference", "")
     for group in report.groups[:_SHOWN]:
         numbers = f"{group.images:,}", f"{group.effect:.2f}", f"{group.p:.2g}"
         medians = f"{group.value:.3g}", f"{group.reference:.3g}"
-        name = escape(shorten_uri(group.group))
-        table.add_row(name, *numbers, escape(group.signal), *medians, _mark(group.is_flagged))
+        name = shorten_uri(group.group)
+        table.add_row(name, *numbers, group.signal, *medians, _mark(group.is_flagged))
     return table
 
 
@@ -135,5 +132,7 @@ def _table(*names: str) -> Table:
     return table
 
 
-def _mark(is_flagged: bool) -> str:
-    return "[bold]differs[/bold]" if is_flagged else ""
+def _mark(is_flagged: bool) -> Text:
+    from rich.text import Text
+
+    return Text("differs" if is_flagged else "", "bold")

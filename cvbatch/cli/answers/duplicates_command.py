@@ -67,9 +67,8 @@ def duplicates_command(options: argparse.Namespace) -> int:
 
 def _render(answer: DuplicatesAnswer, title: str) -> Any:
     from rich.console import Group
-    from rich.table import Table
 
-    from cvbatch.results.console import facts_table
+    from cvbatch.results.console import facts_table, plain_table
 
     rows = [("images", f"{answer.images:,}, {answer.new_images:,} of them compared now")]
     rows += [
@@ -85,10 +84,10 @@ def _render(answer: DuplicatesAnswer, title: str) -> Any:
     ]
     if not answer.largest_groups:
         return facts_table(rows, title=title)
-    groups = Table(title="\nlargest groups", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("images", ROW_ID):
-        groups.add_column(name, justify="right")
-    groups.add_column("representative", overflow="fold")
-    for group in answer.largest_groups:
-        groups.add_row(f"{group['images']:,}", str(group[ROW_ID]), group[IMAGE_URI])
+    groups = plain_table(
+        ("images", ROW_ID),
+        ("representative",),
+        [(f"{group['images']:,}", str(group[ROW_ID]), group[IMAGE_URI]) for group in answer.largest_groups],
+        "\nlargest groups",
+    )
     return Group(facts_table(rows, title=title), groups)

@@ -77,9 +77,8 @@ def repeats_command(options: argparse.Namespace) -> int:
 
 def _render(answer: RepeatsAnswer, title: str) -> Any:
     from rich.console import Group
-    from rich.table import Table
 
-    from cvbatch.results.console import facts_table
+    from cvbatch.results.console import facts_table, plain_table
 
     rows = [("images", f"{answer.images:,} in {answer.folders:,} folders")]
     rows += [("without", f"{count:,}: {reason}") for reason, count in answer.excluded.items()]
@@ -92,11 +91,13 @@ def _render(answer: RepeatsAnswer, title: str) -> Any:
         rows.append(("look at", answer.sheet))
     if not answer.largest_places:
         return facts_table(rows, title=title)
-    places = Table(title="\nplaces with the most images", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("place", "images"):
-        places.add_column(name, justify="right")
-    places.add_column("label")
-    places.add_column("folder", overflow="fold")
-    for place in answer.largest_places:
-        places.add_row(str(place["place"]), f"{place['images']:,}", place["label"], place["folder"])
+    places = plain_table(
+        ("place", "images"),
+        ("label", "folder"),
+        [
+            (str(place["place"]), f"{place['images']:,}", place["label"], place["folder"])
+            for place in answer.largest_places
+        ],
+        "\nplaces with the most images",
+    )
     return Group(facts_table(rows, title=title), places)

@@ -157,7 +157,6 @@ def parse_budget(text: str) -> int | dict[str, int]:
 
 def _choice_table(choice: SampleChoice, path: str | None) -> Table:
     """The best images, and what a person should know."""
-    from rich.markup import escape
     from rich.table import Table
 
     from cvbatch.sampling.choice import REASON
@@ -169,12 +168,12 @@ def _choice_table(choice: SampleChoice, path: str | None) -> Table:
     notes = [*([f"without {left_out}"] if left_out else []), *choice.notes, *([f"written to {path}"] if path else [])]
     if choice.table.num_rows > _SHOWN and path is None:
         notes.append(f"the first {_SHOWN} are shown; --to FILE and --json have all")
-    table = Table(title=chosen, title_justify="left", caption="\n".join(map(escape, notes)), caption_justify="left")
+    table = Table(title=chosen, title_justify="left", caption="\n".join(notes), caption_justify="left")
     table.add_column(ROW_ID, justify="right")
     table.add_column("image", overflow="fold")
     table.add_column(SCORE, justify="right")
     table.add_column(REASON, overflow="fold")
     for row in shown.to_pylist():
         score = "" if row[SCORE] is None else f"{row[SCORE]:.3f}"
-        table.add_row(str(row[ROW_ID]), escape(shorten_uri(row[IMAGE_URI])), score, escape(row[REASON]))
+        table.add_row(str(row[ROW_ID]), shorten_uri(row[IMAGE_URI]), score, row[REASON])
     return table

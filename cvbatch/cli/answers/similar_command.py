@@ -41,15 +41,11 @@ def similar_command(options: argparse.Namespace) -> int:
 
 def _render(answer: SimilarAnswer) -> Any:
     from rich.console import Group
-    from rich.table import Table
+
+    from cvbatch.results.console import plain_table
 
     tables = []
     for query in answer.queries:
-        table = Table(title=query.image_uri, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in ("cosine", ROW_ID):
-            table.add_column(name, justify="right")
-        table.add_column("image", overflow="fold")
-        for neighbour in query.neighbours:
-            table.add_row(f"{neighbour.cosine:.3f}", str(neighbour.row_id), neighbour.image_uri)
-        tables.append(table)
+        rows = [(f"{item.cosine:.3f}", str(item.row_id), item.image_uri) for item in query.neighbours]
+        tables.append(plain_table(("cosine", ROW_ID), ("image",), rows, query.image_uri))
     return Group(*tables)
