@@ -17,7 +17,7 @@ from cvbatch.errors import OutputError, UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.best_rows import random_numbers
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.where import Where, check_names
+from cvbatch.results.where import Where, check_group_column, check_names
 from cvbatch.schema import IMAGE_URI
 
 FOLDER: Final = "folder"
@@ -70,7 +70,8 @@ def measure_drift(
         raise OutputError(missing_reference(opened))
     other = open_output(reference, storage)
     group_by = IMAGE_URI if by == FOLDER else by
-    check_names("column", [] if group_by is None else [group_by], opened.schema.names)
+    if group_by is not None:
+        check_group_column(group_by, opened.schema)
     if group_by is not None and pa.types.is_nested(kind := opened.schema.field(group_by).type):
         raise UsageError(f"by {by}: expected a column with one value for each image, got {kind}")
     models, notes = _common_models(opened, other, model)

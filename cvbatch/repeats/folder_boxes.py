@@ -18,7 +18,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.list_columns import label_ids_of_classes
 from cvbatch.results.streaming import RowSelection, iter_rows
-from cvbatch.results.where import Where, check_names
+from cvbatch.results.where import Where, check_group_column
 from cvbatch.schema import HEIGHT, IMAGE_URI, OK, ROW_ID, SOURCE_REMOVED, STATUS, WIDTH
 
 Boxes = npt.NDArray[Any]
@@ -94,7 +94,7 @@ class FolderBoxes:
 
     def _spread(self, files: Sequence[IO[bytes]]) -> None:
         alias, by = self.model.alias, self.selection.by or IMAGE_URI
-        check_names("column", [by], self.opened.schema.names)
+        check_group_column(by, self.opened.schema)
         lists = [f"{alias}_{name}" for name in ("boxes", "label_ids", "scores")]
         columns = [ROW_ID, by, WIDTH, HEIGHT, STATUS, SOURCE_REMOVED, *lists]
         label_ids = None

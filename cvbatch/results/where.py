@@ -59,6 +59,18 @@ def check_names(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
             raise UsageError(unknown_name(what, name, known))
 
 
+def check_group_column(name: str, schema: pa.Schema) -> None:
+    """Check that images can be grouped by a column.
+
+    Raises:
+        UsageError: If there is no such column, or if it has several values for an image.
+    """
+    check_names("column", [name], schema.names)
+    kind = schema.field(name).type
+    if pa.types.is_nested(kind):
+        raise UsageError(f"--by {name}: expected a column with one value for each image, got {kind}")
+
+
 def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
     """A message about a name that does not exist, with similar ones, or the first of all."""
     near = difflib.get_close_matches(name, known, 5) or list(dict.fromkeys(known))[:20]

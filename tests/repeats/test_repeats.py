@@ -183,6 +183,7 @@ def test_exports_can_leave_the_boxes_out(cameras: tuple[str, CommitLog, list[str
         ({"images": 1}, "expected a number of images from 2 on, got 1"),
         ({"max_area": 0}, "expected a share of the image from 0 to 1 as the largest area, got 0"),
         ({"by": "camera"}, "there is no column 'camera'"),
+        ({"by": "boxes_labels"}, "--by boxes_labels: expected a column with one value for each image, got list"),
         ({"classes": ["c"]}, "there is no class 'c'; there are a, b"),
     ],
 )

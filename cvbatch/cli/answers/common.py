@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cvbatch.cli.arguments import JSON_HELP, add_output_argument
+from cvbatch.cli.arguments import JSON_HELP, add_output_argument, parse_amount
 from cvbatch.cli.common import print_json
 
 
@@ -30,7 +30,9 @@ def add_answer_arguments(parser: argparse.ArgumentParser, *, scores: bool = True
         parser.add_argument(
             "--classes", type=split_names, metavar="NAMES", help="only these classes, separated by commas"
         )
-        parser.add_argument("--min-score", type=float, metavar="SCORE", help="only labels with at least this score")
+        parser.add_argument(
+            "--min-score", type=parse_amount, metavar="SCORE", help="only labels with at least this score"
+        )
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from cvbatch.cli.answers.common import add_answer_arguments, print_answer
 from cvbatch.cli.answers.evaluate_command import add_truth_arguments, truth_options
-from cvbatch.cli.arguments import Subparsers, add_command_parser
+from cvbatch.cli.arguments import Subparsers, add_command_parser, parse_amount
 from cvbatch.cli.common import output_from_options
 
 
@@ -25,7 +25,7 @@ def add_command(subparsers: Subparsers) -> None:
     parser.add_argument("--second-model", metavar="ALIAS", help="model of the second run, if it is another")
     parser.add_argument("--truth", metavar="PATH", help="file or folder with the truth")
     parser.add_argument(
-        "--margin", type=float, default=0.01, metavar="LOSS", help="loss that does not matter (default: 0.01)"
+        "--margin", type=parse_amount, default=0.01, metavar="LOSS", help="loss that does not matter (default: 0.01)"
     )
     parser.add_argument(
         "--review", type=int, default=20, metavar="N", help="images in the list of those to look at (default: 20)"
