@@ -1,0 +1,52 @@
+// Plots, matrices and groups of images of the answers.
+
+const LEVELS = 9;
+
+function heatLevel(value, highest) {
+  return value == null || value <= 0 || highest <= 0 ? 0 : Math.min(LEVELS, 1 + Math.floor((8.999 * value) / highest));
+}
+
+function matrixCell(matrix, row, column, highest, examples) {
+  const value = matrix.values[row][column];
+  const rows = examples.get(`${row},${column}`) ?? [];
+  const text = value === 0 ? "" : formatNumber(value);
+  const name = `${matrix.row_title} ${matrix.rows[row]}, ${matrix.column_title} ${matrix.columns[column]}: ${formatNumber(value)}`;
+  const cell = html("td", { class: `number heat-${heatLevel(value, highest)}`, title: name });
+  if (rows.length === 0) cell.append(text);
+  else {
+    const button = html("button", { type: "button", class: "cell", "aria-label": `${name}, ${plural(rows.length, "example")}` }, text || "0");
+    button.addEventListener("click", () => openRows(rows));
+    cell.append(button);
+  }
+  return cell;
+}
+
+function matrixTable(matrix) {
+  const highest = Math.max(...matrix.values.flat().map((value) => value ?? 0), 0);
+  const examples = new Map(matrix.examples);
+  const head = html("tr", {}, html("th", { scope: "col", class: "corner" }, `${matrix.row_title} \\ ${matrix.column_title}`), ...matrix.columns.map((name) => html("th", { scope: "col", class: "upright" }, html("span", { dir: "auto" }, name))));
+  const rows = matrix.rows.map((name, row) => html("tr", {}, html("th", { scope: "row", dir: "auto" }, name), ...matrix.columns.map((_, column) => matrixCell(matrix, row, column, highest, examples))));
+  return html("table", { class: "heat matrix" }, html("caption", { class: "hidden" }, matrix.title), html("thead", {}, head), html("tbody", {}, ...rows));
+}
+
+function matrixBlock(matrix) {
+  const rows = () => [[matrix.row_title, ...matrix.columns], ...matrix.rows.map((name, row) => [name, ...matrix.values[row]])];
+  const hint = matrix.examples.length > 0 ? html("p", { class: "quiet" }, "Underlined numbers open their images.") : null;
+  const scroll = html("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": matrix.title }, matrixTable(matrix));
+  return html("div", { class: "matrix-block" }, blockHead(matrix.title, downloadButton(matrix.title, rows)), hint, scroll);
+}
+
+function groupBlock(group) {
+  const images = group.row_ids.map((row) => imageOfRow.get(row)).filter((image) => image !== undefined);
+  if (images.length === 0) return null;
+  const tiles = images.map((image) => tile(image, () => openViewer(images, image)));
+  for (const each of tiles) each.draw(each.image.elements.filter((element) => element.isDrawn));
+  return html("div", { class: "group" }, html("h3", { dir: "auto" }, group.title), html("ul", { class: "tiles strip" }, ...tiles.map(({ item }) => item), html("li", { class: "tile-rest", "aria-hidden": "true" })));
+}
+
+for (const section of document.querySelectorAll("[data-answer]")) {
+  const answer = data.answers[Number(section.dataset.answer)];
+  section.querySelector("[data-plots]")?.append(...answer.plots.map(linePlot));
+  section.querySelector("[data-matrices]")?.append(...answer.matrices.map(matrixBlock));
+  section.querySelector("[data-groups]")?.append(...answer.groups.map(groupBlock).filter((block) => block !== null));
+}

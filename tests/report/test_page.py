@@ -1,0 +1,262 @@
+"""The page in a real browser: what a person sees, clicks and presses, and what hostile names cannot do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cvbatch.report.page import render_page
+from cvbatch.report.page_data import GalleryImage, ImageElement, PageData
+from tests.report.sample_page import HOSTILE_LABELS, HOSTILE_NAME, HOSTILE_TEXT, sample_page
+from tests.rigs.browser import Browser, Page, open_browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageData, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    data = sample_page(folder, images=60)
+    (folder / "index.html").write_text(render_page(data), encoding="utf-8")
+    return data, folder
+
+
+@pytest.fixture
+def page(browser: Browser, report: tuple[PageData, Path]) -> Iterator[Page]:
+    with browser.page((report[1] / "index.html").as_uri()) as page:
+        yield page
+
+
+@pytest.fixture
+def data(report: tuple[PageData, Path]) -> PageData:
+    return report[0]
+
+
+def gallery_counts(page: Page) -> list[int]:
+    """Images shown, of how many; labels that count, of how many."""
+    return [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", page.inner_text("#gallery-count"))]
+
+
+def expected_counts(data: PageData, images: list[GalleryImage], labels: list[ImageElement]) -> list[int]:
+    return [len(images), len(data.gallery), len(labels), sum(len(image.elements) for image in data.gallery)]
+
+
+def test_everything_is_shown_at_first(page: Page, data: PageData) -> None:
+    assert gallery_counts(page) == expected_counts(
+        data, data.gallery, [e for image in data.gallery for e in image.elements]
+    )
+    assert page.locator("#tiles .tile:visible").count() == 48
+    page.click("#gallery-more")
+    assert page.locator("#tiles .tile:visible").count() == 60
+    assert page.locator("#gallery-more").is_hidden()
+
+
+@pytest.mark.parametrize("field", ["folder", "status", "reason"])
+def test_gallery_filters_by_what_an_image_is(page: Page, data: PageData, field: str) -> None:
+    value = getattr(data.gallery[-1], field)
+    page.select_option(f"#filter-{field}", value)
+    images = [image for image in data.gallery if getattr(image, field) == value]
+    assert 0 < len(images) < len(data.gallery)
+    assert gallery_counts(page) == expected_counts(data, images, [e for image in images for e in image.elements])
+    assert page.locator("#tiles .tile:visible").count() == len(images)
+
+
+@pytest.mark.parametrize("label", ["moped", "__proto__", "constructor"])
+def test_gallery_filters_by_label_and_score(page: Page, data: PageData, label: str) -> None:
+    names = page.locator("#filter-label option").all_inner_texts()
+    page.select_option("#filter-label", index=[name.rpartition(" (")[0] for name in names].index(label))
+    page.locator("#filter-score").fill("0.6")
+    images, labels = counted(data, lambda e: e.label == label and (e.score is None or e.score >= 0.6))
+    assert 0 < len(images) < len(data.gallery)
+    assert gallery_counts(page) == expected_counts(data, images, labels)
+    page.click("#filter-reset")
+    assert gallery_counts(page)[0] == len(data.gallery)
+
+
+def test_models_and_classes_are_switched(page: Page, data: PageData) -> None:
+    page.click("#legend-models label:has-text('segmentation')")
+    page.locator("#filter-score").fill("0.8")
+    images, labels = counted(data, lambda e: e.alias != "segmentation" and e.score >= 0.8)
+    assert gallery_counts(page) == expected_counts(data, images, labels)
+    assert page.locator("#tiles .tile:visible .overlay path.mask").count() == 0
+    before = page.locator("#tiles .tile:visible .overlay path.box.c-0").count()
+    page.locator("#legend-classes label").first.click()
+    assert before > page.locator("#tiles .tile:visible .overlay path.box.c-0").count() == 0
+    assert gallery_counts(page) == expected_counts(data, images, labels)
+
+
+def counted(data: PageData, counts: object) -> tuple[list[GalleryImage], list[ImageElement]]:
+    images = [image for image in data.gallery if any(counts(e) for e in image.elements)]
+    return images, [e for image in images for e in image.elements if counts(e)]
+
+
+def test_histogram_counts_again(page: Page, data: PageData) -> None:
+    histogram = data.labels[1].histogram
+    assert histogram is not None
+    block = page.locator('[data-histogram="1"]')
+    block.locator("input").fill("7")
+    above, every = sum(histogram.counts[7:]), sum(histogram.counts)
+    assert block.locator(".re-count").inner_text() == f"{above:,} of {every:,} boxes above 0.35"
+    block.locator("select").select_option(label="__proto__")
+    chosen = histogram.by_label["__proto__"]
+    assert block.locator(".re-count").inner_text() == f"{sum(chosen[7:]):,} of {sum(chosen):,} boxes above 0.35"
+
+
+def test_label_table_is_searched_and_sorted(page: Page, data: PageData) -> None:
+    block = page.locator(".label-section").nth(1).locator(".table-block").first
+    block.locator("input[type=search]").fill("LABEL 00")
+    assert block.locator("tbody tr:visible").count() == sum(
+        "label 00" in count.label for count in data.labels[1].counts
+    )
+    block.locator("input[type=search]").fill("")
+    block.get_by_role("button", name="Mean score").click()
+    scores = [count.mean_score for count in data.labels[1].counts]
+    assert block.locator("tbody tr th").all_inner_texts() == [
+        count.label for _, count in sorted(zip(scores, data.labels[1].counts, strict=True), key=lambda pair: -pair[0])
+    ]
+    block.get_by_role("button", name="Label", exact=True).click()
+    assert block.locator("th[aria-sort=ascending]").inner_text().startswith("Label")
+
+
+def test_plots_can_be_downloaded(page: Page, data: PageData) -> None:
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download Confusion as CSV").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    matrix = data.answers[0].matrices[0]
+    assert download.value.suggested_filename == "Confusion.csv"
+    assert text.splitlines()[0] == ",".join(["truth", *matrix.columns])
+    assert text.splitlines()[3] == ",".join([matrix.rows[2], *map(str, matrix.values[2])])
+
+
+def test_large_view_is_used_by_keys(page: Page, data: PageData) -> None:
+    page.locator("#tiles button").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#viewer").is_visible()
+    assert page.inner_text("#viewer-name") == data.gallery[1].name
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#viewer-name") == data.gallery[2].name
+    assert page.inner_text("#viewer-place") == "3 of 60"
+    assert page.locator("#viewer a").get_attribute("href") == data.gallery[2].link
+    assert page.locator("#viewer .box").count() == 4
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#viewer-place") == "1 of 60"
+    assert page.locator("#viewer-before").is_disabled()
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+    assert page.evaluate("document.activeElement.closest('.tile').dataset.row") == "1"
+
+
+def test_large_view_goes_through_what_is_shown(page: Page, data: PageData) -> None:
+    page.select_option("#filter-reason", "unsure")
+    page.locator("#tiles button:visible").first.click()
+    assert page.inner_text("#viewer-place") == f"1 of {sum(image.reason == 'unsure' for image in data.gallery)}"
+    page.click("#viewer-close")
+    assert page.locator("#viewer").is_hidden()
+
+
+def test_a_cell_of_a_matrix_opens_its_images(page: Page, data: PageData) -> None:
+    page.get_by_role("button", name="truth moped, predicted espresso").click()
+    assert page.inner_text("#viewer-place") == "1 of 3"
+    assert page.inner_text("#viewer-name") == data.gallery[1].name
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="truth Egyptian cat, predicted moped").click()
+    assert page.inner_text("#viewer-place") == "1 of 1"
+
+
+def test_map_shows_and_opens_images(page: Page, data: PageData) -> None:
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    first = min(range(60), key=lambda row: data.maps[0].points[row][0])
+    assert page.locator(".map-card .card-name").inner_text() == data.gallery[first].name
+    page.keyboard.press("Enter")
+    assert page.inner_text("#viewer-name") == data.gallery[first].name
+    page.keyboard.press("Escape")
+    box = page.locator("canvas").bounding_box()
+    assert box is not None
+    across, up = data.maps[0].points[first]
+    page.locator("canvas").hover(
+        position={"x": 24 + across * (box["width"] - 48), "y": 24 + (1 - up) * (box["height"] - 48)}
+    )
+    assert page.locator(".map-card .card-name").inner_text() == data.gallery[first].name
+
+
+def test_hostile_names_are_only_texts(page: Page) -> None:
+    assert page.locator("#tiles .tile-name").first.inner_text() == HOSTILE_NAME
+    page.locator("#tiles button").first.click()
+    assert page.inner_text("#viewer-name") == HOSTILE_NAME
+    assert page.locator("#viewer a").count() == 0, "a link to a script is no link"
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("body > script").count() == 2
+    assert HOSTILE_TEXT in page.text_content("#notes")
+    options = page.locator("#filter-label option").all_inner_texts()
+    assert {option.rpartition(" (")[0] for option in options} >= set(HOSTILE_LABELS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_serious_complaint(browser: Browser, report: tuple[PageData, Path], scheme: str) -> None:
+    with browser.page((report[1] / "index.html").as_uri(), scheme=scheme) as page:
+        page.locator("canvas").focus()
+        page.keyboard.press("ArrowRight")
+        assert browser.complaints(page) == []
+        page.locator("#tiles button").nth(2).click()
+        assert browser.complaints(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_no_width_overflows(browser: Browser, report: tuple[PageData, Path], scheme: str, width: int) -> None:
+    with browser.page((report[1] / "index.html").as_uri(), scheme=scheme, width=width) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.locator("#tiles button").first.click()
+        assert page.evaluate(
+            "document.querySelector('#viewer').scrollWidth <= document.querySelector('#viewer').clientWidth"
+        )
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (int(re.findall(r"\d+", ground)[0]) < 60) == (scheme == "dark")
+
+
+def test_a_web_server_serves_the_same(browser: Browser, report: tuple[PageData, Path]) -> None:
+    with browser.served(report[1]) as address, browser.page(address) as page:
+        wait_for_picture(page)
+        assert gallery_counts(page)[0] == 60
+
+
+def test_pictures_load_from_a_disk(page: Page) -> None:
+    wait_for_picture(page)
+
+
+def wait_for_picture(page: Page) -> None:
+    page.locator("#tiles img").first.scroll_into_view_if_needed()
+    script = """() => new Promise((done) => {
+        const image = document.querySelector("#tiles img");
+        if (image.complete) done(image.naturalWidth);
+        image.onload = image.onerror = () => done(image.naturalWidth);
+    })"""
+    assert page.evaluate(script) > 0
+
+
+def test_policy_stops_what_is_put_into_the_page(browser: Browser, report: tuple[PageData, Path]) -> None:
+    """Also if a name were ever written into the page as it is."""
+    with browser.page((report[1] / "index.html").as_uri(), quiet=False) as page:
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
+        page.evaluate(
+            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"
+        )
+        assert page.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+        assert page.evaluate("window.ran === undefined")
+
+
+def test_tables_are_there_without_a_script(browser: Browser, report: tuple[PageData, Path]) -> None:
+    with browser.page((report[1] / "index.html").as_uri(), java_script=False) as page:
+        assert page.locator("h1").inner_text() == report[0].head.title
+        assert page.locator("#errors .card").count() == 2
+        assert page.locator("#labels tbody tr").first.locator("th").inner_text() == report[0].labels[0].counts[0].label
+        assert page.locator("#filter-label").is_hidden()
