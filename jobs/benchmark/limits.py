@@ -110,7 +110,7 @@ def main() -> None:
     folder, model, chosen, *count = sys.argv[1:]
     setting = InferenceSettings(**json.loads(chosen))
     cores = len(os.sched_getaffinity(0))
-    weights = {} if model == "efficientnet_lite0" else {"weights": None}
+    weights = {} if model in ("efficientnet_lite0", "nanodet_g") else {"weights": None}
     (spec,) = resolve_models([ModelConfig(model=model, **weights)])
     sample_size = max(int(count[0]) if count else _IMAGES, _GPU_IMAGES if ON_GPU else 0)
     paths = sorted(Path(folder).glob("*.jpg"))

@@ -17,6 +17,7 @@ from peers import PEERS
 RESNET = ("--model", "resnet50", "--set", "models.0.weights=null")
 MODELS = {
     "efficientnet_lite0": (4_000, 256),
+    "nanodet_g": (2_000, 64),
     "ssdlite320_mobilenet_v3_large": (3_000, 64),
     "fasterrcnn_resnet50_fpn": (48, 8),
     "lraspp_mobilenet_v3_large": (2_000, 32),
@@ -25,6 +26,7 @@ MODELS = {
 """Number of images for the runs and for the limit of a model: a few minutes on two cores, and enough units for a steady
 rate. Models with one process per core get more images: at the first commit the other processes have hardly started, and
 at the last commit that counts they are half done, which is a twentieth of 1,000 images."""
+_WITH_WEIGHTS = ("efficientnet_lite0", "nanodet_g")
 _GPU_BOUND = "convnext_large"
 """A network so large that the GPU is the bottleneck, not the cores that decode."""
 _GPU_IMAGES = 20_480
@@ -77,7 +79,7 @@ def models(sizes: Sizes) -> dict[str, Any]:
     for model in sizes.models:
         count, few = MODELS[model]
         photos = _photos(sizes, count)
-        arguments = ("--model", model, *(() if model == "efficientnet_lite0" else ("--set", "models.0.weights=null")))
+        arguments = ("--model", model, *(() if model in _WITH_WEIGHTS else ("--set", "models.0.weights=null")))
         setting = cvbatch(_photos(sizes, 2), sizes.folder / "out", *arguments)["setting"]
         results[model] = {"images": count, **_between_limits(sizes, photos, model, setting, few, arguments)}
     return results
