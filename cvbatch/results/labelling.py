@@ -95,14 +95,20 @@ def label(
     Raises:
         UsageError: If the request is wrong; nothing was started.
         RunError: If the run did not finish; committed rows stay committed.
+        KeyboardInterrupt: If it was interrupted; the message says how to go on.
     """
     from cvbatch.pipeline import run
 
     job = _job_of_arguments(source, models, output, compute)
     folder = _folder_of_own_models(job)
-    with quiet_libraries(), fitting_progress(quiet=quiet) as progress:
-        state = run(job, progress, pythonpath=folder, refresh=update, wait=wait, takeover=takeover)
-        return LabelledRun(job.output.location, summarize_run(job.output.location, state))
+    try:
+        with quiet_libraries(), fitting_progress(quiet=quiet) as progress:
+            state = run(job, progress, pythonpath=folder, refresh=update, wait=wait, takeover=takeover)
+            return LabelledRun(job.output.location, summarize_run(job.output.location, state))
+    except KeyboardInterrupt:  # from None: a notebook would show a hundred lines of Ray's
+        raise KeyboardInterrupt(
+            f"interrupted; rows that are committed stay in {job.output.location}, and the same call resumes the run"
+        ) from None
 
 
 def _job_of_arguments(

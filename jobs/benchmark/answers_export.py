@@ -1,13 +1,17 @@
 """Speed and memory of exports: `python jobs/benchmark/answers_export.py [ROWS …] [--format NAME …]` prints JSON.
 
-Makes a run with 10 boxes an image and no photos, exports it, and prints for each number of rows and each format the
-seconds, boxes a second and the most memory of the exporting process above what it had before. Each export is a process
-of its own. `json_dump` is how long Python's own `json.dump` takes for the same COCO file that is in memory already.
+Makes a run with a class and 10 boxes an image and, for the formats that read or link them, photos of 8 × 8 pixels;
+exports it, and prints for each number of rows and each format the seconds, boxes and rows a second and the most memory
+of the exporting process above what it had before. Each export is a process of its own. `json_dump` is how long Python's
+own `json.dump` takes for the same COCO file that is in memory already.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
+import io
 import json
 import os
 import resource
@@ -20,13 +24,38 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 BOXES = 10
 FILE_ROWS = 50_000
+WITH_PHOTOS = {"webdataset", "image-folder"}
+
+
+def _draw_photo(seed: int) -> bytes:
+    """The bytes of a JPEG of 8 × 8 pixels."""
+    pixels, data = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG")
+    return data.getvalue()
+
+
+@functools.cache
+def _hash_photo(seed: int) -> str:
+    return hashlib.sha256(_draw_photo(seed)).hexdigest()
+
+
+def make_photos(folder: Path, rows: int) -> None:
+    """Photos of 8 × 8 pixels in folders of a thousand; those of a folder are one file with many names."""
+    for low in range(0, rows, 1000):
+        part = folder / "photos" / f"{low // 1000:04d}"
+        part.mkdir(parents=True)
+        first = part / f"{low:08d}.jpg"
+        first.write_bytes(_draw_photo(low))
+        for row in range(low + 1, min(low + 1000, rows)):
+            os.link(first, part / f"{row:08d}.jpg")
 
 
 def make_run(folder: Path, rows: int) -> str:
-    """Write a finished run as cvbatch would, without Ray and without photos."""
+    """Write a finished run as cvbatch would, without Ray."""
     from cvbatch.config.job import Job
     from cvbatch.images.preprocess import View
     from cvbatch.models.spec import ModelSpec, rows_schema
@@ -38,9 +67,10 @@ def make_run(folder: Path, rows: int) -> str:
     from cvbatch.sources import open_source
 
     categories = tuple(f"class {number}" for number in range(80))
-    model = ModelSpec(
-        alias="detection", task="detection", kind="python", name="m:f", view=View(resize=8), categories=categories
-    )
+    models = [
+        ModelSpec(alias=task, task=task, kind="python", name="m:f", view=View(resize=8), categories=categories)
+        for task in ("classification", "detection")
+    ]
     manifest = folder / "photos.csv"
     with manifest.open("w") as file:
         file.write("uri\n")
@@ -54,10 +84,10 @@ def make_run(folder: Path, rows: int) -> str:
     )
     store = LocalStore(str(folder / "labels"))
     store.check_writable()
-    plan = make_plan(store, asked, [model], open_source(asked.source))
+    plan = make_plan(store, asked, models, open_source(asked.source))
     log = CommitLog(store, plan.rows)
     log.open_epoch()
-    schema = rows_schema([model])
+    schema = rows_schema(models)
     for low in range(0, rows, FILE_ROWS):
         context = WriteContext(store.root, log.epoch, schema)
         table = _rows(folder, schema, low, min(low + FILE_ROWS, rows), categories)
@@ -84,6 +114,11 @@ def _rows(folder: Path, schema: pa.Schema, low: int, high: int, categories: tupl
         "width": pa.array(np.full(count, 640, np.int32)),
         "height": pa.array(np.full(count, 480, np.int32)),
         "status": pa.array(["ok"] * count),
+        "format": pa.array(["jpeg"] * count),
+        "content_sha256": pa.array([_hash_photo(row // 1000 * 1000) for row in range(low, high)]),
+        "classification_label": pa.array(categories).take(pa.array(label_ids[:count])),
+        "classification_label_id": pa.array(label_ids[:count]),
+        "classification_score": pa.array(generator.random(count, np.float32)),
         "detection_boxes": lists(boxes),
         "detection_label_ids": lists(pa.array(label_ids)),
         "detection_labels": lists(pa.array(categories).take(pa.array(label_ids))),
@@ -110,6 +145,7 @@ def measure_export(output: str, name: str) -> dict[str, Any]:
             "boxes": report.elements,
             "seconds": round(seconds, 2),
             "boxes_per_second": round(report.elements / seconds),
+            "rows_per_second": round(report.images / seconds),
             "more_memory_mb": round((_peak_bytes() - before) / 1e6),
             "peak_memory_mb": round(_peak_bytes() / 1e6),
             "written_mb": round(size / 1e6),
@@ -149,6 +185,8 @@ def main() -> None:
     results = []
     for rows in options.rows:
         with tempfile.TemporaryDirectory(prefix="cvbatch-export-") as folder:
+            if WITH_PHOTOS & set(options.format):
+                make_photos(Path(folder), rows)
             output = _in_own_process("--make", folder, str(rows))
             results += [{"format": name, **_in_own_process("--one", output, name)} for name in options.format]
     print(json.dumps(results, indent=1))

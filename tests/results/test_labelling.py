@@ -9,6 +9,7 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 import cvbatch
 from cvbatch.errors import UsageError
@@ -19,6 +20,20 @@ LABEL = """
 import cvbatch
 model = {"model": "python:brightness:Brightness", "as": "light"}
 run = cvbatch.label("photos", [model], "labels", compute={"unit_rows": 2})
+"""
+
+SLOW = """
+import time
+from pathlib import Path
+
+from brightness import Brightness
+
+
+class Slow(Brightness):
+    def predict(self, images, sizes):
+        if not Path(__file__).with_name("mended").exists():
+            time.sleep(5)
+        return super().predict(images, sizes)
 """
 
 
@@ -62,3 +77,36 @@ def test_a_wrong_request_is_an_error_of_one_line(tmp_path: Path) -> None:
         cvbatch.label([tmp_path / "nothing"], "efficientnet_lite0", {"uri": str(tmp_path / "out")}, quiet=True)
     with pytest.raises(UsageError, match="precision"):
         cvbatch.label("photos", ["efficientnet_lite0"], tmp_path / "out", compute={"precison": "fp32"})
+
+
+@pytest.mark.slow
+def test_an_interrupted_cell_keeps_its_rows_and_resumes(
+    folder: Path, ray_head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_head)
+    (folder / "slow.py").write_text(SLOW)
+    cell = LABEL.replace("brightness:Brightness", "slow:Slow")
+    manager, client = start_new_kernel(cwd=str(folder))
+    shown: list[dict[str, Any]] = []
+
+    def show(message: dict[str, Any]) -> None:
+        content = message["content"]
+        shown.append(content)
+        if not (folder / "mended").exists() and "1 of 4 rows" in content.get("data", {}).get("text/plain", ""):
+            (folder / "mended").touch()
+            manager.interrupt_kernel()
+
+    try:
+        first = client.execute_interactive(cell, output_hook=show, timeout=300)["content"]
+        rows = cvbatch.read(str(folder / "labels"))
+        second = client.execute_interactive(cell, output_hook=show, timeout=300)["content"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert first["ename"] == "KeyboardInterrupt"
+    assert first["evalue"].endswith(f"stay in {folder}/labels, and the same call resumes the run")
+    assert sum(part.count("\n") for part in first["traceback"]) < 30, "nothing of Ray's"
+    assert second["status"] == "ok"
+    again = cvbatch.read(str(folder / "labels"))
+    assert 1 <= len(rows) < 4 == again["row_id"].nunique() == len(again)
+    assert set(rows["row_id"]) <= set(again["row_id"])
