@@ -28,6 +28,7 @@ SCRIPTS: Final = (
     "gallery.js",
     "map.js",
     "answers.js",
+    "contents.js",
 )
 """In the order in which they need each other."""
 WORDS: Final = {DETECTION.name: "boxes", SEGMENTATION.name: "segments"}

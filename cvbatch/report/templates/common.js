@@ -46,13 +46,15 @@ function countBy(items, keyOf) {
 
 /** Elements of an image as records; the page has them as lists of numbers. */
 function unpackElement([alias, label, score, box, outline]) {
-  return { alias: data.names[alias], label: data.names[label], score, box, outline: outline ?? [], isDrawn: box != null || outline != null };
+  return { alias: data.names[alias], label: data.names[label], score, outline: outline ?? [], box: box ?? null, isDrawn: box != null || outline != null };
 }
 
 for (const image of data.gallery) {
   image.elements = image.elements.map(unpackElement);
   image.ratio = image.width && image.height ? Math.min(Math.max(image.width / image.height, 0.4), 3) : 4 / 3;
 }
+
+data.gallery.sort((one, other) => (one.message !== null) - (other.message !== null)); // failed ones come last
 
 /** Calls back now and whenever the width of a node changes. */
 function onWidth(node, draw) {

@@ -64,13 +64,12 @@ function chip(text, hidden, key, colour, count) {
     else hidden.add(key);
     updateGallery();
   });
-  const swatch = colour === null ? null : html("span", { class: `swatch ${colour}`, "aria-hidden": "true" });
-  return html("label", { class: "chip" }, input, swatch, html("span", { dir: "auto" }, text), html("span", { class: "quiet" }, formatNumber(count)));
+  return html("label", { class: `chip ${colour}` }, input, html("span", { dir: "auto" }, text), html("span", { class: "quiet" }, formatNumber(count)));
 }
 
 function fillLegend() {
   const models = countBy(data.gallery.flatMap((image) => image.elements), (element) => element.alias);
-  inGallery("legend-models").replaceChildren(...(models.size < 2 ? [] : [...models].map(([alias, count]) => chip(alias, gallery.hiddenModels, alias, null, count))));
+  inGallery("legend-models").replaceChildren(...(models.size < 2 ? [] : [...models].map(([alias, count]) => chip(alias, gallery.hiddenModels, alias, "", count))));
   const classes = countBy(drawnElements, classOf);
   const named = [...classes].filter(([key]) => key !== OTHERS).map(([label, count]) => chip(label, gallery.hiddenClasses, label, colourClass(label), count));
   if (classes.has(OTHERS)) named.push(chip("other classes", gallery.hiddenClasses, OTHERS, "c-other", classes.get(OTHERS)));

@@ -1,7 +1,7 @@
 // How sure a model is, with a slider that counts again.
 
 function drawHistogram(counts, bin, width) {
-  const height = 150;
+  const height = 180;
   const highest = Math.max(...counts, 1);
   const step = width / counts.length;
   const bars = counts.map((count, number) => {

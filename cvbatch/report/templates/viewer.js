@@ -52,9 +52,15 @@ function viewerShape(element) {
   return svg("g", { class: "shape" }, mask ? null : svg("path", { class: "halo", d }), svg("path", { class: `${mask ? "mask" : "box"} ${colour}`, d }));
 }
 
+function middleOf(polygon) {
+  return [0, 1].map((axis) => polygon.filter((_, place) => place % 2 === axis)).map((values) => (Math.min(...values) + Math.max(...values)) / 2);
+}
+
 function viewerTag(element) {
   const tag = html("span", { class: `tag ${colourClass(element.label)}`, dir: "auto" }, `${element.label} ${formatScore(element.score)}`.trim());
-  const [left, top] = element.box ?? [Math.min(...element.outline[0].filter((_, place) => place % 2 === 0)), Math.min(...element.outline[0].filter((_, place) => place % 2 === 1))];
+  const [left, top] = element.box ?? middleOf(element.outline[0]);
+  tag.classList.toggle("on-mask", element.box === null);
+  tag.classList.toggle("inside", top < GRID / 25);
   tag.style.setProperty("left", `${Math.min(left / (GRID / 100), 85)}%`);
   tag.style.setProperty("top", `${top / (GRID / 100)}%`);
   return tag;
