@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cvbatch.inference.python.protocol import Detections, Model
     from cvbatch.pipeline import run
     from cvbatch.repeats.repeats import find_repeats
+    from cvbatch.report.write import write_report
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.labelling import label
     from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
@@ -66,6 +67,7 @@ _MODULE_OF_NAME = {
     "find_similar": "similarity.neighbours",
     "find_clusters": "similarity.clusters",
     "find_repeats": "repeats.repeats",
+    "write_report": "report.write",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -99,6 +101,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "find_similar",
     "find_clusters",
     "find_repeats",
+    "write_report",
 ]
 
 deprecated.install_old_paths()

@@ -97,7 +97,7 @@ def _join_candidates(opened: OpenedOutput, kinds: Sequence[Candidates], embeddin
 
 def _read_vectors(opened: OpenedOutput, embedding: ModelSpec, row_ids: npt.NDArray[np.int64]) -> pa.Array:
     """Vectors (images, dimension) as lists; zeros for an image without one."""
-    condition = pads.field(ROW_ID).isin(row_ids.tolist())
+    condition = pads.field(ROW_ID).isin(pa.array(row_ids))
     columns = [ROW_ID, vector_column(embedding)]
     vectors = np.zeros((len(row_ids), 1), np.float32)
     for rows in iter_rows(opened, RowSelection(columns=columns, where=condition)):

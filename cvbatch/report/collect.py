@@ -19,8 +19,10 @@ from cvbatch.report.image_names import ImageNames
 from cvbatch.report.label_shares import CAPTURED_AT
 from cvbatch.report.page_data import PageData
 from cvbatch.report.sampled_months import add_sampled_months
+from cvbatch.report.section_base import SectionRequest, keep_shown
+from cvbatch.report.sections import choose_examples, make_sections
 from cvbatch.report.thumbnails import Thumbnails, update_thumbnails
-from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.committed import OpenedOutput, Output, Storage
 from cvbatch.runs.run_record import load_record
 from cvbatch.tasks import EMBEDDING
 
@@ -34,6 +36,12 @@ class ReportOptions:
 
     images: int = IMAGES
     """Most images of the page."""
+    truth: Output | None = None
+    """Annotations to evaluate with."""
+    reference: Output | None = None
+    """Another run to compare with."""
+    storage: Storage = None
+    """Options for an object store."""
     tasks: ClusterTasks | None = None
     """A cluster that draws the pictures beside the data."""
     picture: str | None = None
@@ -61,7 +69,17 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
     log, record = CommitLog(opened.store, opened.plan.rows), load_record(opened.store)
     names = ImageNames(current_uris(opened.plan, log.state))
     counts = count_run(opened, names, options.images)
-    reasons = choose_images(opened, counts.candidates, options.images, find_embedding(opened), {})
+    answers = make_sections(
+        SectionRequest(
+            output=opened.location,
+            opened=opened,
+            truth=options.truth,
+            reference=options.reference,
+            storage=options.storage,
+        )
+    )
+    examples = choose_examples(answers, options.images)
+    reasons = choose_images(opened, counts.candidates, options.images, find_embedding(opened), examples)
     shown = read_gallery(opened, names, reasons)
     thumbnails = update_thumbnails(
         opened,
@@ -82,7 +100,7 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
         labels=labels,
         gallery=gallery,
         maps=[],
-        answers=[],
+        answers=[keep_shown(section, reasons) for section in answers],
         notes=[*counts.notes, *_notes(counts, shown, thumbnails)],
     )
     return CollectedPage(data, thumbnails)

@@ -9,7 +9,7 @@ from typing import Final
 
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.results.answer_files import check_outside_source
-from cvbatch.results.committed import OpenedOutput, Output
+from cvbatch.results.committed import OpenedOutput, Output, Storage
 from cvbatch.sources.output_folders import REPORT
 from cvbatch.storage.buckets import open_bucket
 from cvbatch.storage.location import Location
@@ -82,12 +82,13 @@ class ReportFolder:
         return "/".join(part for part in (self.location.key.strip("/"), name) if part)
 
 
-def place_report(opened: OpenedOutput, to: Output | None) -> ReportFolder:
+def place_report(opened: OpenedOutput, to: Output | None, storage: Storage = None) -> ReportFolder:
     """Say where the report of a run is written: by default in `_report` below the output, which runs ignore.
 
     Args:
         opened: The run.
         to: Another folder, which the user chose.
+        storage: Options for an object store that holds it; None for those of the run.
 
     Raises:
         UsageError: If a later `cvbatch run --update` would take its pictures for images, or it is the output itself.
@@ -95,7 +96,7 @@ def place_report(opened: OpenedOutput, to: Output | None) -> ReportFolder:
     run = opened.location
     if to is None:
         return ReportFolder(Location(f"{run.uri.rstrip('/')}/{REPORT}", run.options))
-    place = Location.from_path_or_uri(to, run.options if isinstance(to, str) else StorageOptions())
+    place = Location.from_path_or_uri(to, run.options if storage is None else StorageOptions.from_mapping(storage))
     if place.uri.rstrip("/") == run.uri.rstrip("/"):
         raise UsageError(f"{place} is the output itself; choose another place with --to, or leave it out")
     if place.is_local:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cvbatch.report.image_elements import element_columns, read_elements
@@ -75,7 +76,7 @@ def with_thumbnails(images: list[ShownImage], files: Mapping[int, str]) -> list[
 def _iter_images(opened: OpenedOutput, names: ImageNames, reasons: Mapping[int, str]) -> Iterator[ShownImage]:
     models = opened.plan.models
     columns = [*_COLUMNS, *(name for model in models for name in element_columns(model))]
-    condition = pads.field(ROW_ID).isin(list(reasons))
+    condition = pads.field(ROW_ID).isin(pa.array(list(reasons), pa.int64()))
     for table in iter_rows(opened, RowSelection(columns=columns, where=condition)):
         for row in table.to_pylist():
             yield _to_shown_image(opened, names, row, reasons[row[ROW_ID]])

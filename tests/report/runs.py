@@ -56,13 +56,13 @@ def save_photo(path: bytes | str, colour: int, *, month: int | None = None, orie
         Image.fromarray(pixels).save(file, "JPEG", exif=exif)
 
 
-def photo_folder(tmp_path: Path, names: Sequence[bytes], **options: Any) -> str:
+def photo_folder(tmp_path: Path, names: Sequence[bytes], seed: int = 0, **options: Any) -> str:
     """A folder of pictures; names may have folders in them."""
     root = os.fsencode(tmp_path / "photos")
     for number, name in enumerate(names):
         path = os.path.join(root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        save_photo(path, number, month=1 + number % 3, **options)
+        save_photo(path, seed + number, month=1 + number % 3, **options)
     return os.fsdecode(root)
 
 
@@ -75,6 +75,7 @@ def small_run(
     output: str = "out",
     vectors: Any = None,
     orientation: int = 1,
+    seed: int = 0,
 ) -> SmallRun:
     """Plan a folder of pictures, and commit rows for the first of them.
 
@@ -85,12 +86,13 @@ def small_run(
         rows: How many are committed; None for all of them.
         output: Name of the output.
         orientation: Of the pictures, as in Exif.
+        seed: Other seeds give other pictures.
         vectors: Vectors of the images, (images, 40); None for some that are unlike each other.
     """
     root = (
         tmp_path / "photos"
         if (tmp_path / "photos").exists()
-        else Path(photo_folder(tmp_path, names, orientation=orientation))
+        else Path(photo_folder(tmp_path, names, seed, orientation=orientation))
     )
     store, count = LocalStore(str(tmp_path / output)), len(names)
     store.check_writable()

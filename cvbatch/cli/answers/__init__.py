@@ -17,6 +17,7 @@ from cvbatch.cli.answers import (
     export_command,
     import_command,
     repeats_command,
+    report_command,
     sample_command,
     similar_command,
     sql_command,
@@ -35,5 +36,6 @@ ANSWER_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (
     drift_command.add_command,
     export_command.add_command,
     import_command.add_command,
+    report_command.add_command,
 )
 """In the order of the help: each adds one command."""
