@@ -123,7 +123,7 @@ def _number(value: object) -> str:
 
 def _share(value: float) -> str:
     percent = 100 * value
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
 
 
 def _level(value: float, highest: float) -> int:

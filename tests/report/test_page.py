@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cvbatch.report.page import render_page
-from cvbatch.report.page_data import GalleryImage, ImageElement, PageData
+from cvbatch.report.page_data import (
+    AnswerSection,
+    DataTable,
+    EmbeddingMap,
+    GalleryImage,
+    ImageElement,
+    ImageGroup,
+    LabelSection,
+    LabelShares,
+    Matrix,
+    PageData,
+    Plot,
+    ScoreHistogram,
+)
 from tests.report.sample_page import HOSTILE_LABELS, HOSTILE_NAME, HOSTILE_TEXT, sample_page
 from tests.rigs.browser import Browser, Page, open_browser
 
@@ -260,3 +274,53 @@ def test_tables_are_there_without_a_script(browser: Browser, report: tuple[PageD
         assert page.locator("#errors .card").count() == 2
         assert page.locator("#labels tbody tr").first.locator("th").inner_text() == report[0].labels[0].counts[0].label
         assert page.locator("#filter-label").is_hidden()
+
+
+def test_a_run_with_nothing_in_it(browser: Browser, tmp_path: Path, data: PageData) -> None:
+    empty = PageData(
+        replace(data.head, models=[], facts=[], certificate=None, is_complete=False), [], [], [], [], [], [], []
+    )
+    (tmp_path / "index.html").write_text(render_page(empty), encoding="utf-8")
+    with browser.page((tmp_path / "index.html").as_uri(), width=360) as page:
+        assert page.locator("section").count() == 0
+        assert page.locator(".verdict strong").inner_text() == "Not complete"
+        assert browser.complaints(page) == []
+
+
+def test_parts_with_nothing_in_them(browser: Browser, tmp_path: Path, data: PageData) -> None:
+    """Such as a run of which no image can be read, or whose model gives no labels."""
+    shares = [LabelShares("folder", [], [], [], []), LabelShares("folder", ["a"], [0], [], [[]])]
+    image = replace(data.gallery[0], elements=[], thumbnail=None, width=None, height=None)
+    bare = PageData(
+        head=data.head,
+        errors=[replace(data.errors[0], examples=[])],
+        skipped=[],
+        labels=[LabelSection("empty", "detection", [], 0, shares, ScoreHistogram([0] * 20, {}))],
+        gallery=[image],
+        maps=[EmbeddingMap("none", "PCA", [], [], [], []), EmbeddingMap("one", "PCA", [7], [(0.5, 0.5)], [], [-1])],
+        answers=[
+            AnswerSection("none", "Nothing", ""),
+            AnswerSection(
+                "bare",
+                "Bare",
+                "Nothing to show.",
+                tables=[DataTable("Empty", ["one"], [])],
+                matrices=[
+                    Matrix("Empty", "truth", "predicted", [], [], [], {}),
+                    Matrix("Zero", "a", "b", ["x"], ["y"], [[0.0]], {}),
+                ],
+                plots=[Plot("Empty", "x", "y", {}), Plot("Flat", "x", "y", {"one": [(0.0, 0.0)]})],
+                groups=[ImageGroup("Gone", [99])],
+            ),
+        ],
+        notes=[],
+    )
+    (tmp_path / "index.html").write_text(render_page(bare), encoding="utf-8")
+    with browser.page((tmp_path / "index.html").as_uri()) as page:
+        assert page.locator(".re-count").inner_text() == "0 of 0 boxes above 0.50"
+        page.locator("canvas").nth(1).focus()
+        page.keyboard.press("ArrowRight")
+        page.locator("#tiles button").click()
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#viewer-place") == "1 of 1"
+        assert browser.complaints(page) == []

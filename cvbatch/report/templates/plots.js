@@ -28,8 +28,8 @@ function axes(frame, plot) {
     group.append(svg("text", { x: PLOT.left - 8, y: y(tick) + 4, "text-anchor": "end" }, formatNumber(tick)));
   }
   for (const tick of ticks(...xRange, Math.max(2, Math.floor(width / 90)))) {
-    const anchor = x(tick) > width - 24 ? "end" : "middle";
-    group.append(svg("text", { x: anchor === "end" ? width : x(tick), y: height - PLOT.bottom + 18, "text-anchor": anchor }, formatNumber(tick)));
+    const text = formatNumber(tick);
+    group.append(svg("text", { x: Math.min(x(tick), width - 3.8 * text.length), y: height - PLOT.bottom + 18, "text-anchor": "middle" }, text));
   }
   group.append(svg("text", { class: "axis-title", x: (PLOT.left + width - PLOT.right) / 2, y: height - 4, "text-anchor": "middle" }, plot.x_title));
   return group;
@@ -41,11 +41,17 @@ function linePath(points, x, y) {
   for (const [across, up] of points) {
     if (across == null || up == null) isDown = false;
     else {
-      path += `${isDown ? "L" : "M"}${x(across).toFixed(1)},${y(up).toFixed(1)}${isDown ? "" : "h0"}`;
+      path += `${isDown ? "L" : "M"}${x(across).toFixed(1)},${y(up).toFixed(1)}`;
       isDown = true;
     }
   }
   return path;
+}
+
+/** Points that no line leads to. */
+function lonePoints(points) {
+  const isKnown = (point) => point !== undefined && point[0] != null && point[1] != null;
+  return points.filter((point, place) => isKnown(point) && !isKnown(points[place - 1]) && !isKnown(points[place + 1]));
 }
 
 function plotFrame(plot, width) {
@@ -62,8 +68,9 @@ function drawLines(plot, colours, width) {
   const frame = plotFrame(plot, width);
   const attributes = { class: "plot-svg", width, height: frame.height, viewBox: `0 0 ${width} ${frame.height}`, role: "img", "aria-label": `${plot.title}: ${plot.y_title} over ${plot.x_title}` };
   const lines = plot.lines.map(([name, points]) => svg("path", { class: `line ${colourClass(name, colours)}`, d: linePath(points, frame.x, frame.y) }));
+  const dots = plot.lines.flatMap(([name, points]) => lonePoints(points).map(([across, up]) => svg("circle", { class: `lone ${colourClass(name, colours)}`, cx: frame.x(across), cy: frame.y(up), r: 3 })));
   const marker = svg("g", { class: "marker" });
-  const picture = svg("svg", attributes, axes(frame, plot), ...lines, marker);
+  const picture = svg("svg", attributes, axes(frame, plot), ...lines, ...dots, marker);
   picture.addEventListener("pointermove", (event) => markNearest(event, plot, frame, marker, picture, colours));
   picture.addEventListener("pointerleave", () => marker.replaceChildren());
   return picture;
