@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.drift.measure import measure_drift
+    from cvbatch.edits.functions import redact_images
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
@@ -68,6 +69,7 @@ _MODULE_OF_NAME = {
     "find_clusters": "similarity.clusters",
     "find_repeats": "repeats.repeats",
     "write_report": "report.write",
+    "redact_images": "edits.functions",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -102,6 +104,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "find_clusters",
     "find_repeats",
     "write_report",
+    "redact_images",
 ]
 
 deprecated.install_old_paths()

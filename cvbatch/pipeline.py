@@ -17,7 +17,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.output.lease import acquire_lease
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import check_can_reopen, complete_finish
-from cvbatch.output.row_ranges import RowRange
+from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.output.store import Store, open_store
 from cvbatch.runs.attempt import RunAttempt
 from cvbatch.runs.passes import compute_missing_rows
@@ -99,6 +99,58 @@ def run(
             observer.on_planned(planned.log.state)
             _compute_missing_rows(attempt, observer)
             recompute_rows(attempt, planned.log.state.stale, observer.on_committed)
+            attempt.finish_run()
+    return planned.log.state
+
+
+def run_without_models(
+    job: Job,
+    source: ImageSource,
+    watcher: RunObserver,
+    *,
+    takeover: bool = False,
+    retry_errors: Literal["none", "transient", "all"] = "none",
+    start_engine: StartEngine,
+) -> RunState:
+    """Work on every image of a source exactly once, with an engine that needs no model.
+
+    Args:
+        job: Source, identity and output; its models are not resolved.
+        source: Lists the images, and has all columns of the rows as extra columns.
+        watcher: Receives the progress.
+        takeover: Take the run over without checking for another attempt.
+        retry_errors: Rows in error to work on again, once no row is missing.
+        start_engine: Starts the engine.
+
+    Returns:
+        State of the commit log at the end.
+
+    Raises:
+        UsageError: If the request is wrong; nothing was started.
+        RunError: If the run did not finish; committed rows stay committed.
+    """
+    check_environment()
+    observer: RunObserver = adapt_observer(watcher)
+    store = open_store(job.output.location)
+    acquire = partial(acquire_lease, store, takeover=takeover)
+    planned = _find_run(store, job, (), acquire)
+    failed = RowRanges()
+    if planned is not None:
+        state = planned.log.state
+        if retry_errors != "none" and not state.remaining_rows:
+            failed = failed_rows(store, state, transient_only=retry_errors == "transient")
+        if state.is_final and not len(failed):
+            complete_finish(planned.log)
+            return state
+        check_can_reopen(store, replaces=bool(len(failed)))
+    with start_engine(job.output.location, (), job.compute, None, observer.on_phase) as starting_engine:
+        planned = planned or _plan_new_run(store, job, (), source, None, observer)
+        engine = planned.prepare_engine(starting_engine, (), job, rows=planned.log.state.planned)
+        acquire(planned.log.refresh)  # again: another attempt may have started while Ray did
+        with RunAttempt(planned.log, planned.plan, engine, job.compute) as attempt:
+            observer.on_planned(planned.log.state)
+            _compute_missing_rows(attempt, observer)
+            recompute_rows(attempt, failed, observer.on_committed)
             attempt.finish_run()
     return planned.log.state
 

@@ -99,6 +99,25 @@ HALVES: Final = pa.list_(pa.float16())
 FLOAT_LISTS: Final = pa.list_(pa.list_(pa.float32()))
 BINARIES: Final = pa.list_(pa.binary())
 
+EDIT_PATHS: Final = "edit_paths"
+EDIT_SHA256S: Final = "edit_sha256s"
+EDIT_LABELS: Final = "edit_labels"
+EDIT_SCORES: Final = "edit_scores"
+EDIT_BOXES: Final = "edit_boxes"
+EDIT_ACTIONS: Final = "edit_actions"
+EDIT_NOTE: Final = "edit_note"
+EDIT_FIELDS: Final = (
+    pa.field(EDIT_PATHS, STRINGS),
+    pa.field(EDIT_SHA256S, STRINGS),
+    pa.field(EDIT_LABELS, STRINGS),
+    pa.field(EDIT_SCORES, FLOATS),
+    pa.field(EDIT_BOXES, FLOAT_LISTS),
+    pa.field(EDIT_ACTIONS, STRINGS),
+    pa.field(EDIT_NOTE, pa.string()),
+)
+"""Columns of the audit of an edit: files written for an image, with their hashes; for each object its class, score, box
+in pixels of the oriented original, and what was done; and what else there is to say of the file."""
+
 RESERVED_COLUMNS: Final = frozenset(field.name for field in (*IMAGE_FIELDS, *EXIF_FIELDS)) | {SOURCE_REMOVED}
 """Names that a manifest column cannot have; the columns of the job's models are reserved, too."""
 

@@ -26,6 +26,7 @@ from cvbatch.cli.arguments import (
     parse_amount,
     parse_size,
 )
+from cvbatch.cli.edits import EDIT_COMMANDS
 from cvbatch.cli.globs import refuse_expanded_glob
 from cvbatch.errors import CvbatchError, UsageError
 from cvbatch.runs.supervisor import exit_code_of_error
@@ -93,8 +94,8 @@ def argument_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_run_commands(subparsers)
     _add_inspect_commands(subparsers)
-    for add_answer_command in ANSWER_COMMANDS:
-        add_answer_command(subparsers)
+    for add_command in (*ANSWER_COMMANDS, *EDIT_COMMANDS):
+        add_command(subparsers)
     _add_cluster_commands(subparsers)
 
     demo = add_command_parser(subparsers, "demo", "label a small archive of real photos with all four tasks")

@@ -151,6 +151,56 @@ def stream_predicted_blocks(
     yield from iter_bundles(dataset)
 
 
+def stream_worked_blocks(
+    output: Location,
+    units: Sequence[RowUnit],
+    work: Callable[[pa.Table], pa.Table],
+    resource_plan: ResourcePlan,
+    *,
+    max_lost_units: int,
+    stalled_after: float,
+    should_stop: Callable[[], bool],
+) -> Generator[BlockBundle]:
+    """Stream units through one stage of tasks; see `stream_predicted_blocks`.
+
+    Args:
+        output: The output with the plan.
+        units: Units of the wave.
+        work: Turns rows of the plan into rows of the output; it is pickled.
+        resource_plan: `decode_tasks` tasks at once.
+        max_lost_units: As there.
+        stalled_after: As there.
+        should_stop: As there.
+
+    Yields:
+        One bundle of references per unit; the blocks stay in the cluster.
+
+    Raises:
+        WaveEndedError: If `should_stop` ended the wave.
+    """
+    set_data_context(data_settings(resource_plan, max_lost_units=max_lost_units, stalled_after=stalled_after))
+    WaveInterruption.should_stop = should_stop
+    tasks = TaskPoolStrategy(size=resource_plan.decode_tasks)
+    dataset: Dataset = ray.data.read_datasource(
+        UnitSource(output, units),
+        override_num_blocks=len(units),
+        num_cpus=1,
+        compute=tasks,
+        ray_remote_args={"max_retries": TASK_RETRIES, **resource_plan.decode_where},
+    )
+    dataset = dataset.map_batches(
+        work,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+        compute=tasks,
+        max_retries=TASK_RETRIES,
+        **resource_plan.decode_where,
+    )
+    yield from iter_bundles(dataset)
+
+
 def data_settings(resource_plan: ResourcePlan, *, max_lost_units: int, stalled_after: float) -> dict[str, Any]:
     """Return values of Ray's `DataContext` by attribute; ARCHITECTURE.md explains each.
 

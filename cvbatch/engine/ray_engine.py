@@ -15,13 +15,15 @@ from cvbatch.engine.budget import RunBudget
 from cvbatch.engine.nodes import Cluster, ClusterMonitor, ClusterNode, wait_for_workers
 from cvbatch.engine.oom_kills import OomKillMonitor, separate_oom_victims
 from cvbatch.engine.ray_errors import RayErrorCapture, is_system_failure, to_cvbatch_error
-from cvbatch.engine.resource_plan import allocate_resources, make_predict_options
+from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources, make_predict_options
+from cvbatch.errors import RowError
 from cvbatch.output.data_files import WriteContext, WriteResult, copy_unchanged_rows, write_data_files
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.stages.watchdog import STALL_GRACE_FACTOR
 from cvbatch.storage.location import Location
+from cvbatch.system.ray_compat import BlockBundle
 from cvbatch.tuning.certificate import TuningResult
 from cvbatch.tuning.request import TuningRequest
 
@@ -70,13 +72,38 @@ class RayEngine:
         self._allocate(cluster)
 
     def _allocate(self, cluster: Cluster) -> None:
-        setup = self._setup
-        self.cluster = cluster
-        self.resource_plan = allocate_resources(
-            cluster, self._compute, setup.request.models, setup.rows, setup.certificate
-        )
-        self._options = make_predict_options(setup.output, setup.request, self.resource_plan)
+        self.cluster, self.resource_plan = cluster, self._plan_resources(cluster)
         self._cluster_monitor = ClusterMonitor(cluster, self._compute)
+
+    def _plan_resources(self, cluster: Cluster) -> ResourcePlan:
+        """Allocate the resources of a cluster."""
+        setup = self._setup
+        return allocate_resources(cluster, self._compute, setup.request.models, setup.rows, setup.certificate)
+
+    def _stream_blocks(
+        self, units: Sequence[RowUnit], max_lost_units: int, stalled_after: float
+    ) -> Generator[BlockBundle]:
+        """Stream units through the stages; see `stream_predicted_blocks`."""
+        from cvbatch.engine.dataflow import stream_predicted_blocks
+
+        return stream_predicted_blocks(
+            self._setup.output,
+            units,
+            make_predict_options(self._setup.output, self._setup.request, self.resource_plan),
+            self.resource_plan,
+            max_lost_units=max_lost_units,
+            stalled_after=stalled_after,
+            should_stop=self._ends_early,
+        )
+
+    def _iter_isolated(self, units: Sequence[RowUnit]) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
+        """Take each unit through the stages in a process of its own; see `predict_isolated`."""
+        from cvbatch.engine.ray_tasks import predict_isolated
+
+        options = make_predict_options(self._setup.output, self._setup.request, self.resource_plan)
+        return predict_isolated(
+            self._setup.output, units, options.on_host(), self.resource_plan, self._compute.stalled_after
+        )
 
     @property
     def tuning_result(self) -> TuningResult:
@@ -146,19 +173,10 @@ class RayEngine:
         self, units: Sequence[RowUnit], epoch: int, max_lost_units: int, stalled_after: float
     ) -> Generator[list[WriteResult]]:
         """Yield the files of one wave once they are written; errors of Ray pass through."""
-        from cvbatch.engine.dataflow import stream_predicted_blocks
         from cvbatch.engine.file_writer import iter_written_files
         from cvbatch.engine.ray_tasks import FileWriters
 
-        predicted = stream_predicted_blocks(
-            self._setup.output,
-            units,
-            self._options,
-            self.resource_plan,
-            max_lost_units=max_lost_units,
-            stalled_after=stalled_after,
-            should_stop=self._ends_early,
-        )
+        predicted = self._stream_blocks(units, max_lost_units, stalled_after)
         with closing(FileWriters(self._write_context(epoch), self.resource_plan, local=self.cluster.local)) as writers:
             yield from iter_written_files(predicted, writers, write_first_now=self._is_first_result_pending)
 
@@ -173,14 +191,9 @@ class RayEngine:
         """See `Engine`."""
         from ray.exceptions import RayError
 
-        from cvbatch.engine.ray_tasks import predict_isolated
-
         _release_actors()
-        output, context, blocks = self._setup.output, self._write_context(epoch), list[pa.Table]()
-        results = predict_isolated(
-            output, units, self._options.on_host(), self.resource_plan, self._compute.stalled_after
-        )
-        rows_of, is_first_work = partial(read_unit_rows, output), self._is_first_result_pending
+        context, blocks, results = self._write_context(epoch), list[pa.Table](), self._iter_isolated(units)
+        rows_of, is_first_work = partial(read_unit_rows, self._setup.output), self._is_first_result_pending
         try:
             for block in separate_oom_victims(results, rows_of, self._setup.schema, self._kill_monitor, is_first_work):
                 blocks.append(block)

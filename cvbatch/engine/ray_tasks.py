@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -112,24 +113,35 @@ def predict_isolated(
     resource_plan: ResourcePlan,
     stalled_after: float,
 ) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
-    """Decode and predict each unit in its own process, which ends afterwards.
+    """Decode and predict each unit in its own process; see `work_isolated`."""
+    return work_isolated(output, units, partial(_predict_rows, options), resource_plan, stalled_after)
+
+
+def work_isolated(
+    output: Location,
+    units: Sequence[RowUnit],
+    work: Callable[[pa.Table], pa.Table],
+    resource_plan: ResourcePlan,
+    stalled_after: float,
+) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
+    """Work on each unit in its own process, which ends afterwards.
 
     Args:
         output: The output with the plan.
         units: Of one row each.
-        options: Models and their options.
+        work: Turns rows of the plan into rows of the output.
         resource_plan: Resources of each stage.
         stalled_after: Seconds after which a process without an answer is killed.
 
     Yields:
-        Each unit with its predicted row, or with the error.
+        Each unit with its row, or with the error.
     """
-    task = _predictor_task_options(resource_plan, retries=_ISOLATED_RETRIES)(_predict_unit_in_task)
+    task = _predictor_task_options(resource_plan, retries=_ISOLATED_RETRIES)(_work_on_unit_in_task)
     waiting, running = deque(units), dict[Any, tuple[RowUnit, float]]()
     while waiting or running:
         while waiting and len(running) < resource_plan.num_actors:
             unit = waiting.popleft()
-            running[task.remote(output, unit, options)] = (unit, time.monotonic())
+            running[task.remote(output, unit, work)] = (unit, time.monotonic())
         done, _ = ray.wait(list(running), timeout=1.0)
         overdue = [reference for reference, (_, since) in running.items() if time.monotonic() - since > stalled_after]
         for reference in {*done, *overdue}:
@@ -162,10 +174,14 @@ def _await_isolated_result(reference: Any, *, in_time: bool) -> pa.Table | RowEr
         return RowError("predict", "ProcessDied", "the process that worked on this image died each time")
 
 
-def _predict_unit_in_task(output: Location, unit: RowUnit, options: PredictOptions) -> pa.Table:
+def _work_on_unit_in_task(output: Location, unit: RowUnit, work: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    return work(read_unit_rows(output, unit))
+
+
+def _predict_rows(options: PredictOptions, rows: pa.Table) -> pa.Table:
     from cvbatch.stages.predict import PredictActor
 
-    return PredictActor(options)(fetch_and_decode(read_unit_rows(output, unit), options.decode))
+    return PredictActor(options)(fetch_and_decode(rows, options.decode))
 
 
 def _await_probe(model: ModelSpec, reference: Any) -> ModelSpec:

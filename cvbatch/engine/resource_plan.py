@@ -181,8 +181,8 @@ def allocate_resources(
         units_at_once=2 if overlap_units else CONCURRENT_UNITS[device],
         decode_tasks=decode_tasks,
         bytes_in_flight=bytes_in_flight,
-        decode_where=_stage_placement(compute.decode),
-        predict_where=_stage_placement(compute.predict),
+        decode_where=stage_placement(compute.decode),
+        predict_where=stage_placement(compute.predict),
         write_where={"resources": affinity} if (affinity := node_affinity(compute.decode)) else {},
         batch_size=batch_size,
         max_unit_bytes=_unit_pixel_budget(cluster, queued_units),
@@ -201,7 +201,8 @@ def _nodes_allowed(cluster: Cluster, stage: StageConfig, name: str) -> list[Clus
     return nodes
 
 
-def _stage_placement(stage: StageConfig) -> dict[str, Any]:
+def stage_placement(stage: StageConfig) -> dict[str, Any]:
+    """Ray options that restrict the nodes of a stage."""
     requirements = {"resources": dict(stage.resources), "label_selector": stage.label_selector()}
     return {name: value for name, value in requirements.items() if value}
 

@@ -1,0 +1,12 @@
+"""Commands that edit the images of a run; each module adds one command to the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from cvbatch.cli.arguments import Subparsers
+from cvbatch.cli.edits import redact_command
+
+EDIT_COMMANDS: Final[tuple[Callable[[Subparsers], None], ...]] = (redact_command.add_command,)
+"""In the order of the help: each adds one command."""

@@ -1,0 +1,170 @@
+"""The stage of an edit: rows of the plan → fetched, edited and stored images → rows of the audit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cvbatch.edits.base import Edit, EditedImage, OriginalImage
+from cvbatch.edits.found_objects import ObjectSelection
+from cvbatch.edits.names import RelativePaths
+from cvbatch.edits.target import store_files
+from cvbatch.errors import ImageError, RowError, capture_row_error
+from cvbatch.images.formats import identify_format
+from cvbatch.schema import (
+    CONTENT_SHA256,
+    EDIT_ACTIONS,
+    EDIT_BOXES,
+    EDIT_FIELDS,
+    EDIT_LABELS,
+    EDIT_NOTE,
+    EDIT_PATHS,
+    EDIT_SCORES,
+    EDIT_SHA256S,
+    ERROR,
+    ERROR_MESSAGE,
+    ERROR_STAGE,
+    ERROR_TYPE,
+    FORMAT,
+    HEIGHT,
+    IMAGE_BYTES,
+    IMAGE_FIELDS,
+    IMAGE_URI,
+    MEASURES,
+    ROW_ID,
+    SOURCE_REMOVED,
+    STATUS,
+    WIDTH,
+    WORKER,
+)
+from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.stages.decode import error_columns
+from cvbatch.storage.fetch_options import FetchOptions
+from cvbatch.storage.location import Location
+
+EDITING: Final = "edit"
+"""The stage of errors of edits."""
+_THREADS: Final = 2
+"""Images of a unit at once: one is fetched or stored while another is edited."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditStage:
+    """Edits the images of a unit; picklable, called in tasks of Ray."""
+
+    edit: Edit
+    objects: ObjectSelection
+    to: Location
+    """Where the files go."""
+    paths: RelativePaths
+    fetch_options: FetchOptions
+    max_pixels: int
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Edit one unit.
+
+        Args:
+            rows: Rows of the plan.
+
+        Returns:
+            Rows of the audit: one for each image, whatever happens to it.
+
+        Raises:
+            RunError: The files cannot be stored, as on a full disk.
+        """
+        started = time.perf_counter()
+        row_ids = rows[ROW_ID].to_pylist()
+        found = self.objects.read_rows(row_ids)
+        fetches = plan_fetches(rows, self.fetch_options)
+        work = [
+            partial(self._edit_row, found.get(row_id), path, fetch)
+            for row_id, path, fetch in zip(row_ids, self.paths.of_rows(rows), fetches, strict=True)
+        ]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="edit") as pool:
+            done = list(pool.map(lambda one: one(), work))
+        seconds = (time.perf_counter() - started) / max(1, len(done))
+        return _to_audit(rows, done, seconds)
+
+    def _edit_row(self, row: Mapping[str, Any] | None, path: str, fetch: Callable[[], bytes]) -> _DoneRow:
+        if row is None:
+            return _DoneRow(error=RowError(EDITING, "NotInRun", "the run has no row for this image"))
+        if row[SOURCE_REMOVED]:
+            return _DoneRow(error=RowError(EDITING, "RemovedFromSource", "the image has been removed from the source"))
+        if row[STATUS] == ERROR:
+            return _DoneRow(error=RowError(row[ERROR_STAGE], row[ERROR_TYPE], row[ERROR_MESSAGE]))
+        data = capture_row_error("fetch", fetch)
+        if isinstance(data, RowError):
+            return _DoneRow(error=data)
+        edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data))
+        if isinstance(edited, RowError):
+            return _DoneRow(data=data, error=edited)
+        image, result = edited
+        refused = store_files(self.to, result.files)
+        if refused is not None:
+            return _DoneRow(data=data, error=refused)
+        return _DoneRow(data=data, image=image, edited=result)
+
+    def _edit_bytes(self, row: Mapping[str, Any], path: str, data: bytes) -> tuple[OriginalImage, EditedImage]:
+        if hashlib.sha256(data).hexdigest() != row[CONTENT_SHA256]:
+            raise ImageError("ChangedSinceRun", "the file is not the one that the run has seen (content_sha256)")
+        image = OriginalImage(path, data, (row[WIDTH], row[HEIGHT]), self.max_pixels, self.objects.objects_of(row))
+        return image, self.edit.edit_image(image)
+
+
+@dataclass(frozen=True, slots=True)
+class _DoneRow:
+    """What became of one image."""
+
+    data: bytes | None = None
+    image: OriginalImage | None = None
+    edited: EditedImage | None = None
+    error: RowError | None = None
+    sha256: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", None if self.data is None else hashlib.sha256(self.data).hexdigest())
+
+
+def _to_audit(rows: pa.Table, done: Sequence[_DoneRow], seconds: float) -> pa.Table:
+    images, edits = [row.image for row in done], [row.edited for row in done]
+    values: dict[str, Sequence[Any]] = {
+        ROW_ID: rows[ROW_ID],
+        IMAGE_URI: rows[IMAGE_URI],
+        IMAGE_BYTES: [row.data and len(row.data) for row in done],
+        WIDTH: [image and image.size[0] for image in images],
+        HEIGHT: [image and image.size[1] for image in images],
+        FORMAT: [image and identify_format(image.data).name for image in images],
+        CONTENT_SHA256: [row.sha256 for row in done],
+        **error_columns([row.error for row in done]),
+        EDIT_PATHS: [
+            edit and [os.fsencode(file.path).decode("utf-8", "backslashreplace") for file in edit.files]
+            for edit in edits
+        ],
+        EDIT_SHA256S: [edit and [hashlib.sha256(file.data).hexdigest() for file in edit.files] for edit in edits],
+        EDIT_LABELS: [image and [found.label for found in image.objects] for image in images],
+        EDIT_SCORES: [image and [found.score for found in image.objects] for image in images],
+        EDIT_BOXES: [image and [found.box for found in image.objects] for image in images],
+        EDIT_ACTIONS: [edit and list(edit.actions) for edit in edits],
+        EDIT_NOTE: [edit and edit.note for edit in edits],
+    }
+    fields = [*IMAGE_FIELDS, *EDIT_FIELDS]
+    arrays = [_to_column(values[column.name], column.type) for column in fields]
+    table = pa.Table.from_arrays(arrays, names=[column.name for column in fields])
+    facts = json.dumps({"host": platform.node(), "pid": os.getpid()})
+    measured = pa.array([seconds] * len(done), pa.float64())
+    table = table.append_column(f"{MEASURES}decode", measured).append_column(f"{MEASURES}predict", measured)
+    return table.append_column(WORKER, pa.repeat(pa.scalar(facts), len(done)))
+
+
+def _to_column(values: Sequence[Any], kind: pa.DataType) -> Any:
+    return values if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)

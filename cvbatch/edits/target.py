@@ -1,0 +1,87 @@
+"""Storing edited files: each is whole or absent, and writing it again changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cvbatch.edits.base import EncodedFile
+from cvbatch.errors import RowError, RunError, UsageError
+from cvbatch.output.disk_space import move_into_place, sync_file
+from cvbatch.output.store import open_store
+from cvbatch.storage.local_paths import to_local_path
+from cvbatch.storage.location import Location
+
+AUDIT_FOLDER: Final = "_audit"
+_TEMPORARY: Final = f"{AUDIT_FOLDER}/tmp"
+"""Not beside the images: what a killed process leaves must not look like one."""
+_NAME_ERRORS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""A name that this place cannot have; all other errors are about the place."""
+
+
+def store_files(to: Location, files: Sequence[EncodedFile]) -> RowError | None:
+    """Store the files of one image.
+
+    Args:
+        to: Where paths begin.
+        files: With relative paths.
+
+    Returns:
+        Why a name cannot be used here; None if all files are stored.
+
+    Raises:
+        RunError: The place takes no files, as a full disk.
+    """
+    for file in files:
+        if not to.is_local:
+            open_store(to).put_object(file.path, file.data)
+        elif (refusal := _store_on_disk(to.uri, file)) is not None:
+            return RowError("edit", "NameNotPossible", refusal)
+    return None
+
+
+def delete_temporary_files(to: Location) -> None:
+    """Delete what killed processes have left; no process may be storing files."""
+    if to.is_local:
+        shutil.rmtree(os.path.join(to.uri, _TEMPORARY), ignore_errors=True)
+
+
+def _store_on_disk(root: str, file: EncodedFile) -> str | None:
+    """Returns why the name is not possible."""
+    target, folder = Path(root, file.path), Path(root, _TEMPORARY)
+    temporary = folder / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(file.data)
+        sync_file(temporary)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        move_into_place(str(temporary), target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in _NAME_ERRORS:
+            return f"{file.path}: {error.strerror}"
+        raise RunError(f"{root} cannot be written: {error.strerror or error}") from error
+    return None
+
+
+def check_target(to: Location, sources: Sequence[str], run: Location) -> None:
+    """Refuse a place where edited files would replace, or be taken for, something else.
+
+    Raises:
+        UsageError: It is in the source or in the run, or one of them is in it.
+    """
+    place = _comparable(to.uri)
+    for name, uri in (*(("the source", source) for source in sources), ("the run", run.uri)):
+        other = _comparable(uri)
+        if place.startswith(other) or other.startswith(place):
+            raise UsageError(f"--to {to}: expected a place apart from {name}, {uri}: edited files must not mix with it")
+
+
+def _comparable(uri: str) -> str:
+    path = to_local_path(uri)
+    return (uri if path is None else os.path.realpath(path)).rstrip("/") + "/"

@@ -1,0 +1,130 @@
+"""Writing an edited picture in the format and the quality that it had, with the metadata that may stay."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from PIL import ExifTags, Image, JpegImagePlugin
+
+from cvbatch.edits.picture import KEPT_FORMATS, Picture
+from cvbatch.errors import ImageError
+from cvbatch.images.exif import load_exif_tags
+from cvbatch.images.formats import identify_format
+from cvbatch.images.pillow_guards import quiet_pillow
+
+_SUBSAMPLINGS: Final = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_LOSSLESS_TIFF: Final = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "group3", "group4")
+_LOSSY_QUALITY: Final = 90
+_JPEG_OF_OTHERS: Final = {"quality": 95, "subsampling": "4:4:4"}
+
+
+def encode_picture(picture: Picture, *, keep_metadata: bool) -> tuple[bytes, str | None]:
+    """Encode a picture.
+
+    Args:
+        picture: With edited pixels.
+        keep_metadata: Whether Exif and XMP stay; the thumbnail of Exif never does. Orientation and colour profile
+            always stay, since a picture without them looks different.
+
+    Returns:
+        The file, and what there is to say about its format.
+
+    Raises:
+        ImageError: `NotWritable`: the format cannot hold the picture without a loss.
+    """
+    options = _metadata(picture.image, picture.orientation, keep_metadata=keep_metadata)
+    if picture.format not in KEPT_FORMATS:
+        return _encode(picture.image, picture.pixels, "JPEG", {**_JPEG_OF_OTHERS, **options}), (
+            f"{picture.format} is written as JPEG"
+        )
+    pillow_format, options_of = _WRITERS[picture.format]
+    data = _encode(picture.image, picture.pixels, pillow_format, {**options, **options_of(picture)})
+    if picture.is_lossless:
+        _check_same_pixels(data, picture)
+    note = "lossy WebP is encoded again" if picture.format == "webp" and not picture.is_lossless else None
+    return data, note
+
+
+def _metadata(image: Image.Image, orientation: int, *, keep_metadata: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if profile := image.info.get("icc_profile"):
+        options["icc_profile"] = profile
+    tags = Image.Exif()
+    if keep_metadata:
+        tags = load_exif_tags(image) or tags  # written without its second directory, which is the thumbnail
+        if xmp := image.info.get("xmp"):
+            options["xmp"] = xmp
+    if orientation != 1 or len(tags):
+        tags[ExifTags.Base.Orientation] = orientation
+        options["exif"] = tags.tobytes()
+    return options
+
+
+def _encode(image: Image.Image, pixels: Any, pillow_format: str, options: Mapping[str, Any]) -> bytes:
+    if image.mode == "1":
+        edited = Image.fromarray(np.ascontiguousarray(pixels))
+    else:
+        edited = Image.frombytes(image.mode, image.size, np.ascontiguousarray(pixels).tobytes())
+    if image.mode == "P":
+        edited.putpalette(image.getpalette("RGB") or [])
+    if "transparency" in image.info and pillow_format in ("PNG", "GIF"):
+        edited.info["transparency"] = image.info["transparency"]
+    file = io.BytesIO()
+    try:
+        with quiet_pillow:
+            edited.save(file, pillow_format, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError("NotWritable", f"{pillow_format} of mode {image.mode} cannot be written: {error}") from error
+    return file.getvalue()
+
+
+def _jpeg_options(picture: Picture) -> dict[str, Any]:
+    """The tables and the subsampling of the original: the quality that it had."""
+    image: Any = picture.image
+    options: dict[str, Any] = {
+        "qtables": image.quantization,
+        "progressive": bool(image.info.get("progressive")),
+        "optimize": False,
+    }
+    if image.mode != "L":
+        options["subsampling"] = _SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "4:4:4")
+    return options
+
+
+def _tiff_options(picture: Picture) -> dict[str, Any]:
+    compression = picture.image.info.get("compression")
+    return {"compression": compression if compression in _LOSSLESS_TIFF else "tiff_adobe_deflate"}
+
+
+def _webp_options(picture: Picture) -> dict[str, Any]:
+    return {"lossless": True, "exact": True} if picture.is_lossless else {"quality": _LOSSY_QUALITY}
+
+
+_WRITERS: Final[Mapping[str, tuple[str, Callable[[Picture], dict[str, Any]]]]] = {
+    "jpeg": ("JPEG", _jpeg_options),
+    "png": ("PNG", lambda picture: {}),
+    "tiff": ("TIFF", _tiff_options),
+    "bmp": ("BMP", lambda picture: {}),
+    "webp": ("WEBP", _webp_options),
+    "gif": ("GIF", lambda picture: {"optimize": False}),
+}
+
+
+def _check_same_pixels(data: bytes, picture: Picture) -> None:
+    """Read back what was written: Pillow drops bits of some modes in silence."""
+    with quiet_pillow:
+        written = identify_format(data).open(io.BytesIO(data))
+        written.load()
+    if picture.image.mode == "P":
+        edited = Image.frombytes("P", picture.image.size, np.ascontiguousarray(picture.pixels).tobytes())
+        edited.putpalette(picture.image.getpalette("RGB") or [])
+        same = np.array_equal(np.asarray(written.convert("RGB")), np.asarray(edited.convert("RGB")))
+    else:
+        same = np.array_equal(np.asarray(written), picture.pixels)
+    if not same:
+        raise ImageError(
+            "NotWritable", f"{picture.format} of mode {picture.image.mode} cannot be written without a loss"
+        )
