@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import SourceError
-from cvbatch.output.log_records import RunState
-from cvbatch.output.store import Store
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.planning.labelled_content import flag_changed_content
 from cvbatch.planning.plan import Plan
 from cvbatch.planning.update import cast_to_plan_schema, flag_different_rows, read_planned_rows
 from cvbatch.schema import IMAGE_BYTES, IMAGE_URI, MOVED_FROM, ROW_ID, SPAN
 from cvbatch.sources.entries import ENTRY_FIELDS, ImageSource, exact_paths, readable_path
+from cvbatch.storage.fetch_options import FetchOptions
 
 _MAX_NAMED: Final = 3
 
@@ -35,15 +37,17 @@ class SourceMove:
     new_uris: tuple[str, ...]
 
 
-def find_moved_images(store: Store, plan: Plan, state: RunState, source: ImageSource, move: SourceMove) -> pa.Table:
+def find_moved_images(
+    log: CommitLog, plan: Plan, source: ImageSource, move: SourceMove, fetch_options: FetchOptions
+) -> pa.Table:
     """Find every planned image of a source that has moved.
 
     Args:
-        store: The output.
+        log: Of the run.
         plan: Plan of the run.
-        state: State of its log.
         source: The source, opened at the new location.
         move: Old and new locations.
+        fetch_options: Options for fetching images from the new location.
 
     Returns:
         Row ids, the new entry columns of the images, and their old `image_uri` in `MOVED_FROM`.
@@ -51,7 +55,7 @@ def find_moved_images(store: Store, plan: Plan, state: RunState, source: ImageSo
     Raises:
         SourceError: If a planned image is missing at the new location, or has a different name or size.
     """
-    planned = read_planned_rows(store, plan, state)
+    planned = read_planned_rows(log.store, plan, log.state)
     old_prefixes, new_prefixes = _source_prefixes(move.old_uris, move.new_uris, source.positional)
     keys = list(_relative_keys(planned, old_prefixes))
     tables, seen, problems = list[pa.Table](), np.zeros(planned.num_rows, np.bool_), _MoveProblems()
@@ -59,11 +63,12 @@ def find_moved_images(store: Store, plan: Plan, state: RunState, source: ImageSo
     for chunk, rows, renamed_rows in _match_moved_chunks(source, planned, keys, new_prefixes):
         before = planned.take(pa.array(rows))
         seen[rows] = True
-        problems.compare_rows(before, chunk, renamed_rows, positional=source.positional)
         columns = [*chunk.select(entry_columns).columns, *before.drop_columns(entry_columns).columns]
         after = pa.table(columns, schema=planned.schema).append_column(MOVED_FROM, before[IMAGE_URI])
         tables.append(after.add_column(0, ROW_ID, pa.array(rows)))
-    missing = ~seen & ~state.removed.contains_rows(np.arange(planned.num_rows))
+        same = _flag_labelled_content(log, before, tables[-1], fetch_options)
+        problems.compare_rows(before, chunk, renamed_rows, same, positional=source.positional)
+    missing = ~seen & ~log.state.removed.contains_rows(np.arange(planned.num_rows))
     problems.add_missing_images(planned.filter(pa.array(missing)))
     if problems.count:
         unnamed_count = problems.count - len(problems.messages)
@@ -83,7 +88,13 @@ class _MoveProblems:
         self.messages: list[str] = []
 
     def compare_rows(
-        self, planned_rows: pa.Table, moved_rows: pa.Table, renamed_rows: Sequence[int], *, positional: bool
+        self,
+        planned_rows: pa.Table,
+        moved_rows: pa.Table,
+        renamed_rows: Sequence[int],
+        labelled_content: npt.NDArray[np.bool_],
+        *,
+        positional: bool,
     ) -> None:
         """Compare planned rows with the rows that were matched to them.
 
@@ -91,6 +102,7 @@ class _MoveProblems:
             planned_rows: Planned rows.
             moved_rows: Matched rows, in the same order.
             renamed_rows: Indices of rows whose names differ.
+            labelled_content: Flags rows of another size than planned that have the content of their predictions.
             positional: Whether rows were matched by their position.
         """
         for index in renamed_rows:
@@ -98,7 +110,7 @@ class _MoveProblems:
                 f"{_image_uri_of(moved_rows, index)} is in the place of {_image_uri_of(planned_rows, index)}"
             )
         sizes = planned_rows[IMAGE_BYTES], moved_rows[IMAGE_BYTES]
-        different_size = pc.fill_null(pc.not_equal(*sizes), False).to_numpy()
+        different_size = _flag_different_size(planned_rows, moved_rows) & ~labelled_content
         for index in np.flatnonzero(different_size).tolist():
             old_size, new_size = (size[index].as_py() for size in sizes)
             self._add_problem(f"{_image_uri_of(moved_rows, index)} has {new_size:,} bytes, expected {old_size:,}")
@@ -125,6 +137,24 @@ class _MoveProblems:
         self.count += 1
         if len(self.messages) < _MAX_NAMED:
             self.messages.append(message)
+
+
+def _flag_different_size(planned_rows: pa.Table, moved_rows: pa.Table) -> npt.NDArray[np.bool_]:
+    flags: npt.NDArray[np.bool_] = pc.fill_null(
+        pc.not_equal(planned_rows[IMAGE_BYTES], moved_rows[IMAGE_BYTES]), False
+    ).to_numpy()
+    return flags
+
+
+def _flag_labelled_content(
+    log: CommitLog, planned_rows: pa.Table, moved_rows: pa.Table, fetch_options: FetchOptions
+) -> npt.NDArray[np.bool_]:
+    """Flag rows of another size than planned whose content was labelled, such as repaired images after a retry."""
+    flags = _flag_different_size(planned_rows, moved_rows)
+    candidates = moved_rows.filter(pa.array(flags)).combine_chunks()
+    if candidates.num_rows:
+        flags[flags] = ~flag_changed_content(log, candidates, fetch_options)
+    return flags
 
 
 def _image_uri_of(rows: pa.Table, index: int) -> str:

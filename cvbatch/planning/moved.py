@@ -102,7 +102,7 @@ class PlannedMove:
         self, store: Store, plan: Plan, state: RunState, job: Job, source: ImageSource, move: SourceMove
     ) -> None:
         self._store, self._plan, self._epoch = store, plan, state.epoch
-        self._rows = find_moved_images(store, plan, state, source, move)
+        self._rows = find_moved_images(CommitLog(store, plan.rows), plan, source, move, job.source.fetch_options)
         pairs = zip(move.old_uris, move.new_uris, strict=True)
         self._part_facts = {
             "rows": self._rows.num_rows,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.config.job import Job
-from cvbatch.errors import RowError, SourceError, capture_row_error
+from cvbatch.errors import SourceError
 from cvbatch.output.commit_log import CommitLog
-from cvbatch.output.data_files import read_data_file
 from cvbatch.output.log_records import RunState
-from cvbatch.output.row_ranges import RowRanges, ranges_of_rows
+from cvbatch.output.row_ranges import ranges_of_rows
 from cvbatch.output.store import Store
+from cvbatch.planning.labelled_content import flag_changed_content
 from cvbatch.planning.parts import Part, add_part, read_plan_part, write_part
 from cvbatch.planning.plan import Plan, all_plan_parts
-from cvbatch.planning.units import slice_by_bytes
-from cvbatch.schema import CERTAIN, CONTENT_SHA256, ERROR, IMAGE_URI, ROW_ID, SPAN, STATUS
+from cvbatch.schema import CERTAIN, IMAGE_URI, ROW_ID, SPAN
 from cvbatch.sources.entries import CHUNK_ROWS, ENTRY_FIELDS, ImageSource, identity_keys
-from cvbatch.sources.fetch.plan_rows import Fetch, plan_fetches
 from cvbatch.sources.multiple import MultipleSources
 from cvbatch.storage.fetch_options import LOCAL_FETCH, FetchOptions
 
-_HASH_THREADS: Final = 8
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -173,7 +167,7 @@ def _write_changed_part(log: CommitLog, candidates: pa.Table, fetch_options: Fet
     certain, uncertain = (
         candidates.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN))
     )
-    has_changed = pa.array(_flag_changed_content(log, uncertain, fetch_options))
+    has_changed = pa.array(flag_changed_content(log, uncertain, fetch_options))
     changed = pa.concat_tables([certain, uncertain.filter(has_changed)])
     if not changed.num_rows:
         return []
@@ -186,41 +180,6 @@ def _write_changed_part(log: CommitLog, candidates: pa.Table, fetch_options: Fet
             "ranges": [list(row_range) for row_range in ranges],
         }
     ]
-
-
-def _flag_changed_content(log: CommitLog, candidates: pa.Table, fetch_options: FetchOptions) -> _Flags:
-    """Flag images whose content differs from when they were labelled, and images that cannot be fetched.
-
-    An error row with the same content keeps its planned row, unless the image is in a container: its position there
-    may have changed.
-    """
-    labelled = _labelled_hashes(log, RowRanges(ranges_of_rows(candidates[ROW_ID].to_numpy())))
-    current_hashes = list[str | None]()
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        for images in slice_by_bytes(candidates):
-            current_hashes += pool.map(_hash_content, plan_fetches(images, fetch_options))
-    rows = zip(candidates[ROW_ID].to_pylist(), current_hashes, pc.is_valid(candidates[SPAN]).to_pylist(), strict=True)
-    flags = []
-    for row, sha, in_container in rows:
-        labelled_sha, failed = labelled.get(row, (None, True))
-        flags.append(sha is None or sha != labelled_sha or (failed and in_container))
-    return np.array(flags, np.bool_)
-
-
-def _hash_content(fetch: Fetch) -> str | None:
-    content = capture_row_error("fetch", fetch)
-    return None if isinstance(content, RowError) else hashlib.sha256(content).hexdigest()
-
-
-def _labelled_hashes(log: CommitLog, rows: RowRanges) -> dict[int, tuple[str | None, bool]]:
-    """Content hash of each of these rows, and whether the row is an error."""
-    hashes: dict[int, tuple[str | None, bool]] = {}
-    for file in log.state.files.values():
-        if any(rows.overlaps(*row_range) for row_range in file.ranges):
-            table = read_data_file(log.store, file, [ROW_ID, CONTENT_SHA256, STATUS])
-            columns = (table[name].to_pylist() for name in (ROW_ID, CONTENT_SHA256, STATUS))
-            hashes |= {row: (sha, status == ERROR) for row, sha, status in zip(*columns, strict=True)}
-    return hashes
 
 
 def _extend_log(log: CommitLog, new: list[pa.Table], changed: list[Part], limit: int | None) -> None:

@@ -134,6 +134,17 @@ def test_a_retry_labels_transient_failures_or_all(archive: Archive, cvbatch_on_h
     assert done(cvbatch_on_head("retry", "out", "--errors", "all", "--json"))["errors"] == {}
     assert len(list((archive.output / "_cvbatch" / "log").iterdir())) == log, "nothing was started"
 
+    moved = archive.folder / "moved"
+    (archive.folder / "photos").rename(moved)
+    on_moved = ("run", "job.yaml", "--set", "source.uri=moved", "--moved-from", "photos", "--json")
+    assert done(cvbatch_on_head(*on_moved))["errors"] == {}, "a repaired file has another size than planned"
+    assert {str(Path(uri).parent) for uri in api.read(str(archive.output))["image_uri"]} == {str(moved)}
+    make_photo(moved / "06.png", seed=99, size=(PLAIN + 9, 30))
+    (archive.folder / "again").symlink_to(moved)
+    refused = cvbatch_on_head("run", "job.yaml", "--set", "source.uri=again", "--moved-from", "moved", "--json")
+    assert refused.code == 2
+    assert "06.png has" in refused.err
+
 
 def test_an_update_takes_in_what_came_changed_and_went(archive: Archive, cvbatch_on_head: Cvbatch) -> None:
     archive.photos(*[PLAIN] * 10)
