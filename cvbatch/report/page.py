@@ -26,6 +26,7 @@ SCRIPTS: Final = (
     "shapes.js",
     "viewer.js",
     "gallery.js",
+    "map_pictures.js",
     "map.js",
     "answers.js",
     "contents.js",

@@ -202,6 +202,27 @@ def test_map_shows_and_opens_images(page: Page, data: PageData) -> None:
     assert page.locator(".map-card .card-name").inner_text() == data.gallery[first].name
 
 
+def test_map_draws_pictures_where_there_is_room(browser: Browser, report: tuple[PageData, Path]) -> None:
+    with browser.served(report[1]) as address, browser.page(address) as page:
+        page.locator("canvas").scroll_into_view_if_needed()
+        page.wait_for_load_state("networkidle")
+        page.locator("[data-map] label:has-text('pictures')").click()
+        without = colours_on_map(page)
+        page.locator("[data-map] label:has-text('pictures')").click()
+        assert colours_on_map(page) > 2 * without
+        page.locator("[data-map] button.chip").first.click()
+        assert page.locator("[data-map] button.chip[aria-pressed=true]").count() == 1
+
+
+def colours_on_map(page: Page) -> int:
+    script = """() => {
+        const canvas = document.querySelector("canvas");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(new Uint32Array(data.buffer)).size;
+    }"""
+    return int(page.evaluate(script))
+
+
 def test_hostile_names_are_only_texts(page: Page) -> None:
     assert page.locator("#tiles .tile-name").first.inner_text() == HOSTILE_NAME
     page.locator("#tiles button").first.click()

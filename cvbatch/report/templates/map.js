@@ -40,6 +40,9 @@ function paintMap(state) {
       pen.stroke();
     }
   }
+  if (state.hasPictures && state.isSeen) {
+    paintPictures(state, pen, paints, () => requestAnimationFrame(() => paintMap(state)));
+  }
   if (marked !== null) {
     pen.globalAlpha = 1;
     pen.lineWidth = 2;
@@ -124,8 +127,14 @@ function mapLegend(state, map) {
   });
   const named = labels.reduce((sum, label) => sum + counts.get(label), 0);
   const rest = state.points.length - named;
+  const switched = html("input", { type: "checkbox", checked: state.hasPictures });
+  switched.addEventListener("change", () => {
+    state.hasPictures = switched.checked;
+    paintMap(state);
+  });
+  const pictures = html("label", { class: "chip" }, switched, "pictures");
   const others = rest > 0 ? html("span", { class: "chip still" }, html("span", { class: "swatch c-other", "aria-hidden": "true" }), "other", html("span", { class: "quiet" }, formatNumber(rest))) : null;
-  return html("div", { class: "chips", role: "group", "aria-label": "Labels of the map" }, ...buttons, others);
+  return html("div", { class: "chips", role: "group", "aria-label": "Labels of the map" }, state.hasPictures ? pictures : null, ...buttons, others);
 }
 
 function startMap(block) {
@@ -133,12 +142,18 @@ function startMap(block) {
   const points = mapPoints(map);
   const canvas = html("canvas", { tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": `Map of ${formatNumber(points.length)} images by ${map.alias}. Arrow keys go through the images with a picture, Enter opens one.` });
   const card = html("div", { class: "map-card", hidden: true, role: "status" });
-  const state = { canvas, card, points, marked: null, label: null, colours: assignColours(map.labels, labelColours) };
+  const state = { canvas, card, points, marked: null, label: null, isSeen: false, hasPictures: points.some((point) => point.image?.thumbnail), colours: assignColours(map.labels, labelColours) };
   block.append(mapLegend(state, map), html("div", { class: "map-place" }, canvas, card));
   const rows = () => [["row_id", "x", "y", "label"], ...points.map((point) => [point.row, point.x, point.y, point.label])];
   block.querySelector(".tools").append(downloadButton(`${map.alias} map`, rows));
   listenToMap(state);
   onWidth(canvas, () => paintMap(state));
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    state.isSeen = true;
+    paintMap(state);
+  }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paintMap(state));
 }
 

@@ -1,0 +1,41 @@
+// Small pictures in the place of dots, as many as do not cover each other.
+
+const PICTURE = { side: 46, apart: 50 };
+const drawings = new Map();
+
+/** The picture of an image once it is loaded; until then null, and the map is painted again later. */
+function drawingOf(image, repaint) {
+  if (!drawings.has(image.thumbnail)) {
+    const drawing = new Image();
+    drawings.set(image.thumbnail, drawing);
+    drawing.src = image.thumbnail;
+  }
+  const drawing = drawings.get(image.thumbnail);
+  if (!drawing.complete) drawing.addEventListener("load", repaint, { once: true });
+  return drawing.complete && drawing.naturalWidth > 0 ? drawing : null;
+}
+
+function apartPoints(points) {
+  const chosen = [];
+  for (const point of points) {
+    if (!point.image?.thumbnail) continue;
+    const isFree = chosen.every((other) => Math.max(Math.abs(other.left - point.left), Math.abs(other.top - point.top)) >= PICTURE.apart);
+    if (isFree) chosen.push(point);
+  }
+  return chosen;
+}
+
+function paintPictures(state, pen, paints, repaint) {
+  for (const point of apartPoints(state.points)) {
+    const drawing = drawingOf(point.image, repaint);
+    if (drawing === null) continue;
+    const scale = PICTURE.side / Math.max(drawing.naturalWidth, drawing.naturalHeight);
+    const [width, height] = [drawing.naturalWidth * scale, drawing.naturalHeight * scale];
+    const place = [point.left - width / 2, point.top - height / 2, width, height];
+    pen.globalAlpha = state.label !== null && point.label !== state.label ? 0.15 : 1;
+    pen.drawImage(drawing, ...place);
+    pen.lineWidth = 2.5;
+    pen.strokeStyle = paints.get(colourClass(point.label, state.colours));
+    pen.strokeRect(...place);
+  }
+}
