@@ -273,6 +273,6 @@ def _answers(images: int, generator: np.random.Generator) -> list[AnswerSection]
             "duplicates",
             "Duplicates",
             "12 images are there twice; 30 more are nearly alike.",
-            groups=[ImageGroup(f"Group {number}", [number, (number + 6) % images]) for number in range(3)],
+            groups=[ImageGroup(f"Group {number}", [number, (number + 6) % images]) for number in range(11)],
         ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_everything_is_shown_at_first(page: Page, data: PageData) -> None:
     page.click("#gallery-more")
     assert page.locator("#tiles .tile:visible").count() == 60
     assert page.locator("#gallery-more").is_hidden()
+
+
+def test_representative_images_come_first_and_failed_ones_last(
+    browser: Browser, tmp_path: Path, data: PageData
+) -> None:
+    reasons = ["duplicates", "error", "random", "rare class"]
+    images = [replace(data.gallery[row], reason=reason) for row, reason in enumerate(reasons)]
+    images[1] = replace(images[1], status="error", message="EmptyFile")
+    page_data = replace(data, gallery=[replace(image, thumbnail=None) for image in images])
+    (tmp_path / "index.html").write_text(render_page(page_data), encoding="utf-8")
+    with browser.page((tmp_path / "index.html").as_uri()) as page:
+        rows = page.evaluate("[...document.querySelectorAll('#tiles .tile')].map((tile) => Number(tile.dataset.row))")
+        assert rows == [2, 3, 0, 1]
 
 
 @pytest.mark.parametrize("field", ["folder", "status", "reason"])
@@ -185,6 +199,16 @@ def test_a_cell_of_a_matrix_opens_its_images(page: Page, data: PageData) -> None
     assert page.inner_text("#viewer-place") == "1 of 1"
 
 
+def test_groups_open_their_images(page: Page, data: PageData) -> None:
+    groups = page.locator("#answer-1 .group")
+    assert page.locator("#answer-1 .group:visible").count() == 8
+    page.locator("#answer-1 summary", has_text="3 more").click()
+    assert page.locator("#answer-1 .group:visible").count() == 11
+    groups.last.locator("button").last.click()
+    assert page.inner_text("#viewer-place") == "2 of 2"
+    assert page.inner_text("#viewer-name") == data.gallery[data.answers[1].groups[-1].row_ids[-1]].name
+
+
 def test_map_shows_and_opens_images(page: Page, data: PageData) -> None:
     page.locator("canvas").focus()
     page.keyboard.press("ArrowRight")
@@ -204,20 +228,24 @@ def test_map_shows_and_opens_images(page: Page, data: PageData) -> None:
 
 def test_map_draws_pictures_where_there_is_room(browser: Browser, report: tuple[PageData, Path]) -> None:
     with browser.served(report[1]) as address, browser.page(address) as page:
-        page.locator("canvas").scroll_into_view_if_needed()
-        page.wait_for_load_state("networkidle")
         page.locator("[data-map] label:has-text('pictures')").click()
         without = colours_on_map(page)
         page.locator("[data-map] label:has-text('pictures')").click()
-        assert colours_on_map(page) > 2 * without
+        page.locator("canvas").scroll_into_view_if_needed()
+        until = time.monotonic() + 20
+        while colours_on_map(page) <= 2 * without:
+            assert time.monotonic() < until, "the pictures are drawn once they are loaded"
+            page.wait_for_timeout(50)
         page.locator("[data-map] button.chip").first.click()
         assert page.locator("[data-map] button.chip[aria-pressed=true]").count() == 1
 
 
 def colours_on_map(page: Page) -> int:
     script = """() => {
-        const canvas = document.querySelector("canvas");
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const { width, height } = document.querySelector("canvas");
+        const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+        pen.drawImage(document.querySelector("canvas"), 0, 0);
+        const { data } = pen.getImageData(0, 0, width, height);
         return new Set(new Uint32Array(data.buffer)).size;
     }"""
     return int(page.evaluate(script))

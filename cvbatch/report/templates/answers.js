@@ -1,6 +1,7 @@
 // Plots, matrices and groups of images of the answers.
 
 const LEVELS = 9;
+const GROUPS = 8;
 
 function heatLevel(value, highest) {
   return value == null || value <= 0 || highest <= 0 ? 0 : Math.min(LEVELS, 1 + Math.floor((8.999 * value) / highest));
@@ -44,9 +45,18 @@ function groupBlock(group) {
   return html("div", { class: "group" }, html("h3", { dir: "auto" }, group.title), html("ul", { class: "tiles strip" }, ...tiles.map(({ item }) => item), html("li", { class: "tile-rest", "aria-hidden": "true" })));
 }
 
+/** The first groups at once, and the others when they are asked for. */
+function fillGroups(place, blocks) {
+  place.append(html("div", { class: "group-grid" }, ...blocks.slice(0, GROUPS)));
+  if (blocks.length <= GROUPS) return;
+  const rest = html("div", { class: "group-grid" }, ...blocks.slice(GROUPS));
+  place.append(html("details", { class: "more-groups" }, html("summary", {}, `${formatNumber(blocks.length - GROUPS)} more`), rest));
+}
+
 for (const section of document.querySelectorAll("[data-answer]")) {
   const answer = data.answers[Number(section.dataset.answer)];
   section.querySelector("[data-plots]")?.append(...answer.plots.map(linePlot));
   section.querySelector("[data-matrices]")?.append(...answer.matrices.map(matrixBlock));
-  section.querySelector("[data-groups]")?.append(...answer.groups.map(groupBlock).filter((block) => block !== null));
+  const place = section.querySelector("[data-groups]");
+  if (place !== null) fillGroups(place, answer.groups.map(groupBlock).filter((block) => block !== null));
 }

@@ -54,7 +54,13 @@ for (const image of data.gallery) {
   image.ratio = image.width && image.height ? Math.min(Math.max(image.width / image.height, 0.4), 3) : 4 / 3;
 }
 
-data.gallery.sort((one, other) => (one.message !== null) - (other.message !== null)); // failed ones come last
+/** Representative images come first, those of an answer later, failed ones last. */
+function placeInGallery(image) {
+  if (image.message !== null) return 2;
+  return ["sure", "unsure", "random", "rare class"].includes(image.reason) ? 0 : 1;
+}
+
+data.gallery.sort((one, other) => placeInGallery(one) - placeInGallery(other));
 
 /** Calls back now and whenever the width of a node changes. */
 function onWidth(node, draw) {
