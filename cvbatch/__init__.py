@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
     from cvbatch.drift.measure import measure_drift
-    from cvbatch.edits.functions import redact_images
+    from cvbatch.edits.functions import crop_objects, cut_out_objects, redact_images, remove_objects
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
     from cvbatch.export.exporting import export_predictions
@@ -70,6 +70,9 @@ _MODULE_OF_NAME = {
     "find_repeats": "repeats.repeats",
     "write_report": "report.write",
     "redact_images": "edits.functions",
+    "crop_objects": "edits.functions",
+    "cut_out_objects": "edits.functions",
+    "remove_objects": "edits.functions",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -105,6 +108,9 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "find_repeats",
     "write_report",
     "redact_images",
+    "crop_objects",
+    "cut_out_objects",
+    "remove_objects",
 ]
 
 deprecated.install_old_paths()

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from cvbatch.edits.answer import EditAnswer, summarize_edit
 from cvbatch.edits.base import Edit
-from cvbatch.edits.editing import Attempt, edit_images
-from cvbatch.edits.found_objects import find_locating_model, select_objects
+from cvbatch.edits.crops import Crops
+from cvbatch.edits.cutout import Cutout
+from cvbatch.edits.editing import Attempt, audit_location, edit_images
+from cvbatch.edits.found_objects import ObjectSelection, find_locating_model, select_objects
 from cvbatch.edits.hiding import HIDING
+from cvbatch.edits.object_files import FILE_FORMATS
 from cvbatch.edits.redact import Redact
+from cvbatch.edits.remove import Remove, import_opencv
+from cvbatch.edits.sheet import draw_near_misses
 from cvbatch.errors import UsageError
+from cvbatch.models.spec import ModelSpec
 from cvbatch.output.log_records import RunState
+from cvbatch.output.store import open_store
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
+from cvbatch.tasks import DETECTION
 
 RECALL_SCORE = 0.2
 """Lowest score for `redact` and `remove` by default: what is missed can be seen by everybody."""
 SURE_SCORE = 0.5
 """Lowest score where a wrong box costs more than a missed one."""
+_SHEET: Final = "near_misses.png"
 Classes = Sequence[str | int] | None
 
 
@@ -76,7 +85,156 @@ def redact_images(
     if how not in HIDING:
         raise UsageError(f"how: expected {', '.join(HIDING)}, got {how!r}")
     edit = Redact(how, grow, keep_metadata)
-    return _run_edit(edit, output, to, classes, min_score, use_masks, model, storage, attempt)
+    request = EditRequest(output, to, classes, min_score, use_masks, model, storage, attempt)
+    return request.run_edit(edit, sheet=True)
+
+
+def crop_objects(
+    output: Output,
+    to: Output,
+    *,
+    classes: Classes = None,
+    margin: float = 0.0,
+    square: bool = False,
+    extension: str = "jpg",
+    min_score: float = SURE_SCORE,
+    model: str | None = None,
+    storage: Storage = None,
+    attempt: Attempt | None = None,
+) -> EditAnswer:
+    """Write one file for each object, in a folder of its class.
+
+    Args:
+        output: The run.
+        to: Folder or prefix of a bucket.
+        classes: Names or ids; None for all.
+        margin: Share of a box's width and height that is added on each side.
+        square: Make squares around the middle of the boxes; black where the image ends.
+        extension: `jpg`, `png` or `webp`.
+        min_score: Objects with a lower score are left out.
+        model: As for `redact_images`, like `storage` and `attempt`.
+        storage: Options for buckets.
+        attempt: How to run.
+
+    Raises:
+        OutputError: As for `redact_images`, like `UsageError` and `RunError`.
+    """
+    check_share("margin", margin, most=10.0)
+    _check_extension(extension, FILE_FORMATS)
+    request = EditRequest(output, to, classes, min_score, False, model, storage, attempt)
+    return request.run_edit(Crops(margin, square, extension))
+
+
+def cut_out_objects(
+    output: Output,
+    to: Output,
+    *,
+    classes: Classes = None,
+    grow: float = 0.0,
+    extension: str = "png",
+    min_score: float = SURE_SCORE,
+    model: str | None = None,
+    storage: Storage = None,
+    attempt: Attempt | None = None,
+) -> EditAnswer:
+    """Write one file for each object, transparent where its mask ends.
+
+    Args:
+        output: The run; its model must have masks.
+        to: Folder or prefix of a bucket.
+        classes: Names or ids; None for all.
+        grow: Share of an object's width and height by which its mask is widened.
+        extension: `png` or `webp`.
+        min_score: Objects with a lower score are left out; segments have none.
+        model: As for `redact_images`, like `storage` and `attempt`.
+        storage: Options for buckets.
+        attempt: How to run.
+
+    Raises:
+        OutputError: As for `redact_images`, like `UsageError` and `RunError`.
+    """
+    check_share("grow", grow)
+    _check_extension(extension, ("png", "webp"))
+    request = EditRequest(output, to, classes, min_score, True, model, storage, attempt)
+    return request.run_edit(Cutout(grow, extension), needs_masks=True)
+
+
+def remove_objects(
+    output: Output,
+    to: Output,
+    *,
+    classes: Classes,
+    min_score: float = RECALL_SCORE,
+    grow: float = 0.1,
+    use_masks: bool = True,
+    keep_metadata: bool = False,
+    model: str | None = None,
+    storage: Storage = None,
+    attempt: Attempt | None = None,
+) -> EditAnswer:
+    """Fill objects with what surrounds them; good for small things on plain ground only.
+
+    Args:
+        output: The run.
+        to: Folder or prefix of a bucket for the images; they keep their paths below the source.
+        classes: Names or ids of what to remove; None for everything that the model finds.
+        min_score: Objects with a lower score stay.
+        grow: Share of an object's width and height that is removed around it.
+        use_masks: Remove masks where the model has them; else boxes.
+        keep_metadata: As for `redact_images`, like all that follow.
+        model: Column prefix of the model.
+        storage: Options for buckets.
+        attempt: How to run.
+
+    Raises:
+        OutputError: As for `redact_images`, like `UsageError` and `RunError`.
+    """
+    check_share("grow", grow)
+    import_opencv()
+    request = EditRequest(output, to, classes, min_score, use_masks, model, storage, attempt)
+    return request.run_edit(Remove(grow, keep_metadata), sheet=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """What all edits are asked for."""
+
+    output: Output
+    to: Output
+    classes: Classes
+    min_score: float
+    use_masks: bool
+    model: str | None
+    storage: Storage
+    attempt: Attempt | None
+
+    def run_edit(self, edit: Edit, *, sheet: bool = False, needs_masks: bool = False) -> EditAnswer:
+        """Run an edit.
+
+        Args:
+            edit: What is done to each image.
+            sheet: Whether what just missed the threshold is drawn.
+            needs_masks: Whether boxes are not enough.
+        """
+        check_share("min_score", self.min_score)
+        opened = open_output(self.output, self.storage)
+        spec = find_locating_model(opened, self.model)
+        if needs_masks and spec.task == DETECTION.name and not spec.masks:
+            raise UsageError(f"{spec.alias} has boxes only: expected a model with masks, or use cvbatch crops")
+        objects = select_objects(opened, self.model, self.classes, self.min_score, use_masks=self.use_masks)
+        to = Location.from_path_or_uri(self.to, StorageOptions.from_mapping(self.storage or {}))
+        edit_images(opened, edit, objects, to, self.attempt or Attempt(SilentObserver()))
+        answer = replace(summarize_edit(to), kept_from=_kept_from(spec, self.min_score))
+        return _with_sheet(answer, opened, objects, to) if sheet else answer
+
+
+def _with_sheet(answer: EditAnswer, opened: OpenedOutput, objects: ObjectSelection, to: Location) -> EditAnswer:
+    count, picture = draw_near_misses(opened, objects)
+    if picture is None:
+        return replace(answer, near_misses=count)
+    audit = audit_location(to)
+    open_store(audit).put_object(_SHEET, picture)
+    return replace(answer, near_misses=count, sheet=f"{audit}/{_SHEET}")
 
 
 def check_share(name: str, value: float, most: float = 1.0) -> None:
@@ -89,26 +247,12 @@ def check_share(name: str, value: float, most: float = 1.0) -> None:
         raise UsageError(f"{name}: expected a number from 0 to {most:g}, got {value:g}")
 
 
-def _run_edit(
-    edit: Edit,
-    output: Output,
-    to: Output,
-    classes: Classes,
-    min_score: float,
-    use_masks: bool,
-    model: str | None,
-    storage: Storage,
-    attempt: Attempt | None,
-) -> EditAnswer:
-    check_share("min_score", min_score)
-    opened = open_output(output, storage)
-    objects = select_objects(opened, model, classes, min_score, use_masks=use_masks)
-    target = Location.from_path_or_uri(to, StorageOptions.from_mapping(storage or {}))
-    edit_images(opened, edit, objects, target, attempt or Attempt(SilentObserver()))
-    return replace(summarize_edit(target), kept_from=_kept_from(opened, objects.alias, min_score))
+def _check_extension(extension: str, known: Collection[str]) -> None:
+    if extension not in known:
+        raise UsageError(f"format: expected {', '.join(known)}, got {extension!r}")
 
 
-def _kept_from(opened: OpenedOutput, alias: str, min_score: float) -> float | None:
+def _kept_from(model: ModelSpec, min_score: float) -> float | None:
     """Score from which on the run has kept boxes, if it is known and above the one that is asked for."""
-    kept = find_locating_model(opened, alias).score_threshold
+    kept = model.score_threshold
     return kept if kept is not None and kept > min_score else None

@@ -61,6 +61,14 @@ class Picture:
         """The pixels as a person sees them; writing there changes `pixels`."""
         return upright_view(self.pixels, self.orientation)
 
+    @property
+    def upright_rgb(self) -> npt.NDArray[np.uint8]:
+        """A copy of the upright pixels in colours; only of pictures with 8 bits per channel."""
+        pixels = self.upright
+        if self.image.mode == "P":
+            return palette_colours(self.image)[pixels]
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+
     def hide(self, region: Region, hide: Hide) -> None:
         """Hide a region, in place; where it was transparent it becomes opaque."""
         area = self.upright[region.rows, region.columns]

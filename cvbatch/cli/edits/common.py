@@ -45,7 +45,8 @@ def add_edit_arguments(parser: argparse.ArgumentParser, *, min_score: float, nee
         metavar="SCORE",
         help=f"only objects with at least this score (default: {min_score:g})",
     )
-    parser.add_argument("--boxes", action="store_true", help="use boxes, also where the model has masks")
+    if needs_classes:
+        parser.add_argument("--boxes", action="store_true", help="use boxes, also where the model has masks")
     parser.add_argument(
         "--retry",
         choices=("none", "transient", "all"),

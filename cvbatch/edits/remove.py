@@ -1,0 +1,76 @@
+"""`remove`: objects are filled with what surrounds them, by the inpainting of OpenCV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cvbatch.edits.base import EditedImage, EncodedFile, OriginalImage
+from cvbatch.edits.picture import KEPT_FORMATS, Picture, open_picture
+from cvbatch.edits.regions import Region, region_of
+from cvbatch.edits.writing import encode_picture
+from cvbatch.errors import ImageError
+from cvbatch.system.extras import import_extra
+
+_RADIUS: Final = 5.0
+"""Pixels around a point that decide its colour."""
+_AROUND: Final = 32
+"""Pixels around the objects that OpenCV is given."""
+_MODES: Final = ("L", "P", "RGB", "RGBA")
+
+
+def import_opencv() -> Any:
+    """OpenCV.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    return import_extra("cv2", "opencv", "cvbatch remove")
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Fill objects by Telea's method (2004), which continues colours from the edge inwards and invents nothing."""
+
+    name: ClassVar[str] = "remove"
+    grow: float
+    """Share of an object's width and height that is removed around it."""
+    keep_metadata: bool = False
+
+    def edit_image(self, image: OriginalImage) -> EditedImage:
+        """See `Edit`."""
+        picture = open_picture(image.data, image.size, image.max_pixels)
+        if picture.image.mode not in _MODES:
+            raise ImageError("UnsupportedMode", f"pictures of mode {picture.image.mode} cannot be filled")
+        mask, actions = np.zeros(picture.upright.shape[:2], np.bool_), []
+        for found in image.objects:
+            region = region_of(found, image.size, self.grow)
+            if region is not None:
+                mask[region.rows, region.columns] |= True if region.inside is None else region.inside
+            actions.append("outside" if region is None else f"remove {'box' if found.mask is None else 'mask'}")
+        if mask.any():
+            _fill(picture, mask)
+        data, note = encode_picture(picture, keep_metadata=self.keep_metadata)
+        path = image.path if picture.format in KEPT_FORMATS else f"{image.path}.jpg"
+        return EditedImage([EncodedFile(path, data)], actions, note)
+
+
+def _fill(picture: Picture, mask: npt.NDArray[np.bool_]) -> None:
+    """Fill all objects at once, so that none is filled with pixels of another."""
+    opencv = import_opencv()
+    rows, columns = (
+        slice(max(0, int(hit[0]) - _AROUND), int(hit[-1]) + 1 + _AROUND)
+        for hit in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    )
+    inside = mask[rows, columns]
+    if inside.all():
+        raise ImageError("NothingAround", "the objects cover the whole picture, so there is nothing to fill them with")
+    colours = np.ascontiguousarray(picture.upright_rgb[rows, columns])
+    filled = opencv.inpaint(colours, inside.astype(np.uint8), _RADIUS, opencv.INPAINT_TELEA)
+    area = Region(
+        slice(rows.start, rows.start + inside.shape[0]), slice(columns.start, columns.start + inside.shape[1]), inside
+    )
+    picture.put_rgb(area, filled)
