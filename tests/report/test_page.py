@@ -28,6 +28,8 @@ from cvbatch.report.page_data import (
 from tests.report.sample_page import HOSTILE_LABELS, HOSTILE_NAME, HOSTILE_TEXT, sample_page
 from tests.rigs.browser import Browser, Page, open_browser
 
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -84,6 +86,24 @@ def test_representative_images_come_first_and_failed_ones_last(
     with browser.page((tmp_path / "index.html").as_uri()) as page:
         rows = page.evaluate("[...document.querySelectorAll('#tiles .tile')].map((tile) => Number(tile.dataset.row))")
         assert rows == [2, 3, 0, 1]
+
+
+def test_weak_boxes_are_not_drawn_where_there_are_many(browser: Browser, tmp_path: Path, data: PageData) -> None:
+    scores = [round(0.02 * place, 2) for place in range(1, 41)]
+    boxes = [ImageElement("detection", "moped", score, (0.1, 0.1, 0.9, 0.9)) for score in scores]
+    images = [replace(image, elements=boxes, thumbnail=PIXEL) for image in data.gallery[:4]]
+    page_data = replace(data, gallery=images, maps=[], answers=[])
+    (tmp_path / "index.html").write_text(render_page(page_data), encoding="utf-8")
+    with browser.page((tmp_path / "index.html").as_uri()) as page:
+        assert page.inner_text("#draw-from-value") == "0.70", "the score of the sixth of each, in twentieths"
+        assert gallery_counts(page) == [4, 4, 160, 160]
+        page.locator("#tiles button").first.click()
+        assert page.locator("#viewer .box").count() == sum(score >= 0.7 for score in scores)
+        page.keyboard.press("Escape")
+        page.locator("#draw-from").fill("0.2")
+        page.locator("#tiles button").first.click()
+        assert page.locator("#viewer .box").count() == sum(score >= 0.2 for score in scores)
+        assert gallery_counts(page) == [4, 4, 160, 160]
 
 
 @pytest.mark.parametrize("field", ["folder", "status", "reason"])

@@ -40,8 +40,8 @@ function matrixBlock(matrix) {
 function groupBlock(group) {
   const images = group.row_ids.map((row) => imageOfRow.get(row)).filter((image) => image !== undefined);
   if (images.length === 0) return null;
-  const tiles = images.map((image) => tile(image, () => openViewer(images, image)));
-  for (const each of tiles) each.draw(each.image.elements.filter((element) => element.isDrawn));
+  const tiles = images.map((image) => tile(image, () => openViewer(images, image, isDrawn)));
+  for (const each of tiles) each.draw(each.image.elements.filter(isDrawn));
   return html("div", { class: "group" }, html("h3", { dir: "auto" }, group.title), html("ul", { class: "tiles strip" }, ...tiles.map(({ item }) => item), html("li", { class: "tile-rest", "aria-hidden": "true" })));
 }
 

@@ -1,8 +1,10 @@
 // The gallery: what is shown, and what is drawn over it.
 
 const TILES = 48;
+const MOST_DRAWN = 8;
+const USUALLY_DRAWN = 5;
 const ALL = "";
-const gallery = { label: ALL, folder: ALL, status: ALL, reason: ALL, score: 0, hiddenModels: new Set(), hiddenClasses: new Set(), limit: TILES, tiles: [] };
+const gallery = { label: ALL, folder: ALL, status: ALL, reason: ALL, score: 0, drawFrom: 0, hiddenModels: new Set(), hiddenClasses: new Set(), limit: TILES, tiles: [] };
 const OTHERS = Symbol("classes without a colour");
 const inGallery = (name) => document.getElementById(name);
 
@@ -21,7 +23,8 @@ function counts(element) {
 }
 
 function isDrawn(element) {
-  return element.isDrawn && counts(element) && !gallery.hiddenClasses.has(classOf(element));
+  const isSure = element.score === null || element.score >= gallery.drawFrom;
+  return element.isDrawn && isSure && counts(element) && !gallery.hiddenClasses.has(classOf(element));
 }
 
 function matches(image) {
@@ -43,6 +46,7 @@ function updateGallery() {
   const rest = shown.length - inside.size;
   inGallery("gallery-more").hidden = rest === 0;
   inGallery("gallery-more").textContent = `Show ${formatNumber(Math.min(rest, TILES))} more of ${formatNumber(rest)}`;
+  inGallery("draw-from-value").textContent = gallery.drawFrom.toFixed(2);
   inGallery("filter-score-value").textContent = gallery.score.toFixed(2);
 }
 
@@ -76,13 +80,21 @@ function fillLegend() {
   inGallery("legend-classes").replaceChildren(...named);
 }
 
+/** Where many weak boxes would hide the pictures: the score that leaves a few for each of them; else 0. */
+function usefulScore() {
+  const scores = drawnElements.map((element) => element.score).filter((score) => score !== null).sort((one, other) => other - one);
+  if (scores.length <= MOST_DRAWN * data.gallery.length) return 0;
+  return Math.floor(20 * scores[USUALLY_DRAWN * data.gallery.length]) / 20;
+}
+
 function resetGallery() {
-  Object.assign(gallery, { label: ALL, folder: ALL, status: ALL, reason: ALL, score: 0, limit: TILES });
+  Object.assign(gallery, { drawFrom: usefulScore(), label: ALL, folder: ALL, status: ALL, reason: ALL, score: 0, limit: TILES });
   gallery.hiddenModels.clear();
   gallery.hiddenClasses.clear();
   for (const name of ["label", "folder", "status", "reason"]) inGallery(`filter-${name}`).value = ALL;
   for (const input of document.querySelectorAll("#gallery .chip input")) input.checked = true;
   inGallery("filter-score").value = 0;
+  inGallery("draw-from").value = gallery.drawFrom;
   updateGallery();
 }
 
@@ -100,6 +112,13 @@ function startGallery() {
   inGallery("filter-score").closest(".field").hidden = elements.every((element) => element.score === null);
   inGallery("filter-score").addEventListener("input", (event) => {
     Object.assign(gallery, { score: Number(event.target.value), limit: TILES });
+    updateGallery();
+  });
+  gallery.drawFrom = usefulScore();
+  inGallery("draw-from").value = gallery.drawFrom;
+  inGallery("draw-from").closest(".draw-from").hidden = drawnElements.every((element) => element.score === null);
+  inGallery("draw-from").addEventListener("input", (event) => {
+    gallery.drawFrom = Number(event.target.value);
     updateGallery();
   });
   inGallery("filter-reset").addEventListener("click", resetGallery);
