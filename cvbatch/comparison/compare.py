@@ -21,7 +21,7 @@ from cvbatch.evaluation.base import Comparison
 from cvbatch.evaluation.evaluators import EVALUATORS
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.where import Where
+from cvbatch.results.where import Where, check_min_score
 from cvbatch.schema import HEIGHT, IMAGE_URI, WIDTH
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
@@ -80,7 +80,8 @@ def compare_runs(
         OutputError: If there is no run, or the runs have no such model.
         UsageError: If no image is in both, or an argument is wrong.
     """
-    if margin < 0 or review < 1:
+    check_min_score(min_score)
+    if not margin >= 0 or review < 1:  # NaN is not
         raise UsageError(f"expected a margin of 0 or more and a list of 1 or more, got {margin:g} and {review}")
     opened = (open_output(first, storage), open_output(second, storage))
     models = _find_models(opened, model, second_model)

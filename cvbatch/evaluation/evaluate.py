@@ -10,7 +10,7 @@ from cvbatch.evaluation.report import EvaluationReport
 from cvbatch.evaluation.slices import slice_images
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
-from cvbatch.results.where import Where
+from cvbatch.results.where import Where, check_min_score
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.truth.align import align_truth
@@ -54,6 +54,7 @@ def evaluate(
         UsageError: If the truth does not parse, names no class of the model, or fits no image; or if a column, a class
             or the condition is wrong.
     """
+    check_min_score(min_score)
     opened = open_output(output, storage)
     spec = find_evaluated_model(opened, model)
     evaluator = EVALUATORS[spec.task]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cvbatch.errors import UsageError
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.streaming import RowSelection, iter_rows
-from cvbatch.results.where import check_names
+from cvbatch.results.where import check_group_column, check_names
 from cvbatch.schema import HEIGHT, IMAGE_URI, ROW_ID, WIDTH
 from cvbatch.truth.alignment import Alignment
 from cvbatch.truth.base import Bools
@@ -46,8 +46,7 @@ def slice_images(opened: OpenedOutput, alignment: Alignment, by: str) -> dict[st
     """
     columns = {FOLDER: [IMAGE_URI], SIZE: [WIDTH, HEIGHT]}.get(by, [by])
     check_names("column", columns, [*opened.schema.names, FOLDER, SIZE])
-    if pa.types.is_nested(kind := opened.schema.field(columns[0]).type):
-        raise UsageError(f"--by {by}: expected a column with one value for each image, got {kind}")
+    check_group_column(columns[0], opened.schema)
     values = np.full(len(alignment.row_ids), None, object)
     for table in iter_rows(opened, RowSelection(columns=list(dict.fromkeys([ROW_ID, *columns])))):
         images = alignment.truth_indices(table[ROW_ID].to_numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +24,8 @@ _UNSAFE_PART: Final = r"(^|/)(\.{0,2})(/|$)"
 """A part of a path that is empty, or leads elsewhere."""
 _LONGEST_PART: Final = 200
 """Bytes; file systems take 255 with what is added to the name."""
+_NUMBER: Final = r"-\d+(\.[^./#]*)?$"
+"""What a name ends with that got its row id, or looks like one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class ImageNames:
         if self.repeated is None:
             return names
         names = _safe_paths(names)
-        is_repeated = np.isin(_stem_hashes(_safe_paths(uris)), self.repeated)
+        paths = _safe_paths(uris)
+        is_repeated = np.isin(_stem_hashes(paths), self.repeated)
+        # `x-7.jpg` would meet an `x.jpg` that gets its row id
+        numbered = pc.match_substring_regex(paths, _NUMBER).to_numpy(zero_copy_only=False)
+        is_repeated |= numbered & np.isin(_stem_hashes(pc.replace_substring_regex(paths, _NUMBER, "")), self.repeated)
         is_long = pc.greater(pc.binary_length(pc.replace_substring_regex(names, ".*/", "")), _LONGEST_PART).to_numpy(
             zero_copy_only=False
         )
@@ -68,8 +74,12 @@ NO_NAMES: Final = ImageNames("")
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split a name into its stem, with the folders, and its extension with the dot; a folder's dot is none."""
-    return os.path.splitext(name)
+    """Split a name into its stem, with the folders, and its extension with the dot.
+
+    A dot of a folder, or of a container (`a.parquet#17`), begins none.
+    """
+    extension = re.search(_EXTENSION, name)
+    return (name, "") if extension is None else (name[: extension.start()], extension.group())
 
 
 def find_names(opened: OpenedOutput, *, unique_stems: bool) -> ImageNames:

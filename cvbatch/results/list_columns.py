@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from cvbatch.errors import UsageError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.results.where import check_names
+from cvbatch.results.where import check_min_score, check_names
 
 LABEL_IDS: Final = "label_ids"
 """Short name of the list of label ids, which all models with elements have."""
@@ -60,7 +60,7 @@ class ElementTable:
         selection: What to read.
 
     Raises:
-        UsageError: If a column or a class does not exist.
+        UsageError: If a column or a class does not exist, or the minimum is no number.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class ElementTable:
         }
         self._columns = [*image_columns, *self._element_columns] if selection.columns is None else selection.columns
         check_names("column", self._columns, [*self._element_columns, ELEMENT_INDEX, *all_image_columns])
+        check_min_score(selection.minimum)
         self._threshold_list, self._minimum = selection.threshold_list, selection.minimum
         self._label_ids = None if selection.classes is None else label_ids_of_classes(model, selection.classes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -57,6 +58,16 @@ def check_names(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
     for name in wanted:
         if name not in known:
             raise UsageError(unknown_name(what, name, known))
+
+
+def check_min_score(value: float | None) -> None:
+    """Check that a lowest score is a number.
+
+    Raises:
+        UsageError: If it is NaN, with which nothing compares.
+    """
+    if value is not None and math.isnan(value):
+        raise UsageError("min_score: expected a number such as 0.5, got nan; None takes all scores")
 
 
 def check_group_column(name: str, schema: pa.Schema) -> None:

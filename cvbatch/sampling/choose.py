@@ -11,7 +11,7 @@ from cvbatch.errors import OutputError, UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
 from cvbatch.results.list_columns import label_ids_of_classes
-from cvbatch.results.where import Where, check_names
+from cvbatch.results.where import Where, check_min_score, check_names
 from cvbatch.sampling.choice import SampleChoice, make_choice
 from cvbatch.sampling.disagreement import disagreement_measure, find_pair
 from cvbatch.sampling.measures import AGGREGATES, MEASURES_OF_TASK, ElementFilter, Measure
@@ -76,6 +76,7 @@ def choose_samples(
         UsageError: If an option is wrong.
     """
     check_names("way to choose", [by], list(STRATEGIES))
+    check_min_score(min_score)
     check_names("aggregate", [aggregate], list(AGGREGATES))
     _check_numbers(count, max_cosine, candidates)
     strategy, opened = STRATEGIES[by], open_output(output, storage)

@@ -18,6 +18,7 @@ from cvbatch.errors import OutputError, UsageError
 from cvbatch.evaluation.evaluate import evaluate
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.data_files import WriteContext, write_data_files
+from cvbatch.sampling.choose import choose_samples
 from tests.evaluation.generated_objects import generate, write_run, write_truth
 from tests.evaluation.label_runs import classifier, label_run
 from tests.evaluation.test_segmentation import ANSWERS, MODEL, TRUTH, segment_run, write_masks
@@ -252,7 +253,20 @@ def test_wrong_requests_are_one_line(runs: list[str], tmp_path: Path, capsys: py
         compare_runs(runs[0], regions)
     with pytest.raises(OutputError, match="expected models of one task, got classification and segmentation"):
         compare_runs(runs[0], regions, model="classification", second_model="regions")
-    with pytest.raises(UsageError, match="expected a margin of 0 or more"):
+    with pytest.raises(UsageError, match=r"expected a margin of 0 or more"):
         compare_runs(*runs, margin=-1)
     assert main(["compare", runs[0], str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_margin_or_score_that_is_no_number_is_refused(runs: list[str], table: str) -> None:
+    nan = float("nan")
+    with pytest.raises(UsageError, match=r"expected a margin of 0 or more .* got nan"):
+        compare_runs(*runs, margin=nan)
+    for call in (
+        lambda: compare_runs(*runs, min_score=nan),
+        lambda: evaluate(runs[0], table, min_score=nan),
+        lambda: choose_samples(runs[0], 1, min_score=nan),
+    ):
+        with pytest.raises(UsageError, match=r"min_score: expected a number such as 0\.5, got nan"):
+            call()

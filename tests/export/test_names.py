@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cvbatch.export.names import _common_root, find_names
+from cvbatch.export.names import _common_root, find_names, split_name
 from cvbatch.results.committed import open_output
 from tests.export.runs import BOXES, box_columns, make_run
 
@@ -43,6 +43,19 @@ def test_names_that_differ_in_the_extension_or_in_case_get_their_row_id(tmp_path
     assert names_of(tmp_path / "1", names, unique=False) == names
     expected = ["a/x-0.jpg", "a/x-1.png", "a/X-2.jpg", "b/x.jpg", "b.d/x", "Straße 1.jpg"]
     assert names_of(tmp_path / "2", names, unique=True) == expected
+
+
+def test_a_name_that_ends_with_a_number_does_not_meet_one_that_gets_its_row_id(tmp_path: Path) -> None:
+    names = ["x.jpg", "x-0.jpg", "x.png", "y-0.jpg"]
+    assert names_of(tmp_path, names, unique=True) == ["x-0.jpg", "x-0-1.jpg", "x-2.png", "y-0.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a.parquet#17", "a.parquet#17"), ("b.d/x", "b.d/x"), ("a.tar#in/x.y.jpg", "a.tar#in/x.y")],
+)
+def test_rows_of_several_tables_keep_their_own_stems(name: str, stem: str) -> None:
+    assert split_name(name) == (stem, name.removeprefix(stem))
 
 
 def test_names_of_files_lead_nowhere_else_and_fit_a_file_system(tmp_path: Path) -> None:

@@ -114,3 +114,8 @@ def test_tables_have_a_bounded_number_of_elements(output: str) -> None:
         tables = list(elements.iter_flattened(rows, most))
         assert [table.num_rows for table in tables] == counts
         assert pa.concat_tables(tables) == elements.flatten(rows)
+
+
+def test_a_score_that_is_no_number_is_refused(output: str) -> None:
+    with pytest.raises(UsageError, match=r"min_score: expected a number such as 0\.5, got nan"):
+        read_detections(output, min_score=float("nan"))
