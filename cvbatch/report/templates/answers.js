@@ -23,7 +23,7 @@ function matrixCell(matrix, row, column, highest, examples) {
 }
 
 function matrixTable(matrix) {
-  const highest = Math.max(...matrix.values.flat().map((value) => value ?? 0), 0);
+  const highest = matrix.values.flat().reduce((one, other) => Math.max(one, other ?? 0), 0);
   const examples = new Map(matrix.examples);
   const head = html("tr", {}, html("th", { scope: "col", class: "corner" }, `${matrix.row_title} \\ ${matrix.column_title}`), ...matrix.columns.map((name) => html("th", { scope: "col", class: "upright" }, html("span", { dir: "auto" }, name))));
   const rows = matrix.rows.map((name, row) => html("tr", {}, html("th", { scope: "row", dir: "auto" }, name), ...matrix.columns.map((_, column) => matrixCell(matrix, row, column, highest, examples))));

@@ -15,8 +15,9 @@ function ticks(low, high, wanted) {
 function bounds(values) {
   const finite = values.filter((value) => value != null);
   if (finite.length === 0) return [0, 1];
-  const low = Math.min(...finite, 0);
-  const high = finite.every((value) => value <= 1) && Math.max(...finite) > 0.3 ? 1 : Math.max(...finite);
+  const low = finite.reduce((one, other) => Math.min(one, other), 0);
+  const highest = finite.reduce((one, other) => Math.max(one, other));
+  const high = highest > 0.3 && highest <= 1 ? 1 : highest;
   return high > low ? [low, high] : [low, low + 1];
 }
 
