@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cvbatch.results.overlapping_boxes import find_overlapping_pairs
+
 Numbers = npt.NDArray[np.floating[Any]]
 Keys = npt.NDArray[np.integer[Any]]
 MIN_OVERLAP: Final = 0.5
@@ -27,33 +29,12 @@ def find_counterparts(
     Returns:
         Whether each box has a counterpart: (n,) and (m,).
     """
-    first, second = _pairs_of_equal_keys(first_keys, second_keys)
-    overlaps = _overlaps(first_boxes[first].astype(np.float64), second_boxes[second].astype(np.float64))
-    enough = overlaps >= MIN_OVERLAP
-    first, second, overlaps = first[enough], second[enough], overlaps[enough]
+    first, second, overlaps = find_overlapping_pairs(first_keys, first_boxes, second_keys, second_boxes, MIN_OVERLAP)
     mutual = _is_best(first, overlaps) & _is_best(second, overlaps)
     matched = np.zeros(len(first_keys), np.bool_), np.zeros(len(second_keys), np.bool_)
     matched[0][first[mutual]] = True
     matched[1][second[mutual]] = True
     return matched
-
-
-def _pairs_of_equal_keys(first: Keys, second: Keys) -> tuple[Keys, Keys]:
-    """All pairs of positions with equal keys."""
-    order = np.argsort(second, kind="stable")
-    starts = np.searchsorted(second[order], first, "left")
-    counts = np.searchsorted(second[order], first, "right") - starts
-    offsets = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(np.arange(len(first)), counts), order[np.repeat(starts, counts) + offsets]
-
-
-def _overlaps(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Intersection over union of each pair, (pairs,)."""
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    shared = np.prod(np.maximum(sides, 0), axis=1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    overlaps: npt.NDArray[np.float64] = shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
-    return overlaps
 
 
 def _is_best(owners: Keys, overlaps: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
