@@ -11,6 +11,8 @@ from typing import Final
 import pandas as pd
 import pyarrow.dataset as pads
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from cvbatch.config.job import Job
 from cvbatch.config.job_file import load_job
@@ -19,6 +21,7 @@ from cvbatch.demo.contact_sheet import draw_contact_sheet
 from cvbatch.errors import OutputError, RunError
 from cvbatch.models.backends.embedded import EMBEDDED, LITE0
 from cvbatch.pipeline import run
+from cvbatch.report.write import write_report
 from cvbatch.results.console import summary_table
 from cvbatch.results.predictions import read
 from cvbatch.results.progress import TerminalProgress
@@ -59,8 +62,10 @@ def run_demo(output: str, console: Console) -> int:
     title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"
     labelled = read(str(predictions), filter=pads.field(STATUS) == OK)
     draw_contact_sheet(labelled, title).save(sheet, optimize=True)
+    report = write_report(str(predictions), picture=str(sheet))
     for name, path in (("photos", photos), ("predictions", predictions), ("contact sheet", sheet)):
         console.out(f"{name + ':':15}{path}", highlight=False)
+    console.print(Text("report:        ").append(str(report.link), Style(link=report.link)), soft_wrap=True)
     difference = describe_unexpected_failures(read_failed_names(photos, predictions))
     if difference:
         console.out(difference, highlight=False)

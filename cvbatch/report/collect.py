@@ -17,6 +17,8 @@ from cvbatch.report.gallery import ShownImage, read_gallery, with_thumbnails
 from cvbatch.report.head import describe_run
 from cvbatch.report.image_names import ImageNames
 from cvbatch.report.label_shares import CAPTURED_AT
+from cvbatch.report.label_values import label_readers
+from cvbatch.report.maps import draw_maps
 from cvbatch.report.page_data import PageData
 from cvbatch.report.sampled_months import add_sampled_months
 from cvbatch.report.section_base import SectionRequest, keep_shown
@@ -99,7 +101,7 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
         skipped=skipped_files(record, opened.plan.skipped),
         labels=labels,
         gallery=gallery,
-        maps=[],
+        maps=draw_maps(opened, find_embedding(opened), label_readers(opened.plan.models), reasons),
         answers=[keep_shown(section, reasons) for section in answers],
         notes=[*counts.notes, *_notes(counts, shown, thumbnails)],
     )
