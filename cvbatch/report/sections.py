@@ -8,10 +8,12 @@ from typing import Final
 from cvbatch.report.page_data import AnswerSection
 from cvbatch.report.section_base import SectionRequest, shown_row_ids
 from cvbatch.report.section_duplicates import show_duplicates
+from cvbatch.report.section_evaluation import show_evaluation
 from cvbatch.report.section_reference import show_reference
 from cvbatch.report.section_repeats import show_repeats
 
 SECTIONS: Final[tuple[Callable[[SectionRequest], list[AnswerSection]], ...]] = (
+    show_evaluation,
     show_reference,
     show_duplicates,
     show_repeats,

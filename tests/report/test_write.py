@@ -152,6 +152,19 @@ def test_a_reference_over_the_same_images_and_one_over_others(run: SmallRun, tmp
         cvbatch.write_report(run.output, reference=far[1].output)
 
 
+def test_truth_gives_an_evaluation_with_examples(run: SmallRun, tmp_path: Path) -> None:
+    answers = cvbatch.read(run.output, where="status = 'ok'")
+    names = answers.image_uri.str.rsplit("/", n=1).str[1]
+    wrong = answers.tags_label.where(answers.row_id != 5, "dog")
+    lines = [f"{name},{label}" for name, label in zip(names, wrong, strict=True) if "x" not in name]
+    (tmp_path / "truth.csv").write_text("\n".join(["image,label", *lines]))
+    answer = cvbatch.write_report(run.output, truth=str(tmp_path / "truth.csv"))
+    assert answer.sections == ["Evaluation: tags"]
+    assert "dog taken for __proto__: 1" in Path(answer.path).read_text()
+    with pytest.raises(UsageError):
+        cvbatch.write_report(run.output, truth=run.files[0])
+
+
 @pytest.mark.usefixtures("as_job")
 def test_a_report_in_a_bucket(run: SmallRun, object_server: ObjectServer) -> None:
     bucket = object_server.make_bucket("out")
