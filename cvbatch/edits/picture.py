@@ -48,31 +48,29 @@ class Picture:
     format: str
     """Of the content; see `cvbatch.images.formats.FORMATS`."""
     image: Image.Image
-    """As opened: for its mode, palette, profile and tables."""
-    pixels: Pixels
-    """As stored, writable: (height, width) or (height, width, channels)."""
+    """Loaded, with the pixels as stored; edits change it."""
     orientation: int
     """1 to 8, as in Exif."""
     is_lossless: bool
     """Whether the file holds these very pixels."""
 
     @property
-    def upright(self) -> Pixels:
-        """The pixels as a person sees them; writing there changes `pixels`."""
-        return upright_view(self.pixels, self.orientation)
-
-    @property
-    def upright_rgb(self) -> npt.NDArray[np.uint8]:
-        """A copy of the upright pixels in colours; only of pictures with 8 bits per channel."""
-        pixels = self.upright
-        if self.image.mode == "P":
-            return palette_colours(self.image)[pixels]
-        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+    def size(self) -> Size:
+        """(width, height) upright."""
+        width, height = self.image.size
+        return (height, width) if is_transposed(self.orientation) else (width, height)
 
     def hide(self, region: Region, hide: Hide) -> None:
         """Hide a region, in place; where it was transparent it becomes opaque."""
-        area = self.upright[region.rows, region.columns]
-        self._put(area, region.inside, _hidden(area, self.image, hide))
+        frame = self._stored_frame(region)
+        stored = np.array(self.image.crop(frame))
+        area = upright_view(stored, self.orientation)
+        values = _hidden(area, self.image, hide)
+        if region.inside is None:
+            area[...] = values
+        else:
+            area[region.inside] = values[region.inside]
+        self.image.paste(image_of_pixels(stored, self.image.mode), frame)
 
     def put_rgb(self, region: Region, rgb: npt.NDArray[np.uint8]) -> None:
         """Replace a region by other colours, in place.
@@ -83,12 +81,31 @@ class Picture:
         """
         self.hide(region, lambda pixels, black: rgb if pixels.shape[2] == 3 else rgb.mean(axis=2, keepdims=True))
 
-    @staticmethod
-    def _put(area: Pixels, inside: npt.NDArray[np.bool_] | None, values: Pixels) -> None:
-        if inside is None:
-            area[...] = values
-        else:
-            area[inside] = values[inside]
+    def read_rgb(self, region: Region) -> npt.NDArray[np.uint8]:
+        """Colours of the rectangle of a region, (rows, columns, 3); only of pictures with 8 bits per channel."""
+        pixels = upright_view(np.array(self.image.crop(self._stored_frame(region))), self.orientation)
+        if self.image.mode == "P":
+            return palette_colours(self.image)[pixels]
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+
+    def _stored_frame(self, region: Region) -> tuple[int, int, int, int]:
+        """Left, upper, right and lower edge of a region in the pixels as stored: `upright_view` backwards."""
+        width, height = self.size
+        rows, columns = (region.rows.start, region.rows.stop), (region.columns.start, region.columns.stop)
+        if self.orientation in (3, 4, 7, 8):
+            rows = (height - rows[1], height - rows[0])
+        if self.orientation in (2, 3, 6, 7):
+            columns = (width - columns[1], width - columns[0])
+        if is_transposed(self.orientation):
+            rows, columns = columns, rows
+        return columns[0], rows[0], columns[1], rows[1]
+
+
+def image_of_pixels(pixels: Pixels, mode: str) -> Image.Image:
+    """The picture of some pixels; one of mode P has no palette yet."""
+    if mode == "1":
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    return Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
 
 
 def open_picture(data: bytes, size: Size, max_pixels: int) -> Picture:
@@ -108,9 +125,9 @@ def open_picture(data: bytes, size: Size, max_pixels: int) -> Picture:
             picture = _open_as_stored(image_format, data, max_pixels)
     else:
         image = decode(data, max_pixels=max_pixels).image
-        picture = Picture(image_format.name, image, np.array(image), 1, is_lossless=False)
-    width, height = picture.image.size
-    if ((height, width) if is_transposed(picture.orientation) else (width, height)) != tuple(size):
+        picture = Picture(image_format.name, image, 1, is_lossless=False)
+    if picture.size != tuple(size):
+        width, height = picture.size
         raise ImageError(
             "OtherSize", f"the run has seen {size[0]} × {size[1]} pixels, the file holds {width} × {height}"
         )
@@ -132,7 +149,7 @@ def _open_as_stored(image_format: ImageFormat, data: bytes, max_pixels: int) -> 
         raise ImageError("UnsupportedMode", f"pictures of mode {image.mode} cannot be edited")
     orientation = read_orientation(load_exif_tags(image), image.info.get("xmp"))
     is_lossless = image_format.name != "jpeg" and (image_format.name != "webp" or has_lossless_chunk(data))
-    return Picture(image_format.name, image, np.array(image), orientation, is_lossless)
+    return Picture(image_format.name, image, orientation, is_lossless)
 
 
 def has_lossless_chunk(data: bytes) -> bool:

@@ -45,7 +45,7 @@ class Remove:
         picture = open_picture(image.data, image.size, image.max_pixels)
         if picture.image.mode not in _MODES:
             raise ImageError("UnsupportedMode", f"pictures of mode {picture.image.mode} cannot be filled")
-        mask, actions = np.zeros(picture.upright.shape[:2], np.bool_), []
+        mask, actions = np.zeros(picture.size[::-1], np.bool_), []
         for found in image.objects:
             region = region_of(found, image.size, self.grow)
             if region is not None:
@@ -61,16 +61,21 @@ class Remove:
 def _fill(picture: Picture, mask: npt.NDArray[np.bool_]) -> None:
     """Fill all objects at once, so that none is filled with pixels of another."""
     opencv = import_opencv()
-    rows, columns = (
-        slice(max(0, int(hit[0]) - _AROUND), int(hit[-1]) + 1 + _AROUND)
-        for hit in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
-    )
-    inside = mask[rows, columns]
-    if inside.all():
+    area = _surroundings(mask)
+    if area.inside is None or area.inside.all():
         raise ImageError("NothingAround", "the objects cover the whole picture, so there is nothing to fill them with")
-    colours = np.ascontiguousarray(picture.upright_rgb[rows, columns])
-    filled = opencv.inpaint(colours, inside.astype(np.uint8), _RADIUS, opencv.INPAINT_TELEA)
-    area = Region(
-        slice(rows.start, rows.start + inside.shape[0]), slice(columns.start, columns.start + inside.shape[1]), inside
-    )
+    colours = np.ascontiguousarray(picture.read_rgb(area))
+    filled = opencv.inpaint(colours, area.inside.astype(np.uint8), _RADIUS, opencv.INPAINT_TELEA)
     picture.put_rgb(area, filled)
+
+
+def _surroundings(mask: npt.NDArray[np.bool_]) -> Region:
+    """The part of a picture that decides how a mask is filled."""
+    rows, columns = (
+        slice(max(0, int(hit[0]) - _AROUND), min(length, int(hit[-1]) + 1 + _AROUND))
+        for hit, length in (
+            (np.flatnonzero(mask.any(axis=1)), mask.shape[0]),
+            (np.flatnonzero(mask.any(axis=0)), mask.shape[1]),
+        )
+    )
+    return Region(rows, columns, mask[rows, columns])

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
 from cvbatch.edits.picture import KEPT_FORMATS, Picture
@@ -37,11 +36,9 @@ def encode_picture(picture: Picture, *, keep_metadata: bool) -> tuple[bytes, str
     """
     options = _metadata(picture.image, picture.orientation, keep_metadata=keep_metadata)
     if picture.format not in KEPT_FORMATS:
-        return _encode(picture.image, picture.pixels, "JPEG", {**_JPEG_OF_OTHERS, **options}), (
-            f"{picture.format} is written as JPEG"
-        )
+        return _encode(picture.image, "JPEG", {**_JPEG_OF_OTHERS, **options}), (f"{picture.format} is written as JPEG")
     pillow_format, options_of = _WRITERS[picture.format]
-    data = _encode(picture.image, picture.pixels, pillow_format, {**options, **options_of(picture)})
+    data = _encode(picture.image, pillow_format, {**options, **options_of(picture)})
     if picture.is_lossless:
         _check_same_pixels(data, picture)
     note = "lossy WebP is encoded again" if picture.format == "webp" and not picture.is_lossless else None
@@ -63,15 +60,11 @@ def _metadata(image: Image.Image, orientation: int, *, keep_metadata: bool) -> d
     return options
 
 
-def _encode(image: Image.Image, pixels: Any, pillow_format: str, options: Mapping[str, Any]) -> bytes:
-    if image.mode == "1":
-        edited = Image.fromarray(np.ascontiguousarray(pixels))
-    else:
-        edited = Image.frombytes(image.mode, image.size, np.ascontiguousarray(pixels).tobytes())
-    if image.mode == "P":
-        edited.putpalette(image.getpalette("RGB") or [])
-    if "transparency" in image.info and pillow_format in ("PNG", "GIF"):
-        edited.info["transparency"] = image.info["transparency"]
+def _encode(image: Image.Image, pillow_format: str, options: Mapping[str, Any]) -> bytes:
+    edited = image.copy()
+    # Pillow would write comments, previews and more of what it has read
+    keeps_transparency = "transparency" in image.info and pillow_format in ("PNG", "GIF")
+    edited.info = {"transparency": image.info["transparency"]} if keeps_transparency else {}
     file = io.BytesIO()
     try:
         with quiet_pillow:
@@ -118,12 +111,9 @@ def _check_same_pixels(data: bytes, picture: Picture) -> None:
     with quiet_pillow:
         written = identify_format(data).open(io.BytesIO(data))
         written.load()
-    if picture.image.mode == "P":
-        edited = Image.frombytes("P", picture.image.size, np.ascontiguousarray(picture.pixels).tobytes())
-        edited.putpalette(picture.image.getpalette("RGB") or [])
-        same = np.array_equal(np.asarray(written.convert("RGB")), np.asarray(edited.convert("RGB")))
-    else:
-        same = np.array_equal(np.asarray(written), picture.pixels)
+    mode = "RGB" if picture.image.mode == "P" else picture.image.mode  # GIF may number its colours anew
+    same = written.mode == picture.image.mode and written.size == picture.image.size
+    same = same and written.convert(mode).tobytes() == picture.image.convert(mode).tobytes()
     if not same:
         raise ImageError(
             "NotWritable", f"{picture.format} of mode {picture.image.mode} cannot be written without a loss"
