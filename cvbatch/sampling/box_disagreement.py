@@ -49,7 +49,7 @@ def compare_boxes(
     """
     codes = share_codes(first, second)
     wanted = None if elements.label_ids is None else codes.first[elements.label_ids]
-    least = elements.min_score or MIN_SCORE
+    least = MIN_SCORE if elements.min_score is None else elements.min_score
     one = _read_boxes(rows, [f"{first.alias}_{name}" for name in lists], codes.first, wanted, least)
     two = _read_boxes(rows, [f"{second.alias}_{name}" for name in lists], codes.second, wanted, least)
     one_keys, two_keys = (part.owners * len(codes.names) + part.codes for part in (one, two))

@@ -104,7 +104,7 @@ def choose_samples(
         embedding=vectors,
         elements=ElementFilter(
             label_ids=None if labels is None or classes is None else label_ids_of_classes(labels, classes).to_numpy(),
-            min_score=min_score or 0.0,
+            min_score=min_score,
             aggregate=aggregate,
         ),
         class_share=max(budget_of_ids.values(), default=None),

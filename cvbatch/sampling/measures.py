@@ -32,7 +32,8 @@ class ElementFilter:
     """Which boxes or classes count, and how the values of boxes become one for the image."""
 
     label_ids: Ids | None = None
-    min_score: float = 0.0
+    min_score: float | None = None
+    """None for what the measure takes by default; that is 0 for most."""
     aggregate: str = "sum"
     """A key of `AGGREGATES`."""
 
@@ -170,7 +171,7 @@ def keep_passing(ids: Ids, scores: Floats, elements: ElementFilter) -> npt.NDArr
         scores: Their scores.
         elements: The filter.
     """
-    passing: npt.NDArray[np.bool_] = scores >= elements.min_score
+    passing: npt.NDArray[np.bool_] = scores >= (elements.min_score or 0.0)
     return passing if elements.label_ids is None else passing & np.isin(ids, elements.label_ids)
 
 

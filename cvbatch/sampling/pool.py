@@ -158,4 +158,4 @@ class _PoolCollector:
         return measure.measure_rows(table, model, self._request.elements)
 
     def _has_filter(self) -> bool:
-        return self._request.elements.label_ids is not None or self._request.elements.min_score > 0
+        return self._request.elements.label_ids is not None or bool(self._request.elements.min_score)

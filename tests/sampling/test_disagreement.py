@@ -70,6 +70,7 @@ BOX, FAR = [0.0, 0, 10, 10], [50.0, 50, 60, 60]
         ),
         ({"classes": ["a"]}, [(1, "a", 0.7, ""), (0, "a", 0.5, "")]),
         ({"min_score": 0.75}, [(1, "b", 0.8, "")]),
+        ({"min_score": 0.0}, [(1, "b", 1.5, ""), (0, "a", 0.5, ""), (2, "b", 0.1, "")]),
     ],
 )
 def test_boxes(tmp_path: Path, options: dict[str, Any], expected: list[tuple[Any, ...]]) -> None:
