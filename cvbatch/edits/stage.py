@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -105,17 +105,20 @@ class EditStage:
         data = capture_row_error("fetch", fetch)
         if isinstance(data, RowError):
             return _DoneRow(error=data)
-        edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data))
+        sha256 = hashlib.sha256(data).hexdigest()
+        edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data, sha256))
         if isinstance(edited, RowError):
-            return _DoneRow(data=data, error=edited)
+            return _DoneRow(len(data), sha256, error=edited)
         image, result = edited
         refused = store_files(self.to, result.files)
         if refused is not None:
-            return _DoneRow(data=data, error=refused)
-        return _DoneRow(data=data, image=image, edited=result)
+            return _DoneRow(len(data), sha256, error=refused)
+        return _DoneRow(len(data), sha256, image=image, edited=result)
 
-    def _edit_bytes(self, row: Mapping[str, Any], path: str, data: bytes) -> tuple[OriginalImage, EditedImage]:
-        if hashlib.sha256(data).hexdigest() != row[CONTENT_SHA256]:
+    def _edit_bytes(
+        self, row: Mapping[str, Any], path: str, data: bytes, sha256: str
+    ) -> tuple[OriginalImage, EditedImage]:
+        if sha256 != row[CONTENT_SHA256]:
             raise ImageError("ChangedSinceRun", "the file is not the one that the run has seen (content_sha256)")
         image = OriginalImage(path, data, (row[WIDTH], row[HEIGHT]), self.max_pixels, self.objects.objects_of(row))
         return image, self.edit.edit_image(image)
@@ -125,14 +128,12 @@ class EditStage:
 class _DoneRow:
     """What became of one image."""
 
-    data: bytes | None = None
+    size: int | None = None
+    """Bytes of the image; None if it could not be fetched."""
+    sha256: str | None = None
     image: OriginalImage | None = None
     edited: EditedImage | None = None
     error: RowError | None = None
-    sha256: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha256", None if self.data is None else hashlib.sha256(self.data).hexdigest())
 
 
 def _to_audit(rows: pa.Table, done: Sequence[_DoneRow], seconds: float) -> pa.Table:
@@ -140,7 +141,7 @@ def _to_audit(rows: pa.Table, done: Sequence[_DoneRow], seconds: float) -> pa.Ta
     values: dict[str, Sequence[Any]] = {
         ROW_ID: rows[ROW_ID],
         IMAGE_URI: rows[IMAGE_URI],
-        IMAGE_BYTES: [row.data and len(row.data) for row in done],
+        IMAGE_BYTES: [row.size for row in done],
         WIDTH: [image and image.size[0] for image in images],
         HEIGHT: [image and image.size[1] for image in images],
         FORMAT: [image and identify_format(image.data).name for image in images],
