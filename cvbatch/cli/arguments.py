@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import math
+import re
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from cvbatch.config.types import bytes_of
@@ -28,7 +31,21 @@ def add_command_parser(
     """Add a command; its description is the summary as a sentence if there is no longer one."""
     description = description or f"{summary[0].upper()}{summary[1:]}."
     parser: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=description)
+    parser.set_defaults(command_parser=parser)
     return parser
+
+
+def describe_unknown_arguments(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """What is wrong with arguments that a command does not know, with the option that may have been meant.
+
+    Args:
+        parser: Of the command.
+        unknown: The arguments.
+    """
+    known = re.findall(r"--[a-z][a-z-]*", parser.format_usage())
+    close = [match for word in unknown for match in difflib.get_close_matches(word.partition("=")[0], known, 1, 0.7)]
+    hint = f" (did you mean {close[0]}?)" if close and close[0] not in unknown else ""
+    return f"unrecognized arguments: {' '.join(unknown)}{hint}; see {parser.prog} --help"
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from cvbatch.cli.arguments import (
     add_strict_argument,
     add_submitted_arguments,
     add_takeover_argument,
+    describe_unknown_arguments,
     parse_amount,
     parse_size,
 )
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             refuse_expanded_glob(getattr(options, "job", None), unknown, getattr(options, "source", []))
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            raise UsageError(describe_unknown_arguments(options.command_parser, unknown))
         code: int = options.command(options)
     except CvbatchError as error:
         sys.stderr.write(f"cvbatch: {error}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec, rows_schema
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
-from cvbatch.output.store import Store, create_with_retries, open_store
+from cvbatch.output.store import LocalStore, Store, create_with_retries, open_store
 from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.parts import Part, open_part, write_chunks_as_parts
 from cvbatch.schema import ROW_ID
@@ -86,7 +87,9 @@ def open_run(output: Location | str) -> tuple[Store, Plan]:
     store = open_store(output)
     plan = load_plan(store)
     if plan is None:
-        raise OutputError(f"{output} holds no run; expected the output of cvbatch run")
+        is_missing = isinstance(store, LocalStore) and not os.path.lexists(store.root)
+        what = "does not exist" if is_missing else "holds no run"
+        raise OutputError(f"{output} {what}; expected the output of cvbatch run")
     return store, plan
 
 

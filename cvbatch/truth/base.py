@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,7 +92,9 @@ def read_truth(location: Location, readers: Sequence[TruthReader], options: Trut
         if reader.accepts(location):
             return reader.read(location, options or TruthOptions()) if reader.takes_options else reader.read(location)
     expected = ", ".join(f"{reader.layout} ({reader.example})" for reader in readers)
-    raise UsageError(f"{location}: expected truth as one of {expected}; got something else, or nothing")
+    is_missing = location.is_local and not os.path.lexists(location.uri)
+    came = "it does not exist" if is_missing else "it is none of them; truth of other tasks has other formats"
+    raise UsageError(f"{location}: expected truth as one of {expected}, but {came}")
 
 
 def count_names(names: Mapping[str, int], limit: int = 10) -> str:

@@ -68,6 +68,7 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
         (["retry"], "the following arguments are required: OUTPUT"),
         (["retry", "out", "--errors", "some"], "argument --errors: invalid choice: 'some'"),
         (["retry", "out", "--update"], "unrecognized arguments: --update"),
+        (["duplicates", "out", "--treshold", "0.9"], "(did you mean --threshold?); see cvbatch duplicates --help"),
     ],
 )
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
@@ -109,6 +110,7 @@ def test_options_of_storage_that_are_wrong(capsys: pytest.CaptureFixture[str], c
 @pytest.mark.parametrize("command", ["status", "verify", "retry"])
 def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     assert "holds no run; expected the output of cvbatch run" in refused(capsys, command, str(tmp_path))
+    assert "absent does not exist; expected the output" in refused(capsys, command, str(tmp_path / "absent"))
     (tmp_path / "file").touch()
     assert "holds no run" in refused(capsys, command, str(tmp_path / "file"))
 

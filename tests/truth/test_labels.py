@@ -124,7 +124,7 @@ def test_lists_are_no_classes(tmp_path: Path) -> None:
 
 def test_what_is_no_truth_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"expected truth as one of a table of labels \(labels.csv.*; got something else"
+        UsageError, match=r"expected truth as one of a table of labels \(labels.csv.*, but it does not exist"
     ):
         read(tmp_path / "nothing")
     (tmp_path / "flat").mkdir()

@@ -85,10 +85,15 @@ def _render_report(report: DriftReport) -> Group:
     from rich.text import Text
 
     parts: list[str | Table] = [report.sentence, _shift_table(report)]
-    if report.classes:
+    if any(shift.value != shift.reference for shift in report.classes):
         parts.append(_class_table(report))
     if report.groups:
-        parts.append(_group_table(report))
+        flagged, farthest = sum(group.is_flagged for group in report.groups), report.groups[0]
+        name = f"{shorten_uri(farthest.group)} by its {farthest.signal}"
+        parts += [
+            f"\n{flagged:,} of {len(report.groups):,} groups differ; the farthest is {name}.",
+            _group_table(report),
+        ]
     if report.examples:
         parts.append("examples")
         for example in report.examples:
@@ -107,15 +112,16 @@ def _shift_table(report: DriftReport) -> Table:
 
 def _class_table(report: DriftReport) -> Table:
     table = _table("class", "here", "reference", "of")
-    for shift in report.classes[:_SHOWN]:
+    moved = [shift for shift in report.classes if shift.value != shift.reference]
+    for shift in moved[:_SHOWN]:
         table.add_row(shift.label, f"{shift.value:.1%}", f"{shift.reference:.1%}", shift.model)
     return table
 
 
 def _group_table(report: DriftReport) -> Table:
-    table = _table("group", "images", "effect", "p", "signal", "here", "reference", "")
+    table = _table("group", "images", "effect", "signal", "here", "reference", "")
     for group in report.groups[:_SHOWN]:
-        numbers = f"{group.images:,}", f"{group.effect:.2f}", f"{group.p:.2g}"
+        numbers = f"{group.images:,}", f"{group.effect:.2f}"
         medians = f"{group.value:.3g}", f"{group.reference:.3g}"
         name = shorten_uri(group.group)
         table.add_row(name, *numbers, group.signal, *medians, _mark(group.is_flagged))
