@@ -49,6 +49,17 @@ _ADVICE: Final[Mapping[str, str]] = {
     "OutOfMemoryError": "a smaller batch_size, more memory",
     "MemoryError": "a smaller batch_size, more memory",
     "UnavailableError": "cvbatch retry",
+    "ChangedSinceRun": "cvbatch run … --update, then edit to another place",
+    "MaskSize": "label the image again",
+    "OtherSize": "label the image again",
+    "MultipleFrames": "leave it out, or split it",
+    "DeepColours": "save it with 8 bits",
+    "UnsupportedMode": "save it as RGB",
+    "NotWritable": "save it in another format",
+    "NameNotPossible": "another --to",
+    "NothingAround": "cvbatch redact",
+    "NotInRun": "finish the run",
+    "RemovedFromSource": "nothing",
 }
 _OTHER_ERRORS: Final = "read the message"
 

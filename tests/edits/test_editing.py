@@ -62,6 +62,8 @@ def test_each_image_is_edited_once_or_is_an_error(tmp_path: Path, cvbatch_on_hea
     assert answer.json["objects"] == {"person": 3}, "the car is below the threshold"
     assert answer.json["errors"] == {"TruncatedImage": 1, "NotFound": 1, "ChangedSinceRun": 1}
     written = {path.relative_to(tmp_path / "to") for path in (tmp_path / "to").rglob("*.png")}
+    assert Path("_audit/near_misses.png") in written, "the car"
+    written.remove(Path("_audit/near_misses.png"))
     assert written == {Path(name) for name in names}, "nothing of an image in error is written"
     for name in names:
         before, after = (np.asarray(Image.open(tmp_path / folder / name)) for folder in ("photos", "to"))
