@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -104,15 +105,16 @@ def _draw_caption(sheet: Image.Image, number: int, box: dict[str, Any]) -> None:
     draw, (left, top) = ImageDraw.Draw(sheet), _corner_of(number)
     width = _PHOTOS * _CROP
     draw.rectangle((left, top, left + width - 1, top + _CROP - 1), fill=_MAT)
-    text = _to_ascii(f"{number}: {box['label']}, {box[PLACE_IMAGES]:,} images")
+    text = spell_in_ascii(f"{number}: {box['label']}, {box[PLACE_IMAGES]:,} images")
     draw.text((left, top + _CROP + 4), shorten_text(text, load_font(18), width), _INK, load_font(18))
-    folder = _to_ascii("/".join(box["folder"].split("/")[-2:]))
+    folder = spell_in_ascii("/".join(box["folder"].split("/")[-2:]))
     draw.text((left, top + _CROP + 26), shorten_text(folder, load_font(14), width), _FAINT, load_font(14))
 
 
-def _to_ascii(text: str) -> str:
-    """The font has no other letters."""
-    return text.encode("ascii", "replace").decode()
+def spell_in_ascii(text: str) -> str:
+    """Spell a name with the letters that the font has: without accents, and the code points of all others."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "backslashreplace").decode()
 
 
 def _crop(photo: Image.Image, tile: _Tile) -> Image.Image:

@@ -24,6 +24,7 @@ from cvbatch.planning.plan import make_plan
 from cvbatch.repeats.filter import open_repeat_filter
 from cvbatch.repeats.folder_boxes import BoxSelection, FolderBoxes
 from cvbatch.repeats.repeats import find_repeats
+from cvbatch.repeats.sheet import spell_in_ascii
 from cvbatch.results.committed import open_output
 from cvbatch.sources import open_source
 from tests.samples import block, job, spec, started
@@ -205,3 +206,9 @@ def test_the_command_prints_both_ways(
     assert main(["repeats", cameras[0]]) == 0, "no place is no error"
     assert pd.read_parquet(f"{cameras[0]}-repeats.parquet").empty
     assert cvbatch.find_repeats is find_repeats
+
+
+def test_names_on_the_sheet_can_be_told_apart() -> None:
+    assert spell_in_ascii("2023/café") == "2023/cafe"
+    assert spell_in_ascii("2024/猫") == r"2024/\u732b"
+    assert spell_in_ascii("2024/犬") != spell_in_ascii("2024/猫")
