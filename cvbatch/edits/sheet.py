@@ -14,7 +14,7 @@ from cvbatch.errors import ImageError, RowError
 from cvbatch.images.decode import decode
 from cvbatch.results.best_rows import BestRows
 from cvbatch.results.committed import OpenedOutput
-from cvbatch.results.draw import load_font, shorten_text
+from cvbatch.results.draw import load_font, shorten_text, spell_in_ascii
 from cvbatch.results.elements import iter_elements
 from cvbatch.results.list_columns import ElementSelection
 from cvbatch.results.planned_images import PlannedImages
@@ -96,8 +96,8 @@ def _draw_caption(sheet: Image.Image, number: int, tile: dict[str, Any]) -> None
         (tile[IMAGE_URI].rpartition("/")[2], 12, _FAINT, 23),
     )
     for text, size, colour, below in lines:
-        plain = text.encode("ascii", "replace").decode()  # the font has no other letters
-        draw.text((left, top + _TILE + below), shorten_text(plain, load_font(size), _TILE), colour, load_font(size))
+        shown = shorten_text(spell_in_ascii(text), load_font(size), _TILE)
+        draw.text((left, top + _TILE + below), shown, colour, load_font(size))
 
 
 def _crop(photo: Image.Image, tile: dict[str, Any]) -> Image.Image:

@@ -49,6 +49,8 @@ class RowCounts:
     elements: int = 0
     failed: int = 0
     removed: int = 0
+    repeats: int = 0
+    """Elements that are left out because they repeat."""
 
 
 class ExportJob(Protocol):

@@ -35,6 +35,8 @@ class ExportReport:
     """Images that are left out because they have an error."""
     removed: int
     """Images that are left out because they were removed from the source."""
+    repeats: int
+    """Boxes that are left out because they are in `without_repeats`."""
     not_labelled: int
     """Planned images that had no row yet."""
     notes: Mapping[str, int] = field(default_factory=dict)

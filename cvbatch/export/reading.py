@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -93,6 +92,8 @@ class RunExport:
 
     def _make_batch(self, rows: pa.Table, image_columns: Sequence[str], flatten: Flatten) -> ImageBatch:
         elements = flatten(rows.append_column(_POSITION, pa.array(np.arange(rows.num_rows))))
+        if self.chosen.repeats is not None:
+            elements = self._without_repeats(elements, self.chosen.repeats)
         counts = np.bincount(elements[_POSITION].to_numpy(), minlength=rows.num_rows)
         self.counts.images += rows.num_rows
         self.counts.elements += elements.num_rows
@@ -103,6 +104,11 @@ class RunExport:
             elements=elements.drop_columns([_POSITION]).combine_chunks(),
             offsets=np.concatenate([[0], np.cumsum(counts)]),
         )
+
+    def _without_repeats(self, elements: pa.Table, repeats: RepeatFilter) -> pa.Table:
+        is_repeat = repeats.is_repeat(elements[ROW_ID].to_numpy(), elements[ELEMENT_INDEX].to_numpy())
+        self.counts.repeats += int(is_repeat.sum())
+        return elements.filter(pa.array(~is_repeat)).drop_columns([ROW_ID, ELEMENT_INDEX])
 
     def _elements(self) -> tuple[Sequence[str], Flatten]:
         """Columns of the predictions that elements come from, and what makes elements of rows."""
@@ -127,17 +133,9 @@ def _flatten_lists(threshold_list: str) -> Callable[[ModelSpec, Chosen], tuple[S
         )
         table = ElementTable(model, known, [_POSITION], [_POSITION, *keys], selection)
         stored_columns = [name for name in table.stored_columns() if name != _POSITION]
-        if chosen.repeats is None:
-            return stored_columns, table.flatten
-        return stored_columns, partial(_flatten_without_repeats, table, chosen.repeats)
+        return stored_columns, table.flatten
 
     return make
-
-
-def _flatten_without_repeats(table: ElementTable, repeats: RepeatFilter, rows: pa.Table) -> pa.Table:
-    elements = table.flatten(rows)
-    is_repeat = repeats.is_repeat(elements[ROW_ID].to_numpy(), elements[ELEMENT_INDEX].to_numpy())
-    return elements.filter(pa.array(~is_repeat)).drop_columns([ROW_ID, ELEMENT_INDEX])
 
 
 def _take_best_label(model: ModelSpec, chosen: Chosen) -> tuple[Sequence[str], Flatten]:

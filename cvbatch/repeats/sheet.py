@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from cvbatch.errors import ImageError, RowError
 from cvbatch.images.decode import decode
 from cvbatch.repeats.repeats import PLACE, PLACE_IMAGES
 from cvbatch.results.committed import OpenedOutput
-from cvbatch.results.draw import colour_of_label, load_font, shorten_text
+from cvbatch.results.draw import colour_of_label, load_font, shorten_text, spell_in_ascii
 from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import ROW_ID
 
@@ -109,12 +108,6 @@ def _draw_caption(sheet: Image.Image, number: int, box: dict[str, Any]) -> None:
     draw.text((left, top + _CROP + 4), shorten_text(text, load_font(18), width), _INK, load_font(18))
     folder = spell_in_ascii("/".join(box["folder"].split("/")[-2:]))
     draw.text((left, top + _CROP + 26), shorten_text(folder, load_font(14), width), _FAINT, load_font(14))
-
-
-def spell_in_ascii(text: str) -> str:
-    """Spell a name with the letters that the font has: without accents, and the code points of all others."""
-    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    return "".join(letters).encode("ascii", "backslashreplace").decode()
 
 
 def _crop(photo: Image.Image, tile: _Tile) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -37,6 +38,12 @@ def load_font(size: int) -> Font:
         size: In pixels.
     """
     return ImageFont.load_default(size=size)
+
+
+def spell_in_ascii(text: str) -> str:
+    """Spell a name with the letters that the font has: without accents, and the code points of all others."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "backslashreplace").decode()
 
 
 def fit_into_frame(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.dataset as pads
 import pytest
 
+from cvbatch.cli.answers.export_command import _render_report
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.export.base import EXPORTERS, FormatOptions
 from cvbatch.export.exporting import export_predictions
@@ -58,7 +59,8 @@ def test_boxes_that_repeat_are_left_out(tmp_path: Path) -> None:
     kept.to_parquet(repeats.path)
     written = tmp_path / "labels.json"
     report = export_predictions(output, "coco", str(written), without_repeats=repeats.path)
-    assert (report.images, report.elements) == (4, 3)
+    assert (report.images, report.elements, report.repeats) == (4, 3, 4)
+    assert "4 labels left out as repeats" in _render_report(report).plain
     labels = {box["category_id"] for box in json.loads(written.read_text())["annotations"]}
     assert labels == {CAT[0]}
 

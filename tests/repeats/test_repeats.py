@@ -24,8 +24,8 @@ from cvbatch.planning.plan import make_plan
 from cvbatch.repeats.filter import open_repeat_filter
 from cvbatch.repeats.folder_boxes import BoxSelection, FolderBoxes
 from cvbatch.repeats.repeats import find_repeats
-from cvbatch.repeats.sheet import spell_in_ascii
 from cvbatch.results.committed import open_output
+from cvbatch.results.draw import spell_in_ascii
 from cvbatch.sources import open_source
 from tests.samples import block, job, spec, started
 

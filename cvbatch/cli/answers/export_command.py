@@ -87,6 +87,7 @@ def _render_report(report: ExportReport) -> Text:
     counts = {
         "images": report.images,
         f"labels{model}": report.elements,
+        "labels left out as repeats": report.repeats,
         **{name.replace("_", " "): getattr(report, name) for name in ("failed", "removed", "not_labelled")},
         **report.notes,
     }

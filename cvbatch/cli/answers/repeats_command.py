@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cvbatch.cli.answers.common import add_answer_arguments, add_to_argument, print_answer
+from cvbatch.cli.answers.common import add_answer_arguments, add_to_argument, print_answer, shorten_uri
 from cvbatch.cli.arguments import Subparsers, add_command_parser, parse_count, parse_positive
 from cvbatch.cli.common import output_from_options
 
@@ -95,7 +95,7 @@ def _render(answer: RepeatsAnswer, title: str) -> Any:
         ("place", "images"),
         ("label", "folder"),
         [
-            (str(place["place"]), f"{place['images']:,}", place["label"], place["folder"])
+            (str(place["place"]), f"{place['images']:,}", place["label"], shorten_uri(place["folder"]))
             for place in answer.largest_places
         ],
         "\nplaces with the most images",
