@@ -184,10 +184,10 @@ def _plan(store: LocalStore) -> Any:
     return plan
 
 
-@pytest.mark.parametrize("output", ["nowhere", "file"])
-def test_no_run(tmp_path: Path, output: str) -> None:
+@pytest.mark.parametrize(("output", "message"), [("nowhere", "nowhere does not exist"), ("file", "file holds no run")])
+def test_no_run(tmp_path: Path, output: str, message: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="holds no run"):
+    with pytest.raises(OutputError, match=message):
         predictions.read(str(tmp_path / output))
 
 
