@@ -57,7 +57,10 @@ class OriginalImage:
 
 
 class Edit(Protocol):
-    """One kind of edit, with its options; picklable. To add one: a file with a class, and a row of `EDITS`."""
+    """One kind of edit, with its options; picklable.
+
+    To add one: a file with a class, a function in `functions`, and a command of `cli/edits/`.
+    """
 
     name: ClassVar[str]
     """Name of the command."""

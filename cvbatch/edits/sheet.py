@@ -10,8 +10,6 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from cvbatch.edits.found_objects import ObjectSelection
-from cvbatch.errors import ImageError, RowError
-from cvbatch.images.decode import decode
 from cvbatch.results.best_rows import BestRows
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.draw import load_font, shorten_text, spell_in_ascii
@@ -30,7 +28,6 @@ _ROOM: Final = 1.6
 """Side of a tile, in longer sides of the box."""
 _NEAR: Final = 0.5
 """Scores from this share of the threshold on are near it."""
-_MAX_PIXELS: Final = 178_000_000
 _PAPER, _MAT, _INK, _FAINT, _FRAME = (250, 250, 248), (236, 236, 232), (28, 30, 36), (112, 116, 124), (226, 60, 40)
 
 
@@ -69,13 +66,7 @@ def _draw(opened: OpenedOutput, tiles: list[dict[str, Any]]) -> bytes:
     for number, tile in enumerate(tiles):
         numbers.setdefault(tile[ROW_ID], []).append(number)
         _draw_caption(sheet, number, tile)
-    for row_id, data in PlannedImages(opened).iter_bytes(np.array(sorted(numbers), np.int64)):
-        if isinstance(data, RowError):
-            continue
-        try:
-            photo = decode(data, max_pixels=_MAX_PIXELS).image
-        except ImageError:
-            continue
+    for row_id, photo in PlannedImages(opened).iter_photos(np.array(sorted(numbers), np.int64)):
         for number in numbers[row_id]:
             sheet.paste(_crop(photo, tiles[number]), _corner_of(number))
     file = io.BytesIO()

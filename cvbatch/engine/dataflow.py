@@ -111,24 +111,7 @@ def stream_predicted_blocks(
     """
     set_data_context(data_settings(resource_plan, max_lost_units=max_lost_units, stalled_after=stalled_after))
     WaveInterruption.should_stop = should_stop
-    decoders = TaskPoolStrategy(size=resource_plan.decode_tasks)
-    dataset: Dataset = ray.data.read_datasource(
-        UnitSource(output, units),
-        override_num_blocks=len(units),
-        num_cpus=1,
-        compute=decoders,
-        ray_remote_args={"max_retries": TASK_RETRIES, **resource_plan.decode_where},
-    )
-    dataset = dataset.map_batches(
-        partial(_decode_in_background, options=options.decode),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        num_cpus=1,
-        compute=decoders,
-        max_retries=TASK_RETRIES,
-        **resource_plan.decode_where,
-    )
+    dataset = _map_units(output, units, partial(_decode_in_background, options=options.decode), resource_plan)
     dataset = dataset.map_batches(
         PredictActor,
         fn_constructor_args=(options,),
@@ -180,6 +163,16 @@ def stream_worked_blocks(
     """
     set_data_context(data_settings(resource_plan, max_lost_units=max_lost_units, stalled_after=stalled_after))
     WaveInterruption.should_stop = should_stop
+    yield from iter_bundles(_map_units(output, units, work, resource_plan))
+
+
+def _map_units(
+    output: Location,
+    units: Sequence[RowUnit],
+    work: Callable[[pa.Table], pa.Table],
+    resource_plan: ResourcePlan,
+) -> Dataset:
+    """Read the rows of units, and work on each unit as a whole, in tasks."""
     tasks = TaskPoolStrategy(size=resource_plan.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
@@ -188,7 +181,7 @@ def stream_worked_blocks(
         compute=tasks,
         ray_remote_args={"max_retries": TASK_RETRIES, **resource_plan.decode_where},
     )
-    dataset = dataset.map_batches(
+    return dataset.map_batches(
         work,
         batch_size=None,
         batch_format="pyarrow",
@@ -198,7 +191,6 @@ def stream_worked_blocks(
         max_retries=TASK_RETRIES,
         **resource_plan.decode_where,
     )
-    yield from iter_bundles(dataset)
 
 
 def data_settings(resource_plan: ResourcePlan, *, max_lost_units: int, stalled_after: float) -> dict[str, Any]:

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from cvbatch.errors import ImageError, RowError
-from cvbatch.images.decode import decode
 from cvbatch.repeats.repeats import PLACE, PLACE_IMAGES
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.draw import colour_of_label, load_font, shorten_text, spell_in_ascii
@@ -29,7 +27,6 @@ _SMALLEST_ROOM: Final = 0.15
 """Side of a crop, as a share of the shorter side of the photo."""
 _MARGIN: Final = 24
 _CAPTION: Final = 46
-_MAX_PIXELS: Final = 178_000_000
 _PAPER, _MAT, _INK, _FAINT = (250, 250, 248), (236, 236, 232), (28, 30, 36), (112, 116, 124)
 
 Corners = tuple[float, float, float, float]
@@ -65,13 +62,7 @@ def draw_places(opened: OpenedOutput, table: pa.Table) -> bytes:
         for column, box in enumerate(boxes):
             corners = (box["x_min"], box["y_min"], box["x_max"], box["y_max"])
             tiles.setdefault(box[ROW_ID], []).append(_Tile(number, column, corners, box["label_id"]))
-    for row_id, data in PlannedImages(opened).iter_bytes(np.array(sorted(tiles), np.int64)):
-        if isinstance(data, RowError):
-            continue
-        try:
-            photo = decode(data, max_pixels=_MAX_PIXELS).image
-        except ImageError:
-            continue
+    for row_id, photo in PlannedImages(opened).iter_photos(np.array(sorted(tiles), np.int64)):
         for tile in tiles[row_id]:
             left, top = _corner_of(tile.row)
             sheet.paste(_crop(photo, tile), (left + tile.column * _CROP, top))

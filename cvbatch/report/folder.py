@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cvbatch.errors import OutputError, UsageError
-from cvbatch.results.answer_files import check_outside_source
+from cvbatch.errors import UsageError
+from cvbatch.results.answer_files import check_outside_source, write_whole_file
 from cvbatch.results.committed import OpenedOutput, Output, Storage
 from cvbatch.sources.output_folders import REPORT
 from cvbatch.storage.buckets import open_bucket
@@ -57,19 +57,7 @@ class ReportFolder:
         Raises:
             OutputError: If the folder cannot be written.
         """
-        if not self.location.is_local:
-            open_bucket(self.location).put_object(self._key_of(name), content)
-            return
-        path = Path(self.location.uri, name)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place with --to") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole_file(replace(self.location, uri=self.path_of(name)), content)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

@@ -110,18 +110,7 @@ class AnswerFile:
 
     def write_bytes(self, content: bytes) -> None:
         """Write the content of the file; see `write`."""
-        if not self.location.is_local:
-            open_bucket(self.location).put_object(self.location.key, content)
-            return
-        path = Path(self.location.uri)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place with --to") from None
+        write_whole_file(self.location, content)
 
     def _read_bytes(self) -> bytes:
         if not self.location.is_local:
@@ -148,6 +137,27 @@ class FiledAnswer:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {name: value for name, value in asdict(self).items() if name != "file"}
+
+
+def write_whole_file(location: Location, content: bytes) -> None:
+    """Write a file beside a run, or replace it; nobody sees half of one.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    if not location.is_local:
+        open_bucket(location).put_object(location.key, content)
+        return
+    path = Path(location.uri)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place with --to") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def place_answer(

@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
 from cvbatch.config.job import Job
-from cvbatch.errors import OutputError, RowError, capture_row_error
+from cvbatch.errors import ImageError, OutputError, RowError, capture_row_error
+from cvbatch.images.decode import decode
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.planning.moved import current_job
@@ -26,6 +28,8 @@ from cvbatch.sources.fetch.plan_rows import plan_fetches
 
 _BATCH_ROWS: Final = 512
 _THREADS: Final = 8
+_MAX_PIXELS: Final = 178_000_000
+"""Of an image for a picture."""
 _AHEAD: Final = 2 * _THREADS
 """Images that are fetched before they are asked for."""
 
@@ -94,6 +98,26 @@ class PlannedImages:
                 yield _take_first(pending)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def iter_photos(self, row_ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, Image.Image]]:
+        """Decode some images for a picture; those that cannot be read any more are left out.
+
+        Args:
+            row_ids: See `iter_rows`.
+
+        Yields:
+            Row id, and the upright RGB image.
+
+        Raises:
+            OutputError: See `iter_rows`.
+        """
+        for row_id, data in self.iter_bytes(row_ids):
+            if isinstance(data, RowError):
+                continue
+            try:
+                yield row_id, decode(data, max_pixels=_MAX_PIXELS).image
+            except ImageError:
+                continue
 
 
 def _is_in_part(part: Part, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
