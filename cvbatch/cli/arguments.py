@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from cvbatch.config.types import bytes_of
+from cvbatch.tasks import TASKS
 
 Subparsers: TypeAlias = Any
 """What `add_subparsers` returns; argparse has no public name for it."""
@@ -60,6 +61,13 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model", action="append", default=[], metavar="NAME", help="model, see 'cvbatch models'; can be repeated"
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        choices=list(TASKS),
+        help="what to find; without --model the embedded model for it is taken; can be repeated",
     )
     parser.add_argument("--output", metavar="URI", help="folder or bucket location of the predictions")
     parser.add_argument("--limit", type=parse_positive, metavar="N", help="label only the first N images")

@@ -34,6 +34,11 @@ def job_from_options(options: argparse.Namespace) -> tuple[Job, str | None]:
     if options.storage and not is_in_bucket:
         raise JobError("--storage: expected only with a job file in a bucket; for what the job names use --set")
     refuse_expanded_glob(options.job, [], options.source)
+    if options.task and options.job is not None and not options.model:
+        raise JobError(
+            f"--task: {options.job} says which models do which tasks: add --model NAME, or change the task of one with "
+            f"--set models.0.task={options.task[0]}"
+        )
     job = load_job(options.job, overrides=options.set, defaults=overrides_from_options(options), storage=storage)
     folder = None
     if any(model.model.startswith(PYTHON) for model in job.models):
@@ -63,8 +68,12 @@ def overrides_from_options(options: argparse.Namespace) -> dict[str, Any]:
         values["source"] = {"uri": options.source}
     if options.limit is not None:
         values.setdefault("source", {})["limit"] = options.limit
-    if options.model:
-        values["models"] = [{"model": name} for name in options.model]
+    if options.model or options.task:
+        values["models"] = [
+            {key: value for key, value in (("model", model), ("task", task)) if value is not None}
+            for model in options.model or [None]
+            for task in options.task or [None]
+        ]
     if options.output is not None:
         values["output"] = {"uri": options.output}
     if options.shared_filesystem:

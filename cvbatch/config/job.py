@@ -140,7 +140,8 @@ class ModelConfig(StorageSection):
     """One model of the job, its task, and options for its files in an object store."""
 
     model: _Text
-    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`."""
+    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`; by default the
+    embedded model for the task."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
     task: Task | None = None
@@ -169,6 +170,13 @@ class ModelConfig(StorageSection):
     """Embedding: type of the vectors."""
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Keyword arguments of a `python:` factory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_default_model(cls, data: Any) -> Any:
+        task = data.get("task") if isinstance(data, Mapping) and data.get("model") is None else None
+        default = TASKS[task].default_model if isinstance(task, str) and task in TASKS else None
+        return {**data, "model": default} if default is not None else data
 
     @field_validator("alias")
     @classmethod

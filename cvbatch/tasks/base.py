@@ -118,6 +118,8 @@ class Task(ABC):
     """Whether its answers name categories; the model must have some then."""
     background: ClassVar[BackgroundClass] = BackgroundClass.NEVER
     """Whether its networks have an output for the background."""
+    default_model: ClassVar[str | None] = None
+    """The model that does this task where a job names none; None if a job must name one."""
     label_column: ClassVar[str | None] = None
     """The column of labels, or of lists of labels, that a summary counts; None if there is none."""
 

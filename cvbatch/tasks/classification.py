@@ -27,6 +27,7 @@ class ClassificationTask(Task):
     """An answer is a float32 vector of scores from 0 to 1, (classes,)."""
 
     name = "classification"
+    default_model = "efficientnet_lite0"
     options = ("top_k",)
     batch_sizes = BatchSizes(cpu=8, cuda=128)
     label_column = "label"

@@ -85,6 +85,7 @@ class DetectionTask(Task):
     """An answer is a `BoxAnswer`."""
 
     name = "detection"
+    default_model = "nanodet_g"
     options = ("score_threshold",)
     facts = frozenset({"masks", "keypoints"})
     batch_sizes = BatchSizes(cpu=1, cuda=8)

@@ -27,6 +27,7 @@ class EmbeddingTask(Task):
     """An answer is a float32 vector, (dimension,)."""
 
     name = "embedding"
+    default_model = "efficientnet_lite0"
     options = ("normalize", "dtype")
     facts = frozenset({"dimension"})
     batch_sizes = BatchSizes(cpu=8, cuda=128)

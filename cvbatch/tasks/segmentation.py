@@ -70,6 +70,7 @@ class SegmentationTask(Task):
     """An answer is a `SegmentAnswer`."""
 
     name = "segmentation"
+    default_model = "efficientnet_lite0"
     batch_sizes = BatchSizes(cpu=1, cuda=16)
     locates_objects = True
     covers_image = True

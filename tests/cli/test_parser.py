@@ -63,6 +63,7 @@ def test_run_alone_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "--set", "compute.device"], "expected KEY=VALUE"),
         (["status"], "the following arguments are required: OUTPUT"),
         (["models", "poetry"], "argument task: invalid choice: 'poetry'"),
+        (["run", "--task", "poetry"], "argument --task: invalid choice: 'poetry'"),
         (["run", "--wait", "--takeover"], "argument --takeover: not allowed with argument --wait"),
         (["status", "out", "--watch", "--json"], "argument --json: not allowed with argument --watch"),
         (["retry"], "the following arguments are required: OUTPUT"),
@@ -157,6 +158,29 @@ def test_options_of_run() -> None:
     job = load_job(defaults=overrides_from_options(options))
     assert (job.source.uri, job.source.limit, job.output.uri) == ("s", 5, "o")
     assert [model.model for model in job.models] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "models"),
+    [
+        ("--task detection", [("nanodet_g", "detection")]),
+        ("--task embedding --task detection", [("efficientnet_lite0", "embedding"), ("nanodet_g", "detection")]),
+        ("--task detection --model efficientnet_lite0", [("efficientnet_lite0", "detection")]),
+        ("--model a --task embedding --task classification", [("a", "embedding"), ("a", "classification")]),
+    ],
+)
+def test_tasks_with_and_without_a_model(words: str, models: list[tuple[str, str]]) -> None:
+    options = parsed("run", "--source", "s", "--output", "o", *words.split())
+    job = load_job(defaults=overrides_from_options(options))
+    assert [(model.model, model.task) for model in job.models] == models
+
+
+def test_a_job_file_says_which_models_do_which_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "run", "job.yaml", "--task", "detection")
+    assert message == (
+        "cvbatch: --task: job.yaml says which models do which tasks: add --model NAME, or change the task of one with "
+        "--set models.0.task=detection"
+    )
 
 
 def test_a_run_that_is_not_finished_cannot_be_retried(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from cvbatch.config.job_file import load_job
 from cvbatch.errors import DeniedError, JobError
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
+from cvbatch.tasks import TASKS
 from tests.rigs.objects import ObjectServer
 
 GOOD = """
@@ -50,6 +51,24 @@ def test_a_whole_file(job_file: Any) -> None:
 def test_a_job_survives_json() -> None:
     job = load_job(defaults={"source": {"uri": "p"}, "models": [{"model": "m", "as": "x"}], "output": {"uri": "o"}})
     assert Job.model_validate(job.model_dump(mode="json", by_alias=True)) == job
+
+
+def test_a_task_without_a_model_takes_the_embedded_one_for_it() -> None:
+    tasks = [task.name for task in TASKS.own_rows()]
+    models = [{"task": task} for task in tasks]
+    job = load_job(defaults={"source": {"uri": "p"}, "models": models, "output": {"uri": "o"}})
+    assert {model.task: model.model for model in job.models} == {
+        "classification": "efficientnet_lite0",
+        "detection": "nanodet_g",
+        "segmentation": "efficientnet_lite0",
+        "embedding": "efficientnet_lite0",
+    }
+    named = [{"task": task, "model": TASKS[task].default_model} for task in tasks]
+    same = load_job(defaults={"source": {"uri": "p"}, "models": named, "output": {"uri": "o"}})
+    assert job.identity() == same.identity(), "a default that changes later is another run"
+    assert wrong(None, source={"uri": "p"}, models=[{}], output={"uri": "o"}) == "models.0.model: missing"
+    unknown = wrong(None, source={"uri": "p"}, models=[{"task": "poetry"}], output={"uri": "o"})
+    assert unknown.startswith("models.0.model: missing; models.0.task: expected 'classification'")
 
 
 def test_flags_override_the_file_and_set_overrides_both(job_file: Any) -> None:

