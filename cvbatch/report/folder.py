@@ -17,6 +17,8 @@ from cvbatch.storage.options import StorageOptions
 
 PAGE: Final = "index.html"
 THUMBNAILS: Final = "thumbnails"
+_MEDIA_TYPES: Final = {".html": "text/html; charset=utf-8", ".webp": "image/webp"}
+"""A browser saves a page whose bucket does not say what it is, instead of showing it."""
 
 
 class ReportFolder:
@@ -57,7 +59,8 @@ class ReportFolder:
         Raises:
             OutputError: If the folder cannot be written.
         """
-        write_whole_file(replace(self.location, uri=self.path_of(name)), content)
+        media_type = _MEDIA_TYPES[os.path.splitext(name)[1]]
+        write_whole_file(replace(self.location, uri=self.path_of(name)), content, media_type)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

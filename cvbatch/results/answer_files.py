@@ -139,14 +139,19 @@ class FiledAnswer:
         return {name: value for name, value in asdict(self).items() if name != "file"}
 
 
-def write_whole_file(location: Location, content: bytes) -> None:
+def write_whole_file(location: Location, content: bytes, media_type: str | None = None) -> None:
     """Write a file beside a run, or replace it; nobody sees half of one.
+
+    Args:
+        location: Of the file.
+        content: What it holds.
+        media_type: What a bucket says to a browser that opens the file; a disk does not keep it.
 
     Raises:
         OutputError: If the folder cannot be written.
     """
     if not location.is_local:
-        open_bucket(location).put_object(location.key, content)
+        open_bucket(location).put_object(location.key, content, media_type)
         return
     path = Path(location.uri)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -31,7 +31,7 @@ from cvbatch.storage.s3_access import S3Access, find_s3_access
 from cvbatch.storage.unusual_keys import head_exact_key, is_plain_key, read_exact_key
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import Attributes, GetOptions
 
 T = TypeVar("T")
 
@@ -136,9 +136,16 @@ class Bucket:
         """Return the metadata of an object."""
         return self._with_retries(key, lambda: self._head_once(key))
 
-    def put_object(self, key: str, data: bytes) -> None:
-        """Write an object; replaces an existing one."""
-        self._write_object(key, lambda: obstore.put(self._client, key, data, use_multipart=False))
+    def put_object(self, key: str, data: bytes, media_type: str | None = None) -> None:
+        """Write an object; replaces an existing one.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            media_type: Such as `text/html; charset=utf-8`: what the service says to a browser that opens the object.
+        """
+        about: Attributes | None = {"Content-Type": media_type} if media_type else None
+        self._write_object(key, lambda: obstore.put(self._client, key, data, attributes=about, use_multipart=False))
 
     def create_object(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one.

@@ -15,11 +15,12 @@ from PIL import ExifTags, Image
 from cvbatch.errors import RowError
 from cvbatch.models.spec import rows_schema
 from cvbatch.output.data_files import WriteContext, write_data_files
-from cvbatch.output.store import LocalStore
+from cvbatch.output.store import open_store
 from cvbatch.planning.plan import make_plan
 from cvbatch.results.committed import OpenedOutput, open_output
 from cvbatch.results.planned_images import PlannedImages
 from cvbatch.sources import open_source
+from cvbatch.storage.location import Location
 from cvbatch.tasks.masks import encode_mask
 from tests.samples import block, job, spec, started
 
@@ -76,6 +77,8 @@ def small_run(
     vectors: Any = None,
     orientation: int = 1,
     seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+    place: Location | None = None,
 ) -> SmallRun:
     """Plan a folder of pictures, and commit rows for the first of them.
 
@@ -88,18 +91,21 @@ def small_run(
         orientation: Of the pictures, as in Exif.
         seed: Other seeds give other pictures.
         vectors: Vectors of the images, (images, 40); None for some that are unlike each other.
+        source: The same pictures elsewhere, as the section `source` of a job; None for the folder.
+        place: Of the output elsewhere; None for a folder.
     """
     root = (
         tmp_path / "photos"
         if (tmp_path / "photos").exists()
         else Path(photo_folder(tmp_path, names, seed, orientation=orientation))
     )
-    store, count = LocalStore(str(tmp_path / output)), len(names)
+    store, count = open_store(place or str(tmp_path / output)), len(names)
     store.check_writable()
-    asked = job(root, store.root)
+    asked = job(root, store.root, source=dict(source or {}))
     make_plan(store, asked, list(MODELS), open_source(asked.source))
     log, errors, done = started(store, count), failed or {}, count if rows is None else rows
-    contents, uris = read_plan(store.root, count)
+    place = place or Location(store.root)
+    contents, uris = read_plan(place, count)
     columns = {**answer_columns(count, vectors), "image_uri": uris}
     columns["content_sha256"] = [hashlib.sha256(data).hexdigest() for data in contents]
     columns |= {"image_bytes": [len(data) for data in contents], "format": ["jpeg"] * count}
@@ -113,18 +119,18 @@ def small_run(
         parts.append(
             block(row, row + 1, *MODELS, failed=[row] if row in errors else [], error=errors.get(row, OTHER), **values)
         )
-    context = WriteContext(store.root, log.epoch, rows_schema(MODELS))
+    context = WriteContext(place, log.epoch, rows_schema(MODELS))
     log.commit_files(write_data_files(context, parts).files)
-    return SmallRun(open_output(store.root), str(root), uris, columns["content_sha256"], store.root)
+    return SmallRun(open_output(place), str(root), uris, columns["content_sha256"], store.root)
 
 
 ALIASES = {model.alias for model in MODELS}
 OTHER = RowError("decode", "CorruptImage", MESSAGE, transient=False)
 
 
-def read_plan(root: str, count: int) -> tuple[list[bytes], list[str]]:
+def read_plan(place: Location, count: int) -> tuple[list[bytes], list[str]]:
     """Bytes and URIs of all planned images, in the order of row ids."""
-    images = PlannedImages(open_output(root))
+    images = PlannedImages(open_output(place))
     ids = np.arange(count)
     data = dict(images.iter_bytes(ids))
     uris = {row["row_id"]: row["image_uri"] for table in images.iter_rows(ids) for row in table.to_pylist()}

@@ -105,6 +105,7 @@ def running_server(folder: Path) -> Iterator[ObjectServer]:
         }
         for name, who, actions in rights
     ]
+    identities.append({"name": "anonymous", "actions": ["Read:out-open*"]})  # as a bucket that publishes a web site
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
     data = folder / "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -56,6 +57,13 @@ def test_an_object_is_read_as_written(bucket: Bucket) -> None:
     assert page.objects.to_pylist() == [
         {"key": "a/b", "size": 5, "etag": got.etag, "last_modified": head.last_modified}
     ]
+
+
+def test_an_object_says_what_it_is_to_a_browser(as_job: ObjectServer, bucket: Bucket, out: str) -> None:
+    """The server guesses it from the name, so this one has no suffix."""
+    bucket.put_object("page", b"<!doctype html>", "text/html; charset=utf-8")
+    with contextlib.closing(as_job.client()) as client:
+        assert client.head_object(Bucket=out, Key="page")["ContentType"] == "text/html; charset=utf-8"
 
 
 def test_a_too_large_object_is_not_read(bucket: Bucket) -> None:
