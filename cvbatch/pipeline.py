@@ -96,10 +96,7 @@ def run(
         with RunAttempt(planned.log, planned.plan, engine, job.compute, manifest_only=manifest_only) as attempt:
             if planned.refresh_plan(source, job, refresh=refresh):
                 attempt.record_listing(source.listing)
-            observer.on_planned(planned.log.state)
-            _compute_missing_rows(attempt, observer)
-            recompute_rows(attempt, planned.log.state.stale, observer.on_committed)
-            attempt.finish_run()
+            _work_to_the_end(attempt, observer)
     return planned.log.state
 
 
@@ -148,10 +145,7 @@ def run_without_models(
         engine = planned.prepare_engine(starting_engine, (), job, rows=planned.log.state.planned)
         acquire(planned.log.refresh)  # again: another attempt may have started while Ray did
         with RunAttempt(planned.log, planned.plan, engine, job.compute) as attempt:
-            observer.on_planned(planned.log.state)
-            _compute_missing_rows(attempt, observer)
-            recompute_rows(attempt, failed, observer.on_committed)
-            attempt.finish_run()
+            _work_to_the_end(attempt, observer, failed)
     return planned.log.state
 
 
@@ -210,9 +204,7 @@ def retry(
         # all these rows failed before, so many errors are no reason to stop
         without_error_limit = job.compute.model_copy(update={"max_error_share": 1.0})
         with RunAttempt(log, planned.plan, engine, without_error_limit, manifest_only=manifest_only) as attempt:
-            observer.on_planned(log.state)
-            recompute_rows(attempt, failed, observer.on_committed)
-            attempt.finish_run()
+            _work_to_the_end(attempt, observer, failed)
     return log.state
 
 
@@ -265,6 +257,20 @@ def _plan_new_run(
     store.check_writable()
     observer.on_phase("listing the source")
     return PlannedRun.create_run(store, job, models, source, pythonpath)
+
+
+def _work_to_the_end(attempt: RunAttempt, observer: RunObserver, failed: RowRanges | None = None) -> None:
+    """Compute what is missing, then some rows again, and finish.
+
+    Args:
+        attempt: Holds the run.
+        observer: Receives the progress.
+        failed: Rows to compute again; None for those whose image has changed.
+    """
+    observer.on_planned(attempt.log.state)
+    _compute_missing_rows(attempt, observer)
+    recompute_rows(attempt, attempt.log.state.stale if failed is None else failed, observer.on_committed)
+    attempt.finish_run()
 
 
 def _compute_missing_rows(attempt: RunAttempt, observer: RunObserver) -> None:

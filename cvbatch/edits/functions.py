@@ -13,6 +13,7 @@ from cvbatch.edits.cutout import Cutout
 from cvbatch.edits.editing import Attempt, audit_location, edit_images
 from cvbatch.edits.found_objects import ObjectSelection, find_locating_model, select_objects
 from cvbatch.edits.hiding import HIDING
+from cvbatch.edits.lowest_scores import RECALL_SCORE, SURE_SCORE
 from cvbatch.edits.object_files import FILE_FORMATS
 from cvbatch.edits.redact import Redact
 from cvbatch.edits.remove import Remove, import_opencv
@@ -26,10 +27,6 @@ from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.tasks import DETECTION
 
-RECALL_SCORE = 0.2
-"""Lowest score for `redact` and `remove` by default: what is missed can be seen by everybody."""
-SURE_SCORE = 0.5
-"""Lowest score where a wrong box costs more than a missed one."""
 _SHEET: Final = "near_misses.png"
 Classes = Sequence[str | int] | None
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from cvbatch.edits.found_objects import ObjectSelection
 from cvbatch.results.best_rows import BestRows
 from cvbatch.results.committed import OpenedOutput
-from cvbatch.results.draw import load_font, shorten_text, spell_in_ascii
+from cvbatch.results.draw import draw_surroundings, load_font, shorten_text, spell_in_ascii
 from cvbatch.results.elements import iter_elements
 from cvbatch.results.list_columns import ElementSelection
 from cvbatch.results.planned_images import PlannedImages
@@ -26,6 +26,8 @@ _CAPTION: Final = 40
 _GAP: Final = 16
 _ROOM: Final = 1.6
 """Side of a tile, in longer sides of the box."""
+_SMALLEST_SIDE: Final = 32.0
+"""Side of a tile, in pixels of the photo."""
 _NEAR: Final = 0.5
 """Scores from this share of the threshold on are near it."""
 _PAPER, _MAT, _INK, _FAINT, _FRAME = (250, 250, 248), (236, 236, 232), (28, 30, 36), (112, 116, 124), (226, 60, 40)
@@ -92,20 +94,6 @@ def _draw_caption(sheet: Image.Image, number: int, tile: dict[str, Any]) -> None
 
 
 def _crop(photo: Image.Image, tile: dict[str, Any]) -> Image.Image:
-    """The box with what is around it, as a square inside the photo where that is large enough."""
-    x_min, y_min, x_max, y_max = (tile[name] for name in ("x_min", "y_min", "x_max", "y_max"))
-    side = max(_ROOM * max(x_max - x_min, y_max - y_min), 32.0)
-    left, top = (x_min + x_max - side) / 2, (y_min + y_max - side) / 2
-    scale = _TILE / side
-    area = Image.new("RGB", (_TILE, _TILE), _MAT)
-    inside = (max(left, 0), max(top, 0), min(left + side, photo.width), min(top + side, photo.height))
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        return area
-    width, height = (max(1, round((inside[index + 2] - inside[index]) * scale)) for index in (0, 1))
-    part = photo.resize((width, height), Image.Resampling.LANCZOS, box=inside)
-    area.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
-    frame = tuple(
-        (value - origin) * scale for value, origin in ((x_min, left), (y_min, top), (x_max, left), (y_max, top))
-    )
-    ImageDraw.Draw(area).rectangle((frame[0], frame[1], frame[2], frame[3]), outline=_FRAME, width=2)
-    return area
+    box = (tile["x_min"], tile["y_min"], tile["x_max"], tile["y_max"])
+    side = max(_ROOM * max(box[2] - box[0], box[3] - box[1]), _SMALLEST_SIDE)
+    return draw_surroundings(photo, box, side=side, edge=_TILE, ground=_MAT, colour=_FRAME)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from cvbatch.repeats.repeats import PLACE, PLACE_IMAGES
 from cvbatch.results.committed import OpenedOutput
-from cvbatch.results.draw import colour_of_label, load_font, shorten_text, spell_in_ascii
+from cvbatch.results.draw import Corners, colour_of_label, draw_surroundings, load_font, shorten_text, spell_in_ascii
 from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import ROW_ID
 
@@ -28,8 +28,6 @@ _SMALLEST_ROOM: Final = 0.15
 _MARGIN: Final = 24
 _CAPTION: Final = 46
 _PAPER, _MAT, _INK, _FAINT = (250, 250, 248), (236, 236, 232), (28, 30, 36), (112, 116, 124)
-
-Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +100,9 @@ def _draw_caption(sheet: Image.Image, number: int, box: dict[str, Any]) -> None:
 
 
 def _crop(photo: Image.Image, tile: _Tile) -> Image.Image:
-    """The box with what is around it, as a square; grey where the photo ends."""
     x_min, y_min, x_max, y_max = tile.box
-    longer = max(x_max - x_min, y_max - y_min)
-    side = max(_ROOM * longer, _SMALLEST_ROOM * min(photo.size), 1)
-    left, top = (x_min + x_max - side) / 2, (y_min + y_max - side) / 2
-    area = Image.new("RGB", (_CROP, _CROP), _MAT)
-    scale = _CROP / side
-    inside = (max(left, 0), max(top, 0), min(left + side, photo.width), min(top + side, photo.height))
-    size = tuple(max(1, round((inside[index + 2] - inside[index]) * scale)) for index in (0, 1))
-    part = photo.resize((size[0], size[1]), Image.Resampling.LANCZOS, box=inside)
-    area.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
-    frame = ((x_min - left) * scale, (y_min - top) * scale, (x_max - left) * scale, (y_max - top) * scale)
-    draw = ImageDraw.Draw(area)
-    draw.rectangle(frame, outline=colour_of_label(tile.label_id), width=2)
-    draw.line((_CROP - 1, 0, _CROP - 1, _CROP), fill=_PAPER)
+    side = max(_ROOM * max(x_max - x_min, y_max - y_min), _SMALLEST_ROOM * min(photo.size), 1)
+    colour = colour_of_label(tile.label_id)
+    area = draw_surroundings(photo, tile.box, side=side, edge=_CROP, ground=_MAT, colour=colour)
+    ImageDraw.Draw(area).line((_CROP - 1, 0, _CROP - 1, _CROP), fill=_PAPER)
     return area

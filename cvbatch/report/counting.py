@@ -19,7 +19,6 @@ from cvbatch.report.candidates import (
     by_sureness,
 )
 from cvbatch.report.choosing import CANDIDATES_FOR_EACH, SHARES, Candidates
-from cvbatch.report.failures import ErrorCounter
 from cvbatch.report.image_names import ImageNames
 from cvbatch.report.label_counts import LabelCounter
 from cvbatch.report.label_shares import (
@@ -31,14 +30,17 @@ from cvbatch.report.label_shares import (
     group_by_month,
 )
 from cvbatch.report.label_values import LabelReader, label_readers
-from cvbatch.report.page_data import ErrorGroup, LabelSection
+from cvbatch.report.page_data import LabelSection
 from cvbatch.report.scanning import RowCounts, scan_rows
 from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.error_groups import ErrorCounter, ErrorKind
 from cvbatch.schema import IMAGE_URI
 
 FOLDER: Final = "folder"
 MONTH: Final = "month of capture"
 _SMALLEST_LIMIT: Final = 50
+_ERROR_EXAMPLES: Final = 5
+"""Images that are named for each reason of errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class RunCounts:
 
     rows: RowCounts
     labels: list[LabelSection]
-    errors: list[ErrorGroup]
+    errors: list[ErrorKind]
     candidates: list[Candidates]
     notes: list[str]
 
@@ -62,7 +64,7 @@ def count_run(opened: OpenedOutput, names: ImageNames, most_images: int) -> RunC
     """
     readers = label_readers(opened.plan.models)
     has_time = CAPTURED_AT in opened.schema.names
-    counters, errors = [LabelCounter(reader) for reader in readers], ErrorCounter()
+    counters, errors = [LabelCounter(reader) for reader in readers], ErrorCounter(_ERROR_EXAMPLES)
     groups = GroupCounter(names, has_time=has_time)
     by_chance, failed = (
         RandomCandidates(_limit_of(RANDOM, most_images)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvbatch.results.error_groups import ErrorKind
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -42,18 +44,6 @@ class ReportHead:
     """What `cvbatch verify` says, in a sentence."""
     picture: str | None = None
     """A picture of the whole run that comes first, such as a contact sheet: a file below the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorGroup:
-    """Images that failed for one reason."""
-
-    error_type: str
-    images: int
-    advice: str
-    """What to do about it."""
-    examples: list[Fact]
-    """URI and message of some of the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +208,7 @@ class PageData:
     """Everything on the page."""
 
     head: ReportHead
-    errors: list[ErrorGroup]
+    errors: list[ErrorKind]
     skipped: list[Fact]
     """Other files of the source, by suffix, with their number."""
     labels: list[LabelSection]

@@ -163,7 +163,7 @@ def _describe_pace(seconds: float, rate: float) -> str:
     return f"{format_duration(seconds)}, {rate:.1f} images/s"
 
 
-def _relative_to_cwd(uri: str) -> str:
+def relative_to_cwd(uri: str) -> str:
     """A path relative to the current folder if it is inside; everything else unchanged."""
     return uri.removeprefix(os.path.join(os.getcwd(), ""))
 
@@ -171,7 +171,7 @@ def _relative_to_cwd(uri: str) -> str:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The summary table at the end of an attempt; `summary` is from `summarize_run`."""
     rows = [("images", f"{summary['rows']:,}"), ("errors", format_counts(summary["errors"]))]
-    rows += [("", f"{_relative_to_cwd(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
+    rows += [("", f"{relative_to_cwd(failed[IMAGE_URI])}: {failed[ERROR_MESSAGE]}") for failed in summary["failed"]]
     if summary["skipped"]:
         rows.append(("other files skipped", format_counts(summary["skipped"])))
     if summary["unreadable"]:

@@ -59,6 +59,37 @@ def fit_into_frame(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
+def draw_surroundings(
+    photo: Image.Image, box: Corners, *, side: float, edge: int, ground: Colour, colour: Colour
+) -> Image.Image:
+    """Cut a square around the middle of a box out of a photo, and draw the box.
+
+    Args:
+        photo: RGB.
+        box: In pixels of the photo.
+        side: Of the square, in pixels of the photo.
+        edge: Of the result, in pixels.
+        ground: Where the photo ends.
+        colour: Of the box.
+
+    Returns:
+        RGB, (edge, edge).
+    """
+    x_min, y_min, x_max, y_max = box
+    left, top = (x_min + x_max - side) / 2, (y_min + y_max - side) / 2
+    scale = edge / side
+    area = Image.new("RGB", (edge, edge), ground)
+    inside = (max(left, 0), max(top, 0), min(left + side, photo.width), min(top + side, photo.height))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        return area
+    width, height = (max(1, round((inside[index + 2] - inside[index]) * scale)) for index in (0, 1))
+    part = photo.resize((width, height), Image.Resampling.LANCZOS, box=inside)
+    area.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
+    frame = ((x_min - left) * scale, (y_min - top) * scale, (x_max - left) * scale, (y_max - top) * scale)
+    ImageDraw.Draw(area).rectangle(frame, outline=colour, width=2)
+    return area
+
+
 def shorten_text(text: str, font: Font, width: float) -> str:
     """Cut text that is wider than `width` pixels, and add `…`."""
     if font.getlength(text) <= width:

@@ -76,6 +76,13 @@ def test_each_image_is_edited_once_or_is_an_error(tmp_path: Path, cvbatch_on_hea
     assert first.content_sha256 == hashlib.sha256((tmp_path / "photos" / "a.png").read_bytes()).hexdigest()
     assert (list(first.edit_labels), list(first.edit_actions)) == (["person"], ["fill box"])
 
+    named = {kind["error_type"]: kind for kind in answer.json["failed"]}
+    assert named["NotFound"]["examples"][0]["image_uri"] == str(tmp_path / "photos" / "gone.png")
+    assert named["ChangedSinceRun"]["advice"].startswith("cvbatch run … --update")
+    shown = cvbatch_on_head(*options[:-1]).out
+    assert "photos/new.png: the file is not the one" in shown
+    assert "1 not edited; what to do: copy it again" in shown
+
     assert cvbatch_on_head(*options, "--strict").code == 3
     other = cvbatch_on_head(*(option.replace("fill", "blur") for option in map(str, options)))
     assert (other.code, "--to" in other.err, len(other.err.splitlines())) == (2, True, 1)

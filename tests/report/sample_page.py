@@ -12,7 +12,6 @@ from cvbatch.report.page_data import (
     AnswerSection,
     DataTable,
     EmbeddingMap,
-    ErrorGroup,
     Fact,
     GalleryImage,
     ImageElement,
@@ -27,6 +26,7 @@ from cvbatch.report.page_data import (
     ReportHead,
     ScoreHistogram,
 )
+from cvbatch.results.error_groups import ErrorKind, FailedImage
 
 HOSTILE_NAME = '"><img src=x onerror=alert(1)>.jpg'
 HOSTILE_TEXT = "</script><script>alert(2)</script><!-- \u2028 {{ 7 * 7 }}"
@@ -101,14 +101,14 @@ def _head(images: int) -> ReportHead:
     )
 
 
-def _errors() -> list[ErrorGroup]:
+def _errors() -> list[ErrorKind]:
     examples = [
-        Fact(f"photos/2022/{HOSTILE_NAME}", HOSTILE_TEXT),
-        Fact("photos/2023/café/copied halfway.jpg", "jpeg stops early: its end marker is missing"),
+        FailedImage(f"photos/2022/{HOSTILE_NAME}", HOSTILE_TEXT),
+        FailedImage("photos/2023/café/copied halfway.jpg", "jpeg stops early: its end marker is missing"),
     ]
     return [
-        ErrorGroup("TruncatedImage", 2, "Copy the files again from where they came.", examples),
-        ErrorGroup("EmptyFile", 1, "The disk was full when the file was written; look for another copy.", examples[1:]),
+        ErrorKind("TruncatedImage", 2, "Copy the files again from where they came.", examples),
+        ErrorKind("EmptyFile", 1, "The disk was full when the file was written; look for another copy.", examples[1:]),
     ]
 
 

@@ -71,8 +71,8 @@ def test_what_went_wrong(page: PageData) -> None:
     (group,) = page.errors
     assert (group.error_type, group.images) == ("TruncatedImage", 1)
     assert group.advice == "copy it again, or source.damaged: keep"
-    assert group.examples[0].name.endswith("/a/10.jpg")
-    assert group.examples[0].value == MESSAGE
+    assert group.examples[0].image_uri.endswith("/a/10.jpg")
+    assert group.examples[0].message == MESSAGE
     failed = image_of(page, 5)
     assert (failed.status, failed.reason, failed.thumbnail) == ("error", "error", None)
     assert failed.message == f"TruncatedImage: {MESSAGE}"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cvbatch.cli.answers.common import print_answer, split_names
 from cvbatch.cli.arguments import JSON_HELP, add_output_argument, add_strict_argument, add_takeover_argument
-from cvbatch.cli.common import describe_same_command, stop_on_signals
+from cvbatch.cli.common import describe_same_command, output_from_options, stop_on_signals
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 
 if TYPE_CHECKING:
     from cvbatch.edits.answer import EditAnswer
     from cvbatch.edits.editing import Attempt
+    from cvbatch.results.error_groups import ErrorKind
 
 _FAILED_EXIT_CODE = 3
 
@@ -59,18 +60,33 @@ def add_edit_arguments(parser: argparse.ArgumentParser, *, min_score: float, nee
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
-def chosen_classes(options: argparse.Namespace) -> list[str] | None:
-    """Classes of the command; None for all."""
-    return None if options.classes in (None, ["all"]) else options.classes
+def run_edit(options: argparse.Namespace, edit: Callable[..., EditAnswer], **arguments: Any) -> int:
+    """Run the function of an edit and print what it has done.
 
+    Args:
+        options: Of the command.
+        edit: A function of `edits.functions`.
+        arguments: What only this edit takes.
 
-def target_from_options(options: argparse.Namespace) -> Location:
-    """Where the edited images go."""
-    return Location.from_uri(options.to, StorageOptions.parse_assignments(options.storage))
+    Returns:
+        3 with `--strict` if an image failed, else 0.
+    """
+    with _attempt_from_options(options) as attempt:
+        answer = edit(
+            output_from_options(options),
+            Location.from_uri(options.to, StorageOptions.parse_assignments(options.storage)),
+            classes=None if options.classes in (None, ["all"]) else options.classes,
+            min_score=options.min_score,
+            model=options.model,
+            attempt=attempt,
+            **arguments,
+        )
+    print_answer(options, answer.to_json(), lambda: _render(answer))
+    return _FAILED_EXIT_CODE if options.strict and answer.errors else 0
 
 
 @contextlib.contextmanager
-def attempt_from_options(options: argparse.Namespace) -> Iterator[Attempt]:
+def _attempt_from_options(options: argparse.Namespace) -> Iterator[Attempt]:
     """Show the progress of an edit; say how it can be resumed if it is stopped or killed."""
     from cvbatch.config.compute import ComputeConfig
     from cvbatch.edits.editing import Attempt
@@ -88,12 +104,6 @@ def attempt_from_options(options: argparse.Namespace) -> Iterator[Attempt]:
         yield Attempt(terminal, options.takeover, options.retry, compute)
 
 
-def print_edit(options: argparse.Namespace, answer: EditAnswer) -> int:
-    """Print what an edit has done; 3 with `--strict` if an image failed, else 0."""
-    print_answer(options, answer.to_json(), lambda: _render(answer))
-    return _FAILED_EXIT_CODE if options.strict and answer.errors else 0
-
-
 def _render(answer: EditAnswer) -> Any:
     from cvbatch.results.console import facts_table
 
@@ -102,8 +112,7 @@ def _render(answer: EditAnswer) -> Any:
         ("edited", f"{answer.edited:,}"),
         ("objects", _counts(answer.objects) or "none"),
     ]
-    if answer.errors:
-        rows.append(("errors", _counts(answer.errors)))
+    rows += [(name, text) for kind in answer.failed for name, text in _describe_errors(kind)]
     if answer.notes:
         rows.append(("note", _counts(answer.notes)))
     if answer.kept_from is not None:
@@ -112,6 +121,14 @@ def _render(answer: EditAnswer) -> Any:
     if answer.sheet is not None:
         rows.append(("look at", f"{answer.sheet}: {answer.near_misses:,} objects just below the threshold"))
     return facts_table(rows)
+
+
+def _describe_errors(kind: ErrorKind) -> Iterator[tuple[str, str]]:
+    from cvbatch.results.console import relative_to_cwd
+
+    yield kind.error_type, f"{kind.images:,} not edited; what to do: {kind.advice}"
+    for example in kind.examples:
+        yield "", f"{relative_to_cwd(example.image_uri)}: {example.message}"
 
 
 def _counts(counts: Any) -> str:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import argparse
 
 from cvbatch.cli.arguments import Subparsers, add_command_parser
-from cvbatch.cli.common import output_from_options
-from cvbatch.cli.edits.common import (
-    add_edit_arguments,
-    attempt_from_options,
-    chosen_classes,
-    print_edit,
-    target_from_options,
-)
-
-_LOWEST_SCORE = 0.5
+from cvbatch.cli.edits.common import add_edit_arguments, run_edit
+from cvbatch.edits.lowest_scores import SURE_SCORE
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -27,7 +19,7 @@ def add_command(subparsers: Subparsers) -> None:
         "model runs again. The same command resumes.",
     )
     parser.set_defaults(command=crops_command)
-    add_edit_arguments(parser, min_score=_LOWEST_SCORE, needs_classes=False)
+    add_edit_arguments(parser, min_score=SURE_SCORE, needs_classes=False)
     parser.add_argument(
         "--margin",
         type=float,
@@ -45,16 +37,10 @@ def crops_command(options: argparse.Namespace) -> int:
     """`cvbatch crops`."""
     from cvbatch.edits.functions import crop_objects
 
-    with attempt_from_options(options) as attempt:
-        answer = crop_objects(
-            output_from_options(options),
-            target_from_options(options),
-            classes=chosen_classes(options),
-            margin=options.margin,
-            square=options.square,
-            extension=options.format,
-            min_score=options.min_score,
-            model=options.model,
-            attempt=attempt,
-        )
-    return print_edit(options, answer)
+    return run_edit(
+        options,
+        crop_objects,
+        margin=options.margin,
+        square=options.square,
+        extension=options.format,
+    )

@@ -5,16 +5,8 @@ from __future__ import annotations
 import argparse
 
 from cvbatch.cli.arguments import Subparsers, add_command_parser
-from cvbatch.cli.common import output_from_options
-from cvbatch.cli.edits.common import (
-    add_edit_arguments,
-    attempt_from_options,
-    chosen_classes,
-    print_edit,
-    target_from_options,
-)
-
-_LOWEST_SCORE = 0.5
+from cvbatch.cli.edits.common import add_edit_arguments, run_edit
+from cvbatch.edits.lowest_scores import SURE_SCORE
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -27,7 +19,7 @@ def add_command(subparsers: Subparsers) -> None:
         "again. The same command resumes.",
     )
     parser.set_defaults(command=cutout_command)
-    add_edit_arguments(parser, min_score=_LOWEST_SCORE, needs_classes=False)
+    add_edit_arguments(parser, min_score=SURE_SCORE, needs_classes=False)
     parser.add_argument(
         "--grow",
         type=float,
@@ -42,15 +34,9 @@ def cutout_command(options: argparse.Namespace) -> int:
     """`cvbatch cutout`."""
     from cvbatch.edits.functions import cut_out_objects
 
-    with attempt_from_options(options) as attempt:
-        answer = cut_out_objects(
-            output_from_options(options),
-            target_from_options(options),
-            classes=chosen_classes(options),
-            grow=options.grow,
-            extension=options.format,
-            min_score=options.min_score,
-            model=options.model,
-            attempt=attempt,
-        )
-    return print_edit(options, answer)
+    return run_edit(
+        options,
+        cut_out_objects,
+        grow=options.grow,
+        extension=options.format,
+    )

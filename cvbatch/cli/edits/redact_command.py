@@ -5,16 +5,8 @@ from __future__ import annotations
 import argparse
 
 from cvbatch.cli.arguments import Subparsers, add_command_parser
-from cvbatch.cli.common import output_from_options
-from cvbatch.cli.edits.common import (
-    add_edit_arguments,
-    attempt_from_options,
-    chosen_classes,
-    print_edit,
-    target_from_options,
-)
-
-_RECALL_SCORE = 0.2
+from cvbatch.cli.edits.common import add_edit_arguments, run_edit
+from cvbatch.edits.lowest_scores import RECALL_SCORE
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -27,7 +19,7 @@ def add_command(subparsers: Subparsers) -> None:
         " place and the thumbnail in its metadata. No model runs again. The same command resumes.",
     )
     parser.set_defaults(command=redact_command)
-    add_edit_arguments(parser, min_score=_RECALL_SCORE, needs_classes=True)
+    add_edit_arguments(parser, min_score=RECALL_SCORE, needs_classes=True)
     parser.add_argument(
         "--how", choices=("blur", "pixelate", "fill"), default="blur", help="how objects are hidden (default: blur)"
     )
@@ -45,17 +37,11 @@ def redact_command(options: argparse.Namespace) -> int:
     """`cvbatch redact`."""
     from cvbatch.edits.functions import redact_images
 
-    with attempt_from_options(options) as attempt:
-        answer = redact_images(
-            output_from_options(options),
-            target_from_options(options),
-            classes=chosen_classes(options),
-            how=options.how,
-            min_score=options.min_score,
-            grow=options.grow,
-            use_masks=not options.boxes,
-            keep_metadata=options.keep_metadata,
-            model=options.model,
-            attempt=attempt,
-        )
-    return print_edit(options, answer)
+    return run_edit(
+        options,
+        redact_images,
+        how=options.how,
+        grow=options.grow,
+        use_masks=not options.boxes,
+        keep_metadata=options.keep_metadata,
+    )

@@ -5,16 +5,8 @@ from __future__ import annotations
 import argparse
 
 from cvbatch.cli.arguments import Subparsers, add_command_parser
-from cvbatch.cli.common import output_from_options
-from cvbatch.cli.edits.common import (
-    add_edit_arguments,
-    attempt_from_options,
-    chosen_classes,
-    print_edit,
-    target_from_options,
-)
-
-_LOWEST_SCORE = 0.2
+from cvbatch.cli.edits.common import add_edit_arguments, run_edit
+from cvbatch.edits.lowest_scores import RECALL_SCORE
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -27,7 +19,7 @@ def add_command(subparsers: Subparsers) -> None:
         "colours and invents nothing: good for small things on plain ground. The same command resumes.",
     )
     parser.set_defaults(command=remove_command)
-    add_edit_arguments(parser, min_score=_LOWEST_SCORE, needs_classes=True)
+    add_edit_arguments(parser, min_score=RECALL_SCORE, needs_classes=True)
     parser.add_argument(
         "--grow",
         type=float,
@@ -42,16 +34,10 @@ def remove_command(options: argparse.Namespace) -> int:
     """`cvbatch remove`."""
     from cvbatch.edits.functions import remove_objects
 
-    with attempt_from_options(options) as attempt:
-        answer = remove_objects(
-            output_from_options(options),
-            target_from_options(options),
-            classes=chosen_classes(options),
-            grow=options.grow,
-            use_masks=not options.boxes,
-            keep_metadata=options.keep_metadata,
-            min_score=options.min_score,
-            model=options.model,
-            attempt=attempt,
-        )
-    return print_edit(options, answer)
+    return run_edit(
+        options,
+        remove_objects,
+        grow=options.grow,
+        use_masks=not options.boxes,
+        keep_metadata=options.keep_metadata,
+    )
