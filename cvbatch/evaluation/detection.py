@@ -88,6 +88,11 @@ class ObjectScorer:
         """See `Scorer.notes`."""
         return self._notes
 
+    @property
+    def pair(self) -> ObjectPair:
+        """What is compared, of the classes that both know."""
+        return self._pair
+
     def score(self, images: Bools | None = None) -> dict[str, Metrics]:
         """See `Scorer.score`; curves and kinds of error only of all images together."""
         return {kind.name: self._score_kind(kind, images) for kind in self._kinds}

@@ -14,14 +14,13 @@ from cvbatch.truth.base import Ints
 
 MATCH_IOU: Final = 0.5
 BACKGROUND_IOU: Final = 0.1
-_KINDS: Final = {
-    "Cls": "class",
-    "Loc": "place",
-    "Both": "both",
-    "Dupe": "double",
-    "Bkg": "background",
-    "Miss": "missed",
-}
+CLASS: Final = "class"
+PLACE: Final = "place"
+BOTH: Final = "both"
+DOUBLE: Final = "double"
+NOTHING: Final = "background"
+MISSED: Final = "missed"
+_KINDS: Final = {"Cls": CLASS, "Loc": PLACE, "Both": BOTH, "Dupe": DOUBLE, "Bkg": NOTHING, "Miss": MISSED}
 _MOST_TIMES: Final = 4
 """Times `ObjectKind.most_objects` predictions whose errors are told apart; all classes of an image are needed at once,
 so of more a sample of the images is taken. A million boxes take about 700 MB."""

@@ -14,6 +14,7 @@ from cvbatch.errors import UsageError
 from cvbatch.evaluation.base import Comparison, Evaluator
 from cvbatch.evaluation.bootstrap import Estimate, Floats, Ints, WeightedSums, draw_estimates, plain_number
 from cvbatch.evaluation.boundary_f1 import BOUNDARY_TOLERANCE, boundary_f1
+from cvbatch.evaluation.cell_examples import CellExamples
 from cvbatch.evaluation.report import Metrics
 from cvbatch.evaluation.segment_metrics import count_cells, segment_rates
 from cvbatch.models.spec import ModelSpec
@@ -49,6 +50,7 @@ class _Totals:
     """What is counted over all images."""
 
     pairs: Counter[tuple[int, int]] = field(default_factory=Counter)
+    examples: CellExamples = field(default_factory=CellExamples)
     wrong_sizes: list[str] = field(default_factory=list)
 
 
@@ -84,6 +86,12 @@ class SegmentScorer:
                 f"{self._truth.source}: expected masks of the size of their images; "
                 f"got {self._totals.wrong_sizes[0] if self._totals.wrong_sizes else 'none that takes part'}"
             )
+
+    @property
+    def examples(self) -> dict[tuple[str, str], list[int]]:
+        """Images with the most pixels of a true class and an answer, by their names, as positions in the truth."""
+        cells = self._totals.examples.by_cell().items()
+        return {(self._class_name(true), self._class_name(answer)): images for (true, answer), images in cells}
 
     def score(self, images: Bools | None = None) -> dict[str, Metrics]:
         """See `Scorer.score`."""
@@ -159,7 +167,9 @@ class SegmentScorer:
         truth = self._numbers_of_positions[positions]
         present, cells = count_cells(truth, predicted)
         for row, column in np.argwhere(cells).tolist():
-            self._totals.pairs[int(present[row]), int(present[column])] += int(cells[row, column])
+            pair = int(present[row]), int(present[column])
+            self._totals.pairs[pair] += int(cells[row, column])
+            self._totals.examples.add(pair, int(cells[row, column]), image)
         known = present < self.classes
         pixels = np.stack([cells.diagonal(), cells.sum(axis=1), cells.sum(axis=0)])[:, known]
         return ImageSegments(present[known], pixels, *_known_boundaries(truth, predicted, self.classes))

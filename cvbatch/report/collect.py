@@ -75,6 +75,7 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
         SectionRequest(
             output=opened.location,
             opened=opened,
+            names=names,
             truth=options.truth,
             reference=options.reference,
             storage=options.storage,

@@ -25,6 +25,7 @@ SCRIPTS: Final = (
     "histogram.js",
     "shapes.js",
     "viewer.js",
+    "mistakes.js",
     "gallery.js",
     "map_pictures.js",
     "map.js",

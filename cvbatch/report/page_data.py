@@ -158,6 +158,28 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is true of a place in an image, and what was answered; the same where the answer is right."""
+
+    row_id: int
+    truth: ImageElement | None
+    """None where nothing is."""
+    answer: ImageElement | None
+    """None where nothing was found."""
+    overlap: float | None = None
+    """IoU of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class MistakeGroup:
+    """Mistakes of one kind."""
+
+    title: str
+    meaning: str
+    mistakes: list[Mistake]
+
+
+@dataclass(frozen=True, slots=True)
 class Matrix:
     """A table of numbers with names, such as a confusion matrix; a cell may open images."""
 
@@ -169,6 +191,8 @@ class Matrix:
     values: list[list[float]]
     examples: dict[str, list[int]]
     """Row ids of images of the gallery, by `ROW,COLUMN` (indices)."""
+    mistakes: dict[str, list[Mistake]] = field(default_factory=dict)
+    """Instead of `examples`, where a cell is about places in images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +214,16 @@ class ImageGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class MistakeKinds:
+    """How often a model is wrong in which way, with pictures."""
+
+    table: DataTable
+    hint: str
+    """What the counts are of."""
+    groups: list[MistakeGroup]
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerSection:
     """One of the answers: evaluation, comparison, duplicates, drift, repeats."""
 
@@ -201,6 +235,10 @@ class AnswerSection:
     matrices: list[Matrix] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     groups: list[ImageGroup] = field(default_factory=list)
+    kinds: MistakeKinds | None = None
+    """Kinds of mistake, with pictures."""
+    notes: list[str] = field(default_factory=list)
+    """What was assumed, and what is not there."""
 
 
 @dataclass(frozen=True, slots=True)

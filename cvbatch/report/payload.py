@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from cvbatch.report.page_data import AnswerSection, GalleryImage, ImageElement, LabelSection, PageData
+from cvbatch.report.page_data import (
+    AnswerSection,
+    GalleryImage,
+    ImageElement,
+    LabelSection,
+    Matrix,
+    Mistake,
+    PageData,
+)
 
 GRID: Final = 10_000
 """Boxes and outlines are whole numbers from 0 to this, of the width and of the height."""
@@ -28,9 +36,9 @@ def encode_payload(data: PageData) -> str:
     payload = {
         "labels": [_section(section) for section in data.labels],
         "gallery": gallery,
-        "names": names.texts,
         "maps": _plain(data.maps),
-        "answers": [_answer(answer) for answer in data.answers],
+        "answers": [_answer(answer, names) for answer in data.answers],
+        "names": names.texts,  # last, when all of them have a number
     }
     text = json.dumps(payload, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -85,9 +93,36 @@ def _section(section: LabelSection) -> dict[str, Any]:
     }
 
 
-def _answer(answer: AnswerSection) -> dict[str, Any]:
+def _answer(answer: AnswerSection, names: _Names) -> dict[str, Any]:
     """The parts of an answer that the script draws; its tables stand in the page."""
-    return {"matrices": _plain(answer.matrices), "plots": _plain(answer.plots), "groups": _plain(answer.groups)}
+    return {
+        "matrices": [_matrix(matrix, names) for matrix in answer.matrices],
+        "plots": _plain(answer.plots),
+        "groups": _plain(answer.groups),
+        "kinds": [
+            {"title": group.title, "meaning": group.meaning, "mistakes": _mistakes(group.mistakes, names)}
+            for group in (answer.kinds.groups if answer.kinds else [])
+        ],
+    }
+
+
+def _matrix(matrix: Matrix, names: _Names) -> dict[str, Any]:
+    mistakes = [[cell, _mistakes(some, names)] for cell, some in matrix.mistakes.items()]
+    plain: dict[str, Any] = _plain(replace(matrix, mistakes={}))
+    return plain | {"mistakes": mistakes}
+
+
+def _mistakes(mistakes: Iterable[Mistake], names: _Names) -> list[list[Any]]:
+    """Rows of `[row_id, truth, answer, overlap]`."""
+    return [
+        [
+            one.row_id,
+            None if one.truth is None else _element(one.truth, names),
+            None if one.answer is None else _element(one.answer, names),
+            _plain(one.overlap),
+        ]
+        for one in mistakes
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from cvbatch.errors import UsageError
-from cvbatch.report.page_data import AnswerSection, DataTable, Fact, ImageGroup, Matrix
+from cvbatch.report.image_names import ImageNames
+from cvbatch.report.page_data import AnswerSection, DataTable, Fact, ImageGroup, Matrix, MistakeGroup
 from cvbatch.results.answer_files import place_answer
 from cvbatch.results.committed import OpenedOutput, Output, Storage
 
@@ -25,6 +26,8 @@ class SectionRequest:
 
     output: Output
     opened: OpenedOutput
+    names: ImageNames
+    """Of the images."""
     truth: Output | None = None
     """Annotations to evaluate with."""
     reference: Output | None = None
@@ -98,8 +101,12 @@ def table_by_name(title: str, first: str, rows: Mapping[str, Mapping[str, Any]])
 
 def shown_row_ids(section: AnswerSection) -> list[int]:
     """Row ids of all images that a section would show: the first of each of its lists, then the second, and so on."""
-    lists = [group.row_ids for group in section.groups]
+    lists = [
+        [mistake.row_id for mistake in group.mistakes] for group in (section.kinds.groups if section.kinds else ())
+    ]
+    lists += [group.row_ids for group in section.groups]
     lists += [ids for matrix in section.matrices for ids in matrix.examples.values()]
+    lists += [[mistake.row_id for mistake in cell] for matrix in section.matrices for cell in matrix.mistakes.values()]
     longest = max(map(len, lists), default=0)
     return list(dict.fromkeys(ids[place] for place in range(longest) for ids in lists if place < len(ids)))
 
@@ -117,13 +124,24 @@ def keep_shown(section: AnswerSection, shown: Iterable[int]) -> AnswerSection:
         for group in section.groups
         if (ids := [row for row in group.row_ids if row in known])
     ]
-    matrices = [replace(matrix, examples=_keep_examples(matrix, known)) for matrix in section.matrices]
-    return replace(section, groups=groups, matrices=matrices)
+    matrices = [_keep_cells(matrix, known) for matrix in section.matrices]
+    kinds = section.kinds and replace(section.kinds, groups=_keep_mistakes(section.kinds.groups, known))
+    return replace(section, groups=groups, matrices=matrices, kinds=kinds)
 
 
-def _keep_examples(matrix: Matrix, known: set[int]) -> dict[str, list[int]]:
-    kept = {cell: [row for row in ids if row in known] for cell, ids in matrix.examples.items()}
-    return {cell: ids for cell, ids in kept.items() if ids}
+def _keep_cells(matrix: Matrix, known: set[int]) -> Matrix:
+    examples = {cell: [row for row in ids if row in known] for cell, ids in matrix.examples.items()}
+    mistakes = {cell: [one for one in some if one.row_id in known] for cell, some in matrix.mistakes.items()}
+    return replace(
+        matrix,
+        examples={cell: ids for cell, ids in examples.items() if ids},
+        mistakes={cell: some for cell, some in mistakes.items() if some},
+    )
+
+
+def _keep_mistakes(groups: list[MistakeGroup], known: set[int]) -> list[MistakeGroup]:
+    kept = [replace(group, mistakes=[one for one in group.mistakes if one.row_id in known]) for group in groups]
+    return [group for group in kept if group.mistakes]
 
 
 def _shorten(value: Any) -> Any:

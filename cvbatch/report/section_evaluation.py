@@ -1,37 +1,49 @@
-"""How good the answers are, against truth: numbers, confusion with examples, curves and kinds of error."""
+"""How good the answers are, against truth: numbers, confusion with examples, curves and kinds of mistake."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
 from cvbatch.errors import UsageError
-from cvbatch.evaluation.base import Comparison
+from cvbatch.evaluation.base import Comparison, Scorer
+from cvbatch.evaluation.cell_examples import MOST_EXAMPLES
 from cvbatch.evaluation.classification import LabelScorer
+from cvbatch.evaluation.coco_evaluator import BOXES
+from cvbatch.evaluation.detection import ObjectScorer
 from cvbatch.evaluation.evaluators import EVALUATORS
 from cvbatch.evaluation.report import ERROR_KINDS, Metrics
+from cvbatch.evaluation.segmentation import SegmentScorer
 from cvbatch.models.spec import ModelSpec
-from cvbatch.report.page_data import AnswerSection, Fact, ImageGroup, Matrix, Plot
+from cvbatch.report.confusions import Cell, group_most_confused, show_confusion
+from cvbatch.report.object_examples import ObjectExamples, list_kinds
+from cvbatch.report.page_data import AnswerSection, ImageGroup, Matrix, MistakeKinds, Plot
 from cvbatch.report.section_base import SectionRequest, format_number, number_facts, table_by_name, table_of_rows
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
+from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION
 from cvbatch.truth.align import align_truth
 from cvbatch.truth.base import TruthOptions, read_truth
 
 NAME: Final = "evaluation"
-_CLASSES: Final = 20
-_EXAMPLES: Final = 4
-_CONFUSED: Final = 6
+_CURVES: Final = 4
+"""Classes with a curve of their own."""
 
-Cells = Mapping[tuple[str, str], list[int]]
-"""Row ids of images by their true class and by the answer."""
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    """What is shown besides the numbers."""
+
+    matrices: list[Matrix] = field(default_factory=list)
+    groups: list[ImageGroup] = field(default_factory=list)
+    kinds: MistakeKinds | None = None
 
 
 def show_evaluation(request: SectionRequest) -> list[AnswerSection]:
-    """Evaluate each model that the truth is about.
+    """Evaluate each model that the truth is about; the first section says which model it is not about.
 
     Raises:
         UsageError: If the truth fits none of them.
@@ -39,15 +51,15 @@ def show_evaluation(request: SectionRequest) -> list[AnswerSection]:
     if request.truth is None:
         return []
     models = [model for model in request.opened.plan.models if model.task in EVALUATORS]
-    sections, problem = list[AnswerSection](), UsageError(f"no model of this run can be evaluated with {request.truth}")
+    sections, problems = list[AnswerSection](), list[str]()
     for model in models:
         try:
             sections += _evaluate_model(request, request.truth, model)
         except UsageError as error:
-            problem = error
+            problems.append(f"{model.alias} is not evaluated: {error}")
     if not sections:
-        raise problem
-    return sections
+        raise UsageError("; ".join(problems) or f"no model of this run can be evaluated with {request.truth}")
+    return [replace(sections[0], notes=[*sections[0].notes, *problems]), *sections[1:]]
 
 
 def _evaluate_model(request: SectionRequest, path: str | Location, model: ModelSpec) -> list[AnswerSection]:
@@ -57,78 +69,88 @@ def _evaluate_model(request: SectionRequest, path: str | Location, model: ModelS
     comparison = Comparison(
         opened=request.opened, model=model, truth=truth, alignment=align_truth(request.opened, truth)
     )
-    scorer = evaluator.open_scorer(comparison)
-    cells = _cells_of_labels(scorer, comparison) if isinstance(scorer, LabelScorer) else {}
-    notes = [*truth.notes, *scorer.notes]
-    return [_describe(model, kind, metrics, cells, notes) for kind, metrics in scorer.score().items()]
+    scorer, show = evaluator.open_scorer(comparison), _EXAMPLES[model.task]
+    sections = [
+        _describe(model, kind, metrics, show(scorer, comparison, kind, metrics))
+        for kind, metrics in scorer.score().items()
+    ]
+    return [replace(sections[0], notes=[*truth.notes, *scorer.notes]), *sections[1:]]
 
 
-def _cells_of_labels(scorer: LabelScorer, comparison: Comparison) -> Cells:
+def _show_labels(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:
     """The first images of each cell of the confusion."""
+    assert isinstance(scorer, LabelScorer)
     names, judged = comparison.model.categories, scorer.judged
-    cells: dict[tuple[str, str], list[int]] = {}
+    cells: dict[Cell, list[int]] = {}
     for place in np.flatnonzero(judged.takes_part).tolist():
         cell = (str(names[judged.images.truth[place]]), str(names[judged.images.predicted[place]]))
         rows = cells.setdefault(cell, [])
-        if len(rows) < _EXAMPLES:
+        if len(rows) < MOST_EXAMPLES:
             rows.append(int(comparison.alignment.row_ids[place]))
-    return cells
+    return _show_cells(metrics, cells, "images", as_shares=False)
 
 
-def _describe(model: ModelSpec, kind: str, metrics: Metrics, cells: Cells, notes: list[str]) -> AnswerSection:
+def _show_segments(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:
+    """The images with the most pixels of each cell of the confusion."""
+    assert isinstance(scorer, SegmentScorer)
+    rows = comparison.alignment.row_ids
+    cells = {cell: [int(rows[image]) for image in images] for cell, images in scorer.examples.items()}
+    return _show_cells(metrics, cells, "pixels", as_shares=True)
+
+
+def _show_cells(metrics: Metrics, cells: Mapping[Cell, list[int]], unit: str, *, as_shares: bool) -> _Examples:
+    confusion = metrics.details.get("confusion")
+    if not confusion:
+        return _Examples()
+    return _Examples(
+        [show_confusion(confusion, cells, as_shares=as_shares)], group_most_confused(confusion, cells, unit)
+    )
+
+
+def _show_objects(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:
+    """Pictures of boxes; of masks the counts, as their boxes are those above."""
+    assert isinstance(scorer, ObjectScorer)
+    details = metrics.details.get(ERROR_KINDS)
+    if not details:
+        return _Examples()
+    if kind != BOXES.name:
+        return _Examples(kinds=list_kinds(details))
+    examples = ObjectExamples(scorer, comparison.alignment.row_ids)
+    return _Examples([examples.show_confusion()], kinds=examples.show_kinds(details))
+
+
+_EXAMPLES: Final[Mapping[str, Callable[[Scorer, Comparison, str, Metrics], _Examples]]] = {
+    CLASSIFICATION.name: _show_labels,
+    DETECTION.name: _show_objects,
+    SEGMENTATION.name: _show_segments,
+}
+
+
+def _describe(model: ModelSpec, kind: str, metrics: Metrics, shown: _Examples) -> AnswerSection:
     first = next(iter(metrics.values.items()), None)
     measured = "" if first is None else f": {first[0]} is {format_number(first[1])}"
     tables = [table_by_name("Classes", "class", metrics.per_class)]
     tables += [table_of_rows(title.capitalize(), rows) for title, rows in metrics.tables.items()]
-    kinds = metrics.details.get(ERROR_KINDS)
-    if kinds:
-        tables.append(table_by_name("Kinds of error", "kind", kinds["kinds"]))
-    confusion = metrics.details.get("confusion")
     return AnswerSection(
         name=NAME,
         title=f"Evaluation: {model.alias}" + (f", {kind}" if kind != model.task else ""),
         sentence=f"The answers to {metrics.images:,} images are compared with truth{measured}.",
-        facts=[*number_facts(dict(metrics.values), dict(metrics.intervals)), *(Fact("note", note) for note in notes)],
+        facts=number_facts(dict(metrics.values), dict(metrics.intervals)),
         tables=[table for table in tables if table.rows],
-        matrices=[_confusion_matrix(confusion, cells)] if confusion and cells else [],
-        plots=_curves(metrics.details.get("precision_recall")),
-        groups=_most_confused(cells, confusion or []),
+        matrices=shown.matrices,
+        plots=_draw_curves(metrics),
+        groups=shown.groups,
+        kinds=shown.kinds,
     )
 
 
-def _confusion_matrix(confusion: list[list[Any]], cells: Cells) -> Matrix:
-    """The classes with the most images; of rows the truth, of columns the answers."""
-    totals = Counter[str]()
-    for true, answer, count in confusion:
-        totals[true] += count
-        totals[answer] += count if answer != true else 0
-    names = sorted(name for name, _ in totals.most_common(_CLASSES))
-    numbers = {name: number for number, name in enumerate(names)}
-    values = np.zeros((len(names), len(names)))
-    for true, answer, count in confusion:
-        if true in numbers and answer in numbers:
-            values[numbers[true], numbers[answer]] = count
-    examples = {
-        f"{numbers[true]},{numbers[answer]}": rows
-        for (true, answer), rows in cells.items()
-        if true in numbers and answer in numbers
-    }
-    return Matrix("Confusion", "truth", "answer", names, names, values.tolist(), examples)
-
-
-def _most_confused(cells: Cells, confusion: list[list[Any]]) -> list[ImageGroup]:
-    wrong = sorted((part for part in confusion if part[0] != part[1]), key=lambda part: -part[2])[:_CONFUSED]
-    return [
-        ImageGroup(f"{true} taken for {answer}: {count:,}", cells[true, answer])
-        for true, answer, count in wrong
-        if (true, answer) in cells
-    ]
-
-
-def _curves(curve: Mapping[str, Any] | None) -> list[Plot]:
+def _draw_curves(metrics: Metrics) -> list[Plot]:
+    """The mean over the classes, and those with the most objects."""
+    curve = metrics.details.get("precision_recall")
     if not curve:
         return []
-    lines = {"all classes": curve["precision"], **dict(list(curve["by_class"].items())[:_EXAMPLES])}
+    frequent = [name for name in metrics.per_class if name in curve["by_class"]][:_CURVES]
+    lines = {"all classes": curve["precision"], **{name: curve["by_class"][name] for name in frequent}}
     points = {
         name: [(x, y) for x, y in zip(curve["recall"], values, strict=True) if y is not None]
         for name, values in lines.items()

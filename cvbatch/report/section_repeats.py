@@ -14,6 +14,8 @@ from cvbatch.schema import ROW_ID
 _PLACES: Final = 6
 _IMAGES: Final = 3
 _ROWS: Final = 50
+_TOP: Final = "top"
+"""What the source itself is called, as in the gallery."""
 
 
 def show_repeats(request: SectionRequest) -> list[AnswerSection]:
@@ -24,6 +26,8 @@ def show_repeats(request: SectionRequest) -> list[AnswerSection]:
     table, source = answer
     places, first = np.unique(table[PLACE].to_numpy(), return_index=True)
     rows = table.select([PLACE, "label", PLACE_IMAGES, "folder"]).take(first[:_ROWS]).to_pylist()
+    for row in rows:
+        row["folder"] = request.names.folder_of(f"{row['folder']}/image") or _TOP
     groups = []
     for place, row in list(zip(places, rows, strict=False))[:_PLACES]:
         row_ids = table[ROW_ID].to_numpy()[table[PLACE].to_numpy() == place]

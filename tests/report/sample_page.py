@@ -20,6 +20,9 @@ from cvbatch.report.page_data import (
     LabelSection,
     LabelShares,
     Matrix,
+    Mistake,
+    MistakeGroup,
+    MistakeKinds,
     ModelCard,
     PageData,
     Plot,
@@ -231,6 +234,28 @@ def _map(images: int, points: int, generator: np.random.Generator) -> EmbeddingM
     return EmbeddingMap("embedding", f"UMAP of {points:,} images", rows, pairs, LABELS, labels.tolist())
 
 
+def _mistake(row: int, generator: np.random.Generator, truth: str | None, answer: str | None) -> Mistake:
+    both = truth is not None and answer is not None
+    return Mistake(
+        row,
+        None if truth is None else ImageElement("truth", truth, None, _box(generator)),
+        None if answer is None else ImageElement("answer", answer, 0.71, _box(generator)),
+        0.34 if both else None,
+    )
+
+
+def _kinds(generator: np.random.Generator) -> MistakeKinds:
+    pairs = [("moped", None), ("moped", "espresso"), ("</script>", "__proto__"), (None, HOSTILE_TEXT)]
+    groups = [
+        MistakeGroup(name, f"what is {name}", [_mistake(row, generator, *pair) for row, pair in enumerate(pairs)])
+        for name in ("missed", "badly placed", HOSTILE_TEXT)
+    ]
+    table = DataTable(
+        "Kinds of mistake", ["kind", "of all answers", "what it is"], [["missed", 12, "an object without an answer"]]
+    )
+    return MistakeKinds(table, f"All answers count. {HOSTILE_TEXT}", groups)
+
+
 def _answers(images: int, generator: np.random.Generator) -> list[AnswerSection]:
     counts = generator.poisson(1.2, (12, 12)) + np.diag(generator.integers(20, 60, 12))
     matrix = Matrix(
@@ -241,6 +266,7 @@ def _answers(images: int, generator: np.random.Generator) -> list[AnswerSection]
         LABELS[:12],
         counts.tolist(),
         {"0,1": [1, 2, 3], "2,2": [4, 5], "3,0": [0, 9999]},
+        {"9,9": [_mistake(4, generator, "__proto__", "__proto__")], "1,0": [_mistake(9999, generator, "moped", None)]},
     )
     recall = np.linspace(0, 1, 60)
     lines = {
@@ -268,6 +294,8 @@ def _answers(images: int, generator: np.random.Generator) -> list[AnswerSection]
                 Plot("Fall of the error", "images", "error", loss),
             ],
             groups=[ImageGroup("Boxes in the wrong place", [2, 3, 5, 7]), ImageGroup(HOSTILE_TEXT, [0, 1])],
+            kinds=_kinds(generator),
+            notes=[HOSTILE_TEXT],
         ),
         AnswerSection(
             "duplicates",

@@ -219,6 +219,50 @@ def test_a_cell_of_a_matrix_opens_its_images(page: Page, data: PageData) -> None
     assert page.inner_text("#viewer-place") == "1 of 1"
 
 
+def test_mistakes_open_with_what_is_true_and_what_was_answered(page: Page, data: PageData) -> None:
+    kinds = data.answers[0].kinds
+    assert kinds is not None
+    group = page.locator("#answer-0 .kinds .group").nth(1)
+    assert group.locator("h4").inner_text() == kinds.groups[1].title
+    assert group.locator(".mistake").count() == 4
+    assert [tile.locator("path.box").count() for tile in group.locator(".mistake").all()] == [1, 2, 2, 1]
+    group.locator("button").nth(1).click()
+    assert page.inner_text("#viewer-place") == "2 of 4"
+    assert page.inner_text("#viewer-name") == data.gallery[1].name
+    facts = page.locator("#viewer-facts").inner_text().split("\n")
+    assert facts[:6] == ["Truth", "moped", "Answer", "espresso 0.71", "Overlap", "IoU 0.34"]
+    assert page.locator("#viewer .box").count() == 2
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#viewer-facts dd").first.inner_text() == "</script>"
+    assert page.locator("#viewer .tag").all_inner_texts() == ["</script>", "__proto__ 0.71"]
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="truth __proto__, predicted __proto__: ").click()
+    assert page.locator("#viewer .box").count() == 2
+    page.keyboard.press("Escape")
+    assert page.get_by_role("button", name="truth espresso, predicted moped: ").count() == 0, "its image is not there"
+
+
+def test_a_crop_shows_the_boxes(page: Page, data: PageData) -> None:
+    """Where the picture is cut, the boxes are inside, and at the place that they have in the picture."""
+    page.locator(".mistake").first.scroll_into_view_if_needed()
+    script = """(tile) => {
+        const around = ({ left, top, right, bottom }) => [left, top, right, bottom];
+        const parts = [".frame", "img", "path.side-truth"].map((part) => tile.querySelector(part));
+        return parts.map((part) => around(part.getBoundingClientRect()));
+    }"""
+    frame, picture, shape = page.locator(".mistake").nth(1).evaluate(script)
+    kinds = data.answers[0].kinds
+    assert kinds is not None
+    truth = kinds.groups[0].mistakes[1].truth
+    assert truth is not None
+    assert truth.box is not None
+    for axis in (0, 1):
+        assert frame[axis] - 1 <= shape[axis] < shape[axis + 2] <= frame[axis + 2] + 1
+        length = picture[axis + 2] - picture[axis]
+        for side in (axis, axis + 2):
+            assert shape[side] == pytest.approx(picture[axis] + truth.box[side] * length, abs=1.5)
+
+
 def test_groups_open_their_images(page: Page, data: PageData) -> None:
     groups = page.locator("#answer-1 .group")
     assert page.locator("#answer-1 .group:visible").count() == 8
@@ -279,6 +323,9 @@ def test_hostile_names_are_only_texts(page: Page) -> None:
     assert page.locator("img[src=x]").count() == 0
     assert page.locator("body > script").count() == 2
     assert HOSTILE_TEXT in page.text_content("#notes")
+    assert HOSTILE_TEXT in page.text_content("#answer-0 .remarks")
+    assert page.locator("#answer-0 .kinds h4").last.inner_text() == HOSTILE_TEXT
+    assert page.locator("#answer-0 .mistake").last.inner_text().endswith(f"{HOSTILE_TEXT} 0.71")
     options = page.locator("#filter-label option").all_inner_texts()
     assert {option.rpartition(" (")[0] for option in options} >= set(HOSTILE_LABELS)
 

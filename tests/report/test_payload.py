@@ -28,7 +28,8 @@ def test_elements_are_numbers_on_a_grid(tmp_path: Path) -> None:
     box = ImageElement("detection", "__proto__", 0.123456789, (0.1, -0.2, math.nan, 1.5))
     mask = ImageElement("segmentation", "__proto__", math.nan, outline=[[0.0, 0.0, 1.0, 0.5, 0.25, 1.0]])
     whole = ImageElement("classification", "moped", None)
-    payload = json.loads(encode_payload(replace(data, gallery=[replace(data.gallery[0], elements=[box, mask, whole])])))
+    images = [replace(data.gallery[0], elements=[box, mask, whole])]
+    payload = json.loads(encode_payload(replace(data, gallery=images, answers=[])))
     assert payload["names"] == ["detection", "__proto__", "segmentation", "classification", "moped"]
     assert payload["gallery"][0]["elements"] == [
         [0, 1, 0.12346, [1000, 0, 0, 10000]],
@@ -50,6 +51,7 @@ KEYS = {
     "name", "folder", "link", "status", "message", "reason", "width", "height", "thumbnail", "elements", "method",
     "row_ids", "points", "label_of_point", "matrices", "plots", "groups", "title", "row_title", "column_title",
     "rows", "columns", "values", "examples", "x_title", "y_title", "lines",
+    "kinds", "meaning", "mistakes",
 }
 # fmt: on
 

@@ -1,13 +1,18 @@
 // The large view: a dialog that goes through a list of images.
 
-const viewer = { dialog: document.getElementById("viewer"), images: [], place: 0, isVisible: () => true };
+const viewer = { dialog: document.getElementById("viewer"), entries: [], place: 0, isVisible: () => true };
 const inViewer = (name) => document.getElementById(`viewer-${name}`);
 const LABELLED_BOXES = 15;
 
-function openViewer(images, image, isVisible = () => true) {
-  Object.assign(viewer, { images, place: Math.max(0, images.indexOf(image)), isVisible });
+/** Entries are images, each with a mistake that is drawn instead of what the models say, or with none. */
+function openEntries(entries, place, isVisible = () => true) {
+  Object.assign(viewer, { entries, place: Math.max(0, place), isVisible });
   showInViewer();
   if (!viewer.dialog.open) viewer.dialog.showModal();
+}
+
+function openViewer(images, image, isVisible) {
+  openEntries(images.map((each) => ({ image: each, mistake: null })), images.indexOf(image), isVisible);
 }
 
 function openRows(rows) {
@@ -17,7 +22,7 @@ function openRows(rows) {
 
 function moveViewer(step) {
   const place = viewer.place + step;
-  if (place < 0 || place >= viewer.images.length) return;
+  if (place < 0 || place >= viewer.entries.length) return;
   viewer.place = place;
   showInViewer();
 }
@@ -31,10 +36,11 @@ function webLink(link) {
   }
 }
 
-function viewerFacts(image) {
+function viewerFacts(image, mistake) {
   const link = webLink(image.link);
   const uri = link === null ? image.uri : html("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, image.uri);
   return [
+    ...(mistake === null ? [] : mistakeFacts(mistake)),
     ["Original", uri],
     ["Folder", image.folder],
     ["Size", image.width && image.height ? `${image.width} × ${image.height}` : null],
@@ -45,9 +51,8 @@ function viewerFacts(image) {
   ].filter(([, value]) => value !== null && value !== "");
 }
 
-function viewerShape(element) {
+function viewerShape(element, colour = colourClass(element.label)) {
   const mask = outlinePath(element.outline);
-  const colour = colourClass(element.label);
   const d = mask || boxPath(element.box);
   return svg("g", { class: "shape" }, mask ? null : svg("path", { class: "halo", d }), svg("path", { class: `${mask ? "mask" : "box"} ${colour}`, d }));
 }
@@ -56,8 +61,8 @@ function middleOf(polygon) {
   return [0, 1].map((axis) => polygon.filter((_, place) => place % 2 === axis)).map((values) => (Math.min(...values) + Math.max(...values)) / 2);
 }
 
-function viewerTag(element) {
-  const tag = html("span", { class: `tag ${colourClass(element.label)}`, dir: "auto" }, `${element.label} ${formatScore(element.score)}`.trim());
+function viewerTag(element, colour = colourClass(element.label)) {
+  const tag = html("span", { class: `tag ${colour}`, dir: "auto" }, `${element.label} ${formatScore(element.score)}`.trim());
   const [left, top] = element.box ?? middleOf(element.outline[0]);
   tag.classList.toggle("on-mask", element.box === null);
   tag.classList.toggle("inside", top < GRID / 25);
@@ -77,24 +82,31 @@ function viewerLabel(element, shape, tag) {
   return item;
 }
 
+/** What is drawn over the picture: by element the shape and the tag. */
+function viewerDrawings({ image, mistake }) {
+  if (mistake !== null) return mistakeDrawings(mistake);
+  const drawn = image.elements.filter((element) => element.isDrawn && viewer.isVisible(element));
+  return drawn.map((element) => [element, { shape: viewerShape(element), tag: viewerTag(element) }]);
+}
+
 function showInViewer() {
-  const image = viewer.images[viewer.place];
+  const entry = viewer.entries[viewer.place];
+  const { image, mistake } = entry;
   const elements = [...image.elements].sort((one, other) => (other.score ?? 0) - (one.score ?? 0));
-  const drawn = elements.filter((element) => element.isDrawn && viewer.isVisible(element));
-  const shapes = new Map(drawn.map((element) => [element, viewerShape(element)]));
-  const tags = new Map(drawn.map((element) => [element, viewerTag(element)]));
+  const drawings = new Map(viewerDrawings(entry));
   const frame = html("div", { class: "viewer-frame" }, picture(image, { lazy: false }));
-  if (image.thumbnail !== null) frame.append(overlay(...shapes.values()), ...tags.values());
+  const drawn = [...drawings.values()];
+  if (image.thumbnail !== null) frame.append(overlay(...drawn.map(({ shape }) => shape)), ...drawn.map(({ tag }) => tag));
   frame.classList.toggle("few", drawn.length <= LABELLED_BOXES);
   frame.style.setProperty("--ratio", image.ratio);
   inViewer("picture").replaceChildren(frame);
   inViewer("name").textContent = image.name;
-  inViewer("place").textContent = `${formatNumber(viewer.place + 1)} of ${formatNumber(viewer.images.length)}`;
-  inViewer("facts").replaceChildren(...viewerFacts(image).map(([name, value]) => html("div", {}, html("dt", {}, name), html("dd", { dir: "auto" }, value))));
-  inViewer("labels").replaceChildren(...elements.map((element) => viewerLabel(element, shapes.get(element), tags.get(element))));
+  inViewer("place").textContent = `${formatNumber(viewer.place + 1)} of ${formatNumber(viewer.entries.length)}`;
+  inViewer("facts").replaceChildren(...viewerFacts(image, mistake).map(([name, value]) => html("div", {}, html("dt", {}, name), html("dd", { dir: "auto" }, value))));
+  inViewer("labels").replaceChildren(...elements.map((element) => viewerLabel(element, drawings.get(element)?.shape, drawings.get(element)?.tag)));
   inViewer("labels-title").hidden = elements.length === 0;
   inViewer("before").disabled = viewer.place === 0;
-  inViewer("after").disabled = viewer.place === viewer.images.length - 1;
+  inViewer("after").disabled = viewer.place === viewer.entries.length - 1;
 }
 
 if (viewer.dialog !== null) {
