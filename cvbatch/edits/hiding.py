@@ -35,7 +35,8 @@ def blur_region(pixels: Pixels, black: npt.NDArray[Any]) -> Pixels:
     """The same means, with smooth transitions: bilinear between the centres of the cells."""
     rows, columns = _cell_edges(pixels.shape)
     means = _cell_means(pixels, rows, columns)
-    return _rounded(_interpolate(_interpolate(means, rows, 0), columns, 1), pixels.dtype)
+    in_rows = _interpolate(means.swapaxes(0, 1), columns).swapaxes(0, 1)
+    return _rounded(_interpolate(in_rows, rows), pixels.dtype)
 
 
 HIDING: Final[Mapping[str, Hide]] = {"blur": blur_region, "pixelate": pixelate_region, "fill": fill_region}
@@ -52,21 +53,23 @@ def _cell_edges(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     return rows, columns
 
 
-def _cell_means(pixels: Pixels, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+def _cell_means(
+    pixels: Pixels, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> npt.NDArray[np.floating[Any]]:
     sums = np.add.reduceat(np.add.reduceat(pixels, rows[:-1], axis=0, dtype=np.float64), columns[:-1], axis=1)
-    means: npt.NDArray[np.float64] = sums / (np.diff(rows)[:, None, None] * np.diff(columns)[None, :, None])
-    return means
+    means: npt.NDArray[np.floating[Any]] = sums / (np.diff(rows)[:, None, None] * np.diff(columns)[None, :, None])
+    return means.astype(np.float32) if pixels.dtype == np.uint8 else means
 
 
-def _interpolate(means: npt.NDArray[np.float64], edges: npt.NDArray[np.intp], axis: int) -> npt.NDArray[np.float64]:
+def _interpolate(means: npt.NDArray[np.floating[Any]], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.floating[Any]]:
+    """Values between the centres of cells, linear, along the first axis."""
     centres = (edges[:-1] + edges[1:] - 1) / 2
-    places = np.clip(np.interp(np.arange(edges[-1]), centres, np.arange(len(centres))), 0, len(centres) - 1)
-    low = np.floor(places).astype(np.intp)
-    high = np.minimum(low + 1, len(centres) - 1)
-    share = (places - low).reshape([-1 if dimension == axis else 1 for dimension in range(means.ndim)])
-    mixed: npt.NDArray[np.float64] = means.take(low, axis) * (1 - share) + means.take(high, axis) * share
+    places = np.interp(np.arange(edges[-1]), centres, np.arange(len(centres)))
+    # the weight of a cell falls with its distance, and is 0 from the next cell on
+    weights = np.clip(1 - np.abs(places[:, None] - np.arange(len(centres))), 0, 1).astype(means.dtype)
+    mixed: npt.NDArray[np.floating[Any]] = np.tensordot(weights, means, axes=1)
     return mixed
 
 
-def _rounded(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> Pixels:
+def _rounded(values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> Pixels:
     return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cvbatch.edits.base import EditedImage, EncodedFile, OriginalImage
+from cvbatch.edits.base import EditedImage, OriginalImage
 from cvbatch.edits.hiding import HIDING
-from cvbatch.edits.picture import KEPT_FORMATS, open_picture
-from cvbatch.edits.regions import region_of
-from cvbatch.edits.writing import encode_picture
+from cvbatch.edits.picture import Picture
+from cvbatch.edits.regions import Region
+from cvbatch.edits.whole_picture import edit_whole_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,8 @@ class Redact:
 
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`; a picture without objects is written again, too, because of its metadata."""
-        picture, actions = open_picture(image.data, image.size, image.max_pixels), []
-        for found in image.objects:
-            region = region_of(found, image.size, self.grow)
-            if region is not None:
-                picture.hide(region, HIDING[self.how])
-            actions.append("outside" if region is None else f"{self.how} {'box' if found.mask is None else 'mask'}")
-        data, note = encode_picture(picture, keep_metadata=self.keep_metadata)
-        path = image.path if picture.format in KEPT_FORMATS else f"{image.path}.jpg"
-        return EditedImage([EncodedFile(path, data)], actions, note)
+        return edit_whole_picture(image, self._hide, action=self.how, grow=self.grow, keep_metadata=self.keep_metadata)
+
+    def _hide(self, picture: Picture, regions: Sequence[Region]) -> None:
+        for region in regions:
+            picture.hide(region, HIDING[self.how])

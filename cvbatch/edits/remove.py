@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.edits.base import EditedImage, EncodedFile, OriginalImage
-from cvbatch.edits.picture import KEPT_FORMATS, Picture, open_picture
-from cvbatch.edits.regions import Region, region_of
-from cvbatch.edits.writing import encode_picture
+from cvbatch.edits.base import EditedImage, OriginalImage
+from cvbatch.edits.picture import Picture
+from cvbatch.edits.regions import Region
+from cvbatch.edits.whole_picture import edit_whole_picture
 from cvbatch.errors import ImageError
 from cvbatch.system.extras import import_extra
 
@@ -42,24 +43,18 @@ class Remove:
 
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`."""
-        picture = open_picture(image.data, image.size, image.max_pixels)
-        if picture.image.mode not in _MODES:
-            raise ImageError("UnsupportedMode", f"pictures of mode {picture.image.mode} cannot be filled")
-        mask, actions = np.zeros(picture.size[::-1], np.bool_), []
-        for found in image.objects:
-            region = region_of(found, image.size, self.grow)
-            if region is not None:
-                mask[region.rows, region.columns] |= True if region.inside is None else region.inside
-            actions.append("outside" if region is None else f"remove {'box' if found.mask is None else 'mask'}")
-        if mask.any():
-            _fill(picture, mask)
-        data, note = encode_picture(picture, keep_metadata=self.keep_metadata)
-        path = image.path if picture.format in KEPT_FORMATS else f"{image.path}.jpg"
-        return EditedImage([EncodedFile(path, data)], actions, note)
+        return edit_whole_picture(image, _fill, action="remove", grow=self.grow, keep_metadata=self.keep_metadata)
 
 
-def _fill(picture: Picture, mask: npt.NDArray[np.bool_]) -> None:
+def _fill(picture: Picture, regions: Sequence[Region]) -> None:
     """Fill all objects at once, so that none is filled with pixels of another."""
+    if picture.image.mode not in _MODES:
+        raise ImageError("UnsupportedMode", f"pictures of mode {picture.image.mode} cannot be filled")
+    mask = np.zeros(picture.size[::-1], np.bool_)
+    for region in regions:
+        mask[region.rows, region.columns] |= True if region.inside is None else region.inside
+    if not mask.any():
+        return
     opencv = import_opencv()
     area = _surroundings(mask)
     if area.inside is None or area.inside.all():

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 from cvbatch.edits.base import Edit, EditedImage, OriginalImage
 from cvbatch.edits.found_objects import ObjectSelection
 from cvbatch.edits.names import RelativePaths
-from cvbatch.edits.target import store_files
+from cvbatch.edits.target import store_files, sync_names
 from cvbatch.errors import ImageError, RowError, capture_row_error
 from cvbatch.images.formats import identify_format
 from cvbatch.schema import (
@@ -54,8 +55,9 @@ from cvbatch.storage.location import Location
 
 EDITING: Final = "edit"
 """The stage of errors of edits."""
-_THREADS: Final = 2
-"""Images of a unit at once: one is fetched or stored while another is edited."""
+_THREADS: Final = 8
+"""Images of a unit at once: some are fetched or stored while one is edited. Files that are synced at the same time
+share most of the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +88,20 @@ class EditStage:
         row_ids = rows[ROW_ID].to_pylist()
         found = self.objects.read_rows(row_ids)
         fetches = plan_fetches(rows, self.fetch_options)
+        # only what takes a core is done for one image at a time; disks and buckets serve many at once
+        core = threading.Lock()
         work = [
-            partial(self._edit_row, found.get(row_id), path, fetch)
+            partial(self._edit_row, found.get(row_id), path, fetch, core)
             for row_id, path, fetch in zip(row_ids, self.paths.of_rows(rows), fetches, strict=True)
         ]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="edit") as pool:
             done = list(pool.map(lambda one: one(), work))
-        seconds = (time.perf_counter() - started) / max(1, len(done))
-        return _to_audit(rows, done, seconds)
+        sync_names(self.to, (path for row in done for path in row.stored_paths))
+        return _to_audit(rows, done, (time.perf_counter() - started) / max(1, len(done)))
 
-    def _edit_row(self, row: Mapping[str, Any] | None, path: str, fetch: Callable[[], bytes]) -> _DoneRow:
+    def _edit_row(
+        self, row: Mapping[str, Any] | None, path: str, fetch: Callable[[], bytes], core: threading.Lock
+    ) -> _DoneRow:
         if row is None:
             return _DoneRow(error=RowError(EDITING, "NotInRun", "the run has no row for this image"))
         if row[SOURCE_REMOVED]:
@@ -106,14 +112,16 @@ class EditStage:
         if isinstance(data, RowError):
             return _DoneRow(error=data)
         sha256 = hashlib.sha256(data).hexdigest()
-        edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data, sha256))
+        values: dict[str, Any] = {IMAGE_BYTES: len(data), CONTENT_SHA256: sha256}
+        with core:
+            edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data, sha256))
         if isinstance(edited, RowError):
-            return _DoneRow(len(data), sha256, error=edited)
+            return _DoneRow(values, error=edited)
         image, result = edited
         refused = store_files(self.to, result.files)
         if refused is not None:
-            return _DoneRow(len(data), sha256, error=refused)
-        return _DoneRow(len(data), sha256, image=image, edited=result)
+            return _DoneRow(values, error=refused)
+        return _DoneRow({**values, **_describe_edit(image, result)}, [file.path for file in result.files])
 
     def _edit_bytes(
         self, row: Mapping[str, Any], path: str, data: bytes, sha256: str
@@ -126,40 +134,40 @@ class EditStage:
 
 @dataclass(frozen=True, slots=True)
 class _DoneRow:
-    """What became of one image."""
+    """What became of one image; without its pixels, since all images of a unit are kept until its end."""
 
-    size: int | None = None
-    """Bytes of the image; None if it could not be fetched."""
-    sha256: str | None = None
-    image: OriginalImage | None = None
-    edited: EditedImage | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Of columns of the audit; those without one are null."""
+    stored_paths: Sequence[str] = ()
     error: RowError | None = None
 
 
+def _describe_edit(image: OriginalImage, edited: EditedImage) -> dict[str, Any]:
+    return {
+        WIDTH: image.size[0],
+        HEIGHT: image.size[1],
+        FORMAT: identify_format(image.data).name,
+        EDIT_PATHS: [os.fsencode(file.path).decode("utf-8", "backslashreplace") for file in edited.files],
+        EDIT_SHA256S: [hashlib.sha256(file.data).hexdigest() for file in edited.files],
+        EDIT_LABELS: [found.label for found in image.objects],
+        EDIT_SCORES: [found.score for found in image.objects],
+        EDIT_BOXES: [found.box for found in image.objects],
+        EDIT_ACTIONS: list(edited.actions),
+        EDIT_NOTE: edited.note,
+    }
+
+
 def _to_audit(rows: pa.Table, done: Sequence[_DoneRow], seconds: float) -> pa.Table:
-    images, edits = [row.image for row in done], [row.edited for row in done]
-    values: dict[str, Sequence[Any]] = {
+    known: dict[str, Sequence[Any]] = {
         ROW_ID: rows[ROW_ID],
         IMAGE_URI: rows[IMAGE_URI],
-        IMAGE_BYTES: [row.size for row in done],
-        WIDTH: [image and image.size[0] for image in images],
-        HEIGHT: [image and image.size[1] for image in images],
-        FORMAT: [image and identify_format(image.data).name for image in images],
-        CONTENT_SHA256: [row.sha256 for row in done],
         **error_columns([row.error for row in done]),
-        EDIT_PATHS: [
-            edit and [os.fsencode(file.path).decode("utf-8", "backslashreplace") for file in edit.files]
-            for edit in edits
-        ],
-        EDIT_SHA256S: [edit and [hashlib.sha256(file.data).hexdigest() for file in edit.files] for edit in edits],
-        EDIT_LABELS: [image and [found.label for found in image.objects] for image in images],
-        EDIT_SCORES: [image and [found.score for found in image.objects] for image in images],
-        EDIT_BOXES: [image and [found.box for found in image.objects] for image in images],
-        EDIT_ACTIONS: [edit and list(edit.actions) for edit in edits],
-        EDIT_NOTE: [edit and edit.note for edit in edits],
     }
     fields = [*IMAGE_FIELDS, *EDIT_FIELDS]
-    arrays = [_to_column(values[column.name], column.type) for column in fields]
+    arrays = [
+        _to_column(known.get(column.name) or [row.values.get(column.name) for row in done], column.type)
+        for column in fields
+    ]
     table = pa.Table.from_arrays(arrays, names=[column.name for column in fields])
     facts = json.dumps({"host": platform.node(), "pid": os.getpid()})
     measured = pa.array([seconds] * len(done), pa.float64())

@@ -6,13 +6,13 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from cvbatch.edits.base import EncodedFile
 from cvbatch.errors import RowError, RunError, UsageError
-from cvbatch.output.disk_space import move_into_place, sync_file
+from cvbatch.output.disk_space import move_into_place, sync_file, sync_folder
 from cvbatch.output.store import open_store
 from cvbatch.storage.local_paths import to_local_path
 from cvbatch.storage.location import Location
@@ -25,11 +25,11 @@ _NAME_ERRORS: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENO
 
 
 def store_files(to: Location, files: Sequence[EncodedFile]) -> RowError | None:
-    """Store the files of one image.
+    """Store the files of one image, all or none.
 
     Args:
         to: Where paths begin.
-        files: With relative paths.
+        files: With relative paths. On a disk their content is safe afterwards, and their names are after `sync_names`.
 
     Returns:
         Why a name cannot be used here; None if all files are stored.
@@ -37,12 +37,29 @@ def store_files(to: Location, files: Sequence[EncodedFile]) -> RowError | None:
     Raises:
         RunError: The place takes no files, as a full disk.
     """
-    for file in files:
-        if not to.is_local:
+    if not to.is_local:
+        for file in files:
             open_store(to).put_object(file.path, file.data)
-        elif (refusal := _store_on_disk(to.uri, file)) is not None:
+        return None
+    for number, file in enumerate(files):
+        refusal = _store_on_disk(to.uri, file)
+        if refusal is not None:
+            for stored in files[:number]:
+                Path(to.uri, stored.path).unlink(missing_ok=True)
             return RowError("edit", "NameNotPossible", refusal)
     return None
+
+
+def sync_names(to: Location, paths: Iterable[str]) -> None:
+    """Make the names of stored files safe, too: many at once, since a folder has the names of many.
+
+    Args:
+        to: As for `store_files`.
+        paths: Of the files.
+    """
+    if to.is_local:
+        for folder in {Path(to.uri, path).parent for path in paths}:
+            sync_folder(folder)
 
 
 def delete_temporary_files(to: Location) -> None:

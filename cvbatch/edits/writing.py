@@ -6,8 +6,9 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from PIL import ExifTags, Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
+from cvbatch.edits.metadata import kept_exif
 from cvbatch.edits.picture import KEPT_FORMATS, Picture
 from cvbatch.errors import ImageError
 from cvbatch.images.exif import load_exif_tags
@@ -49,29 +50,36 @@ def _metadata(image: Image.Image, orientation: int, *, keep_metadata: bool) -> d
     options: dict[str, Any] = {}
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
-    tags = Image.Exif()
-    if keep_metadata:
-        tags = load_exif_tags(image) or tags  # written without its second directory, which is the thumbnail
-        if xmp := image.info.get("xmp"):
-            options["xmp"] = xmp
-    if orientation != 1 or len(tags):
-        tags[ExifTags.Base.Orientation] = orientation
-        options["exif"] = tags.tobytes()
+    if keep_metadata and (xmp := image.info.get("xmp")):
+        options["xmp"] = xmp
+    exif = kept_exif(load_exif_tags(image) if keep_metadata else None, orientation)
+    if exif is not None:
+        options["exif"] = exif
     return options
 
 
 def _encode(image: Image.Image, pillow_format: str, options: Mapping[str, Any]) -> bytes:
-    edited = image.copy()
+    info, file = image.info, io.BytesIO()
     # Pillow would write comments, previews and more of what it has read
-    keeps_transparency = "transparency" in image.info and pillow_format in ("PNG", "GIF")
-    edited.info = {"transparency": image.info["transparency"]} if keeps_transparency else {}
-    file = io.BytesIO()
+    if pillow_format == "PNG" and "xmp" in options:
+        options = {**options, "pnginfo": _xmp_chunk(options["xmp"])}
+    keeps_transparency = "transparency" in info and pillow_format in ("PNG", "GIF")
+    image.info = {"transparency": info["transparency"]} if keeps_transparency else {}
     try:
         with quiet_pillow:
-            edited.save(file, pillow_format, **options)
+            image.save(file, pillow_format, **options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError("NotWritable", f"{pillow_format} of mode {image.mode} cannot be written: {error}") from error
+    finally:
+        image.info = info
     return file.getvalue()
+
+
+def _xmp_chunk(packet: bytes) -> PngImagePlugin.PngInfo:
+    """Pillow writes a packet into other formats by itself."""
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "replace"))
+    return chunk
 
 
 def _jpeg_options(picture: Picture) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def stream_worked_blocks(
     work: Callable[[pa.Table], pa.Table],
     resource_plan: ResourcePlan,
     *,
+    task_cpus: float,
     max_lost_units: int,
     stalled_after: float,
     should_stop: Callable[[], bool],
@@ -151,6 +152,7 @@ def stream_worked_blocks(
         units: Units of the wave.
         work: Turns rows of the plan into rows of the output; it is pickled.
         resource_plan: `decode_tasks` tasks at once.
+        task_cpus: Share of a core that each task reserves.
         max_lost_units: As there.
         stalled_after: As there.
         should_stop: As there.
@@ -163,7 +165,7 @@ def stream_worked_blocks(
     """
     set_data_context(data_settings(resource_plan, max_lost_units=max_lost_units, stalled_after=stalled_after))
     WaveInterruption.should_stop = should_stop
-    yield from iter_bundles(_map_units(output, units, work, resource_plan))
+    yield from iter_bundles(_map_units(output, units, work, resource_plan, task_cpus))
 
 
 def _map_units(
@@ -171,13 +173,14 @@ def _map_units(
     units: Sequence[RowUnit],
     work: Callable[[pa.Table], pa.Table],
     resource_plan: ResourcePlan,
+    task_cpus: float = 1,
 ) -> Dataset:
     """Read the rows of units, and work on each unit as a whole, in tasks."""
     tasks = TaskPoolStrategy(size=resource_plan.decode_tasks)
     dataset: Dataset = ray.data.read_datasource(
         UnitSource(output, units),
         override_num_blocks=len(units),
-        num_cpus=1,
+        num_cpus=task_cpus,
         compute=tasks,
         ray_remote_args={"max_retries": TASK_RETRIES, **resource_plan.decode_where},
     )
@@ -186,7 +189,7 @@ def _map_units(
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=1,
+        num_cpus=task_cpus,
         compute=tasks,
         max_retries=TASK_RETRIES,
         **resource_plan.decode_where,

@@ -35,8 +35,10 @@ from cvbatch.tuning.request import TuningRequest
 
 Work = Callable[[pa.Table], pa.Table]
 """Turns rows of the plan into rows of the output, with all columns of its schema; pickled, and called in tasks."""
-_MAX_UNIT: Final = 64
+_MAX_UNIT: Final = 256
 _UNITS_PER_TASK: Final = 4
+_TASKS_PER_CORE: Final = 2
+"""Ray needs a sixth of a second between two tasks of a process, in which another one has the core."""
 _NO_MODEL: Final = TuningResult(REFERENCE, "no model runs")
 
 
@@ -123,9 +125,9 @@ class WorkEngine(RayEngine):
             unit_rows=min(_MAX_UNIT, fair_rows) if compute.unit_rows == "auto" else compute.unit_rows,
             units_in_flight=1,
             units_at_once=1,
-            decode_tasks=tasks,
+            decode_tasks=tasks * _TASKS_PER_CORE,
             batch_size=None,
-            bytes_in_flight=tasks * MAX_UNIT_BYTES,
+            bytes_in_flight=tasks * _TASKS_PER_CORE * MAX_UNIT_BYTES,
             decode_where=placement,
             predict_where=placement,
             write_where=placement,
@@ -141,6 +143,7 @@ class WorkEngine(RayEngine):
             units,
             self._work,
             self.resource_plan,
+            task_cpus=1 / _TASKS_PER_CORE,
             max_lost_units=max_lost_units,
             stalled_after=stalled_after,
             should_stop=self._ends_early,

@@ -19,9 +19,9 @@ HUFFMAN_FRAMES: Final = frozenset({BASELINE_FRAME, 0xC1})
 PROGRESSIVE_FRAMES: Final = frozenset({0xC2, 0xCA})
 _STANDALONE_MARKERS: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 """Codes after 0xFF without a length: stuffing, TEM and restarts."""
-_METADATA_MARKERS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+METADATA_MARKERS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 """Application segments and comments."""
-_DROPPED_MARKERS: Final = _METADATA_MARKERS - {APP0, APP14}
+_DROPPED_MARKERS: Final = METADATA_MARKERS - {APP0, APP14}
 _USED_METADATA_MARKERS: Final = frozenset({APP0, 0xE1, 0xE2, APP14})
 """Metadata that is read: JFIF, Exif and XMP, profiles, Adobe's transform."""
 _MARKER_PREFIX: Final = 0xFF
@@ -105,7 +105,7 @@ def read_jpeg_layout(data: bytes) -> JpegLayout | None:
     segments = list[JpegSegment]()
     frame = None
     for segment in iter_jpeg_segments(data, 2):
-        if segment.marker in _METADATA_MARKERS and (segment.marker not in _USED_METADATA_MARKERS or not segment.body):
+        if segment.marker in METADATA_MARKERS and (segment.marker not in _USED_METADATA_MARKERS or not segment.body):
             continue  # a file may contain millions of them
         segments.append(segment)
         if segment.marker in FRAME_MARKERS and frame is None:

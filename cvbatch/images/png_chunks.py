@@ -69,7 +69,7 @@ def read_png_chunks(data: bytes) -> PngChunks:
     Raises:
         ImageError: `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
     """
-    chunk_iterator = _iter_png_chunks(data)
+    chunk_iterator = iter_png_chunks(data)
     name, content, is_valid = next(chunk_iterator, (b"", memoryview(b""), False))
     if name == b"CgBI":
         raise ImageError(
@@ -110,7 +110,7 @@ def _parse_png_header(content: memoryview) -> PngChunks:
     return PngChunks(width, height, bits, colour_type, bool(interlacing))
 
 
-def _iter_png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+def iter_png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
     """Yield (name, content, whether the checksum is valid) of each chunk; False for chunks that are not read."""
     view, start = memoryview(data), len(SIGNATURE)
     while True:

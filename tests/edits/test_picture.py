@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from cvbatch.edits.base import EditedImage, FoundObject, OriginalImage
 from cvbatch.edits.redact import Redact
@@ -135,11 +135,15 @@ def photo_with_metadata(kind: str) -> bytes:
     thumbnail = exif.get_ifd(ExifTags.IFD.IFD1)
     thumbnail[ExifTags.Base.Compression] = 6
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    more = {"comment": b"secret comment"} if kind == "JPEG" else {}
+    more: dict[str, Any] = {"comment": b"secret comment"} if kind == "JPEG" else {}
+    if kind == "PNG":
+        packet = PngImagePlugin.PngInfo()
+        packet.add_itxt("XML:com.adobe.xmp", "<secret/>")
+        more["pnginfo"] = packet
     return saved(noise("RGB"), kind, exif=exif.tobytes(), xmp=b"<secret/>", icc_profile=profile, **more)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_metadata_is_removed_and_the_profile_stays(kind: str) -> None:
     data = photo_with_metadata(kind)
     assert b"secret" in data
