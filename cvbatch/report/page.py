@@ -28,6 +28,7 @@ SCRIPTS: Final = (
     "mistakes.js",
     "gallery.js",
     "map_pictures.js",
+    "map_view.js",
     "map.js",
     "answers.js",
     "contents.js",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,73 @@ def test_map_shows_and_opens_images(page: Page, data: PageData) -> None:
         position={"x": 24 + across * (box["width"] - 48), "y": 24 + (1 - up) * (box["height"] - 48)}
     )
     assert page.locator(".map-card .card-name").inner_text() == data.gallery[first].name
+
+
+def zoom_of(page: Page) -> float:
+    return float(page.locator(".map-scale").inner_text().rstrip("×"))
+
+
+def test_map_is_zoomed_and_moved(page: Page, data: PageData) -> None:
+    canvas, out = page.locator("canvas"), page.get_by_role("button", name="Zoom out")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    assert out.is_disabled()
+    place = (0.3 * box["width"], 0.6 * box["height"])
+    page.mouse.move(box["x"] + place[0], box["y"] + place[1])
+    page.mouse.wheel(0, -300)
+    page.wait_for_timeout(100)
+    assert zoom_of(page) == 1, "the page is scrolled until the map is clicked"
+    canvas.focus()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + place[0], box["y"] + place[1])
+    page.mouse.wheel(0, -800)
+    page.locator(".map-scale", has_text="3.3×").wait_for()
+    scale = math.exp(800 * 0.0015)
+    near = min(range(60), key=lambda row: math.dist(at_rest(data, box, row), place))
+    moved = [start + scale * (rest - start) for start, rest in zip(place, at_rest(data, box, near), strict=True)]
+    canvas.hover(position={"x": moved[0], "y": moved[1]})
+    assert page.locator(".map-card .card-name").inner_text() == data.gallery[near].name
+    page.mouse.down()
+    page.mouse.move(box["x"] + moved[0] - 40, box["y"] + moved[1] - 30, steps=4)
+    page.mouse.up()
+    assert page.locator("#viewer").is_hidden(), "to drag is not to click"
+    canvas.hover(position={"x": moved[0] - 40, "y": moved[1] - 30})
+    assert page.locator(".map-card .card-name").inner_text() == data.gallery[near].name
+    canvas.click(position={"x": moved[0] - 40, "y": moved[1] - 30})
+    assert page.inner_text("#viewer-name") == data.gallery[near].name
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show all of the map").click()
+    assert (zoom_of(page), out.is_disabled()) == (1, True)
+
+
+def at_rest(data: PageData, box: Mapping[str, float], row: int) -> tuple[float, float]:
+    """Where a point is on the whole map, in pixels."""
+    across, up = data.maps[0].points[row]
+    return 24 + across * (box["width"] - 48), 24 + (1 - up) * (box["height"] - 48)
+
+
+def test_map_is_zoomed_by_keys_and_shows_what_is_marked(page: Page, data: PageData) -> None:
+    canvas = page.locator("canvas")
+    canvas.focus()
+    for _ in range(4):
+        page.keyboard.press("+")
+    assert zoom_of(page) == pytest.approx(1.5**4, abs=0.1)
+    page.keyboard.press("Shift+ArrowRight")
+    for keys, pick in ((["ArrowRight"], min), (["Escape", "ArrowLeft"], max)):
+        for key in keys:
+            page.keyboard.press(key)
+        row = pick(range(60), key=lambda row: data.maps[0].points[row][0])
+        assert page.locator(".map-card .card-name").inner_text() == data.gallery[row].name
+        box, card = canvas.bounding_box(), page.locator(".map-card").bounding_box()
+        assert box is not None
+        assert card is not None
+        assert box["x"] <= card["x"] + card["width"] / 2 <= box["x"] + box["width"]
+    page.keyboard.press("-")
+    assert zoom_of(page) == pytest.approx(1.5**3, abs=0.1)
+    page.keyboard.press("0")
+    assert zoom_of(page) == 1
 
 
 def test_map_draws_pictures_where_there_is_room(browser: Browser, report: tuple[PageData, Path]) -> None:

@@ -1,6 +1,6 @@
 // Images as points; the ones in the gallery show their picture.
 
-const POINT = { small: 2.2, large: 5, margin: 24, reach: 22 };
+const POINT = { small: 2.2, large: 5, margin: 24, reach: 22, growth: 0.35 };
 
 function mapPoints(map) {
   return map.row_ids.map((row, number) => ({
@@ -14,6 +14,7 @@ function mapPoints(map) {
 
 function paintMap(state) {
   const { canvas, points, colours, marked } = state;
+  placePoints(state);
   const scale = window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
@@ -26,13 +27,14 @@ function paintMap(state) {
   pen.scale(scale, scale);
   const ground = style.getPropertyValue("--surface");
   const order = [...points].sort((one, other) => (one.image !== null) - (other.image !== null));
+  const growth = state.view.scale ** POINT.growth;
   for (const point of order) {
-    [point.left, point.top] = [POINT.margin + point.x * (width - 2 * POINT.margin), POINT.margin + (1 - point.y) * (height - 2 * POINT.margin)];
+    if (!isSeen(point, width, height)) continue;
     const isPale = state.label !== null && point.label !== state.label;
     pen.globalAlpha = isPale ? 0.12 : point.image === null ? 0.65 : 1;
     pen.fillStyle = paints.get(colourClass(point.label, colours));
     pen.beginPath();
-    pen.arc(point.left, point.top, point.image === null ? POINT.small : POINT.large, 0, 2 * Math.PI);
+    pen.arc(point.left, point.top, growth * (point.image === null ? POINT.small : POINT.large), 0, 2 * Math.PI);
     pen.fill();
     if (point.image !== null) {
       pen.lineWidth = 1.5;
@@ -41,16 +43,20 @@ function paintMap(state) {
     }
   }
   if (state.hasPictures && state.isSeen) {
-    paintPictures(state, pen, paints, () => requestAnimationFrame(() => paintMap(state)));
+    paintPictures(state, pen, paints, state.repaint);
   }
   if (marked !== null) {
     pen.globalAlpha = 1;
     pen.lineWidth = 2;
     pen.strokeStyle = style.getPropertyValue("--ink");
     pen.beginPath();
-    pen.arc(marked.left, marked.top, POINT.large + 3, 0, 2 * Math.PI);
+    pen.arc(marked.left, marked.top, growth * POINT.large + 3, 0, 2 * Math.PI);
     pen.stroke();
   }
+}
+
+function isSeen(point, width, height) {
+  return point.left > -POINT.margin && point.left < width + POINT.margin && point.top > -POINT.margin && point.top < height + POINT.margin;
 }
 
 /** The nearest point within reach; a picture is preferred to a dot without one. */
@@ -81,6 +87,7 @@ function moveOnMap(state, step) {
   if (pictured.length === 0) return;
   const place = pictured.indexOf(state.marked);
   const next = place < 0 ? (step > 0 ? 0 : pictured.length - 1) : Math.min(Math.max(place + step, 0), pictured.length - 1);
+  bringIntoView(state, pictured[next]);
   showMarked(state, pictured[next]);
 }
 
@@ -96,14 +103,19 @@ function listenToMap(state) {
     const place = canvas.getBoundingClientRect();
     return nearestPoint(state.points, event.clientX - place.left, event.clientY - place.top);
   };
-  canvas.addEventListener("pointermove", (event) => showMarked(state, under(event)));
+  canvas.addEventListener("pointermove", (event) => showMarked(state, event.buttons > 0 && state.isDragged ? null : under(event)));
   canvas.addEventListener("pointerleave", () => showMarked(state, null));
   canvas.addEventListener("blur", () => showMarked(state, null));
   canvas.addEventListener("click", (event) => {
+    if (state.isDragged) return;
     showMarked(state, under(event));
     openMarked(state);
   });
+  listenToWheel(state);
+  listenToDrag(state);
   canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (zoomByKey(state, event)) return event.preventDefault();
     const step = new Map([["ArrowLeft", -1], ["ArrowRight", 1], ["ArrowUp", -1], ["ArrowDown", 1]]).get(event.key);
     if (step !== undefined) moveOnMap(state, step);
     else if (event.key === "Enter") openMarked(state);
@@ -140,14 +152,23 @@ function mapLegend(state, map) {
 function startMap(block) {
   const map = data.maps[Number(block.dataset.map)];
   const points = mapPoints(map);
-  const canvas = html("canvas", { tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": `Map of ${formatNumber(points.length)} images by ${map.alias}. Arrow keys go through the images with a picture, Enter opens one.` });
+  const canvas = html("canvas", { tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": `Map of ${formatNumber(points.length)} images by ${map.alias}. Arrow keys go through the images with a picture, Enter opens one; plus and minus zoom, Shift with arrow keys moves, 0 shows all of it.` });
   const card = html("div", { class: "map-card", hidden: true, role: "status" });
-  const state = { canvas, card, points, marked: null, label: null, isSeen: false, hasPictures: points.some((point) => point.image?.thumbnail), colours: assignColours(map.labels, labelColours) };
-  block.append(mapLegend(state, map), html("div", { class: "map-place" }, canvas, card));
+  const state = { canvas, card, points, marked: null, label: null, isSeen: false, isDragged: false, view: wholeView(), hasPictures: points.some((point) => point.image?.thumbnail), colours: assignColours(map.labels, labelColours) };
+  let frame = 0;
+  state.repaint = () => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => paintMap(state));
+  };
+  const zoom = zoomButtons(state);
+  block.append(mapLegend(state, map), html("div", { class: "map-place" }, canvas, zoom, card));
   const rows = () => [["row_id", "x", "y", "label"], ...points.map((point) => [point.row, point.x, point.y, point.label])];
   block.querySelector(".tools").append(downloadButton(`${map.alias} map`, rows));
   listenToMap(state);
-  onWidth(canvas, () => paintMap(state));
+  onWidth(canvas, () => {
+    setView(state, state.view.scale, state.view.left, state.view.top);
+    paintMap(state);
+  });
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
