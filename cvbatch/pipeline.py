@@ -177,13 +177,15 @@ def retry(
         State of the commit log at the end.
 
     Raises:
-        UsageError: If there is no run, or another attempt holds it.
+        UsageError: If there is no run of models, or another attempt holds it.
         RunError: If the retry did not finish; replaced rows stay replaced.
     """
     check_environment()
     observer: RunObserver = adapt_observer(watcher)
     location = Location.from_path_or_uri(output)
     planned = PlannedRun.from_output(location)
+    if not planned.plan.models:
+        raise OutputError(f"{output} is the audit of an edit: expected a run; give the edit itself again, with --retry")
     store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath
     acquire = partial(acquire_lease, store, takeover=takeover)
     job = _job_with_overrides(planned.job, overrides)

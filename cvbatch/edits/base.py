@@ -54,6 +54,13 @@ class OriginalImage:
     """(width, height) of the oriented original, as the run has seen it."""
     max_pixels: int
     objects: Sequence[FoundObject] = field(default=())
+    jpeg_path: str = ""
+    """Relative path of the edited image if its own format is not written; empty for that of the original and `.jpg`."""
+
+    @property
+    def path_as_jpeg(self) -> str:
+        """Relative path of the edited image if it is written as JPEG."""
+        return self.jpeg_path or f"{self.path}.jpg"
 
 
 class Edit(Protocol):

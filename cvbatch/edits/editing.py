@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
@@ -15,17 +15,22 @@ from cvbatch.edits.found_objects import ObjectSelection
 from cvbatch.edits.names import find_relative_paths
 from cvbatch.edits.planned_source import PlannedSource
 from cvbatch.edits.stage import EditStage
-from cvbatch.edits.target import AUDIT_FOLDER, check_target, delete_temporary_files
+from cvbatch.edits.target import AUDIT_FOLDER, delete_temporary_files
+from cvbatch.edits.target_checks import check_new_target, check_target
 from cvbatch.engine.image_jobs import start_work_on_ray
 from cvbatch.errors import OutputError
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
+from cvbatch.output.row_ranges import RowRange
 from cvbatch.output.store import open_store
 from cvbatch.pipeline import RunObserver, run_without_models
 from cvbatch.planning.plan import load_plan
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.planned_images import PlannedImages
 from cvbatch.storage.location import Location
+
+_UPDATES: Final = "updates"
+"""Option of an edit that says what the run knew of its images: how many, how often changed, and how many removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def edit_images(opened: OpenedOutput, edit: Edit, objects: ObjectSelection, to: 
         State of the audit's commit log.
 
     Raises:
-        OutputError: If the run is not finished, or `to` holds another edit.
+        OutputError: If the run is not finished, or has changed since this edit began; or `to` holds something else.
         UsageError: If `to` is no place for edited files.
         RunError: If the edit did not finish; images that are committed stay.
     """
@@ -61,8 +66,9 @@ def edit_images(opened: OpenedOutput, edit: Edit, objects: ObjectSelection, to: 
         raise OutputError(f"{opened.store.root} is not finished: expected a finished run; continue it with cvbatch run")
     images = PlannedImages(opened)
     check_target(to, images.job.source.uris, opened.location)
-    options = _options_of(opened, edit, objects)
-    _check_same_edit(audit_location(to), options)
+    options = _options_of(opened, state, edit, objects)
+    if not _has_same_edit(audit_location(to), options):
+        check_new_target(to)
     job = _edit_job(images.job, edit, options, to, attempt.compute)
     stage = EditStage(
         edit,
@@ -89,11 +95,12 @@ def audit_location(to: Location) -> Location:
     return replace(to, uri=f"{to.uri.rstrip('/')}/{AUDIT_FOLDER}")
 
 
-def _options_of(opened: OpenedOutput, edit: Edit, objects: ObjectSelection) -> dict[str, Any]:
+def _options_of(opened: OpenedOutput, state: RunState, edit: Edit, objects: ObjectSelection) -> dict[str, Any]:
     """Everything that decides what is written, as plain data."""
     return {
         "edit": edit.name,
         "run": opened.plan.nonce,
+        _UPDATES: [state.planned, len(state.changed) - len(state.move_parts), sum(map(_length, state.removed))],
         "model": objects.alias,
         "classes": None if objects.label_ids is None else sorted(objects.label_ids),
         "min_score": objects.min_score,
@@ -102,22 +109,31 @@ def _options_of(opened: OpenedOutput, edit: Edit, objects: ObjectSelection) -> d
     }
 
 
-def _check_same_edit(audit: Location, options: Mapping[str, Any]) -> None:
-    """Check that an audit that is there already is of the same edit.
+def _length(rows: RowRange) -> int:
+    return rows[1] - rows[0]
+
+
+def _has_same_edit(audit: Location, options: Mapping[str, Any]) -> bool:
+    """Whether there is an audit already, which must be of the same edit.
 
     Raises:
         OutputError: Names the first difference.
     """
     plan = load_plan(open_store(audit))
     if plan is None:
-        return
+        return False
     stored = plan.job["models"][0]["options"]
     for name in {**stored, **options}:
         if stored.get(name) != options.get(name):
+            if name == _UPDATES:
+                raise OutputError(
+                    f"{audit} is of the run before its images were updated: expected another --to, for all images"
+                )
             raise OutputError(
                 f"{audit} belongs to another edit: {name} is {json.dumps(stored.get(name))} there, and "
                 f"{json.dumps(options.get(name))} now; choose another --to"
             )
+    return True
 
 
 def _edit_job(job: Job, edit: Edit, options: Mapping[str, Any], to: Location, compute: ComputeConfig | None) -> Job:

@@ -214,6 +214,8 @@ class EditRequest:
             needs_masks: Whether boxes are not enough.
         """
         check_share("min_score", self.min_score)
+        if self.classes is not None and not len(self.classes):
+            raise UsageError("classes: expected at least one name, or all for every class that the model finds")
         opened = open_output(self.output, self.storage)
         spec = find_locating_model(opened, self.model)
         if needs_masks and spec.task == DETECTION.name and not spec.masks:

@@ -128,7 +128,9 @@ class EditStage:
     ) -> tuple[OriginalImage, EditedImage]:
         if sha256 != row[CONTENT_SHA256]:
             raise ImageError("ChangedSinceRun", "the file is not the one that the run has seen (content_sha256)")
-        image = OriginalImage(path, data, (row[WIDTH], row[HEIGHT]), self.max_pixels, self.objects.objects_of(row))
+        (jpeg_path,) = self.paths.jpeg_paths([path], [row[ROW_ID]])
+        size, objects = (row[WIDTH], row[HEIGHT]), self.objects.objects_of(row)
+        image = OriginalImage(path, data, size, self.max_pixels, objects, jpeg_path)
         return image, self.edit.edit_image(image)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from cvbatch.edits.base import EncodedFile
-from cvbatch.errors import RowError, RunError, UsageError
+from cvbatch.edits.keys import refuse_key
+from cvbatch.errors import RowError, RunError
 from cvbatch.output.disk_space import move_into_place, sync_file, sync_folder
 from cvbatch.output.store import open_store
-from cvbatch.storage.local_paths import to_local_path
 from cvbatch.storage.location import Location
 
 AUDIT_FOLDER: Final = "_audit"
@@ -38,6 +38,9 @@ def store_files(to: Location, files: Sequence[EncodedFile]) -> RowError | None:
         RunError: The place takes no files, as a full disk.
     """
     if not to.is_local:
+        refusals = [refusal for file in files if (refusal := refuse_key(to, file.path)) is not None]
+        if refusals:
+            return RowError("edit", "NameNotPossible", refusals[0])
         for file in files:
             open_store(to).put_object(file.path, file.data)
         return None
@@ -84,21 +87,3 @@ def _store_on_disk(root: str, file: EncodedFile) -> str | None:
             return f"{file.path}: {error.strerror}"
         raise RunError(f"{root} cannot be written: {error.strerror or error}") from error
     return None
-
-
-def check_target(to: Location, sources: Sequence[str], run: Location) -> None:
-    """Refuse a place where edited files would replace, or be taken for, something else.
-
-    Raises:
-        UsageError: It is in the source or in the run, or one of them is in it.
-    """
-    place = _comparable(to.uri)
-    for name, uri in (*(("the source", source) for source in sources), ("the run", run.uri)):
-        other = _comparable(uri)
-        if place.startswith(other) or other.startswith(place):
-            raise UsageError(f"--to {to}: expected a place apart from {name}, {uri}: edited files must not mix with it")
-
-
-def _comparable(uri: str) -> str:
-    path = to_local_path(uri)
-    return (uri if path is None else os.path.realpath(path)).rstrip("/") + "/"

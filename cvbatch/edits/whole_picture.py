@@ -43,5 +43,5 @@ def edit_whole_picture(
     if regions:
         change(picture, regions)
     data, note = encode_picture(picture, keep_metadata=keep_metadata)
-    path = image.path if picture.format in KEPT_FORMATS else f"{image.path}.jpg"
+    path = image.path if picture.format in KEPT_FORMATS else image.path_as_jpeg
     return EditedImage([EncodedFile(path, data)], actions, note)

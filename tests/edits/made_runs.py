@@ -30,6 +30,7 @@ def made_run(
     source: str,
     output: Location | str,
     find: Find,
+    /,
     *,
     masks: bool = False,
     categories: Sequence[str] = CATEGORIES,

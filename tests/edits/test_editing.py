@@ -17,6 +17,9 @@ from PIL import Image
 
 import cvbatch as api
 from cvbatch.edits.editing import audit_location
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.manifest import finish_run
+from cvbatch.output.store import open_store
 from cvbatch.storage.location import Location
 from tests.conftest import Cvbatch
 from tests.edits.made_runs import Box, made_run
@@ -86,6 +89,17 @@ def test_each_image_is_edited_once_or_is_an_error(tmp_path: Path, cvbatch_on_hea
     assert cvbatch_on_head(*options, "--strict").code == 3
     other = cvbatch_on_head(*(option.replace("fill", "blur") for option in map(str, options)))
     assert (other.code, "--to" in other.err, len(other.err.splitlines())) == (2, True, 1)
+    retried = cvbatch_on_head("retry", answer.json["audit"])
+    assert (retried.code, len(retried.err.splitlines())) == (2, 1)
+    assert "is the audit of an edit" in retried.err
+
+    log = CommitLog(open_store(run), 6)
+    log.open_epoch()
+    log.remove_rows([(0, 1)])
+    finish_run(log)
+    updated = cvbatch_on_head(*options)
+    assert (updated.code, len(updated.err.splitlines())) == (2, 1)
+    assert "before its images were updated: expected another --to" in updated.err
 
 
 def test_a_killed_edit_goes_on(tmp_path: Path, ray_head: str, cvbatch_on_head: Cvbatch) -> None:

@@ -135,6 +135,7 @@ def test_the_sheet_shows_what_just_missed_the_threshold(tmp_path: Path) -> None:
     ("edit", "message"),
     [
         (lambda run, to: api.redact_images(run, to, classes=["persn"]), "persn"),
+        (lambda run, to: api.redact_images(run, to, classes=[]), "at least one name"),
         (lambda run, to: api.redact_images(run, to, classes=None, how="smear"), "blur, pixelate, fill"),  # type: ignore[arg-type]
         (lambda run, to: api.redact_images(run, to, classes=None, min_score=2), "min_score"),
         (lambda run, to: api.crop_objects(run, to, extension="gif"), "jpg, png, webp"),
