@@ -35,14 +35,16 @@ class ReportFolder:
         """Where a file is, as a person opens it."""
         return f"{self.location.uri.rstrip('/')}/{name}"
 
-    def list_names(self, folder: str) -> list[str]:
-        """Names of the files in a folder below this one, such as `thumbnails/12.webp`; none without the folder."""
+    def list_sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the files in a folder below this one, by names such as `thumbnails/12.webp`; none without it."""
         if not self.location.is_local:
             prefix = self._key_of(f"{folder}/")
-            keys: list[str] = open_bucket(self.location).list_level(prefix)["key"].to_pylist()
-            return [f"{folder}/{key.removeprefix(prefix)}" for key in keys]
+            objects = open_bucket(self.location).list_level(prefix)
+            pairs = zip(objects["key"].to_pylist(), objects["size"].to_pylist(), strict=True)
+            return {f"{folder}/{key.removeprefix(prefix)}": size for key, size in pairs}
         path = Path(self.location.uri, folder)
-        return [f"{folder}/{name}" for name in sorted(os.listdir(path))] if path.is_dir() else []
+        files = sorted(path.iterdir()) if path.is_dir() else []
+        return {f"{folder}/{file.name}": file.lstat().st_size for file in files}
 
     def read(self, name: str) -> bytes | None:
         """Content of a file; None if there is none."""

@@ -37,6 +37,8 @@ class Thumbnails:
     """When images were captured, by row id, where they say it."""
     drawn: int = 0
     """How many were drawn now."""
+    bytes: int = 0
+    """Of all of them."""
     problems: Counter[str] = field(default_factory=Counter)
     """Why images have none, with how many."""
 
@@ -62,11 +64,12 @@ def update_thumbnails(
     """
     thumbnails, max_bytes = Thumbnails(), min(_LARGEST, _TOTAL_BYTES // max(most_images, 1))
     prefixes = {_name_prefix(row_id, sha256, max_bytes): row_id for row_id, sha256 in hashes.items()}
-    for name in folder.list_names(THUMBNAILS):
+    for name, size in folder.list_sizes(THUMBNAILS).items():
         match = _NAME.fullmatch(name)
         row_id = prefixes.get("-".join(match.group(1, 2, 3))) if match else None
         if match and row_id is not None:
             thumbnails.files[row_id] = name
+            thumbnails.bytes += size
             if match[4]:
                 thumbnails.months[row_id] = match[4]
     missing = {row_id: sha256 for row_id, sha256 in hashes.items() if row_id not in thumbnails.files}
@@ -78,6 +81,7 @@ def update_thumbnails(
                 break
             continue
         thumbnails.drawn += 1
+        thumbnails.bytes += len(image.data)
         if image.month is not None:
             thumbnails.months[image.row_id] = image.month
         prefix = _name_prefix(image.row_id, hashes[image.row_id], max_bytes)
@@ -90,7 +94,7 @@ def update_thumbnails(
 def remove_other_thumbnails(folder: ReportFolder, thumbnails: Thumbnails) -> int:
     """Remove the pictures that the page does not show any more; returns their number."""
     kept = set(thumbnails.files.values())
-    others = [name for name in folder.list_names(THUMBNAILS) if _NAME.fullmatch(name) and name not in kept]
+    others = [name for name in folder.list_sizes(THUMBNAILS) if _NAME.fullmatch(name) and name not in kept]
     for name in others:
         folder.remove(name)
     return len(others)

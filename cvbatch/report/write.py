@@ -14,8 +14,8 @@ from cvbatch.engine.cluster_tasks import attach_to_cluster
 from cvbatch.errors import UsageError
 from cvbatch.report.collect import IMAGES, ReportOptions, collect_page_data
 from cvbatch.report.drawing import encode_thumbnail
+from cvbatch.report.fitting import FOLDER_BYTES, PAGE_BYTES, fit_page
 from cvbatch.report.folder import PAGE, ReportFolder, place_report
-from cvbatch.report.page import render_page
 from cvbatch.report.thumbnails import remove_other_thumbnails
 from cvbatch.results.committed import Output, Storage, open_output
 
@@ -102,19 +102,19 @@ def write_report(
             report=report,
         )
         page = collect_page_data(opened, folder, options)
-    content = render_page(page.data).encode()
+    data, content = fit_page(page.data, min(PAGE_BYTES, FOLDER_BYTES - page.thumbnails.bytes - _PICTURE_BYTES))
     if folder.read(PAGE) != content:
         folder.write(PAGE, content)
     return ReportAnswer(
         path=folder.path_of(PAGE),
         link=Path(folder.path_of(PAGE)).as_uri() if folder.location.is_local else None,
-        images=len(page.data.gallery),
+        images=len(data.gallery),
         thumbnails=len(page.thumbnails.files),
         drawn=page.thumbnails.drawn,
         removed=remove_other_thumbnails(folder, page.thumbnails),
         bytes=len(content),
-        sections=[section.title for section in page.data.answers],
-        notes=page.data.notes,
+        sections=[section.title for section in data.answers],
+        notes=data.notes,
     )
 
 
