@@ -16,6 +16,7 @@ from cvbatch.config.compute import (
     StorageSection,
     check_location_options,
 )
+from cvbatch.config.model_files import split_model_file
 from cvbatch.config.types import Bytes, Moment
 from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.http_hosts import HttpOptions
@@ -140,8 +141,8 @@ class ModelConfig(StorageSection):
     """One model of the job, its task, and options for its files in an object store."""
 
     model: _Text
-    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`; by default the
-    embedded model for the task."""
+    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`, `onnx:FILE`; by
+    default the embedded model for the task."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
     task: Task | None = None
@@ -169,7 +170,12 @@ class ModelConfig(StorageSection):
     dtype: Literal["float32", "float16"] = "float32"
     """Embedding: type of the vectors."""
     options: Mapping[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of a `python:` factory."""
+    """Keyword arguments of a `python:` factory, or the keys that describe an `onnx:` file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_model_file(cls, data: Any) -> Any:
+        return split_model_file(data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from cvbatch.config.model_files import split_model_file
 from cvbatch.errors import JobError
 
 _VARIABLE: Final = re.compile(r"\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
@@ -24,6 +25,7 @@ class JobFilePath(str):
 
 def mark_job_file_paths(data: dict[str, Any]) -> None:
     """Mark the paths of the job file, before options replace some of them."""
+    _split_model_files(data)
     for container, key, _ in _iter_path_values(data):
         container[key] = JobFilePath(container[key])
 
@@ -38,12 +40,20 @@ def resolve_job_paths(data: dict[str, Any], folder: str | None) -> None:
     Raises:
         JobError: If an environment variable is not set.
     """
+    _split_model_files(data)
     for container, key, name in _iter_path_values(data):
         value = container[key]
         path = _resolve_path(str(value), folder if isinstance(value, JobFilePath) else None, name)
         # the plan stores absolute paths of model files, so that a retry works from another folder
         is_model_file = key in _MODEL_FILE_KEYS and path and not _SCHEME.match(path)
         container[key] = os.path.abspath(path) if is_model_file else path
+
+
+def _split_model_files(data: dict[str, Any]) -> None:
+    """Separate models from their files, so that these are paths as others are."""
+    models = data.get("models")
+    if isinstance(models, list):
+        data["models"] = [split_model_file(model) if isinstance(model, dict) else model for model in models]
 
 
 def _resolve_path(path: str, folder: str | None, name: str) -> str:

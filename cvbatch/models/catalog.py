@@ -89,6 +89,12 @@ def category_set(name: str) -> tuple[str | None, ...]:
     return tuple(json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))[name])
 
 
+@cache
+def category_set_names() -> frozenset[str]:
+    """Names that `category_set` knows."""
+    return frozenset((*json.loads(CATEGORIES_FILE.read_text(encoding="utf-8")), COCO_80))
+
+
 def _parse_entry(name: str, row: dict[str, Any]) -> CatalogEntry:
     return CatalogEntry(
         name=name,

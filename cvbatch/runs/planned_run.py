@@ -145,6 +145,8 @@ class PlannedRun:
             for location in (model.checkpoint, model.categories):
                 if isinstance(location, str) and (path := to_local_path(location)) is not None:
                     yield Path(path)
+            if model.checkpoint is not None and (path := to_local_path(model.checkpoint)) is not None:
+                yield from backend_of(spec).files_beside(Path(path))
             module_folder = folder_of_module(spec.name.partition(":")[0], pythonpath) if spec.files else None
             for name in spec.files:
                 yield Path(pythonpath or os.curdir, os.path.expanduser(name))

@@ -44,6 +44,15 @@ def test_paths_in_a_job_file_are_relative_to_its_folder(folder: Path) -> None:
     assert job.models[1].categories == ("cat", "dog")
 
 
+def test_a_model_that_is_a_file_is_a_path(folder: Path) -> None:
+    job = load(folder, JOB.replace("model: resnet18, checkpoint: weights/own.pth", "model: onnx:weights/own.onnx"))
+    assert (job.models[0].model, job.models[0].checkpoint) == ("onnx", str(folder / "weights" / "own.onnx"))
+    moved = load(folder, JOB, "models=[{model: onnx:own.onnx}, {model: 'onnx:s3://box/own.onnx', as: b}]")
+    assert moved.models[0].checkpoint == f"{folder.parent}/elsewhere/own.onnx"
+    assert moved.models[1].checkpoint == "s3://box/own.onnx"
+    assert str(folder.parent / "elsewhere" / "own.onnx") in moved.local_files()
+
+
 def test_a_relative_name_of_the_job_file_is_the_same(folder: Path) -> None:
     assert load(folder) == load_job("../jobs/job.yaml")
 

@@ -99,6 +99,11 @@ def resize_to_label_map(
     return labels
 
 
+def label_map_of_scores(scores: npt.NDArray[Any], size: Size, *, name: str = "") -> npt.NDArray[np.integer[Any]]:
+    """Do as `resize_to_label_map` for an array, (classes, height, width), of another framework."""
+    return resize_to_label_map(torch.from_numpy(np.ascontiguousarray(scores, np.float32)), size, name=name)
+
+
 def _possible_classes(logits: Tensor, best: Tensor) -> Tensor:
     """Classes that can be the best one at any position between pixels.
 

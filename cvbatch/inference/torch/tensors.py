@@ -147,6 +147,12 @@ def to_device(images: Sequence[Image | Tensor], device: str) -> Tensor:
     return stacked.to(device, non_blocking=True)
 
 
+def repeat_last_image(batch: Tensor, count: int) -> Tensor:
+    """Fill a batch up to a number of images."""
+    missing = count - len(batch)
+    return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
+
+
 def to_numpy(tensor: Tensor) -> npt.NDArray[np.float32]:
     """Convert a tensor to a float32 array on the host."""
     array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()

@@ -13,12 +13,13 @@ from cvbatch.models.backends.advice import file_for_a_model, similar_names_hint
 from cvbatch.models.backends.base import Backend
 from cvbatch.models.backends.embedded import EMBEDDED
 from cvbatch.models.backends.nanodet import NANODET
+from cvbatch.models.backends.onnx import ONNX
 from cvbatch.models.backends.python import PYTHON
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.plugin_table import PluginTable
 
-BACKENDS: Final = PluginTable[Backend]("cvbatch.backends", Backend, (EMBEDDED, NANODET, TORCHVISION, PYTHON))  # type: ignore[type-abstract]
+BACKENDS: Final = PluginTable[Backend]("cvbatch.backends", Backend, (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX))  # type: ignore[type-abstract]
 """All kinds of models, by the name that the plan stores."""
 
 

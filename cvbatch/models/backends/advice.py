@@ -9,12 +9,16 @@ from typing import Final
 
 from cvbatch.config.job import PYTHON
 
-_WEIGHTS_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".onnx", ".h5", ".pkl"})
+_ONNX_SUFFIX: Final = ".onnx"
+_WEIGHTS_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".h5", ".pkl"})
 
 
 def file_for_a_model(model: str) -> str:
     """Say what to do if a file is given as a model; empty if it does not look like a file."""
     path, _, factory = model.partition(":")
+    suffix = Path(model).suffix.lower()
+    if suffix == _ONNX_SUFFIX:
+        return f"{model} is a file: expected onnx:FILE: onnx:{model}"
     suffix = Path(path).suffix.lower()
     if suffix == ".py":
         module = Path(path).stem

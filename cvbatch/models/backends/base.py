@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cvbatch.config.job import ModelConfig
@@ -123,6 +124,10 @@ class Backend(ABC):
     def expected_weight_bytes(self, spec: ModelSpec) -> int:
         """The size of weights, in bytes, whose file is not on this machine; 0 if it is unknown before loading."""
         return 0
+
+    def files_beside(self, checkpoint: Path) -> Iterable[Path]:
+        """Possible files that belong to a checkpoint on this machine; if one changes, the model is compared anew."""
+        return ()
 
     def display_name(self, spec: ModelSpec) -> str:
         """Name of a model in messages about loading it."""
