@@ -1,4 +1,4 @@
-"""`cvbatch demo`: a small archive of real photos, labelled with all four tasks of the embedded model."""
+"""`cvbatch demo`: a small archive of real photos, labelled with all four tasks by the embedded models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cvbatch.config.job_file import load_job
 from cvbatch.demo.archive import BROKEN_FILES, archive_names, make_photo_archive
 from cvbatch.demo.contact_sheet import draw_contact_sheet
 from cvbatch.errors import OutputError, RunError
-from cvbatch.models.backends.embedded import EMBEDDED, LITE0
 from cvbatch.pipeline import run
 from cvbatch.report.write import write_report
 from cvbatch.results.console import summary_table
@@ -28,8 +27,10 @@ from cvbatch.results.progress import TerminalProgress
 from cvbatch.results.summary import summarize_run
 from cvbatch.runs.supervisor import seconds_since_command
 from cvbatch.schema import ERROR, IMAGE_URI, OK, STATUS
+from cvbatch.tasks import DETECTION, TASKS
 
-MODEL: Final = LITE0
+BOX_SCORE: Final = 0.4
+"""Least score of a box; more of them than a person can see on a photo are weaker."""
 
 
 def run_demo(output: str, console: Console) -> int:
@@ -51,15 +52,18 @@ def run_demo(output: str, console: Console) -> int:
     folder = Path(output)
     photos, predictions, sheet = folder / "photos", folder / "predictions", folder / "contact_sheet.png"
     make_photo_archive(photos)
+    job = build_demo_job(photos, predictions)
     with TerminalProgress() as terminal:
         try:
-            state = run(build_demo_job(photos, predictions), terminal)
+            state = run(job, terminal)
         except KeyboardInterrupt:
             raise RunError("stopped; rows that are written are committed. The same command resumes the run") from None
     console.print(summary_table(summarize_run(str(predictions), state, seconds_since_command())))
     show_query(str(predictions), console)
     names = archive_names()
-    title = f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {MODEL}"
+    title = (
+        f"cvbatch demo: {len(names) - state.errors.total()} of {len(names)} images labelled by {_names_of_models(job)}"
+    )
     labelled = read(str(predictions), filter=pads.field(STATUS) == OK)
     draw_contact_sheet(labelled, title).save(sheet, optimize=True)
     report = write_report(str(predictions), picture=str(sheet))
@@ -73,13 +77,16 @@ def run_demo(output: str, console: Console) -> int:
 
 
 def build_demo_job(photos: Path, predictions: Path) -> Job:
-    """All four tasks of the embedded model, as in `jobs/all_tasks.yaml`."""
-    job = {
-        "source": {"uri": str(photos)},
-        "models": [{"model": MODEL, "task": task} for task in EMBEDDED.catalog_entries()[MODEL].tasks],
-        "output": {"uri": str(predictions)},
-    }
-    return load_job(defaults=job)
+    """All four tasks by the embedded models, as in `jobs/all_tasks.yaml`."""
+    models: list[dict[str, str | float]] = [{"task": task.name} for task in TASKS.own_rows()]
+    for model in models:
+        if model["task"] == DETECTION.name:
+            model["score_threshold"] = BOX_SCORE
+    return load_job(defaults={"source": {"uri": str(photos)}, "models": models, "output": {"uri": str(predictions)}})
+
+
+def _names_of_models(job: Job) -> str:
+    return " and ".join(dict.fromkeys(model.model for model in job.models))
 
 
 def read_failed_names(photos: Path, predictions: Path) -> list[str]:

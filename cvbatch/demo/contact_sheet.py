@@ -68,7 +68,7 @@ def draw_contact_sheet(photos: pd.DataFrame, title: str, *, columns: int = 6, ro
 
 _LEGEND_TEXT: Final = (
     "Below each photo: the best label of the whole picture with its score, and the photo's row_id. "
-    "In it: boxes and masks from class activation maps."
+    "In it: boxes of a detector, and masks from class activation maps."
 )
 
 

@@ -16,6 +16,7 @@ from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine.address import cluster_address
 from cvbatch.engine.host_checks import LEAST_ADDRESS_SPACE
 from cvbatch.errors import UsageError
+from cvbatch.images.letterbox import largest_frame
 from cvbatch.images.preprocess import View
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
@@ -186,7 +187,7 @@ def has_nvidia_gpu() -> bool:
 
 def view_pixel_bytes(view: View) -> float:
     """Return the bytes of one image's pixels; a view that keeps the original size counts as 2 megapixels."""
-    frame = view.letterbox.size if view.letterbox is not None else view.crop
+    frame = largest_frame(view.letterbox) if view.letterbox is not None else view.crop
     if frame is not None:
         return 3.0 * frame[0] * frame[1]
     if isinstance(view.resize, tuple):

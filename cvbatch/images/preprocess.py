@@ -12,10 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.letterbox import BLACK, Letterbox, place_in_frame
-
-Size = tuple[int, int]
-"""(width, height) in pixels."""
+from cvbatch.images.letterbox import BLACK, Letterbox, Size, longest_shorter_side, place_in_frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +187,8 @@ class CropGeometry:
 def compute_crop_geometry(view: View, original_size: Size) -> CropGeometry:
     """Compute the resized size and the crop for an image of `original_size`."""
     if view.letterbox is not None:
-        (height, width), (resized, (left, top)) = view.letterbox.size, place_in_frame(view.letterbox, original_size)
-        return CropGeometry(resized, (-left, -top), (width, height))
+        placed = place_in_frame(view.letterbox, original_size)
+        return CropGeometry(placed.resized, (-placed.offset[0], -placed.offset[1]), placed.frame)
     resized = _compute_resized_size(view, original_size)
     if view.crop is None:
         return CropGeometry(resized, (0, 0), resized)
@@ -202,11 +199,12 @@ def compute_min_decode_side(views: Iterable[View]) -> int | None:
     """Compute the shorter side in pixels that an image needs so that all views of it look nearly the same.
 
     Returns:
-        Twice the longest side that any view resizes to; None if a view does not resize.
+        Twice the longest side that any view resizes to, or of a letterbox the longest shorter side; None if a view does
+        not resize.
     """
     sides = []
     for view in views:
-        resize = view.letterbox.size if view.letterbox is not None else view.resize
+        resize = longest_shorter_side(view.letterbox) if view.letterbox is not None else view.resize
         if resize is None:
             return None
         sides.append(resize if isinstance(resize, int) else max(resize))
