@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvbatch.errors import ImageError
-from cvbatch.images.letterbox import BLACK, Letterbox, Size, longest_shorter_side, place_in_frame
+from cvbatch.images.letterbox import BLACK, Letterbox, longest_shorter_side, place_in_frame
+from cvbatch.images.letterbox import Size as Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
