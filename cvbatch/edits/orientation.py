@@ -1,4 +1,4 @@
-"""Upright views of stored pixels: who writes into the view writes into the pixels."""
+"""Upright views of stored pixels, and back."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def upright_view(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
+
+
+def stored_view(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn upright pixels as they are stored, without a copy: `upright_view` backwards."""
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.swapaxes(pixels, 0, 1) if orientation >= 5 else pixels

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvbatch.edits.hiding import Hide
-from cvbatch.edits.orientation import Pixels, upright_view
+from cvbatch.edits.orientation import Pixels, stored_view, upright_view
 from cvbatch.edits.palettes import nearest_entries, opaque_entries, palette_colours
 from cvbatch.edits.regions import Region
 from cvbatch.errors import ImageError
@@ -63,14 +63,12 @@ class Picture:
     def hide(self, region: Region, hide: Hide) -> None:
         """Hide a region, in place; where it was transparent it becomes opaque."""
         frame = self._stored_frame(region)
-        stored = np.array(self.image.crop(frame))
-        area = upright_view(stored, self.orientation)
+        area = upright_view(np.asarray(self.image.crop(frame)), self.orientation)
         values = _hidden(area, self.image, hide)
-        if region.inside is None:
-            area[...] = values
-        else:
-            area[region.inside] = values[region.inside]
-        self.image.paste(image_of_pixels(stored, self.image.mode), frame)
+        if region.inside is not None:
+            inside = region.inside if area.ndim == 2 else region.inside[..., None]
+            values = np.where(inside, values, area)
+        self.image.paste(image_of_pixels(stored_view(values, self.orientation), self.image.mode), frame)
 
     def put_rgb(self, region: Region, rgb: npt.NDArray[np.uint8]) -> None:
         """Replace a region by other colours, in place.
@@ -79,7 +77,10 @@ class Picture:
             region: Where.
             rgb: (rows, columns, 3)
         """
-        self.hide(region, lambda pixels, black: rgb if pixels.shape[2] == 3 else rgb.mean(axis=2, keepdims=True))
+        self.hide(
+            region,
+            lambda pixels, black: rgb if pixels.shape[2] == 3 else rgb.mean(axis=2, keepdims=True).astype(np.uint8),
+        )
 
     def read_rgb(self, region: Region) -> npt.NDArray[np.uint8]:
         """Colours of the rectangle of a region, (rows, columns, 3); only of pictures with 8 bits per channel."""
@@ -188,6 +189,8 @@ def _hidden(area: Pixels, image: Image.Image, hide: Hide) -> Pixels:
     black = np.array(_INK if image.mode == "CMYK" else (0,) * channels, area.dtype)
     if area.ndim == 2:
         return hide(area[..., None], black)[..., 0]
+    if channels == area.shape[2]:
+        return hide(area, black)
     values = np.full_like(area, 255)
     values[..., :channels] = hide(area[..., :channels], black)
     return values
