@@ -22,9 +22,11 @@ class ClusterTasks:
 
     Args:
         cpus: CPUs of the cluster.
+        machines: How many it has.
     """
 
-    def __init__(self, cpus: float) -> None:
+    def __init__(self, cpus: float, machines: int = 1) -> None:
+        self.machines: Final = machines
         self._in_progress = max(1, int(cpus * _TASKS_FOR_EACH_CPU))
 
     def put(self, value: Any) -> Any:
@@ -79,6 +81,6 @@ def attach_to_cluster(purpose: str) -> Iterator[ClusterTasks]:
     startup = RayStartup()
     try:
         cluster = startup.wait_until_ready()
-        yield ClusterTasks(cluster.cpus)
+        yield ClusterTasks(cluster.cpus, cluster.machine_count)
     finally:
         startup.stop_ray()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cvbatch.engine.cluster_tasks import ClusterTasks
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.planning.moved import current_uris
@@ -44,8 +43,8 @@ class ReportOptions:
     """Another run to compare with."""
     storage: Storage = None
     """Options for an object store."""
-    tasks: ClusterTasks | None = None
-    """A cluster that draws the pictures beside the data."""
+    cluster: bool | None = False
+    """Whether a cluster draws the pictures beside the data; None to decide by how many they are."""
     picture: str | None = None
     """File below the page that comes first."""
     report: Callable[[int, int], None] = lambda done, images: None
@@ -89,7 +88,7 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
         folder,
         {image.image.row_id: image.sha256 for image in shown if image.sha256 is not None},
         options.images,
-        tasks=options.tasks,
+        cluster=options.cluster,
         report=options.report,
     )
     gallery, labels = with_thumbnails(shown, thumbnails.files), counts.labels

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from cvbatch.engine.cluster_tasks import ClusterTasks
-from cvbatch.report.drawing import DrawnImage, draw_images, draw_part
+from cvbatch.report.drawing_place import draw_where_best
 from cvbatch.report.folder import THUMBNAILS, ReportFolder
 from cvbatch.results.committed import OpenedOutput
 
 _TOTAL_BYTES: Final = 3_400_000
 """Of all pictures; the page has the rest of 5 MB."""
 _LARGEST: Final = 24_000
-_PART_IMAGES: Final = 8
-"""Images of one task of a cluster."""
 _GIVEN_UP: Final = 8
 """If so many images cannot be read one after the other from the first, the source is out of reach."""
 _HASH_DIGITS: Final = 12
@@ -49,7 +46,7 @@ def update_thumbnails(
     hashes: Mapping[int, str],
     most_images: int,
     *,
-    tasks: ClusterTasks | None = None,
+    cluster: bool | None = False,
     report: Report = lambda done, images: None,
 ) -> Thumbnails:
     """Draw the pictures that are missing.
@@ -59,7 +56,7 @@ def update_thumbnails(
         folder: Of the report.
         hashes: `content_sha256` of each image that is shown, by row id.
         most_images: Most images that this report may show; each gets an equal part of the bytes.
-        tasks: A cluster that draws beside the data; None to draw here.
+        cluster: Whether the cluster draws; see `draw_where_best`.
         report: Receives the number of pictures that are drawn, and of all that are missing.
     """
     thumbnails, max_bytes = Thumbnails(), min(_LARGEST, _TOTAL_BYTES // max(most_images, 1))
@@ -73,7 +70,7 @@ def update_thumbnails(
             if match[4]:
                 thumbnails.months[row_id] = match[4]
     missing = {row_id: sha256 for row_id, sha256 in hashes.items() if row_id not in thumbnails.files}
-    for done, image in enumerate(_draw(opened, missing, max_bytes, tasks), 1):
+    for done, image in enumerate(draw_where_best(opened, missing, max_bytes, cluster), 1):
         report(done, len(missing))
         if image.data is None:
             thumbnails.problems[image.problem or "unknown"] += 1
@@ -102,15 +99,3 @@ def remove_other_thumbnails(folder: ReportFolder, thumbnails: Thumbnails) -> int
 
 def _name_prefix(row_id: int, sha256: str, max_bytes: int) -> str:
     return f"{row_id}-{sha256[:_HASH_DIGITS]}-{max_bytes}"
-
-
-def _draw(
-    opened: OpenedOutput, missing: Mapping[int, str], max_bytes: int, tasks: ClusterTasks | None
-) -> Iterable[DrawnImage]:
-    if tasks is None or not missing:
-        yield from draw_images(opened, missing, max_bytes) if missing else ()
-        return
-    pairs = sorted(missing.items())
-    parts = [dict(pairs[start : start + _PART_IMAGES]) for start in range(0, len(pairs), _PART_IMAGES)]
-    for _, images in tasks.run_all(draw_part, [(opened.location, part, max_bytes) for part in parts]):
-        yield from images

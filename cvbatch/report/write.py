@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, Final
 
 from PIL import Image
 
-from cvbatch.engine.cluster_tasks import attach_to_cluster
 from cvbatch.errors import UsageError
 from cvbatch.report.collect import IMAGES, ReportOptions, collect_page_data
 from cvbatch.report.drawing import encode_thumbnail
@@ -62,7 +60,7 @@ def write_report(
     reference: Output | None = None,
     images: int = IMAGES,
     picture: str | None = None,
-    cluster: bool = False,
+    cluster: bool | None = None,
     storage: Storage = None,
     report: Callable[[int, int], None] = lambda done, images: None,
 ) -> ReportAnswer:
@@ -79,29 +77,30 @@ def write_report(
             images are alike.
         images: Most images on the page; all pictures together stay below 3.4 MB.
         picture: A picture of the whole run that comes first, a file on this machine.
-        cluster: Draw the pictures on the Ray cluster that `RAY_ADDRESS` names, beside the data.
+        cluster: Whether the Ray cluster that `RAY_ADDRESS` names draws the pictures, beside the data; None to use it
+            if there is one that can read the images, and at least 64 are to be drawn.
         storage: Options for an object store.
         report: Receives the number of pictures that are drawn, and of all that are missing.
 
     Raises:
         OutputError: If there is no run, or the folder cannot be written.
         UsageError: If an option is wrong.
+        RunError: If the cluster does not answer.
     """
     if not 1 <= images <= MOST_IMAGES:
         raise UsageError(f"expected from 1 to {MOST_IMAGES} images, got {images}")
     opened = open_output(output, storage)
     folder = place_report(opened, to, storage)
-    with attach_to_cluster("cvbatch report --cluster") if cluster else contextlib.nullcontext() as tasks:
-        options = ReportOptions(
-            images=images,
-            truth=truth,
-            reference=reference,
-            storage=storage,
-            tasks=tasks,
-            picture=None if picture is None else _write_picture(folder, picture),
-            report=report,
-        )
-        page = collect_page_data(opened, folder, options)
+    options = ReportOptions(
+        images=images,
+        truth=truth,
+        reference=reference,
+        storage=storage,
+        cluster=cluster,
+        picture=None if picture is None else _write_picture(folder, picture),
+        report=report,
+    )
+    page = collect_page_data(opened, folder, options)
     data, content = fit_page(page.data, min(PAGE_BYTES, FOLDER_BYTES - page.thumbnails.bytes - _PICTURE_BYTES))
     if folder.read(PAGE) != content:
         folder.write(PAGE, content)

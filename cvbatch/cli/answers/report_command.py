@@ -40,7 +40,10 @@ def add_command(subparsers: Subparsers) -> None:
         "--images", type=parse_positive, default=240, metavar="N", help="most images on the page (default: 240)"
     )
     parser.add_argument(
-        "--cluster", action="store_true", help="draw the small pictures on the Ray cluster of RAY_ADDRESS"
+        "--cluster",
+        action=argparse.BooleanOptionalAction,
+        help="draw the small pictures on the Ray cluster of RAY_ADDRESS, or on this machine (default: there, if it can "
+        "read the images and there are many)",
     )
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
 
