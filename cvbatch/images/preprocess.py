@@ -14,6 +14,7 @@ from PIL import Image
 from cvbatch.errors import ImageError
 from cvbatch.images.letterbox import BLACK, Letterbox, longest_shorter_side, place_in_frame
 from cvbatch.images.letterbox import Size as Size
+from cvbatch.images.linear_resize import resize_linear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,8 @@ class View:
     """Length of the shorter side, or (height, width), in pixels; None keeps the size."""
     crop: tuple[int, int] | None = None
     """(height, width) of the centre crop after resizing; smaller images are padded with black."""
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "linear"] = "bilinear"
+    """Pillow's filters, which average what they make smaller; `linear` does not, as OpenCV's and torch's do not."""
     letterbox: Letterbox | None = None
     """A frame that images are fitted into, in place of `resize` and `crop`."""
 
@@ -48,8 +50,10 @@ _RESAMPLING_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "linear": Image.Resampling.BILINEAR,
 }
-_FILTER_SUPPORT = {"nearest": 0, "bilinear": 1, "bicubic": 2}
+"""Filter of each interpolation; `linear` has it only where an image is too thin to be resized as a whole."""
+_FILTER_SUPPORT = {"nearest": 0, "bilinear": 1, "bicubic": 2, "linear": 1}
 """Pixels that a filter reads on each side when it does not scale down."""
 _MAX_RESIZED_PIXELS = 1 << 22
 """Most pixels after resizing: networks need 0.25 to 0.9 kB of memory per pixel. A shorter side of 384 allows an aspect
@@ -83,7 +87,7 @@ def apply_view(view: View, image: Image.Image, original_size: Size | None = None
         image = _resize_cropped_region(view, image, geometry)
         left, top = min(left, 0), min(top, 0)
     elif image.size != geometry.resized_size:
-        image = _resize_image(image, geometry.resized_size, _RESAMPLING_FILTERS[view.interpolation])
+        image = _resize_image(image, geometry.resized_size, view.interpolation)
     if view.letterbox is not None and view.letterbox.fill != BLACK:
         frame = Image.new("RGB", (width, height), view.letterbox.fill)
         frame.paste(image, (-left, -top))
@@ -157,7 +161,10 @@ def _resize_cropped_region(view: View, image: Image.Image, geometry: CropGeometr
     return image
 
 
-def _resize_image(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+def _resize_image(image: Image.Image, size: Size, interpolation: str) -> Image.Image:
+    if interpolation == "linear":
+        return resize_linear(image, size)
+    resample = _RESAMPLING_FILTERS[interpolation]
     # Pillow before 13 resizes the rows first, which makes too many pixels of a very high image.
     if size[0] * image.height > max(_MAX_RESIZED_PIXELS, _count_pixels(image.size), _count_pixels(size)):
         image = image.resize((image.width, size[1]), resample)

@@ -155,11 +155,12 @@ def _parse_detections(model: ModelFacts, raw: Any, size: Size) -> BoxAnswer:
     arrays = check_detection_arrays(model, raw, size)
     keep = select_detections(model, arrays["label_ids"], arrays["scores"])
     points = keypoints_to_original(model.view, size, arrays["keypoints"][keep]) if model.keypoints else None
+    masks = [scaled_nearest(arrays["masks"][row], size, model.view) for row in keep] if model.masks else []
     return BoxAnswer(
         boxes=boxes_to_original(model.view, size, arrays["boxes"][keep]),
         label_ids=arrays["label_ids"][keep],
         scores=arrays["scores"][keep],
-        masks=[encode_mask(scaled_nearest(arrays["masks"][row], size)) for row in keep] if model.masks else [],
+        masks=[encode_mask(mask) for mask in masks],
         keypoints=points,
     )
 

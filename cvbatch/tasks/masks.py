@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from cvbatch.images.preprocess import Size
+from cvbatch.images.preprocess import Size, View, compute_crop_geometry
 
 Mask = npt.NDArray[np.bool_]
 """(height, width), true inside."""
@@ -50,21 +50,30 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
     return pixels.reshape((height, width), order="F")
 
 
-def scaled_nearest(labels: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
+def scaled_nearest(labels: npt.NDArray[Any], size: Size, view: View | None = None) -> npt.NDArray[Any]:
     """Scale a mask or a label map to the size of an image, by nearest neighbour.
 
     Args:
-        labels: (height, width), of any size.
+        labels: (height, width) of any size, over the whole view.
         size: (width, height) of the image.
+        view: A view without a crop that the labels are of; by default one without a frame.
 
     Returns:
         (height, width) of the image, in Fortran order.
     """
-    width, height = size
-    rows = (np.arange(height) + 0.5) * labels.shape[0] // height
-    columns = (np.arange(width) + 0.5) * labels.shape[1] // width
-    scaled: npt.NDArray[Any] = labels.T[columns.astype(np.intp)[:, None], rows.astype(np.intp)]
+    columns, rows = (_nearest_labels(labels.shape[1 - axis], size, axis, view) for axis in (0, 1))
+    scaled: npt.NDArray[Any] = labels.T[columns[:, None], rows]
     return scaled.T
+
+
+def _nearest_labels(count: int, size: Size, axis: int, view: View | None) -> npt.NDArray[np.intp]:
+    """The label of each pixel along an axis; the products are exact, so only the division rounds."""
+    centres = np.arange(size[axis]) + 0.5
+    if view is None:
+        return (centres * count // size[axis]).astype(np.intp)
+    geometry = compute_crop_geometry(view, size)
+    in_view = centres * geometry.resized_size[axis] - geometry.offset[axis] * size[axis]
+    return (in_view * count // (size[axis] * geometry.size[axis])).astype(np.intp)
 
 
 def _rle_runs(counts: bytes) -> npt.NDArray[np.int64]:

@@ -126,7 +126,7 @@ def _parse_label_map(model: ModelFacts, raw: Any, size: Size) -> SegmentAnswer:
         raise invalid_output_error(model, f"expected a label map with pixels, got one of shape {labels.shape}")
     expect_label_ids(model, labels)
     countable = labels if labels.dtype.itemsize < _LONGEST else labels.astype(np.int64)
-    return summarize_label_map(scaled_nearest(countable, size), emitted_label_ids(model))
+    return summarize_label_map(scaled_nearest(countable, size, model.view), emitted_label_ids(model))
 
 
 def _label_map_of_row(columns: Columns, row: int, size: Size) -> npt.NDArray[np.int64]:

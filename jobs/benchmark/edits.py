@@ -198,6 +198,9 @@ def main() -> None:
             run = str(work / "run")
         cvbatch.redact_images(run, str(work / "covered"), classes=[PERSON], how="fill")
         result: dict[str, Any] = {"coverage": measure_coverage(photos, work / "covered", boxes)}
+        if options.run is not None:
+            print(json.dumps(result, indent=1))
+            return
         with_person = {name for name, found in boxes.items() if any(label == PERSON for label, _ in found)}
         names = {path.name for path in photos.iterdir()}
         result["all photos"] = measure_speed(photos, names, work / "all", options.copies, classes, boxes)

@@ -77,8 +77,8 @@ def complete_spec(spec: ModelSpec, model: Model) -> ModelSpec:
     if not isinstance(model.view, View):
         raise ModelError(f"{name}: expected view to be a cvbatch.View, got {model.view!r}")
     masks, keypoints = bool(getattr(model, "masks", False)), bool(getattr(model, "keypoints", False))
-    if (model.view.crop, model.view.letterbox) != (None, None) and (masks or task.covers_image):
-        raise ModelError(f"{name}: masks cover the whole image: choose a view without crop and letterbox")
+    if model.view.crop is not None and (masks or task.covers_image):
+        raise ModelError(f"{name}: masks cover the whole image: choose a view without crop")
     categories = _call_users_code(spec, "categories", lambda: _category_names(name, model.categories))
     if task.has_labels and not any(categories):
         raise ModelError(f"{name}: expected categories with at least one name, got {shorten_repr(categories)}")

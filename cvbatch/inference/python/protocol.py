@@ -37,7 +37,7 @@ class Detections:
     scores: npt.NDArray[np.floating[Any]]
     """(n,)"""
     masks: npt.NDArray[np.bool_] | None = None
-    """(n, height, width) of the view; needs `masks = True` and a view without crop and letterbox."""
+    """(n, height, width) of the view; needs `masks = True` and a view without crop."""
     keypoints: npt.NDArray[np.floating[Any]] | None = None
     """(n, keypoints, 3): x, y in pixels of the view, score; needs `keypoints = True`."""
 

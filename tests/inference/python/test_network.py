@@ -15,6 +15,7 @@ import yaml
 
 from cvbatch.config.job import ModelConfig, Task
 from cvbatch.errors import ModelError
+from cvbatch.images.letterbox import Letterbox
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.inference.predictor import ModelOutputs, Predictor, probe_model
 from cvbatch.inference.python.protocol import Detections, Image, Size
@@ -107,6 +108,17 @@ def test_segmentation_is_scaled_by_nearest_neighbour() -> None:
     mask = decode_mask(columns["segmentation_masks"][1][0], 80, 60)
     assert mask[:40, :30].all()
     assert mask.sum() == 40 * 30
+
+
+def test_labels_of_a_frame_are_those_of_the_image_in_it() -> None:
+    framed = np.zeros((64, 64), int)
+    framed[16:48, 32:], framed[16:48, :32] = 2, 1  # an image of 100 × 50 lies in the middle
+    view = View(letterbox=Letterbox(size=(64, 64), centred=True))
+    columns = answers(resolved(task="segmentation", view=view, answer=lambda images, sizes: [framed] * len(images)))
+    assert columns["segmentation_labels"][0] == ["c"]
+    mask = decode_mask(columns["segmentation_masks"][0][0], 50, 100)
+    assert mask[:, 50:].all()
+    assert mask.sum() == 50 * 50
 
 
 @pytest.mark.parametrize(
