@@ -39,7 +39,7 @@ function matrixTable(matrix) {
 
 function matrixBlock(matrix) {
   const rows = () => [[matrix.row_title, ...matrix.columns], ...matrix.rows.map((name, row) => [name, ...matrix.values[row]])];
-  const hint = matrix.examples.length + matrix.mistakes.length > 0 ? html("p", { class: "quiet" }, "Underlined numbers open their images.") : null;
+  const hint = matrix.examples.length + matrix.mistakes.length > 0 ? html("p", { class: "quiet by-hand" }, "Underlined numbers open their images.") : null;
   const scroll = html("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": matrix.title }, matrixTable(matrix));
   return html("div", { class: "matrix-block" }, blockHead(matrix.title, downloadButton(matrix.title, rows)), hint, scroll);
 }
