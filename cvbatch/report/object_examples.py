@@ -26,11 +26,11 @@ _EXAMPLES: Final = 8
 _CELL_EXAMPLES: Final = 3
 _MEANINGS: Final = {
     MISSED: ("missed", "an object that no answer is about"),
-    CLASS: ("wrong class", "at the right place, with the name of another class"),
-    PLACE: ("badly placed", "of the right class, but it overlaps with the object too little (IoU from 0.1 to 0.5)"),
-    BOTH: ("wrong class, badly placed", "of another class, and it overlaps with the object too little"),
+    CLASS: ("wrong class", "an answer at the right place, with another class"),
+    PLACE: ("badly placed", "an answer of the right class that covers the object too little (IoU 0.1 to 0.5)"),
+    BOTH: ("wrong class, badly placed", "an answer of another class that covers the object too little"),
     DOUBLE: ("double", "one more answer for an object that a surer one has found"),
-    NOTHING: ("nothing there", "where the truth has no object; an answer, or a gap in the truth"),
+    NOTHING: ("nothing there", "an answer where the truth has no object: it is wrong, or the truth lacks it"),
 }
 
 

@@ -119,7 +119,9 @@ def _number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     size = abs(value)
-    if 0.001 <= size < 1000:
+    if 0 < value < 0.0005:
+        return "<0.001"
+    if 0.0005 <= size < 1000:
         return f"{value:.3f}" if size < 10 else f"{value:.1f}"
     return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
 

@@ -145,4 +145,4 @@ def _keep_mistakes(groups: list[MistakeGroup], known: set[int]) -> list[MistakeG
 
 
 def _shorten(value: Any) -> Any:
-    return round(value, _DIGITS) if isinstance(value, float) else value
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

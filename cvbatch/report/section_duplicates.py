@@ -70,7 +70,7 @@ def _describe(table: pa.Table, source: str) -> list[AnswerSection]:
             break
         members = row_ids[inverse == group]
         members = [int(names[group]), *(int(row) for row in members if row != names[group])]
-        shown.append(ImageGroup(f"{counts[group]:,} images like row {names[group]}", members[:_IMAGES]))
+        shown.append(ImageGroup(f"{counts[group]:,} images that look alike", members[:_IMAGES]))
     several = int(np.count_nonzero(counts > 1))
     return [
         AnswerSection(

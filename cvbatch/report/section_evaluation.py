@@ -29,6 +29,10 @@ from cvbatch.truth.align import align_truth
 from cvbatch.truth.base import TruthOptions, read_truth
 
 NAME: Final = "evaluation"
+_TERMS: Final = {
+    DETECTION.name: "AP: mean precision over IoU 0.5 to 0.95; AP50, AP75: at that IoU; AR1, AR10, AR100: recall with "
+    "so many answers of a class in an image; s, m, l: objects of up to 32², up to 96², and more pixels."
+}
 _CURVES: Final = 4
 """Classes with a curve of their own."""
 
@@ -74,7 +78,8 @@ def _evaluate_model(request: SectionRequest, path: str | Location, model: ModelS
         _describe(model, kind, metrics, show(scorer, comparison, kind, metrics))
         for kind, metrics in scorer.score().items()
     ]
-    return [replace(sections[0], notes=[*truth.notes, *scorer.notes]), *sections[1:]]
+    terms = [_TERMS[model.task]] if model.task in _TERMS else []
+    return [replace(sections[0], notes=[*terms, *truth.notes, *scorer.notes]), *sections[1:]]
 
 
 def _show_labels(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:

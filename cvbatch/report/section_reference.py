@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -12,7 +14,7 @@ from cvbatch.comparison.pairing import pair_runs
 from cvbatch.comparison.report import ComparisonReport
 from cvbatch.drift.measure import measure_drift
 from cvbatch.errors import UsageError
-from cvbatch.report.page_data import AnswerSection, Fact, ImageGroup
+from cvbatch.report.page_data import AnswerSection, ImageGroup
 from cvbatch.report.section_base import SectionRequest, format_number, number_facts, table_by_name, table_of_rows
 from cvbatch.results.committed import OpenedOutput, open_output
 from cvbatch.results.streaming import RowSelection, read_rows
@@ -21,6 +23,8 @@ from cvbatch.schema import IMAGE_URI, ROW_ID
 COMPARISON: Final = "comparison"
 DRIFT: Final = "drift"
 _REVIEWED: Final = 12
+_FIRST: Final = re.compile(r"(?<![a-z])(the )?first(?![a-z])")
+_SECOND: Final = re.compile(r"(?<![a-z])second(?![a-z])")
 _PIXELS: Final = 100
 """Images of each run that are read again for brightness and sharpness."""
 _MOST_ROWS: Final = 20_000
@@ -48,19 +52,31 @@ def _show_comparison(request: SectionRequest, alias: str | None) -> AnswerSectio
     report = compare_runs(request.output, request.reference, model=alias, review=_REVIEWED, storage=request.storage)
     agreement = report.agreement
     images = _row_ids_of(request.opened, [str(row["image"]) for row in agreement.review])
-    sides = "first is this run, second the reference"
+    review = [{**row, "image": request.names.name_of(str(row["image"]))} for row in agreement.review]
+    tables = [
+        table_by_name(
+            "Agreement by class", "class", {name: _name_sides(row) for name, row in agreement.per_class.items()}
+        ),
+        table_of_rows("Answers that differ", map(_name_sides, agreement.flips)),
+        table_of_rows("Images to look at", map(_name_sides, review)),
+    ]
     return AnswerSection(
         name=COMPARISON,
         title=f"Comparison: {report.models[0]}",
         sentence=_compare_in_words(report),
-        facts=number_facts(dict(agreement.values)),
-        tables=[
-            table_by_name("Agreement by class", "class", agreement.per_class),
-            table_of_rows(f"Answers that differ ({sides})", agreement.flips),
-            table_of_rows(f"Images to look at ({sides})", agreement.review),
-        ],
+        facts=number_facts(_name_sides(agreement.values)),
+        tables=[table for table in tables if table.rows],
         groups=[ImageGroup("The runs differ most on these", images)] if images else [],
+        notes=list(report.notes),
     )
+
+
+def _name_sides(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Names with the sides that this page knows, instead of the first and the second run."""
+    return {
+        _SECOND.sub("reference", _FIRST.sub("this run", name)).replace("_", " "): value
+        for name, value in numbers.items()
+    }
 
 
 def _row_ids_of(opened: OpenedOutput, uris: list[str]) -> list[int]:
@@ -75,7 +91,8 @@ def _row_ids_of(opened: OpenedOutput, uris: list[str]) -> list[int]:
 def _compare_in_words(report: ComparisonReport) -> str:
     first = next(iter(report.agreement.values.items()), None)
     measured = "" if first is None else f"; {first[0]}: {format_number(first[1])}"
-    return f"{report.agreement.images:,} images are in this run and in {report.second}{measured}."
+    same = "" if report.agreement.review else "; no answer differs"
+    return f"{report.agreement.images:,} images are in this run and in {report.second}{measured}{same}."
 
 
 def _show_drift(request: SectionRequest) -> AnswerSection:
@@ -102,7 +119,11 @@ def _show_drift(request: SectionRequest) -> AnswerSection:
         name=DRIFT,
         title="Drift",
         sentence=report.sentence,
-        facts=[Fact("note", note) for note in report.notes],
-        tables=[table_of_rows("Signals", shifts), table_of_rows("Shares of classes", classes)],
+        tables=[
+            table
+            for table in (table_of_rows("Signals", shifts), table_of_rows("Shares of classes", classes))
+            if table.rows
+        ],
         groups=[ImageGroup("Most unlike the reference", images)] if images else [],
+        notes=list(report.notes),
     )

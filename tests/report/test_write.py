@@ -125,7 +125,7 @@ def test_images_that_look_alike_are_a_section(tmp_path: Path) -> None:
     answer = cvbatch.write_report(run.output)
     assert answer.sections == ["Duplicates"]
     page = Path(answer.path).read_text()
-    assert "2 images like row 1" in page
+    assert "2 images that look alike" in page
     assert "compared for this page" in page
 
 

@@ -2,6 +2,7 @@
 
 const LEVELS = 9;
 const GROUPS = 8;
+const IN_A_ROW = 6;
 
 function heatLevel(value, highest) {
   return value == null || value <= 0 || highest <= 0 ? 0 : Math.min(LEVELS, 1 + Math.floor((8.999 * value) / highest));
@@ -49,7 +50,7 @@ function groupBlock(group) {
   if (images.length === 0) return null;
   const tiles = images.map((image) => tile(image, () => openViewer(images, image, isDrawn)));
   for (const each of tiles) each.draw(each.image.elements.filter(isDrawn));
-  return html("div", { class: "group" }, html("h3", { dir: "auto" }, group.title), html("ul", { class: "tiles strip" }, ...tiles.map(({ item }) => item), html("li", { class: "tile-rest", "aria-hidden": "true" })));
+  return html("div", { class: "group" }, html("h3", { dir: "auto" }, group.title), html("ul", { class: images.length > IN_A_ROW ? "tiles strip" : "tiles strip row" }, ...tiles.map(({ item }) => item), html("li", { class: "tile-rest", "aria-hidden": "true" })));
 }
 
 /** The first groups at once, and the others when they are asked for. */

@@ -7,7 +7,10 @@ function markPart() {
   const line = window.innerHeight / 3;
   const read = parts.filter((part) => part.getBoundingClientRect().top < line).at(-1);
   for (const link of links.values()) link.removeAttribute("aria-current");
-  links.get(read?.id)?.setAttribute("aria-current", "true");
+  const link = links.get(read?.id);
+  link?.setAttribute("aria-current", "true");
+  const list = link?.closest("ul");
+  if (list && list.scrollWidth > list.clientWidth) list.scrollLeft = link.offsetLeft - list.offsetLeft - list.clientWidth / 3;
 }
 
 document.addEventListener("scroll", () => requestAnimationFrame(markPart), { passive: true });

@@ -45,7 +45,7 @@ function updateGallery() {
   inGallery("gallery-count").textContent = `${formatNumber(shown.length)} of ${plural(data.gallery.length, "image")}, ${formatNumber(labels)} of ${plural(all, "label")}`;
   const rest = shown.length - inside.size;
   inGallery("gallery-more").hidden = rest === 0;
-  inGallery("gallery-more").textContent = `Show ${formatNumber(Math.min(rest, TILES))} more of ${formatNumber(rest)}`;
+  inGallery("gallery-more").textContent = rest > TILES ? `Show ${formatNumber(TILES)} more of ${formatNumber(rest)}` : `Show ${formatNumber(rest)} more`;
   inGallery("draw-from-value").textContent = gallery.drawFrom.toFixed(2);
   inGallery("filter-score-value").textContent = gallery.score.toFixed(2);
 }

@@ -161,9 +161,9 @@ function startMap(block) {
     frame = requestAnimationFrame(() => paintMap(state));
   };
   const zoom = zoomButtons(state);
-  block.append(mapLegend(state, map), html("div", { class: "map-place" }, canvas, zoom, card));
+  block.append(mapLegend(state, map), html("div", { class: "map-place" }, canvas, card));
   const rows = () => [["row_id", "x", "y", "label"], ...points.map((point) => [point.row, point.x, point.y, point.label])];
-  block.querySelector(".tools").append(downloadButton(`${map.alias} map`, rows));
+  block.querySelector(".tools").append(zoom, downloadButton(`${map.alias} map`, rows));
   listenToMap(state);
   onWidth(canvas, () => {
     setView(state, state.view.scale, state.view.left, state.view.top);
