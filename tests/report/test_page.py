@@ -231,10 +231,11 @@ def test_mistakes_open_with_what_is_true_and_what_was_answered(page: Page, data:
     assert page.inner_text("#viewer-place") == "2 of 4"
     assert page.inner_text("#viewer-name") == data.gallery[1].name
     facts = page.locator("#viewer-facts").inner_text().split("\n")
-    assert facts[:6] == ["Truth", "moped", "Answer", "espresso 0.71", "Overlap", "IoU 0.34"]
+    assert facts[:2] == ["Mistake", "badly placed"]
+    assert facts[2:8] == ["Truth", "moped", "Answer", "espresso 0.71", "Overlap", "IoU 0.34"]
     assert page.locator("#viewer .box").count() == 2
     page.keyboard.press("ArrowRight")
-    assert page.locator("#viewer-facts dd").first.inner_text() == "</script>"
+    assert page.locator("#viewer-facts dd").nth(1).inner_text() == "</script>"
     assert page.locator("#viewer .tag").all_inner_texts() == ["</script>", "__proto__ 0.71"]
     page.keyboard.press("Escape")
     page.get_by_role("button", name="truth __proto__, predicted __proto__: ").click()

@@ -77,8 +77,8 @@ def render_answer(answer: ReportAnswer) -> Any:
     from rich.text import Text
 
     text = Text(f"{answer.images:,} images, {answer.drawn:,} of them drawn now")
-    for section in answer.sections:
-        text.append(f"\n{section}")
+    if answer.sections:
+        text.append(f"\nanswers on the page: {', '.join(answer.sections)}")
     for note in answer.notes:
         text.append(f"\n{note}")
     text.append("\nreport: ")

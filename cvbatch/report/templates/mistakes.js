@@ -7,8 +7,8 @@ function unpackMistake([row, truth, answer, overlap]) {
   return { image: imageOfRow.get(row), truth: unpack(truth), answer: unpack(answer), overlap };
 }
 
-function unpackMistakes(packed) {
-  return packed.map(unpackMistake).filter(({ image }) => image !== undefined);
+function unpackMistakes(packed, kind = null) {
+  return packed.map((one) => ({ ...unpackMistake(one), kind })).filter(({ image }) => image !== undefined);
 }
 
 function partsOf({ truth, answer }) {
@@ -22,16 +22,28 @@ function mistakeWords(element) {
   return element === null ? "nothing" : `${element.label} ${formatScore(element.score)}`.trim();
 }
 
-function mistakeFacts({ truth, answer, overlap }) {
+function mistakeFacts({ truth, answer, overlap, kind }) {
   return [
+    ["Mistake", kind],
     ["Truth", mistakeWords(truth)],
     ["Answer", mistakeWords(answer)],
     ["Overlap", overlap === null ? null : `IoU ${overlap.toFixed(2)}`],
   ];
 }
 
+/** The tag of the truth stands below its box, as that of the answer stands above. */
+function sideTag(side, element) {
+  const tag = viewerTag(element, `side-${side}`);
+  if (side !== "truth") return tag;
+  const bottom = element.box[3] / (GRID / 100);
+  tag.classList.add("under");
+  tag.classList.toggle("inside", bottom > 95);
+  tag.style.setProperty("top", `${bottom}%`);
+  return tag;
+}
+
 function mistakeDrawings(mistake) {
-  return partsOf(mistake).map(([side, element]) => [element, { shape: viewerShape(element, `side-${side}`), tag: viewerTag(element, `side-${side}`) }]);
+  return partsOf(mistake).map(([side, element]) => [element, { shape: viewerShape(element, `side-${side}`), tag: sideTag(side, element) }]);
 }
 
 function openMistakes(mistakes, place) {
@@ -75,7 +87,7 @@ function mistakeTile(mistakes, place) {
 }
 
 function mistakeGroup({ title, meaning, mistakes: packed }) {
-  const mistakes = unpackMistakes(packed);
+  const mistakes = unpackMistakes(packed, title);
   if (mistakes.length === 0) return null;
   const tiles = mistakes.map((_, place) => mistakeTile(mistakes, place));
   return html("div", { class: "group" }, html("h4", {}, title), html("p", { class: "quiet" }, meaning), html("ul", { class: "mistakes" }, ...tiles));
