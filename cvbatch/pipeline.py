@@ -105,6 +105,7 @@ def run_without_models(
     source: ImageSource,
     watcher: RunObserver,
     *,
+    wait: bool = False,
     takeover: bool = False,
     retry_errors: Literal["none", "transient", "all"] = "none",
     start_engine: StartEngine,
@@ -115,6 +116,7 @@ def run_without_models(
         job: Source, identity and output; its models are not resolved.
         source: Lists the images, and has all columns of the rows as extra columns.
         watcher: Receives the progress.
+        wait: Wait while another attempt holds the run, instead of raising.
         takeover: Take the run over without checking for another attempt.
         retry_errors: Rows in error to work on again, once no row is missing.
         start_engine: Starts the engine.
@@ -129,7 +131,7 @@ def run_without_models(
     check_environment()
     observer: RunObserver = adapt_observer(watcher)
     store = open_store(job.output.location)
-    acquire = partial(acquire_lease, store, takeover=takeover)
+    acquire = partial(acquire_lease, store, wait=wait, takeover=takeover)
     planned = _find_run(store, job, (), acquire)
     failed = RowRanges()
     if planned is not None:

@@ -88,9 +88,7 @@ def add_set_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that are no part of its job."""
     parser.add_argument("--update", action="store_true", help="list the source again; label new and changed images")
-    lease_options = parser.add_mutually_exclusive_group()
-    lease_options.add_argument("--wait", action="store_true", help="wait while another process works on this run")
-    add_takeover_argument(lease_options)
+    add_lease_arguments(parser)
     add_manifest_only_argument(parser)
     add_strict_argument(parser)
     parser.add_argument(
@@ -100,6 +98,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="restart the run at most N times if it dies or does not finish (default: 0)",
     )
+
+
+def add_lease_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--wait` and `--takeover`."""
+    lease_options = parser.add_mutually_exclusive_group()
+    lease_options.add_argument("--wait", action="store_true", help="wait while another process works on this run")
+    add_takeover_argument(lease_options)
 
 
 def add_takeover_argument(parser: _ArgumentContainer) -> None:

@@ -41,6 +41,8 @@ class Attempt:
     takeover: bool = False
     retry_errors: Literal["none", "transient", "all"] = "none"
     compute: ComputeConfig | None = None
+    wait: bool = False
+    """Wait while another process works on the same edit, instead of raising."""
 
 
 def edit_images(opened: OpenedOutput, edit: Edit, objects: ObjectSelection, to: Location, attempt: Attempt) -> RunState:
@@ -82,9 +84,10 @@ def edit_images(opened: OpenedOutput, edit: Edit, objects: ObjectSelection, to: 
         job,
         PlannedSource(opened, state.planned),
         attempt.watcher,
+        wait=attempt.wait,
         takeover=attempt.takeover,
         retry_errors=attempt.retry_errors,
-        start_engine=start_work_on_ray(stage),
+        start_engine=start_work_on_ray(stage, [opened.location.uri] if opened.location.is_local else []),
     )
     delete_temporary_files(to)
     return final

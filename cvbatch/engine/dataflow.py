@@ -215,6 +215,7 @@ def data_settings(resource_plan: ResourcePlan, *, max_lost_units: int, stalled_a
         "actor_task_retry_on_errors": False,
         "enable_progress_bars": False,
         "print_on_execution_start": False,
+        "raise_original_map_exception": True,
         "custom_execution_callback_classes": [WaveInterruption],
     }
 

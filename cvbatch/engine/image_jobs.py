@@ -42,8 +42,13 @@ _TASKS_PER_CORE: Final = 2
 _NO_MODEL: Final = TuningResult(REFERENCE, "no model runs")
 
 
-def start_work_on_ray(work: Work) -> StartEngine:
-    """Return what starts Ray for a job of one function; see `StartEngine`."""
+def start_work_on_ray(work: Work, local_paths: Sequence[str] = ()) -> StartEngine:
+    """Return what starts Ray for a job of one function; see `StartEngine`.
+
+    Args:
+        work: The function.
+        local_paths: Paths on a disk that it reads besides the source of the job.
+    """
 
     @contextmanager
     def start(
@@ -55,7 +60,7 @@ def start_work_on_ray(work: Work) -> StartEngine:
         /,
     ) -> Generator[StartingEngine]:
         with start_ray(output, models, compute, pythonpath, report_status) as starting:
-            yield _StartingWork(starting, work)
+            yield _StartingWork(starting, work, local_paths)
 
     def start_engine(
         output: Location,
@@ -76,6 +81,7 @@ class _StartingWork:
 
     ray: StartingRay
     work: Work
+    local_paths: Sequence[str]
 
     def probe_models(self, models: Sequence[ModelSpec], compute: ComputeConfig) -> tuple[ModelSpec, ...]:
         """See `StartingEngine`; there are no models."""
@@ -88,7 +94,7 @@ class _StartingWork:
         import cvbatch.engine.dataflow  # noqa: F401 - the import takes a second, while Ray starts
 
         cluster = self.ray.wait_for_cluster(job.compute)
-        job = pin_to_driver_node(cluster, job)
+        job = pin_to_driver_node(cluster, job, self.local_paths)
         self.ray.budget.update_cost(job.compute, len(cluster.nodes))
         schema = rows_schema((), exif=job.source.exif, extra_columns=plan.extra_columns(open_store(self.ray.output)))
         setup = RunSetup(self.ray.output, TuningRequest.from_job(job, ()), _NO_MODEL, schema, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -201,13 +201,18 @@ class ClusterMonitor:
         return cluster.gpus, *(sum(node.cpus for node in cluster.nodes_of(stage)) for stage in stages)
 
 
-def pin_to_driver_node(cluster: Cluster, job: Job) -> Job:
+def pin_to_driver_node(cluster: Cluster, job: Job, more_paths: Sequence[str] = ()) -> Job:
     """Tie the stages of a job with local paths to the one machine that has them; machines that join later stay idle.
+
+    Args:
+        cluster: Where the job runs.
+        job: Its source and its output may be local.
+        more_paths: Other local paths that its stages read.
 
     Raises:
         UsageError: If the cluster has several machines; the message names the first local path.
     """
-    paths = job.local_paths()
+    paths = [*job.local_paths(), *more_paths]
     if not paths or cluster.local or job.compute.shared_filesystem:
         return job
     if cluster.machine_count > 1:

@@ -47,6 +47,8 @@ def to_cvbatch_error(error: BaseException) -> CvbatchError:
     for candidate in reversed(chain):
         # Ray's wrapper also has the class of the exception that it wraps, but its text is a traceback
         if isinstance(candidate, CvbatchError) and not isinstance(candidate, RayTaskError):
+            # Ray has appended lines of advice about itself to what the worker raised
+            candidate.args = (str(candidate).partition("\n")[0], *candidate.args[1:])
             return candidate
     message = f"the run stopped: {root_line(str(error)) or type(error).__name__}; run the same command to resume"
     return RunError(message, details=str(error))

@@ -18,6 +18,7 @@ from PIL import Image
 import cvbatch as api
 from cvbatch.edits.editing import audit_location
 from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.lease import Heartbeat
 from cvbatch.output.manifest import finish_run
 from cvbatch.output.store import open_store
 from cvbatch.storage.location import Location
@@ -120,16 +121,47 @@ def test_a_killed_edit_goes_on(tmp_path: Path, ray_head: str, cvbatch_on_head: C
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    answer = cvbatch_on_head(*options)
+    log = CommitLog(open_store(str(tmp_path / "to" / "_audit")), count)
+    log.open_epoch()
+    with Heartbeat(log.store, log.state):
+        second = cvbatch_on_head(*options)
+    assert (second.code, len(second.err.splitlines())) == (2, 1), second.err
+    assert f"process {os.getpid()}" in second.err, "this process holds the edit now"
+    answer = cvbatch_on_head(*options, "--wait")
     assert answer.code == 0, answer.err
     assert (answer.json["edited"], answer.json["files"]) == (count, count)
     assert cvbatch_on_head("verify", answer.json["audit"], "--deep").code == 0
     status = cvbatch_on_head("status", answer.json["audit"], "--json").json
-    assert status["starts"] == 2, "the first attempt was killed before its end"
+    assert status["starts"] == 3, "the first attempt was killed before its end"
     audit = api.read(answer.json["audit"])
     for path, digest in zip(audit.edit_paths, audit.edit_sha256s, strict=True):
         assert hashlib.sha256((tmp_path / "to" / path[0]).read_bytes()).hexdigest() == digest[0]
     assert len(list((tmp_path / "to").iterdir())) == count + 1, "no temporary file is left over"
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_edit_and_room_lets_it_go_on(tmp_path: Path, cvbatch_on_head: Cvbatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    for seed in range(40):
+        save_noise(tmp_path / "photos" / f"{seed}.png", seed, (200, 150))
+    run, disk = made_run(str(tmp_path / "photos"), str(tmp_path / "run"), left_half), tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("this machine does not let us mount a file system")
+    try:
+        options = ["redact", run, "--classes", "person", "--to", disk / "to", "--json"]
+        full = cvbatch_on_head(*options)
+        assert (full.code, len(full.err.splitlines())) == (1, 1), full.err
+        assert f"{disk}/to cannot be written: No space left on device" in full.err
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        answer = cvbatch_on_head(*options)
+        assert answer.code == 0, answer.err
+        assert (answer.json["edited"], answer.json["files"], answer.json["errors"]) == (40, 40, {})
+        assert cvbatch_on_head("verify", answer.json["audit"], "--deep").code == 0
+        assert {path.name for path in (disk / "to").iterdir()} == {"_audit", *(f"{seed}.png" for seed in range(40))}
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.parametrize("to", ["photos/new", "photos", ".", "run/edited"])

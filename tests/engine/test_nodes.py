@@ -186,6 +186,8 @@ def test_local_paths_need_one_machine_or_a_shared_file_system() -> None:
             pin_to_driver_node(two, job(source, output))
         shared = job(source, output, shared_filesystem=True)
         assert pin_to_driver_node(two, shared) is shared
+    with pytest.raises(UsageError, match=r"^/predictions is a path on a disk"):
+        pin_to_driver_node(two, job(remote, remote), ["/predictions"])
     for machines, unpinned in ((two, job(remote, remote)), (cluster(A, local=True), job("/photos", "/labels"))):
         assert pin_to_driver_node(machines, unpinned) is unpinned
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cvbatch.cli.answers.common import print_answer, split_names
-from cvbatch.cli.arguments import JSON_HELP, add_output_argument, add_strict_argument, add_takeover_argument
+from cvbatch.cli.arguments import JSON_HELP, add_lease_arguments, add_output_argument, add_strict_argument
 from cvbatch.cli.common import describe_same_command, output_from_options, stop_on_signals
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
@@ -54,7 +54,7 @@ def add_edit_arguments(parser: argparse.ArgumentParser, *, min_score: float, nee
         default="none",
         help="edit images in error again: those that another attempt may not have, or all (default: none)",
     )
-    add_takeover_argument(parser)
+    add_lease_arguments(parser)
     add_strict_argument(parser)
     parser.add_argument("--shared-filesystem", action="store_true", help="all machines see the same files")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
@@ -101,7 +101,7 @@ def _attempt_from_options(options: argparse.Namespace) -> Iterator[Attempt]:
         stop_on_signals(f"stopped; {again}"),
     ):
         compute = ComputeConfig(shared_filesystem=True) if options.shared_filesystem else None
-        yield Attempt(terminal, options.takeover, options.retry, compute)
+        yield Attempt(terminal, options.takeover, options.retry, compute, wait=options.wait)
 
 
 def _render(answer: EditAnswer) -> Any:
