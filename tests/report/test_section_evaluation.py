@@ -12,6 +12,7 @@ import pytest
 from cvbatch.errors import UsageError
 from cvbatch.report.collect import ReportOptions, collect_page_data
 from cvbatch.report.folder import place_report
+from cvbatch.report.page import render_page
 from cvbatch.report.page_data import AnswerSection, PageData
 from cvbatch.results.committed import open_output
 from tests.evaluation.test_segmentation import ANSWERS, MODEL, TRUTH, segment_run, write_masks
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     return small_run(tmp_path_factory.mktemp("run"), NAMES)
 
 
-def write_coco(folder: Path, objects: list[tuple[int, str, list[float]]]) -> str:
+def write_coco(folder: Path, objects: list[tuple[int, str, list[float]]], name: str = "truth.json") -> str:
     """Truth of boxes: row, class, and x, y, width, height in pixels."""
     truth = {
         "images": [
@@ -46,7 +47,7 @@ def write_coco(folder: Path, objects: list[tuple[int, str, list[float]]]) -> str
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(NASTY)],
     }
-    path = folder / "truth.json"
+    path = folder / name
     path.write_text(json.dumps(truth))
     return str(path)
 
@@ -119,6 +120,15 @@ def test_cells_of_the_confusion_open_mistakes(section: AnswerSection) -> None:
 def test_a_model_that_the_truth_is_not_about_is_named(section: AnswerSection) -> None:
     (note,) = [note for note in section.notes if note.startswith("tags is not evaluated: ")]
     assert "truth.json" in note
+
+
+def test_names_in_an_evaluation_are_only_texts(run: SmallRun, tmp_path: Path) -> None:
+    name = '"><img src=x onerror=alert(1)>.json'
+    page = render_page(collect(run.output, truth=write_coco(tmp_path, OBJECTS, name)))
+    assert "<img src=x" not in page
+    assert "</script><b>" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.json" in page, "the note names the file"
+    assert "__proto__" in page
 
 
 def test_truth_that_fits_no_model_is_one_line(run: SmallRun, tmp_path: Path) -> None:
