@@ -23,18 +23,19 @@ Confusion = Collection[tuple[str, str, int]]
 
 
 def choose_classes(confusion: Confusion, last: str | None = None) -> list[str]:
-    """The classes with the most in their rows and columns, in the order of the alphabet.
+    """The classes that are confused most, then the most frequent ones, in the order of the alphabet.
 
     Args:
         confusion: How often each is taken for which.
         last: A name that comes last, such as that for nothing.
     """
-    totals = Counter[str]()
+    wrong, totals = Counter[str](), Counter[str]()
     for true, answer, count in confusion:
-        totals[true] += count
-        totals[answer] += count if answer != true else 0
+        for name in {true, answer}:
+            totals[name] += count
+            wrong[name] += count if true != answer else 0
     has_last = last is not None and totals.pop(last, 0) > 0
-    names = sorted(name for name, _ in totals.most_common(_CLASSES))
+    names = sorted(sorted(totals, key=lambda name: (-wrong[name], -totals[name], name))[:_CLASSES])
     return [*names, last] if last is not None and has_last else names
 
 
@@ -84,11 +85,11 @@ def group_most_confused(confusion: Confusion, cells: Mapping[Cell, Sequence[int]
     Args:
         confusion: How often each class is taken for which.
         cells: Row ids of images by cell.
-        unit: What is counted.
+        unit: What is counted, such as `image`.
     """
     wrong = sorted((part for part in confusion if part[0] != part[1]), key=lambda part: -part[2])[:_GROUPS]
     return [
-        ImageGroup(f"{true} taken for {answer}: {count:,} {unit}", list(cells[true, answer]))
+        ImageGroup(f"{true} taken for {answer}: {count:,} {unit}{'' if count == 1 else 's'}", list(cells[true, answer]))
         for true, answer, count in wrong
         if (true, answer) in cells
     ]

@@ -14,6 +14,8 @@ class Fact:
 
     name: str
     value: str
+    detail: str = ""
+    """Such as an interval."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def number_facts(
     """Numbers as facts, with their intervals where they have one."""
     known = intervals or {}
     return [
-        Fact(name, format_number(value) + (f" ({known[name][0]:.3f} to {known[name][1]:.3f})" if name in known else ""))
+        Fact(name, format_number(value), f"{known[name][0]:.3f} to {known[name][1]:.3f}" if name in known else "")
         for name, value in values.items()
     ]
 

@@ -92,7 +92,7 @@ def _show_labels(scorer: Scorer, comparison: Comparison, kind: str, metrics: Met
         rows = cells.setdefault(cell, [])
         if len(rows) < MOST_EXAMPLES:
             rows.append(int(comparison.alignment.row_ids[place]))
-    return _show_cells(metrics, cells, "images", as_shares=False)
+    return _show_cells(metrics, cells, "image", as_shares=False)
 
 
 def _show_segments(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:
@@ -100,7 +100,7 @@ def _show_segments(scorer: Scorer, comparison: Comparison, kind: str, metrics: M
     assert isinstance(scorer, SegmentScorer)
     rows = comparison.alignment.row_ids
     cells = {cell: [int(rows[image]) for image in images] for cell, images in scorer.examples.items()}
-    return _show_cells(metrics, cells, "pixels", as_shares=True)
+    return _show_cells(metrics, cells, "pixel", as_shares=True)
 
 
 def _show_cells(metrics: Metrics, cells: Mapping[Cell, list[int]], unit: str, *, as_shares: bool) -> _Examples:
@@ -140,10 +140,10 @@ def _describe(model: ModelSpec, kind: str, metrics: Metrics, shown: _Examples) -
         name=NAME,
         title=f"Evaluation: {model.alias}" + (f", {kind}" if kind != model.task else ""),
         sentence=f"The answers to {metrics.images:,} images are compared with truth{measured}.",
-        facts=number_facts(dict(metrics.values), dict(metrics.intervals)),
+        facts=number_facts(metrics.values, metrics.intervals),
         tables=[table for table in tables if table.rows],
         matrices=shown.matrices,
-        plots=_draw_curves(metrics),
+        plots=[*_draw_curves(metrics), *_draw_calibration(metrics)],
         groups=shown.groups,
         kinds=shown.kinds,
     )
@@ -161,3 +161,12 @@ def _draw_curves(metrics: Metrics) -> list[Plot]:
         for name, values in lines.items()
     }
     return [Plot(f"Precision and recall at IoU {curve['iou']:g}", "recall", "precision", points)]
+
+
+def _draw_calibration(metrics: Metrics) -> list[Plot]:
+    """Whether a score is the share of answers that are right."""
+    bins = [part for part in metrics.details.get("calibration_bins", []) if part["images"]]
+    if not bins:
+        return []
+    line = [(part["mean_score"], part["accuracy"]) for part in bins]
+    return [Plot("Calibration", "mean score", "share right", {"this model": line, "ideal": [(0.0, 0.0), (1.0, 1.0)]})]

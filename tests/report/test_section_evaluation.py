@@ -149,6 +149,21 @@ def test_weak_answers_are_counted_and_not_shown(tmp_path: Path, run: SmallRun) -
     assert kinds.groups == []
 
 
+def test_labels_have_a_confusion_and_a_calibration(run: SmallRun, tmp_path: Path) -> None:
+    labels = ["cat", "cat", *(NASTY[row % 4] for row in range(2, 8))]
+    lines = [f"{name.decode()},{label}" for name, label in zip(NAMES, labels, strict=True)]
+    (tmp_path / "truth.csv").write_text("\n".join(["image,label", *lines]))
+    section, *_ = collect(run.output, truth=str(tmp_path / "truth.csv")).answers
+    (matrix,), (plot,) = section.matrices, section.plots
+    names = matrix.rows
+    assert names == sorted(NASTY)
+    assert matrix.examples[f"{names.index('cat')},{names.index('__proto__')}"] == [1]
+    assert [(group.title, group.row_ids) for group in section.groups] == [("cat taken for __proto__: 1 image", [1])]
+    answers = plot.lines["this model"]
+    assert [right for _, right in answers] == [1.0 if row != 1 else 0.0 for row in range(8)]
+    assert answers[0][0] == pytest.approx(0.3)
+
+
 def test_segments_are_confused_by_pixels(tmp_path: Path) -> None:
     output = segment_run(tmp_path / "run", MODEL, ANSWERS)
     (section,) = collect(output, truth=write_masks(tmp_path / "masks", TRUTH)).answers
