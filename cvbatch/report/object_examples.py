@@ -85,7 +85,10 @@ class ObjectExamples:
         ]
         title = f"from score {self.score:.3f}"
         counts = {kind: len(self._judged.of_kind(kind)) for kind in _MEANINGS}
-        hint = f"From a score of {self.score:.3f} on, F1 is best: the pictures are of these answers. "
+        shown_answers = (
+            "the pictures are of these answers" if any(counts.values()) else "none of these answers is wrong"
+        )
+        hint = f"From a score of {self.score:.3f} on, F1 is best: {shown_answers}. "
         if not self._has_all:
             hint += f"They are counted in {len(self._pair.images):,} images by chance. "
         shown = list_kinds(details)
