@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cvbatch.edits.functions import crop_objects, cut_out_objects, redact_images, remove_objects
     from cvbatch.errors import CvbatchError
     from cvbatch.evaluation.evaluate import evaluate
+    from cvbatch.evolution.evolve import evolve_run
     from cvbatch.export.exporting import export_predictions
     from cvbatch.export.importing import import_labels
     from cvbatch.export.to_supervision import to_supervision
@@ -46,6 +47,7 @@ _MODULE_OF_NAME = {
     "Detections": "inference.python.protocol",
     "Model": "inference.python.protocol",
     "run": "pipeline",
+    "evolve_run": "evolution.evolve",
     "label": "results.labelling",
     "read": "results.predictions",
     "read_detections": "results.elements",
@@ -84,6 +86,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "Detections",
     "Model",
     "run",
+    "evolve_run",
     "label",
     "read",
     "read_detections",

@@ -55,6 +55,7 @@ def run(
     takeover: bool = False,
     manifest_only: bool = False,
     moved_from: Sequence[str] = (),
+    source: ImageSource | None = None,
     start_engine: StartEngine = start_ray,
 ) -> RunState:
     """Label every image of a source exactly once.
@@ -68,6 +69,7 @@ def run(
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
         moved_from: Old locations of sources that have moved; the job names the new ones.
+        source: Lists the images in place of the job's source.
         start_engine: Starts the engine that computes the rows; Ray by default.
 
     Returns:
@@ -87,7 +89,7 @@ def run(
     if planned and not plan_may_change and _is_finished(planned, job, pythonpath, manifest_only=manifest_only):
         return planned.log.state
     models = resolve_models(job.models, folder=pythonpath, report=observer.on_phase)
-    source = _open_source(planned, job, models, refresh=refresh, manifest_only=manifest_only)
+    source = _open_source(planned, job, models, source, refresh=refresh, manifest_only=manifest_only)
     with start_engine(job.output.location, models, job.compute, pythonpath, observer.on_phase) as starting_engine:
         models = starting_engine.probe_models(models, job.compute)
         planned = planned or _plan_new_run(store, job, models, source, pythonpath, observer)
@@ -169,8 +171,7 @@ def retry(
         errors: `transient` for errors that another attempt may avoid, or `all`.
         watcher: Receives the progress.
         pythonpath: Folder that the workers can import from; by default that of the run.
-        overrides: `dotted.path=YAML value` for options that are not part of the run's identity, such as the location
-            of a weights file.
+        overrides: `dotted.path=YAML value` for options beside the run's identity, such as the place of a weights file.
         takeover: Take the run over without checking for another attempt.
         manifest_only: Leave files that this process may not delete to an operator; see `manifest.complete_finish`.
         start_engine: Starts the engine that computes the rows; Ray by default.
@@ -223,9 +224,7 @@ def _find_run(
 
 
 def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manifest_only: bool) -> bool:
-    """Whether the run is finished, including its manifest and `_SUCCESS`.
-
-    Models are resolved and compared only if their section of the job, or one of their files, has changed.
+    """Whether the run is finished, with its manifest and `_SUCCESS`; models are compared only if they may have changed.
 
     Raises:
         OutputError: If the models differ from those of the run.
@@ -238,13 +237,19 @@ def _is_finished(planned: PlannedRun, job: Job, pythonpath: str | None, *, manif
 
 
 def _open_source(
-    planned: PlannedRun | None, job: Job, models: Sequence[ModelSpec], *, refresh: bool, manifest_only: bool
+    planned: PlannedRun | None,
+    job: Job,
+    models: Sequence[ModelSpec],
+    source: ImageSource | None,
+    *,
+    refresh: bool,
+    manifest_only: bool,
 ) -> ImageSource:
     """Open the source; check that an existing run can continue with it and with the models."""
     if planned is None:
-        return open_source(job.source)
+        return source or open_source(job.source)
     planned.check_models(models, loaded=False)
-    source = planned.reopen_source(job, refresh=refresh)
+    source = source or planned.reopen_source(job, refresh=refresh)
     check_can_reopen(planned.store, replaces=refresh, manifest_only=manifest_only)
     return source
 

@@ -88,6 +88,11 @@ def add_set_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that are no part of its job."""
     parser.add_argument("--update", action="store_true", help="list the source again; label new and changed images")
+    parser.add_argument(
+        "--evolve",
+        action="store_true",
+        help="give a finished run the models of this job: compute new and changed ones, copy the columns of the others",
+    )
     add_lease_arguments(parser)
     add_manifest_only_argument(parser)
     add_strict_argument(parser)

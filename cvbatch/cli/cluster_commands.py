@@ -32,7 +32,7 @@ from cvbatch.submit.jobs import (
 )
 from cvbatch.submit.probe import probe_cluster
 
-_PASSED_ON = ("update", "wait", "takeover", "manifest_only", "strict")
+_PASSED_ON = ("update", "evolve", "wait", "takeover", "manifest_only", "strict")
 """Options of `cvbatch run` that are sent with the job."""
 
 
@@ -48,7 +48,7 @@ def submit_command(options: argparse.Namespace) -> int:
         options.driver_memory,
     )
     address = _address_from_options(options)
-    client, info, is_new = submit_job(submission, address, anew=options.update)
+    client, info, is_new = submit_job(submission, address, anew=options.update or options.evolve)
     action = "accepted job" if is_new else f"already has this job, {info.status.lower()}, as"
     note = (
         ""

@@ -18,6 +18,7 @@ from cvbatch.cli.common import (
     print_json,
     stop_on_signals,
 )
+from cvbatch.errors import UsageError
 from cvbatch.output.log_records import RunState
 from cvbatch.planning.plan import open_run
 from cvbatch.results.console import estimate_table, summary_table
@@ -41,24 +42,43 @@ def run_command(options: argparse.Namespace) -> int:
             supervised_command(options.given), options.retries, lambda line: sys.stderr.write(f"cvbatch: {line}\n")
         )
     end_with_supervisor()
+    from cvbatch.evolution.evolve import evolve_run
     from cvbatch.pipeline import run
 
+    _check_evolve_options(options)
     job, folder = job_from_options(options)
     command = "the same cvbatch submit" if options.events else describe_same_command(options)
     stopped = f"stopped; rows that are written are committed. Resume with: {command}"
     events = EventLines(sys.stdout) if options.events else None
     with _attempt_on_terminal(options, stopped) as terminal:
-        state = run(
-            job,
-            events or terminal,
-            pythonpath=folder,
-            refresh=options.update,
-            wait=options.wait,
-            takeover=options.takeover,
-            manifest_only=options.manifest_only,
-            moved_from=options.moved_from,
-        )
+        lease = {"wait": options.wait, "takeover": options.takeover}
+        if options.evolve:
+            state = evolve_run(job, events or terminal, pythonpath=folder, **lease)
+        else:
+            state = run(
+                job,
+                events or terminal,
+                pythonpath=folder,
+                refresh=options.update,
+                manifest_only=options.manifest_only,
+                moved_from=options.moved_from,
+                **lease,
+            )
     return _report_summary(job.output.location, state, options, events)
+
+
+def _check_evolve_options(options: argparse.Namespace) -> None:
+    """Check that `--evolve` comes without options for other changes of a run.
+
+    Raises:
+        UsageError: Names the first of them.
+    """
+    for name in ("update", "manifest_only", "moved_from"):
+        if options.evolve and getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"--evolve changes the models, and nothing else: give {option} in a run before or after it"
+            )
 
 
 def plan_command(options: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ from cvbatch.config.job import Job
 from cvbatch.edits.base import Edit
 from cvbatch.edits.found_objects import ObjectSelection
 from cvbatch.edits.names import find_relative_paths
-from cvbatch.edits.planned_source import PlannedSource
 from cvbatch.edits.stage import EditStage
 from cvbatch.edits.target import AUDIT_FOLDER, delete_temporary_files
 from cvbatch.edits.target_checks import check_new_target, check_target
@@ -27,6 +26,8 @@ from cvbatch.pipeline import RunObserver, run_without_models
 from cvbatch.planning.plan import load_plan
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.planned_images import PlannedImages
+from cvbatch.results.planned_source import PlannedSource
+from cvbatch.schema import EDIT_FIELDS
 from cvbatch.storage.location import Location
 
 _UPDATES: Final = "updates"
@@ -82,7 +83,7 @@ def edit_images(opened: OpenedOutput, edit: Edit, objects: ObjectSelection, to: 
     )
     final = run_without_models(
         job,
-        PlannedSource(opened, state.planned),
+        PlannedSource(opened, state.planned, EDIT_FIELDS),
         attempt.watcher,
         wait=attempt.wait,
         takeover=attempt.takeover,

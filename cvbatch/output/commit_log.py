@@ -159,9 +159,24 @@ class CommitLog:
             FencedError: If another attempt has taken over.
             CorruptionError: If the rows are not the same; nothing is appended.
         """
+        self._append_replacement({"type": "replace", "remove": list(remove)}, add, computed)
+
+    def evolve_files(self, add: Iterable[DataFile], plan_file: str) -> None:
+        """Replace all accepted files by files of this epoch with exactly the same rows, and the plan by another one.
+
+        Args:
+            add: Files with the columns of the new plan.
+            plan_file: Name of the new plan: the old one with other models.
+
+        Raises:
+            FencedError: If another attempt has taken over.
+            CorruptionError: If the rows are not the same; nothing is appended.
+        """
+        self._append_replacement({"type": "evolve", "remove": list(self.state.files), "plan": plan_file}, add, ())
+
+    def _append_replacement(self, body: dict[str, Any], add: Iterable[DataFile], computed: Iterable[RowRange]) -> None:
         record = {
-            "type": "replace",
-            "remove": list(remove),
+            **body,
             "add": [file.to_json() for file in add],
             "computed": [list(pair) for pair in computed],
         }

@@ -94,6 +94,8 @@ class RunState:
     """Number of rows that were accepted when the newest epoch started."""
     opened: list[float] = field(default_factory=list)
     """Start time of each epoch, in seconds since 1970."""
+    plan_file: str | None = None
+    """The plan with the current models, once they have changed."""
     recent: list[list[float]] = field(default_factory=list)
     """Pairs of time and number of rows computed, for the last `RECENT_SECONDS`."""
 
@@ -135,6 +137,7 @@ class RunState:
             "files": [file.to_json() for file in self.files.values()],
             "stale": list(self.stale),
             "removed": list(self.removed),
+            "plan_file": self.plan_file,
         }
 
     @staticmethod
@@ -151,6 +154,7 @@ class RunState:
             complete=data.get("complete"),
             rows_before=data.get("rows_before", 0),
             opened=data.get("opened", []),
+            plan_file=data.get("plan_file"),
             recent=data.get("recent", []),
         )
         for file in map(DataFile.from_json, data["files"]):
@@ -186,6 +190,10 @@ class RunState:
                     self._apply_commit(record)
                 case "replace":
                     self._apply_replace(record)
+                case "evolve":
+                    self._require_valid(len(record["remove"]) == len(self.files), record, "it leaves files behind")
+                    self._apply_replace(record)
+                    self.plan_file = record["plan"]
                 case "extend":
                     self._apply_extend(record)
                 case "removed":

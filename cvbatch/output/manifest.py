@@ -40,6 +40,8 @@ class Manifest:
     """Rows whose image is no longer in the source."""
     moves: tuple[Mapping[str, Any], ...] = ()
     """Plan parts that record where the source has moved, oldest first."""
+    plan_file: str | None = None
+    """The plan with the current models, once they have changed."""
 
 
 def latest_manifest(store: Store) -> Manifest | None:
@@ -50,7 +52,7 @@ def latest_manifest(store: Store) -> Manifest | None:
     content = _MANIFEST.decode_record(store.read_object(names[-1]), f"{store.root}/{names[-1]}")
     removed = [(low, high) for low, high in content.get("removed", ())]
     files = [DataFile.from_json(data) for data in content["files"]]
-    return Manifest(content["final"], files, removed, tuple(content.get("moves", ())))
+    return Manifest(content["final"], files, removed, tuple(content.get("moves", ())), content.get("plan_file"))
 
 
 def read_success_mark(store: Store) -> str | None:
@@ -173,7 +175,9 @@ def _build_manifest(final: int, state: RunState) -> bytes:
     """Encode the manifest; a pure function of the log up to `final`, so that writing it twice is harmless."""
     files = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
     content = {"final": final, "files": files, "removed": list(state.removed)}
-    return _MANIFEST.encode_record(content | ({"moves": state.move_parts} if state.move_parts else {}))
+    moves = {"moves": state.move_parts} if state.move_parts else {}
+    plan_file = {"plan_file": state.plan_file} if state.plan_file else {}
+    return _MANIFEST.encode_record({**content, **moves, **plan_file})
 
 
 def _delete_orphan_files(store: Store, state: RunState) -> list[str]:

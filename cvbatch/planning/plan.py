@@ -19,6 +19,7 @@ from cvbatch.errors import CvbatchError, OutputError, SourceError
 from cvbatch.models import own_files
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
 from cvbatch.output.store import LocalStore, Store, create_with_retries, open_store
@@ -31,6 +32,7 @@ from cvbatch.storage.location import Location
 from cvbatch.system.formats import RecordFormat
 
 PLAN_FILE = "_cvbatch/plan.json"
+EVOLVED_PREFIX: Final = "_cvbatch/plan-"
 _DATASETS_CONFIG_FILE: Final = ".huggingface.yaml"
 """Tells `datasets.load_dataset(OUTPUT)` where the predictions are; without it, all files of the folder are read."""
 
@@ -57,6 +59,10 @@ class Plan:
     """Folder that `python:` models are imported from."""
     created_at: float = 0.0
     """Seconds since 1970."""
+    file: str = PLAN_FILE
+    """Its name in the output; another one once the models have changed."""
+    earlier_models: tuple[Mapping[str, Any], ...] = ()
+    """Models that the run had before, oldest first: `models`, and `until`, in seconds since 1970."""
 
     def extra_columns(self, store: Store) -> list[pa.Field]:
         """Columns of the source that are copied to the predictions."""
@@ -67,15 +73,23 @@ class Plan:
         return [column for column in schema if column.name not in own_columns]
 
 
-_PLAN: Final = RecordFormat("plan", Plan)
+PLAN_FORMAT: Final = RecordFormat("plan", Plan)
 
 
 def load_plan(store: Store) -> Plan | None:
-    """Return the plan of an output, or None if there is none yet."""
+    """Return the plan of an output with its current models, or None if there is none yet."""
     try:
-        return _PLAN.decode_record(store.read_object(PLAN_FILE), f"{store.root}/{PLAN_FILE}")
+        plan = _read_plan(store, PLAN_FILE)
     except FileNotFoundError:
         return None
+    if not any(name.startswith(EVOLVED_PREFIX) for name in store.list_sizes(PLAN_FILE.rpartition("/")[0])):
+        return plan
+    plan_file = CommitLog(store, plan.rows).state.plan_file
+    return plan if plan_file is None else _read_plan(store, plan_file)
+
+
+def _read_plan(store: Store, name: str) -> Plan:
+    return PLAN_FORMAT.decode_record(store.read_object(name), f"{store.root}/{name}")
 
 
 def open_run(output: Location | str) -> tuple[Store, Plan]:
@@ -130,8 +144,8 @@ def make_plan(
         unreadable=tuple(source.listing.unreadable_notes),
         pythonpath=pythonpath,
     )
-    create_with_retries(store, PLAN_FILE, _PLAN.encode_record(own_plan))
-    plan = _PLAN.decode_record(store.read_object(PLAN_FILE), f"{store.root}/{PLAN_FILE}")
+    create_with_retries(store, PLAN_FILE, PLAN_FORMAT.encode_record(own_plan))
+    plan = _read_plan(store, PLAN_FILE)
     progress.delete_checkpoint()
     store.put_object(
         _DATASETS_CONFIG_FILE, f'configs:\n- config_name: default\n  data_files: "{DATA_FOLDER}/*.parquet"\n'.encode()
@@ -165,6 +179,8 @@ def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     stored, requested = (job.with_defaults(data) for data in (identity, requested_identity))
     differences = _list_differences(_identity_by_content(stored), _identity_by_content(requested))
     advice = ""
+    if differences and all(difference.startswith("models") for difference in differences):
+        advice = _EVOLVE_ADVICE
     if differences and all(difference.startswith("source.uri") for difference in differences):
         uris, requested_uris = (uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
         advice = _moved_source_advice(uris, requested_uris)
@@ -208,7 +224,9 @@ def check_same_models(
         OutputError: Names the differences.
     """
     if len(models) != len(plan.models):
-        raise OutputError(f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output")
+        raise OutputError(
+            f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output{_EVOLVE_ADVICE}"
+        )
     for planned, requested in zip(plan.models, models, strict=True):
         files = planned.files or (earlier_files or {}).get(planned.alias, {})
         if planned.options != requested.options:  # files in options may be renamed; their content is compared below
@@ -217,13 +235,14 @@ def check_same_models(
             change = "has changed" if name in requested.files else "is missing"
             raise OutputError(
                 f"{store.root} belongs to another run: {name} of the model {planned.alias} {change}, in "
-                f"{requested.folder or 'the current folder'}: restore it, or choose another output"
+                f"{requested.folder or 'the current folder'}: restore it, or choose another output{_EVOLVE_ADVICE}"
             )
         specs = _comparable_specs(planned, requested, loaded=loaded)
         stored, current = ({planned.alias: data} for data in specs)
-        _refuse_differences(store, _list_differences(stored, current))
+        _refuse_differences(store, _list_differences(stored, current), _EVOLVE_ADVICE)
 
 
+_EVOLVE_ADVICE: Final = "; or let cvbatch run --evolve compute what is new, and copy the rest"
 _LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "options")
 """Keys of a model in the job that name files; the content of these files is compared in its `ModelSpec`."""
 

@@ -25,7 +25,7 @@ from cvbatch.output.object_store import ObjectStore
 from cvbatch.output.row_ranges import RowRange
 from cvbatch.output.store import Store
 from cvbatch.planning.parts import Part
-from cvbatch.planning.plan import Plan, open_run
+from cvbatch.planning.plan import PLAN_FILE, Plan, open_run
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.tasks import Task
@@ -78,11 +78,22 @@ class OpenedOutput:
         """The files that are committed now."""
         manifest = latest_manifest(self.store)
         if manifest is not None and newest_record_name(self.store) == record_name(manifest.final):
+            self._check_same_plan(manifest.plan_file)
             return CommittedFiles(manifest.files, manifest.removed, manifest.moves)
         state = CommitLog(self.store, self.plan.rows).state
+        self._check_same_plan(state.plan_file)
         return CommittedFiles(
             sorted(state.files.values(), key=lambda file: file.ranges), list(state.removed), tuple(state.move_parts)
         )
+
+    def _check_same_plan(self, plan_file: str | None) -> None:
+        """Check that the models are still those that this object knows.
+
+        Raises:
+            OutputError: If they have changed meanwhile.
+        """
+        if (plan_file or PLAN_FILE) != self.plan.file:
+            raise OutputError(f"{self.store.root}: its models have changed while it was read: read it again")
 
     def open_files(self, files: Sequence[DataFile]) -> pads.Dataset:
         """Open some data files as a dataset."""

@@ -115,6 +115,13 @@ def status_table(status: Mapping[str, Any]) -> Table:
     ]
     if status["removed"]:
         rows.append(("removed from the source", f"{status['removed']:,}"))
+    rows += [
+        (
+            f"models until {earlier['until']}",
+            ", ".join(f"{alias} ({name})" for alias, name in earlier["models"].items()),
+        )
+        for earlier in status["earlier_models"]
+    ]
     has_time_left = status["held"] and status["seconds_left"]
     time_left = f", {format_duration(status['seconds_left'])} left" if has_time_left else ""
     rows.append(("rate", f"{status['rate']:.1f} images/s{time_left}"))

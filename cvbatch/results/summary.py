@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.lease import LEASE_SECONDS, describe_holder, is_holder_alive, last_heartbeat
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import is_finished
-from cvbatch.planning.plan import open_run
+from cvbatch.planning.plan import load_plan, open_run
 from cvbatch.results.predictions import open_dataset
 from cvbatch.runs.run_record import load_record
 from cvbatch.schema import ERROR, ERROR_MESSAGE, ERROR_STAGE, ERROR_TYPE, IMAGE_URI, ROW_ID, STATUS
@@ -119,7 +120,20 @@ def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
         "nodes": heartbeat.get("nodes", []),
         "rate": rate,
         "seconds_left": state.remaining_rows / rate if rate else None,
+        "earlier_models": _describe_earlier_models(log),
     }
+
+
+def _describe_earlier_models(log: CommitLog) -> list[dict[str, Any]]:
+    """Models that the run had before its models changed, oldest first, by alias; `until` in ISO 8601."""
+    plan = load_plan(log.store) if log.state.plan_file is not None else None
+    return [
+        {
+            "models": {model["alias"]: model["name"] for model in earlier["models"]},
+            "until": datetime.fromtimestamp(earlier["until"], UTC).isoformat(timespec="seconds"),
+        }
+        for earlier in (plan.earlier_models if plan is not None else ())
+    ]
 
 
 def _recent_rate(state: RunState) -> float:

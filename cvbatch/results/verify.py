@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -63,15 +63,22 @@ def verify_output(store: Store, log: CommitLog, *, deep: bool = False) -> Verify
     report.problems += [f"rows {low} to {high - 1} are missing" for low, high in missing_ranges]
     report.problems += [f"rows {low} to {high - 1} are of images that have changed" for low, high in state.stale]
     report.problems += _manifest_problems(store, log)
-    verified_rows = RowRanges()
+    verified_rows, columns = RowRanges(), _required_columns(store, state)
     for file in state.files.values():
         if file.path not in sizes:
             report.problems.append(f"{file.path} is missing")
         elif sizes[file.path] != file.size:
             report.problems.append(f"{file.path} has {sizes[file.path]} bytes, expected {file.size}")
         else:
-            report.problems += _file_problems(store, file, verified_rows, deep=deep)
+            report.problems += _file_problems(store, file, verified_rows, columns, deep=deep)
     return report
+
+
+def _required_columns(store: Store, state: RunState) -> set[str]:
+    """Columns that each file must have; those of the models only where files were written anew for them."""
+    plan = load_plan(store) if state.plan_file is not None else None
+    models = plan.models if plan is not None else ()
+    return {ROW_ID, STATUS, *(column.name for model in models for column in model.column_fields())}
 
 
 def _plan_problems(store: Store, state: RunState) -> Iterator[str]:
@@ -104,12 +111,14 @@ def _manifest_problems(store: Store, log: CommitLog) -> Iterator[str]:
         yield f"_SUCCESS does not name {name}; cvbatch run repairs it"
 
 
-def _file_problems(store: Store, file: DataFile, verified_rows: RowRanges, *, deep: bool) -> Iterator[str]:
+def _file_problems(
+    store: Store, file: DataFile, verified_rows: RowRanges, columns: Set[str], *, deep: bool
+) -> Iterator[str]:
     try:
         with store.open_object(file.path) as data, pq.ParquetFile(data, page_checksum_verification=True) as parquet:
             if parquet.metadata.num_rows != file.row_count:
                 yield f"{file.path} has {parquet.metadata.num_rows} rows, expected {file.row_count}"
-            if missing_columns := {ROW_ID, STATUS} - set(parquet.schema_arrow.names):
+            if missing_columns := columns - set(parquet.schema_arrow.names):
                 yield f"{file.path} has no column {', '.join(sorted(missing_columns))}"
                 return
             table = parquet.read(columns=None if deep else [ROW_ID, STATUS])

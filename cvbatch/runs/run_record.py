@@ -188,7 +188,7 @@ class RunRecord:
             **self._listing_facts(store, plan),
         }
         with contextlib.suppress(CvbatchError):  # on a full disk the error that stopped the run matters more
-            store.put_object(RUN, json.dumps(_RUN.to_json(content), indent=1).encode())
+            store_record(store, content)
 
 
 def _stage_seconds_of(written: WriteResult) -> dict[str, float]:
@@ -198,6 +198,11 @@ def _stage_seconds_of(written: WriteResult) -> dict[str, float]:
 def model_files_of_last_attempt(store: Store) -> dict[str, Mapping[str, str]]:
     """Files of each model as the last attempt saw them, by the model's alias."""
     return {model["alias"]: model.get("files", {}) for model in load_record(store).get("models", [])}
+
+
+def store_record(store: Store, content: Mapping[str, Any]) -> None:
+    """Write the run record; it replaces the last one."""
+    store.put_object(RUN, json.dumps(_RUN.to_json(dict(content)), indent=1).encode())
 
 
 def load_record(store: Store) -> Mapping[str, Any]:

@@ -39,6 +39,10 @@ def replace(remove: list[str], *add: dict[str, Any], computed: Any = (), epoch: 
     return record("replace", epoch, remove=remove, add=add, computed=computed)
 
 
+def evolve(remove: list[str], *add: dict[str, Any], epoch: int = 1) -> dict[str, Any]:
+    return record("evolve", epoch, remove=remove, add=add, computed=[], plan="_cvbatch/plan-x.json")
+
+
 def state(*records: dict[str, Any], planned: int = 10) -> RunState:
     run_state = RunState(planned)
     for one in records:
@@ -48,6 +52,15 @@ def state(*records: dict[str, Any], planned: int = 10) -> RunState:
 
 COMMITTED = (opened(), record("commit", files=[file(A, (0, 4), (6, 8)), file(B, (4, 6), Truncated=2)]))
 WHOLE = (*COMMITTED, record("commit", files=[file(C, (8, 10))]))
+
+
+def test_other_models_replace_all_files_and_the_plan_at_once() -> None:
+    run_state = state(*WHOLE, opened(2), evolve([A, B, C], file(OF_2, (0, 10), Truncated=1), epoch=2))
+    assert list(run_state.files) == [OF_2]
+    assert run_state.errors == {"Truncated": 1}
+    assert run_state.plan_file == "_cvbatch/plan-x.json"
+    again = RunState.from_json(json.loads(json.dumps(run_state.to_json())))
+    assert again.plan_file == run_state.plan_file
 
 
 def test_a_whole_run() -> None:
@@ -230,6 +243,8 @@ def test_a_saved_state_shares_nothing_with_the_original() -> None:
         ([opened(), extend(changed=[changed((9, 11))])], "changes unplanned rows"),
         ([opened(), extend({"first_row_id": 10, "rows": 1}, changed=[changed((11, 12))])], "changes unplanned rows"),
         ([*COMMITTED, replace([C])], "not accepted"),
+        ([*WHOLE, opened(2), evolve([A], file(OF_2, (0, 4), (6, 8)), epoch=2)], "it leaves files behind"),
+        ([*WHOLE, opened(2), evolve([A, B, C], file(OF_2, (0, 9)), epoch=2)], "differ from the removed rows"),
         ([*COMMITTED, replace([B, B], file(C, (4, 6)))], "in the set already"),
         ([*COMMITTED, replace([B], file(C, (4, 5)))], "the added rows differ from the removed rows"),
         ([*COMMITTED, replace([B], file(C, (4, 6), (8, 9)))], "differ from the removed rows"),

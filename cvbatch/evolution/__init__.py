@@ -1,0 +1,1 @@
+"""A run whose models change: only what is new is computed."""

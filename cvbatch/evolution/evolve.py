@@ -1,0 +1,168 @@
+"""Evolving a run: the columns of new and changed models are computed, all others are copied, and the log switches once.
+
+The new columns come from a run of their own in a hidden folder of the output: the same rows, planned, committed and
+resumed as any other. Then all data files are written anew, and one record of the log replaces the old ones and the
+plan. Before that record readers see the old columns, after it the new ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from cvbatch.config.job import Job
+from cvbatch.engine.base import StartEngine
+from cvbatch.engine.starting_ray import start_ray
+from cvbatch.errors import OutputError
+from cvbatch.evolution.changes import ModelChanges, find_model_changes
+from cvbatch.evolution.computed_rows import delete_computed_rows, place_of_computed_rows
+from cvbatch.evolution.merging import ComputedRows, Merge
+from cvbatch.models.resolve import resolve_models
+from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.output.commit_log import CommitLog
+from cvbatch.output.data_files import WriteContext
+from cvbatch.output.lease import Heartbeat, acquire_lease
+from cvbatch.output.log_records import RunState
+from cvbatch.output.manifest import check_can_reopen, finish_run, withdraw_success_mark
+from cvbatch.output.store import Store, open_store
+from cvbatch.pipeline import RunObserver, run
+from cvbatch.planning.evolved_plan import save_evolved_plan
+from cvbatch.planning.moved import current_uris, identity_with_uris
+from cvbatch.planning.plan import Plan, check_same_job, load_plan
+from cvbatch.results.committed import OpenedOutput
+from cvbatch.results.planned_source import PlannedSource
+from cvbatch.runs.run_record import load_record, model_files_of_last_attempt, store_record
+from cvbatch.storage.location import Location
+
+
+def evolve_run(
+    job: Job,
+    watcher: RunObserver,
+    *,
+    pythonpath: str | None = None,
+    wait: bool = False,
+    takeover: bool = False,
+    start_engine: StartEngine = start_ray,
+) -> RunState:
+    """Give a finished run the models of a job; where they are its models already, continue the run.
+
+    Args:
+        job: The job of the run with other models; all else is the same.
+        watcher: Receives the progress.
+        pythonpath: As for `run`, like `wait`, `takeover` and `start_engine`.
+        wait: Wait while another attempt holds the run.
+        takeover: Take the run over without checking for another attempt.
+        start_engine: Starts the engine that computes the new columns.
+
+    Returns:
+        State of the commit log at the end.
+
+    Raises:
+        UsageError: If the request is wrong, or the run is not finished; nothing was started.
+        RunError: If the new columns are not complete; the same call resumes, and the old columns stay until then.
+    """
+    run_models = partial(run, pythonpath=pythonpath, wait=wait, takeover=takeover, start_engine=start_engine)
+    store = open_store(job.output.location)
+    plan = load_plan(store)
+    if plan is None:
+        return run_models(job, watcher)
+    log = CommitLog(store, plan.rows)
+    source_of_run = identity_with_uris(plan, current_uris(plan, log.state))
+    check_same_job(store, {**source_of_run, "models": job.identity()["models"]}, job)
+    models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
+    changes = find_model_changes(store, plan, models, model_files_of_last_attempt(store))
+    if changes.is_empty:
+        delete_computed_rows(job.output.location)
+        return run_models(job, watcher)
+    acquire_lease(store, log.refresh, wait=wait, takeover=takeover)
+    if log.state.remaining_rows:
+        raise OutputError(
+            f"{store.root} is not finished: expected a finished run; continue it with its earlier job, then evolve it"
+        )
+    check_can_reopen(store, replaces=True)
+    watcher.on_phase(changes.describe())
+    computed, computed_models = None, list[ModelSpec]()
+    if changes.computed:
+        place = place_of_computed_rows(job.output.location, plan, log.state, job)
+        run_models(_job_of_computed(job, changes, place), watcher, source=_planned_source(store, plan, log))
+        computed_store = open_store(place)
+        computed_plan = load_plan(computed_store)
+        assert computed_plan is not None, "the run has just finished"
+        computed_models = list(computed_plan.models)
+        files = CommitLog(computed_store, computed_plan.rows).state.files
+        computed = ComputedRows(computed_store, list(files.values()))
+        acquire_lease(store, log.refresh, wait=wait, takeover=takeover)  # again: computing takes long
+    watcher.on_phase("copying the other columns")
+    new_models = [copied or computed_models.pop(0) for copied in changes.copied_models()]
+    _switch_models(log, plan, job, new_models, _copied_columns(changes, new_models), computed, pythonpath)
+    delete_computed_rows(job.output.location)
+    return log.state
+
+
+def _copied_columns(changes: ModelChanges, new_models: Sequence[ModelSpec]) -> dict[str, str]:
+    """Old column by new column."""
+    return {
+        new.name: old.name
+        for model, (_, planned) in zip(new_models, changes.models, strict=True)
+        if planned is not None
+        for new, old in zip(model.column_fields(), planned.column_fields(), strict=True)
+    }
+
+
+def _job_of_computed(job: Job, changes: ModelChanges, place: Location) -> Job:
+    """The job of the run that computes the new columns."""
+    pairs = zip(job.models, changes.models, strict=True)
+    configs = tuple(config for config, (_, planned) in pairs if planned is None)
+    return job.model_copy(
+        update={
+            "models": configs,
+            "source": job.source.model_copy(update={"limit": None, "exif": False}),
+            "output": job.output.model_copy(update={"uri": place.uri}),
+        }
+    )
+
+
+def _planned_source(store: Store, plan: Plan, log: CommitLog) -> PlannedSource:
+    return PlannedSource(OpenedOutput(store, plan), log.state.planned)
+
+
+def _switch_models(
+    log: CommitLog,
+    plan: Plan,
+    job: Job,
+    models: Sequence[ModelSpec],
+    copied_columns: Mapping[str, str],
+    computed: ComputedRows | None,
+    pythonpath: str | None,
+) -> None:
+    """Write all data files with the new columns, and replace the old ones and the plan at once."""
+    store, source = log.store, plan.job["source"]
+    record = load_record(store)
+    schema = rows_schema(
+        models,
+        exif=source["exif"],
+        warnings=source.get("damaged") == "keep",
+        extra_columns=plan.extra_columns(store),
+    )
+    model_columns = {column.name for model in models for column in model.column_fields()}
+    log.open_epoch()
+    withdraw_success_mark(store, manifest_only=False)
+    with Heartbeat(store, log.state):
+        described = describe_schema(schema, models, str(record.get("precision")))
+        context = WriteContext(job.output.location, log.epoch, described)
+        merge = Merge(context, copied_columns, frozenset(model_columns - copied_columns.keys()), computed)
+        files = list(replace(merge, removed=log.state.removed).write_files(log.state))
+        evolved = save_evolved_plan(store, plan, job, models, pythonpath)
+        log.evolve_files(files, evolved.file)
+        finish_run(log)
+    facts: dict[str, Any] = {
+        "job": evolved.job,
+        "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
+        "errors": dict(+log.state.errors),
+    }
+    listing = {name: record[name] for name in ("skipped", "unreadable") if name in record}
+    latest = load_record(computed.store) if computed is not None else record
+    store_record(store, json.loads(json.dumps({**latest, **facts, **listing})))

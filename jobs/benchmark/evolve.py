@@ -1,0 +1,75 @@
+"""A classifier added to a finished run of four tasks, beside that classifier alone over the same images.
+
+    python jobs/benchmark/evolve.py PHOTOS [COUNT]
+
+Copies of the photos of a folder are labelled by classification, embedding, detection and segmentation first. Then
+`--evolve` adds a second classifier (ResNet-18 with random weights), and a run of its own has that classifier alone.
+Each is a whole process with its start. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FOUR_TASKS = [
+    {"model": "efficientnet_lite0", "task": "classification"},
+    {"model": "efficientnet_lite0", "task": "embedding"},
+    {"model": "nanodet_g", "task": "detection"},
+    {"model": "efficientnet_lite0", "task": "segmentation"},
+]
+CLASSIFIER = {"model": "resnet18", "weights": None, "as": "second"}
+
+
+def copy_photos(photos: Path, to: Path, count: int) -> None:
+    """Copy photos again and again until there are as many."""
+    originals = sorted(path for path in photos.rglob("*.jpg"))
+    to.mkdir()
+    for index in range(count):
+        shutil.copy(originals[index % len(originals)], to / f"{index:06}.jpg")
+
+
+def run_job(work: Path, name: str, models: list[dict[str, object]], output: str, *options: str) -> float:
+    """Seconds of `cvbatch run` as a whole process."""
+    job = work / f"{name}.json"
+    job.write_text(json.dumps({"source": {"uri": "photos"}, "models": models, "output": {"uri": output}}))
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "cvbatch", "run", str(job), "--json", *options],
+        cwd=work,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("count", type=int, nargs="?", default=2_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="evolve-") as text:
+        work = Path(text)
+        copy_photos(options.photos, work / "photos", options.count)
+        alone = [run_job(work, f"alone{index}", [CLASSIFIER], f"alone{index}") for index in range(2)]
+        four = run_job(work, "four", FOUR_TASKS, "four")
+        evolve = run_job(work, "five", [*FOUR_TASKS, CLASSIFIER], "four", "--evolve")
+    result = {
+        "images": options.count,
+        "four_tasks_seconds": round(four, 1),
+        "classifier_alone_seconds": [round(seconds, 1) for seconds in alone],
+        "evolve_seconds": round(evolve, 1),
+        "ratio": round(evolve / min(alone), 2),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
