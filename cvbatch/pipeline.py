@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cvbatch.config.job import Job
-from cvbatch.config.job_file import build_job
 from cvbatch.deprecated import adapt_observer, renamed_names
 from cvbatch.engine.base import StartEngine
 from cvbatch.engine.starting_ray import start_ray
@@ -191,7 +190,7 @@ def retry(
         raise OutputError(f"{output} is the audit of an edit: expected a run; give the edit itself again, with --retry")
     store, log, pythonpath = planned.store, planned.log, pythonpath or planned.plan.pythonpath
     acquire = partial(acquire_lease, store, takeover=takeover)
-    job = _job_with_overrides(planned.job, overrides)
+    job = planned.job_with_overrides(overrides)
     planned.check_job(job)
     acquire(log.refresh)
     if log.state.remaining_rows:
@@ -293,8 +292,3 @@ def _compute_missing_rows(attempt: RunAttempt, observer: RunObserver) -> None:
         accepted = log.commit_files(file for result in results for file in result.files)
         attempt.record_commit(results, accepted)
         observer.on_committed(log.state)
-
-
-def _job_with_overrides(job: Job, overrides: Sequence[str]) -> Job:
-    """Apply overrides to the job of a plan, which spells out every option; defaults are left out first."""
-    return build_job(job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cvbatch.config.job import Job
+from cvbatch.config.job_file import build_job
 from cvbatch.engine.base import Engine, StartingEngine
 from cvbatch.errors import OutputError
 from cvbatch.models.backends import backend_of
@@ -85,6 +86,10 @@ class PlannedRun:
     def job(self) -> Job:
         """The job of the run, with the current locations of its sources."""
         return current_job(self.plan, self.log.state)
+
+    def job_with_overrides(self, overrides: Sequence[str]) -> Job:
+        """The job of the run with overrides; it spells out every option, so defaults are left out first."""
+        return build_job(self.job.model_dump(mode="json", by_alias=True, exclude_defaults=True), overrides)
 
     def check_job(self, job: Job) -> None:
         """Check that a job is that of the run, by the job's options alone.
