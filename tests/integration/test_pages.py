@@ -20,6 +20,7 @@ from PIL import Image
 from cvbatch.testing import seeded_checkpoint
 from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
+from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
 
 FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
@@ -108,6 +109,7 @@ def test_every_command_works(page: Path, home: Path, ray_head: str, request: pyt
         checkpoint = request.getfixturevalue("checkpoint")
         shutil.copy(checkpoint["checkpoint"], home / "birds.pth")
         (home / "birds.txt").write_text("\n".join(checkpoint["categories"]))
+        write_graphs_of_pages(home)
     for command in [command for command in page_commands(page) if command.is_run]:
         if command.text.startswith("export "):
             name, _, value = command.words[1].partition("=")
@@ -116,6 +118,21 @@ def test_every_command_works(page: Path, home: Path, ray_head: str, request: pyt
         done = run_command(command.text.replace(ENDPOINT, endpoint), folder, environment)
         assert done.returncode == 0, f"{command.text}\n{done.stdout}{done.stderr}"
     check_answers(page, folder, environment)
+
+
+def write_graphs_of_pages(home: Path) -> None:
+    """Write the ONNX files that the page about models names; their answers are constant."""
+    table = np.zeros((1, 6, 100), np.float32)
+    table[0, :, 0] = [30, 30, 20, 20, 0.9, 0.1]
+    said = {"stride": "32", "task": "detect", "imgsz": "[64, 64]", "names": "{0: 'person', 1: 'bicycle'}"}
+    write_constant_graph(home / "yolo11n.onnx", {"output0": table}, metadata=said)
+    write_constant_graph(home / "flowers.onnx", {"probabilities": np.ones((1, 3), np.float32)}, last="Softmax")
+    (home / "flowers.yaml").write_text(blocks(ROOT / "cvbatch" / "models" / "README.md", "yaml")[0])
+    queries = np.zeros((1, 10, 4), np.float32), np.zeros((1, 10, 91), np.float32)
+    write_constant_graph(home / "rf-detr.onnx", {"dets": queries[0] + 0.5, "labels": queries[1]}, shape=(1, 3, 64, 64))
+    write_constant_graph(home / "features.onnx", {"features": np.ones((1, 8), np.float32)})
+    pair = {"boxes": np.array([[[1, 2, 30, 40]]], np.float32), "scores": np.array([[[2, -2]]], np.float32)}
+    write_constant_graph(home / "jobs" / "retinanet.onnx", pair)
 
 
 @pytest.mark.parametrize("page", ANSWERS_OF_THE_DEMO, ids=page_name)

@@ -61,3 +61,28 @@ def write_constant_graph(
     helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, str(path))
     return path
+
+
+def write_operations(
+    path: Path, operations: Sequence[tuple[str, Mapping[str, Any]]], *, shape: Sequence[Length], dtype: str, rank: int
+) -> Path:
+    """Write a graph of operations one after another, each a name and its attributes.
+
+    Args:
+        path: The file.
+        operations: The last one is named `ArgMax` if whole numbers come out.
+        shape: Of the input.
+        dtype: Of the input.
+        rank: Of the output.
+    """
+    names = ["images", *(f"step{number}" for number in range(1, len(operations))), "found"]
+    nodes = [
+        helper.make_node(operation, [names[number]], [names[number + 1]], **attributes)
+        for number, (operation, attributes) in enumerate(operations)
+    ]
+    kind = TensorProto.INT64 if operations[-1][0] == "ArgMax" else TensorProto.FLOAT
+    image = helper.make_tensor_value_info("images", _TYPES[dtype], list(shape))
+    output = helper.make_tensor_value_info("found", kind, [shape[0], *[None] * (rank - 1)])
+    graph = helper.make_graph(nodes, "operations", [image], [output])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+    return path

@@ -123,6 +123,6 @@ def _check_cuda(providers: list[str], name: str) -> None:
     """
     if _CUDA not in providers:
         raise ModelError(
-            f"onnx:{name}: compute.device is cuda, and the installed onnxruntime has no CUDA: "
+            f"onnx:{name}: this run uses the GPU, and the installed onnxruntime has no CUDA: "
             "pip install onnxruntime-gpu in place of onnxruntime, or run with compute.device: cpu"
         )

@@ -6,37 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 from torch.nn import functional
 
 from cvbatch.config.job import ModelConfig
+from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.inference.onnx.object_masks import paste_masks
+from cvbatch.inference.onnx.session import GraphSession
 from cvbatch.inference.predictor import Predictor
+from cvbatch.models.onnx.reading import OnnxReading
 from cvbatch.models.resolve import resolve_models
-from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.masks import decode_mask
 from cvbatch.testing import generate_images, predict
-from tests.rigs.graphs import write_constant_graph
+from tests.inference.onnx.exporting import export, resolve
+from tests.rigs.graphs import write_constant_graph, write_operations
 
 IMAGES = generate_images()
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
-def export(module: nn.Module, path: Path, shape: tuple[int, ...] = (2, 3, 64, 64), *, fixed: bool = False) -> Path:
-    dynamic = None if fixed else ({0: torch.export.Dim("batch", min=1, max=64)},)
-    torch.onnx.export(
-        module.eval(), (torch.zeros(shape),), str(path), dynamo=True, dynamic_shapes=dynamic, verbose=False
-    )
-    return path
-
-
-def resolve(path: Path, **options: Any) -> ModelSpec:
-    (spec,) = resolve_models([ModelConfig.model_validate({"model": f"onnx:{path}", **options})])
-    return spec
 
 
 def normalized(view: View, image: Image.Image) -> torch.Tensor:
@@ -58,11 +50,6 @@ class Small(nn.Module):
         return features
 
 
-class Probable(Small):
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return super().forward(batch).softmax(dim=1)
-
-
 class ChannelsLast(Small):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return super().forward(batch.permute(0, 3, 1, 2))
@@ -72,9 +59,21 @@ NAMES = list("abcdefg")
 IMAGENET = {"preprocess": "imagenet"}
 
 
-@pytest.mark.parametrize("module", [Small(), Probable()], ids=["logits", "probabilities"])
-def test_a_classifier_and_its_twin_agree(module: nn.Module, tmp_path: Path) -> None:
-    spec = resolve(export(module, tmp_path / "small.onnx"), categories=NAMES, options=IMAGENET, top_k=7)
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`Small` for any number of images."""
+    return export(Small(), tmp_path_factory.mktemp("graphs") / "free.onnx")
+
+
+@pytest.mark.parametrize("probable", [False, True])
+def test_a_classifier_and_its_twin_agree(probable: bool, free: Path, tmp_path: Path) -> None:
+    graph = onnx.load(str(free))
+    if probable:
+        logits = graph.graph.output[0].name
+        graph.graph.node.append(helper.make_node("Softmax", [logits], ["probable"]))
+        graph.graph.output[0].name = "probable"
+    onnx.save(graph, str(tmp_path / "small.onnx"))
+    spec = resolve(tmp_path / "small.onnx", categories=NAMES, options=IMAGENET, top_k=7)
     assert spec.task == "classification"
     columns = predict([spec], IMAGES)
     twin = Small().eval()
@@ -87,15 +86,20 @@ def test_a_classifier_and_its_twin_agree(module: nn.Module, tmp_path: Path) -> N
     assert len(set(columns["classification_label"])) > 1
 
 
-@pytest.mark.parametrize(("count", "threads"), [(1, 1), (3, 1), (3, 2)])
-def test_fixed_batches_give_the_same_as_any(count: int, threads: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 3])
+def test_fixed_batches_give_the_same_as_any(count: int, threads: int, free: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    path = export(Small(), tmp_path / "fixed.onnx", (count, 3, 64, 64), fixed=True)
+    graph = onnx.load(str(free))
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = count
+    path = tmp_path / "fixed.onnx"
+    onnx.save(graph, str(path))
     config = ModelConfig.model_validate({"model": f"onnx:{path}", "categories": NAMES, "options": IMAGENET})
     (spec,) = resolve_models([config], report=said.append)
     assert any(f"takes {count} image" in text for text in said)
-    free = resolve(export(Small(), tmp_path / "free.onnx"), categories=NAMES, options=IMAGENET)
-    fixed, any_size = (predict([model], IMAGES, batch_size=8, threads=threads) for model in (spec, free))
+    other = resolve(free, categories=NAMES, options=IMAGENET)
+    fixed, any_size = (predict([model], IMAGES, batch_size=8, threads=threads) for model in (spec, other))
     assert fixed["classification_label"] == any_size["classification_label"]
     np.testing.assert_allclose(fixed["classification_score"], any_size["classification_score"], atol=1e-6)
 
@@ -116,37 +120,26 @@ def test_channels_last_bgr_and_own_numbers(tmp_path: Path) -> None:
 
 
 def test_bytes_reach_a_graph_of_bytes_as_they_are(tmp_path: Path) -> None:
-    class Bytes(nn.Module):
-        def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            return batch.float().mean(dim=(1, 2))
-
+    operations = [("Cast", {"to": TensorProto.FLOAT}), ("ReduceMean", {"axes": [1, 2], "keepdims": 0})]
     path = tmp_path / "bytes.onnx"
-    dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
-    images = torch.zeros(2, 32, 48, 3, dtype=torch.uint8)
-    torch.onnx.export(Bytes().eval(), (images,), str(path), dynamo=True, dynamic_shapes=dynamic, verbose=False)
+    write_operations(path, operations, shape=("n", 32, 48, 3), dtype="uint8", rank=2)
     spec = resolve(path, task="embedding", options={"fit": "stretch"})
     vectors = predict([spec], IMAGES)["embedding_vector"]
     expected = [apply_view(View(resize=(32, 48)), image).mean(axis=(0, 1)) for image in IMAGES]
     np.testing.assert_allclose(vectors, expected, rtol=1e-5)
 
 
-class Pixels(nn.Module):
-    """Says for each pixel which channel is the strongest, at a quarter of the size."""
+POOL = ("AveragePool", {"kernel_shape": [4, 4], "strides": [4, 4]})
+"""Says for each pixel how strong the channels are, at a quarter of the size."""
 
-    def __init__(self, *, labels: bool = False, last: bool = False) -> None:
-        super().__init__()
-        self.labels, self.last = labels, last
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        scores = functional.avg_pool2d(batch, 4)
-        if self.labels:
-            return scores.argmax(dim=1)
-        return scores.permute(0, 2, 3, 1) if self.last else scores
+def pixel_graph(path: Path, *operations: tuple[str, dict[str, Any]], rank: int = 4) -> Path:
+    return write_operations(path, [POOL, *operations], shape=("n", 3, 64, 64), dtype="float32", rank=rank)
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_segmenter_and_its_twin_agree(last: bool, tmp_path: Path) -> None:
-    path = export(Pixels(last=last), tmp_path / "pixels.onnx")
+    path = pixel_graph(tmp_path / "pixels.onnx", *([("Transpose", {"perm": [0, 2, 3, 1]})] if last else []))
     spec = resolve(path, task="segmentation", categories=["red", "green", "blue"], options=IMAGENET)
     assert spec.view == View(resize=(64, 64))
     columns = predict([spec], IMAGES)
@@ -161,7 +154,7 @@ def test_a_segmenter_and_its_twin_agree(last: bool, tmp_path: Path) -> None:
 
 
 def test_a_class_map_is_scaled_to_the_original(tmp_path: Path) -> None:
-    path = export(Pixels(labels=True), tmp_path / "map.onnx")
+    path = pixel_graph(tmp_path / "map.onnx", ("ArgMax", {"axis": 1, "keepdims": 0}), rank=3)
     spec = resolve(path, task="segmentation", categories=["red", "green", "blue"], options=IMAGENET)
     columns = predict([spec], IMAGES[:2])
     scores = functional.avg_pool2d(normalized(spec.view, IMAGES[0]), 4)[0].argmax(dim=0).numpy()
@@ -221,3 +214,32 @@ def test_numbers_that_are_none_are_errors_of_their_image(tmp_path: Path) -> None
     assert error is not None
     assert error.type == "InvalidOutput"
     assert "finite scores" in error.message
+
+
+def test_a_gpu_without_cuda_in_the_runtime_is_an_error(free: Path) -> None:
+    spec = resolve(free, categories=NAMES, options=IMAGENET)
+    with pytest.raises(ModelError, match="has no CUDA: pip install onnxruntime-gpu"):
+        GraphSession(str(spec.weights_path), spec.name, OnnxReading.from_options(spec.options), "cuda:0")
+
+
+def test_boxes_of_a_graph_that_asks_for_the_size_are_in_its_pixels(tmp_path: Path) -> None:
+    """As RT-DETR exports itself: boxes are fractions times a second input."""
+    path = write_constant_graph(tmp_path / "rtdetr.onnx", {"labels": np.array([[1]])})
+    model = onnx.load(str(path))
+    graph = model.graph
+    graph.input.append(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, ["batch", 2]))
+    graph.initializer.append(numpy_helper.from_array(np.array([[[0.25, 0.5, 0.75, 1]]], np.float32), "fractions"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), "middle"))
+    graph.node.append(helper.make_node("Cast", ["orig_target_sizes"], ["sizes"], to=TensorProto.FLOAT))
+    graph.node.append(helper.make_node("Concat", ["sizes", "sizes"], ["four"], axis=1))
+    graph.node.append(helper.make_node("Unsqueeze", ["four", "middle"], ["row"]))
+    graph.node.append(helper.make_node("Mul", ["fractions", "row"], ["boxes"]))
+    graph.node.append(helper.make_node("Sigmoid", ["labels_sum"], ["scores"]))
+    graph.output.append(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["batch", 1, 4]))
+    graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 1]))
+    onnx.save(model, str(path))
+    spec = resolve(path, task="detection", categories=["cat", "dog"], options={"preprocess": "unit"})
+    assert spec.view == View(resize=(64, 64))
+    columns = predict([spec], [Image.new("RGB", (200, 100))] * 2)
+    assert columns["detection_labels"] == [["dog"], ["dog"]]
+    np.testing.assert_allclose(columns["detection_boxes"][0], [[50, 50, 150, 100]], atol=1e-3)
