@@ -66,7 +66,8 @@ def _ultralytics_keys(graph: Graph) -> dict[str, Any]:
     has_nms = isinstance(arguments, Mapping) and bool(arguments.get("nms"))
     if has_nms or metadata.get("end2end", "").lower() in _TRUE:
         said["head"] = "rows"
-    return {**said, "preprocess": "yolo"}
+    stride = _parse_literal(metadata["stride"])
+    return {**said, "preprocess": "yolo", **({"stride": stride} if isinstance(stride, int) and sizes else {})}
 
 
 def _parse_classes(text: str) -> tuple[str, ...] | dict[int, str]:

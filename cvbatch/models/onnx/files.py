@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cvbatch.config.job import ModelConfig
-from cvbatch.errors import ModelError, TooLargeError, try_call
+from cvbatch.errors import DeniedError, ModelError, TooLargeError, try_call
 from cvbatch.models import weights
 from cvbatch.models.onnx.graph import import_onnx_packages, parse_onnx_file
 from cvbatch.models.onnx.keys import OnnxKeys, parse_key_file
@@ -122,7 +122,7 @@ class _Bucket:
         location = self._beside(name)
         try:
             return open_bucket(location).get_object(location.key, _MOST_KEY_BYTES).data.decode()
-        except FileNotFoundError:
+        except (FileNotFoundError, DeniedError):  # without the right to list, a missing object is denied
             return None
 
     def _beside(self, name: str) -> Location:

@@ -35,7 +35,11 @@ class OnnxKeys(ConfigSection):
     """(height, width) for graphs that take any."""
     resize: _Side | None = None
     """Shorter side, in pixels, before a crop, or of images that keep their proportions."""
-    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    longer: _Side | None = None
+    """Most pixels of the longer side of images that keep their proportions."""
+    stride: _Side | None = None
+    """Of a letterbox for a graph that takes any size: its sides are multiples of it, no larger than the image needs."""
+    interpolation: Literal["nearest", "bilinear", "bicubic", "linear"] | None = None
     fill: tuple[int, int, int] | None = None
     """RGB of what a letterbox leaves free."""
     layout: Layout | None = None

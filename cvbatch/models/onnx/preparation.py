@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cvbatch.errors import ModelError
-from cvbatch.images.letterbox import Letterbox
+from cvbatch.images.letterbox import BLACK, Letterbox
 from cvbatch.images.preprocess import View
 from cvbatch.models.onnx.graph import Graph, GraphTensor
-from cvbatch.models.onnx.keys import Fit, OnnxKeys
+from cvbatch.models.onnx.keys import OnnxKeys
 from cvbatch.models.onnx.reading import Layout
 from cvbatch.tasks.base import Task
 
@@ -21,7 +21,7 @@ _PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "symmetric": {"scale": 127.5, "mean": (1.0, 1.0, 1.0)},
     "raw": {"scale": 1.0},
     "caffe": {"scale": 1.0, "channels": "bgr", "mean": (103.939, 116.779, 123.68)},
-    "yolo": {"scale": 255.0, "fit": "letterbox", "fill": (114, 114, 114)},
+    "yolo": {"scale": 255.0, "fit": "letterbox", "fill": (114, 114, 114), "interpolation": "linear"},
     "nanodet": {
         "scale": 1.0,
         "channels": "bgr",
@@ -87,14 +87,14 @@ def plan_preparation(graph: Graph, keys: OnnxKeys, task: Task) -> Preparation:
             "deviation), unit (0 to 1), symmetric (-1 to 1), raw (0 to 255), caffe, yolo, nanodet or detr; or scale:, "
             "mean: and std:"
         )
-    view = _plan_view(graph.name, _frame_of(image, layout), keys, known.get("fit"), known.get("fill"), task)
+    view = _plan_view(graph.name, _frame_of(image, layout), keys.replaced_by(OnnxKeys(**known)), task)
     numbers: dict[str, Any] = {name: known[name] for name in ("channels", "scale", "mean", "std") if name in known}
     batch = image.shape[0] if layout != "chw" else 1
     return Preparation(view, layout, numbers, batch)
 
 
 def _single_keys(keys: OnnxKeys) -> dict[str, Any]:
-    names = ("channels", "scale", "mean", "std", "fit", "fill")
+    names = ("channels", "scale", "mean", "std", "fit", "fill", "interpolation")
     return {name: value for name in names if (value := getattr(keys, name)) is not None}
 
 
@@ -119,26 +119,17 @@ def _frame_of(image: GraphTensor, layout: Layout) -> tuple[int | None, int | Non
     return image.shape[layout.index("h")], image.shape[layout.index("w")]
 
 
-def _plan_view(
-    name: str,
-    frame: tuple[int | None, int | None],
-    keys: OnnxKeys,
-    fit: Fit | None,
-    fill: tuple[int, int, int] | None,
-    task: Task,
-) -> View:
-    fit = fit or ("stretch" if task.locates_objects else "crop")
-    given = (keys.size, keys.size) if isinstance(keys.size, int) else keys.size
+def _plan_view(name: str, frame: tuple[int | None, int | None], keys: OnnxKeys, task: Task) -> View:
+    fit = keys.fit or ("stretch" if task.locates_objects else "crop")
     interpolation = keys.interpolation or "bilinear"
     if fit == "keep":
         if frame != (None, None):
             raise ModelError(f"{name}: fit: keep is for graphs that take any size, and this one takes {_spell(frame)}")
-        return View(resize=keys.resize, interpolation=interpolation)
-    height, width = (fixed or (given[axis] if given else None) for axis, fixed in enumerate(frame))
-    if height is None or width is None:
-        raise ModelError(f"{name} takes images of any size: give size: such as [640, 640], or fit: keep")
-    if given is not None and given != (height, width):
-        raise ModelError(f"{name}: size: {_spell(given)} does not fit its input, which is {_spell(frame)}")
+        if keys.resize is None or keys.longer is None:
+            return View(resize=keys.resize, interpolation=interpolation)
+        bounds = Letterbox(shorter=keys.resize, longer=keys.longer, rounding="shorter_first", stride=keys.stride)
+        return View(letterbox=bounds, interpolation=interpolation)
+    height, width = _find_size(name, frame, keys)
     if task.covers_image and fit != "stretch":
         raise ModelError(f"{name}: fit: {fit} does not show a whole image to {task.name}: give fit: stretch or keep")
     if fit == "stretch":
@@ -146,8 +137,22 @@ def _plan_view(
     if fit == "crop":
         resize = keys.resize or round(max(height, width) / _CROP_SHARE)
         return View(resize=resize, crop=(height, width), interpolation=interpolation)
-    letterbox = Letterbox(size=(height, width), centred=fit == "letterbox", fill=fill or (0, 0, 0))
+    stride = keys.stride if frame == (None, None) else None
+    if stride is not None and (height % stride or width % stride):
+        raise ModelError(f"{name}: size: expected multiples of the stride {stride}, got {_spell((height, width))}")
+    letterbox = Letterbox(size=(height, width), centred=fit == "letterbox", fill=keys.fill or BLACK, stride=stride)
     return View(letterbox=letterbox, interpolation=interpolation)
+
+
+def _find_size(name: str, frame: tuple[int | None, int | None], keys: OnnxKeys) -> tuple[int, int]:
+    """(height, width) of the graph's images: its own, or what keys say."""
+    given = (keys.size, keys.size) if isinstance(keys.size, int) else keys.size
+    height, width = (fixed or (given[axis] if given else None) for axis, fixed in enumerate(frame))
+    if height is None or width is None:
+        raise ModelError(f"{name} takes images of any size: give size: such as [640, 640], or fit: keep")
+    if given is not None and given != (height, width):
+        raise ModelError(f"{name}: size: {_spell(given)} does not fit its input, which is {_spell(frame)}")
+    return height, width
 
 
 def _spell(size: tuple[int | None, ...]) -> str:

@@ -51,7 +51,8 @@ def test_what_ultralytics_writes_is_enough(tmp_path: Path) -> None:
         tmp_path / "yolo.onnx", outputs, shape=("batch", 3, "height", "width"), metadata=ULTRALYTICS
     )
     spec = resolve(path)
-    assert spec.view == View(letterbox=Letterbox(size=(64, 96), centred=True, fill=(114, 114, 114)))
+    letterbox = Letterbox(size=(64, 96), centred=True, fill=(114, 114, 114), stride=32)
+    assert spec.view == View(letterbox=letterbox, interpolation="linear"), "wide images need no square"
     assert (spec.task, spec.categories) == ("detection", ("person", "bicycle"))
     assert spec.licence.startswith("AGPL-3.0")
     reading = OnnxReading.from_options(spec.options)
@@ -102,6 +103,18 @@ def test_the_job_counts_more_than_the_yaml_file_and_that_more_than_the_exporter(
     assert spec.view.letterbox == Letterbox(size=(64, 64), fill=(0, 0, 9))
     assert spec.options["overlap"] == 0.6
     assert resolve(path, categories=["x", "y"]).categories == ("x", "y")
+
+
+def test_proportions_are_kept_within_bounds(tmp_path: Path) -> None:
+    outputs = {"pred_boxes": numbers(1, 9, 4), "logits": numbers(1, 9, 3)}
+    path = write_constant_graph(tmp_path / "detr.onnx", outputs, shape=("b", 3, "h", "w"))
+    with pytest.raises(ModelError, match="takes images of any size: give size:"):
+        resolve(path, categories=["a", "b"])
+    keys = {"fit": "keep", "resize": 800, "longer": 1333}
+    spec = resolve(path, categories=["a", "b"], options=keys)
+    assert spec.view.letterbox == Letterbox(shorter=800, longer=1333, rounding="shorter_first")
+    assert (spec.options["scores"], spec.options["last_is_background"]) == ("softmax", True)
+    assert resolve(path, categories=["a", "b", "c"], options=keys).options["scores"] == "sigmoid"
 
 
 def test_names_of_classes_in_a_file_beside_the_yaml_file(tmp_path: Path) -> None:
