@@ -57,7 +57,7 @@ class Model(Protocol):
     task: Task
     """Task of the model."""
     view: View
-    """How images are prepared; without a crop, the images of one call differ in size."""
+    """How images are prepared; without a crop or a frame of one size, the images of one call differ in size."""
     categories: Sequence[str | None] | Mapping[int, str]
     """Name of each label id; None, or missing in a mapping, for ids that are never emitted. Empty for embedding."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torchvision.ops import batched_nms
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
@@ -22,6 +23,8 @@ from cvbatch.testing import predict
 
 data = pytest.importorskip("skimage.data", reason="real photos come with the extra `demo`")
 
+CPU = torch.device("cpu")
+
 
 def photo(name: str) -> Image.Image:
     return Image.fromarray(getattr(data, name)()).convert("RGB")
@@ -29,7 +32,7 @@ def photo(name: str) -> Image.Image:
 
 def test_boxes_are_expected_distances_from_the_centres_of_cells() -> None:
     logits = torch.randn(3, 4, 11, generator=torch.Generator().manual_seed(0))
-    centres, strides = nanodet.cell_centres(64, 96, torch.device("cpu"))
+    centres, strides = nanodet.cell_centres(64, 96, CPU)
     assert centres.shape == (8 * 12 + 4 * 6 + 2 * 3, 2)
     cells = [13, 97, 125]
     assert centres[cells].tolist() == [[12.0, 12.0], [24.0, 8.0], [80.0, 48.0]]
@@ -86,6 +89,26 @@ def test_of_boxes_that_overlap_only_the_best_of_a_class_stays() -> None:
     assert answer.label_ids.tolist() == [0, 5, 0]
     np.testing.assert_allclose(answer.scores, torch.tensor([3.0, 1.0, 0.5]).sigmoid().numpy(), atol=1e-6)
     np.testing.assert_allclose(answer.boxes[0], [0, 0, 36, 36], atol=1e-3)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.3, 0.9, 1.0])
+def test_boxes_are_those_of_torchvisions_suppression_of_all_candidates(threshold: float) -> None:
+    (spec,) = resolve.resolve_models([ModelConfig(model=NANODET_G, score_threshold=threshold)])
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 336, 80, generator=random) - 2.5
+    logits[0, 3, 4] = 40.0  # its probability is exactly 1
+    distances = 4 * torch.randn(1, 336, 4, 11, generator=random)
+    (answer,) = NanoDetOutputs(logits, distances, (128, 128), [(4000, 4000)]).boxes(spec)
+    scores = logits[0].sigmoid()
+    cells, classes = (scores >= threshold).nonzero(as_tuple=True)
+    best = scores[cells, classes].argsort(descending=True)[:3000]
+    cells, classes = cells[best], classes[best]
+    boxes = nanodet.expected_boxes(distances[0, cells], *(part[cells] for part in nanodet.cell_centres(128, 128, CPU)))
+    boxes = (boxes * 4000 / 416).clip(0, 4000)
+    kept = batched_nms(boxes.double(), scores[cells, classes].double(), classes, 0.6)[:100]
+    assert answer.label_ids.tolist() == classes[kept].tolist()
+    np.testing.assert_allclose(answer.boxes, boxes[kept].numpy(), atol=0.01)
+    np.testing.assert_allclose(answer.scores, scores[cells, classes][kept].numpy(), atol=1e-6)
 
 
 def test_scores_that_are_no_numbers_are_an_error() -> None:
