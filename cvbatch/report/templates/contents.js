@@ -9,8 +9,8 @@ function markPart() {
   for (const link of links.values()) link.removeAttribute("aria-current");
   const link = links.get(read?.id);
   link?.setAttribute("aria-current", "true");
-  const list = link?.closest("ul");
-  if (list && list.scrollWidth > list.clientWidth) list.scrollLeft = link.offsetLeft - list.offsetLeft - list.clientWidth / 3;
+  const list = document.querySelector(".contents ul");
+  if (list.scrollWidth > list.clientWidth) list.scrollLeft = link ? link.offsetLeft - list.offsetLeft - list.clientWidth / 3 : 0;
 }
 
 document.addEventListener("scroll", () => requestAnimationFrame(markPart), { passive: true });

@@ -68,7 +68,7 @@ function chip(text, hidden, key, colour, count) {
     else hidden.add(key);
     updateGallery();
   });
-  return html("label", { class: `chip ${colour}` }, input, html("span", { dir: "auto" }, text), html("span", { class: "quiet" }, formatNumber(count)));
+  return html("label", { class: `chip ${colour}`, title: text }, input, html("span", { dir: "auto" }, text), html("span", { class: "quiet" }, formatNumber(count)));
 }
 
 function fillLegend() {

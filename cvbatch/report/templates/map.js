@@ -129,7 +129,7 @@ function mapLegend(state, map) {
   const counts = countBy(state.points, (point) => point.label);
   const labels = map.labels.filter((label) => state.colours.has(label) && counts.has(label));
   const buttons = labels.map((label) => {
-    const button = html("button", { type: "button", class: "chip", "aria-pressed": "false" }, html("span", { class: `swatch ${colourClass(label, state.colours)}`, "aria-hidden": "true" }), html("span", { dir: "auto" }, label), html("span", { class: "quiet" }, formatNumber(counts.get(label))));
+    const button = html("button", { type: "button", class: "chip", title: label, "aria-pressed": "false" }, html("span", { class: `swatch ${colourClass(label, state.colours)}`, "aria-hidden": "true" }), html("span", { dir: "auto" }, label), html("span", { class: "quiet" }, formatNumber(counts.get(label))));
     button.addEventListener("click", () => {
       state.label = state.label === label ? null : label;
       for (const other of buttons) other.setAttribute("aria-pressed", String(other === button && state.label !== null));
