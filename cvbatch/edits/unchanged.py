@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from cvbatch.edits.metadata import kept_exif
+from cvbatch.edits.metadata import kept_exif, kept_xmp
 from cvbatch.images.exif import is_transposed, parse_exif_block, read_orientation
 from cvbatch.images.formats import identify_format
 from cvbatch.images.jpeg_copy import copy_jpeg
@@ -44,7 +44,7 @@ def _copy_jpeg(data: bytes, size: Size, keep_metadata: bool) -> bytes | None:
     exif, orientation = _kept_blocks(block, xmp, keep_metadata)
     if not _has_size(layout.size, orientation, size):
         return None
-    return copy_jpeg(layout, exif=exif, xmp=xmp if keep_metadata else None)
+    return copy_jpeg(layout, exif=exif, xmp=kept_xmp(xmp) if keep_metadata else None)
 
 
 def _copy_png(data: bytes, size: Size, keep_metadata: bool) -> bytes | None:
@@ -53,7 +53,7 @@ def _copy_png(data: bytes, size: Size, keep_metadata: bool) -> bytes | None:
     if not _has_size((chunks.width, chunks.height), orientation, size):
         return None
     block = None if exif is None else exif.removeprefix(_EXIF_IDENTIFIER)
-    return copy_png(data, exif=block, xmp=chunks.xmp if keep_metadata else None)
+    return copy_png(data, exif=block, xmp=kept_xmp(chunks.xmp) if keep_metadata else None)
 
 
 def _kept_blocks(block: bytes | None, xmp: bytes | None, keep_metadata: bool) -> tuple[bytes | None, int]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from cvbatch.edits.metadata import kept_exif
+from cvbatch.edits.metadata import kept_exif, kept_xmp
 from cvbatch.edits.picture import KEPT_FORMATS, Picture
 from cvbatch.errors import ImageError
 from cvbatch.images.exif import load_exif_tags
@@ -50,7 +50,7 @@ def _metadata(image: Image.Image, orientation: int, *, keep_metadata: bool) -> d
     options: dict[str, Any] = {}
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
-    if keep_metadata and (xmp := image.info.get("xmp")):
+    if keep_metadata and (xmp := kept_xmp(image.info.get("xmp"))):
         options["xmp"] = xmp
     exif = kept_exif(load_exif_tags(image) if keep_metadata else None, orientation)
     if exif is not None:

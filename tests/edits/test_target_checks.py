@@ -94,6 +94,22 @@ def test_a_picture_that_becomes_jpeg_replaces_no_other(tmp_path: Path) -> None:
     assert edited_paths(run, tmp_path / "to") == ["a-0.avif.jpg", "a.avif.jpg", "b.avif.jpg", "b.png", "b.png.jpg"]
 
 
+def test_heic_becomes_jpeg_and_the_audit_says_so(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    photos = tmp_path / "photos" / "2024"
+    photos.mkdir(parents=True)
+    heif.from_pillow(Image.new("RGB", (64, 48), (0, 200, 0))).save(photos / "IMG_1.HEIC", quality=90)
+    (photos / "IMG_2.jpg").write_bytes(photo(1, "JPEG"))
+    run = made_run(str(tmp_path / "photos"), str(tmp_path / "run"), left_half)
+    first, second = edit_here(run, Location(str(tmp_path / "to")))
+    assert (first["edit_paths"], first["edit_note"]) == (["2024/IMG_1.HEIC.jpg"], "heif is written as JPEG")
+    assert (second["edit_paths"], second["edit_note"]) == (["2024/IMG_2.jpg"], None)
+    picture = Image.open(tmp_path / "to" / "2024" / "IMG_1.HEIC.jpg")
+    assert (picture.format, picture.size) == ("JPEG", (64, 48))
+    assert picture.getpixel((8, 20)) == (0, 0, 0)
+    assert np.allclose(picture.getpixel((56, 20)), (0, 200, 0), atol=12)
+
+
 def test_members_of_archives_lie_in_folders_of_their_names(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
