@@ -142,8 +142,7 @@ def _open_as_stored(image_format: ImageFormat, data: bytes, max_pixels: int) -> 
     if frames > 1:
         raise ImageError(
             "MultipleFrames",
-            f"the file has {frames} frames or pages, and the model has looked at the first one only: the others may "
-            "show the same objects",
+            f"{frames} frames or pages, of which the model has seen only the first: others may show the same objects",
         )
     if _loses_depth(image_format.name, image, data):
         raise ImageError("DeepColours", "more than 8 bits per channel in colour cannot be written without a loss")

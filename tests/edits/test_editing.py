@@ -94,6 +94,13 @@ def test_each_image_is_edited_once_or_is_an_error(tmp_path: Path, cvbatch_on_hea
     assert (retried.code, len(retried.err.splitlines())) == (2, 1)
     assert "is the audit of an edit" in retried.err
 
+    save_noise(tmp_path / "photos" / "gone.png", 7)
+    assert cvbatch_on_head(*options).json["edited"] == 3, "errors are not edited again without being asked"
+    retried = cvbatch_on_head(*options, "--retry", "all")
+    assert retried.json["errors"] == {"TruncatedImage": 1, "ChangedSinceRun": 1}
+    assert (retried.json["edited"], (tmp_path / "to" / "gone.png").exists()) == (4, True)
+    assert cvbatch_on_head("verify", answer.json["audit"], "--deep").code == 0
+
     log = CommitLog(open_store(run), 6)
     log.open_epoch()
     log.remove_rows([(0, 1)])

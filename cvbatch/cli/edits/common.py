@@ -113,6 +113,8 @@ def _render(answer: EditAnswer) -> Any:
         ("objects", _counts(answer.objects) or "none"),
     ]
     rows += [(name, text) for kind in answer.failed for name, text in _describe_errors(kind)]
+    if answer.failed:
+        rows.append(("then", "cvbatch retry if the run has them in error, too; and this command with --retry all"))
     if answer.notes:
         rows.append(("note", _counts(answer.notes)))
     if answer.kept_from is not None:
@@ -127,8 +129,8 @@ def _describe_errors(kind: ErrorKind) -> Iterator[tuple[str, str]]:
     from cvbatch.results.console import relative_to_cwd
 
     yield kind.error_type, f"{kind.images:,} not edited; what to do: {kind.advice}"
-    for example in kind.examples:
-        yield "", f"{relative_to_cwd(example.image_uri)}: {example.message}"
+    for example in kind.examples[:1]:
+        yield "such as", f"{relative_to_cwd(example.image_uri)}: {example.message}"
 
 
 def _counts(counts: Any) -> str:
