@@ -47,6 +47,20 @@ def test_a_second_call_changes_nothing(run: SmallRun) -> None:
     assert state_of(f"{run.output}/_report") == before
 
 
+def test_a_report_that_was_interrupted_draws_only_the_rest(run: SmallRun) -> None:
+    def stop(done: int, images: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cvbatch.write_report(run.output, report=stop)
+    assert os.listdir(f"{run.output}/_report") == ["thumbnails"], "no page before its pictures"
+    before = state_of(f"{run.output}/_report")
+    assert len(before) == 3
+    assert cvbatch.write_report(run.output).drawn == 7 - 3
+    assert before.items() <= state_of(f"{run.output}/_report").items()
+
+
 def test_fewer_images_remove_pictures_and_nothing_else(run: SmallRun) -> None:
     cvbatch.write_report(run.output)
     Path(run.output, "_report/thumbnails/mine.txt").touch()
