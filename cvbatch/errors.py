@@ -66,6 +66,10 @@ class OutputError(UsageError):
     """The output location cannot be used for this request."""
 
 
+class OtherModelsError(OutputError):
+    """The output holds a run that differs from the request in nothing but its models."""
+
+
 class RunError(CvbatchError):
     """The run did not finish; committed rows stay committed.
 

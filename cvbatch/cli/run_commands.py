@@ -18,7 +18,8 @@ from cvbatch.cli.common import (
     print_json,
     stop_on_signals,
 )
-from cvbatch.errors import UsageError
+from cvbatch.config.job import Job
+from cvbatch.errors import OtherModelsError, UsageError
 from cvbatch.output.log_records import RunState
 from cvbatch.planning.plan import open_run
 from cvbatch.results.console import estimate_table, summary_table
@@ -55,16 +56,29 @@ def run_command(options: argparse.Namespace) -> int:
         if options.evolve:
             state = evolve_run(job, events or terminal, pythonpath=folder, **lease)
         else:
-            state = run(
-                job,
-                events or terminal,
-                pythonpath=folder,
-                refresh=options.update,
-                manifest_only=options.manifest_only,
-                moved_from=options.moved_from,
-                **lease,
-            )
+            with _advise_to_evolve(job, folder):
+                state = run(
+                    job,
+                    events or terminal,
+                    pythonpath=folder,
+                    refresh=options.update,
+                    manifest_only=options.manifest_only,
+                    moved_from=options.moved_from,
+                    **lease,
+                )
     return _report_summary(job.output.location, state, options, events)
+
+
+@contextlib.contextmanager
+def _advise_to_evolve(job: Job, folder: str | None) -> Iterator[None]:
+    """Add to a refusal because of other models what `--evolve` would do."""
+    from cvbatch.evolution.evolve import describe_evolution
+
+    try:
+        yield
+    except OtherModelsError as error:
+        advice = f"or add --evolve: it {describe_evolution(job, pythonpath=folder)}"
+        raise OtherModelsError(f"{error}, {advice}") from None
 
 
 def _check_evolve_options(options: argparse.Namespace) -> None:

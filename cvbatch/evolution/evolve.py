@@ -102,6 +102,24 @@ def evolve_run(
     return log.state
 
 
+def describe_evolution(job: Job, *, pythonpath: str | None = None) -> str:
+    """Say what `evolve_run` would do, such as `computes birds; copies classification`; nothing is started or fetched.
+
+    Args:
+        job: The job of a run with other models.
+        pythonpath: Folder that `python:` models are imported from.
+
+    Raises:
+        UsageError: If a model is wrong.
+    """
+    store = open_store(job.output.location)
+    plan = load_plan(store)
+    models = resolve_models(job.models, fetch=False, folder=pythonpath)
+    if plan is None:
+        return ModelChanges(tuple((model, None) for model in models), ()).describe()
+    return find_model_changes(store, plan, models, model_files_of_last_attempt(store)).describe()
+
+
 def _copied_columns(changes: ModelChanges, new_models: Sequence[ModelSpec]) -> dict[str, str]:
     """Old column by new column."""
     return {

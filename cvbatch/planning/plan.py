@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import PlainSerializer, PlainValidator
 
 from cvbatch.config.job import Job
-from cvbatch.errors import CvbatchError, OutputError, SourceError
+from cvbatch.errors import CvbatchError, OtherModelsError, OutputError, SourceError
 from cvbatch.models import own_files
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec, rows_schema
@@ -178,13 +178,11 @@ def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     requested_identity = job.identity()
     stored, requested = (job.with_defaults(data) for data in (identity, requested_identity))
     differences = _list_differences(_identity_by_content(stored), _identity_by_content(requested))
-    advice = ""
-    if differences and all(difference.startswith("models") for difference in differences):
-        advice = _EVOLVE_ADVICE
+    advice, only_models = "", all(difference.startswith("models") for difference in differences)
     if differences and all(difference.startswith("source.uri") for difference in differences):
         uris, requested_uris = (uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
         advice = _moved_source_advice(uris, requested_uris)
-    _refuse_differences(store, differences, advice)
+    _refuse_differences(store, differences, advice, kind=OtherModelsError if only_models else OutputError)
 
 
 def _moved_source_advice(uris: Sequence[str], requested_uris: Sequence[str]) -> str:
@@ -224,8 +222,8 @@ def check_same_models(
         OutputError: Names the differences.
     """
     if len(models) != len(plan.models):
-        raise OutputError(
-            f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output{_EVOLVE_ADVICE}"
+        raise OtherModelsError(
+            f"{store.root} belongs to another run, of {len(plan.models)} models: choose another output"
         )
     for planned, requested in zip(plan.models, models, strict=True):
         files = planned.files or (earlier_files or {}).get(planned.alias, {})
@@ -233,16 +231,15 @@ def check_same_models(
             files = own_files.without_options(files, planned.options)
         if (name := own_files.first_changed_file(files, requested.files)) is not None:
             change = "has changed" if name in requested.files else "is missing"
-            raise OutputError(
+            raise OtherModelsError(
                 f"{store.root} belongs to another run: {name} of the model {planned.alias} {change}, in "
-                f"{requested.folder or 'the current folder'}: restore it, or choose another output{_EVOLVE_ADVICE}"
+                f"{requested.folder or 'the current folder'}: restore it, or choose another output"
             )
         specs = _comparable_specs(planned, requested, loaded=loaded)
         stored, current = ({planned.alias: data} for data in specs)
-        _refuse_differences(store, _list_differences(stored, current), _EVOLVE_ADVICE)
+        _refuse_differences(store, _list_differences(stored, current), kind=OtherModelsError)
 
 
-_EVOLVE_ADVICE: Final = "; or let cvbatch run --evolve compute what is new, and copy the rest"
 _LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "options")
 """Keys of a model in the job that name files; the content of these files is compared in its `ModelSpec`."""
 
@@ -261,10 +258,12 @@ def _comparable_specs(planned: ModelSpec, requested: ModelSpec, *, loaded: bool)
         yield data if loaded else backend_of(requested).known_before_probe(requested, data)
 
 
-def _refuse_differences(store: Store, differences: Sequence[str], advice: str = "") -> None:
+def _refuse_differences(
+    store: Store, differences: Sequence[str], advice: str = "", *, kind: type[OutputError] = OutputError
+) -> None:
     if differences:
         first_differences = "; ".join(differences[:5])
-        raise OutputError(f"{store.root} belongs to another run: {first_differences}; choose another output{advice}")
+        raise kind(f"{store.root} belongs to another run: {first_differences}; choose another output{advice}")
 
 
 def _list_differences(stored: Any, requested: Any) -> list[str]:

@@ -7,6 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from cvbatch.system.environment import EnvironmentNumber
+
+HTTP_TOTAL_SECONDS: Final = EnvironmentNumber("CVBATCH_HTTP_TOTAL_SECONDS", 120.0)
+"""Time limit for one image, over all tries. This number and the next are here because the client is imported late, and
+a run checks the numbers of imported modules before it starts."""
+HTTP_PAUSE: Final = EnvironmentNumber("CVBATCH_HTTP_PAUSE", 0.5)
+"""Upper limit of the first pause between two tries, in seconds; it doubles each time."""
 PORTS: Final = {"http": 80, "https": 443}
 """Default port of each scheme."""
 _NAME: Final = re.compile(r"(?!.{254})[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")

@@ -10,8 +10,8 @@ import pytest
 
 import cvbatch as api
 from cvbatch.config.job import Job
-from cvbatch.errors import OutputError
-from cvbatch.evolution.evolve import evolve_run
+from cvbatch.errors import OtherModelsError, OutputError
+from cvbatch.evolution.evolve import describe_evolution, evolve_run
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.store import LocalStore, open_store
@@ -81,8 +81,9 @@ def test_only_a_new_model_is_computed(output: EvolvingOutput) -> None:
 
 def test_without_the_option_the_difference_is_refused_with_advice(output: EvolvingOutput) -> None:
     output.run(output.models(LABELS))
-    with pytest.raises(OutputError, match="--evolve"):
+    with pytest.raises(OtherModelsError, match="belongs to another run"):
         output.run(output.models(LABELS, VECTORS))
+    assert describe_evolution(output.models(LABELS, VECTORS)) == "computes embedding; copies classification"
 
 
 def test_dropping_and_renaming_compute_nothing(output: EvolvingOutput) -> None:

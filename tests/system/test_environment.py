@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from cvbatch.errors import JobError
@@ -39,3 +43,17 @@ def test_an_invalid_number_is_refused_in_one_line(
     refusal = f"{number.variable}: expected {expected} of at least {number.minimum}, got '{text}'"
     with pytest.raises(JobError, match=refusal):
         _ = number.current_value
+
+
+def test_a_run_knows_all_numbers_before_it_starts() -> None:
+    """It checks those of imported modules; a module that is imported later must not define one."""
+    root = Path(__file__).parents[2]
+    modules = [
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in sorted((root / "cvbatch").rglob("*.py"))
+        if "EnvironmentNumber(" in path.read_text() and path.name != "environment.py"
+    ]
+    code = f"import sys, cvbatch.pipeline; print([name for name in {modules} if name not in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert found.stdout.strip() == "[]"
+    assert len(modules) > 5

@@ -21,13 +21,10 @@ from cvbatch.sources.fetch.connections import WebSessions, web_client
 from cvbatch.sources.fetch.local import too_many_bytes_error
 from cvbatch.sources.fetch.url_policy import HttpTarget
 from cvbatch.storage.buckets import GetResult
-from cvbatch.storage.http_hosts import HttpOptions
-from cvbatch.system.environment import EnvironmentNumber
+from cvbatch.storage.http_hosts import HTTP_PAUSE, HTTP_TOTAL_SECONDS, HttpOptions
 
 MAX_BYTES: Final = 64 << 20
 """Default limit for an image, as the size of a response is not known in advance."""
-_TOTAL_SECONDS: Final = EnvironmentNumber("CVBATCH_HTTP_TOTAL_SECONDS", 120.0)
-"""Time limit for one image, over all tries."""
 TRIES: Final = 4
 REDIRECTS: Final = 3
 _MAX_ERROR_PAGE_BYTES: Final = 64 << 10
@@ -41,8 +38,6 @@ _REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NOT_FOUND_STATUSES: Final = frozenset({404, 410})
 _DENIED_STATUSES: Final = frozenset({401, 403, 407})
-_PAUSE: Final = EnvironmentNumber("CVBATCH_HTTP_PAUSE", 0.5)
-"""Upper limit of the first pause between two tries, in seconds; it doubles each time."""
 _LONGEST_PAUSE: Final = 10
 
 
@@ -86,9 +81,9 @@ def start_get_image(location: bytes, options: HttpOptions, max_bytes: int | None
 async def _get_with_retries(sessions: WebSessions, location: bytes, options: HttpOptions, max_bytes: int) -> GetResult:
     target = HttpTarget.parse_url(os.fsdecode(location))
     target.check_host(options)
-    deadline = time.monotonic() + _TOTAL_SECONDS.current_value
+    deadline = time.monotonic() + HTTP_TOTAL_SECONDS.current_value
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(TRIES) | stop_before_delay(_TOTAL_SECONDS.current_value),
+        stop=stop_after_attempt(TRIES) | stop_before_delay(HTTP_TOTAL_SECONDS.current_value),
         wait=_retry_pause,
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
@@ -103,7 +98,7 @@ def _retry_pause(state: RetryCallState) -> float:
     """Seconds to wait: the pause that the server requests plus a random time."""
     error = state.outcome and state.outcome.exception()
     requested_seconds = error.after if isinstance(error, _BusyError) else None
-    random_pause = wait_random_exponential(multiplier=_PAUSE.current_value, max=_LONGEST_PAUSE)
+    random_pause = wait_random_exponential(multiplier=HTTP_PAUSE.current_value, max=_LONGEST_PAUSE)
     return random_pause(state) + (requested_seconds or 0.0)
 
 
