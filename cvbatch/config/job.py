@@ -141,8 +141,8 @@ class ModelConfig(StorageSection):
     """One model of the job, its task, and options for its files in an object store."""
 
     model: _Text
-    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`, `onnx:FILE`; by
-    default the embedded model for the task."""
+    """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`, `onnx:FILE`,
+    `hf:FOLDER` or `hf:NAME`; by default the embedded model for the task."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
     task: Task | None = None

@@ -51,9 +51,7 @@ def build_job(data: dict[str, Any], overrides: Sequence[str], path: str | None =
     """Apply overrides to the data of a job and validate it; see `load_job`."""
     for override in overrides:
         apply_override(data, override)
-    job_paths.resolve_job_paths(
-        data, None if path is None or is_object_uri(path) else os.path.dirname(os.path.abspath(path))
-    )
+    job_paths.resolve_job_paths(data, _folder_of_job_file(path))
     try:
         return Job.model_validate(data)
     except ValidationError as error:
@@ -74,8 +72,12 @@ def _read_job_data(path: str, storage: StorageOptions | None) -> dict[str, Any]:
         raise JobError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise JobError(f"{path}: expected a mapping with source, models and output, got {type(data).__name__}")
-    job_paths.mark_job_file_paths(data)
+    job_paths.mark_job_file_paths(data, _folder_of_job_file(path))
     return data
+
+
+def _folder_of_job_file(path: str | None) -> str | None:
+    return None if path is None or is_object_uri(path) else os.path.dirname(os.path.abspath(path))
 
 
 def _read_job_text(path: str, storage: StorageOptions | None) -> str:

@@ -23,9 +23,14 @@ class JobFilePath(str):
     __slots__ = ()
 
 
-def mark_job_file_paths(data: dict[str, Any]) -> None:
-    """Mark the paths of the job file, before options replace some of them."""
-    _split_model_files(data)
+def mark_job_file_paths(data: dict[str, Any], folder: str | None = None) -> None:
+    """Mark the paths of the job file, before options replace some of them.
+
+    Args:
+        data: Data of the job file.
+        folder: Folder of the job file; None if the file is in a bucket.
+    """
+    _split_model_files(data, folder)
     for container, key, _ in _iter_path_values(data):
         container[key] = JobFilePath(container[key])
 
@@ -49,11 +54,11 @@ def resolve_job_paths(data: dict[str, Any], folder: str | None) -> None:
         container[key] = os.path.abspath(path) if is_model_file else path
 
 
-def _split_model_files(data: dict[str, Any]) -> None:
+def _split_model_files(data: dict[str, Any], folder: str | None = None) -> None:
     """Separate models from their files, so that these are paths as others are."""
     models = data.get("models")
     if isinstance(models, list):
-        data["models"] = [split_model_file(model) if isinstance(model, dict) else model for model in models]
+        data["models"] = [split_model_file(model, folder) if isinstance(model, dict) else model for model in models]
 
 
 def _resolve_path(path: str, folder: str | None, name: str) -> str:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
 ONNX: Final = "onnx"
 """Name of the models whose `checkpoint` is a file with a graph."""
-_PREFIXES: Final = (f"{ONNX}:",)
+HUGGING_FACE: Final = "hf"
+"""Name of the models whose `checkpoint` is a folder of transformers; `hf:NAME` is one of the hub."""
+_STARTS_OF_PATHS: Final = (".", "/", "~", "$")
 
 
-def split_model_file(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Mapping[str, Any]:
     """Return a job's entry of a model with the file in `checkpoint`, where files of models are looked for.
+
+    `hf:TEXT` is a folder if it is written as a path, or if there is such a folder; else it names a model of the hub.
 
     Args:
         model: The entry, before it is checked; returned as it is if its model is no file, or names another checkpoint.
+        folder: Folder from which a path is relative; None for the current one.
     """
     name = model.get("model")
     if not isinstance(name, str) or model.get("checkpoint"):
         return model
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            return {**model, "model": prefix.removesuffix(":"), "checkpoint": name.removeprefix(prefix)}
+    prefix, separator, path = name.partition(":")
+    if separator and (prefix == ONNX or (prefix == HUGGING_FACE and _is_model_folder(path, folder))):
+        return {**model, "model": prefix, "checkpoint": path}
     return model
+
+
+def _is_model_folder(path: str, folder: str | None) -> bool:
+    return path.startswith(_STARTS_OF_PATHS) or ("\0" not in path and os.path.isdir(os.path.join(folder or "", path)))

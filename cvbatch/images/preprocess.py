@@ -32,6 +32,9 @@ class View:
     """Pillow's filters, which average what they make smaller; `linear` does not, as OpenCV's and torch's do not."""
     letterbox: Letterbox | None = None
     """A frame that images are fitted into, in place of `resize` and `crop`."""
+    crop_rounding: Literal["nearest", "down"] = "nearest"
+    """How the left and top of a crop get whole pixels where an odd number is cut off: to the nearest even one, as
+    torchvision does; or down, as Hugging Face's transformers do."""
 
     def __post_init__(self) -> None:
         """Refuse a view that contradicts itself.
@@ -200,7 +203,7 @@ def compute_crop_geometry(view: View, original_size: Size) -> CropGeometry:
     resized = _compute_resized_size(view, original_size)
     if view.crop is None:
         return CropGeometry(resized, (0, 0), resized)
-    return CropGeometry(resized, _compute_crop_offset(view.crop, resized), (view.crop[1], view.crop[0]))
+    return CropGeometry(resized, _compute_crop_offset(view, view.crop, resized), (view.crop[1], view.crop[0]))
 
 
 def compute_min_decode_side(views: Iterable[View]) -> int | None:
@@ -265,13 +268,13 @@ def _compute_resized_size(view: View, size: Size) -> Size:
     return int(view.resize * width / height), view.resize
 
 
-def _compute_crop_offset(crop: tuple[int, int], size: Size) -> tuple[int, int]:
+def _compute_crop_offset(view: View, crop: tuple[int, int], size: Size) -> tuple[int, int]:
     """Compute (left, top) of the centre crop; negative if the image is padded, because Pillow crops black there."""
     height, width = crop
-    return _center_crop_start(size[0], width), _center_crop_start(size[1], height)
+    return _center_crop_start(view, size[0], width), _center_crop_start(view, size[1], height)
 
 
-def _center_crop_start(length: int, target: int) -> int:
+def _center_crop_start(view: View, length: int, target: int) -> int:
     if length < target:
         return -((target - length) // 2)
-    return round((length - target) / 2.0)
+    return (length - target) // 2 if view.crop_rounding == "down" else round((length - target) / 2.0)

@@ -35,10 +35,14 @@ class ClassifierNetwork:
         """The shape of the image."""
         return image.shape
 
+    def outputs_of(self, logits: Tensor, features: Tensor) -> ClassifierOutputs:
+        """Wrap the tensors of a batch."""
+        return ClassifierOutputs(logits, features)
+
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `ForwardPass.run_batch`."""
         logits, features = (output[: len(images)] for output in self._forward(self._batch(images)))
-        outputs = ClassifierOutputs(logits, features)
+        outputs = self.outputs_of(logits, features)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 

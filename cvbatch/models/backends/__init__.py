@@ -16,10 +16,15 @@ from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.onnx import ONNX
 from cvbatch.models.backends.python import PYTHON
 from cvbatch.models.backends.torchvision import TORCHVISION
+from cvbatch.models.backends.transformers import TRANSFORMERS
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.plugin_table import PluginTable
 
-BACKENDS: Final = PluginTable[Backend]("cvbatch.backends", Backend, (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX))  # type: ignore[type-abstract]
+BACKENDS: Final = PluginTable[Backend](
+    "cvbatch.backends",
+    Backend,  # type: ignore[type-abstract]
+    (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX, TRANSFORMERS),
+)
 """All kinds of models, by the name that the plan stores."""
 
 

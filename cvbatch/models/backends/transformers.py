@@ -1,0 +1,109 @@
+"""Models of Hugging Face's transformers, in a folder or on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from cvbatch.config.job import DEFAULT_WEIGHTS, ModelConfig
+from cvbatch.config.model_files import HUGGING_FACE
+from cvbatch.errors import ModelError
+from cvbatch.models import weights
+from cvbatch.models.backends.base import Backend, check_task_options
+from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.download import Report
+from cvbatch.models.spec import ModelSpec
+from cvbatch.models.transformers.files import CONFIG
+
+_KNOWN_AFTER_PROBE: Final = ("dimension", "gflops")
+
+
+class TransformersBackend(Backend):
+    """Models that `hf:FOLDER` or `hf:NAME` names; see `cvbatch.models.transformers`."""
+
+    name = "transformers"
+    packages: ClassVar[Mapping[str, str]] = {
+        "transformers": "'cvbatch[transformers]'",
+        "torch": "torch",
+        "torchvision": "torchvision",
+    }
+    loader = "cvbatch.inference.torch.transformers_loading"
+    memory_follows_work = True
+
+    def understands_model(self, model: str) -> bool:
+        """Whether it is `hf`, with a folder in `checkpoint`, or `hf:NAME`."""
+        return model == HUGGING_FACE or model.startswith(f"{HUGGING_FACE}:")
+
+    def resolve_model(
+        self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
+    ) -> ModelSpec:
+        """See `Backend.resolve_model`; all that the description says is checked before weights are fetched."""
+        from cvbatch.models.transformers.files import find_model_folder
+        from cvbatch.models.transformers.resolving import resolve_folder
+
+        _check_options(config)
+        found = find_model_folder(config, fetch=fetch, report=report)
+        resolved = resolve_folder(found, config)
+        task = resolved.task
+        check_task_options(config, task.name)
+        named = sum(name is not None for name in resolved.categories)
+        if task.has_labels and config.top_k > named and "top_k" in config.model_fields_set:
+            raise ModelError(f"{found.title}: expected top_k of at most its {named} categories, got {config.top_k}")
+        path = found.weights_file()
+        alias = config.alias or task.name
+        return ModelSpec(
+            alias=alias,
+            task=task.name,
+            kind=self.name,
+            name=found.name,
+            view=resolved.view,
+            weights_path=str(path),
+            weights_sha256=weights.check_file_hash(path, config.sha256 or "", name=found.title),
+            categories=resolved.categories,
+            label_map=f"categories of {alias}" if task.has_labels else "",
+            licence=found.licence(),
+            top_k=min(config.top_k, named) if named else config.top_k,
+            score_threshold=config.score_threshold,
+            normalize=config.normalize,
+            dtype=config.dtype,
+            options=resolved.reading.to_options(),
+        )
+
+    def needs_probe(self, spec: ModelSpec) -> bool:
+        """Always true: only the network knows whether the weights fit, the length of its vectors, and its work."""
+        return True
+
+    def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
+        """All but what a forward pass shows."""
+        return {key: value for key, value in data.items() if key not in _KNOWN_AFTER_PROBE}
+
+    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
+        """See `torch_settings`; these networks are not compiled."""
+        return torch_settings(spec) - {"compiled"}
+
+    def files_beside(self, checkpoint: Path) -> Iterable[Path]:
+        """The description."""
+        return checkpoint.with_name(CONFIG), checkpoint.with_name("preprocessor_config.json")
+
+    def display_name(self, spec: ModelSpec) -> str:
+        """The name in the job, without the place of a folder."""
+        return f"{HUGGING_FACE}:{spec.name}"
+
+
+TRANSFORMERS: Final = TransformersBackend()
+
+
+def _check_options(config: ModelConfig) -> None:
+    if config.model == HUGGING_FACE and not config.checkpoint:
+        raise ModelError("hf: expected a model, as hf:NAME of the hub, or hf:FOLDER")
+    if config.model != HUGGING_FACE and config.checkpoint:
+        raise ModelError(f"{config.model} and checkpoint: {config.checkpoint} contradict each other: give one of them")
+    if config.weights != DEFAULT_WEIGHTS:
+        raise ModelError(f"weights: a model of transformers has its own: leave weights: {config.weights} out")
+    if "seed" in config.model_fields_set:
+        raise ModelError("seed: belongs to `weights: null`, and a model of transformers has weights: leave it out")
+    if config.options:
+        raise ModelError(f"options: belong to python: and onnx: models, not to {config.model}: leave them out")
+    if config.background:
+        raise ModelError(f"background: {config.model} names its classes itself: leave it out")

@@ -1,0 +1,103 @@
+"""From the files of a model and a job's entry to everything that workers need to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cvbatch.config.job import ModelConfig
+from cvbatch.errors import ModelError
+from cvbatch.images.preprocess import View
+from cvbatch.models.categories import own_categories
+from cvbatch.models.transformers.architectures import find_architecture
+from cvbatch.models.transformers.files import ModelFolder
+from cvbatch.models.transformers.processors import plan_preparation
+from cvbatch.models.transformers.reading import Activation, TransformersReading
+from cvbatch.tasks import TASKS
+from cvbatch.tasks.base import Task
+
+Categories = tuple[str | None, ...]
+_NOT_STORED: Final = ("id2label", "label2id", "auto_map", "_name_or_path", "torch_dtype", "dtype", "num_labels")
+_DEFAULT_CLASSES: Final = 2
+"""Of transformers, which do not write them then."""
+_NOT_EMITTED: Final = "N/A"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedFolder:
+    """A model, completely described but for its weights."""
+
+    task: Task
+    view: View
+    reading: TransformersReading
+    categories: Categories
+
+
+def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
+    """Read the description of a model.
+
+    Args:
+        folder: Its files.
+        config: The job's entry.
+
+    Raises:
+        ModelError: The model does something else, or a part of its description is missing or not supported.
+        UsageError: transformers is missing.
+    """
+    content = folder.read_config()
+    architecture = find_architecture(content, folder.title)
+    name = config.task or architecture.tasks[0]
+    if name not in architecture.tasks:
+        raise ModelError(
+            f"{folder.title}: {architecture.name} does {' and '.join(architecture.tasks)}, not {name}: choose another "
+            "task or model"
+        )
+    task = TASKS[name]
+    names = _class_names(content, folder.title)
+    preparation = plan_preparation(folder.read_processor(), folder.title, covers_image=task.covers_image)
+    reading = TransformersReading(
+        architecture=architecture.name,
+        config={key: value for key, value in content.items() if key not in _NOT_STORED} | {"num_labels": len(names)},
+        revision=folder.revision,
+        head=architecture.head,
+        activation=_activation(content, len(names)),
+        mean=preparation.mean,
+        std=preparation.std,
+        bgr=preparation.bgr,
+    )
+    return ResolvedFolder(task, preparation.view, reading, _categories(names, config, task, folder.title))
+
+
+def _class_names(content: Mapping[str, Any], title: str) -> list[str]:
+    """The name of each label id, as transformers call them if the model does not."""
+    given = content.get("id2label")
+    if not isinstance(given, Mapping) or not given:
+        count = content.get("num_labels", _DEFAULT_CLASSES)
+        if not isinstance(count, int) or count < 0:
+            raise ModelError(f"{title}: expected id2label: in config.json, with names by label id, got {given!r}")
+        return [f"LABEL_{label}" for label in range(count)]
+    if not all(str(label).isdecimal() for label in given):
+        raise ModelError(f"{title}: expected numbers as label ids in id2label: of config.json, got {next(iter(given))}")
+    by_id = {int(label): str(name) for label, name in given.items()}
+    count = max(by_id) + 1
+    if count > max(2 * len(by_id), 1000):
+        raise ModelError(f"{title}: expected label ids from 0 on in id2label: of config.json, got {max(by_id)}")
+    return [by_id.get(label, _NOT_EMITTED) for label in range(count)]
+
+
+def _categories(names: list[str], config: ModelConfig, task: Task, title: str) -> Categories:
+    """The names that the job gives, or else the model."""
+    if not task.has_labels:
+        return ()
+    if config.categories is None:
+        return tuple(None if name == _NOT_EMITTED else name for name in names)
+    own = own_categories(config, task.name)
+    if len(own) != len(names):
+        raise ModelError(f"{title} has {len(names)} classes, and there are {len(own)} categories: give one name each")
+    return own
+
+
+def _activation(content: Mapping[str, Any], classes: int) -> Activation:
+    """As the pipeline of transformers decides it."""
+    return "sigmoid" if content.get("problem_type") == "multi_label_classification" or classes == 1 else "softmax"
