@@ -160,12 +160,28 @@ def mask_areas(truth: ObjectTruth, sizes: npt.NDArray[np.int32]) -> npt.NDArray[
     import hotcoco
 
     areas = np.zeros(len(truth.labels))
-    for index, segmentation in enumerate(truth.segmentations or ()):
-        if isinstance(segmentation, list):
-            width, height = (int(side) for side in sizes[truth.image_indices[index]])
-            segmentation = hotcoco.mask.merge([hotcoco.mask.fr_poly(part, height, width) for part in segmentation])
-        areas[index] = hotcoco.mask.area(segmentation)
+    for index in range(len(truth.segmentations or ())):
+        areas[index] = hotcoco.mask.area(true_mask(truth, sizes, index))
     return areas
+
+
+def true_mask(truth: ObjectTruth, sizes: npt.NDArray[np.int32], index: int) -> dict[str, Any]:
+    """COCO's RLE of one object.
+
+    Args:
+        truth: In pixels, with a segmentation for each object.
+        sizes: (images, 2): width and height.
+        index: Position of the object.
+    """
+    import hotcoco
+
+    assert truth.segmentations is not None
+    segmentation: Any = truth.segmentations[index]
+    width, height = (int(side) for side in sizes[truth.image_indices[index]])
+    if isinstance(segmentation, list):
+        segmentation = hotcoco.mask.merge([hotcoco.mask.fr_poly(part, height, width) for part in segmentation])
+    mask: dict[str, Any] = hotcoco.mask.frPyObjects(segmentation, height, width)
+    return mask
 
 
 def _feed_keypoints(hotcoco: Any, pair: ObjectPair, labels: Ints) -> tuple[Any, Any]:

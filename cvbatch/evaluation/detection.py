@@ -88,24 +88,26 @@ class ObjectScorer:
         """See `Scorer.notes`."""
         return self._notes
 
-    @property
-    def pair(self) -> ObjectPair:
-        """What is compared, of the classes that both know."""
-        return self._pair
+    def pair_of(self, kind: ObjectKind, images: Bools | None = None) -> ObjectPair:
+        """What is compared, of the classes that both know.
+
+        Args:
+            kind: Objects without it are left out.
+            images: (images of the truth,): only these; None for all that take part.
+        """
+        chosen = self._takes_part if images is None else self._takes_part & images
+        if kind is MASKS:
+            chosen = chosen & self._same_size
+        is_all = images is None and np.array_equal(chosen, self._takes_part)
+        pair = self._pair if is_all else self._pair.of_images(np.flatnonzero(chosen))
+        return _with_masks(pair) if kind is MASKS else pair
 
     def score(self, images: Bools | None = None) -> dict[str, Metrics]:
         """See `Scorer.score`; curves and kinds of error only of all images together."""
         return {kind.name: self._score_kind(kind, images) for kind in self._kinds}
 
     def _score_kind(self, kind: ObjectKind, images: Bools | None) -> Metrics:
-        chosen = self._takes_part if images is None else self._takes_part & images
-        if kind is MASKS:
-            chosen = chosen & self._same_size
-        is_all = images is None and np.array_equal(chosen, self._takes_part)
-        pair = self._pair if is_all else self._pair.of_images(np.flatnonzero(chosen))
-        if kind is MASKS:
-            pair = _with_masks(pair)
-        evaluator = None
+        pair, evaluator = self.pair_of(kind, images), None
         if len(pair.predicted) <= kind.most_objects:
             evaluator = match_objects(pair, self._labels, kind)
             measured = read_metrics(evaluator, self._labels)

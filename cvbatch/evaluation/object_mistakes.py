@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.evaluation.coco_evaluator import ObjectPair
+from cvbatch.evaluation.coco_evaluator import BOXES, MASKS, ObjectKind, ObjectPair, true_mask
 from cvbatch.evaluation.error_kinds import BACKGROUND_IOU, BOTH, CLASS, DOUBLE, MATCH_IOU, MISSED, NOTHING, PLACE
 from cvbatch.truth.base import Bools, Ints
 
@@ -44,13 +44,14 @@ class JudgedObjects:
         return np.flatnonzero((self.truth if kind == MISSED else self.predicted) == _CODES[kind])
 
 
-def judge_objects(pair: ObjectPair) -> JudgedObjects:
-    """Tell for each box what is wrong with it, as TIDE does: surest predictions first, at IoU 0.5.
+def judge_objects(pair: ObjectPair, kind: ObjectKind = BOXES) -> JudgedObjects:
+    """Tell for each prediction what is wrong with it, as TIDE does: surest predictions first, at IoU 0.5.
 
     One image at a time; the caller bounds the number of predictions, see `sample_images`.
 
     Args:
         pair: Truth and predictions of the classes to judge.
+        kind: Boxes or masks.
     """
     found, objects = len(pair.predicted), len(pair.truth.labels)
     judged = JudgedObjects(
@@ -66,7 +67,7 @@ def judge_objects(pair: ObjectPair) -> JudgedObjects:
     starts = np.searchsorted(pair.predicted.image_indices[order], [images, images + 1])
     truth_starts = np.searchsorted(pair.truth.image_indices[truth_order], [images, images + 1])
     for low, high, truth_low, truth_high in np.concatenate([starts, truth_starts]).T.tolist():
-        _judge_image(pair, order[low:high], truth_order[truth_low:truth_high], judged)
+        _judge_image(pair, kind, order[low:high], truth_order[truth_low:truth_high], judged)
     return judged
 
 
@@ -89,7 +90,7 @@ def find_best_score(pair: ObjectPair, judged: JudgedObjects) -> float:
     return float(np.floor(1000 * scores[order][best].astype(np.float64)) / 1000)
 
 
-def _judge_image(pair: ObjectPair, found: Ints, objects: Ints, judged: JudgedObjects) -> None:
+def _judge_image(pair: ObjectPair, kind: ObjectKind, found: Ints, objects: Ints, judged: JudgedObjects) -> None:
     """Judge one image; `found` are its predictions, the surest first, `objects` those of the truth."""
     if not len(objects):
         return
@@ -98,7 +99,7 @@ def _judge_image(pair: ObjectPair, found: Ints, objects: Ints, judged: JudgedObj
     if not len(found):
         return
     labels, truth_labels = pair.predicted.labels[found], pair.truth.labels[objects]
-    overlaps, covered = _overlaps(pair.predicted.boxes[found], pair.truth.boxes[objects])
+    overlaps, covered = _OVERLAPS[kind.name](pair, found, objects)
     same = labels[:, None] == truth_labels[None]
     overlaps = np.where(crowd, 0.0, overlaps)
     match = _match_greedily(np.where(same, overlaps, 0.0))
@@ -114,9 +115,9 @@ def _judge_image(pair: ObjectPair, found: Ints, objects: Ints, judged: JudgedObj
     judged.partners[found] = np.where(partners == _NONE, _NONE, objects[partners])
     judged.overlaps[found] = np.where(partners == _NONE, 0.0, overlaps[np.arange(len(found)), partners])
     judged.confused[found] = np.where(confused == _NONE, _NONE, objects[confused])
-    for kind in (CLASS, PLACE):  # such an object is no longer missed
-        claimed = partners[codes == _CODES[kind]]
-        judged.truth[objects[claimed]] = _CODES[kind]
+    for mistake in (CLASS, PLACE):  # such an object is no longer missed
+        claimed = partners[codes == _CODES[mistake]]
+        judged.truth[objects[claimed]] = _CODES[mistake]
     judged.truth[objects[is_used]] = _CODES[RIGHT]
 
 
@@ -151,16 +152,26 @@ def _match_greedily(overlaps: Floats) -> Ints:
     return match
 
 
-def _overlaps(corners: npt.NDArray[np.float32], boxes: Floats) -> tuple[Floats, Floats]:
-    """IoU of predictions and objects, and the share of each prediction that is on each object: both (n, m).
-
-    Args:
-        corners: (n, 4): x_min, y_min, x_max, y_max.
-        boxes: (m, 4): x, y, width, height.
-    """
-    first = corners.astype(np.float64)[:, None]
+def _overlap_boxes(pair: ObjectPair, found: Ints, objects: Ints) -> tuple[Floats, Floats]:
+    """IoU of predictions and objects of one image, and the share of each prediction on each object: both (n, m)."""
+    first, boxes = pair.predicted.boxes[found].astype(np.float64)[:, None], pair.truth.boxes[objects]
     second = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)[None]
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     common = np.maximum(sides, 0).prod(axis=-1)
     areas, other_areas = (first[..., 2:] - first[..., :2]).prod(axis=-1), boxes[None, :, 2:].prod(axis=-1)
     return common / np.maximum(areas + other_areas - common, 1e-12), common / np.maximum(areas, 1e-12)
+
+
+def _overlap_masks(pair: ObjectPair, found: Ints, objects: Ints) -> tuple[Floats, Floats]:
+    """As `_overlap_boxes`, of masks; where the object is a crowd both are the share of the prediction, as in COCO."""
+    import hotcoco
+
+    assert pair.predicted.masks is not None
+    size = pair.sizes[pair.truth.image_indices[objects[0]]][::-1].tolist()
+    masks = [{"size": size, "counts": pair.predicted.masks[place].as_py()} for place in found.tolist()]
+    truth = [true_mask(pair.truth, pair.sizes, place) for place in objects.tolist()]
+    overlaps = np.asarray(hotcoco.mask.iou(masks, truth, pair.truth.is_crowd[objects].tolist()), np.float64)
+    return overlaps, overlaps
+
+
+_OVERLAPS: Final = {BOXES.name: _overlap_boxes, MASKS.name: _overlap_masks}

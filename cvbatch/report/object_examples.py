@@ -10,15 +10,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cvbatch.evaluation.coco_evaluator import BOXES, MASKS, ObjectKind, true_mask
 from cvbatch.evaluation.detection import ObjectScorer
 from cvbatch.evaluation.error_kinds import BOTH, CLASS, DOUBLE, MISSED, NOTHING, PLACE, sample_images
 from cvbatch.evaluation.object_mistakes import IGNORED, KINDS, find_best_score, judge_objects
 from cvbatch.report.confusions import ANSWER, TRUTH, Cell, choose_classes, count_cells, number_cells
+from cvbatch.report.outlines import trace_outline
 from cvbatch.report.page_data import DataTable, ImageElement, Matrix, Mistake, MistakeGroup, MistakeKinds
 from cvbatch.truth.base import Ints
 
 NO_OBJECT: Final = "(nothing)"
-_MOST_ANSWERS: Final = 100_000
+_MOST_ANSWERS: Final = {BOXES.name: 100_000, MASKS.name: 20_000}
 """Answers that are told apart; of more, those of some images by chance."""
 _NONE: Final = -1
 _EXAMPLES: Final = 8
@@ -34,41 +36,24 @@ _MEANINGS: Final = {
 }
 
 
-def list_kinds(details: Mapping[str, Any]) -> MistakeKinds:
-    """Kinds of mistake without pictures.
-
-    Args:
-        details: As from `find_error_kinds`.
-    """
-    counts = details["kinds"]
-    rows = [
-        [name, counts[kind]["count"], round(counts[kind]["AP50 lost"], 4), meaning]
-        for kind, (name, meaning) in _MEANINGS.items()
-    ]
-    return MistakeKinds(
-        DataTable("Kinds of mistake", ["kind", "of all answers", "AP50 lost", "what it is"], rows),
-        "All answers count for the AP, however unsure they are; those that are wrong and less sure than the right ones "
-        "cost nothing.",
-        [],
-    )
-
-
 class ObjectExamples:
     """Judges the boxes of one model, and has examples.
 
     Args:
-        scorer: With the boxes.
+        scorer: With the objects.
+        kind: Boxes or masks.
         row_ids: (images of the truth,): row of each.
     """
 
-    def __init__(self, scorer: ObjectScorer, row_ids: Ints) -> None:
-        images = sample_images(scorer.pair, _MOST_ANSWERS)
-        self._has_all = len(images) == len(scorer.pair.images)
-        every = scorer.pair if self._has_all else scorer.pair.of_images(images)
-        self.score = find_best_score(every, judge_objects(every))
+    def __init__(self, scorer: ObjectScorer, kind: ObjectKind, row_ids: Ints) -> None:
+        pair = scorer.pair_of(kind)
+        images = sample_images(pair, _MOST_ANSWERS[kind.name])
+        self._has_all = len(images) == len(pair.images)
+        every = pair if self._has_all else pair.of_images(images)
+        self.score = find_best_score(every, judge_objects(every, kind))
         """The least score of the best F1; examples are from it on."""
         self._pair = replace(every, predicted=every.predicted.restrict(every.predicted.scores >= self.score))
-        self._judged, self._row_ids = judge_objects(self._pair), row_ids
+        self._judged, self._row_ids, self._has_masks = judge_objects(self._pair, kind), row_ids, kind is MASKS
         boxes = self._pair.truth.boxes
         self._truth_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         self._truth_areas = boxes[:, 2] * boxes[:, 3]
@@ -91,13 +76,17 @@ class ObjectExamples:
         hint = f"From a score of {self.score:.3f} on, F1 is best: {shown_answers}. "
         if not self._has_all:
             hint += f"They are counted in {len(self._pair.images):,} images by chance. "
-        shown = list_kinds(details)
-        table = replace(
-            shown.table,
-            columns=[shown.table.columns[0], title, *shown.table.columns[1:]],
-            rows=[[row[0], counts[kind], *row[1:]] for kind, row in zip(_MEANINGS, shown.table.rows, strict=True)],
+        hint += (
+            "All answers count for the AP, however unsure they are; those that are wrong and less sure than the right "
+            "ones cost nothing."
         )
-        return MistakeKinds(table, hint + shown.hint, [group for group in groups if group.mistakes])
+        costs = details["kinds"]
+        rows = [
+            [name, counts[kind], costs[kind]["count"], round(costs[kind]["AP50 lost"], 4), meaning]
+            for kind, (name, meaning) in _MEANINGS.items()
+        ]
+        table = DataTable("Kinds of mistake", ["kind", title, "of all answers", "AP50 lost", "what it is"], rows)
+        return MistakeKinds(table, hint, [group for group in groups if group.mistakes])
 
     def show_confusion(self) -> Matrix:
         """Each object with the surest answer at its place, and each other answer, from the score of the best F1 on."""
@@ -151,21 +140,30 @@ class ObjectExamples:
         image = int(predicted.image_indices[answer] if truth == _NONE else objects.image_indices[truth])
         return Mistake(
             int(self._row_ids[image]),
-            None if truth == _NONE else self._element(image, objects.labels[truth], self._truth_corners[truth], None),
-            None
-            if answer == _NONE
-            else self._element(image, predicted.labels[answer], predicted.boxes[answer], predicted.scores[answer]),
+            None if truth == _NONE else self._show_object(image, truth),
+            None if answer == _NONE else self._show_answer(image, answer),
             round(float(self._judged.overlaps[answer]), 3) if answer != _NONE and truth != _NONE else None,
         )
 
-    def _element(self, image: int, label: int, corners: npt.NDArray[Any], score: float | None) -> ImageElement:
+    def _show_object(self, image: int, place: int) -> ImageElement:
+        counts = true_mask(self._pair.truth, self._pair.sizes, place)["counts"] if self._has_masks else None
+        box = self._to_shares(image, self._truth_corners[place])
+        return ImageElement(TRUTH, self._name(self._pair.truth.labels[place]), None, box, self._trace(image, counts))
+
+    def _show_answer(self, image: int, place: int) -> ImageElement:
+        predicted = self._pair.predicted
+        counts = None if not self._has_masks or predicted.masks is None else predicted.masks[place].as_py()
+        score, box = round(float(predicted.scores[place]), 4), self._to_shares(image, predicted.boxes[place])
+        return ImageElement(ANSWER, self._name(predicted.labels[place]), score, box, self._trace(image, counts))
+
+    def _trace(self, image: int, counts: bytes | None) -> list[list[float]]:
         width, height = self._pair.sizes[image].tolist()
-        sides = np.array([width, height, width, height])
-        left, top, right, bottom = np.clip(corners / np.maximum(sides, 1), 0, 1).round(4).tolist()
-        alias = TRUTH if score is None else ANSWER
-        return ImageElement(
-            alias, self._name(label), None if score is None else round(float(score), 4), (left, top, right, bottom)
-        )
+        return [] if counts is None else trace_outline(counts, width, height)
+
+    def _to_shares(self, image: int, corners: npt.NDArray[Any]) -> tuple[float, float, float, float]:
+        sides = np.maximum(np.tile(self._pair.sizes[image], 2), 1)
+        left, top, right, bottom = np.clip(corners / sides, 0, 1).round(4).tolist()
+        return left, top, right, bottom
 
     def _name(self, label: int) -> str:
         return str(self._pair.truth.categories[label])

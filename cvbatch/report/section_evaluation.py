@@ -12,14 +12,14 @@ from cvbatch.errors import UsageError
 from cvbatch.evaluation.base import Comparison, Scorer
 from cvbatch.evaluation.cell_examples import MOST_EXAMPLES
 from cvbatch.evaluation.classification import LabelScorer
-from cvbatch.evaluation.coco_evaluator import BOXES
+from cvbatch.evaluation.coco_evaluator import BOXES, MASKS
 from cvbatch.evaluation.detection import ObjectScorer
 from cvbatch.evaluation.evaluators import EVALUATORS
 from cvbatch.evaluation.report import ERROR_KINDS, Metrics
 from cvbatch.evaluation.segmentation import SegmentScorer
 from cvbatch.models.spec import ModelSpec
 from cvbatch.report.confusions import Cell, group_most_confused, show_confusion
-from cvbatch.report.object_examples import ObjectExamples, list_kinds
+from cvbatch.report.object_examples import ObjectExamples
 from cvbatch.report.page_data import AnswerSection, ImageGroup, Matrix, MistakeKinds, Plot
 from cvbatch.report.section_base import SectionRequest, format_number, number_facts, table_by_name, table_of_rows
 from cvbatch.storage.location import Location
@@ -113,17 +113,16 @@ def _show_cells(metrics: Metrics, cells: Mapping[Cell, list[int]], unit: str, *,
 
 
 def _show_objects(scorer: Scorer, comparison: Comparison, kind: str, metrics: Metrics) -> _Examples:
-    """Pictures of boxes; of masks the counts, as their boxes are those above."""
+    """Pictures of boxes and of masks."""
     assert isinstance(scorer, ObjectScorer)
     details = metrics.details.get(ERROR_KINDS)
-    if not details:
+    if not details:  # keypoints, and LVIS, whose truth is not of all objects
         return _Examples()
-    if kind != BOXES.name:
-        return _Examples(kinds=list_kinds(details))
-    examples = ObjectExamples(scorer, comparison.alignment.row_ids)
+    examples = ObjectExamples(scorer, _KINDS[kind], comparison.alignment.row_ids)
     return _Examples([examples.show_confusion()], kinds=examples.show_kinds(details))
 
 
+_KINDS: Final = {BOXES.name: BOXES, MASKS.name: MASKS}
 _EXAMPLES: Final[Mapping[str, Callable[[Scorer, Comparison, str, Metrics], _Examples]]] = {
     CLASSIFICATION.name: _show_labels,
     DETECTION.name: _show_objects,

@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pycocotools import mask as coco_mask
 
-from cvbatch.evaluation.coco_evaluator import BOXES, ObjectPair
+from cvbatch.evaluation.coco_evaluator import BOXES, MASKS, ObjectKind, ObjectPair
 from cvbatch.evaluation.error_kinds import find_error_kinds
 from cvbatch.evaluation.object_mistakes import IGNORED, KINDS, RIGHT, find_best_score, judge_objects
 from cvbatch.evaluation.predicted_objects import PredictedObjects
@@ -51,12 +53,28 @@ def make_pair(seed: int, images: int = 30) -> ObjectPair:
     return ObjectPair(truth=truth, predicted=predicted.restrict(order), images=np.arange(images), sizes=sizes)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_kinds_are_those_that_tide_counts(seed: int) -> None:
-    pair = make_pair(seed)
-    judged = judge_objects(pair)
-    counts = {kind: numbers["count"] for kind, numbers in find_error_kinds(pair, LABELS, BOXES)["kinds"].items()}
-    assert {kind: len(judged.of_kind(kind)) for kind in counts} == counts
+def with_masks(pair: ObjectPair) -> ObjectPair:
+    """Each object is a part of its box, that of the truth as a polygon."""
+    corners = pair.predicted.boxes.round().astype(int).clip(0, 100)
+    drawn = np.zeros((len(corners), 100, 100), np.uint8)
+    for pixels, (left, top, right, bottom) in zip(drawn, corners.tolist(), strict=True):
+        pixels[top:bottom, left:right] = 1
+    counts = [coco_mask.encode(np.asfortranarray(pixels))["counts"] for pixels in drawn]
+    polygons = [[[x, y, x + w, y, x + w, y + 0.9 * h, x, y + h]] for x, y, w, h in pair.truth.boxes.tolist()]
+    return replace(
+        pair,
+        truth=replace(pair.truth, segmentations=polygons),
+        predicted=replace(pair.predicted, masks=pa.array(counts, pa.large_binary())),
+    )
+
+
+@pytest.mark.parametrize("kind", [BOXES, MASKS], ids=["boxes", "masks"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kinds_are_those_that_tide_counts(seed: int, kind: ObjectKind) -> None:
+    pair = with_masks(make_pair(seed))
+    judged = judge_objects(pair, kind)
+    counts = {name: numbers["count"] for name, numbers in find_error_kinds(pair, LABELS, kind)["kinds"].items()}
+    assert {name: len(judged.of_kind(name)) for name in counts} == counts
     assert min(counts.values()) > 0
     right = judged.of_kind(RIGHT)
     assert len(right) == np.count_nonzero(judged.truth == KINDS.index(RIGHT))

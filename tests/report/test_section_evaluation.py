@@ -101,6 +101,28 @@ def test_mistakes_have_their_kind_and_their_boxes(section: AnswerSection) -> Non
     assert counts["nothing there"] == [2, 3], "the weakest box is wrong and costs nothing"
 
 
+def test_masks_have_outlines(run: SmallRun, tmp_path: Path) -> None:
+    """The mask of the truth ends in the middle of the mask that was answered."""
+    path = Path(write_coco(tmp_path, [(row, NASTY[row % 4], MIDDLE) for row in range(8)]))
+    truth = json.loads(path.read_text())
+    for part in truth["annotations"]:
+        right = 30 if part["image_id"] == 7 else 48
+        part["segmentation"] = [[16, 12, right, 12, right, 36, 16, 36]]
+    path.write_text(json.dumps(truth))
+    boxes, masks = [answer for answer in collect(run.output, truth=str(path)).answers if answer.name == "evaluation"]
+    assert (boxes.title, masks.title) == ("Evaluation: boxes, boxes", "Evaluation: boxes, masks")
+    assert boxes.kinds is not None
+    assert masks.kinds is not None
+    assert "badly placed" not in {group.title for group in boxes.kinds.groups}
+    (placed,) = next(group for group in masks.kinds.groups if group.title == "badly placed").mistakes
+    assert placed.truth is not None
+    assert placed.answer is not None
+    assert placed.overlap == pytest.approx(14 / 32, abs=1e-3)
+    for element, right in ((placed.truth, 30 / 64), (placed.answer, 0.75)):
+        (outline,) = element.outline
+        assert (min(outline[::2]), max(outline[::2])) == pytest.approx((0.25, right), abs=0.001)
+
+
 def test_cells_of_the_confusion_open_mistakes(section: AnswerSection) -> None:
     (matrix,) = section.matrices
     names = matrix.rows

@@ -69,11 +69,12 @@ function cropPicture(mistake) {
   const shown = picture(image, { lazy: true });
   const percent = (value) => `${(100 * value) / side}%`;
   for (const [name, value] of [["left", -left], ["top", -top], ["width", image.width], ["height", image.height]]) shown.style.setProperty(name, percent(value));
-  const scale = (box) => [box[0] * (image.width / GRID), box[1] * (image.height / GRID), box[2] * (image.width / GRID), box[3] * (image.height / GRID)];
+  const scale = (numbers) => numbers.map((number, axis) => (number * (axis % 2 === 0 ? image.width : image.height)) / GRID);
   const shapes = svg("svg", { class: "overlay", viewBox: `${left} ${top} ${side} ${side}`, "aria-hidden": "true" });
   for (const [name, element] of partsOf(mistake)) {
-    const d = boxPath(scale(element.box));
-    shapes.append(svg("path", { class: "halo", d }), svg("path", { class: `box side-${name}`, d }));
+    const mask = outlinePath(element.outline.map(scale));
+    const d = mask || boxPath(scale(element.box));
+    shapes.append(mask ? "" : svg("path", { class: "halo", d }), svg("path", { class: `${mask ? "mask" : "box"} side-${name}`, d }));
   }
   return html("span", { class: "frame crop" }, shown, shapes);
 }
