@@ -162,8 +162,10 @@ _READERS: Final = {
 def _mask_logits(arrays: Mapping[str, Array], raw: RawBoxes, rows: Array) -> Array:
     """Logits of the masks of some boxes over the frame, (n, height, width)."""
     if PROTOTYPES not in arrays or raw.coefficients is None:
-        masks = arrays[MASKS][rows]
-        return masks.reshape(len(masks), *masks.shape[-2:])
+        masks = arrays[MASKS]
+        # RF-DETR gives logits, Mask R-CNN gives probabilities
+        shifted = masks[rows].astype(np.float32) - (0.5 if masks.size and masks.min() >= 0 else 0)
+        return shifted.reshape(len(rows), *masks.shape[-2:])
     prototypes = arrays[PROTOTYPES]
     flat = raw.coefficients[rows].astype(np.float32) @ prototypes.reshape(len(prototypes), -1).astype(np.float32)
     logits: Array = flat.reshape(-1, *prototypes.shape[1:])

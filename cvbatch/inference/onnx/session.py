@@ -39,18 +39,19 @@ class GraphSession:
 
         kind, _, number = device.partition(":")
         self._reading, self._device_id = reading, int(number or 0)
-        self._on_gpu = kind != "cpu"
+        self._device = kind
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         providers: list[Any] = [_CPU]
-        if self._on_gpu:
+        on_gpu = kind != "cpu"
+        if on_gpu:
             _check_cuda(onnxruntime.get_available_providers(), name)
             providers = [(_CUDA, {"device_id": self._device_id}), _CPU]
         session = try_call(lambda: onnxruntime.InferenceSession(path, options, providers=providers))
         if isinstance(session, Exception):
             raise ModelError(f"onnx:{name}: {' '.join(str(session).split())[:300]}")
-        if self._on_gpu:
+        if on_gpu:
             _check_cuda(session.get_providers(), name)
         self._session: Any = session
         self._names = [output.name for output in session.get_outputs() if output.name in reading.outputs.values()]
@@ -65,24 +66,24 @@ class GraphSession:
         """Run images, in as many calls as the graph needs.
 
         Args:
-            batch: (images, …) as the graph wants them: an array, or on a GPU a tensor there.
+            batch: (images, …) as the graph wants them: an array, or a tensor on the device.
             threads: Calls at the same time.
         """
         fixed = self._reading.batch
         share = fixed or max(1, -(-len(batch) // threads))
         parts = [batch[start : start + share] for start in range(0, len(batch), share)]
-        run = self._run_on_gpu if self._on_gpu else self._run_on_cpu
+        run = self._run_array if isinstance(batch, np.ndarray) else self._run_tensor
         results = list(self._pool.map(run, parts)) if threads > 1 and len(parts) > 1 else list(map(run, parts))
         return {name: np.concatenate([result[name] for result in results]) for name in self._names}
 
-    def _run_on_cpu(self, part: npt.NDArray[Any]) -> Arrays:
+    def _run_array(self, part: npt.NDArray[Any]) -> Arrays:
         missing = (self._reading.batch or 0) - len(part)
         filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing > 0 else part
         feed = {self._input.name: filled[0] if self._reading.layout == "chw" else filled}
         outputs = self._session.run(self._names, {**feed, **self._sizes_of(filled.shape)})
         return self._named(outputs, len(part))
 
-    def _run_on_gpu(self, part: Any) -> Arrays:
+    def _run_tensor(self, part: Any) -> Arrays:
         """Run a tensor where it lies; only the outputs are copied to the host."""
         from cvbatch.inference.torch.tensors import repeat_last_image
 
@@ -90,7 +91,12 @@ class GraphSession:
         tensor = (filled[0] if self._reading.layout == "chw" else filled).contiguous()
         binding = self._session.io_binding()
         binding.bind_input(
-            self._input.name, "cuda", self._device_id, np.dtype(self.dtype), tuple(tensor.shape), tensor.data_ptr()
+            self._input.name,
+            self._device,
+            self._device_id,
+            np.dtype(self.dtype),
+            tuple(tensor.shape),
+            tensor.data_ptr(),
         )
         for name, sizes in self._sizes_of(tuple(filled.shape)).items():
             binding.bind_cpu_input(name, sizes)

@@ -76,7 +76,7 @@ def _describe_format(path: str, head: bytes) -> str:
     if head[4:8] == b"TFL3":
         return "a model of TensorFlow Lite; expected weights of PyTorch"
     if _is_onnx(path, head):
-        return f"a model of ONNX; expected a state dict of PyTorch: {_SAVE}"
+        return f"a model of ONNX, which runs as model: onnx:FILE; expected a state dict of PyTorch here: {_SAVE}"
     if path.endswith((".pb", ".index", ".tflite")) or ".data-0000" in path:
         return "a file of TensorFlow; expected weights of PyTorch"
     if text.startswith((b"{", b"[")):

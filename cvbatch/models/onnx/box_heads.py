@@ -89,23 +89,17 @@ def _pair_fields(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, A
         return None
     scores = by_name[roles[_SCORES]]
     classes = None if _LABELS in roles else scores.shape[-1]
-    unfinished = "probabilities" if scores.name in graph.finished or _LABELS in roles else "sigmoid"
-    fields: dict[str, Any] = {"head": "boxes", "outputs": roles, "classes": classes, "scores": unfinished}
+    has_one_more = names is not None and classes == names + 1  # a background, or no object: one of all applies
+    unfinished = "softmax" if has_one_more else "sigmoid"
+    kind = "probabilities" if scores.name in graph.finished or _LABELS in roles else unfinished
+    fields: dict[str, Any] = {"head": "boxes", "outputs": roles, "classes": classes, "scores": kind}
     if keys.head == "detr":
-        return {**fields, **_query_fields(graph, scores, names)}
+        queries = {"box_format": "cxcywh", "box_units": "fractions", "overlap": None}
+        return {**fields, **queries, "last_is_background": has_one_more, "best_class": has_one_more}
     fields["overlap"] = None if _LABELS in roles else _OTHER_OVERLAP
     known = _KNOWN_PAIRS.get(roles[_BOXES], {})
     has_format = known or _LABELS in roles or (keys.box_format is not None and keys.box_units is not None)
     return {**fields, **known} if has_format else None
-
-
-def _query_fields(graph: Graph, scores: GraphTensor, names: int | None) -> dict[str, Any]:
-    """Of DETR and its kin: one output more than classes means softmax, and that the last one is no object."""
-    common = {"box_format": "cxcywh", "box_units": "fractions", "overlap": None}
-    has_no_object = names is not None and scores.shape[-1] == names + 1
-    if not has_no_object or scores.name in graph.finished:
-        return common
-    return {**common, "scores": "softmax", "last_is_background": True, "best_class": True}
 
 
 def _find_roles(graph: Graph, given: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ _LICENCE_KEYS: Final = ("license", "licence")
 _TRUE: Final = ("true", "1")
 _ULTRALYTICS_TASKS: Final = {"detect": DETECTION.name, "segment": DETECTION.name, "classify": CLASSIFICATION.name}
 _NANODET: Final = "cls_pred_stride_"
+_RT_DETR: Final = "rtdetr"
 _RF_DETR: Final = {"dets", "labels"}
 _DETR: Final = {"logits", "pred_boxes"}
 
@@ -66,6 +67,8 @@ def _ultralytics_keys(graph: Graph) -> dict[str, Any]:
     has_nms = isinstance(arguments, Mapping) and bool(arguments.get("nms"))
     if has_nms or metadata.get("end2end", "").lower() in _TRUE:
         said["head"] = "rows"
+    elif any(_RT_DETR in metadata.get(key, "").lower().replace("-", "") for key in ("head", "description")):
+        said |= {"head": "yolo", "fit": "stretch", "box_units": "fractions", "overlap": False}
     stride = _parse_literal(metadata["stride"])
     return {**said, "preprocess": "yolo", **({"stride": stride} if isinstance(stride, int) and sizes else {})}
 

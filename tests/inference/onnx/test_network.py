@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,22 @@ def test_masks_come_from_prototypes(head: str, tmp_path: Path) -> None:
         assert found[:top].sum() == found[bottom:].sum() == 0
 
 
+@pytest.mark.parametrize("logits", [True, False])
+def test_masks_of_their_own(logits: bool, tmp_path: Path) -> None:
+    """RF-DETR gives logits for its queries, and Mask R-CNN probabilities."""
+    masks = np.array([[[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.9, 0.9]]]], np.float32)
+    outputs = {"dets": np.full((1, 2, 4), 0.5, np.float32), "labels": np.array([[[5, -5], [-5, 4]]], np.float32)}
+    path = write_constant_graph(tmp_path / "seg.onnx", outputs | {"masks": 20 * masks - 10 if logits else masks})
+    spec = resolve(path, task="detection", categories=["cat", "dog"])
+    columns = predict([spec], [Image.new("RGB", (40, 20))])
+    assert columns["detection_labels"] == [["cat", "dog"]]
+    left, lower = (decode_mask(mask, 20, 40) for mask in columns["detection_masks"][0])
+    assert left[:, :20].all()
+    assert not left[:, 20:].any()
+    assert lower[11:].all()
+    assert not lower[:9].any()
+
+
 def test_masks_of_the_whole_frame_need_no_boxes() -> None:
     logits = np.array([[[-1, 1], [-1, 1]]], np.float32)
     (mask,) = paste_masks(logits, None, View(resize=(8, 8)), (8, 8), (30, 20))
@@ -214,6 +231,17 @@ def test_numbers_that_are_none_are_errors_of_their_image(tmp_path: Path) -> None
     assert error is not None
     assert error.type == "InvalidOutput"
     assert "finite scores" in error.message
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_tensors_are_bound_where_they_lie(count: int | None, free: Path) -> None:
+    reading = OnnxReading.from_options(resolve(free, categories=NAMES, options=IMAGENET).options)
+    path = str(resolve(free, categories=NAMES, options=IMAGENET).weights_path)
+    session = GraphSession(path, "free.onnx", replace(reading, batch=count), "cpu")
+    batch = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    (bound,), (copied,) = session.run(batch).values(), session.run(batch.numpy()).values()
+    np.testing.assert_allclose(bound, copied, atol=1e-6)
+    assert bound.shape == (5, 7)
 
 
 def test_a_gpu_without_cuda_in_the_runtime_is_an_error(free: Path) -> None:

@@ -67,6 +67,7 @@ def test_what_ultralytics_writes_is_enough(tmp_path: Path) -> None:
         ({"end2end": "True"}, {"output0": numbers(1, 30, 6)}, "rows"),
         ({"args": "{'batch': 1, 'nms': True}"}, {"output0": numbers(1, 30, 6)}, "rows"),
         ({"task": "detect"}, {"output0": numbers(1, 1300, 7)}, "yolov5"),
+        ({"description": "Ultralytics rtdetr-l model"}, {"output0": numbers(1, 300, 6)}, "yolo"),
         ({"task": "segment"}, {"output0": numbers(1, 38, 100), "output1": numbers(1, 32, 16, 16)}, "yolo"),
     ],
 )
