@@ -427,6 +427,17 @@ def test_no_width_overflows(browser: Browser, report: tuple[PageData, Path], sch
         assert (int(re.findall(r"\d+", ground)[0]) < 60) == (scheme == "dark")
 
 
+def test_paper_is_light_and_has_nothing_for_a_hand(browser: Browser, report: tuple[PageData, Path]) -> None:
+    with browser.page((report[1] / "index.html").as_uri(), scheme="dark", width=800) as page:
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        for part in (".contents", ".filters", ".tools", ".map-zoom", ".by-hand", "#gallery-more"):
+            assert page.locator(f"{part}:visible").count() == 0, part
+        assert page.locator("#labels .scroll.tall").first.evaluate("(node) => node.scrollHeight <= node.clientHeight")
+        assert page.locator("#labels tbody").first.locator("tr:visible").count() == 30
+        assert page.evaluate("document.documentElement.scrollWidth") == 800
+
+
 def test_a_web_server_serves_the_same(browser: Browser, report: tuple[PageData, Path]) -> None:
     with browser.served(report[1]) as address, browser.page(address) as page:
         wait_for_picture(page)
