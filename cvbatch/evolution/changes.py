@@ -37,6 +37,14 @@ class ModelChanges:
             for (model, kept), planned in zip(self.models, self.planned, strict=True)
         )
 
+    @property
+    def only_adds(self) -> bool:
+        """Whether all columns of the run stay as they are, under their names."""
+        kept = {
+            planned.alias for model, planned in self.models if planned and _new_alias(model, planned) == planned.alias
+        }
+        return kept == {spec.alias for spec in self.planned}
+
     def describe(self) -> str:
         """Say in a few words what happens, such as `computes birds; copies classification; drops detection`."""
         kept = [(_new_alias(model, planned), planned.alias) for model, planned in self.models if planned is not None]

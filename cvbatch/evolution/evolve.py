@@ -7,9 +7,9 @@ plan. Before that record readers see the old columns, after it the new ones.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,7 +84,7 @@ def evolve_run(
         )
     check_can_reopen(store, replaces=True)
     watcher.on_phase(changes.describe())
-    computed, computed_models = None, list[ModelSpec]()
+    computed, computed_models, planned_rows = None, list[ModelSpec](), _rows_of(log.state)
     if changes.computed:
         place = place_of_computed_rows(job.output.location, plan, log.state, job)
         run_models(_job_of_computed(job, changes, place), watcher, source=_planned_source(store, plan, log))
@@ -97,7 +97,10 @@ def evolve_run(
         acquire_lease(store, log.refresh, wait=wait, takeover=takeover)  # again: computing takes long
     watcher.on_phase("copying the other columns")
     new_models = [copied or computed_models.pop(0) for copied in changes.copied_models()]
-    _switch_models(log, plan, job, new_models, _copied_columns(changes, new_models), computed, pythonpath)
+    with _opened(log, planned_rows):
+        _switch_models(log, plan, job, new_models, changes, computed, pythonpath)
+        finish_run(log)
+    _update_record(store, computed)
     delete_computed_rows(job.output.location)
     return log.state
 
@@ -152,35 +155,62 @@ def _switch_models(
     plan: Plan,
     job: Job,
     models: Sequence[ModelSpec],
-    copied_columns: Mapping[str, str],
+    changes: ModelChanges,
     computed: ComputedRows | None,
     pythonpath: str | None,
 ) -> None:
-    """Write all data files with the new columns, and replace the old ones and the plan at once."""
+    """Write all data files anew, and replace the old ones and the plan at once; the log must be open."""
     store, source = log.store, plan.job["source"]
-    record = load_record(store)
     schema = rows_schema(
         models,
         exif=source["exif"],
         warnings=source.get("damaged") == "keep",
         extra_columns=plan.extra_columns(store),
     )
+    described = describe_schema(schema, models, str(load_record(store).get("precision")))
+    context = WriteContext(job.output.location, log.epoch, described)
+    copied_columns = _copied_columns(changes, models)
     model_columns = {column.name for model in models for column in model.column_fields()}
+    merge = Merge(
+        context, copied_columns, frozenset(model_columns - copied_columns.keys()), computed, log.state.removed
+    )
+    files = list(merge.write_files(log.state))
+    evolved = save_evolved_plan(store, plan, job, models, pythonpath, only_adds=changes.only_adds)
+    log.evolve_files(files, evolved.file)
+
+
+@contextlib.contextmanager
+def _opened(log: CommitLog, planned_rows: object) -> Iterator[None]:
+    """Hold the run.
+
+    Raises:
+        OutputError: If another attempt has changed its rows since the new columns were begun.
+    """
     log.open_epoch()
-    withdraw_success_mark(store, manifest_only=False)
-    with Heartbeat(store, log.state):
-        described = describe_schema(schema, models, str(record.get("precision")))
-        context = WriteContext(job.output.location, log.epoch, described)
-        merge = Merge(context, copied_columns, frozenset(model_columns - copied_columns.keys()), computed)
-        files = list(replace(merge, removed=log.state.removed).write_files(log.state))
-        evolved = save_evolved_plan(store, plan, job, models, pythonpath)
-        log.evolve_files(files, evolved.file)
-        finish_run(log)
+    withdraw_success_mark(log.store, manifest_only=False)
+    with Heartbeat(log.store, log.state):
+        if _rows_of(log.state) != planned_rows:
+            raise OutputError(
+                f"{log.store.root} has been updated while its new columns were computed: run the same command again"
+            )
+        yield
+
+
+def _rows_of(state: RunState) -> tuple[int, int, int]:
+    """What changes if another attempt plans or changes rows; all of them are computed."""
+    return state.planned, len(state.changed), state.remaining_rows
+
+
+def _update_record(store: Store, computed: ComputedRows | None) -> None:
+    """Store how fast the new columns were computed, with the models that the run has now."""
+    plan = load_plan(store)
+    assert plan is not None, "the run has just finished"
+    record = load_record(store)
+    latest = record if computed is None else load_record(computed.store)
     facts: dict[str, Any] = {
-        "job": evolved.job,
-        "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
-        "errors": dict(+log.state.errors),
+        "job": plan.job,
+        "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
+        "errors": dict(+CommitLog(store, plan.rows).state.errors),
+        **{name: record[name] for name in ("skipped", "unreadable") if name in record},
     }
-    listing = {name: record[name] for name in ("skipped", "unreadable") if name in record}
-    latest = load_record(computed.store) if computed is not None else record
-    store_record(store, json.loads(json.dumps({**latest, **facts, **listing})))
+    store_record(store, json.loads(json.dumps({**latest, **facts})))

@@ -188,6 +188,36 @@ def test_a_kill_at_any_write_leaves_the_old_or_the_new_columns(
     assert output.proven
 
 
+def test_an_update_in_between_is_noticed(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS))
+
+    def update() -> None:
+        (output.source / "new.jpg").write_bytes(b"new")
+        output.run(output.models(LABELS), refresh=True)
+
+    output.next = {"after_unit": update}
+    with pytest.raises(OutputError, match="has been updated while"):
+        output.evolve(LABELS, VECTORS)
+    assert "embedding_vector" not in output.columns
+    assert output.evolve(LABELS, VECTORS).planned == ROWS + 1
+    assert output.proven
+    assert "embedding_vector" in output.columns
+
+
+def test_stored_answers_stay_where_columns_are_only_added(output: EvolvingOutput) -> None:
+    def nonce() -> str:
+        plan = load_plan(output.store)
+        assert plan is not None
+        return plan.nonce
+
+    output.run(output.models(LABELS, BOXES))
+    first = nonce()
+    output.evolve(LABELS, BOXES, VECTORS)
+    assert nonce() == first
+    output.evolve(LABELS, {**BOXES, "score_threshold": 0.6}, VECTORS)
+    assert nonce() != first, "repeats of other boxes are no longer right"
+
+
 def test_a_reader_from_before_is_told(output: EvolvingOutput) -> None:
     output.run(output.models(LABELS))
     opened = open_output(output.store.root)
