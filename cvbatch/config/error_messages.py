@@ -29,7 +29,13 @@ _EXPECTED: Final = {
     "literal_error": "{expected}",
     "invalid_key": "keys that are text",
 }
-_FLAGS: Final = {"source": "--source", "models": "--model", "output": "--output"}
+_MISSING_HINTS: Final = {
+    "source": "set it with --source",
+    "models": "set it with --model or --task",
+    "models.model": "name one, or give task: for the embedded model of that task",
+    "output": "set it with --output",
+}
+"""What to do about a missing key, by its path without list positions."""
 _MAX_VALUE_LENGTH: Final = 60
 
 
@@ -57,8 +63,8 @@ def _phrase_for_key(path: KeyPath, errors: Sequence[Mapping[str, Any]], model: t
         case "extra_forbidden":
             return f"{name}: unknown key; {_key_hint(str(path[-1]), known_keys_at(path[:-1], model))}"
         case "missing":
-            flag = f" (set it with {_FLAGS[name]})" if name in _FLAGS else ""
-            return f"{name}: missing{flag}"
+            hint = _MISSING_HINTS.get(".".join(str(part) for part in path if not isinstance(part, int)))
+            return f"{name}: missing ({hint})" if hint else f"{name}: missing"
         case "value_error":
             return f"{name}: {first['ctx']['error']}"
     expected = " or ".join(dict.fromkeys(map(_expected_words, errors)))

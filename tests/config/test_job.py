@@ -66,9 +66,10 @@ def test_a_task_without_a_model_takes_the_embedded_one_for_it() -> None:
     named = [{"task": task, "model": TASKS[task].default_model} for task in tasks]
     same = load_job(defaults={"source": {"uri": "p"}, "models": named, "output": {"uri": "o"}})
     assert job.identity() == same.identity(), "a default that changes later is another run"
-    assert wrong(None, source={"uri": "p"}, models=[{}], output={"uri": "o"}) == "models.0.model: missing"
+    missing = "models.0.model: missing (name one, or give task: for the embedded model of that task)"
+    assert wrong(None, source={"uri": "p"}, models=[{}], output={"uri": "o"}) == missing
     unknown = wrong(None, source={"uri": "p"}, models=[{"task": "poetry"}], output={"uri": "o"})
-    assert unknown.startswith("models.0.model: missing; models.0.task: expected 'classification'")
+    assert unknown.startswith(f"{missing}; models.0.task: expected 'classification'")
 
 
 def test_flags_override_the_file_and_set_overrides_both(job_file: Any) -> None:
@@ -144,7 +145,8 @@ def test_an_empty_section_has_the_defaults(job_file: Any) -> None:
         (GOOD + "1: 2", "1: expected keys that are text, got 1"),
         (
             "source: {uri: p}\nmodels: [{modle: m}]\noutput: {uri: o}",
-            "models.0.model: missing; models.0.modle: unknown key; did you mean 'model'?",
+            "models.0.model: missing (name one, or give task: for the embedded model of that task); models.0.modle: "
+            "unknown key; did you mean 'model'?",
         ),
         ("source: {uri: p}\nmodels: []\noutput: {uri: o}", "models: expected at least 1, got []"),
         ("source: {uri: p}\nmodels: m\noutput: {uri: o}", "models: expected a list, got 'm'"),
