@@ -72,6 +72,10 @@ class Edit(Protocol):
     name: ClassVar[str]
     """Name of the command."""
 
+    def paths_of(self, image: OriginalImage) -> Sequence[str]:
+        """All relative paths that files of an image may have; its data may be missing."""
+        ...
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """Edit one image.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from cvbatch.edits.base import EditedImage, EncodedFile, OriginalImage
-from cvbatch.edits.object_files import encode_object, object_path
+from cvbatch.edits.object_files import encode_object, object_paths
 from cvbatch.images.decode import decode
 
 
@@ -22,18 +23,21 @@ class Crops:
     """Whether crops are squares around the middle of their box."""
     extension: str
 
+    def paths_of(self, image: OriginalImage) -> Sequence[str]:
+        """See `Edit`."""
+        return object_paths(image, self.extension)
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`; an image without objects has no file."""
         files, actions = [], []
         picture = decode(image.data, max_pixels=image.max_pixels).image if image.objects else None
-        for number, found in enumerate(image.objects):
+        for path, found in zip(self.paths_of(image), image.objects, strict=True):
             frame = _frame_of(found.box, self.margin, square=self.square)
             inside = _clip(frame, image.size)
             if picture is None or inside is None:
                 actions.append("outside")
                 continue
             crop = picture.crop(frame if self.square else inside)  # black where the picture ends
-            path = object_path(found.label, image.path, number, self.extension)
             files.append(EncodedFile(path, encode_object(crop, self.extension)))
             actions.append(f"crop {crop.width}x{crop.height}")
         return EditedImage(files, actions)

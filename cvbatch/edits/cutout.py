@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cvbatch.edits.base import EditedImage, EncodedFile, OriginalImage
-from cvbatch.edits.object_files import encode_object, object_path
+from cvbatch.edits.object_files import encode_object, object_paths
 from cvbatch.edits.regions import region_of
 from cvbatch.images.decode import decode
 
@@ -23,11 +24,15 @@ class Cutout:
     """Share of an object's width and height by which its mask is widened."""
     extension: str
 
+    def paths_of(self, image: OriginalImage) -> Sequence[str]:
+        """See `Edit`."""
+        return object_paths(image, self.extension)
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`; what is outside of a mask is black and transparent, so nothing of it remains."""
         files, actions = [], []
         picture = np.asarray(decode(image.data, max_pixels=image.max_pixels).image) if image.objects else None
-        for number, found in enumerate(image.objects):
+        for path, found in zip(self.paths_of(image), image.objects, strict=True):
             region = region_of(found, image.size, self.grow)
             if picture is None or region is None:
                 actions.append("outside")
@@ -35,7 +40,6 @@ class Cutout:
             colours = picture[region.rows, region.columns]
             inside = np.ones(colours.shape[:2], np.bool_) if region.inside is None else region.inside
             pixels = np.dstack([colours, np.full(colours.shape[:2], 255, np.uint8)]) * inside[..., None]
-            path = object_path(found.label, image.path, number, self.extension)
             files.append(EncodedFile(path, encode_object(Image.fromarray(pixels), self.extension)))
             actions.append(f"cutout {'box' if found.mask is None else 'mask'}")
         return EditedImage(files, actions)

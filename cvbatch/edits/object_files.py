@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from PIL import Image
 
+from cvbatch.edits.base import OriginalImage
+
 FILE_FORMATS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
     "png": ("PNG", {}),
@@ -15,6 +17,11 @@ FILE_FORMATS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 }
 """Pillow's name and options, by extension."""
 _LONGEST_LABEL: Final = 100
+
+
+def object_paths(image: OriginalImage, extension: str) -> list[str]:
+    """Paths of the files of all objects of an image; see `object_path`."""
+    return [object_path(found.label, image.path, number, extension) for number, found in enumerate(image.objects)]
 
 
 def object_path(label: str, image_path: str, number: int, extension: str) -> str:

@@ -24,6 +24,10 @@ class Redact:
     """Share of an object's width and height that is added on each side."""
     keep_metadata: bool = False
 
+    def paths_of(self, image: OriginalImage) -> Sequence[str]:
+        """See `Edit`."""
+        return [image.path, image.path_as_jpeg]
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`; a picture without objects is written again, too, because of its metadata."""
         return edit_whole_picture(image, self._hide, action=self.how, grow=self.grow, keep_metadata=self.keep_metadata)

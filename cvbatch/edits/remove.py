@@ -41,6 +41,10 @@ class Remove:
     """Share of an object's width and height that is removed around it."""
     keep_metadata: bool = False
 
+    def paths_of(self, image: OriginalImage) -> Sequence[str]:
+        """See `Edit`."""
+        return [image.path, image.path_as_jpeg]
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         """See `Edit`."""
         return edit_whole_picture(image, _fill, action="remove", grow=self.grow, keep_metadata=self.keep_metadata)

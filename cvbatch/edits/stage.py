@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import pyarrow as pa
 from cvbatch.edits.base import Edit, EditedImage, OriginalImage
 from cvbatch.edits.found_objects import ObjectSelection
 from cvbatch.edits.names import RelativePaths
-from cvbatch.edits.target import store_files, sync_names
+from cvbatch.edits.target import discard_files, store_files, sync_names
 from cvbatch.errors import ImageError, RowError, capture_row_error
 from cvbatch.images.formats import identify_format
 from cvbatch.schema import (
@@ -110,13 +111,13 @@ class EditStage:
             return _DoneRow(error=RowError(row[ERROR_STAGE], row[ERROR_TYPE], row[ERROR_MESSAGE]))
         data = capture_row_error("fetch", fetch)
         if isinstance(data, RowError):
-            return _DoneRow(error=data)
+            return self._without_files(row, path, _DoneRow(error=data))
         sha256 = hashlib.sha256(data).hexdigest()
         values: dict[str, Any] = {IMAGE_BYTES: len(data), CONTENT_SHA256: sha256}
         with core:
             edited = capture_row_error(EDITING, lambda: self._edit_bytes(row, path, data, sha256))
         if isinstance(edited, RowError):
-            return _DoneRow(values, error=edited)
+            return self._without_files(row, path, _DoneRow(values, error=edited))
         image, result = edited
         refused = store_files(self.to, result.files)
         if refused is not None:
@@ -128,10 +129,19 @@ class EditStage:
     ) -> tuple[OriginalImage, EditedImage]:
         if sha256 != row[CONTENT_SHA256]:
             raise ImageError("ChangedSinceRun", "the file is not the one that the run has seen (content_sha256)")
+        image = self._to_original(row, path, data)
+        return image, self.edit.edit_image(image)
+
+    def _to_original(self, row: Mapping[str, Any], path: str, data: bytes) -> OriginalImage:
         (jpeg_path,) = self.paths.jpeg_paths([path], [row[ROW_ID]])
         size, objects = (row[WIDTH], row[HEIGHT]), self.objects.objects_of(row)
-        image = OriginalImage(path, data, size, self.max_pixels, objects, jpeg_path)
-        return image, self.edit.edit_image(image)
+        return OriginalImage(path, data, size, self.max_pixels, objects, jpeg_path)
+
+    def _without_files(self, row: Mapping[str, Any], path: str, done: _DoneRow) -> _DoneRow:
+        """Leave nothing that an attempt has stored before it was killed: an image has files or an error."""
+        with contextlib.suppress(ImageError):  # a mask of another size: such an image has never had files
+            discard_files(self.to, self.edit.paths_of(self._to_original(row, path, b"")))
+        return done
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -63,6 +64,21 @@ def sync_names(to: Location, paths: Iterable[str]) -> None:
     if to.is_local:
         for folder in {Path(to.uri, path).parent for path in paths}:
             sync_folder(folder)
+
+
+def discard_files(to: Location, paths: Sequence[str]) -> None:
+    """Delete what an earlier attempt may have stored of an image that is in error now.
+
+    Args:
+        to: As for `store_files`.
+        paths: Of the files; a place without the right to delete keeps them.
+    """
+    for path in paths:
+        if to.is_local:
+            with contextlib.suppress(OSError):
+                Path(to.uri, path).unlink()
+        elif refuse_key(to, path) is None:
+            open_store(to).delete_object(path)
 
 
 def delete_temporary_files(to: Location) -> None:

@@ -31,6 +31,9 @@ class Fault:
     name: ClassVar[str] = "fault"
     how: str
 
+    def paths_of(self, image: OriginalImage) -> list[str]:
+        return [image.path]
+
     def edit_image(self, image: OriginalImage) -> EditedImage:
         if image.path == "3.png":
             if self.how == "kills":

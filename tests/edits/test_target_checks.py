@@ -21,6 +21,7 @@ from cvbatch.edits.crops import Crops
 from cvbatch.edits.found_objects import select_objects
 from cvbatch.edits.names import find_relative_paths
 from cvbatch.edits.redact import Redact
+from cvbatch.edits.remove import Remove
 from cvbatch.edits.stage import EditStage
 from cvbatch.edits.target_checks import check_new_target, check_target
 from cvbatch.output.commit_log import CommitLog
@@ -163,6 +164,24 @@ def test_images_in_error_and_removed_images_are_error_rows(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "to").iterdir() if path.is_file()] == ["a.png"]
 
 
+@pytest.mark.parametrize("edit", [FILL, Remove(0.0), Crops(0.0, False, "png")])
+def test_an_image_has_files_or_an_error_and_not_both(tmp_path: Path, edit: Edit) -> None:
+    """A killed attempt has stored files of images that change before they are edited once more."""
+    pytest.importorskip("cv2", reason="the extra opencv is not installed")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, data in (("a.png", photo(1)), ("b.avif", photo(2, "AVIF")), ("c.png", photo(3)), ("d.png", photo(4))):
+        (photos / name).write_bytes(data)
+    run = made_run(str(photos), str(tmp_path / "run"), left_half)
+    assert len(edited_paths(run, tmp_path / "to", edit)) == 4
+    (photos / "a.png").write_bytes(photo(9))
+    (photos / "b.avif").write_bytes(photo(9))
+    (photos / "c.png").unlink()
+    paths = edited_paths(run, tmp_path / "to", edit)
+    assert paths[:3] == [None, None, None]
+    assert paths[3] is not None
+
+
 @pytest.mark.parametrize(
     ("source", "to", "is_apart"),
     [
@@ -221,6 +240,9 @@ def test_a_bucket_gets_what_it_can_name(tmp_path: Path, as_job: ObjectServer, ou
         assert {f"to/{path}" for row in rows for path in row["edit_paths"] or ()} == set(as_job.content(out))
         assert set(as_job.content(out)) == {"to/a.png", "to/ü #?%20.png"}, prefix
     place = Location.from_uri(f"s3://{out}/to", options)
+    (photos / "ü #?%20.png").unlink()
+    edit_here(run, place)
+    assert set(as_job.content(out)) == {"to/a.png"}, "an image in error has no file of an earlier attempt"
     with pytest.raises(api.CvbatchError, match=r"other files, such as a\.png"):
         check_new_target(place)
     as_job.put(out, {"edited/_audit/_cvbatch/plan.json": b"{}"})
