@@ -84,19 +84,16 @@ def evolve_run(
         )
     check_can_reopen(store, replaces=True)
     watcher.on_phase(changes.describe())
-    computed, computed_models, planned_rows = None, list[ModelSpec](), _rows_of(log.state)
+    planned_rows, computed = _rows_of(log.state), None
     if changes.computed:
         place = place_of_computed_rows(job.output.location, plan, log.state, job)
-        run_models(_job_of_computed(job, changes, place), watcher, source=_planned_source(store, plan, log))
-        computed_store = open_store(place)
-        computed_plan = load_plan(computed_store)
-        assert computed_plan is not None, "the run has just finished"
-        computed_models = list(computed_plan.models)
-        files = CommitLog(computed_store, computed_plan.rows).state.files
-        computed = ComputedRows(computed_store, list(files.values()))
+        source = PlannedSource(OpenedOutput(store, plan), log.state.planned)
+        run_models(_job_of_computed(job, changes, place), watcher, source=source)
+        computed = ComputedRows.from_output(place)
         acquire_lease(store, log.refresh, wait=wait, takeover=takeover)  # again: computing takes long
     watcher.on_phase("copying the other columns")
-    new_models = [copied or computed_models.pop(0) for copied in changes.copied_models()]
+    computed_models = iter(computed.models if computed is not None else ())
+    new_models = [copied or next(computed_models) for copied in changes.copied_models()]
     with _opened(log, planned_rows):
         _switch_models(log, plan, job, new_models, changes, computed, pythonpath)
         finish_run(log)
@@ -144,10 +141,6 @@ def _job_of_computed(job: Job, changes: ModelChanges, place: Location) -> Job:
             "output": job.output.model_copy(update={"uri": place.uri}),
         }
     )
-
-
-def _planned_source(store: Store, plan: Plan, log: CommitLog) -> PlannedSource:
-    return PlannedSource(OpenedOutput(store, plan), log.state.planned)
 
 
 def _switch_models(

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.errors import CorruptionError
+from cvbatch.models.spec import ModelSpec
+from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteContext, read_data_file, write_data_files
 from cvbatch.output.log_records import DataFile, RunState
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.output.store import Store, open_store
+from cvbatch.planning.plan import open_run
 from cvbatch.schema import (
     CONTENT_SHA256,
     DECODED_FIELDS,
@@ -29,6 +32,7 @@ from cvbatch.schema import (
     ROW_ID,
     STATUS,
 )
+from cvbatch.storage.location import Location
 
 _THREADS: Final = 2
 _DECODED: Final = frozenset(column.name for column in DECODED_FIELDS)
@@ -48,6 +52,14 @@ class ComputedRows:
 
     store: Store
     files: Sequence[DataFile]
+    models: Sequence[ModelSpec] = ()
+    """Complete."""
+
+    @staticmethod
+    def from_output(output: Location) -> ComputedRows:
+        """Open a finished run."""
+        store, plan = open_run(output)
+        return ComputedRows(store, list(CommitLog(store, plan.rows).state.files.values()), plan.models)
 
     def read_rows(self, row_ids: np.ndarray) -> pa.Table:
         """Read some rows, in the order of their ids.
