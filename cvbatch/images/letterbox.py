@@ -9,6 +9,8 @@ from typing import Final, Literal
 Size = tuple[int, int]
 """(width, height) in pixels."""
 BLACK = (0, 0, 0)
+_PATCH: Final = 16
+"""Sides of the patches of YOLOS, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,10 @@ class Letterbox:
     stride: int | None = None
     """The frame is only as large as the image needs, rounded up to multiples of this; None takes all of `size`, or the
     image without a frame."""
-    rounding: Literal["nearest", "down", "shorter_first"] = "nearest"
+    rounding: Literal["nearest", "down", "shorter_first", "shorter_first_16"] = "nearest"
     """How sides get whole pixels: both to the nearest, half to even, as Ultralytics does; both down, as torchvision's
     detectors do; or the shorter one to the nearest and the longer one down, as Hugging Face's transformers do for the
-    DETR family."""
+    DETR family; `shorter_first_16` then takes both down to multiples of 16, as they do for YOLOS."""
 
     def __post_init__(self) -> None:
         """Refuse a frame that contradicts itself.
@@ -51,8 +53,8 @@ class Letterbox:
             raise ValueError("letterbox: expected either size, or shorter and longer")
         if min(*(self.size or bounds), 1 if self.stride is None else self.stride) < 1:
             raise ValueError(f"letterbox: expected lengths of at least 1 pixel, got {self}")
-        if self.size is not None and self.rounding == "shorter_first":
-            raise ValueError("letterbox: shorter_first belongs to shorter and longer: give them in place of size")
+        if self.size is not None and self.rounding.startswith("shorter_first"):
+            raise ValueError(f"letterbox: {self.rounding} belongs to shorter and longer: give them in place of size")
         if self.size is not None and any(side % (self.stride or 1) for side in self.size):
             raise ValueError(f"letterbox: expected a size in multiples of the stride {self.stride}, got {self.size}")
 
@@ -139,8 +141,14 @@ def _round_shorter_first(letterbox: Letterbox, size: Size) -> Size:
     return int(exact * size[0] / size[1]), shorter
 
 
+def _round_to_patches(letterbox: Letterbox, size: Size) -> Size:
+    width, height = _round_shorter_first(letterbox, size)
+    return max(_PATCH, width - width % _PATCH), max(_PATCH, height - height % _PATCH)
+
+
 _RESIZED_SIZES: Final[Mapping[str, Callable[[Letterbox, Size], Size]]] = {
     "nearest": _round_to_nearest,
     "down": _round_down,
     "shorter_first": _round_shorter_first,
+    "shorter_first_16": _round_to_patches,
 }

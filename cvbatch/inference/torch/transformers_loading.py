@@ -50,7 +50,7 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
     width, height = compute_output_size(spec.view, _TYPICAL_SIZE)
     image = torch.zeros(1, 3, height, width)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        result = try_call(lambda: wrap_module(module.eval(), reading, pooled=pooled)(image))
+        result = try_call(lambda: wrap_module(module.eval().requires_grad_(False), reading, pooled=pooled)(image))
     if isinstance(result, Exception):
         raise ModelError(
             f"hf:{spec.name}: {reading.architecture} fails with {width} × {height} pixels: {_line(result)}"

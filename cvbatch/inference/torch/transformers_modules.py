@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cvbatch.inference.network import ForwardPass, Image
 from cvbatch.inference.torch.classifier import ClassifierNetwork, ClassifierOutputs
+from cvbatch.inference.torch.query_boxes import QueryNetwork
 from cvbatch.inference.torch.segmenter import SegmenterNetwork
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
 from cvbatch.models.transformers.reading import TransformersReading
@@ -122,6 +123,18 @@ class _ImageFeatures(_Backbone):
         return vector
 
 
+class _Detector(nn.Module):
+    """Gives the logits and the boxes of the queries."""
+
+    def __init__(self, module: nn.Module, pooled: bool) -> None:
+        super().__init__()
+        self._module = module
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        output = self._module(pixel_values=batch)
+        return output.logits, output.pred_boxes
+
+
 class _Segmenter(nn.Module):
     """Gives logits as torchvision's segmenters do."""
 
@@ -162,12 +175,17 @@ def _segmenter_pass(module: nn.Module, batch: BatchNormalizer, reading: Transfor
     return SegmenterNetwork(module, batch)
 
 
+def _query_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
+    return QueryNetwork(module, batch, reading)
+
+
 _WRAPPERS: Final[dict[str, Callable[[nn.Module, bool], nn.Module]]] = {
     "classes": _Classifier,
     "pooled": _Backbone,
     "projected": _ProjectedVision,
     "image_features": _ImageFeatures,
     "pixels": _Segmenter,
+    "queries": _Detector,
 }
 _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReading], ForwardPass]]] = {
     "classes": _classifier_pass,
@@ -175,4 +193,5 @@ _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReadi
     "projected": _vector_pass,
     "image_features": _vector_pass,
     "pixels": _segmenter_pass,
+    "queries": _query_pass,
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cvbatch.errors import ModelError
 from cvbatch.models.transformers.reading import Head
 from cvbatch.system.extras import import_extra
-from cvbatch.tasks import CLASSIFICATION, EMBEDDING, SEGMENTATION
+from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ _CLASSIFIES: Final = (CLASSIFICATION.name, EMBEDDING.name)
 _ENDINGS: Final[Mapping[str, tuple[Head, tuple[str, ...]]]] = {
     "ForImageClassification": ("classes", _CLASSIFIES),
     "ForImageClassificationWithTeacher": ("classes", _CLASSIFIES),
+    "ForObjectDetection": ("queries", (DETECTION.name,)),
     "ForSemanticSegmentation": ("pixels", (SEGMENTATION.name,)),
     "VisionModelWithProjection": ("projected", (EMBEDDING.name,)),
     "VisionModel": ("pooled", (EMBEDDING.name,)),
@@ -33,7 +34,7 @@ _ENDINGS: Final[Mapping[str, tuple[Head, tuple[str, ...]]]] = {
 }
 """By the end of the name, longer ends first."""
 _SUPPORTED: Final = (
-    "…ForImageClassification, …ForSemanticSegmentation, and for embeddings …Model, …VisionModel, "
+    "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, and for embeddings …Model, …VisionModel, "
     "…VisionModelWithProjection"
 )
 

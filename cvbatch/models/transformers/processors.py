@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from cvbatch.errors import ModelError
-from cvbatch.images.letterbox import Letterbox
 from cvbatch.images.preprocess import View
+from cvbatch.models.transformers.processor_table import ALWAYS, PROCESSORS, Processor, QueryRule
+from cvbatch.models.transformers.resizing import parse_size
 
 Channels = tuple[float, float, float]
 _INTERPOLATIONS: Final[Mapping[Any, Literal["nearest", "bilinear", "bicubic"]]] = {
@@ -17,22 +18,6 @@ _INTERPOLATIONS: Final[Mapping[Any, Literal["nearest", "bilinear", "bicubic"]]] 
     3: "bicubic",
 }
 """By Pillow's numbers."""
-_STANDARD: Final = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-_IMAGENET: Final = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_CLIP: Final = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-_ALWAYS: Final = {
-    "do_resize": True,
-    "do_center_crop": False,
-    "do_rescale": True,
-    "do_normalize": True,
-    "rescale_factor": 1 / 255,
-    "resample": 2,
-}
-_BICUBIC: Final = {"resample": 3}
-_CROPS_224: Final = {"do_center_crop": True, "crop_size": 224}
 _UNUSUAL: Final = (
     "do_pad",
     "do_thumbnail",
@@ -45,31 +30,6 @@ _UNUSUAL: Final = (
 """Steps that change pixels, and that none of these processors has of itself."""
 
 
-_SIZES: Final = "height and width, or with shortest_edge"
-_WHOLE_FROM: Final = 384
-"""Shorter side from which ConvNeXt sees whole images."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Lengths in pixels under the names that processors have for them."""
-
-    height: int | None = None
-    width: int | None = None
-    shortest_edge: int | None = None
-    longest_edge: int | None = None
-
-    def both_sides(self) -> tuple[int, int]:
-        """(height, width).
-
-        Raises:
-            ValueError: They are not given.
-        """
-        if not self.height or not self.width:
-            raise ValueError(f"expected size: with {_SIZES}, got {self}")
-        return self.height, self.width
-
-
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """How images reach a network."""
@@ -80,18 +40,8 @@ class Preparation:
     std: Channels
     bgr: bool = False
     """Whether blue comes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Processor:
-    """A class of processors."""
-
-    defaults: Mapping[str, Any]
-    resize: Callable[[Mapping[str, Any], Lengths], View]
-    square: bool = True
-    """Whether a size of one number means both sides, and not the shorter one."""
-    ignores: tuple[str, ...] = ()
-    """Those of `_UNUSUAL` that make no difference for an image alone."""
+    queries: QueryRule | None = None
+    """Of processors of detectors."""
 
 
 def plan_preparation(settings: Mapping[str, Any] | None, title: str, *, covers_image: bool) -> Preparation:
@@ -108,16 +58,16 @@ def plan_preparation(settings: Mapping[str, Any] | None, title: str, *, covers_i
     if settings is None:
         raise ModelError(f"{title}: expected preprocessor_config.json, which says how images are prepared, got none")
     name = _class_of(settings)
-    processor = _PROCESSORS.get(name)
+    processor = PROCESSORS.get(name)
     if processor is None:
         raise ModelError(
             f"{title}: its images are prepared by {name or 'a processor without a name'}, and known are "
-            f"{', '.join(_PROCESSORS)}"
+            f"{', '.join(PROCESSORS)}"
         )
     given = {key: value for key, value in settings.items() if value is not None}
-    known = {**_ALWAYS, **processor.defaults, **given}
+    known = {**ALWAYS, **processor.defaults, **given}
     for key in _UNUSUAL:
-        if known.get(key) and key not in processor.ignores:
+        if known.get(key) and (key, processor.queries is None) != ("do_pad", False):  # an image alone is not padded
             raise ModelError(f"{title}: {key}: {known[key]} of {name} is not supported: export the model to onnx:")
     try:
         view = _plan_view(known, processor)
@@ -129,7 +79,7 @@ def plan_preparation(settings: Mapping[str, Any] | None, title: str, *, covers_i
             f"{title}: {name} crops images, so that its answers would not cover them: save it with do_center_crop: "
             "false and size: of height and width"
         )
-    return Preparation(view, mean, std, bool(known.get("do_flip_channel_order")))
+    return Preparation(view, mean, std, bool(known.get("do_flip_channel_order")), processor.queries)
 
 
 def _class_of(settings: Mapping[str, Any]) -> str:
@@ -139,7 +89,7 @@ def _class_of(settings: Mapping[str, Any]) -> str:
     return name.replace("FeatureExtractor", "ImageProcessor")
 
 
-def _plan_view(known: Mapping[str, Any], processor: _Processor) -> View:
+def _plan_view(known: Mapping[str, Any], processor: Processor) -> View:
     view = View()
     if known["do_resize"]:
         view = processor.resize(
@@ -183,96 +133,3 @@ def _parse_interpolation(value: Any) -> Literal["nearest", "bilinear", "bicubic"
     if value not in _INTERPOLATIONS:
         raise ValueError(f"expected resample: 0 (nearest), 2 (bilinear) or 3 (bicubic), got {value!r}")
     return _INTERPOLATIONS[value]
-
-
-def parse_size(value: Any, *, square: bool, longest: int | None = None) -> Lengths:
-    """Lengths of an image as a processor of any version writes them.
-
-    Args:
-        value: A number, (height, width), or a mapping.
-        square: Whether a number means both sides.
-        longest: Most pixels of the longer side, where a number means the shorter one.
-
-    Raises:
-        ValueError: It is none of these.
-        TypeError: The mapping has another key.
-    """
-    if isinstance(value, Mapping):
-        return Lengths(**{str(key): int(length) for key, length in value.items() if length is not None})
-    if isinstance(value, int):
-        return Lengths(height=value, width=value) if square else Lengths(shortest_edge=value, longest_edge=longest)
-    if isinstance(value, list) and len(value) == 2:
-        return Lengths(height=int(value[0]), width=int(value[1]))
-    raise ValueError(f"expected size: with {_SIZES}, got {value!r}")
-
-
-def _resize_plainly(known: Mapping[str, Any], size: Lengths) -> View:
-    if size.shortest_edge and size.longest_edge:
-        letterbox = Letterbox(shorter=size.shortest_edge, longer=size.longest_edge, rounding="shorter_first")
-        return View(letterbox=letterbox)
-    if size.shortest_edge:
-        return View(resize=size.shortest_edge)
-    return View(resize=size.both_sides())
-
-
-def _resize_by_share(known: Mapping[str, Any], size: Lengths) -> View:
-    """ConvNeXt: a crop of a share of the shorter side up to 383 pixels, from 384 on all of the image."""
-    shorter = size.shortest_edge
-    if not shorter:
-        raise ValueError(f"expected size: with shortest_edge, got {size}")
-    if shorter >= _WHOLE_FROM:
-        return View(resize=(shorter, shorter))
-    return View(resize=int(shorter / known["crop_pct"]), crop=(shorter, shorter))
-
-
-def _resize_larger(known: Mapping[str, Any], size: Lengths) -> View:
-    """LeViT, PoolFormer: the shorter side is larger than the crop by a share."""
-    shorter = size.shortest_edge
-    if "crop_pct" in known and not shorter and size.height == size.width:
-        shorter = size.height
-    if not shorter:
-        return _resize_plainly(known, size)
-    return View(resize=int(shorter / known["crop_pct"]) if "crop_pct" in known else int((256 / 224) * shorter))
-
-
-_PROCESSORS: Final[Mapping[str, _Processor]] = {
-    "ViTImageProcessor": _Processor({"size": 224, **_STANDARD}, _resize_plainly),
-    "DeiTImageProcessor": _Processor({"size": 256, **_CROPS_224, **_BICUBIC, **_STANDARD}, _resize_plainly),
-    "BeitImageProcessor": _Processor({"size": 224, "crop_size": 224, **_BICUBIC, **_STANDARD}, _resize_plainly),
-    "BitImageProcessor": _Processor({"size": 224, **_CROPS_224, **_BICUBIC, **_CLIP}, _resize_plainly, square=False),
-    "BlipImageProcessor": _Processor({"size": 384, **_BICUBIC, **_CLIP}, _resize_plainly),
-    "ChineseCLIPImageProcessor": _Processor(
-        {"size": 224, **_CROPS_224, **_BICUBIC, **_CLIP}, _resize_plainly, square=False
-    ),
-    "CLIPImageProcessor": _Processor({"size": 224, **_CROPS_224, **_BICUBIC, **_CLIP}, _resize_plainly, square=False),
-    "ConvNextImageProcessor": _Processor(
-        {"size": 384, "crop_pct": 224 / 256, **_BICUBIC, **_STANDARD}, _resize_by_share, square=False
-    ),
-    "EfficientNetImageProcessor": _Processor(
-        {"size": 346, "crop_size": 289, "include_top": True, **_BICUBIC, **_STANDARD}, _resize_plainly
-    ),
-    "LevitImageProcessor": _Processor(
-        {"size": 224, **_CROPS_224, **_BICUBIC, **_IMAGENET}, _resize_larger, square=False
-    ),
-    "MobileNetV1ImageProcessor": _Processor({"size": 256, **_CROPS_224, **_STANDARD}, _resize_plainly, square=False),
-    "MobileNetV2ImageProcessor": _Processor({"size": 256, **_CROPS_224, **_STANDARD}, _resize_plainly, square=False),
-    "MobileViTImageProcessor": _Processor(
-        {
-            "size": 224,
-            "do_center_crop": True,
-            "crop_size": 256,
-            "do_normalize": False,
-            "do_flip_channel_order": True,
-            **_BICUBIC,
-        },
-        _resize_plainly,
-        square=False,
-    ),
-    "PoolFormerImageProcessor": _Processor(
-        {"size": 224, "crop_pct": 0.9, **_CROPS_224, **_BICUBIC, **_IMAGENET}, _resize_larger, square=False
-    ),
-    "PvtImageProcessor": _Processor({"size": 224, **_BICUBIC, **_IMAGENET}, _resize_plainly),
-    "SegformerImageProcessor": _Processor({"size": 512, **_IMAGENET}, _resize_plainly),
-    "SiglipImageProcessor": _Processor({"size": 224, **_BICUBIC, **_STANDARD}, _resize_plainly),
-}
-"""With the defaults of transformers' own classes, for settings that a model leaves out."""

@@ -23,7 +23,9 @@ class TransformersReading:
     head: Head
     """How the outputs are read."""
     activation: Activation = "softmax"
-    """What makes probabilities of the scores."""
+    """What makes probabilities of the scores; for queries see `processors.QueryRule`."""
+    most_boxes: int | None = None
+    """Of an image; None is as many as there are queries."""
     mean: tuple[float, float, float]
     """Of each channel in the order of the network's channels, on a scale of 0 to 1."""
     std: tuple[float, float, float]

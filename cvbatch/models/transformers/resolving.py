@@ -22,6 +22,8 @@ _NOT_STORED: Final = ("id2label", "label2id", "auto_map", "_name_or_path", "torc
 _DEFAULT_CLASSES: Final = 2
 """Of transformers, which do not write them then."""
 _NOT_EMITTED: Final = "N/A"
+_FOREIGN_WEIGHTS: Final = "use_pretrained_backbone"
+"""Key by which a model would fetch other weights of its backbone before its own replace them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +58,30 @@ def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
     task = TASKS[name]
     names = _class_names(content, folder.title)
     preparation = plan_preparation(folder.read_processor(), folder.title, covers_image=task.covers_image)
+    rule = preparation.queries
+    if (rule is None) == (architecture.head == "queries"):
+        raise ModelError(
+            f"{folder.title}: {architecture.name} and the processor in preprocessor_config.json do not belong "
+            "together: expected the processor that the model was published with"
+        )
     reading = TransformersReading(
         architecture=architecture.name,
-        config={key: value for key, value in content.items() if key not in _NOT_STORED} | {"num_labels": len(names)},
+        config=_stored_config(content, len(names)),
         revision=folder.revision,
         head=architecture.head,
-        activation=_activation(content, len(names)),
+        activation=_activation(content, len(names)) if rule is None else rule.activation,
+        most_boxes=None if rule is None else rule.most,
         mean=preparation.mean,
         std=preparation.std,
         bgr=preparation.bgr,
     )
     return ResolvedFolder(task, preparation.view, reading, _categories(names, config, task, folder.title))
+
+
+def _stored_config(content: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """The description without what is stored elsewhere, so that nothing but the model's own weights is ever loaded."""
+    config = {key: value for key, value in content.items() if key not in _NOT_STORED} | {"num_labels": classes}
+    return config | {key: False for key in (_FOREIGN_WEIGHTS,) if key in config}
 
 
 def _class_names(content: Mapping[str, Any], title: str) -> list[str]:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View, apply_view
-from cvbatch.models.transformers.processors import _PROCESSORS, plan_preparation
+from cvbatch.models.transformers.processor_table import PROCESSORS
+from cvbatch.models.transformers.processors import plan_preparation
 from cvbatch.testing import generate_images
 
 SIZES = ((320, 240), (241, 319), (500, 375), (225, 231), (33, 150), (400, 64), (9, 12))
@@ -39,7 +40,7 @@ def assert_equal_pixels(name: str, settings: dict[str, Any]) -> None:
 
 
 # MobileViT's crop is larger than its size, and its two implementations pad odd numbers of pixels differently
-@pytest.mark.parametrize("name", _PROCESSORS)
+@pytest.mark.parametrize("name", PROCESSORS)
 def test_defaults_are_those_of_transformers(name: str) -> None:
     assert_equal_pixels(name, {"size": {"shortest_edge": 288}} if name == "MobileViTImageProcessor" else {})
 
@@ -65,6 +66,10 @@ def test_defaults_are_those_of_transformers(name: str) -> None:
         ("EfficientNetImageProcessor", {"size": 64, "include_top": False}),
         ("PoolFormerImageProcessor", {"crop_pct": 0.95}),
         ("MobileViTImageProcessor", {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}),
+        ("DetrImageProcessor", {"size": {"shortest_edge": 96, "longest_edge": 200}}),
+        ("DetrImageProcessor", {"size": {"height": 96, "width": 64}, "do_pad": False}),
+        ("YolosImageProcessor", {"size": {"shortest_edge": 96, "longest_edge": 161}}),
+        ("RTDetrImageProcessor", {"size": {"height": 96, "width": 64}, "do_normalize": True}),
         ("BeitImageProcessor", {"size": {"height": 80, "width": 64}, "do_center_crop": True, "crop_size": 60}),
     ],
 )
