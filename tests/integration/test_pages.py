@@ -22,6 +22,7 @@ from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
+from tests.rigs.transformers_models import save_clip, save_rt_detr, save_segformer, save_vit
 
 FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
 """Pages that `make test` runs, in the folder of the demo itself; the others start workers of Ray twenty times."""
@@ -110,6 +111,8 @@ def test_every_command_works(page: Path, home: Path, ray_head: str, request: pyt
         shutil.copy(checkpoint["checkpoint"], home / "birds.pth")
         (home / "birds.txt").write_text("\n".join(checkpoint["categories"]))
         write_graphs_of_pages(home)
+        save_models_of_pages(home)
+        environment |= {"HF_HOME": str(home / "hub"), "HF_HUB_OFFLINE": "1"}
     for command in [command for command in page_commands(page) if command.is_run]:
         if command.text.startswith("export "):
             name, _, value = command.words[1].partition("=")
@@ -133,6 +136,16 @@ def write_graphs_of_pages(home: Path) -> None:
     write_constant_graph(home / "features.onnx", {"features": np.ones((1, 8), np.float32)})
     pair = {"boxes": np.array([[[1, 2, 30, 40]]], np.float32), "scores": np.array([[[2, -2]]], np.float32)}
     write_constant_graph(home / "jobs" / "retinanet.onnx", pair)
+
+
+def save_models_of_pages(home: Path) -> None:
+    """Save tiny models of transformers under the names of the page about models, one of them as the hub's cache."""
+    repository, commit = home / "hub" / "hub" / "models--google--vit-base-patch16-224", "0" * 40
+    save_vit(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    for name, save in (("rtdetr", save_rt_detr), ("segformer", save_segformer), ("clip", save_clip)):
+        save(home / "models" / name)
 
 
 @pytest.mark.parametrize("page", ANSWERS_OF_THE_DEMO, ids=page_name)

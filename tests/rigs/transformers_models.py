@@ -66,3 +66,55 @@ def save_vit(folder: Path, *, classes: int = 7, size: int = 64, seed: int = 0) -
     config = transformers.ViTConfig(**SMALL, image_size=size, patch_size=16, **names_of(classes))
     settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": size, "width": size}}
     return save_model(make_model("ViTForImageClassification", config, seed=seed), folder, settings)
+
+
+STAGES = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+"""Of a tiny ResNet."""
+LAST_THREE = ["stage2", "stage3", "stage4"]
+
+
+def save_rt_detr(folder: Path, *, classes: int = 5) -> Path:
+    """Save a tiny RT-DETR for detection."""
+    config = transformers.RTDetrConfig(
+        backbone_config=transformers.RTDetrResNetConfig(**STAGES, out_features=LAST_THREE),
+        encoder_hidden_dim=16,
+        encoder_in_channels=[16, 16, 24],
+        encoder_ffn_dim=24,
+        d_model=16,
+        decoder_in_channels=[16, 16, 16],
+        decoder_ffn_dim=24,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=12,
+        **names_of(classes),
+    )
+    settings = {"image_processor_type": "RTDetrImageProcessor", "size": {"height": 96, "width": 96}}
+    return save_model(make_model("RTDetrForObjectDetection", config), folder, settings)
+
+
+def save_segformer(folder: Path, *, classes: int = 5) -> Path:
+    """Save a tiny SegFormer for semantic segmentation."""
+    config = transformers.SegformerConfig(
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=16,
+        **names_of(classes),
+    )
+    settings = {"image_processor_type": "SegformerImageProcessor", "size": {"height": 64, "width": 96}}
+    return save_model(make_model("SegformerForSemanticSegmentation", config), folder, settings)
+
+
+def save_clip(folder: Path, *, dimension: int = 24) -> Path:
+    """Save a tiny CLIP for embeddings, with its part for texts."""
+    texts = {**SMALL, "vocab_size": 99, "max_position_embeddings": 16}
+    images = {**SMALL, "image_size": 64, "patch_size": 16}
+    config = transformers.CLIPConfig(vision_config=images, text_config=texts, projection_dim=dimension)
+    settings = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 64}, "crop_size": 64}
+    return save_model(make_model("CLIPModel", config), folder, settings)

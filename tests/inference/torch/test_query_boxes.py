@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,21 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.models.transformers.reading import TransformersReading
 from cvbatch.tasks.masks import decode_mask
 from cvbatch.testing import generate_images, predict
-from tests.rigs.transformers_models import make_model, names_of, own_processor, save_model, save_vit
+from tests.rigs.transformers_models import (
+    LAST_THREE,
+    STAGES,
+    make_model,
+    names_of,
+    own_processor,
+    save_model,
+    save_rt_detr,
+    save_segformer,
+    save_vit,
+)
 
 IMAGES = generate_images(((200, 150), (150, 200), (201, 99), (64, 64), (200, 150)))
 NAMES = names_of(5)
-STAGES = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BACKBONE = transformers.ResNetConfig(**STAGES, out_features=["stage4"])
-LAST_THREE = ["stage2", "stage3", "stage4"]
 DETR = {
     "d_model": 16,
     "encoder_layers": 1,
@@ -39,42 +48,29 @@ DETR = {
     "num_queries": 12,
     **NAMES,
 }
-RT_DETR = {
-    "encoder_hidden_dim": 16,
-    "encoder_in_channels": [16, 16, 24],
-    "encoder_ffn_dim": 24,
-    "d_model": 16,
-    "decoder_in_channels": [16, 16, 16],
-    "decoder_ffn_dim": 24,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "num_queries": 12,
-    **NAMES,
-}
 SIDES = {"size": {"shortest_edge": 96, "longest_edge": 170}}
-DETECTORS: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    "detr": (
-        "DetrForObjectDetection",
-        lambda: transformers.DetrConfig(backbone_config=BACKBONE, **DETR),
-        {"image_processor_type": "DetrImageProcessor", **SIDES},
+
+
+def save_detector(kind: str, make_config: Callable[[], Any]) -> Callable[[Path], Path]:
+    settings = {"image_processor_type": f"{kind}ImageProcessor", **SIDES}
+    return lambda folder: save_model(make_model(f"{kind}ForObjectDetection", make_config()), folder, settings)
+
+
+DETECTORS = {
+    "detr": save_detector("Detr", lambda: transformers.DetrConfig(backbone_config=BACKBONE, **DETR)),
+    "conditional detr": save_detector(
+        "ConditionalDetr", lambda: transformers.ConditionalDetrConfig(backbone_config=BACKBONE, **DETR)
     ),
-    "conditional detr": (
-        "ConditionalDetrForObjectDetection",
-        lambda: transformers.ConditionalDetrConfig(backbone_config=BACKBONE, **DETR),
-        {"image_processor_type": "ConditionalDetrImageProcessor", **SIDES},
-    ),
-    "deformable detr": (
-        "DeformableDetrForObjectDetection",
+    "deformable detr": save_detector(
+        "DeformableDetr",
         lambda: transformers.DeformableDetrConfig(
             backbone_config=transformers.ResNetConfig(**STAGES, out_features=LAST_THREE),
             num_feature_levels=3,
             **{**DETR, "d_model": 32},
         ),
-        {"image_processor_type": "DeformableDetrImageProcessor", **SIDES},
     ),
-    "yolos": (
-        "YolosForObjectDetection",
+    "yolos": save_detector(
+        "Yolos",
         lambda: transformers.YolosConfig(
             hidden_size=16,
             num_hidden_layers=2,
@@ -84,16 +80,8 @@ DETECTORS: dict[str, tuple[str, Any, dict[str, Any]]] = {
             num_detection_tokens=12,
             **NAMES,
         ),
-        {"image_processor_type": "YolosImageProcessor", **SIDES},
     ),
-    "rt detr": (
-        "RTDetrForObjectDetection",
-        lambda: transformers.RTDetrConfig(
-            backbone_config=transformers.RTDetrResNetConfig(**STAGES, out_features=LAST_THREE),
-            **RT_DETR,
-        ),
-        {"image_processor_type": "RTDetrImageProcessor", "size": {"height": 96, "width": 96}},
-    ),
+    "rt detr": save_rt_detr,
 }
 
 
@@ -104,13 +92,12 @@ def resolve(folder: Path, **options: Any) -> ModelSpec:
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_boxes_are_those_of_the_processor(kind: str, tmp_path: Path) -> None:
-    name, make_config, settings = DETECTORS[kind]
-    folder = save_model(make_model(name, make_config()), tmp_path / "tiny", settings)
+    folder = DETECTORS[kind](tmp_path / "tiny")
     spec = resolve(folder)
     assert (spec.task, len(spec.categories)) == ("detection", 5)
     columns = predict([spec], IMAGES, batch_size=2)
     processor = own_processor(folder)
-    model = getattr(transformers, name).from_pretrained(folder).eval()
+    model = transformers.AutoModelForObjectDetection.from_pretrained(folder).eval()
     boxes = 0
     for row, image in enumerate(IMAGES):
         with torch.no_grad():
@@ -167,11 +154,9 @@ def test_numbers_that_are_none_are_errors_of_their_image(activation: str, tmp_pa
 
 
 def test_a_detector_needs_the_processor_of_one(tmp_path: Path) -> None:
-    name, make_config, _ = DETECTORS["yolos"]
-    folder = save_model(
-        make_model(name, make_config()), tmp_path / "tiny", {"image_processor_type": "ViTImageProcessor"}
-    )
-    with pytest.raises(ModelError, match=r"YolosForObjectDetection and the processor .* do not belong together"):
+    folder = save_rt_detr(tmp_path / "tiny")
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "ViTImageProcessor"}')
+    with pytest.raises(ModelError, match=r"RTDetrForObjectDetection and the processor .* do not belong together"):
         resolve(folder)
     vit = save_vit(tmp_path / "vit")
     (vit / "preprocessor_config.json").write_text('{"image_processor_type": "DetrImageProcessor"}')
@@ -179,47 +164,27 @@ def test_a_detector_needs_the_processor_of_one(tmp_path: Path) -> None:
         resolve(vit)
 
 
-SEGMENTERS = {
-    "segformer": (
-        "SegformerForSemanticSegmentation",
-        lambda: transformers.SegformerConfig(
-            num_encoder_blocks=2,
-            depths=[1, 1],
-            sr_ratios=[2, 1],
-            hidden_sizes=[8, 16],
-            patch_sizes=[7, 3],
-            strides=[4, 2],
-            num_attention_heads=[1, 2],
-            mlp_ratios=[2, 2],
-            decoder_hidden_size=16,
-            **NAMES,
-        ),
-        {"image_processor_type": "SegformerImageProcessor", "size": {"height": 64, "width": 96}},
-    ),
-    "beit": (
-        "BeitForSemanticSegmentation",
-        lambda: transformers.BeitConfig(
-            hidden_size=16,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            intermediate_size=24,
-            image_size=64,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
-            use_auxiliary_head=False,
-            **NAMES,
-        ),
-        {"image_processor_type": "BeitImageProcessor", "size": {"height": 64, "width": 64}},
-    ),
-}
+def save_beit(folder: Path) -> Path:
+    config = transformers.BeitConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=64,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        use_auxiliary_head=False,
+        **NAMES,
+    )
+    settings = {"image_processor_type": "BeitImageProcessor", "size": {"height": 64, "width": 64}}
+    return save_model(make_model("BeitForSemanticSegmentation", config), folder, settings)
 
 
-@pytest.mark.parametrize("kind", SEGMENTERS)
-def test_label_maps_are_those_of_the_processor(kind: str, tmp_path: Path) -> None:
-    name, make_config, settings = SEGMENTERS[kind]
-    folder = save_model(make_model(name, make_config()), tmp_path / "tiny", settings)
-    spec = resolve(folder)
-    columns = predict([spec], IMAGES, batch_size=2)
-    processor, model = own_processor(folder), getattr(transformers, name).from_pretrained(folder).eval()
+@pytest.mark.parametrize("save", [save_segformer, save_beit])
+def test_label_maps_are_those_of_the_processor(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    folder = save(tmp_path / "tiny")
+    columns = predict([resolve(folder)], IMAGES, batch_size=2)
+    processor = own_processor(folder)
+    model = transformers.AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
     seen = set()
     for row, image in enumerate(IMAGES):
         with torch.no_grad():
