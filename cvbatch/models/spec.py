@@ -88,7 +88,7 @@ class ModelSpec:
         return MODEL.from_json(data, "the plan")
 
 
-MODEL: Final = RecordFormat("model", ModelSpec)
+MODEL: Final = RecordFormat("model", ModelSpec, minor=1)
 _ABOUT: Final = RecordFormat("description", dict[str, Any])
 """Description that the schema of a data file holds."""
 

@@ -16,7 +16,7 @@ from cvbatch.system.formats import RecordFormat
 CHECKPOINT_RECORDS: Final = EnvironmentNumber("CVBATCH_CHECKPOINT_RECORDS", 256, minimum=1)
 """Records between two checkpoints."""
 _FOLDER = "_cvbatch/snapshots"
-_CHECKPOINT: Final = RecordFormat("snapshot", dict[str, Any])
+_CHECKPOINT: Final = RecordFormat("snapshot", dict[str, Any], minor=1)
 
 
 def save_checkpoint(store: Store, state: RunState) -> None:

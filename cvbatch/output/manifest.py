@@ -20,6 +20,8 @@ _FOLDER = "_cvbatch"
 _MAX_NAMED = 3
 _PREFIX = f"{_FOLDER}/manifest-"
 _MANIFEST: Final = RecordFormat("manifest", dict[str, Any])
+_EVOLVED_MANIFEST: Final = RecordFormat("manifest", dict[str, Any], major=2)
+"""Of a run whose models have changed; earlier versions would read its files with the columns of the first plan."""
 _MARK: Final = RecordFormat("mark of a finished run", dict[str, Any])
 
 
@@ -49,7 +51,7 @@ def latest_manifest(store: Store) -> Manifest | None:
     names = [name for name in store.list_sizes(_FOLDER) if name.startswith(_PREFIX)]
     if not names:
         return None
-    content = _MANIFEST.decode_record(store.read_object(names[-1]), f"{store.root}/{names[-1]}")
+    content = _EVOLVED_MANIFEST.decode_record(store.read_object(names[-1]), f"{store.root}/{names[-1]}")
     removed = [(low, high) for low, high in content.get("removed", ())]
     files = [DataFile.from_json(data) for data in content["files"]]
     return Manifest(content["final"], files, removed, tuple(content.get("moves", ())), content.get("plan_file"))
@@ -175,9 +177,10 @@ def _build_manifest(final: int, state: RunState) -> bytes:
     """Encode the manifest; a pure function of the log up to `final`, so that writing it twice is harmless."""
     files = [file.to_json() for file in sorted(state.files.values(), key=lambda file: file.ranges)]
     content = {"final": final, "files": files, "removed": list(state.removed)}
-    moves = {"moves": state.move_parts} if state.move_parts else {}
-    plan_file = {"plan_file": state.plan_file} if state.plan_file else {}
-    return _MANIFEST.encode_record({**content, **moves, **plan_file})
+    content |= {"moves": state.move_parts} if state.move_parts else {}
+    if state.plan_file is None:
+        return _MANIFEST.encode_record(content)
+    return _EVOLVED_MANIFEST.encode_record({**content, "plan_file": state.plan_file})
 
 
 def _delete_orphan_files(store: Store, state: RunState) -> list[str]:

@@ -73,7 +73,7 @@ class Plan:
         return [column for column in schema if column.name not in own_columns]
 
 
-PLAN_FORMAT: Final = RecordFormat("plan", Plan)
+PLAN_FORMAT: Final = RecordFormat("plan", Plan, minor=1)
 
 
 def load_plan(store: Store) -> Plan | None:

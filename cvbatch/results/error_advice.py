@@ -49,7 +49,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "OutOfMemoryError": "a smaller batch_size, more memory",
     "MemoryError": "a smaller batch_size, more memory",
     "UnavailableError": "cvbatch retry",
-    "ChangedSinceRun": "cvbatch run … --update, then edit to another place",
+    "ChangedSinceRun": "cvbatch run … --update, then edit to another place; after run --evolve: cvbatch retry",
     "MaskSize": "label the image again",
     "OtherSize": "label the image again",
     "MultipleFrames": "leave it out, or split it",

@@ -164,7 +164,8 @@ class Auditor:
         state = self.states[count]
         rows = {name: rows_of(content[name]) for name in ("stale", "removed")}
         expected = {
-            "format": "1.0",
+            "format": "1.1",
+            "plan_file": None,
             **vars(state),
             "last": self.records[count - 1],
             "next_seq": count,

@@ -60,6 +60,7 @@ STATUS = {
     "nodes": [],
     "rate": 10.0,
     "seconds_left": 50.0,
+    "earlier_models": [],
 }
 
 
@@ -128,6 +129,11 @@ def test_a_status_shows_progress_and_workers() -> None:
         ({"held": False}, "not running, 3 attempt(s)", ("left", "processes")),
         ({"finished": True, "held": False}, "finished, 3 attempt(s)", ("left", "processes")),
         ({"removed": 1_200}, "removed from the source │ 1,200", ()),
+        (
+            {"earlier_models": [{"models": {"classification": "resnet50"}, "until": "2026-11-29T10:00:00+00:00"}]},
+            "models until 2026-11-29T10:00:00+00:00 │ classification (resnet50)",
+            (),
+        ),
         ({"rate": 0.0, "seconds_left": None}, "0.0 images/s", ("left",)),
         ({"workers": None, "workers_planned": None}, "running", ("processes", "None")),
         ({"workers": 0, "workers_planned": 4}, "0 of 4 processes in the last minutes", ()),

@@ -164,9 +164,9 @@ def test_a_record_of_a_newer_minor_format_is_read(stored: tuple[Callable[[], Any
 def test_a_record_of_a_newer_major_format_is_refused(stored: tuple[Callable[[], Any], Path]) -> None:
     read, path = stored
     data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "format": "2.0"}))
+    path.write_text(json.dumps({**data, "format": "3.0"}))
     with pytest.raises(
-        OutputError, match=rf"{path.name}: this .* was written with format 2\.0, and .* up to 1\.0: use a"
+        OutputError, match=rf"{path.name}: this .* was written with format 3\.0, and .* up to [12]\.[01]: use a"
     ):
         read()
 
