@@ -189,7 +189,7 @@ def test_a_plan_of_a_newer_version(tmp_path: Path, store: LocalStore) -> None:
     make(store, job(photos(tmp_path / "photos", 2)))
     content = json.loads(store.read_object(PLAN_FILE))
     store.put_object(PLAN_FILE, json.dumps({**content, "format": 2}).encode())
-    with pytest.raises(OutputError, match=r"plan\.json: this plan was written with format 2, and .* up to 1\.0: use a"):
+    with pytest.raises(OutputError, match=r"plan\.json: this plan was written with format 2, and .* up to 1\.1: use a"):
         load_plan(store)
 
 
