@@ -10,12 +10,10 @@ from cvbatch.images.exif import is_transposed, parse_exif_block, read_orientatio
 from cvbatch.images.formats import identify_format
 from cvbatch.images.jpeg_copy import copy_jpeg
 from cvbatch.images.jpeg_layout import read_jpeg_layout
-from cvbatch.images.jpeg_metadata import find_exif_block, find_xmp_packet
+from cvbatch.images.jpeg_metadata import EXIF_IDENTIFIER, find_exif_block, find_xmp_packet
 from cvbatch.images.png_chunks import read_png_chunks
 from cvbatch.images.png_copy import copy_png
 from cvbatch.images.preprocess import Size
-
-_EXIF_IDENTIFIER: Final = b"Exif\0\0"
 
 
 def copy_picture(data: bytes, size: Size, *, keep_metadata: bool) -> bytes | None:
@@ -52,7 +50,7 @@ def _copy_png(data: bytes, size: Size, keep_metadata: bool) -> bytes | None:
     exif, orientation = _kept_blocks(chunks.exif, chunks.xmp, keep_metadata)
     if not _has_size((chunks.width, chunks.height), orientation, size):
         return None
-    block = None if exif is None else exif.removeprefix(_EXIF_IDENTIFIER)
+    block = None if exif is None else exif.removeprefix(EXIF_IDENTIFIER)
     return copy_png(data, exif=block, xmp=kept_xmp(chunks.xmp) if keep_metadata else None)
 
 

@@ -14,6 +14,7 @@ from cvbatch.errors import ImageError
 from cvbatch.images.exif import load_exif_tags
 from cvbatch.images.formats import identify_format
 from cvbatch.images.pillow_guards import quiet_pillow
+from cvbatch.images.png_chunks import XMP_KEYWORD
 
 _SUBSAMPLINGS: Final = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _LOSSLESS_TIFF: Final = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "group3", "group4")
@@ -78,7 +79,7 @@ def _encode(image: Image.Image, pillow_format: str, options: Mapping[str, Any]) 
 def _xmp_chunk(packet: bytes) -> PngImagePlugin.PngInfo:
     """Pillow writes a packet into other formats by itself."""
     chunk = PngImagePlugin.PngInfo()
-    chunk.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "replace"))
+    chunk.add_itxt(XMP_KEYWORD.decode(), packet.decode("utf-8", "replace"))
     return chunk
 
 

@@ -8,8 +8,8 @@ plan. Before that record readers see the old columns, after it the new ones.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,13 @@ from cvbatch.evolution.changes import ModelChanges, find_model_changes
 from cvbatch.evolution.computed_rows import delete_computed_rows, place_of_computed_rows
 from cvbatch.evolution.merging import ComputedRows, Merge
 from cvbatch.models.resolve import resolve_models
-from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.models.spec import ModelSpec, describe_schema
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteContext
 from cvbatch.output.lease import Heartbeat, acquire_lease
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import check_can_reopen, finish_run, withdraw_success_mark
-from cvbatch.output.store import Store, open_store
+from cvbatch.output.store import open_store
 from cvbatch.pipeline import RunObserver, run
 from cvbatch.planning.evolved_plan import save_evolved_plan
 from cvbatch.planning.moved import current_uris, identity_with_uris
@@ -95,9 +95,9 @@ def evolve_run(
     computed_models = iter(computed.models if computed is not None else ())
     new_models = [copied or next(computed_models) for copied in changes.copied_models()]
     with _opened(log, planned_rows):
-        _switch_models(log, plan, job, new_models, changes, computed, pythonpath)
+        evolved = _switch_models(log, plan, job, new_models, changes, computed, pythonpath)
         finish_run(log)
-    _update_record(store, computed)
+    _update_record(log, evolved, computed)
     delete_computed_rows(job.output.location)
     return log.state
 
@@ -151,15 +151,13 @@ def _switch_models(
     changes: ModelChanges,
     computed: ComputedRows | None,
     pythonpath: str | None,
-) -> None:
-    """Write all data files anew, and replace the old ones and the plan at once; the log must be open."""
-    store, source = log.store, plan.job["source"]
-    schema = rows_schema(
-        models,
-        exif=source["exif"],
-        warnings=source.get("damaged") == "keep",
-        extra_columns=plan.extra_columns(store),
-    )
+) -> Plan:
+    """Write all data files anew, and replace the old ones and the plan at once; the log must be open.
+
+    Returns:
+        The new plan.
+    """
+    store, schema = log.store, OpenedOutput(log.store, replace(plan, models=tuple(models))).schema
     described = describe_schema(schema, models, str(load_record(store).get("precision")))
     context = WriteContext(job.output.location, log.epoch, described)
     copied_columns = _copied_columns(changes, models)
@@ -170,6 +168,7 @@ def _switch_models(
     files = list(merge.write_files(log.state))
     evolved = save_evolved_plan(store, plan, job, models, pythonpath, only_adds=changes.only_adds)
     log.evolve_files(files, evolved.file)
+    return evolved
 
 
 @contextlib.contextmanager
@@ -194,16 +193,14 @@ def _rows_of(state: RunState) -> tuple[int, int, int]:
     return state.planned, len(state.changed), state.remaining_rows
 
 
-def _update_record(store: Store, computed: ComputedRows | None) -> None:
+def _update_record(log: CommitLog, plan: Plan, computed: ComputedRows | None) -> None:
     """Store how fast the new columns were computed, with the models that the run has now."""
-    plan = load_plan(store)
-    assert plan is not None, "the run has just finished"
-    record = load_record(store)
+    record = load_record(log.store)
     latest = record if computed is None else load_record(computed.store)
     facts: dict[str, Any] = {
         "job": plan.job,
-        "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
-        "errors": dict(+CommitLog(store, plan.rows).state.errors),
+        "models": [model.to_short_json() for model in plan.models],
+        "errors": dict(+log.state.errors),
         **{name: record[name] for name in ("skipped", "unreadable") if name in record},
     }
-    store_record(store, json.loads(json.dumps({**latest, **facts})))
+    store_record(log.store, {**latest, **facts})

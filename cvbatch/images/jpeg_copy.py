@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,16 +11,16 @@ from cvbatch.images.jpeg_layout import (
     DHT,
     DNL,
     EOI,
+    MARKER_IN_SCAN,
     METADATA_MARKERS,
     SOI,
     SOS,
     JpegLayout,
     JpegSegment,
 )
+from cvbatch.images.jpeg_metadata import APP1, APP2, ICC_IDENTIFIER, XMP_IDENTIFIER
 
-_APP1, _APP2, _DAC, _DQT, _DRI = 0xE1, 0xE2, 0xCC, 0xDB, 0xDD
-_MARKER_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""Neither a stuffed byte nor a restart."""
+_DAC, _DQT, _DRI = 0xCC, 0xDB, 0xDD
 _BETWEEN_SCANS: Final = frozenset({DHT, DNL, SOS, _DAC, _DQT, _DRI})
 _JFIF_BYTES: Final = 14
 """Identifier, revision, density and size of the thumbnail, which comes after them (ITU-T T.871, 10.1)."""
@@ -43,14 +42,14 @@ def copy_jpeg(layout: JpegLayout, *, exif: bytes | None, xmp: bytes | None) -> b
         None if the file has no regular end, or new metadata does not fit into a segment.
     """
     metadata = [exif] if exif else []
-    metadata += [b"http://ns.adobe.com/xap/1.0/\0" + xmp] if xmp else []
+    metadata += [XMP_IDENTIFIER + xmp] if xmp else []
     scans = None if any(len(body) > _LONGEST_BODY for body in metadata) else _copy_scans(layout)
     if scans is None:
         return None
     jfif = [segment for segment in layout.segments if _is_jfif(segment)][:1]
     head = [
         *(JpegSegment(APP0, segment.body[: _JFIF_BYTES - 2] + b"\0\0", 0) for segment in jfif),
-        *(JpegSegment(_APP1, body, 0) for body in metadata),
+        *(JpegSegment(APP1, body, 0) for body in metadata),
         *(segment for segment in layout.segments if _decides_look(segment)),
     ]
     return b"".join((bytes((0xFF, SOI)), *(segment.to_bytes() for segment in head), *scans, bytes((0xFF, EOI))))
@@ -61,8 +60,8 @@ def _is_jfif(segment: JpegSegment) -> bool:
 
 
 def _decides_look(segment: JpegSegment) -> bool:
-    if segment.marker == _APP2:
-        return segment.body.startswith(b"ICC_PROFILE\0")
+    if segment.marker == APP2:
+        return segment.body.startswith(ICC_IDENTIFIER)
     return segment.marker not in METADATA_MARKERS or (segment.marker == APP14 and segment.body.startswith(b"Adobe"))
 
 
@@ -79,7 +78,7 @@ def _copy_scans(layout: JpegLayout) -> list[memoryview] | None:
 def _iter_scan_parts(layout: JpegLayout) -> Iterator[memoryview | None]:
     """Yield the parts up to the end marker; None last if there is none, or an unusual marker before it."""
     data, start = memoryview(layout.data), layout.scan_start
-    while match := _MARKER_IN_SCAN.search(layout.data, start):
+    while match := MARKER_IN_SCAN.search(layout.data, start):
         marker, offset = layout.data[match.start() + 1], match.start()
         yield data[start:offset]
         if marker == EOI:

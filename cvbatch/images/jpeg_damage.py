@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from cvbatch.errors import ImageError
-from cvbatch.images.jpeg_layout import DHT, HUFFMAN_FRAMES, PROGRESSIVE_FRAMES, SOS, JpegLayout, iter_jpeg_segments
+from cvbatch.images.jpeg_layout import (
+    DHT,
+    HUFFMAN_FRAMES,
+    MARKER_IN_SCAN,
+    PROGRESSIVE_FRAMES,
+    SOS,
+    JpegLayout,
+    iter_jpeg_segments,
+)
 
 _TRAILING_BYTES_WARNING: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _READ_AHEAD_BYTES: Final = 7
@@ -26,7 +34,6 @@ _WARNING_MESSAGES: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], 
     (re.compile("nsupported marker type|Bogus|two S"), lambda _: "there is foreign data within its pixels"),
 )
 """libjpeg's warnings and our descriptions; the first match counts."""
-_STRAY_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MAX_STRAY_MARKERS: Final = 20
 _ZERO_RUN: Final = bytes(32)
 _MAX_SCANS: Final = 500
@@ -62,7 +69,7 @@ def count_padding_bytes(message: str, layout: JpegLayout) -> int:
 def find_stray_markers(layout: JpegLayout) -> list[int]:
     """Return the offsets of bytes within the pixels that look like markers, last first, at most 20."""
     end = len(layout.data) if layout.scan_end is None else layout.scan_end
-    offsets = [match.start() for match in _STRAY_MARKER.finditer(layout.data, layout.scan_start, end)]
+    offsets = [match.start() for match in MARKER_IN_SCAN.finditer(layout.data, layout.scan_start, end)]
     return offsets[::-1][:_MAX_STRAY_MARKERS]
 
 
@@ -115,7 +122,7 @@ def _has_zero_gap(layout: JpegLayout) -> bool:
         # Zeros up to the end are padding, or libjpeg warns.
         return False
     scan = layout.segments[-1].body
-    if scan[:1] != layout.frame.body[5:6] and _STRAY_MARKER.search(layout.data, layout.scan_start, gap_start):
+    if scan[:1] != layout.frame.body[5:6] and MARKER_IN_SCAN.search(layout.data, layout.scan_start, gap_start):
         return False  # the gap is in the scan of another component, with other tables
     tables = _iter_huffman_tables(layout)
     table = next((table for table in tables if scan[2:3] and table[0] == 0x10 | scan[2] & 15), None)

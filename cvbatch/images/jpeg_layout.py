@@ -24,6 +24,8 @@ METADATA_MARKERS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 _DROPPED_MARKERS: Final = METADATA_MARKERS - {APP0, APP14}
 _USED_METADATA_MARKERS: Final = frozenset({APP0, 0xE1, 0xE2, APP14})
 """Metadata that is read: JFIF, Exif and XMP, profiles, Adobe's transform."""
+MARKER_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""Within the pixels: neither a stuffed byte nor a restart."""
 _MARKER_PREFIX: Final = 0xFF
 _SOI_BYTES: Final = bytes((_MARKER_PREFIX, SOI))
 _EOI_BYTES: Final = bytes((_MARKER_PREFIX, EOI))

@@ -7,25 +7,25 @@ from typing import Final
 
 from cvbatch.images.jpeg_layout import JpegSegment
 
-_APP1, _APP2 = 0xE1, 0xE2
-_EXIF_IDENTIFIER: Final = b"Exif\0\0"
-_XMP_IDENTIFIER: Final = b"http://ns.adobe.com/xap/1.0/\0"
-_ICC_IDENTIFIER: Final = b"ICC_PROFILE\0"
+APP1, APP2 = 0xE1, 0xE2
+EXIF_IDENTIFIER: Final = b"Exif\0\0"
+XMP_IDENTIFIER: Final = b"http://ns.adobe.com/xap/1.0/\0"
+ICC_IDENTIFIER: Final = b"ICC_PROFILE\0"
 
 
 def find_exif_block(segments: Sequence[JpegSegment]) -> bytes | None:
     """Return the Exif block, joined from its segments; None if there is none."""
-    return b"".join(_find_app_segments(segments, _APP1, _EXIF_IDENTIFIER)) or None
+    return b"".join(_find_app_segments(segments, APP1, EXIF_IDENTIFIER)) or None
 
 
 def find_xmp_packet(segments: Sequence[JpegSegment]) -> bytes | None:
     """Return the XMP packet; None if there is none."""
-    return next(iter(_find_app_segments(segments, _APP1, _XMP_IDENTIFIER)), None)
+    return next(iter(_find_app_segments(segments, APP1, XMP_IDENTIFIER)), None)
 
 
 def find_icc_profile(segments: Sequence[JpegSegment]) -> bytes | None:
     """Return the ICC profile, joined from its numbered parts; None if a part is missing (ICC.1:2022, B.4)."""
-    parts = {body[0]: body for body in _find_app_segments(segments, _APP2, _ICC_IDENTIFIER) if len(body) >= 2}
+    parts = {body[0]: body for body in _find_app_segments(segments, APP2, ICC_IDENTIFIER) if len(body) >= 2}
     count = max((body[1] for body in parts.values()), default=0)
     if not count or set(parts) != set(range(1, count + 1)):
         return None

@@ -21,7 +21,7 @@ _ALLOWED_BIT_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 
 """Allowed bits per sample, by colour type."""
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 CHANNEL_COUNTS: Final = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
-_XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
+XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
 _RAW_EXIF_KEYWORDS: Final = (b"Raw profile type exif", b"Raw profile type APP1")
 """Keywords with which ImageMagick stores Exif as text."""
 _MAX_TEXT_BYTES: Final = 1 << 20
@@ -143,8 +143,8 @@ def _read_ancillary_chunk(chunks: PngChunks, name: bytes, content: memoryview) -
         chunks.exif = bytes(content)
     elif name == b"iCCP" and len(content) <= _MAX_PROFILE_BYTES:
         chunks._compressed_profile = bytes(content)
-    elif name == b"iTXt" and bytes(content[: len(_XMP_KEYWORD) + 1]) == _XMP_KEYWORD + b"\0":
-        chunks.xmp = _parse_international_text(bytes(content[len(_XMP_KEYWORD) + 1 : _MAX_TEXT_BYTES]))
+    elif name == b"iTXt" and bytes(content[: len(XMP_KEYWORD) + 1]) == XMP_KEYWORD + b"\0":
+        chunks.xmp = _parse_international_text(bytes(content[len(XMP_KEYWORD) + 1 : _MAX_TEXT_BYTES]))
     elif name in (b"tEXt", b"zTXt") and chunks.exif is None:
         keyword, _, text = bytes(content[:_MAX_TEXT_BYTES]).partition(b"\0")
         if keyword in _RAW_EXIF_KEYWORDS:

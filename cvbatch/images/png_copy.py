@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from cvbatch.images.png_chunks import SIGNATURE, iter_png_chunks
+from cvbatch.images.png_chunks import SIGNATURE, XMP_KEYWORD, iter_png_chunks
 
 _KEPT_CHUNKS: Final = frozenset(
     {
@@ -28,7 +28,7 @@ _KEPT_CHUNKS: Final = frozenset(
 _CHUNK_FRAME: Final = 12
 """Bytes of length, name and checksum."""
 _ANIMATION_CHUNK: Final = b"acTL"
-_XMP_HEADER: Final = b"XML:com.adobe.xmp\0\0\0\0\0"
+_XMP_HEADER: Final = XMP_KEYWORD + bytes(5)
 """Keyword, no compression, no language, no translated keyword."""
 
 

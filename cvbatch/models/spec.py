@@ -71,6 +71,10 @@ class ModelSpec:
                 del data[name]
         return data
 
+    def to_short_json(self) -> dict[str, Any]:
+        """Plain data for records that need no names of classes: only their number."""
+        return {**self.to_json(), "categories": len(self.categories)}
+
     def with_files_of(self, other: ModelSpec) -> ModelSpec:
         """This model with the file locations of another attempt, which may have run on another machine."""
         return replace(
@@ -108,7 +112,7 @@ def rows_schema(
 def describe_schema(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:
     """Add to a schema what a reader of a single file needs: the models, their precision, and the versions."""
     description = {
-        "models": [{**model.to_json(), "categories": len(model.categories)} for model in models],
+        "models": [model.to_short_json() for model in models],
         "precision": precision,
         "versions": package_versions(),
     }

@@ -153,7 +153,7 @@ class RunRecord:
         """Write the record; it replaces that of the last attempt."""
         content = {
             "job": plan.job,
-            "models": [{**model.to_json(), "categories": len(model.categories)} for model in plan.models],
+            "models": [model.to_short_json() for model in plan.models],
             "versions": package_versions(),
             "host": platform.node(),
             "command": sys.argv,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cvbatch.config.job import ModelConfig
+from cvbatch.config.job import DEFAULT_WEIGHTS, ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks import TASKS
+from cvbatch.tasks import TASKS, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,34 @@ class Backend(ABC):
     def display_name(self, spec: ModelSpec) -> str:
         """Name of a model in messages about loading it."""
         return f"{spec.name} with {spec.weights_path}"
+
+
+def check_brings_weights(config: ModelConfig, framework: str) -> None:
+    """Refuse options about weights for a model whose files have them.
+
+    Args:
+        config: As in the job.
+        framework: Name in the message.
+
+    Raises:
+        ModelError: The first such option.
+    """
+    if config.weights != DEFAULT_WEIGHTS:
+        raise ModelError(f"weights: a model of {framework} has its own: leave weights: {config.weights} out")
+    if "seed" in config.model_fields_set:
+        raise ModelError(f"seed: belongs to `weights: null`, and a model of {framework} has weights: leave it out")
+
+
+def fitting_top_k(config: ModelConfig, task: Task, categories: Sequence[str | None], title: str) -> int:
+    """Return `top_k`, or the number of named categories if that is less; 0 of them means that they are unknown.
+
+    Raises:
+        ModelError: The job asks for more than there are.
+    """
+    named = sum(name is not None for name in categories)
+    if task.has_labels and config.top_k > named and "top_k" in config.model_fields_set:
+        raise ModelError(f"{title}: expected top_k of at most its {named} categories, got {config.top_k}")
+    return min(config.top_k, named) if named else config.top_k
 
 
 def check_task_options(config: ModelConfig, task: str) -> None:

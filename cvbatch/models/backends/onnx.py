@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from cvbatch.config.job import DEFAULT_WEIGHTS, ModelConfig
+from cvbatch.config.job import ModelConfig
 from cvbatch.config.model_files import ONNX as NAME
 from cvbatch.errors import ModelError
-from cvbatch.models.backends.base import Backend, check_task_options
+from cvbatch.models.backends.base import Backend, check_brings_weights, check_task_options, fitting_top_k
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.storage.location import is_object_uri
@@ -42,9 +42,7 @@ class OnnxBackend(Backend):
         graph = resolve_graph(file, config)
         task, batch = graph.task, graph.reading.batch
         check_task_options(config, task.name)
-        named = sum(name is not None for name in graph.categories)
-        if task.has_labels and config.top_k > named and "top_k" in config.model_fields_set:
-            raise ModelError(f"{file.name}: expected top_k of at most its {named} categories, got {config.top_k}")
+        top_k = fitting_top_k(config, task, graph.categories, file.name)
         if batch is not None and report is not None:
             report(
                 f"{file.name} takes {batch} image{'s' if batch > 1 else ''} at once, so it is called again and again"
@@ -65,7 +63,7 @@ class OnnxBackend(Backend):
             gflops=graph.gflops,
             masks=graph.masks,
             dimension=graph.dimension,
-            top_k=min(config.top_k, named) if named else config.top_k,
+            top_k=top_k,
             score_threshold=config.score_threshold,
             normalize=config.normalize,
             dtype=config.dtype,
@@ -93,7 +91,4 @@ def _check_options(config: ModelConfig) -> None:
         raise ModelError(f"{config.model}: expected a file, as onnx:FILE, or as checkpoint: FILE beside model: onnx")
     if config.model != NAME:
         raise ModelError(f"{config.model} and checkpoint: {config.checkpoint} contradict each other: give one of them")
-    if config.weights != DEFAULT_WEIGHTS:
-        raise ModelError(f"weights: a model of ONNX has its own: leave weights: {config.weights} out")
-    if "seed" in config.model_fields_set:
-        raise ModelError("seed: belongs to `weights: null`, and a model of ONNX has weights: leave it out")
+    check_brings_weights(config, "ONNX")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from cvbatch.config.job import DEFAULT_WEIGHTS, ModelConfig
+from cvbatch.config.job import ModelConfig
 from cvbatch.config.model_files import HUGGING_FACE
 from cvbatch.errors import ModelError
 from cvbatch.models import weights
-from cvbatch.models.backends.base import Backend, check_task_options
+from cvbatch.models.backends.base import Backend, check_brings_weights, check_task_options, fitting_top_k
 from cvbatch.models.backends.torch_settings import torch_settings
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
@@ -47,9 +47,7 @@ class TransformersBackend(Backend):
         resolved = resolve_folder(found, config)
         task = resolved.task
         check_task_options(config, task.name)
-        named = sum(name is not None for name in resolved.categories)
-        if task.has_labels and config.top_k > named and "top_k" in config.model_fields_set:
-            raise ModelError(f"{found.title}: expected top_k of at most its {named} categories, got {config.top_k}")
+        top_k = fitting_top_k(config, task, resolved.categories, found.title)
         path = found.weights_file()
         alias = config.alias or task.name
         return ModelSpec(
@@ -63,7 +61,7 @@ class TransformersBackend(Backend):
             categories=resolved.categories,
             label_map=f"categories of {alias}" if task.has_labels else "",
             licence=found.licence(),
-            top_k=min(config.top_k, named) if named else config.top_k,
+            top_k=top_k,
             score_threshold=config.score_threshold,
             normalize=config.normalize,
             dtype=config.dtype,
@@ -99,10 +97,7 @@ def _check_options(config: ModelConfig) -> None:
         raise ModelError("hf: expected a model, as hf:NAME of the hub, or hf:FOLDER")
     if config.model != HUGGING_FACE and config.checkpoint:
         raise ModelError(f"{config.model} and checkpoint: {config.checkpoint} contradict each other: give one of them")
-    if config.weights != DEFAULT_WEIGHTS:
-        raise ModelError(f"weights: a model of transformers has its own: leave weights: {config.weights} out")
-    if "seed" in config.model_fields_set:
-        raise ModelError("seed: belongs to `weights: null`, and a model of transformers has weights: leave it out")
+    check_brings_weights(config, "transformers")
     if config.options:
         raise ModelError(f"options: belong to python: and onnx: models, not to {config.model}: leave them out")
     if config.background:
