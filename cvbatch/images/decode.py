@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from PIL import Image
@@ -96,11 +98,26 @@ _TRANSPOSE_METHODS: Final = {
 
 
 def _read_by_format(image_format: ImageFormat, data: bytes, options: ReadOptions) -> ReadResult:
-    try:
+    with translate_malformed(image_format.name, partial(image_format.is_truncated, data, 0)):
         return _FORMAT_READERS.get(image_format.name, read_by_pillow)(image_format, data, options)
+
+
+@contextmanager
+def translate_malformed(format_name: str, is_truncated: Callable[[], bool] = bool) -> Iterator[None]:
+    """Give an error of a library about malformed bytes its name.
+
+    Args:
+        format_name: Of the file.
+        is_truncated: Whether the end of the file is missing.
+
+    Raises:
+        ImageError: `TruncatedImage` or `CorruptImage`.
+    """
+    try:
+        yield
     except MALFORMED_ERRORS as error:
-        is_cut = image_format.is_truncated(data, 0) or "truncated" in str(error).lower()
+        is_cut = is_truncated() or "truncated" in str(error).lower()
         raise ImageError(
             "TruncatedImage" if is_cut else "CorruptImage",
-            f"{image_format.name} {'stops early' if is_cut else 'cannot be decoded'}: {error or type(error).__name__}",
+            f"{format_name} {'stops early' if is_cut else 'cannot be decoded'}: {error or type(error).__name__}",
         ) from error
