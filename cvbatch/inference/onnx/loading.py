@@ -5,20 +5,20 @@ from __future__ import annotations
 from cvbatch.inference.network import Network
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models import weights
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.models.spec import ModelSpec
 
 
 def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) -> Network:
     """Load the graph of a spec; see `loading.load_network`."""
-    from cvbatch.inference.onnx.network import OnnxNetwork
-    from cvbatch.inference.onnx.session import GraphSession
+    from cvbatch.inference.graphs.network import GraphNetwork
+    from cvbatch.inference.onnx.session import OnnxSession
     from cvbatch.inference.torch.fast_import import import_torchvision
 
     import_torchvision()
-    reading = OnnxReading.from_options(spec.options)
-    session = GraphSession(weights.fetch_for_spec(spec), spec.name, reading, device)
-    return OnnxNetwork(session, reading, device)
+    reading = GraphReading.from_options(spec.options)
+    session = OnnxSession(weights.fetch_for_spec(spec), spec.name, reading, device)
+    return GraphNetwork(session, reading, device)
 
 
 def complete_spec(spec: ModelSpec) -> ModelSpec:

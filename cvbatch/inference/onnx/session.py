@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.errors import ModelError, try_call
-from cvbatch.models.onnx.preparation import TARGET_SIZES
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.inference.graphs.network import Arrays
+from cvbatch.models.graphs.preparation import TARGET_SIZES
+from cvbatch.models.graphs.reading import GraphReading
 
-Arrays = Mapping[str, npt.NDArray[Any]]
-"""Outputs by name; the first axis counts images."""
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
 
-class GraphSession:
+class OnnxSession:
     """A loaded graph. Several threads may run it at once, and each run computes in the thread that calls it.
 
     The runtime's own threads would take cores that decode images or run other batches.
@@ -34,7 +32,7 @@ class GraphSession:
         ModelError: The file cannot be loaded, or the device is not available to the runtime.
     """
 
-    def __init__(self, path: str, name: str, reading: OnnxReading, device: str) -> None:
+    def __init__(self, path: str, name: str, reading: GraphReading, device: str) -> None:
         import onnxruntime  # where models run, the packages are checked before
 
         kind, _, number = device.partition(":")
@@ -63,12 +61,7 @@ class GraphSession:
         """Of the input, as NumPy calls it."""
 
     def run(self, batch: Any, threads: int = 1) -> Arrays:
-        """Run images, in as many calls as the graph needs.
-
-        Args:
-            batch: (images, …) as the graph wants them: an array, or a tensor on the device.
-            threads: Calls at the same time.
-        """
+        """See `GraphSession.run`."""
         fixed = self._reading.batch
         share = fixed or max(1, -(-len(batch) // threads))
         parts = [batch[start : start + share] for start in range(0, len(batch), share)]

@@ -9,7 +9,7 @@ import torch
 
 from cvbatch.inference.network import Image
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_device
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
 
 
 class GraphInput:
@@ -21,7 +21,7 @@ class GraphInput:
         device: `cpu`, `cuda` or `cuda:N`.
     """
 
-    def __init__(self, reading: OnnxReading, dtype: str, device: str) -> None:
+    def __init__(self, reading: GraphReading, dtype: str, device: str) -> None:
         self._reading, self._dtype, self._device = reading, getattr(torch, dtype), device
         step = -1 if reading.channels == "bgr" else 1
         mean, std = (

@@ -1,1 +1,1 @@
-"""What an ONNX file is: its shapes, what its exporter wrote into it, and what it needs to be told."""
+"""Files of ONNX, and what ONNX Runtime says of them."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cvbatch.errors import try_call
-from cvbatch.models.onnx.graph import import_onnx_packages
+from cvbatch.models.onnx.opening import import_onnx_packages
 
 _LARGE_TENSOR: Final = 1024
 """Numbers from which a tensor is a weight, whose values no shape depends on."""

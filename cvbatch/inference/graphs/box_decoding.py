@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.images.preprocess import Size, boxes_to_original
-from cvbatch.inference.onnx import nanodet_head
-from cvbatch.inference.onnx.object_masks import paste_masks
-from cvbatch.inference.onnx.probabilities import to_probabilities
-from cvbatch.models.onnx.box_heads import MASKS, PROTOTYPES
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.inference.graphs import nanodet_head
+from cvbatch.inference.graphs.object_masks import paste_masks
+from cvbatch.inference.graphs.probabilities import to_probabilities
+from cvbatch.models.graphs.box_heads import MASKS, PROTOTYPES
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.detection import BoxAnswer, score_threshold
 from cvbatch.tasks.output_checks import expect_label_ids, invalid_output_error
@@ -44,7 +44,7 @@ class RawBoxes:
 
 
 def decode_boxes(
-    model: ModelFacts, arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[int, int], size: Size
+    model: ModelFacts, arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int], size: Size
 ) -> BoxAnswer:
     """Turn the outputs for one image into its boxes.
 
@@ -79,7 +79,7 @@ def decode_boxes(
     return BoxAnswer(boxes=boxes[kept], label_ids=label_ids[kept], scores=scores[kept], masks=masks)
 
 
-def _candidates(model: ModelFacts, raw: RawBoxes, reading: OnnxReading) -> tuple[Array, Array, Array]:
+def _candidates(model: ModelFacts, raw: RawBoxes, reading: GraphReading) -> tuple[Array, Array, Array]:
     """Positions, scores and label ids of boxes with a score that is high enough, best first."""
     threshold = score_threshold(model, THRESHOLD)
     named = np.array([name is not None for name in model.categories])
@@ -104,7 +104,7 @@ def _candidates(model: ModelFacts, raw: RawBoxes, reading: OnnxReading) -> tuple
     return rows[order], scores[order].astype(np.float32), label_ids[order]
 
 
-def _to_corners(boxes: Array, reading: OnnxReading, frame: tuple[int, int]) -> Array:
+def _to_corners(boxes: Array, reading: GraphReading, frame: tuple[int, int]) -> Array:
     """Boxes as x_min, y_min, x_max, y_max in pixels of the frame."""
     if reading.box_units == "fractions":
         height, width = frame
@@ -120,7 +120,7 @@ def _to_corners(boxes: Array, reading: OnnxReading, frame: tuple[int, int]) -> A
     return boxes
 
 
-def _read_yolo(arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[int, int]) -> RawBoxes:
+def _read_yolo(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     classes = reading.classes or 0
     prototypes = arrays[PROTOTYPES].shape[0] if PROTOTYPES in arrays else 0
     before = 5 if reading.head == "yolov5" else 4
@@ -133,19 +133,19 @@ def _read_yolo(arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[i
     return RawBoxes(table[:, :4], scores, None, table[:, before + classes :] if prototypes else None)
 
 
-def _read_rows(arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[int, int]) -> RawBoxes:
+def _read_rows(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     table = arrays["boxes"]
     return RawBoxes(table[:, :4], table[:, 4], np.rint(table[:, 5]), table[:, 6:] if PROTOTYPES in arrays else None)
 
 
-def _read_pair(arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[int, int]) -> RawBoxes:
+def _read_pair(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     scores = to_probabilities(arrays["scores"].astype(np.float32), reading)
     if reading.last_is_background:
         scores = scores[:, :-1]
     return RawBoxes(arrays["boxes"], scores, arrays.get("labels"))
 
 
-def _read_nanodet(arrays: Mapping[str, Array], reading: OnnxReading, frame: tuple[int, int]) -> RawBoxes:
+def _read_nanodet(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     boxes, scores = nanodet_head.read_levels(arrays, reading.classes or 0, frame)
     return RawBoxes(boxes, to_probabilities(scores, reading))
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 from cvbatch.errors import ModelError
 from cvbatch.images.letterbox import BLACK, Letterbox
 from cvbatch.images.preprocess import View
-from cvbatch.models.onnx.graph import Graph, GraphTensor
-from cvbatch.models.onnx.keys import OnnxKeys
-from cvbatch.models.onnx.reading import Layout
+from cvbatch.models.graphs.graph import Graph, GraphTensor
+from cvbatch.models.graphs.keys import GraphKeys
+from cvbatch.models.graphs.reading import Layout
 from cvbatch.tasks.base import Task
 
 _IMAGENET: Final = {"scale": 255.0, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -46,7 +46,7 @@ class Preparation:
     view: View
     layout: Layout
     numbers: Mapping[str, Any]
-    """Those of `channels`, `scale`, `mean` and `std` that differ from the defaults of `OnnxReading`."""
+    """Those of `channels`, `scale`, `mean` and `std` that differ from the defaults of `GraphReading`."""
     batch: int | None
 
 
@@ -64,7 +64,7 @@ def find_image_input(graph: Graph) -> GraphTensor:
     return images[0]
 
 
-def plan_preparation(graph: Graph, keys: OnnxKeys, task: Task) -> Preparation:
+def plan_preparation(graph: Graph, keys: GraphKeys, task: Task) -> Preparation:
     """Decide how images are prepared.
 
     Args:
@@ -87,13 +87,13 @@ def plan_preparation(graph: Graph, keys: OnnxKeys, task: Task) -> Preparation:
             "deviation), unit (0 to 1), symmetric (-1 to 1), raw (0 to 255), caffe, yolo, nanodet or detr; or scale:, "
             "mean: and std:"
         )
-    view = _plan_view(graph.name, _frame_of(image, layout), keys.replaced_by(OnnxKeys(**known)), task)
+    view = _plan_view(graph.name, _frame_of(image, layout), keys.replaced_by(GraphKeys(**known)), task)
     numbers: dict[str, Any] = {name: known[name] for name in ("channels", "scale", "mean", "std") if name in known}
     batch = image.shape[0] if layout != "chw" else 1
     return Preparation(view, layout, numbers, batch)
 
 
-def _single_keys(keys: OnnxKeys) -> dict[str, Any]:
+def _single_keys(keys: GraphKeys) -> dict[str, Any]:
     names = ("channels", "scale", "mean", "std", "fit", "fill", "interpolation")
     return {name: value for name in names if (value := getattr(keys, name)) is not None}
 
@@ -119,7 +119,7 @@ def _frame_of(image: GraphTensor, layout: Layout) -> tuple[int | None, int | Non
     return image.shape[layout.index("h")], image.shape[layout.index("w")]
 
 
-def _plan_view(name: str, frame: tuple[int | None, int | None], keys: OnnxKeys, task: Task) -> View:
+def _plan_view(name: str, frame: tuple[int | None, int | None], keys: GraphKeys, task: Task) -> View:
     fit = keys.fit or ("stretch" if task.locates_objects else "crop")
     interpolation = keys.interpolation or "bilinear"
     if fit == "keep":
@@ -144,7 +144,7 @@ def _plan_view(name: str, frame: tuple[int | None, int | None], keys: OnnxKeys, 
     return View(letterbox=letterbox, interpolation=interpolation)
 
 
-def _find_size(name: str, frame: tuple[int | None, int | None], keys: OnnxKeys) -> tuple[int, int]:
+def _find_size(name: str, frame: tuple[int | None, int | None], keys: GraphKeys) -> tuple[int, int]:
     """(height, width) of the graph's images: its own, or what keys say."""
     given = (keys.size, keys.size) if isinstance(keys.size, int) else keys.size
     height, width = (fixed or (given[axis] if given else None) for axis, fixed in enumerate(frame))

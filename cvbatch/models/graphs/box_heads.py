@@ -1,12 +1,12 @@
-"""Recognise outputs with boxes; `cvbatch.models.onnx.heads` lists the heads."""
+"""Recognise outputs with boxes; `cvbatch.models.graphs.heads` lists the heads."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
-from cvbatch.models.onnx.graph import Graph, GraphTensor
-from cvbatch.models.onnx.keys import OnnxKeys
+from cvbatch.models.graphs.graph import Graph, GraphTensor
+from cvbatch.models.graphs.keys import GraphKeys
 
 PROTOTYPES: Final = "prototypes"
 MASKS: Final = "masks"
@@ -28,8 +28,8 @@ _NANODET_PREFIXES: Final = ("cls_pred_stride_", "dis_pred_stride_")
 _BOX_NAMES: Final = ("box", "det", "reg")
 
 
-def recognise_boxes(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
-    """Fields of `OnnxReading` for outputs with boxes; None if they are not known."""
+def recognise_boxes(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
+    """Fields of `GraphReading` for outputs with boxes; None if they are not known."""
     fields = _recognise(graph, keys, names)
     if fields is None:
         return None
@@ -43,7 +43,7 @@ def recognise_boxes(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str
     return fields
 
 
-def _recognise(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _recognise(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     if keys.head is not None:
         recognise = _RECOGNISERS.get(keys.head)
         return _single_fields(graph, keys, keys.head, names) if recognise is None else recognise(graph, keys, names)
@@ -56,7 +56,7 @@ def _recognise(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any
     return next(iter(fitting or (known if keys.preprocess == "yolo" else [])), None)
 
 
-def _single_fields(graph: Graph, keys: OnnxKeys, head: str, names: int | None) -> dict[str, Any] | None:
+def _single_fields(graph: Graph, keys: GraphKeys, head: str, names: int | None) -> dict[str, Any] | None:
     """Fields of the heads that have all in one output, with prototypes in a second one."""
     given = keys.outputs or {}
     outputs = [output for output in graph.outputs if given.get(_BOXES) in (None, output.name)]
@@ -81,7 +81,7 @@ def _single_fields(graph: Graph, keys: OnnxKeys, head: str, names: int | None) -
     return {"head": head, "outputs": roles, "classes": length - before - coefficients, **common}
 
 
-def _pair_fields(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _pair_fields(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     """Fields of boxes and scores in outputs of their own."""
     roles = _find_roles(graph, keys.outputs or {})
     by_name = {output.name: output for output in graph.outputs}
@@ -141,7 +141,7 @@ def _nanodet_pairs(graph: Graph) -> list[tuple[str, str]]:
     return [(scores[stride], distances[stride]) for stride in strides]
 
 
-def _nanodet_fields(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _nanodet_fields(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     common = {"head": "nanodet", "overlap": _NANODET_OVERLAP}
     roles: dict[str, str] = {}
     for level, (scores, distances) in enumerate(_nanodet_pairs(graph)):

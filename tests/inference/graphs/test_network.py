@@ -18,14 +18,14 @@ from torch.nn import functional
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View, apply_view
-from cvbatch.inference.onnx.object_masks import paste_masks
-from cvbatch.inference.onnx.session import GraphSession
+from cvbatch.inference.graphs.object_masks import paste_masks
+from cvbatch.inference.onnx.session import OnnxSession
 from cvbatch.inference.predictor import Predictor
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.models.resolve import resolve_models
 from cvbatch.tasks.masks import decode_mask
 from cvbatch.testing import generate_images, predict
-from tests.inference.onnx.exporting import export, resolve
+from tests.inference.graphs.exporting import export, resolve
 from tests.rigs.graphs import write_constant_graph, write_operations
 
 IMAGES = generate_images()
@@ -235,9 +235,9 @@ def test_numbers_that_are_none_are_errors_of_their_image(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("count", [None, 3])
 def test_tensors_are_bound_where_they_lie(count: int | None, free: Path) -> None:
-    reading = OnnxReading.from_options(resolve(free, categories=NAMES, options=IMAGENET).options)
+    reading = GraphReading.from_options(resolve(free, categories=NAMES, options=IMAGENET).options)
     path = str(resolve(free, categories=NAMES, options=IMAGENET).weights_path)
-    session = GraphSession(path, "free.onnx", replace(reading, batch=count), "cpu")
+    session = OnnxSession(path, "free.onnx", replace(reading, batch=count), "cpu")
     batch = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     (bound,), (copied,) = session.run(batch).values(), session.run(batch.numpy()).values()
     np.testing.assert_allclose(bound, copied, atol=1e-6)
@@ -247,7 +247,7 @@ def test_tensors_are_bound_where_they_lie(count: int | None, free: Path) -> None
 def test_a_gpu_without_cuda_in_the_runtime_is_an_error(free: Path) -> None:
     spec = resolve(free, categories=NAMES, options=IMAGENET)
     with pytest.raises(ModelError, match="has no CUDA: pip install onnxruntime-gpu"):
-        GraphSession(str(spec.weights_path), spec.name, OnnxReading.from_options(spec.options), "cuda:0")
+        OnnxSession(str(spec.weights_path), spec.name, GraphReading.from_options(spec.options), "cuda:0")
 
 
 def test_boxes_of_a_graph_that_asks_for_the_size_are_in_its_pixels(tmp_path: Path) -> None:

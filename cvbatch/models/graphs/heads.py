@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cvbatch.errors import ModelError
-from cvbatch.models.onnx import box_heads
-from cvbatch.models.onnx.graph import Graph, GraphTensor
-from cvbatch.models.onnx.keys import OnnxKeys
+from cvbatch.models.graphs import box_heads
+from cvbatch.models.graphs.graph import Graph, GraphTensor
+from cvbatch.models.graphs.keys import GraphKeys
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
 
 _WHOLE: Final = ("int64", "int32", "uint8", "int8", "bool")
@@ -34,12 +34,12 @@ class HeadFacts:
     """What the outputs say of a model."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `OnnxReading`."""
+    """Fields of `GraphReading`."""
     masks: bool = False
     dimension: int | None = None
 
 
-def recognise_head(graph: Graph, keys: OnnxKeys, task: str, names: int | None) -> HeadFacts:
+def recognise_head(graph: Graph, keys: GraphKeys, task: str, names: int | None) -> HeadFacts:
     """Find out how the outputs are read.
 
     Args:
@@ -84,13 +84,13 @@ _HINTS: Final = {
 }
 
 
-def _chosen(graph: Graph, keys: OnnxKeys, role: str) -> list[GraphTensor]:
+def _chosen(graph: Graph, keys: GraphKeys, role: str) -> list[GraphTensor]:
     """The output that keys name for a role, or else all."""
     name = (keys.outputs or {}).get(role)
     return [output for output in graph.outputs if name in (None, output.name)]
 
 
-def _score_head(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _score_head(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     outputs = [output for output in _chosen(graph, keys, "scores") if _is_vector(output)]
     fitting = [output for output in outputs if output.shape[1] == names]
     if len(fitting or outputs) != 1:
@@ -101,7 +101,7 @@ def _score_head(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, An
     return {"head": "scores", "outputs": {"scores": output.name}, "scores": scores, "classes": output.shape[1]}
 
 
-def _vector_head(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _vector_head(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     outputs = [output for output in _chosen(graph, keys, "vector") if _is_vector(output) or len(output.shape) == 4]
     if len(outputs) != 1 or outputs[0].shape[1] is None:
         return None
@@ -113,7 +113,7 @@ def _is_vector(output: GraphTensor) -> bool:
     return len(output.shape) >= 2 and output.dtype not in _WHOLE and all(length == 1 for length in output.shape[2:])
 
 
-def _segment_head(graph: Graph, keys: OnnxKeys, names: int | None) -> dict[str, Any] | None:
+def _segment_head(graph: Graph, keys: GraphKeys, names: int | None) -> dict[str, Any] | None:
     outputs = _chosen(graph, keys, "scores")
     maps = [output for output in outputs if output.dtype in _WHOLE and len(output.shape) in (3, 4)]
     if keys.head != "pixel_scores" and len(maps) == 1:

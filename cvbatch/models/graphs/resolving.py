@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,13 @@ import numpy as np
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View, compute_output_size
-from cvbatch.models.onnx.categories import Categories, find_categories, fit_categories_to_outputs
-from cvbatch.models.onnx.exporters import keys_of_exporter
-from cvbatch.models.onnx.files import GraphFile
-from cvbatch.models.onnx.graph import Graph, open_graph, with_measured_shapes
-from cvbatch.models.onnx.heads import recognise_head
-from cvbatch.models.onnx.keys import OnnxKeys, parse_keys
-from cvbatch.models.onnx.preparation import TARGET_SIZES, Preparation, find_image_input, plan_preparation
-from cvbatch.models.onnx.reading import OnnxReading
-from cvbatch.models.onnx.work import estimate_gflops
+from cvbatch.models.graphs.categories import Categories, find_categories, fit_categories_to_outputs
+from cvbatch.models.graphs.exporters import keys_of_exporter
+from cvbatch.models.graphs.graph import Graph, with_measured_shapes
+from cvbatch.models.graphs.heads import recognise_head
+from cvbatch.models.graphs.keys import GraphKeys, parse_keys
+from cvbatch.models.graphs.preparation import TARGET_SIZES, Preparation, find_image_input, plan_preparation
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.tasks import CLASSIFICATION, TASKS
 from cvbatch.tasks.base import Task
 
@@ -33,45 +32,50 @@ class ResolvedGraph:
 
     task: Task
     view: View
-    reading: OnnxReading
+    reading: GraphReading
     categories: Categories
     label_map: str
     licence: str
     masks: bool
     dimension: int | None
-    gflops: float | None
+    image_input: str
+    """Name of the input."""
+    image_shape: tuple[int, ...]
+    """Of an input of one image of a usual size, or of the fixed number of images."""
 
 
-def resolve_graph(file: GraphFile, config: ModelConfig) -> ResolvedGraph:
+def resolve_graph(graph: Graph, keys_beside: GraphKeys, config: ModelConfig, folder: Path) -> ResolvedGraph:
     """Combine what the file, the YAML file beside it and the job say; the job counts most.
 
     Args:
-        file: The file.
+        graph: The graph.
+        keys_beside: Of the YAML file.
         config: The job's entry.
+        folder: Folder of the model, from which files in the YAML file are found.
 
     Raises:
         ModelError: Something is not known, or does not fit.
     """
-    graph = open_graph(file.path, file.name, file.proto)
-    of_job = parse_keys(config.options, f"options of {file.name}")
-    keys = keys_of_exporter(graph).replaced_by(file.keys).replaced_by(of_job)
+    of_job = parse_keys(config.options, f"options of {graph.name}")
+    keys = keys_of_exporter(graph).replaced_by(keys_beside).replaced_by(of_job)
     task = _find_task(graph, config, keys)
-    categories, label_map = find_categories(config, keys, task, file.path.parent)
+    categories, label_map = find_categories(config, keys, task, folder)
     preparation = plan_preparation(graph, keys, task)
     shape = input_shape(preparation)
     graph = with_measured_shapes(graph, _empty_feed(graph, preparation, shape))
     head = recognise_head(graph, keys, task.name, len(categories) or None)
-    reading = OnnxReading(layout=preparation.layout, batch=preparation.batch, **preparation.numbers, **head.fields)
+    reading = GraphReading(layout=preparation.layout, batch=preparation.batch, **preparation.numbers, **head.fields)
     return ResolvedGraph(
         task=task,
         view=preparation.view,
         reading=reading,
-        categories=fit_categories_to_outputs(categories, reading, file.name, task),
+        categories=fit_categories_to_outputs(categories, reading, graph.name, task),
         label_map=label_map,
         licence=keys.licence or "",
         masks=head.masks and "masks" in task.facts,
         dimension=head.dimension,
-        gflops=estimate_gflops(file.proto, find_image_input(graph).name, shape),
+        image_input=find_image_input(graph).name,
+        image_shape=tuple(shape),
     )
 
 
@@ -91,7 +95,7 @@ def _empty_feed(graph: Graph, preparation: Preparation, shape: Sequence[int]) ->
     return feed
 
 
-def _find_task(graph: Graph, config: ModelConfig, keys: OnnxKeys) -> Task:
+def _find_task(graph: Graph, config: ModelConfig, keys: GraphKeys) -> Task:
     """The task that the job names, or the file; a single vector with names of classes means classification."""
     name = config.task or keys.task
     if name is None and (config.categories or keys.categories):

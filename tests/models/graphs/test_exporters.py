@@ -16,7 +16,7 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.models.resolve import resolve_models
 from cvbatch.testing import generate_images, predict, seeded_checkpoint
-from tests.inference.onnx.exporting import export, resolve
+from tests.inference.graphs.exporting import export, resolve
 
 pytestmark = pytest.mark.slow
 SIZES = [(120 + 3 * number, 300 - 2 * number) for number in range(100)]

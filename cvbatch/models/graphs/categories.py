@@ -9,8 +9,8 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.models.catalog import category_set, category_set_names
 from cvbatch.models.categories import own_categories
-from cvbatch.models.onnx.keys import OnnxKeys
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.keys import GraphKeys
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.tasks.base import BackgroundClass, Task
 
 Categories = tuple[str | None, ...]
@@ -18,7 +18,7 @@ _MAY_HAVE_BACKGROUND: Final = ("boxes", "pixel_scores")
 """Heads whose first score may be the background's."""
 
 
-def find_categories(config: ModelConfig, keys: OnnxKeys, task: Task, folder: Path) -> tuple[Categories, str]:
+def find_categories(config: ModelConfig, keys: GraphKeys, task: Task, folder: Path) -> tuple[Categories, str]:
     """The names of the classes, and the name of their set; both empty if nobody says them.
 
     Args:
@@ -43,7 +43,7 @@ def find_categories(config: ModelConfig, keys: OnnxKeys, task: Task, folder: Pat
     return own_categories(config.model_copy(update={"categories": given}), task.name), ""
 
 
-def fit_categories_to_outputs(categories: Categories, reading: OnnxReading, name: str, task: Task) -> Categories:
+def fit_categories_to_outputs(categories: Categories, reading: GraphReading, name: str, task: Task) -> Categories:
     """Check the number of classes, and put the background in front where the outputs have it.
 
     Raises:

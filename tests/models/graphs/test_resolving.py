@@ -15,8 +15,8 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError, UsageError
 from cvbatch.images.letterbox import Letterbox
 from cvbatch.images.preprocess import View
-from cvbatch.models.onnx.graph import parse_onnx_file
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
+from cvbatch.models.onnx.opening import parse_onnx_file
 from cvbatch.models.onnx.work import estimate_gflops
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
@@ -55,7 +55,7 @@ def test_what_ultralytics_writes_is_enough(tmp_path: Path) -> None:
     assert spec.view == View(letterbox=letterbox, interpolation="linear"), "wide images need no square"
     assert (spec.task, spec.categories) == ("detection", ("person", "bicycle"))
     assert spec.licence.startswith("AGPL-3.0")
-    reading = OnnxReading.from_options(spec.options)
+    reading = GraphReading.from_options(spec.options)
     assert (reading.head, reading.classes, reading.overlap, reading.batch) == ("yolo", 2, 0.7, None)
     assert not spec.masks
 
@@ -74,7 +74,7 @@ def test_what_ultralytics_writes_is_enough(tmp_path: Path) -> None:
 def test_heads_of_ultralytics(metadata: Any, outputs: Any, head: str, tmp_path: Path) -> None:
     path = write_constant_graph(tmp_path / "yolo.onnx", outputs, metadata=ULTRALYTICS | metadata)
     spec = resolve(path)
-    assert OnnxReading.from_options(spec.options).head == head
+    assert GraphReading.from_options(spec.options).head == head
     assert spec.masks == ("output1" in outputs)
 
 
@@ -83,7 +83,7 @@ def test_a_classifier_of_ultralytics(tmp_path: Path) -> None:
     path = classifier(tmp_path / "cls.onnx", 2, shape=(1, 3, "h", "w"), metadata=metadata, last="Softmax")
     spec = resolve(path)
     assert spec.view == View(resize=64, crop=(64, 64))
-    reading = OnnxReading.from_options(spec.options)
+    reading = GraphReading.from_options(spec.options)
     assert (reading.scores, reading.batch, reading.mean) == ("probabilities", 1, (0.0, 0.0, 0.0))
 
 

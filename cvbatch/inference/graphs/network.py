@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cvbatch.images.preprocess import Size
+from cvbatch.inference.graphs.box_decoding import decode_boxes
+from cvbatch.inference.graphs.probabilities import to_probabilities
 from cvbatch.inference.network import Answers, Image
-from cvbatch.inference.onnx.box_decoding import decode_boxes
-from cvbatch.inference.onnx.probabilities import to_probabilities
-from cvbatch.inference.onnx.session import Arrays, GraphSession
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import ModelFacts
@@ -22,8 +21,27 @@ from cvbatch.tasks.detection import BoxAnswer
 from cvbatch.tasks.masks import scaled_nearest
 from cvbatch.tasks.segmentation import SegmentAnswer, emitted_label_ids, summarize_label_map
 
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""Outputs by name; the first axis counts images."""
 
-class OnnxNetwork:
+
+class GraphSession(Protocol):
+    """A loaded graph."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the input, as NumPy calls it."""
+
+    def run(self, batch: Any, threads: int = 1) -> Arrays:
+        """Run images, in as many calls as the graph needs.
+
+        Args:
+            batch: (images, …) as the graph wants them: an array, or a tensor on the device.
+            threads: Calls at the same time.
+        """
+
+
+class GraphNetwork:
     """A graph.
 
     Args:
@@ -34,7 +52,7 @@ class OnnxNetwork:
 
     parallel = True
 
-    def __init__(self, session: GraphSession, reading: OnnxReading, device: str) -> None:
+    def __init__(self, session: GraphSession, reading: GraphReading, device: str) -> None:
         from cvbatch.inference.torch.graph_input import GraphInput
 
         self._session, self._reading = session, reading
@@ -52,11 +70,11 @@ class OnnxNetwork:
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `ForwardPass.run_batch`."""
         arrays = self._session.run(self._batch(images), self._threads)
-        outputs = OnnxOutputs(arrays, self._reading, images[0].shape[:2], sizes)
+        outputs = GraphOutputs(arrays, self._reading, images[0].shape[:2], sizes)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
-class OnnxOutputs:
+class GraphOutputs:
     """Outputs for a batch; each part is computed when a task reads it.
 
     Args:
@@ -66,7 +84,7 @@ class OnnxOutputs:
         sizes: (width, height) of each oriented original.
     """
 
-    def __init__(self, arrays: Arrays, reading: OnnxReading, frame: tuple[int, ...], sizes: Sequence[Size]) -> None:
+    def __init__(self, arrays: Arrays, reading: GraphReading, frame: tuple[int, ...], sizes: Sequence[Size]) -> None:
         self._arrays = {role: arrays[name] for role, name in reading.outputs.items()}
         self._reading, self._frame, self._sizes = reading, frame, sizes
 

@@ -14,7 +14,7 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.inference.torch.nanodet_loading import load_nanodet
 from cvbatch.models.resolve import resolve_models
 from cvbatch.testing import predict
-from tests.inference.onnx.exporting import export
+from tests.inference.graphs.exporting import export
 
 data = pytest.importorskip("skimage.data", reason="real photos come with the extra `demo`")
 

@@ -14,7 +14,7 @@ Head = Literal["scores", "vector", "pixel_scores", "class_map", "yolo", "yolov5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxReading:
+class GraphReading:
     """Complete; it is stored as the `options` of a spec."""
 
     layout: Layout
@@ -28,7 +28,7 @@ class OnnxReading:
     batch: int | None = None
     """Images that the graph takes at once; None for any number."""
     head: Head
-    """How the outputs are read; see `cvbatch.models.onnx.heads`."""
+    """How the outputs are read; see `cvbatch.models.graphs.heads`."""
     outputs: Mapping[str, str] = field(default_factory=dict)
     """Name of the output for each role, such as `boxes`."""
     scores: Scores = "probabilities"
@@ -50,9 +50,9 @@ class OnnxReading:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
-    def from_options(options: Mapping[str, Any]) -> OnnxReading:
+    def from_options(options: Mapping[str, Any]) -> GraphReading:
         """The inverse of `to_options`."""
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
         }
-        return OnnxReading(**fields)
+        return GraphReading(**fields)

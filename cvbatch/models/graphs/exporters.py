@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cvbatch.errors import ModelError, try_call
-from cvbatch.models.onnx.graph import Graph
-from cvbatch.models.onnx.keys import OnnxKeys
+from cvbatch.models.graphs.graph import Graph
+from cvbatch.models.graphs.keys import GraphKeys
 from cvbatch.tasks import CLASSIFICATION, DETECTION
 
 _CLASS_KEYS: Final = ("names", "class_names", "classes", "labels", "categories", "id2label")
@@ -22,7 +22,7 @@ _RF_DETR: Final = {"dets", "labels"}
 _DETR: Final = {"logits", "pred_boxes"}
 
 
-def keys_of_exporter(graph: Graph) -> OnnxKeys:
+def keys_of_exporter(graph: Graph) -> GraphKeys:
     """Read what a file says of itself.
 
     Args:
@@ -45,7 +45,7 @@ def keys_of_exporter(graph: Graph) -> OnnxKeys:
         said["categories"] = categories
     if licence is not None:
         said["licence"] = licence
-    return OnnxKeys(**said)
+    return GraphKeys(**said)
 
 
 def _ultralytics_keys(graph: Graph) -> dict[str, Any]:

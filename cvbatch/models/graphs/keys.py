@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from cvbatch.config.compute import ConfigSection
 from cvbatch.config.error_messages import explain_validation_errors
 from cvbatch.errors import ModelError
-from cvbatch.models.onnx.reading import BoxFormat, BoxUnits, Head, Layout
+from cvbatch.models.graphs.reading import BoxFormat, BoxUnits, Head, Layout
 
 Preset: TypeAlias = Literal["imagenet", "unit", "symmetric", "raw", "caffe", "yolo", "nanodet", "detr"]
 Fit: TypeAlias = Literal["crop", "stretch", "letterbox", "letterbox-top-left", "keep"]
@@ -19,7 +19,7 @@ _Channels = tuple[float, float, float]
 _Side = Annotated[int, Field(gt=0)]
 
 
-class OnnxKeys(ConfigSection):
+class GraphKeys(ConfigSection):
     """Everything that can be said about a graph; what is not said is read from the file, or has a default."""
 
     task: str | None = None
@@ -56,9 +56,9 @@ class OnnxKeys(ConfigSection):
     overlap: Annotated[float, Field(gt=0, le=1)] | Literal[False] | None = None
     """For the suppression of boxes that overlap; false where the graph does it."""
 
-    def replaced_by(self, other: OnnxKeys) -> OnnxKeys:
+    def replaced_by(self, other: GraphKeys) -> GraphKeys:
         """These keys, with those that another one says."""
-        return OnnxKeys(**{**self._said(), **other._said()})
+        return GraphKeys(**{**self._said(), **other._said()})
 
     def _said(self) -> dict[str, Any]:
         return {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
@@ -68,7 +68,7 @@ JOB_KEYS = ("task", "categories")
 """Keys of the YAML file that have their own place in a job."""
 
 
-def parse_keys(data: Any, where: str) -> OnnxKeys:
+def parse_keys(data: Any, where: str) -> GraphKeys:
     """Check keys.
 
     Args:
@@ -81,14 +81,14 @@ def parse_keys(data: Any, where: str) -> OnnxKeys:
     if not isinstance(data, Mapping):
         raise ModelError(f"{where}: expected a mapping of keys, such as `preprocess: imagenet`, got {data!r:.60}")
     try:
-        return OnnxKeys.model_validate(
+        return GraphKeys.model_validate(
             {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
         )
     except ValidationError as error:
-        raise ModelError(f"{where}: {'; '.join(explain_validation_errors(error.errors(), OnnxKeys))}") from None
+        raise ModelError(f"{where}: {'; '.join(explain_validation_errors(error.errors(), GraphKeys))}") from None
 
 
-def parse_key_file(text: str, where: str) -> OnnxKeys:
+def parse_key_file(text: str, where: str) -> GraphKeys:
     """Read the YAML file beside a model.
 
     Raises:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvbatch.models.onnx.reading import OnnxReading
+from cvbatch.models.graphs.reading import GraphReading
 
 
-def to_probabilities(numbers: npt.NDArray[Any], reading: OnnxReading) -> npt.NDArray[Any]:
+def to_probabilities(numbers: npt.NDArray[Any], reading: GraphReading) -> npt.NDArray[Any]:
     """Turn scores into probabilities along the last axis, as a reading says."""
     with np.errstate(over="ignore", invalid="ignore"):  # scores that are no numbers are refused later
         if reading.scores == "sigmoid":

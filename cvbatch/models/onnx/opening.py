@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from cvbatch.errors import ModelError, try_call
+from cvbatch.models.graphs.graph import Graph, GraphTensor
 from cvbatch.system.extras import import_extra
 
-Shape = tuple[int | None, ...]
-"""None for a length that the graph leaves open."""
 _TYPES: Final = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -30,42 +26,6 @@ _NEUTRAL: Final = frozenset(
 """Operations that keep the values of their first input."""
 _FINISHED: Final = frozenset(("Softmax", "Sigmoid", "HardSigmoid"))
 """Operations whose results are probabilities."""
-
-
-@dataclass(frozen=True, slots=True)
-class GraphTensor:
-    """An input or an output."""
-
-    name: str
-    shape: Shape
-    dtype: str
-    """As NumPy calls it."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name} ({', '.join('?' if length is None else str(length) for length in self.shape)}) {self.dtype}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Facts about a graph."""
-
-    name: str
-    """Of its file, for messages."""
-    inputs: tuple[GraphTensor, ...]
-    outputs: tuple[GraphTensor, ...]
-    metadata: Mapping[str, str]
-    producer: str
-    """Name of the program that wrote it; may be empty."""
-    finished: frozenset[str]
-    """Outputs that end in softmax or sigmoid, so that they are probabilities."""
-    session: Any
-    """Of ONNX Runtime, without optimisation."""
-
-    def describe_outputs(self) -> str:
-        """Names, shapes and types, for messages."""
-        return ", ".join(map(str, self.outputs))
 
 
 def import_onnx_packages() -> tuple[Any, Any]:
@@ -122,35 +82,8 @@ def open_graph(path: Path, name: str, proto: Any) -> Graph:
         metadata=dict(meta.custom_metadata_map),
         producer=meta.producer_name,
         finished=frozenset(output.name for output in proto.graph.output if _ends_finished(proto, output.name)),
-        session=session,
+        run=lambda feed: session.run(None, dict(feed)),
     )
-
-
-def with_measured_shapes(graph: Graph, feed: Mapping[str, Any]) -> Graph:
-    """The graph with the shapes of its outputs for an input, where it leaves some open.
-
-    Raises:
-        ModelError: It does not run.
-    """
-    if all(length is not None for output in graph.outputs for length in output.shape[1:]):
-        return graph
-    arrays = try_call(lambda: graph.session.run(None, dict(feed)))
-    if isinstance(arrays, Exception):
-        shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in feed.items())
-        raise ModelError(f"{graph.name}: does not run for {shapes}: {' '.join(str(arrays).split())[:300]}")
-    outputs = tuple(
-        GraphTensor(output.name, _merge_shapes(output.shape, array.shape), output.dtype)
-        for output, array in zip(graph.outputs, arrays, strict=True)
-    )
-    return Graph(graph.name, graph.inputs, outputs, graph.metadata, graph.producer, graph.finished, graph.session)
-
-
-def _merge_shapes(known: Shape, measured: Sequence[int]) -> Shape:
-    """The measured lengths, except a first one that is the number of images or boxes."""
-    if not measured:
-        return ()
-    first = known[0] if len(known) == len(measured) else None
-    return (first, *measured[1:])
 
 
 def _tensors(values: Sequence[Any]) -> tuple[GraphTensor, ...]:

@@ -1,0 +1,1 @@
+"""Graphs of other frameworks: what goes in, and what their outputs mean."""
