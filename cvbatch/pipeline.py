@@ -19,6 +19,7 @@ from cvbatch.output.manifest import check_can_reopen, complete_finish
 from cvbatch.output.row_ranges import RowRange, RowRanges
 from cvbatch.output.store import Store, open_store
 from cvbatch.runs.attempt import RunAttempt
+from cvbatch.runs.new_columns import complete_evolution
 from cvbatch.runs.passes import compute_missing_rows
 from cvbatch.runs.planned_run import PlannedRun
 from cvbatch.runs.recompute import failed_rows, recompute_rows
@@ -193,6 +194,7 @@ def retry(
     job = planned.job_with_overrides(overrides)
     planned.check_job(job)
     acquire(log.refresh)
+    complete_evolution(location, log, planned.plan)
     if log.state.remaining_rows:
         raise OutputError(f"{output} is not finished: expected a finished run; continue it with cvbatch run")
     failed = failed_rows(store, log.state, transient_only=errors == "transient")
@@ -219,6 +221,7 @@ def _find_run(
     planned = PlannedRun.find_run(store, job, moved_from)
     if planned is not None:
         acquire(planned.log.refresh)
+        complete_evolution(job.output.location, planned.log, planned.plan)
     return planned
 
 

@@ -72,7 +72,7 @@ def run_command(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _advise_to_evolve(job: Job, folder: str | None) -> Iterator[None]:
     """Add to a refusal because of other models what `--evolve` would do."""
-    from cvbatch.evolution.evolve import describe_evolution
+    from cvbatch.evolution.estimate import describe_evolution
 
     try:
         yield
@@ -97,12 +97,12 @@ def _check_evolve_options(options: argparse.Namespace) -> None:
 
 def plan_command(options: argparse.Namespace) -> int:
     """`cvbatch plan`."""
-    from cvbatch.runs.estimate import estimate_run
+    from cvbatch.evolution.estimate import estimate_job
 
     job, folder = job_from_options(options)
     console = Console(file=sys.stdout)
     with quiet_libraries(), stop_on_signals("stopped; nothing was planned"):
-        estimate = estimate_run(job, pythonpath=folder)
+        estimate = estimate_job(job, pythonpath=folder)
     if options.json:
         return print_json(estimate)
     console.print(estimate_table(estimate))

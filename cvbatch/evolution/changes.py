@@ -45,8 +45,8 @@ class ModelChanges:
         }
         return kept == {spec.alias for spec in self.planned}
 
-    def describe(self) -> str:
-        """Say in a few words what happens, such as `computes birds; copies classification; drops detection`."""
+    def to_json(self) -> dict[str, list[str]]:
+        """Return by verb what happens to which columns, such as `{"computes": ["birds"], "drops": ["detection"]}`."""
         kept = [(_new_alias(model, planned), planned.alias) for model, planned in self.models if planned is not None]
         new_aliases = {model.alias for model in self.computed}
         used = {old for _, old in kept} | new_aliases
@@ -56,7 +56,11 @@ class ModelChanges:
             "renames": [f"{old} to {new}" for new, old in kept if new != old],
             "drops": [spec.alias for spec in self.planned if spec.alias not in used],
         }
-        return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts.items() if names)
+        return {verb: names for verb, names in parts.items() if names}
+
+    def describe(self) -> str:
+        """Say in a few words what happens, such as `computes birds; copies classification; drops detection`."""
+        return "; ".join(f"{verb} {', '.join(names)}" for verb, names in self.to_json().items())
 
     def copied_models(self) -> list[ModelSpec | None]:
         """The models of the job whose columns are copied, as the new plan has them; None for computed ones."""

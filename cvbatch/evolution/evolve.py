@@ -11,14 +11,12 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from cvbatch.config.job import Job
 from cvbatch.engine.base import StartEngine
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.errors import OutputError
 from cvbatch.evolution.changes import ModelChanges, find_model_changes
-from cvbatch.evolution.computed_rows import delete_computed_rows, place_of_computed_rows
 from cvbatch.evolution.merging import ComputedRows, Merge
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec, describe_schema
@@ -27,14 +25,15 @@ from cvbatch.output.data_files import WriteContext
 from cvbatch.output.lease import Heartbeat, acquire_lease
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import check_can_reopen, finish_run, withdraw_success_mark
-from cvbatch.output.store import open_store
+from cvbatch.output.store import Store, open_store
 from cvbatch.pipeline import RunObserver, run
 from cvbatch.planning.evolved_plan import save_evolved_plan
 from cvbatch.planning.moved import current_uris, identity_with_uris
 from cvbatch.planning.plan import Plan, check_same_job, load_plan
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.planned_source import PlannedSource
-from cvbatch.runs.run_record import load_record, model_files_of_last_attempt, store_record
+from cvbatch.runs.new_columns import complete_evolution, discard_computed_rows, place_of_computed_rows
+from cvbatch.runs.run_record import load_record, model_files_of_last_attempt
 from cvbatch.storage.location import Location
 
 
@@ -70,14 +69,15 @@ def evolve_run(
     if plan is None:
         return run_models(job, watcher)
     log = CommitLog(store, plan.rows)
-    source_of_run = identity_with_uris(plan, current_uris(plan, log.state))
-    check_same_job(store, {**source_of_run, "models": job.identity()["models"]}, job)
+    check_only_models_differ(store, plan, log.state, job)
     models = resolve_models(job.models, folder=pythonpath, report=watcher.on_phase)
     changes = find_model_changes(store, plan, models, model_files_of_last_attempt(store))
     if changes.is_empty:
-        delete_computed_rows(job.output.location)
-        return run_models(job, watcher)
+        state = run_models(job, watcher)
+        discard_computed_rows(job.output.location)
+        return state
     acquire_lease(store, log.refresh, wait=wait, takeover=takeover)
+    complete_evolution(job.output.location, log, plan)
     if log.state.remaining_rows:
         raise OutputError(
             f"{store.root} is not finished: expected a finished run; continue it with its earlier job, then evolve it"
@@ -85,8 +85,8 @@ def evolve_run(
     check_can_reopen(store, replaces=True)
     watcher.on_phase(changes.describe())
     planned_rows, computed = _rows_of(log.state), None
+    place = place_of_computed_rows(job.output.location, plan, log.state, job)
     if changes.computed:
-        place = place_of_computed_rows(job.output.location, plan, log.state, job)
         source = PlannedSource(OpenedOutput(store, plan), log.state.planned)
         run_models(_job_of_computed(job, changes, place), watcher, source=source)
         computed = ComputedRows.from_output(place)
@@ -97,27 +97,18 @@ def evolve_run(
     with _opened(log, planned_rows):
         evolved = _switch_models(log, plan, job, new_models, changes, computed, pythonpath)
         finish_run(log)
-    _update_record(log, evolved, computed)
-    delete_computed_rows(job.output.location)
+        complete_evolution(job.output.location, log, evolved)
     return log.state
 
 
-def describe_evolution(job: Job, *, pythonpath: str | None = None) -> str:
-    """Say what `evolve_run` would do, such as `computes birds; copies classification`; nothing is started or fetched.
-
-    Args:
-        job: The job of a run with other models.
-        pythonpath: Folder that `python:` models are imported from.
+def check_only_models_differ(store: Store, plan: Plan, state: RunState, job: Job) -> None:
+    """Check that a job is that of the run, apart from its models.
 
     Raises:
-        UsageError: If a model is wrong.
+        OutputError: Names the differences.
     """
-    store = open_store(job.output.location)
-    plan = load_plan(store)
-    models = resolve_models(job.models, fetch=False, folder=pythonpath)
-    if plan is None:
-        return ModelChanges(tuple((model, None) for model in models), ()).describe()
-    return find_model_changes(store, plan, models, model_files_of_last_attempt(store)).describe()
+    identity = identity_with_uris(plan, current_uris(plan, state))
+    check_same_job(store, {**identity, "models": job.identity()["models"]}, job)
 
 
 def _copied_columns(changes: ModelChanges, new_models: Sequence[ModelSpec]) -> dict[str, str]:
@@ -191,16 +182,3 @@ def _opened(log: CommitLog, planned_rows: object) -> Iterator[None]:
 def _rows_of(state: RunState) -> tuple[int, int, int]:
     """What changes if another attempt plans or changes rows; all of them are computed."""
     return state.planned, len(state.changed), state.remaining_rows
-
-
-def _update_record(log: CommitLog, plan: Plan, computed: ComputedRows | None) -> None:
-    """Store how fast the new columns were computed, with the models that the run has now."""
-    record = load_record(log.store)
-    latest = record if computed is None else load_record(computed.store)
-    facts: dict[str, Any] = {
-        "job": plan.job,
-        "models": [model.to_short_json() for model in plan.models],
-        "errors": dict(+log.state.errors),
-        **{name: record[name] for name in ("skipped", "unreadable") if name in record},
-    }
-    store_record(log.store, {**latest, **facts})

@@ -78,7 +78,10 @@ def format_counts(counter: Mapping[str, int], max_entries: int = 5) -> str:
 
 
 def estimate_table(estimate: Mapping[str, Any]) -> Table:
-    """A table of the expected resources, speed and cost; `estimate` is from `estimate_run`."""
+    """A table of the expected resources, speed and cost; `estimate` is from `estimate_job`."""
+    evolve = [("with --evolve", text)] if (text := _describe_evolution(estimate)) else []
+    if "rate" not in estimate:
+        return facts_table([("images", f"{estimate['images']:,}"), *evolve])
     size = f", {estimate['bytes'] / 1e9:.1f} GB" if estimate["bytes"] else ""
     cpu_workers = f"{estimate['actors']} × {estimate['threads']} threads"
     workers = cpu_workers if estimate["device"] == "cpu" else f"{estimate['actors']} GPUs"
@@ -102,7 +105,15 @@ def estimate_table(estimate: Mapping[str, Any]) -> Table:
     if estimate["cost_per_million"] is not None:
         rows.append(("cost", f"{estimate['cost_per_million']:.2f} per million images"))
     rows.append(("setting", f"{InferenceSettings(**estimate['parity']['setting'])}: {estimate['parity']['reason']}"))
-    return facts_table(rows)
+    return facts_table([*evolve, *rows])
+
+
+def _describe_evolution(estimate: Mapping[str, Any]) -> str:
+    """What happens to the columns of the run in the output; empty if it has the models of the job, or there is none."""
+    text = "; ".join(f"{verb} {', '.join(names)}" for verb, names in estimate.get("evolve", {}).items())
+    if text and estimate["to_go"]:
+        return f"{text}; finish the run with its earlier job first: {estimate['to_go']:,} rows to go"
+    return text
 
 
 def status_table(status: Mapping[str, Any]) -> Table:
@@ -124,7 +135,8 @@ def status_table(status: Mapping[str, Any]) -> Table:
     ]
     has_time_left = status["held"] and status["seconds_left"]
     time_left = f", {format_duration(status['seconds_left'])} left" if has_time_left else ""
-    rows.append(("rate", f"{status['rate']:.1f} images/s{time_left}"))
+    if status["rate"] is not None:
+        rows.append(("rate", f"{status['rate']:.1f} images/s{time_left}"))
     if status["held"] and status["workers_planned"]:
         rows.append(("predicting", f"{status['workers']} of {status['workers_planned']} processes in the last minutes"))
         rows += _describe_bottleneck(status)

@@ -96,11 +96,12 @@ def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
         log: Its commit log.
 
     Returns:
-        Plain data; `rate` is images per second in the last minutes before the newest record.
+        Plain data; `rate` is images per second in the last minutes before the newest record, None if the last attempt
+        has finished the run without computing rows, as where only models were dropped.
     """
     state, heartbeat = log.state, last_heartbeat(log.store, log.state)
     done = len(state.accepted)
-    rate = _recent_rate(state)
+    rate = _recent_rate(state) or (None if state.is_final else 0.0)
     return {
         "output": str(output),
         "rows_planned": state.planned,

@@ -11,15 +11,18 @@ import pytest
 import cvbatch as api
 from cvbatch.config.job import Job
 from cvbatch.errors import OtherModelsError, OutputError
-from cvbatch.evolution.evolve import describe_evolution, evolve_run
+from cvbatch.evolution.estimate import describe_evolution, estimate_job
+from cvbatch.evolution.evolve import evolve_run
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.store import LocalStore, open_store
 from cvbatch.planning.plan import load_plan
 from cvbatch.results.committed import open_output
+from cvbatch.results.console import estimate_table, status_table
 from cvbatch.results.predictions import read
 from cvbatch.results.summary import run_status
 from cvbatch.results.verify import verify_output
+from cvbatch.runs.run_record import load_record
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from tests.rigs.objects import ObjectServer
@@ -188,6 +191,37 @@ def test_a_kill_at_any_write_leaves_the_old_or_the_new_columns(
     assert output.proven
 
 
+@pytest.mark.parametrize("models", [(LABELS, BOXES, VECTORS), (LABELS,)])
+@pytest.mark.parametrize("method", ["append_final", "refresh"])
+def test_a_plain_run_completes_what_was_killed_after_the_switch(
+    output: EvolvingOutput, monkeypatch: pytest.MonkeyPatch, method: str, models: tuple[dict[str, Any], ...]
+) -> None:
+    output.run(output.models(LABELS, BOXES))
+    original: Callable[..., Any] = getattr(CommitLog, method)
+
+    def dying(self: CommitLog) -> Any:
+        if self.state.plan_file is not None and "evolving" not in self.store.root:
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(CommitLog, method, dying)
+    with pytest.raises(Killed):
+        output.evolve(*models)
+    monkeypatch.setattr(CommitLog, method, original)
+    assert output.run(output.models(*models)).is_final
+    assert output.hidden_folders == []
+    assert output.proven
+    assert [model["alias"] for model in load_record(output.store)["models"]] == output.aliases
+
+
+def test_a_plain_run_keeps_what_is_being_computed(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS))
+    output.next = {"after_unit": lambda: output.run(output.models(LABELS))}
+    output.evolve(LABELS, VECTORS)
+    assert output.engines[-1].computed == list(range(ROWS))
+    assert output.proven
+
+
 def test_an_update_in_between_is_noticed(output: EvolvingOutput) -> None:
     output.run(output.models(LABELS))
 
@@ -260,6 +294,23 @@ def test_a_run_in_a_bucket(tmp_path: Path, out: str, as_job: ObjectServer) -> No
     assert "detection_boxes" in frame.columns
     names = [name for name in as_job.content(out) if "evolving" in name]
     assert names == [], "nothing hidden is left over"
+
+
+def test_the_plan_of_other_models_says_what_happens(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS, VECTORS))
+    renamed = output.models({**LABELS, "as": "animal", "task": "classification"})
+    happens = {"renames": ["classification to animal"], "drops": ["embedding"]}
+    assert estimate_job(renamed) == {"images": ROWS, "evolve": happens, "to_go": 0}
+    table = estimate_table(estimate_job(renamed))
+    assert list(table.columns[1].cells)[-1].plain == "renames classification to animal; drops embedding"
+
+
+def test_no_rate_is_said_of_a_run_whose_last_attempt_computed_nothing(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS, VECTORS))
+    output.evolve(VECTORS)
+    status = run_status(output.store.root, output.log)
+    assert status["rate"] is None
+    status_table(status)
 
 
 def test_a_new_output_is_a_new_run(output: EvolvingOutput) -> None:
