@@ -209,6 +209,30 @@ def test_whoever_kills_the_driver_does_not_stop_the_job(dashboard: Dashboard) ->
 
 
 @pytest.mark.slow
+def test_the_models_of_a_run_change_on_the_cluster(dashboard: Dashboard) -> None:
+    job = dashboard.job("evolved", 60)
+    assert dashboard.cvbatch("submit", job, "--follow", "--json").code == 0
+    path = dashboard.folder / job
+    second = "{model: 'python:slow:Slow', task: classification, as: second}"
+    path.write_text(path.read_text().replace("models: [", f"models: [{second}, "))
+    refused = dashboard.cvbatch("submit", job, "--follow")
+    assert refused.code == 2
+    assert "or add --evolve: it computes second; copies classification" in refused.err
+    started = dashboard.begin("submit", job, "--evolve", "--follow", "--json", "--retries", "2")
+    hidden = dashboard.folder / "evolved" / "_cvbatch"
+    wait_for(lambda: len(list(hidden.glob("evolving-*/_cvbatch/log/*.json"))) > 2, started)
+    (driver,) = drivers()
+    os.kill(driver, signal.SIGKILL)
+    out, err = started.communicate(timeout=240)
+    assert started.returncode == 0, err
+    assert "restarts in 1 s, attempt 2 of at most 3" in err
+    assert json.loads(out)["rows"] == dashboard.rows("evolved") == 60
+    frame = pd.read_parquet(dashboard.folder / "evolved")
+    assert set(frame["second_label"]) == set(frame["classification_label"]) == {"image"}
+    assert list(hidden.glob("evolving*")) == []
+
+
+@pytest.mark.slow
 def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(dashboard: Dashboard) -> None:
     job = dashboard.job("stopped", 200)
     first = dashboard.cvbatch("submit", job, "--retries", "2", "--json")
