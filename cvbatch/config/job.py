@@ -169,6 +169,11 @@ class ModelConfig(StorageSection):
     """Embedding: scale each vector to length 1."""
     dtype: Literal["float32", "float16"] = "float32"
     """Embedding: type of the vectors."""
+    prompts: tuple[str, ...] | str | None = None
+    """`hf:` models with texts: what to look for, in words, which become the categories; a list, or a file with one a
+    line."""
+    template: str | None = None
+    """Sentence with `{}` for each of `prompts`, such as `a photo of a {}`; by default they are taken as they are."""
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Keyword arguments of a `python:` factory, or the keys that describe an `onnx:` file."""
 
@@ -203,7 +208,7 @@ class ModelConfig(StorageSection):
     def _check_weights_origin(self) -> ModelConfig:
         if self.checkpoint and self.weights not in (None, DEFAULT_WEIGHTS):
             raise ValueError("give checkpoint: or weights:, not both")
-        for file in (self.checkpoint, self.categories):
+        for file in (self.checkpoint, self.categories, self.prompts):
             if isinstance(file, str) and is_object_uri(file):
                 check_location_options(file, self)
         return self
@@ -240,7 +245,8 @@ class Job(ConfigSection):
 
     def local_files(self) -> list[str]:
         """Other local paths in the job: the driver's machine needs access to them."""
-        return _local_only([path for model in self.models for path in (model.checkpoint, model.categories)])
+        files = [(model.checkpoint, model.categories, model.prompts) for model in self.models]
+        return _local_only([path for paths in files for path in paths])
 
     def identity(self) -> dict[str, Any]:
         """The options that must be equal for two attempts to be the same run.

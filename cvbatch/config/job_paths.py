@@ -13,7 +13,7 @@ from cvbatch.errors import JobError
 
 _VARIABLE: Final = re.compile(r"\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
-_MODEL_FILE_KEYS: Final = ("checkpoint", "categories")
+_MODEL_FILE_KEYS: Final = ("checkpoint", "categories", "prompts")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 

@@ -52,16 +52,30 @@ def _listed_categories(model: ModelConfig) -> Sequence[str]:
         return [listed.get(label_id, _NOT_EMITTED).strip() for label_id in range(max(listed) + 1)]
     if not isinstance(listed, str):
         return [name.strip() for name in listed]
+    return read_lines(listed, model, "categories")
+
+
+def read_lines(file: str, model: ModelConfig, key: str) -> list[str]:
+    """Read a file with a text on each line, on this machine or in a bucket; empty lines at its end do not count.
+
+    Args:
+        file: Path or URI.
+        model: Knows how to reach the bucket.
+        key: Key of the job that names the file, for messages.
+
+    Raises:
+        ModelError: It cannot be read, or is no text.
+    """
     try:
-        names = [name.strip() for name in _read_category_file(listed, model).splitlines()]
+        lines = [line.strip() for line in _read_text(file, model).splitlines()]
     except (OSError, UnicodeDecodeError, TooLargeError) as error:
-        raise ModelError(f"categories: cannot read {listed}: {error}") from None
-    while names and not names[-1]:
-        names = names[:-1]
-    return names
+        raise ModelError(f"{key}: cannot read {file}: {error}") from None
+    while lines and not lines[-1]:
+        lines = lines[:-1]
+    return lines
 
 
-def _read_category_file(file: str, model: ModelConfig) -> str:
+def _read_text(file: str, model: ModelConfig) -> str:
     if not is_object_uri(file):
         return Path(file).expanduser().read_text(encoding="utf-8")
     from cvbatch.storage.buckets import open_bucket  # a local file needs no object store client

@@ -9,7 +9,7 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.models.backends import BACKENDS, backend_for, backend_of
 from cvbatch.models.backends.advice import similar_names_hint
-from cvbatch.models.backends.base import ModelRow
+from cvbatch.models.backends.base import ModelRow, check_prompts
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
@@ -36,11 +36,15 @@ def resolve_models(
     Raises:
         ModelError: The first problem, in one line.
     """
-    specs = tuple(
-        backend_for(model.model).resolve_model(model, fetch=fetch, folder=folder, report=report) for model in models
-    )
+    specs = tuple(_resolve_model(model, fetch=fetch, folder=folder, report=report) for model in models)
     check_aliases(specs)
     return specs
+
+
+def _resolve_model(model: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None) -> ModelSpec:
+    backend = backend_for(model.model)
+    check_prompts(backend, model)
+    return backend.resolve_model(model, fetch=fetch, folder=folder, report=report)
 
 
 def needs_probe(spec: ModelSpec) -> bool:

@@ -240,8 +240,8 @@ def check_same_models(
         _refuse_differences(store, _list_differences(stored, current), kind=OtherModelsError)
 
 
-_LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "options")
-"""Keys of a model in the job that name files; the content of these files is compared in its `ModelSpec`."""
+_LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "prompts", "template", "options")
+"""Keys of a model in the job that may name files; the content is compared in its `ModelSpec`."""
 
 
 def _identity_by_content(identity: Mapping[str, Any]) -> dict[str, Any]:

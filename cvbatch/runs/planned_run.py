@@ -147,7 +147,7 @@ class PlannedRun:
     def _model_files(self, job: Job, pythonpath: str | None) -> Iterator[Path]:
         """Possible paths of the model files on this machine; not all of them exist."""
         for model, spec in zip(job.models, self.plan.models, strict=True):
-            for location in (model.checkpoint, model.categories):
+            for location in (model.checkpoint, model.categories, model.prompts):
                 if isinstance(location, str) and (path := to_local_path(location)) is not None:
                     yield Path(path)
             if model.checkpoint is not None and (path := to_local_path(model.checkpoint)) is not None:

@@ -81,7 +81,7 @@ def _portable_job(job: Job) -> dict[str, Any]:
     for section, key in (
         (content["source"], "uri"),
         (content["output"], "uri"),
-        *((model, key) for model in content["models"] for key in ("checkpoint", "categories")),
+        *((model, key) for model in content["models"] for key in ("checkpoint", "categories", "prompts")),
     ):
         if isinstance(section.get(key), str):
             section[key] = to_local_path(section[key]) or section[key]

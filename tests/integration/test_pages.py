@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,16 @@ from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
-from tests.rigs.transformers_models import save_clip, save_rt_detr, save_segformer, save_vit
+from tests.rigs.prompted_models import save_clip, save_grounding_dino, save_owl
+from tests.rigs.transformers_models import save_rt_detr, save_segformer, save_vit
 
+MODELS_OF_PAGES: dict[str, Callable[[Path], Path]] = {
+    "rtdetr": save_rt_detr,
+    "segformer": save_segformer,
+    "clip": save_clip,
+    "owlvit": save_owl,
+    "grounding-dino": save_grounding_dino,
+}
 FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
 """Pages that `make test` runs, in the folder of the demo itself; the others start workers of Ray twenty times."""
 PICTURE = ROOT / "jobs" / "contact_sheet.jpg"
@@ -144,8 +153,9 @@ def save_models_of_pages(home: Path) -> None:
     save_vit(repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    for name, save in (("rtdetr", save_rt_detr), ("segformer", save_segformer), ("clip", save_clip)):
+    for name, save in MODELS_OF_PAGES.items():
         save(home / "models" / name)
+    (home / "things.txt").write_text("cat\nred car\n")
 
 
 @pytest.mark.parametrize("page", ANSWERS_OF_THE_DEMO, ids=page_name)

@@ -109,12 +109,3 @@ def save_segformer(folder: Path, *, classes: int = 5) -> Path:
     )
     settings = {"image_processor_type": "SegformerImageProcessor", "size": {"height": 64, "width": 96}}
     return save_model(make_model("SegformerForSemanticSegmentation", config), folder, settings)
-
-
-def save_clip(folder: Path, *, dimension: int = 24) -> Path:
-    """Save a tiny CLIP for embeddings, with its part for texts."""
-    texts = {**SMALL, "vocab_size": 99, "max_position_embeddings": 16}
-    images = {**SMALL, "image_size": 64, "patch_size": 16}
-    config = transformers.CLIPConfig(vision_config=images, text_config=texts, projection_dim=dimension)
-    settings = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 64}, "crop_size": 64}
-    return save_model(make_model("CLIPModel", config), folder, settings)

@@ -61,7 +61,8 @@ class QueryOutputs:
     """
 
     def __init__(self, logits: Tensor, boxes: Tensor, sizes: Sequence[Size], reading: TransformersReading) -> None:
-        self._sizes = sizes
+        self._sizes, self._square = sizes, reading.square
+        self._threshold = THRESHOLD if reading.threshold is None else reading.threshold
         scores, label_ids, queries = _CANDIDATES[reading.activation](logits.float(), reading.most_boxes)
         corners = _to_corners(boxes.float()).gather(1, queries[:, :, None].expand(-1, -1, 4))
         self._scores, self._corners = to_numpy(scores), to_numpy(corners)
@@ -71,10 +72,11 @@ class QueryOutputs:
         """The boxes of each image, best first."""
         if not (np.isfinite(self._scores).all() and np.isfinite(self._corners).all()):
             raise invalid_output_error(model, "expected finite scores and boxes, got NaN or infinity")
-        scale = np.tile(np.array(self._sizes, np.float32), 2)[:, None]
-        boxes = np.clip(self._corners * scale, 0, scale)
+        sizes = np.tile(np.array(self._sizes, np.float32), 2)[:, None]
+        scale = sizes.max(axis=-1, keepdims=True) if self._square else sizes
+        boxes = np.clip(self._corners * scale, 0, sizes)
         named = np.array([name is not None for name in model.categories])
-        keep = named[self._label_ids] & (self._scores >= score_threshold(model, THRESHOLD))
+        keep = named[self._label_ids] & (self._scores >= score_threshold(model, self._threshold))
         keep &= (boxes[..., :2] < boxes[..., 2:]).all(axis=-1)
         return [self._boxes_of_image(index, boxes[index], np.flatnonzero(keep[index])) for index in range(len(boxes))]
 
@@ -102,10 +104,23 @@ def _best_of_all(logits: Tensor, most: int | None) -> tuple[Tensor, Tensor, Tens
     return scores, pairs % classes, pairs // classes
 
 
+def _best_sigmoid_of_queries(logits: Tensor, most: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, label ids and positions of all queries, of which each class may be none.
+
+    `GroundingDinoProcessor.post_process_grounded_object_detection` of transformers.
+    """
+    scores, label_ids = logits.max(dim=-1)
+    return scores.sigmoid(), label_ids, torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+
+
 def _to_corners(boxes: Tensor) -> Tensor:
     """Boxes of centre and size as x_min, y_min, x_max, y_max."""
     centres, halves = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centres - halves, centres + halves], dim=-1)
 
 
-_CANDIDATES: Final = {"softmax": _best_of_queries, "sigmoid": _best_of_all}
+_CANDIDATES: Final = {
+    "softmax": _best_of_queries,
+    "sigmoid": _best_of_all,
+    "best_sigmoid": _best_sigmoid_of_queries,
+}

@@ -114,6 +114,8 @@ def _make_forward(spec: ModelSpec, device: str, setting: InferenceSettings) -> F
 
     reading = TransformersReading.from_options(spec.options)
     module, pooled = load_module(spec)
+    if reading.tokens:
+        module = module.eval().to(device)
     placed = place_on_device(wrap_module(module, reading, pooled=pooled), device, setting)
     return make_forward_pass(placed, reading, device)
 

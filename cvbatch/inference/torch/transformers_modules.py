@@ -16,6 +16,7 @@ from cvbatch.inference.torch.classifier import ClassifierNetwork, ClassifierOutp
 from cvbatch.inference.torch.query_boxes import QueryNetwork
 from cvbatch.inference.torch.segmenter import SegmenterNetwork
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
+from cvbatch.inference.torch.transformers_prompts import wrap_prompted
 from cvbatch.models.transformers.reading import TransformersReading
 
 _CLASSIFIER: Final = "classifier"
@@ -26,13 +27,15 @@ def wrap_module(module: nn.Module, reading: TransformersReading, *, pooled: bool
     """Make a module that maps a batch to tensors.
 
     Args:
-        module: A network of transformers.
+        module: A network of transformers, on its device if there are prompts, which are encoded at once.
         reading: How its outputs are read.
         pooled: Whether it has its pooler; else the first token is the vector.
 
     Returns:
         A module that maps (batch, 3, height, width) to the logits, where there are any, and vectors.
     """
+    if reading.tokens:
+        return wrap_prompted(module, reading)
     return _WRAPPERS[reading.head](module, pooled)
 
 
@@ -194,4 +197,7 @@ _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReadi
     "image_features": _vector_pass,
     "pixels": _segmenter_pass,
     "queries": _query_pass,
+    "prompts": _classifier_pass,
+    "prompted_patches": _query_pass,
+    "grounded": _query_pass,
 }

@@ -54,6 +54,9 @@ class Backend(ABC):
     memory_follows_work: ClassVar[bool] = False
     """Whether the memory of a pass that locates objects grows with the network's work, not with the view's pixels."""
 
+    takes_prompts: ClassVar[bool] = False
+    """Whether some of its models look for what `prompts:` says."""
+
     @abstractmethod
     def understands_model(self, model: str) -> bool:
         """Whether a model name of a job belongs to this kind."""
@@ -132,6 +135,17 @@ class Backend(ABC):
     def display_name(self, spec: ModelSpec) -> str:
         """Name of a model in messages about loading it."""
         return f"{spec.name} with {spec.weights_path}"
+
+
+def check_prompts(backend: Backend, config: ModelConfig) -> None:
+    """Refuse prompts for a kind of model that has none.
+
+    Raises:
+        ModelError: There are some.
+    """
+    for name, value in (("prompts", config.prompts), ("template", config.template)):
+        if value is not None and not backend.takes_prompts:
+            raise ModelError(f"{name}: {config.model} compares images with no texts: leave it out, or take CLIP by hf:")
 
 
 def check_brings_weights(config: ModelConfig, framework: str) -> None:

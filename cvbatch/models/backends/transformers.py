@@ -16,6 +16,7 @@ from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.transformers.files import CONFIG
 
+_DESCRIPTION: Final = (CONFIG, "preprocessor_config.json", "processor_config.json", "tokenizer.json")
 _KNOWN_AFTER_PROBE: Final = ("dimension", "gflops")
 
 
@@ -30,6 +31,7 @@ class TransformersBackend(Backend):
     }
     loader = "cvbatch.inference.torch.transformers_loading"
     memory_follows_work = True
+    takes_prompts = True
 
     def understands_model(self, model: str) -> bool:
         """Whether it is `hf`, with a folder in `checkpoint`, or `hf:NAME`."""
@@ -81,8 +83,9 @@ class TransformersBackend(Backend):
         return torch_settings(spec) - {"compiled"}
 
     def files_beside(self, checkpoint: Path) -> Iterable[Path]:
-        """The description."""
-        return checkpoint.with_name(CONFIG), checkpoint.with_name("preprocessor_config.json")
+        """The description and the weights in the folder."""
+        yield from (checkpoint / name for name in _DESCRIPTION)
+        yield from sorted(checkpoint.glob("*.safetensors"))
 
     def display_name(self, spec: ModelSpec) -> str:
         """The name in the job, without the place of a folder."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cvbatch.errors import ModelError
+from cvbatch.models.transformers.prompts import TEXT_RULES
 from cvbatch.models.transformers.reading import Head
 from cvbatch.system.extras import import_extra
 from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
@@ -33,18 +34,28 @@ _ENDINGS: Final[Mapping[str, tuple[Head, tuple[str, ...]]]] = {
     "Model": ("pooled", (EMBEDDING.name,)),
 }
 """By the end of the name, longer ends first."""
+_PROMPTED: Final[Mapping[str, tuple[Head, str]]] = {
+    "CLIPModel": ("prompts", CLASSIFICATION.name),
+    "SiglipModel": ("prompts", CLASSIFICATION.name),
+    "OwlViTForObjectDetection": ("prompted_patches", DETECTION.name),
+    "Owlv2ForObjectDetection": ("prompted_patches", DETECTION.name),
+    "GroundingDinoForObjectDetection": ("grounded", DETECTION.name),
+}
+"""Classes that look for prompts, as in `TEXT_RULES`; those of both tables can do without."""
+_MAY_DO_WITHOUT: Final = frozenset(("CLIPModel", "SiglipModel"))
 _SUPPORTED: Final = (
     "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, and for embeddings …Model, …VisionModel, "
     "…VisionModelWithProjection"
 )
 
 
-def find_architecture(config: Mapping[str, Any], title: str) -> Architecture:
+def find_architecture(config: Mapping[str, Any], title: str, *, prompted: bool = False) -> Architecture:
     """Find the class of a model and what it does.
 
     Args:
         config: Content of `config.json`.
         title: Name of the model, for messages.
+        prompted: Whether the job has prompts.
 
     Raises:
         ModelError: The class is not one of transformers, or does something else.
@@ -60,10 +71,23 @@ def find_architecture(config: Mapping[str, Any], title: str) -> Architecture:
         raise ModelError(f"{title}: the installed transformers have no {name}{own}: expected {_SUPPORTED}")
     if ending is None:
         raise ModelError(f"{title}: {name} is not supported: expected {_SUPPORTED}")
+    if prompted or (name in _PROMPTED and name not in _MAY_DO_WITHOUT):
+        return _prompted_architecture(name, title, prompted)
     head, tasks = _ENDINGS[ending]
     if head == "pooled" and isinstance(config.get("vision_config"), Mapping) and "text_config" in config:
         head = "image_features"
     return Architecture(name, head, tasks)
+
+
+def _prompted_architecture(name: str, title: str, prompted: bool) -> Architecture:
+    if name not in _PROMPTED:
+        raise ModelError(
+            f"{title}: {name} takes no prompts: leave prompts: out, or take a model of {', '.join(TEXT_RULES)}"
+        )
+    if not prompted:
+        raise ModelError(f"{title}: {name} finds what prompts: say: give some, such as prompts: [cat, dog]")
+    head, task = _PROMPTED[name]
+    return Architecture(name, head, (task,))
 
 
 def _is_known(name: str, title: str) -> bool:

@@ -12,7 +12,8 @@ from cvbatch.models.download import Report
 from cvbatch.models.transformers.files import ModelFolder
 from cvbatch.system.extras import import_extra
 
-_DESCRIPTION: Final = ("*.json", "README.md")
+_DESCRIPTION: Final = ("*.json", "*.txt", "*.model", "README.md")
+"""With the words of tokenizers."""
 _BELOW: Final = ("*/*",)
 """Files in folders of a repository are other forms of the model."""
 _WEIGHTS: Final = ".safetensors"

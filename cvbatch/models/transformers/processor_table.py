@@ -11,6 +11,7 @@ from cvbatch.models.transformers.reading import Activation
 from cvbatch.models.transformers.resizing import (
     Lengths,
     resize_by_share,
+    resize_in_square,
     resize_larger,
     resize_plainly,
     resize_to_patches,
@@ -32,6 +33,8 @@ ALWAYS: Final = {
 }
 _BICUBIC: Final = {"resample": 3}
 _CROPS_224: Final = {"do_center_crop": True, "crop_size": 224}
+_MOST_PAIRS: Final = 10_000
+"""Most pairs of patch and prompt of an image that are candidates for boxes."""
 _DETR: Final = {"size": 800, "max_size": 1333, **_IMAGENET}
 
 
@@ -40,9 +43,14 @@ class QueryRule:
     """How a processor makes boxes of the queries of a detector."""
 
     activation: Activation
-    """A softmax has a last score for "nothing", and a query is one box; otherwise any class of any query is one."""
+    """A softmax has a last score for "nothing", and a query is one box; otherwise any class of any query is one, or the
+    best class of each."""
     most: int | None = None
     """Most boxes of an image; None is as many as there are queries."""
+    threshold: float | None = None
+    """Score below which boxes are dropped, unless the job says another; None is that of other detectors."""
+    square: bool = False
+    """Whether boxes are fractions of the longer side of an image, which lies at the top left of a square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,9 @@ PROCESSORS: Final[Mapping[str, Processor]] = {
     "EfficientNetImageProcessor": Processor(
         {"size": 346, "crop_size": 289, "include_top": True, **_BICUBIC, **_STANDARD}, resize_plainly
     ),
+    "GroundingDinoImageProcessor": Processor(
+        _DETR, resize_plainly, square=False, queries=QueryRule("best_sigmoid", threshold=0.25)
+    ),
     "LevitImageProcessor": Processor({"size": 224, **_CROPS_224, **_BICUBIC, **_IMAGENET}, resize_larger, square=False),
     "MobileNetV1ImageProcessor": Processor({"size": 256, **_CROPS_224, **_STANDARD}, resize_plainly, square=False),
     "MobileNetV2ImageProcessor": Processor({"size": 256, **_CROPS_224, **_STANDARD}, resize_plainly, square=False),
@@ -89,6 +100,14 @@ PROCESSORS: Final[Mapping[str, Processor]] = {
         },
         resize_plainly,
         square=False,
+    ),
+    "OwlViTImageProcessor": Processor(
+        {"size": 768, "crop_size": 768, **_BICUBIC, **_CLIP},
+        resize_plainly,
+        queries=QueryRule("sigmoid", _MOST_PAIRS, threshold=0.1),
+    ),
+    "Owlv2ImageProcessor": Processor(
+        {"size": 960, **_CLIP}, resize_in_square, queries=QueryRule("sigmoid", _MOST_PAIRS, threshold=0.1, square=True)
     ),
     "PoolFormerImageProcessor": Processor(
         {"size": 224, "crop_pct": 0.9, **_CROPS_224, **_BICUBIC, **_IMAGENET}, resize_larger, square=False

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Final, Literal
 
-Head = Literal["classes", "pooled", "projected", "image_features", "pixels", "queries"]
-Activation = Literal["softmax", "sigmoid"]
+Head = Literal[
+    "classes", "pooled", "projected", "image_features", "pixels", "queries", "prompts", "prompted_patches", "grounded"
+]
+Activation = Literal["softmax", "sigmoid", "best_sigmoid"]
+_FIRST: Final = frozenset(
+    ("architecture", "config", "revision", "head", "activation", "most_boxes", "mean", "std", "bgr")
+)
+"""Fields that every record has; later ones are left out at their defaults, so that they change no run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +37,28 @@ class TransformersReading:
     std: tuple[float, float, float]
     bgr: bool = False
     """Whether blue comes first."""
+    threshold: float | None = None
+    """Score below which boxes are dropped, unless the job says another; None is that of other detectors."""
+    square: bool = False
+    """Whether boxes are fractions of the longer side of an image, which lies at the top left of a square."""
+    template: str | None = None
+    """See `prompts.PromptTokens`, as the next two."""
+    tokens: list[list[int]] = field(default_factory=list)
+    owners: list[list[int]] = field(default_factory=list)
 
     def to_options(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in values.items() if key in _FIRST or value != _DEFAULTS[key]}
 
     @staticmethod
     def from_options(options: Mapping[str, Any]) -> TransformersReading:
         """The inverse of `to_options`."""
         tuples = {key: tuple(options[key]) for key in ("mean", "std")}
         return TransformersReading(**{**options, **tuples})
+
+
+_DEFAULTS: Final = {
+    one.name: one.default if one.default_factory is MISSING else one.default_factory()
+    for one in fields(TransformersReading)
+}

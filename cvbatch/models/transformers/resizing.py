@@ -73,6 +73,11 @@ def resize_to_patches(known: Mapping[str, Any], size: Lengths) -> View:
     return replace(view, letterbox=replace(view.letterbox, rounding="shorter_first_16"))
 
 
+def resize_in_square(known: Mapping[str, Any], size: Lengths) -> View:
+    """OWLv2: at the top left of a black square; its own processor blurs with SciPy where Pillow averages."""
+    return View(letterbox=Letterbox(size=size.both_sides()))
+
+
 def resize_by_share(known: Mapping[str, Any], size: Lengths) -> View:
     """ConvNeXt: a crop of a share of the shorter side up to 383 pixels, from 384 on all of the image."""
     shorter = size.shortest_edge

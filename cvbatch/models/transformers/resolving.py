@@ -10,11 +10,12 @@ from cvbatch.config.job import ModelConfig
 from cvbatch.errors import ModelError
 from cvbatch.images.preprocess import View
 from cvbatch.models.categories import own_categories
-from cvbatch.models.transformers.architectures import find_architecture
+from cvbatch.models.transformers.architectures import Architecture, find_architecture
 from cvbatch.models.transformers.files import ModelFolder
 from cvbatch.models.transformers.processors import plan_preparation
+from cvbatch.models.transformers.prompts import TEXT_RULES, tokenize_prompts
 from cvbatch.models.transformers.reading import Activation, TransformersReading
-from cvbatch.tasks import TASKS
+from cvbatch.tasks import DETECTION, TASKS
 from cvbatch.tasks.base import Task
 
 Categories = tuple[str | None, ...]
@@ -22,6 +23,8 @@ _NOT_STORED: Final = ("id2label", "label2id", "auto_map", "_name_or_path", "torc
 _DEFAULT_CLASSES: Final = 2
 """Of transformers, which do not write them then."""
 _NOT_EMITTED: Final = "N/A"
+_PATCHES: Final = "prompted_patches"
+"""Head whose boxes are fractions of the prepared image."""
 _FOREIGN_WEIGHTS: Final = "use_pretrained_backbone"
 """Key by which a model would fetch other weights of its backbone before its own replace them."""
 
@@ -48,34 +51,53 @@ def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
         UsageError: transformers is missing.
     """
     content = folder.read_config()
-    architecture = find_architecture(content, folder.title)
-    name = config.task or architecture.tasks[0]
-    if name not in architecture.tasks:
-        raise ModelError(
-            f"{folder.title}: {architecture.name} does {' and '.join(architecture.tasks)}, not {name}: choose another "
-            "task or model"
-        )
-    task = TASKS[name]
+    prompted = config.prompts is not None
+    architecture = find_architecture(content, folder.title, prompted=prompted)
+    task = _choose_task(architecture, config, folder.title)
     names = _class_names(content, folder.title)
-    preparation = plan_preparation(folder.read_processor(), folder.title, covers_image=task.covers_image)
+    preparation = plan_preparation(
+        folder.read_processor(), folder.title, covers_image=task.covers_image or architecture.head == _PATCHES
+    )
     rule = preparation.queries
-    if (rule is None) == (architecture.head == "queries"):
+    if (rule is None) == (DETECTION.name in architecture.tasks):
         raise ModelError(
             f"{folder.title}: {architecture.name} and the processor in preprocessor_config.json do not belong "
             "together: expected the processor that the model was published with"
         )
+    texts = tokenize_prompts(folder, config, content, architecture.name) if prompted else None
     reading = TransformersReading(
         architecture=architecture.name,
         config=_stored_config(content, len(names)),
         revision=folder.revision,
         head=architecture.head,
-        activation=_activation(content, len(names)) if rule is None else rule.activation,
+        activation=_activation(content, len(names), prompted) if rule is None else rule.activation,
         most_boxes=None if rule is None else rule.most,
+        threshold=None if rule is None else rule.threshold,
+        square=rule is not None and rule.square,
         mean=preparation.mean,
         std=preparation.std,
         bgr=preparation.bgr,
+        template=None if texts is None else texts.template,
+        tokens=[] if texts is None else texts.tokens,
+        owners=[] if texts is None else texts.owners,
     )
-    return ResolvedFolder(task, preparation.view, reading, _categories(names, config, task, folder.title))
+    categories = _categories(names, config, task, folder.title) if texts is None else texts.prompts
+    return ResolvedFolder(task, preparation.view, reading, categories)
+
+
+def _choose_task(architecture: Architecture, config: ModelConfig, title: str) -> Task:
+    if config.prompts is None and config.template is not None:
+        raise ModelError("template: is a sentence for prompts:, and there are none: give prompts: or leave it out")
+    if config.prompts is not None and config.categories is not None:
+        raise ModelError("categories: are the prompts: leave categories: out")
+    name = config.task or architecture.tasks[0]
+    if name in architecture.tasks:
+        return TASKS[name]
+    hint = ", or give prompts:" if config.prompts is None and architecture.name in TEXT_RULES else ""
+    raise ModelError(
+        f"{title}: {architecture.name} does {' and '.join(architecture.tasks)}, not {name}: choose another task or "
+        f"model{hint}"
+    )
 
 
 def _stored_config(content: Mapping[str, Any], classes: int) -> dict[str, Any]:
@@ -113,6 +135,8 @@ def _categories(names: list[str], config: ModelConfig, task: Task, title: str) -
     return own
 
 
-def _activation(content: Mapping[str, Any], classes: int) -> Activation:
-    """As the pipeline of transformers decides it."""
+def _activation(content: Mapping[str, Any], classes: int, prompted: bool) -> Activation:
+    """As the pipelines of transformers decide it."""
+    if prompted:
+        return "sigmoid" if "siglip" in str(content.get("model_type")) else "softmax"
     return "sigmoid" if content.get("problem_type") == "multi_label_classification" or classes == 1 else "softmax"

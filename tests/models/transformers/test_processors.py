@@ -40,7 +40,7 @@ def assert_equal_pixels(name: str, settings: dict[str, Any]) -> None:
 
 
 # MobileViT's crop is larger than its size, and its two implementations pad odd numbers of pixels differently
-@pytest.mark.parametrize("name", PROCESSORS)
+@pytest.mark.parametrize("name", PROCESSORS.keys() - {"Owlv2ImageProcessor"})
 def test_defaults_are_those_of_transformers(name: str) -> None:
     assert_equal_pixels(name, {"size": {"shortest_edge": 288}} if name == "MobileViTImageProcessor" else {})
 
@@ -75,6 +75,14 @@ def test_defaults_are_those_of_transformers(name: str) -> None:
 )
 def test_settings_mean_the_same(name: str, settings: dict[str, Any]) -> None:
     assert_equal_pixels(name, settings)
+
+
+def test_owlv2_blurs_where_pillow_averages() -> None:
+    settings = {"size": {"height": 96, "width": 96}, "do_normalize": False}
+    for image in IMAGES:
+        ours, theirs = (pixels("Owlv2ImageProcessor", settings, image) for pixels in (our_pixels, own_pixels))
+        assert ours.shape == theirs.shape
+        assert 255 * np.abs(ours - theirs).mean() < 12
 
 
 def test_names_of_other_versions() -> None:
