@@ -146,8 +146,8 @@ def _encode_texts(module: Any, texts: Sequence[Sequence[int]]) -> Tensor:
     for positions in by_length.values():
         for start in range(0, len(positions), _TEXTS_AT_ONCE):
             some = positions[start : start + _TEXTS_AT_ONCE]
-            tokens = torch.tensor([texts[position] for position in some], device=module.device)
-            vectors |= zip(some, _features_of(module.get_text_features(input_ids=tokens)).float(), strict=True)
+            batch = torch.tensor([texts[position] for position in some], device=module.device)
+            vectors |= zip(some, _features_of(module.get_text_features(input_ids=batch)).float(), strict=True)
     return torch.stack([vectors[position] for position in range(len(texts))])
 
 
@@ -166,7 +166,8 @@ def _without_texts(module: Any) -> Any:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True)
+    unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return unit
 
 
 _WRAPPERS: Final[dict[str, Callable[[nn.Module, TransformersReading], nn.Module]]] = {
