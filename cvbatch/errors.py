@@ -163,6 +163,10 @@ class UnlistedError(ImageError):
     """A folder, an archive or a table could not be listed, so its images have no rows."""
 
 
+class PageError(ImageError):
+    """A page of a file cannot be decoded; that is noticed while its bytes are fetched."""
+
+
 LIST: Final = "list"
 """`error_stage` of rows that stand for a folder, an archive or a table that could not be listed."""
 
@@ -189,7 +193,7 @@ def capture_row_error(stage: str, work: Callable[[], T]) -> T | RowError:
     """
     result = try_call(work)
     if isinstance(result, ImageError):
-        stage = LIST if isinstance(result, UnlistedError) else stage
+        stage = LIST if isinstance(result, UnlistedError) else "decode" if isinstance(result, PageError) else stage
         return RowError(stage, result.kind, _one_line_of(result))
     if isinstance(result, Exception):  # one bad image must never fail other images
         return RowError(stage, type(result).__name__, _one_line_of(result), _is_transient_error(result))

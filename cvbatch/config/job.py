@@ -58,6 +58,10 @@ class SourceConfig(StorageSection):
     """Whether to convert colours to sRGB by the colour profile of a file; torchvision's usual loading ignores it."""
     damaged: Literal["error", "keep"] = "error"
     """Whether a damaged image is an error row, or its readable part is used and a column has the reason."""
+    pages: Literal["first", "all"] = "first"
+    """Whether each page of a TIFF, each frame of an animation and each picture of a HEIC is an image of its own."""
+    max_pages: Count = 10_000
+    """With `pages: all`, a file with more pages is an error row."""
     limit: Count | None = None
     """Use only this many images, the first ones."""
     max_pixels: Count = 178_000_000

@@ -16,10 +16,14 @@ from cvbatch.edits.target import AUDIT_FOLDER
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.planned_images import PlannedImages
 from cvbatch.schema import IMAGE_URI, LOCATION, ROW_ID
-from cvbatch.sources.entries import exact_paths, readable_path, spans_of_entries
+from cvbatch.sources.entries import Span, exact_paths, readable_path, spans_of_entries
+from cvbatch.sources.page_spans import split_page
+from cvbatch.sources.suffixes import suffix_of
 from cvbatch.storage.local_paths import to_local_path
 
 _BATCH_ROWS: Final = 65_536
+_TIFF_SUFFIXES: Final = ("tif", "tiff")
+"""Of files whose pages are TIFFs; those of all others are PNGs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,18 @@ def _plain_paths(rows: pa.Table, roots: Sequence[str]) -> list[str]:
     return [_safe_path(_below(path, prefixes)) for path in whole]
 
 
-def _whole_path(uri: str, path: bytes, span: object, has_exact: bool) -> str:
-    """Where an image is; a member of a container is a file in a folder of the container's name."""
+def _whole_path(uri: str, path: bytes, span: Span | None, has_exact: bool) -> str:
+    """Where an image is; a member of a container, and a page of a file, is a file in a folder of its name."""
     if span is None:
         return os.fsdecode(path) if has_exact else uri
+    file_span, page = split_page(span)
+    file_uri = uri if page is None else uri.rpartition("#")[0]
     container = readable_path(path)
-    return f"{container}/{uri[len(container) + 1 :]}" if uri.startswith(f"{container}#") else uri
+    place = f"{container}/{file_uri[len(container) + 1 :]}" if file_uri.startswith(f"{container}#") else file_uri
+    if page is None:
+        return place
+    place = os.fsdecode(path) if file_span is None else place
+    return f"{place}/page-{page}.{'tif' if suffix_of(os.fsencode(place)) in _TIFF_SUFFIXES else 'png'}"
 
 
 def _prefixes(root: str, *, alone: bool) -> list[str]:

@@ -15,6 +15,7 @@ from cvbatch.export.base import Exporter, ImageBatch
 from cvbatch.export.image_bytes import CONTENT_COLUMNS, BatchImages
 from cvbatch.export.json_text import encode_json
 from cvbatch.schema import FORMAT, ROW_ID
+from cvbatch.sources.page_spans import PAGE
 
 SYMLINK: Final = "symlink"
 HARDLINK: Final = "hardlink"
@@ -115,7 +116,8 @@ def safe_name(name: str) -> str:
 def _file_names(batch: ImageBatch) -> Iterator[str]:
     """The last part of each name, with a suffix that readers know."""
     for name, content in zip(batch.names.to_pylist(), batch.images[FORMAT].to_pylist(), strict=True):
-        stem, suffix = os.path.splitext(name.replace("#", "/").rstrip("/").rpartition("/")[2])
+        last = name.replace(f"#{PAGE}", "-page-").replace("#", "/").rstrip("/").rpartition("/")[2]
+        stem, suffix = os.path.splitext(last)
         if suffix.lower() not in _SUFFIXES:
             stem, suffix = f"{stem}{suffix}", f".{content or 'jpeg'}"
         yield safe_name(stem) + suffix

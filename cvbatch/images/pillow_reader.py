@@ -30,12 +30,17 @@ def read_by_pillow(image_format: ImageFormat, data: bytes, options: ReadOptions)
     """
     image, size = _load_within_limit(image_format, data, options)
     profile = image.info.get("icc_profile") if options.icc else None
-    if image_format.name in _ORIENTED_BY_BOXES:
-        image.info.pop("xmp", None)
-    xmp = _read_gif_xmp(data) if image_format.name == "gif" else image.info.get("xmp")
+    xmp = read_image_xmp(image_format, data, image)
     tags = load_exif_tags(image)
     metadata = read_exif_metadata(tags) if options.exif else None
     return ReadResult(convert_to_rgb(image, profile), size, read_orientation(tags, xmp), metadata)
+
+
+def read_image_xmp(image_format: ImageFormat, data: bytes, image: ImageFile.ImageFile) -> object:
+    """Return the XMP packet that may say how a picture must be rotated; None if there is none."""
+    if image_format.name in _ORIENTED_BY_BOXES:
+        image.info.pop("xmp", None)
+    return _read_gif_xmp(data) if image_format.name == "gif" else image.info.get("xmp")
 
 
 _ORIENTED_BY_BOXES: Final = ("avif", "heif")

@@ -19,6 +19,7 @@ from cvbatch.sources.filters import FileFilters
 from cvbatch.sources.local_files import LocalFileSource
 from cvbatch.sources.manifest import ManifestSource, is_manifest, is_packed_manifest, is_remote_manifest
 from cvbatch.sources.multiple import MultipleSources
+from cvbatch.sources.paged import PagedSource
 from cvbatch.sources.suffixes import ImageSuffixes
 from cvbatch.storage.local_paths import to_local_path
 from cvbatch.storage.location import Location, is_object_uri
@@ -51,6 +52,11 @@ def _open_multiple(config: SourceConfig, extra_columns: pa.Schema | None) -> Ima
 
 
 def _open_one_source(config: SourceConfig, uri: str, extra_columns: pa.Schema | None) -> ImageSource:
+    source = _open_files(config, uri, extra_columns)
+    return PagedSource(source, config.fetch_options, config.max_pages) if config.pages == "all" else source
+
+
+def _open_files(config: SourceConfig, uri: str, extra_columns: pa.Schema | None) -> ImageSource:
     suffixes, filters = ImageSuffixes(config.extensions), FileFilters.from_config(config)
     containers = ContainerOpener(
         suffixes,

@@ -63,7 +63,8 @@ class Span:
     key: bytes | None = None
     """Identity of the member, if it differs from the end of its URI."""
     refused: str | None = None
-    """Reason why it is never read: an `error_type`, with a message for items that could not be listed."""
+    """Reason why it is never read: an `error_type`, with a message for items that could not be listed. Pages have one
+    for earlier versions; see `cvbatch.sources.page_spans`."""
 
     @property
     def byte_range(self) -> tuple[int, int]:

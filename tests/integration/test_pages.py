@@ -80,6 +80,7 @@ def home(demo: Path, tmp_path: Path) -> Path:
     (tmp_path / "tables").mkdir()
     images = [make_photo(tmp_path / "tables" / "a.jpg", seed=seed).read_bytes() for seed in range(3)]
     pd.DataFrame({"image": images}).to_parquet(tmp_path / "tables" / "photos.parquet")
+    write_scans(tmp_path / "scans")
     # of a host that is not listed, so that no connection is made
     (tmp_path / "urls.csv").write_text("uri\nhttps://other.example.org/a.jpg\n")
     return tmp_path
@@ -130,6 +131,16 @@ def test_every_command_works(page: Path, home: Path, ray_head: str, request: pyt
         done = run_command(command.text.replace(ENDPOINT, endpoint), folder, environment)
         assert done.returncode == 0, f"{command.text}\n{done.stdout}{done.stderr}"
     check_answers(page, folder, environment)
+
+
+def write_scans(folder: Path) -> None:
+    """Write a TIFF of three pages, a GIF of three frames and a photo."""
+    folder.mkdir()
+    pages = [Image.open(make_photo(folder / "page.png", seed=seed)).copy() for seed in range(3)]
+    (folder / "page.png").unlink()
+    for name in ("invoice.tif", "clip.gif"):
+        pages[0].save(folder / name, save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "photo.jpg")
 
 
 def write_graphs_of_pages(home: Path) -> None:

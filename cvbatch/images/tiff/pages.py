@@ -14,10 +14,10 @@ from cvbatch.images.jpeg_unusual import LOSSLESS_FRAME
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_all_directories, read_sub_directories
 from cvbatch.images.tiff.pixel_format import COLOUR_SAMPLES
 
-_FULL_RESOLUTION_TYPES: Final = (0, 2)
+FULL_RESOLUTION_TYPES: Final = (0, 2)
 """Values of NewSubfileType for a picture, or one page of several, at full resolution."""
-_OLD_FULL_RESOLUTION_TYPES: Final = (1, 3)
-_RAW_PHOTOMETRICS: Final = (32803, 34892)
+OLD_FULL_RESOLUTION_TYPES: Final = (1, 3)
+RAW_PHOTOMETRICS: Final = (32803, 34892)
 _MIN_SIDE_RATIO: Final = 0.9
 """Smallest ratio of a photo's sides to the sensor's; sensors are some pixels larger than their photos."""
 
@@ -95,12 +95,12 @@ def read_embedded_jpeg(directory: TiffDirectory) -> bytes | None:
 
 def _is_full_resolution(directory: TiffDirectory) -> bool:
     if TiffTag.NEW_SUBFILE_TYPE in directory:
-        return directory.get_integer(TiffTag.NEW_SUBFILE_TYPE) in _FULL_RESOLUTION_TYPES
-    return directory.get_integer(TiffTag.SUBFILE_TYPE, 1) in _OLD_FULL_RESOLUTION_TYPES
+        return directory.get_integer(TiffTag.NEW_SUBFILE_TYPE) in FULL_RESOLUTION_TYPES
+    return directory.get_integer(TiffTag.SUBFILE_TYPE, 1) in OLD_FULL_RESOLUTION_TYPES
 
 
 def _is_raw_sensor(directory: TiffDirectory) -> bool:
-    if directory.get_integer(TiffTag.PHOTOMETRIC, -1) in _RAW_PHOTOMETRICS:
+    if directory.get_integer(TiffTag.PHOTOMETRIC, -1) in RAW_PHOTOMETRICS:
         return True
     layout = read_jpeg_layout(read_embedded_jpeg(directory) or b"")
     return layout is not None and _is_lossless_jpeg(layout)

@@ -9,17 +9,20 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.errors import ImageError, RowError, SourceError, UnlistedError, capture_row_error
+from cvbatch.images.byte_ranges import ByteRanges, HeldBytes
 from cvbatch.schema import ETAG, IMAGE_BYTES
 from cvbatch.sources.archives.members import REFUSALS
 from cvbatch.sources.archives.reading import PackedTarReader, PlainTarReader, ZipReader
 from cvbatch.sources.archives.streams import TAR, TAR_GZIP, TAR_ZSTD
 from cvbatch.sources.archives.zips import DEFLATED, STORED
-from cvbatch.sources.entries import exact_paths, spans_of_entries
-from cvbatch.sources.fetch.blob import LazyBlob
+from cvbatch.sources.entries import Span, exact_paths, spans_of_entries
+from cvbatch.sources.fetch.blob import LazyBlob, open_blob
 from cvbatch.sources.fetch.container_reader import ContainerReader, Wanted
 from cvbatch.sources.fetch.local import read_local, too_many_bytes_error
+from cvbatch.sources.fetch.page_reader import PageReader
 from cvbatch.sources.fetch.prefetch import DENIED_TYPE, Prefetcher, is_remote
 from cvbatch.sources.fetch.url_policy import SECRET_IN_URI, SECRET_MESSAGE, is_http
+from cvbatch.sources.page_spans import split_page
 from cvbatch.sources.tables.arrow import ARROW, RANGE
 from cvbatch.sources.tables.parquet import PARQUET
 from cvbatch.sources.tables.reading import ByteRangeReader, RowGroupReader
@@ -32,12 +35,17 @@ Fetch = Callable[[], bytes]
 
 _Key = tuple[bytes, type[ContainerReader]]
 
-_READERS: Final[dict[str, type[ContainerReader]]] = {
+_ARCHIVE_READERS: Final[dict[str, type[ContainerReader]]] = {
     TAR: PlainTarReader,
     TAR_GZIP: PackedTarReader,
     TAR_ZSTD: PackedTarReader,
     STORED: ZipReader,
     DEFLATED: ZipReader,
+}
+ARCHIVED_HOWS: Final = frozenset(_ARCHIVE_READERS)
+"""`how` of the spans of members of archives."""
+_READERS: Final[dict[str, type[ContainerReader]]] = {
+    **_ARCHIVE_READERS,
     PARQUET: RowGroupReader,
     ARROW: RowGroupReader,
     RANGE: ByteRangeReader,
@@ -51,7 +59,7 @@ def plan_fetches(
 ) -> list[Fetch]:
     """Return a function for each row that fetches its bytes; remote images are prefetched from now on.
 
-    Each container is opened once for all rows, and a compressed tar is read once.
+    Each container, and each file with pages, is opened once for all rows, and a compressed tar is read once.
 
     Args:
         rows: Rows of the plan.
@@ -63,23 +71,31 @@ def plan_fetches(
     fetches = list[Fetch]()
     etags = rows[ETAG].to_pylist() if ETAG in rows.column_names else [None] * rows.num_rows
     lengths = rows[IMAGE_BYTES].to_pylist()
-    for position, (path, span, length, etag) in enumerate(
-        zip(exact_paths(rows), spans_of_entries(rows), lengths, etags, strict=True)
-    ):
+    paged = dict[tuple[bytes, Span | None], PageReader]()
+
+    def plan_file(position: int, path: bytes, span: Span | None) -> Fetch:
         if span is None:
             if is_remote(path) or is_http(path):
-                fetches.append(prefetcher.prefetch_image(path, etag, partial(changed, position)))
-            else:
-                fetches.append(partial(read_local, path, max_bytes=options.max_bytes))
-        elif span.refused is not None:
-            fetches.append(partial(_refuse_row, span.refused))
-        else:
-            # the reader is created below, when all requested images of the container are known
-            requests = wanted.setdefault((path, _READERS[span.how]), [])
-            fetches.append(
-                partial(_read_from_container, readers, (path, _READERS[span.how]), len(requests), options.max_bytes)
-            )
-            requests.append((span, length))
+                return prefetcher.prefetch_image(path, etags[position], partial(changed, position))
+            return partial(read_local, path, max_bytes=options.max_bytes)
+        if span.refused is not None:
+            return partial(_refuse_row, span.refused)
+        # the reader is created below, when all requested images of the container are known
+        requests = wanted.setdefault((path, _READERS[span.how]), [])
+        requests.append((span, lengths[position]))
+        return partial(_read_from_container, readers, (path, _READERS[span.how]), len(requests) - 1, options.max_bytes)
+
+    for position, (path, span) in enumerate(zip(exact_paths(rows), spans_of_entries(rows), strict=True)):
+        file_span, page = split_page(span)
+        if page is None:
+            fetches.append(plan_file(position, path, file_span))
+            continue
+        if (path, file_span) not in paged:
+            is_blob = file_span is None and not is_http(path)
+            fetch = None if is_blob else plan_file(position, path, file_span)
+            paged[path, file_span] = PageReader(partial(_open_for_pages, path, fetch, options))
+        paged[path, file_span].expect_page()
+        fetches.append(partial(_read_page, paged[path, file_span], page, options.max_bytes))
     readers.update({key: key[1](LazyBlob(key[0], options.storage), requests) for key, requests in wanted.items()})
     return fetches
 
@@ -109,7 +125,18 @@ def check_source_access(samples: Iterable[pa.Table], options: FetchOptions) -> N
 def _read_from_container(
     readers: Mapping[_Key, ContainerReader], key: _Key, index: int, max_bytes: int | None
 ) -> bytes:
-    data = readers[key].read_image(index)
+    return _check_size(readers[key].read_image(index), max_bytes)
+
+
+def _open_for_pages(path: bytes, fetch: Fetch | None, options: FetchOptions) -> ByteRanges:
+    return open_blob(path, options.storage) if fetch is None else HeldBytes(fetch())
+
+
+def _read_page(reader: PageReader, number: int, max_bytes: int | None) -> bytes:
+    return _check_size(reader.read_page(number), max_bytes)
+
+
+def _check_size(data: bytes, max_bytes: int | None) -> bytes:
     if max_bytes is not None and len(data) > max_bytes:
         raise too_many_bytes_error(len(data), max_bytes)
     return data
