@@ -10,13 +10,18 @@ ONNX: Final = "onnx"
 """Name of the models whose `checkpoint` is a file with a graph."""
 HUGGING_FACE: Final = "hf"
 """Name of the models whose `checkpoint` is a folder of transformers; `hf:NAME` is one of the hub."""
+TIMM: Final = "timm"
+"""Name of the models whose `checkpoint` is a folder that timm saved; `timm:NAME` is one of its registry."""
+_WITH_NAMES: Final = (HUGGING_FACE, TIMM)
+"""Prefixes that may be followed by the name of a model, too."""
 _STARTS_OF_PATHS: Final = (".", "/", "~", "$")
 
 
 def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Mapping[str, Any]:
     """Return a job's entry of a model with the file in `checkpoint`, where files of models are looked for.
 
-    `hf:TEXT` is a folder if it is written as a path, or if there is such a folder; else it names a model of the hub.
+    `hf:TEXT` and `timm:TEXT` are folders if they are written as a path, or if there is such a folder; else they name a
+    model of the hub or of timm.
 
     Args:
         model: The entry, before it is checked; returned as it is if its model is no file, or names another checkpoint.
@@ -26,7 +31,7 @@ def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Map
     if not isinstance(name, str) or model.get("checkpoint"):
         return model
     prefix, separator, path = name.partition(":")
-    if separator and (prefix == ONNX or (prefix == HUGGING_FACE and _is_model_folder(path, folder))):
+    if separator and (prefix == ONNX or (prefix in _WITH_NAMES and _is_model_folder(path, folder))):
         return {**model, "model": prefix, "checkpoint": path}
     return model
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-_PACKAGES = ("cvbatch", "ray", "torch", "torchvision", "pyarrow", "pillow", "numpy", "onnxruntime")
+_PACKAGES = ("cvbatch", "ray", "torch", "torchvision", "pyarrow", "pillow", "numpy", "onnxruntime", "timm")
 
 
 def package_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from cvbatch.testing import seeded_checkpoint
 from tests.conftest import make_photo
@@ -24,6 +25,7 @@ from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
 from tests.rigs.prompted_models import save_clip, save_grounding_dino, save_owl
+from tests.rigs.timm_models import make_timm_model, save_timm_model
 from tests.rigs.transformers_models import save_rt_detr, save_segformer, save_vit
 
 MODELS_OF_PAGES: dict[str, Callable[[Path], Path]] = {
@@ -159,11 +161,18 @@ def write_graphs_of_pages(home: Path) -> None:
 
 
 def save_models_of_pages(home: Path) -> None:
-    """Save tiny models of transformers under the names of the page about models, one of them as the hub's cache."""
+    """Save small models of transformers and timm under the names of the page about models, some as the hub's cache."""
     repository, commit = home / "hub" / "hub" / "models--google--vit-base-patch16-224", "0" * 40
     save_vit(repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
+    repository = home / "hub" / "hub" / "models--timm--mobilenetv3_small_050.lamb_in1k"
+    save_timm_model(repository / "snapshots" / commit, "mobilenetv3_small_050")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    save_timm_model(home / "models" / "trees", label_names=["ash", "birch", "elm"])
+    names = len((home / "birds.txt").read_text().splitlines())
+    save_file(make_timm_model("resnet10t", num_classes=names).state_dict(), home / "own.safetensors")
     for name, save in MODELS_OF_PAGES.items():
         save(home / "models" / name)
     (home / "things.txt").write_text("cat\nred car\n")

@@ -15,6 +15,7 @@ from cvbatch.models.backends.embedded import EMBEDDED
 from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.onnx import ONNX
 from cvbatch.models.backends.python import PYTHON
+from cvbatch.models.backends.timm import TIMM
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.backends.transformers import TRANSFORMERS
 from cvbatch.models.spec import ModelSpec
@@ -23,7 +24,7 @@ from cvbatch.tasks.plugin_table import PluginTable
 BACKENDS: Final = PluginTable[Backend](
     "cvbatch.backends",
     Backend,  # type: ignore[type-abstract]
-    (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX, TRANSFORMERS),
+    (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX, TRANSFORMERS, TIMM),
 )
 """All kinds of models, by the name that the plan stores."""
 

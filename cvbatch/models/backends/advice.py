@@ -32,10 +32,16 @@ def file_for_a_model(model: str) -> str:
     return ""
 
 
-def similar_names_hint(word: str, known_names: Iterable[str]) -> str:
-    """The known names that are similar to a word, or all if they are few, as the end of a message."""
+def similar_names_hint(word: str, known_names: Iterable[str], lister: str = "cvbatch models") -> str:
+    """The known names that are similar to a word, or all if they are few, as the end of a message.
+
+    Args:
+        word: What was given.
+        known_names: All names.
+        lister: What lists them, for the message.
+    """
     known_names = list(known_names)
     close = difflib.get_close_matches(word, known_names, n=3, cutoff=0.5)
     if close:
         return f": did you mean {' or '.join(close)}?"
-    return f": known are {', '.join(known_names)}" if len(known_names) <= 10 else ": `cvbatch models` lists them"
+    return f": known are {', '.join(known_names)}" if len(known_names) <= 10 else f": `{lister}` lists them"

@@ -15,8 +15,9 @@ from cvbatch.models.backends.base import Backend, ModelRow, check_task_options
 from cvbatch.models.catalog import CatalogEntry, WeightsEntry
 from cvbatch.models.categories import own_categories
 from cvbatch.models.download import Report
+from cvbatch.models.own_weights import find_own_checkpoint
 from cvbatch.models.spec import ModelSpec
-from cvbatch.storage.location import Location, is_object_uri, redact_secrets
+from cvbatch.storage.location import is_object_uri
 from cvbatch.tasks import TASKS
 
 _MB = 1_000_000
@@ -160,24 +161,16 @@ class CataloguedBackend(Backend):
         report: Report | None,
     ) -> tuple[str | None, str | None]:
         """Path or URI of the weights, and their sha256; both None for random weights."""
-        if config.checkpoint and is_object_uri(config.checkpoint):
-            location = Location.from_uri(config.checkpoint, config.storage_options)
-            return location.uri, weights.check_hash_prefix(
-                weights.fetch_own_checkpoint(location), config.sha256 or "", f"checkpoint: {location}"
-            )
         if config.checkpoint:
-            path, exists = _own_file(config.checkpoint), True
-        elif chosen is None:
+            return find_own_checkpoint(config.checkpoint, config.storage_options, config.sha256)
+        if chosen is None:
             if config.sha256:
                 raise ModelError(f"sha256: {config.model} has random weights and no file: leave it out")
             return None, None
-        else:
-            path, exists = self.published_file(entry, chosen, fetch=fetch, report=report)
+        path, exists = self.published_file(entry, chosen, fetch=fetch, report=report)
         if not exists:
             return str(path), None
-        return str(path.resolve()), weights.check_file_hash(
-            path, config.sha256 or (chosen.sha256_prefix if chosen else "")
-        )
+        return str(path.resolve()), weights.check_file_hash(path, config.sha256 or chosen.sha256_prefix)
 
 
 def _task_of(config: ModelConfig, entry: CatalogEntry) -> str:
@@ -196,13 +189,3 @@ def _check_options(config: ModelConfig) -> None:
         raise ModelError(f"background: belongs to a checkpoint:, but {config.model} has none: leave it out")
     if "seed" in config.model_fields_set and config.weights is not None:
         raise ModelError(f"seed: belongs to `weights: null`, but {config.model} has weights: leave it out")
-
-
-def _own_file(checkpoint: str) -> Path:
-    path = Path(checkpoint).expanduser()
-    if "://" in checkpoint:
-        redacted = redact_secrets(checkpoint)
-        raise ModelError(f"checkpoint: expected a file on this machine or in a bucket, got {redacted}: copy it there")
-    if not path.is_file():
-        raise ModelError(f"checkpoint: there is no file {checkpoint}")
-    return path

@@ -113,10 +113,23 @@ def find_model_folder(config: ModelConfig, *, fetch: bool, report: Report | None
 
         name, _, revision = config.model.removeprefix(f"{HUGGING_FACE}:").partition("@")
         return find_on_hub(name, revision or None, fetch=fetch, report=report)
-    title = f"{HUGGING_FACE}:{redact_secrets(config.checkpoint)}"
-    if is_object_uri(config.checkpoint) or "://" in config.checkpoint:
+    return find_local_folder(config.checkpoint, HUGGING_FACE)
+
+
+def find_local_folder(given: str, prefix: str) -> ModelFolder:
+    """Find a model in a folder on this machine.
+
+    Args:
+        given: Path of the folder.
+        prefix: Of models of this kind in a job.
+
+    Raises:
+        ModelError: There is no such folder.
+    """
+    title = f"{prefix}:{redact_secrets(given)}"
+    if is_object_uri(given) or "://" in given:
         raise ModelError(f"{title}: expected a folder on this machine, or a name of the hub: copy the model there")
-    path = Path(config.checkpoint).expanduser()
+    path = Path(given).expanduser()
     if not path.is_dir():
         what = "a file: name the folder that it is in" if path.is_file() else "missing"
         raise ModelError(f"{title}: expected a folder with a model, and it is {what}")

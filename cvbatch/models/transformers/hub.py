@@ -14,17 +14,21 @@ from cvbatch.system.extras import import_extra
 
 _DESCRIPTION: Final = ("*.json", "*.txt", "*.model", "README.md")
 """With the words of tokenizers."""
+_PREFIX: Final = f"{HUGGING_FACE}:"
 _BELOW: Final = ("*/*",)
 """Files in folders of a repository are other forms of the model."""
 _WEIGHTS: Final = ".safetensors"
 
 
-def find_on_hub(name: str, revision: str | None, *, fetch: bool, report: Report | None) -> ModelFolder:
+def find_on_hub(
+    name: str, revision: str | None, *, prefix: str = _PREFIX, fetch: bool, report: Report | None
+) -> ModelFolder:
     """Find a model of the hub, and fetch its description.
 
     Args:
         name: `OWNER/NAME`, or `NAME`.
         revision: Branch, tag or commit; None is the main branch.
+        prefix: Of names of the hub in a job.
         fetch: Whether the hub may be asked; if not, only its cache is.
         report: Called with what is waited for.
 
@@ -32,8 +36,8 @@ def find_on_hub(name: str, revision: str | None, *, fetch: bool, report: Report 
         ModelError: There is no such model, it may not be read, or the hub cannot be reached.
         UsageError: A package is missing.
     """
-    hub = import_extra("huggingface_hub", "transformers", f"{HUGGING_FACE}:{name}")
-    title = f"{HUGGING_FACE}:{name}" + (f"@{revision}" if revision else "")
+    hub = import_extra("huggingface_hub", "transformers", f"{prefix}{name}")
+    title = f"{prefix}{name}" + (f"@{revision}" if revision else "")
 
     def get_files(patterns: Sequence[str], commit: str | None) -> Path:
         folder = try_call(
@@ -46,7 +50,7 @@ def find_on_hub(name: str, revision: str | None, *, fetch: bool, report: Report 
             )
         )
         if isinstance(folder, Exception):
-            raise ModelError(_explain_error(title, folder))
+            raise ModelError(_explain_error(title, prefix, folder))
         return Path(folder)
 
     def get_weights(files: Sequence[str]) -> None:
@@ -62,18 +66,19 @@ def find_on_hub(name: str, revision: str | None, *, fetch: bool, report: Report 
     if not any(file.endswith(_WEIGHTS) for file in names):
         listed = try_call(lambda: hub.list_repo_files(name, revision=path.name)) if fetch else FileNotFoundError()
         if isinstance(listed, Exception):
-            raise ModelError(_explain_error(title, listed))
+            raise ModelError(_explain_error(title, prefix, listed))
         names |= {file for file in listed if "/" not in file}
     return ModelFolder(title, name, path, path.name, sorted(names), get_weights)
 
 
-def _explain_error(title: str, error: Exception) -> str:
+def _explain_error(title: str, prefix: str, error: Exception) -> str:
     """Say in one line why the client of the hub gave up."""
     from huggingface_hub import errors
 
+    kind = prefix.partition(":")[0]
     match error:
         case errors.HFValidationError():
-            return f"{title}: expected hf:OWNER/NAME of the hub, or hf:./FOLDER, and there is no such folder"
+            return f"{title}: expected {prefix}OWNER/NAME of the hub, or {kind}:./FOLDER, and there is no such folder"
         case errors.GatedRepoError():
             return f"{title} is gated: accept its terms on its page, and log in with `hf auth login`"
         case errors.RepositoryNotFoundError():
@@ -84,8 +89,8 @@ def _explain_error(title: str, error: Exception) -> str:
             return f"{title}: the hub has the model, but no such revision"
         case errors.HfHubHTTPError():
             return f"{title}: the hub does not give it: {' '.join(str(error).split())[:200]}"
-    name = title.removeprefix(f"{HUGGING_FACE}:").partition("@")[0]
+    name = title.removeprefix(prefix).partition("@")[0]
     return (
         f"{title} is not on this machine, and the hub cannot be reached: get it where there is internet "
-        f"(`hf download {name}`), copy its folder, and give hf:./FOLDER"
+        f"(`hf download {name}`), copy its folder, and give {kind}:./FOLDER"
     )

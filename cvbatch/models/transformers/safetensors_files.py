@@ -47,7 +47,8 @@ def weight_file_names(folder_names: Sequence[str], index: Mapping[str, Any] | No
     if pickled:
         raise ModelError(
             f"{name}: its weights are pickled ({pickled[0]}), and a pickle may run code: where you trust it, load it "
-            f"with transformers and save_pretrained() it, which writes {SINGLE}, or take a revision that has that file"
+            f"with its own library and save it as {SINGLE}, as save_pretrained() and timm's save_for_hf() do, or "
+            "take a revision that has that file"
         )
     got = ", ".join(sorted(folder_names)[:5]) or "nothing"
     raise ModelError(f"{name}: expected weights as {SINGLE}, got a model with {got}")
