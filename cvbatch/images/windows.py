@@ -17,6 +17,7 @@ from cvbatch.images.exif import ExifMetadata, is_transposed
 from cvbatch.images.formats import ImageFormat, identify_format
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.reading import ReadOptions
+from cvbatch.images.tiff.windows import open_tiff_windows
 
 
 class Window(NamedTuple):
@@ -61,7 +62,7 @@ class StoredPixels(Protocol):
 WindowOpener: TypeAlias = Callable[[ImageFormat, bytes, ReadOptions], StoredPixels | None]
 """Opens a file of one format; None if files of this kind can only be decoded as a whole. It checks the number of pixels
 (`cvbatch.images.reading.check_pixel_count`)."""
-_WINDOW_OPENERS: Final[dict[str, WindowOpener]] = {}
+_WINDOW_OPENERS: Final[dict[str, WindowOpener]] = {"tiff": open_tiff_windows}
 """Openers by format name; pictures of other formats are decoded as a whole."""
 
 

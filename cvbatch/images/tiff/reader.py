@@ -29,11 +29,11 @@ def read_tiff(image_format: ImageFormat, data: bytes, options: ReadOptions) -> R
     """
     first = read_first_directory(data)
     page = select_main_page(first)
-    orientation = _read_page_orientation(page)
+    orientation = read_page_orientation(page)
     # Pillow can read only the first directory, and rotates it.
     can_use_pillow = page.directory.offset == first.offset and orientation == 1
     result = _read_main_picture(page.directory, options, by_pillow=can_use_pillow)
-    return replace(result, orientation=orientation, exif=_read_directory_exif(first) if options.exif else None)
+    return replace(result, orientation=orientation, exif=read_directory_exif(first) if options.exif else None)
 
 
 def _read_main_picture(directory: TiffDirectory, options: ReadOptions, *, by_pillow: bool) -> ReadResult:
@@ -51,7 +51,8 @@ def _read_main_picture(directory: TiffDirectory, options: ReadOptions, *, by_pil
     return ReadResult(compose_image(samples, pixel_format, directory, profile), size)
 
 
-def _read_page_orientation(page: MainPage) -> int:
+def read_page_orientation(page: MainPage) -> int:
+    """Read how a picture must be rotated: 1 (upright) to 8, as in Exif."""
     for directory in (page.directory, page.orientation_source):
         orientation = directory.get_integer(TiffTag.ORIENTATION)
         if 1 <= orientation <= 8:
@@ -61,7 +62,8 @@ def _read_page_orientation(page: MainPage) -> int:
     )
 
 
-def _read_directory_exif(first: TiffDirectory) -> ExifMetadata:
+def read_directory_exif(first: TiffDirectory) -> ExifMetadata:
+    """Read the metadata columns from the first directory of a file."""
     tags = Image.Exif()
     tags.endian = first.byte_order
     tags.bigtiff = first.is_bigtiff

@@ -39,48 +39,87 @@ def read_samples(
     Raises:
         ImageError: `TruncatedImage`, `CorruptImage` or `UnsupportedImage`.
     """
-    reader = _BlockReader(directory, pixel_format, layout)
-    is_interleaved = layout.plane_count == 1
-    samples = pixel_format.samples_per_pixel if is_interleaved else 1
-    if (
-        layout.block_rows * layout.block_columns * samples * pixel_format.bits_per_sample // 8
-        > _MAX_BYTES_PER_PIXEL * max(max_pixels, 1 << 20)
-    ):
-        raise ImageError(
-            "UnsupportedImage", f"cannot read a TIFF of {pixel_format.samples_per_pixel} bands in parts that large"
-        )
-    selected = pixel_format.image_samples
-    levels = [_build_level_table(pixel_format, sample_index) for sample_index in selected]
-    dtype = (
-        np.uint16 if pixel_format.photometric == Photometric.PALETTE and pixel_format.bits_per_sample > 8 else np.uint8
-    )
-    result = np.empty((layout.height, layout.width, len(selected)), dtype)
-    is_as_stored = is_interleaved and selected == tuple(range(samples)) and all(level is None for level in levels)
+    reader = BlockReader(directory, pixel_format, layout, max_pixels)
+    levels = SampleLevels(pixel_format, layout)
+    result = np.empty((layout.height, layout.width, levels.channel_count), levels.dtype)
     for block in iter_pixel_blocks(directory, layout, reader.count_stored_bytes):
-        if not is_interleaved and block.plane not in selected:
+        if not levels.needs_plane(block.plane):
             continue
         numbers = reader.read_block(block)
-        if is_as_stored and layout.block_count == 1 and numbers.shape == result.shape:
+        if levels.are_as_stored and layout.block_count == 1 and numbers.shape == result.shape:
             return numbers
         target = result[block.top : block.top + layout.block_rows, block.left : block.left + layout.block_columns]
-        numbers = numbers[: target.shape[0], : target.shape[1]]
-        if is_as_stored:
-            target[...] = numbers
-            continue
-        channels = enumerate(selected) if is_interleaved else [(selected.index(block.plane), 0)]
-        for channel, source in channels:
-            target[..., channel] = _apply_level_table(numbers[..., source], levels[channel])
+        levels.copy_levels(numbers, block.plane, target)
     return result
 
 
-class _BlockReader:
-    """Decodes the strips or tiles of one picture to samples."""
+class SampleLevels:
+    """Which samples of a picture are needed, and how stored values become levels; see `read_samples`.
 
-    def __init__(self, directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout) -> None:
+    Args:
+        pixel_format: Meaning of the samples.
+        layout: Strips or tiles of the picture.
+    """
+
+    def __init__(self, pixel_format: PixelFormat, layout: BlockLayout) -> None:
+        self._is_interleaved = layout.plane_count == 1
+        self._selected = pixel_format.image_samples
+        self._tables = [_build_level_table(pixel_format, sample_index) for sample_index in self._selected]
+        self.channel_count = len(self._selected)
+        is_deep = pixel_format.photometric == Photometric.PALETTE and pixel_format.bits_per_sample > 8
+        self.dtype: type[np.generic] = np.uint16 if is_deep else np.uint8
+        self.are_as_stored = (
+            self._is_interleaved
+            and self._selected == tuple(range(pixel_format.samples_per_pixel))
+            and all(table is None for table in self._tables)
+        )
+
+    def needs_plane(self, plane: int) -> bool:
+        """Whether a block of this plane has a needed sample."""
+        return self._is_interleaved or plane in self._selected
+
+    def copy_levels(self, numbers: SampleArray, plane: int, target: SampleArray) -> None:
+        """Copy the levels of a block.
+
+        Args:
+            numbers: (rows, columns, stored samples), with at least the rows and columns of `target`.
+            plane: Of the block.
+            target: (rows, columns, channels); only the channels of the block are changed.
+        """
+        numbers = numbers[: target.shape[0], : target.shape[1]]
+        if self.are_as_stored:
+            target[...] = numbers
+            return
+        channels = enumerate(self._selected) if self._is_interleaved else [(self._selected.index(plane), 0)]
+        for channel, source in channels:
+            target[..., channel] = _apply_level_table(numbers[..., source], self._tables[channel])
+
+
+class BlockReader:
+    """Decodes the strips or tiles of one picture to samples.
+
+    Args:
+        directory: Directory of the picture.
+        pixel_format: Meaning of the samples.
+        layout: Strips or tiles of the picture.
+        max_pixels: As in `cvbatch.images.decode.decode`.
+
+    Raises:
+        ImageError: `UnsupportedImage`.
+    """
+
+    def __init__(
+        self, directory: TiffDirectory, pixel_format: PixelFormat, layout: BlockLayout, max_pixels: int
+    ) -> None:
         self._directory = directory
         self._pixel_format = pixel_format
         self._columns = layout.block_columns
         self._samples = pixel_format.samples_per_pixel if layout.plane_count == 1 else 1
+        block_bytes = layout.block_rows * layout.block_columns * self._samples * pixel_format.bits_per_sample // 8
+        if block_bytes > _MAX_BYTES_PER_PIXEL * max(max_pixels, 1 << 20):
+            raise ImageError(
+                "UnsupportedImage", f"cannot read a TIFF of {pixel_format.samples_per_pixel} bands in parts that large"
+            )
         self._jpeg_tables = directory.get_bytes(TiffTag.JPEG_TABLES)
         is_jpeg = pixel_format.compression in JPEG_COMPRESSIONS
         is_ycbcr = pixel_format.photometric == Photometric.YCBCR

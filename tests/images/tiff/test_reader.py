@@ -12,6 +12,7 @@ import pytest
 
 from cvbatch.errors import ImageError
 from cvbatch.images.decode import DecodedImage, decode
+from cvbatch.images.windows import open_windows
 from tests.images.tiff.writing import Tagged, page, tiff
 
 Numbers = npt.NDArray[Any]
@@ -33,17 +34,37 @@ def numbers(samples: int, bits: int, *, seed: int = 3, size: tuple[int, int] = (
 def read(data: bytes, **options: Any) -> DecodedImage:
     result = decode(data, max_pixels=LIMIT, **options)
     assert (result.format, result.image.mode) == ("tiff", "RGB")
+    compare_windows(data, result, **options)
     return result
+
+
+def compare_windows(data: bytes, whole: DecodedImage, **options: Any) -> None:
+    """Windows of every file of these tests are parts of the picture, which is not decoded as a whole for them."""
+    reader = open_windows(data, max_pixels=LIMIT, **options)
+    assert (reader.width, reader.height, reader.exif) == (whole.width, whole.height, whole.exif)
+    expected = np.asarray(whole.image)
+    sides = [sorted({0, side // 3, side - side // 3, side}) for side in (whole.height, whole.width)]
+    for (top, bottom), (left, right) in itertools.product(*map(itertools.pairwise, sides)):
+        part = reader.read(top, left, bottom - top, right - left)
+        np.testing.assert_array_equal(part, expected[top:bottom, left:right])
 
 
 def pixels(data: bytes) -> Numbers:
     return np.asarray(read(data).image).astype(np.int64)
 
 
+def read_in_parts(data: bytes, max_pixels: int) -> None:
+    reader = open_windows(data, max_pixels=max_pixels)
+    reader.read(0, 0, reader.height, reader.width)
+
+
 def refused(data: bytes, kind: str, *, max_pixels: int = LIMIT) -> str:
     with pytest.raises(ImageError) as caught:
         decode(data, max_pixels=max_pixels)
     assert caught.value.kind == kind
+    with pytest.raises(ImageError) as caught_in_parts:
+        read_in_parts(data, max_pixels)
+    assert caught_in_parts.value.kind == kind
     return str(caught.value)
 
 
