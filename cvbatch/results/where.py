@@ -85,7 +85,7 @@ def check_group_column(name: str, schema: pa.Schema) -> None:
 def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
     """A message about a name that does not exist, with similar ones, or the first of all."""
     near = difflib.get_close_matches(name, known, 5) or list(dict.fromkeys(known))[:20]
-    return f"there is no {what} {name!r}; there are {', '.join(near)}"
+    return f"there is no {what} {name!r}; there {'is' if len(near) == 1 else 'are'} {', '.join(near) or 'none'}"
 
 
 class _Translator:

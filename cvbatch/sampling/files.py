@@ -60,6 +60,8 @@ def _read_row_ids(path: str) -> npt.NDArray[np.int64]:
     try:
         table = _READERS[suffix](path)
         return table[ROW_ID].cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise UsageError(f"--exclude: there is no file {path!r}; expected a table with row_id") from None
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--exclude: {path!r} cannot be read ({reason}); expected a table with row_id") from None

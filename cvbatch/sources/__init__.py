@@ -97,7 +97,7 @@ def _open_bucket_source(
             else BucketSource(location, suffixes, containers, filters)
         )
     except ImageError as error:
-        raise SourceError(f"{location} cannot be read: {error}; check source.uri") from None
+        raise SourceError(f"{location} cannot be read: {error}; check --source or source.uri") from None
 
 
 def _copy_remote_manifest(location: Location, config: SourceConfig, extra_columns: pa.Schema | None) -> ImageSource:

@@ -190,7 +190,9 @@ class BucketSource:
                 break
         if self._containers.extra_columns is None:
             if is_empty and not self.listing.skipped:
-                raise SourceError(f"{self._location}: no such object and no objects below it; check source.uri")
+                raise SourceError(
+                    f"{self._location}: no such object and no objects below it; check --source or source.uri"
+                )
             self._containers.decide_extra_columns(None)
         self.listing.clear_report()
         assert self._containers.extra_columns is not None, "plain images also decide"

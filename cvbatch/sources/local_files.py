@@ -166,7 +166,7 @@ class LocalFileSource:
         parts = self.path.split(b"/")
         glob_start = next((index for index, part in enumerate(parts) if _MAGIC & set(part)), None)
         if glob_start is None:
-            raise SourceError(f"{path}: no such file or folder; check source.uri")
+            raise SourceError(f"{path}: no such file or folder; check --source or source.uri")
         if ANY_DEPTH not in parts:
             matches = sorted(set(glob.iglob(self.path)))
             if not matches and b"{" in self.path:
@@ -178,7 +178,7 @@ class LocalFileSource:
         # our own walk: `glob` follows links that lead to a parent folder again and again
         top_folder = b"/".join(parts[:glob_start]) or b"/"
         if not os.path.isdir(top_folder):
-            raise SourceError(f"{path}: there is no folder {readable_path(top_folder)}; check source.uri")
+            raise SourceError(f"{path}: there is no folder {readable_path(top_folder)}; check --source or source.uri")
         self._pattern = GlobPattern(parts[glob_start:])
         return [top_folder]
 

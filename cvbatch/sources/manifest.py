@@ -124,7 +124,11 @@ class ManifestSource:
         self._rename = dict(rename or {})
         keeps_columns = metadata or bool(extra_columns)
         if not os.path.isfile(path):
-            advice = "name each manifest with a --source of its own" if glob.has_magic(path) else "check source.uri"
+            advice = (
+                "name each manifest with a --source of its own"
+                if glob.has_magic(path)
+                else "check --source or source.uri"
+            )
             raise SourceError(f"{path}: expected a manifest, but the file does not exist; {advice}")
         try:
             self._reader = _open_manifest_reader(path, uri_column, all_columns=keeps_columns)

@@ -119,7 +119,7 @@ def test_an_output_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: P
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("--source", "nowhere"), "nowhere: no such file or folder; check source.uri"),
+        (("--source", "nowhere"), "nowhere: no such file or folder; check --source or source.uri"),
         (("--source", "ftp://bucket"), "source ftp://… cannot be read"),
         (("--output", "https://example.org/x"), "output: https://… is not known: expected a local path, s3://"),
         (("--output", "s3://key:hush@bucket/x"), "output: s3://…: expected s3://bucket/key without credentials"),

@@ -213,7 +213,7 @@ def test_other_tasks_and_what_cannot_be_compared(tmp_path: Path) -> None:
         ({"reference": "self"}, "has 3 images to compare, and 0 errors; expected at least 20"),
         ({"reference": "self", "by": "camera"}, "there is no column 'camera'; there are"),
         ({"reference": "self", "by": "classification_top_scores"}, "expected a column with one value"),
-        ({"reference": "self", "model": "dogs"}, "there is no model 'dogs'; there are classification"),
+        ({"reference": "self", "model": "dogs"}, "there is no model 'dogs'; there is classification"),
         ({"reference": "self", "max_rows": 9}, "max_rows from 40, got pixels=1000, max_rows=9"),
     ],
 )

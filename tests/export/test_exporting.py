@@ -92,7 +92,7 @@ def test_the_first_task_of_the_format_is_taken_and_another_by_its_alias(tmp_path
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cocoo", FormatOptions(), "there is no format 'cocoo'; there are coco"),
+        ("cocoo", FormatOptions(), "there is no format 'cocoo'; there is coco"),
         ("coco", FormatOptions(image_prefix="x"), "the format coco does not take image_prefix; it takes masks"),
     ],
 )

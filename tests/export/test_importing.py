@@ -110,7 +110,7 @@ def test_the_command(tmp_path: Path, output: str, capsys: pytest.CaptureFixture[
 
 
 def test_a_wrong_request_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no format 'coko'; there are coco"):
+    with pytest.raises(UsageError, match="there is no format 'coko'; there is coco"):
         import_labels("labels.json", "coko", str(tmp_path / "truth.parquet"))
     with pytest.raises(UsageError, match=r"expected a name that ends with .parquet"):
         import_labels("labels.json", "coco", str(tmp_path / "truth.json"))

@@ -43,7 +43,7 @@ def test_conditions_apply_to_what_is_stored_and_to_what_is_added(run: tuple[Loca
     ):
         tables = iter_rows(opened, RowSelection(columns=["row_id"], where=where))
         assert [row for table in tables for row in table["row_id"].to_pylist()] == rows
-    with pytest.raises(UsageError, match="there is no column 'stauts'; there are status"):
+    with pytest.raises(UsageError, match="there is no column 'stauts'; there is status"):
         next(iter_rows(opened, RowSelection(columns=["stauts"])))
 
 

@@ -69,7 +69,7 @@ def test_conditions_select_what_sql_would(where: str, names: str) -> None:
         ("", "it cannot be parsed; expected for example"),
         ("status =", "it cannot be parsed"),
         ("status = 'ok", "it cannot be parsed"),
-        ("staus = 'ok'", "there is no column 'staus'; there are status"),
+        ("staus = 'ok'", "there is no column 'staus'; there is status"),
         ('status = "ok"', "there is no column 'ok'.*text is written in single quotes"),
         ("width", "expected something that is true or false"),
         ("width = 'a'", "the types do not fit"),

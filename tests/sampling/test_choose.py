@@ -162,7 +162,7 @@ def test_segments_are_measured_by_their_edges(tmp_path: Path) -> None:
         ({"max_cosine": 1.5}, "max_cosine: expected a number over 0 and up to 1, such as 0.97, got 1.5"),
         ({"candidates": 3}, r"candidates: expected at least as many as images are chosen \(9\), got 3"),
         ({"measure": "edges"}, "there is no measure of a classification model 'edges'; there are margin, entropy"),
-        ({"aggregate": "sun"}, "there is no aggregate 'sun'; there are sum"),
+        ({"aggregate": "sun"}, "there is no aggregate 'sun'; there is sum"),
         ({"budget": {"c": 1}}, "there is no class 'c'; there are a, b"),
         ({"budget": {"a": 0}}, "budget: expected 1 image or more of 'a', got 0"),
         ({"model": "dogs"}, "no model with labels 'dogs'; it has classification"),
@@ -220,7 +220,7 @@ def test_the_command_exports_what_it_chooses(output: str, tmp_path: Path, capsys
         (["--format", "word", "--to", "x"], "there is no format 'word'; there are"),
         (["--to", "next.xlsx"], "--to: expected a file that ends with .csv or .parquet, got 'next.xlsx'"),
         (["--to", "/nowhere/next.csv"], "--to: cannot write '/nowhere/next.csv'"),
-        (["--exclude", "/nowhere/next.csv"], "--exclude: '/nowhere/next.csv' cannot be read"),
+        (["--exclude", "/nowhere/next.csv"], "--exclude: there is no file '/nowhere/next.csv'"),
         (["--exclude", "{folder}/other.parquet"], "has no column row_id; it has a"),
         (
             ["--budget", "dog=x"],

@@ -291,7 +291,10 @@ def test_types_without_a_common_type_across_chunks(tmp_path: Path, monkeypatch: 
 
 
 def test_a_missing_manifest(tmp_path: Path) -> None:
-    for name, advice in (("no.csv", "check source.uri"), ("*.jsonl", "name each manifest with a --source of its own")):
+    for name, advice in (
+        ("no.csv", "check --source or source.uri"),
+        ("*.jsonl", "name each manifest with a --source of its own"),
+    ):
         with pytest.raises(SourceError, match=f"the file does not exist; {advice}"):
             open_source(SourceConfig(uri=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe.csv")
