@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeVar
 
@@ -68,7 +70,7 @@ class PluginTable(Mapping[str, Row]):
         return sum(1 for _ in self)
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self._group)}
+        return _search_entry_points(self._group, tuple(sys.path))
 
     def _load_entry_point(self, point: EntryPoint) -> Row:
         description = f"entry point {point.name} = {point.value} in the group {self._group}"
@@ -79,3 +81,9 @@ class PluginTable(Mapping[str, Row]):
             expected = f"a subclass of {self._row_type.__name__} whose name is {point.name!r}"
             raise UsageError(f"{description}: expected {expected}, got {row!r}: fix the package, or uninstall it")
         return row
+
+
+@lru_cache(maxsize=8)
+def _search_entry_points(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Find the entry points of a group by name; as that reads a file of each installed package, once for a path."""
+    return {point.name: point for point in entry_points(group=group)}

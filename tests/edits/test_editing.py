@@ -111,7 +111,7 @@ def test_each_image_is_edited_once_or_is_an_error(tmp_path: Path, cvbatch_on_hea
 
 
 def test_a_killed_edit_goes_on(tmp_path: Path, ray_head: str, cvbatch_on_head: Cvbatch) -> None:
-    count = 240
+    count = 120
     for seed in range(count):
         save_noise(tmp_path / "photos" / f"{seed:03}.png", seed, (400, 300))
     run = made_run(str(tmp_path / "photos"), str(tmp_path / "run"), left_half)

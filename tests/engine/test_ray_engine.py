@@ -190,6 +190,7 @@ def test_a_cvbatch_error_that_ray_only_logs_stops_the_run(prepare: Prepare, tmp_
     assert "\n" not in str(caught.value), "nothing of Ray's advice about itself"
 
 
+@pytest.mark.slow
 def test_other_nodes_compute_the_units_of_a_lost_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVBATCH_CLUSTER_LOOK_SECONDS", "0.2")
     monkeypatch.setenv("CVBATCH_CLUSTER_SETTLED_SECONDS", "1")

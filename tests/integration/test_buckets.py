@@ -54,7 +54,7 @@ def upload(trial: Trial, server: ObjectServer, bucket: str, count: int, deeds: d
 
 @pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_driver_that_is_killed(trial: Trial, object_server: ObjectServer, images: str, out: str, kills: int) -> None:
-    rows, draw = 150 * (kills + 1), random.Random(kills)
+    rows, draw = 60 * (kills + 1), random.Random(kills)
     upload(trial, object_server, images, rows, {5: RAISES})
     for done in range(kills):
         with trial.started() as start:

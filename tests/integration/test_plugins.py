@@ -66,6 +66,7 @@ def test_a_folder_is_labelled_by_a_toy_task_and_a_toy_backend(job: Path, tmp_pat
     assert cvbatch("verify", out, "--deep").code == 0
 
 
+@pytest.mark.slow
 def test_settings_are_compared_as_the_toy_task_says(job: Path, cvbatch: Cvbatch) -> None:
     estimate = cvbatch("plan", job, "--json")
     assert estimate.code == 0, estimate.err

@@ -15,6 +15,7 @@ from cvbatch.models.backends.embedded import EMBEDDED, LITE0
 from cvbatch.tasks import TASKS
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_this_torchvision_gives() -> None:
     """Equal for the version they were made from; otherwise nothing that both have may differ."""
     generated, categories = generate.generate_catalog()

@@ -45,6 +45,7 @@ def test_distances_equal_those_of_whole_gradients() -> None:
     assert distances.nearest == pytest.approx(np.minimum(expected, np.square(gradients).sum(axis=1)), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_mixed_beats_chance_on_digits(tmp_path: Path) -> None:
     """In the mean of ten seeds, at 50, 100 and 200 labels."""
     plan = Path(planned(tmp_path, POOL, *MODELS)[0].root)

@@ -29,7 +29,10 @@ MARGIN = 1e-4
 CLASSIFIERS = ("resnet18", "mobilenet_v3_small")
 DETECTORS = ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
 SEGMENTERS = ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large")
-BATCHES = pytest.mark.parametrize("batch_size", [1, 3, 8])
+BATCHES = pytest.mark.parametrize(
+    "batch_size", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(8, marks=pytest.mark.slow)]
+)
+"""`make test` has several batches of an image, the last of which is smaller."""
 IMAGES = generate_images()
 ALONE: dict[str, list[Any]] = {}
 
@@ -175,7 +178,7 @@ def class_maps(spec: ModelSpec) -> list[torch.Tensor]:
 
 
 @BATCHES
-@pytest.mark.parametrize("builder", SEGMENTERS)
+@pytest.mark.parametrize("builder", [SEGMENTERS[0], pytest.param(SEGMENTERS[1], marks=pytest.mark.slow)])
 def test_segmentation_equals_each_image_alone(builder: str, batch_size: int, seeded: Seeded) -> None:
     spec = seeded(builder)
     columns = predict([spec], IMAGES, batch_size=batch_size)

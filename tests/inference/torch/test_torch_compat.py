@@ -75,6 +75,7 @@ def test_a_compiled_library_has_the_interface_that_is_called() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_network_is_compiled_into_a_package_with_one_library(tmp_path: Path) -> None:
     exported = torch.export.export(torch.nn.Linear(3, 2).eval(), (torch.zeros(4, 3),))
     with torch.no_grad(), warnings.catch_warnings():

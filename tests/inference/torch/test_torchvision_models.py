@@ -54,7 +54,20 @@ def test_every_builder_is_constructed_on_the_meta_device(name: str) -> None:
         assert embedding_head(network).dimension == entry.dimension
 
 
-@pytest.mark.parametrize("name", smallest_of_each_family())
+LIGHT = {
+    *("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vit_b_32"),
+    *("maskrcnn_resnet50_fpn", "ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large"),
+}
+"""One of each kind of answer and of each way to the features, which `make test` tries."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in LIGHT else pytest.mark.slow, id=name)
+        for name in smallest_of_each_family()
+    ],
+)
 def test_the_smallest_of_each_family_answers(name: str) -> None:
     spec = random_spec(name)
     if spec.task == "detection":  # random scores are all alike: few boxes, or Keypoint R-CNN takes 18 s
