@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cvbatch.comparison.compare import compare_runs
     from cvbatch.config.job import Job
     from cvbatch.config.job_file import load_job
+    from cvbatch.config.train_file import load_train_job
+    from cvbatch.config.train_job import TrainJob
     from cvbatch.drift.measure import measure_drift
     from cvbatch.edits.functions import crop_objects, cut_out_objects, redact_images, remove_objects
     from cvbatch.errors import CvbatchError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from cvbatch.similarity.clusters import find_clusters
     from cvbatch.similarity.duplicates import find_duplicates
     from cvbatch.similarity.neighbours import find_similar
+    from cvbatch.training.fitting import train_model
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -75,6 +78,9 @@ _MODULE_OF_NAME = {
     "crop_objects": "edits.functions",
     "cut_out_objects": "edits.functions",
     "remove_objects": "edits.functions",
+    "TrainJob": "config.train_job",
+    "load_train_job": "config.train_file",
+    "train_model": "training.fitting",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -114,6 +120,9 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "crop_objects",
     "cut_out_objects",
     "remove_objects",
+    "TrainJob",
+    "load_train_job",
+    "train_model",
 ]
 
 deprecated.install_old_paths()

@@ -28,7 +28,7 @@ ENTRIES = ("__init__", "__main__")
 LOOSE = 6
 """Modules at the top at most, besides those."""
 WITH_RAY = ("cvbatch.engine.", "cvbatch.system.ray_compat", "cvbatch.submit.client")
-WITH_TORCH = ("cvbatch.inference.torch.",)
+WITH_TORCH = ("cvbatch.inference.torch.", "cvbatch.training.torch.")
 TORCH_INSIDE_FUNCTIONS = ("cvbatch.testing",)
 """Modules that may import torch in a function, on a user's request."""
 LIGHT = ("cvbatch", "cvbatch.cli.parser", "cvbatch.results.predictions", "cvbatch.stages.decode")

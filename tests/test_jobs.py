@@ -10,15 +10,26 @@ import yaml
 
 from cvbatch.config.job import PYTHON
 from cvbatch.config.job_file import load_job
+from cvbatch.config.train_file import load_train_job
 from cvbatch.models.resolve import resolve_models
 from cvbatch.sources import open_source
+from cvbatch.training.start import resolve_start
 
 JOBS = Path(__file__).parents[1] / "jobs"
 FILES = sorted(JOBS.rglob("*.yaml"))
 NAMES = [path.relative_to(JOBS).as_posix() for path in FILES]
+TRAININGS = [path for path in FILES if path.name.startswith("train_")]
+RUNS = [path for path in FILES if path not in TRAININGS]
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)
+def test_job_files_of_trainings_are_right(path: Path) -> None:
+    job = load_train_job(str(path))
+    assert resolve_start(job, lambda phase: None).task == job.task
+    assert job.source.uris[0].startswith(str(JOBS.parent)), "paths are relative to the job file"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.relative_to(JOBS).as_posix())
 def test_job_files_are_right(path: Path) -> None:
     job = load_job(str(path))
     known = [model for model in job.models if not model.checkpoint]
@@ -32,7 +43,8 @@ def test_job_files_say_what_they_do_and_how_to_run_them(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     comment = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     assert text.startswith(comment)
-    assert f"run jobs/{path.relative_to(JOBS).as_posix()}" in comment
+    command = "train" if path in TRAININGS else "run"
+    assert f"{command} jobs/{path.relative_to(JOBS).as_posix()}" in comment
     assert isinstance(yaml.safe_load(text), dict)
 
 

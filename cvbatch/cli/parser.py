@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Final, NoReturn
 
-from cvbatch.cli import commands
+from cvbatch.cli import commands, train_command
 from cvbatch.cli.answers import ANSWER_COMMANDS
 from cvbatch.cli.arguments import (
     JSON_HELP,
@@ -95,7 +95,7 @@ def argument_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_run_commands(subparsers)
     _add_inspect_commands(subparsers)
-    for add_command in (*ANSWER_COMMANDS, *EDIT_COMMANDS):
+    for add_command in (*ANSWER_COMMANDS, *EDIT_COMMANDS, train_command.add_command):
         add_command(subparsers)
     _add_cluster_commands(subparsers)
 

@@ -14,6 +14,14 @@ from cvbatch.errors import JobError
 _VARIABLE: Final = re.compile(r"\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 _MODEL_FILE_KEYS: Final = ("checkpoint", "categories", "prompts")
+_PATHS_OF_SECTIONS: Final = (
+    ("source", ("uri",)),
+    ("output", ("uri",)),
+    ("truth", ("uri",)),
+    ("split", ("file",)),
+    ("model", _MODEL_FILE_KEYS),
+)
+"""Sections of a job with keys that are paths; some belong only to trainings."""
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -56,6 +64,8 @@ def resolve_job_paths(data: dict[str, Any], folder: str | None) -> None:
 
 def _split_model_files(data: dict[str, Any], folder: str | None = None) -> None:
     """Separate models from their files, so that these are paths as others are."""
+    if isinstance(data.get("model"), dict):
+        data["model"] = split_model_file(data["model"], folder)
     models = data.get("models")
     if isinstance(models, list):
         data["models"] = [split_model_file(model, folder) if isinstance(model, dict) else model for model in models]
@@ -89,8 +99,7 @@ def _iter_path_values(data: dict[str, Any]) -> Iterator[tuple[Any, Any, str]]:
     """The paths of a job: the list or mapping that contains each, its key in it, and its dotted name."""
     models = data.get("models")
     sections: list[tuple[Any, str, tuple[str, ...]]] = [
-        (data.get("source"), "source", ("uri",)),
-        (data.get("output"), "output", ("uri",)),
+        (data.get(name), name, keys) for name, keys in _PATHS_OF_SECTIONS
     ]
     if isinstance(models, list):
         sections += [(model, f"models.{index}", _MODEL_FILE_KEYS) for index, model in enumerate(models)]

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cvbatch.storage.location import is_object_uri
+
 ONNX: Final = "onnx"
 """Name of the models whose `checkpoint` is a file with a graph."""
 HUGGING_FACE: Final = "hf"
@@ -14,6 +16,10 @@ TIMM: Final = "timm"
 """Name of the models whose `checkpoint` is a folder that timm saved; `timm:NAME` is one of its registry."""
 _WITH_NAMES: Final = (HUGGING_FACE, TIMM)
 """Prefixes that may be followed by the name of a model, too."""
+TRAINED: Final = "trained"
+"""Name of the models whose `checkpoint` is a folder that `cvbatch train` wrote."""
+TRAINED_FILE: Final = "model.json"
+"""The file in such a folder that describes the model."""
 _STARTS_OF_PATHS: Final = (".", "/", "~", "$")
 
 
@@ -22,6 +28,7 @@ def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Map
 
     `hf:TEXT` and `timm:TEXT` are folders if they are written as a path, or if there is such a folder; else they name a
     model of the hub or of timm.
+    A name that is a location in a bucket, or a folder with a result of `cvbatch train`, is that result.
 
     Args:
         model: The entry, before it is checked; returned as it is if its model is no file, or names another checkpoint.
@@ -33,7 +40,14 @@ def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Map
     prefix, separator, path = name.partition(":")
     if separator and (prefix == ONNX or (prefix in _WITH_NAMES and _is_model_folder(path, folder))):
         return {**model, "model": prefix, "checkpoint": path}
+    if is_object_uri(name) or _is_trained_folder(name, folder):
+        return {**model, "model": TRAINED, "checkpoint": name}
     return model
+
+
+def _is_trained_folder(path: str, folder: str | None) -> bool:
+    full = os.path.join(folder or "", os.path.expanduser(path))
+    return "\0" not in path and os.path.isfile(os.path.join(full, TRAINED_FILE))
 
 
 def _is_model_folder(path: str, folder: str | None) -> bool:

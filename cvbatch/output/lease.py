@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cvbatch.errors import CorruptionError, CvbatchError, OutputError
-from cvbatch.output.log_records import RunState
+from cvbatch.output.log_records import Record
 from cvbatch.output.store import Store
 from cvbatch.system.environment import EnvironmentNumber
 from cvbatch.system.formats import RecordFormat
@@ -33,13 +33,29 @@ _CHECKS_PER_LEASE: Final = 20
 """Number of times that the heartbeat is read within that time."""
 
 
+class HeldState(Protocol):
+    """What a log says about who works on its output."""
+
+    @property
+    def holder(self) -> Record | None:
+        """The newest `open` record."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of the newest attempt."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more is to be done."""
+
+
 def describe_process() -> dict[str, Any]:
     """Host, boot id, process id and start time, which show whether a holder is still alive."""
     pid = os.getpid()
     return {**_machine_identity(), "pid": pid, "started": _process_start_time(pid)}
 
 
-def is_holder_alive(state: RunState) -> bool | None:
+def is_holder_alive(state: HeldState) -> bool | None:
     """Whether the holder of an unfinished run is a living process; None if this process cannot know it."""
     if state.holder is None or state.is_final:
         return False
@@ -55,14 +71,14 @@ def is_holder_alive(state: RunState) -> bool | None:
     return bool(_process_start_time(holder["pid"]) == holder["started"])
 
 
-def last_heartbeat(store: Store, state: RunState) -> Mapping[str, Any]:
+def last_heartbeat(store: Store, state: HeldState) -> Mapping[str, Any]:
     """The newest heartbeat of the holder; empty if it has written none."""
     heartbeat = _read_lease(store)
     return heartbeat if state.holder is not None and heartbeat.get("nonce") == state.holder["nonce"] else {}
 
 
 def acquire_lease(
-    store: Store, refresh_state: Callable[[], RunState], *, wait: bool = False, takeover: bool = False
+    store: Store, refresh_state: Callable[[], HeldState], *, wait: bool = False, takeover: bool = False
 ) -> None:
     """Return once no other process works on a run.
 
@@ -88,7 +104,7 @@ def acquire_lease(
             )
 
 
-def describe_holder(state: RunState) -> str:
+def describe_holder(state: HeldState) -> str:
     """The holder of a run as text for messages."""
     if state.holder is None:
         return "no process holds it"
@@ -105,7 +121,7 @@ class Heartbeat:
         facts: Returns further fields for the heartbeat.
     """
 
-    def __init__(self, store: Store, state: RunState, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(self, store: Store, state: HeldState, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
         assert state.holder is not None, "the log must be open"
         self._store = store
         self._lease_id = {"nonce": state.holder["nonce"], "epoch": state.epoch}
@@ -139,7 +155,7 @@ class Heartbeat:
         return bool(_read_lease(self._store).get("epoch", 0) > self._lease_id["epoch"])
 
 
-def _is_free(store: Store, state: RunState) -> bool:
+def _is_free(store: Store, state: HeldState) -> bool:
     if state.holder is None or state.is_final or is_holder_alive(state) is False:
         return True
     is_this_process = state.holder["holder"]["pid"] == os.getpid() and is_holder_alive(state) is True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 import uuid
@@ -23,6 +22,7 @@ from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
 from cvbatch.output.store import LocalStore, Store, create_with_retries, open_store
+from cvbatch.planning.differences import list_differences
 from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.parts import Part, open_part, write_chunks_as_parts
 from cvbatch.schema import ROW_ID
@@ -177,7 +177,7 @@ def check_same_job(store: Store, identity: Mapping[str, Any], job: Job) -> None:
     """
     requested_identity = job.identity()
     stored, requested = (job.with_defaults(data) for data in (identity, requested_identity))
-    differences = _list_differences(_identity_by_content(stored), _identity_by_content(requested))
+    differences = list_differences(_identity_by_content(stored), _identity_by_content(requested))
     advice, only_models = "", all(difference.startswith("models") for difference in differences)
     if differences and all(difference.startswith("source.uri") for difference in differences):
         uris, requested_uris = (uris_as_list(data["source"]["uri"]) for data in (identity, requested_identity))
@@ -237,7 +237,7 @@ def check_same_models(
             )
         specs = _comparable_specs(planned, requested, loaded=loaded)
         stored, current = ({planned.alias: data} for data in specs)
-        _refuse_differences(store, _list_differences(stored, current), kind=OtherModelsError)
+        _refuse_differences(store, list_differences(stored, current), kind=OtherModelsError)
 
 
 _LOCATION_KEYS = ("checkpoint", "categories", "background", "sha256", "prompts", "template", "options")
@@ -264,26 +264,6 @@ def _refuse_differences(
     if differences:
         first_differences = "; ".join(differences[:5])
         raise kind(f"{store.root} belongs to another run: {first_differences}; choose another output{advice}")
-
-
-def _list_differences(stored: Any, requested: Any) -> list[str]:
-    return list(_iter_differences("", json.loads(json.dumps(stored)), json.loads(json.dumps(requested))))
-
-
-def _iter_differences(path: str, stored: Any, requested: Any) -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(requested, dict):
-        for key in {**stored, **requested}:
-            yield from _iter_differences(f"{path}.{key}".lstrip("."), stored.get(key), requested.get(key))
-    elif isinstance(stored, list) and isinstance(requested, list) and len(stored) == len(requested):
-        for index, pair in enumerate(zip(stored, requested, strict=True)):
-            yield from _iter_differences(f"{path}.{index}", *pair)
-    elif stored != requested:
-        yield f"{path} is {_shorten_value(stored)} in the run, {_shorten_value(requested)} in the job"
-
-
-def _shorten_value(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 def _skipped_note(source: ImageSource) -> str:

@@ -17,6 +17,7 @@ from cvbatch.models.backends.onnx import ONNX
 from cvbatch.models.backends.python import PYTHON
 from cvbatch.models.backends.timm import TIMM
 from cvbatch.models.backends.torchvision import TORCHVISION
+from cvbatch.models.backends.trained import TrainedBackend
 from cvbatch.models.backends.transformers import TRANSFORMERS
 from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks.plugin_table import PluginTable
@@ -24,7 +25,16 @@ from cvbatch.tasks.plugin_table import PluginTable
 BACKENDS: Final = PluginTable[Backend](
     "cvbatch.backends",
     Backend,  # type: ignore[type-abstract]
-    (EMBEDDED, NANODET, TORCHVISION, PYTHON, ONNX, TRANSFORMERS, TIMM),
+    (
+        EMBEDDED,
+        NANODET,
+        TORCHVISION,
+        PYTHON,
+        ONNX,
+        TRANSFORMERS,
+        TIMM,
+        TrainedBackend(lambda model: backend_for(model)),
+    ),
 )
 """All kinds of models, by the name that the plan stores."""
 

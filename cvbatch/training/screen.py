@@ -1,0 +1,86 @@
+"""What a person sees of a training: a bar while it runs, and a table at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cvbatch.system.standard_streams import get_terminal_stream
+from cvbatch.training.fitting import TrainingReport
+from cvbatch.training.progress import TrainingProgress
+
+
+class TrainingScreen:
+    """A `TrainingObserver` with a bar on a terminal, and a line for each epoch elsewhere.
+
+    Args:
+        quiet: Show nothing, because standard output has JSON.
+        console: Where to show it; by default on standard error.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(file=get_terminal_stream(), quiet=quiet, force_jupyter=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._said = ""
+
+    def __enter__(self) -> TrainingScreen:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_phase(self, description: str) -> None:
+        """See `TrainingObserver`."""
+        self._bar.update(self._task, description=description)
+        self._say(description.partition(":")[0])
+
+    def on_progress(self, progress: TrainingProgress) -> None:
+        """See `TrainingObserver`."""
+        text = describe_progress(progress)
+        self._bar.update(self._task, description=text, total=progress.steps, completed=progress.step)
+        self._say(f"epoch {progress.epoch} of {progress.epochs}", text)
+
+    def _say(self, key: str, text: str | None = None) -> None:
+        """A plain line where there is no bar, once for each key."""
+        if not self._console.is_terminal and key != self._said:
+            self._said = key
+            self._console.print(text or key, markup=False, highlight=False)
+
+
+def describe_progress(progress: TrainingProgress) -> str:
+    """A progress in one line."""
+    parts = [f"epoch {progress.epoch} of {progress.epochs}"]
+    if progress.loss:
+        parts.append("loss " + " + ".join(f"{name} {value:.4g}" for name, value in progress.loss.items()))
+    parts += [f"{name} {value:.4f}" for name, value in list(progress.scores.items())[:1] if value is not None]
+    parts.append(f"{progress.images_per_second:,.0f} images/s")
+    if progress.waiting >= 0.05:
+        parts.append(f"{progress.waiting:.0%} waiting for images")
+    return ", ".join(parts)
+
+
+def render_training(report: TrainingReport) -> Any:
+    """A table of what a training has come to."""
+    table = Table(show_header=False, box=None)
+    plan, best = report.plan, report.best
+    table.add_row("model", f"{plan.start.name}, {plan.start.task}, {len(plan.categories)} classes")
+    table.add_row("images", f"{plan.trained:,} learned, {plan.validated:,} for validation")
+    table.add_row("best", f"epoch {best['epoch']} of {len(report.state.history)}")
+    for name, value in best["scores"].items():
+        table.add_row(name, "unknown" if value is None else f"{value:.4f}")
+    for note in plan.notes:
+        table.add_row("note", note)
+    table.add_row("use it", f"cvbatch run --model {report.output}")
+    return table

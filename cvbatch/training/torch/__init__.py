@@ -1,0 +1,1 @@
+"""What a worker of a training does with torch."""

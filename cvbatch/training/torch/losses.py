@@ -1,0 +1,84 @@
+"""Losses as sums with their denominators, so that parts of a batch on several workers add up to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cvbatch.training.torch.workers import WorkerGroup
+
+
+@dataclass(frozen=True, slots=True)
+class LossPart:
+    """One part of a loss on a worker's part of a batch."""
+
+    total: Tensor
+    """Sum over what is counted; a scalar with a gradient."""
+    weight: Tensor
+    """What the sum is divided by, for this part of the batch; a scalar without a gradient."""
+    factor: float = 1.0
+    """Weight of this part in the sum of all parts."""
+
+
+LossParts = Mapping[str, LossPart]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLoss:
+    """The loss of a whole batch, and what a worker adds to it."""
+
+    share: Tensor
+    """What this worker adds to the mean over the whole batch; its gradients add up over the workers."""
+    parts: dict[str, Tensor]
+    """Each part over the whole batch, times its factor, without gradients; scalars, the same on all workers."""
+
+
+def combine_parts(parts: LossParts, group: WorkerGroup) -> BatchLoss:
+    """Divide the sums of all workers by the denominators of all workers.
+
+    Args:
+        parts: Of this worker; each worker has parts of the same names.
+        group: The workers.
+    """
+    names = list(parts)
+    weights = group.add_up(torch.stack([parts[name].weight.detach().float() for name in names]))
+    scaled = [
+        parts[name].factor * parts[name].total.float() / weights[index].clamp(min=torch.finfo(torch.float32).tiny)
+        for index, name in enumerate(names)
+    ]
+    values = group.add_up(torch.stack([value.detach() for value in scaled]))
+    return BatchLoss(torch.stack(scaled).sum(), dict(zip(names, values, strict=True)))
+
+
+def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float) -> LossPart:
+    """Cross-entropy of classes, as `torch.nn.CrossEntropyLoss` with its mean.
+
+    With smoothing ε and C classes: l = (1 − ε) w[y] (−log p[y]) + ε / C Σ_c w[c] (−log p[c]), and the mean divides by
+    the sum of w[y].
+
+    Args:
+        logits: (images, classes)
+        labels: (images,), int64
+        class_weights: (classes,), or None if all are 1.
+        smoothing: ε
+    """
+    total = functional.cross_entropy(
+        logits.float(), labels, weight=class_weights, label_smoothing=smoothing, reduction="sum"
+    )
+    counted = torch.tensor(float(len(labels)), device=logits.device)
+    return LossPart(total, counted if class_weights is None else class_weights[labels].sum())
+
+
+def soft_label_loss(logits: Tensor, shares: Tensor) -> LossPart:
+    """Cross-entropy with soft targets: −Σ_c q[c] log p[c], the mean over images.
+
+    Args:
+        logits: (images, classes)
+        shares: (images, classes) probabilities that sum to 1, or less where a part is not known.
+    """
+    total = -(shares * functional.log_softmax(logits.float(), dim=1)).sum()
+    return LossPart(total, shares.sum().detach())
