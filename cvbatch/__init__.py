@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cvbatch.report.write import write_report
     from cvbatch.results.elements import iter_detections, iter_segments, read_detections, read_segments
     from cvbatch.results.labelling import label
-    from cvbatch.results.predictions import decode_mask, label_map, open_dataset, read
+    from cvbatch.results.predictions import decode_depth, decode_mask, label_map, open_dataset, read
     from cvbatch.results.sql.connection import open_sql
     from cvbatch.results.sql.query import query_sql
     from cvbatch.sampling.choose import choose_samples
@@ -61,6 +61,7 @@ _MODULE_OF_NAME = {
     "query_sql": "results.sql.query",
     "open_sql": "results.sql.connection",
     "label_map": "results.predictions",
+    "decode_depth": "results.predictions",
     "decode_mask": "results.predictions",
     "evaluate": "evaluation.evaluate",
     "compare_runs": "comparison.compare",
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "query_sql",
     "open_sql",
     "label_map",
+    "decode_depth",
     "decode_mask",
     "evaluate",
     "compare_runs",

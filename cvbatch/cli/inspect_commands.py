@@ -76,8 +76,12 @@ def models_command(options: argparse.Namespace) -> int:
     if options.json:
         return print_json(models)
     console = Console()
+    if options.task and not models:
+        console.print(f"no model that has a name does {options.task}: take one by hf: or python:")
+        return 0
     for task in [options.task] if options.task else TASKS:
-        console.print(models_table(task, [model for model in models if task in model["tasks"]]))
+        if of_task := [model for model in models if task in model["tasks"]]:
+            console.print(models_table(task, of_task))
     for note in dict.fromkeys(f"{model['model']}: {model['note']}" for model in models if model["note"]):
         console.print(note, highlight=False)
     return 0

@@ -77,8 +77,10 @@ def run_demo(output: str, console: Console) -> int:
 
 
 def build_demo_job(photos: Path, predictions: Path) -> Job:
-    """All four tasks by the embedded models, as in `jobs/all_tasks.yaml`."""
-    models: list[dict[str, str | float]] = [{"task": task.name} for task in TASKS.own_rows()]
+    """All tasks that embedded models do, as in `jobs/all_tasks.yaml`."""
+    models: list[dict[str, str | float]] = [
+        {"task": task.name} for task in TASKS.own_rows() if task.default_model is not None
+    ]
     for model in models:
         if model["task"] == DETECTION.name:
             model["score_threshold"] = BOX_SCORE

@@ -13,12 +13,14 @@ from cvbatch.drift.groups import compare_groups
 from cvbatch.drift.pixels import BRIGHTNESS, SHARPNESS, measure_pixels
 from cvbatch.drift.report import DriftReport, make_report
 from cvbatch.drift.run_sample import RunSample, read_run_sample
+from cvbatch.drift.signals import signals_of_task
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.results.best_rows import random_numbers
 from cvbatch.results.committed import OpenedOutput, Output, Storage, open_output
 from cvbatch.results.where import Where, check_group_column, check_names
 from cvbatch.schema import IMAGE_URI
+from cvbatch.tasks import EMBEDDING
 
 FOLDER: Final = "folder"
 MOST_ROWS: Final = 100_000
@@ -117,6 +119,8 @@ def _common_models(opened: OpenedOutput, other: OpenedOutput, alias: str | None)
             notes.append(f"{model.alias} is not compared, as the reference does not have it")
         elif _identity(twin) != _identity(model):
             notes.append(f"{model.alias} is not compared, as it is another model in the reference ({twin.name})")
+        elif signals_of_task(model.task) is None and model.task != EMBEDDING.name:
+            notes.append(f"{model.alias} is not compared, as answers for {model.task} are not")
         else:
             models.append(model)
     return models, notes

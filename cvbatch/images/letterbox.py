@@ -36,10 +36,12 @@ class Letterbox:
     stride: int | None = None
     """The frame is only as large as the image needs, rounded up to multiples of this; None takes all of `size`, or the
     image without a frame."""
-    rounding: Literal["nearest", "down", "shorter_first", "shorter_first_16"] = "nearest"
+    rounding: Literal["nearest", "down", "shorter_first", "shorter_first_16", "least_change"] = "nearest"
     """How sides get whole pixels: both to the nearest, half to even, as Ultralytics does; both down, as torchvision's
     detectors do; or the shorter one to the nearest and the longer one down, as Hugging Face's transformers do for the
-    DETR family; `shorter_first_16` then takes both down to multiples of 16, as they do for YOLOS."""
+    DETR family; `shorter_first_16` then takes both down to multiples of 16, as they do for YOLOS; or, as for
+    DPT and Depth Anything, the side that changes less gets its length in `size` and the other one follows, both to the
+    nearest multiple of `stride`."""
 
     def __post_init__(self) -> None:
         """Refuse a frame that contradicts itself.
@@ -55,6 +57,8 @@ class Letterbox:
             raise ValueError(f"letterbox: expected lengths of at least 1 pixel, got {self}")
         if self.size is not None and self.rounding.startswith("shorter_first"):
             raise ValueError(f"letterbox: {self.rounding} belongs to shorter and longer: give them in place of size")
+        if self.rounding == "least_change" and None in (self.size, self.stride):
+            raise ValueError("letterbox: least_change needs size and stride")
         if self.size is not None and any(side % (self.stride or 1) for side in self.size):
             raise ValueError(f"letterbox: expected a size in multiples of the stride {self.stride}, got {self.size}")
 
@@ -146,9 +150,19 @@ def _round_to_patches(letterbox: Letterbox, size: Size) -> Size:
     return max(_PATCH, width - width % _PATCH), max(_PATCH, height - height % _PATCH)
 
 
+def _round_least_change(letterbox: Letterbox, size: Size) -> Size:
+    """`get_resize_output_image_size` of DPT's processor in transformers, with proportions kept."""
+    bounds, step = _bounds(letterbox, size), letterbox.stride or 1
+    scales = [bound / side for bound, side in zip(bounds, size, strict=True)]
+    scale = scales[0] if abs(1 - scales[0]) < abs(1 - scales[1]) else scales[1]
+    width, height = (max(step, round(scale * side / step) * step) for side in size)
+    return width, height
+
+
 _RESIZED_SIZES: Final[Mapping[str, Callable[[Letterbox, Size], Size]]] = {
     "nearest": _round_to_nearest,
     "down": _round_down,
     "shorter_first": _round_shorter_first,
     "shorter_first_16": _round_to_patches,
+    "least_change": _round_least_change,
 }

@@ -110,12 +110,14 @@ def check_resized_pixels(view: View, original_size: Size) -> None:
     Raises:
         ImageError: `TooManyPixels`.
     """
-    width, height = _compute_resized_size(view, original_size)
-    if isinstance(view.resize, int) and view.crop is None and width * height > _max_resized_pixels(view):
+    width, height = compute_crop_geometry(view, original_size).resized_size
+    letterbox = view.letterbox
+    follows = letterbox is not None and letterbox.rounding == "least_change"
+    if ((isinstance(view.resize, int) and view.crop is None) or follows) and width * height > _max_resized_pixels(view):
         raise ImageError(
             "TooManyPixels",
             f"{original_size[0]} x {original_size[1]} is so thin that a model that resizes the shorter side to "
-            f"{view.resize} would get {width} x {height} = {width * height} pixels, more than "
+            f"{min(width, height)} would get {width} x {height} = {width * height} pixels, more than "
             f"{_max_resized_pixels(view)}; cut such images into parts, or label them without this model",
         )
 

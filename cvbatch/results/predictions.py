@@ -14,6 +14,7 @@ from cvbatch.results.elements import read_detections as read_detections  # until
 from cvbatch.results.elements import read_segments as read_segments
 from cvbatch.results.streaming import RowSelection, read_rows
 from cvbatch.results.where import Where
+from cvbatch.tasks.depth_maps import decode_depth as decode_depth
 from cvbatch.tasks.masks import decode_mask as decode_mask
 
 if TYPE_CHECKING:

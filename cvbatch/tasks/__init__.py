@@ -6,12 +6,13 @@ from typing import Final
 
 from cvbatch.tasks.base import Task
 from cvbatch.tasks.classification import CLASSIFICATION
+from cvbatch.tasks.depth import DEPTH
 from cvbatch.tasks.detection import DETECTION
 from cvbatch.tasks.embedding import EMBEDDING
 from cvbatch.tasks.plugin_table import PluginTable
 from cvbatch.tasks.segmentation import SEGMENTATION
 
-__all__ = ["CLASSIFICATION", "DETECTION", "EMBEDDING", "SEGMENTATION", "TASKS", "Task"]
+__all__ = ["CLASSIFICATION", "DEPTH", "DETECTION", "EMBEDDING", "SEGMENTATION", "TASKS", "Task"]
 
-TASKS: Final = PluginTable[Task]("cvbatch.tasks", Task, (CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING))  # type: ignore[type-abstract]
+TASKS: Final = PluginTable[Task]("cvbatch.tasks", Task, (CLASSIFICATION, DETECTION, SEGMENTATION, EMBEDDING, DEPTH))  # type: ignore[type-abstract]
 """All tasks, by name."""

@@ -54,7 +54,7 @@ def test_a_job_survives_json() -> None:
 
 
 def test_a_task_without_a_model_takes_the_embedded_one_for_it() -> None:
-    tasks = [task.name for task in TASKS.own_rows()]
+    tasks = [task.name for task in TASKS.own_rows() if task.default_model]
     models = [{"task": task} for task in tasks]
     job = load_job(defaults={"source": {"uri": "p"}, "models": models, "output": {"uri": "o"}})
     assert {model.task: model.model for model in job.models} == {

@@ -26,7 +26,7 @@ from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
 from tests.rigs.prompted_models import save_clip, save_grounding_dino, save_owl
 from tests.rigs.timm_models import make_timm_model, save_timm_model
-from tests.rigs.transformers_models import save_rt_detr, save_segformer, save_vit
+from tests.rigs.transformers_models import save_depth_anything, save_rt_detr, save_segformer, save_vit
 
 MODELS_OF_PAGES: dict[str, Callable[[Path], Path]] = {
     "rtdetr": save_rt_detr,
@@ -34,6 +34,7 @@ MODELS_OF_PAGES: dict[str, Callable[[Path], Path]] = {
     "clip": save_clip,
     "owlvit": save_owl,
     "grounding-dino": save_grounding_dino,
+    "depth-anything": save_depth_anything,
 }
 FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
 """Pages that `make test` runs, in the folder of the demo itself; the others start workers of Ray twenty times."""
@@ -45,7 +46,9 @@ PAGES = [
     for page in READMES
     if any(command.is_run for command in page_commands(page))
 ]
-ANSWERS_OF_THE_DEMO = [page for page in READMES if blocks(page, "python") and "storage" not in page.parts]
+OWN_RUNS = {"storage", "models"}
+"""Folders with pages whose answers are about runs of their own commands."""
+ANSWERS_OF_THE_DEMO = [page for page in READMES if blocks(page, "python") and not OWN_RUNS & {*page.parts}]
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,10 @@ def test_the_embedded_model_does_all_tasks() -> None:
     assert not any(registry.needs_probe(spec) for spec in specs)
 
 
-def test_every_task_of_ours_has_a_default_model_whose_weights_are_here() -> None:
-    specs = resolve(*({"task": task.name} for task in TASKS.own_rows()))
-    assert [(spec.task, spec.name) for spec in specs] == [(task.name, task.default_model) for task in TASKS.own_rows()]
+def test_every_task_of_ours_but_depth_has_a_default_model_whose_weights_are_here() -> None:
+    tasks = [task for task in TASKS.own_rows() if task.name != "depth"]
+    specs = resolve(*({"task": task.name} for task in tasks))
+    assert [(spec.task, spec.name) for spec in specs] == [(task.name, task.default_model) for task in tasks]
     assert all(spec.weights_sha256 for spec in specs)
 
 

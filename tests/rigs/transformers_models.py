@@ -109,3 +109,43 @@ def save_segformer(folder: Path, *, classes: int = 5) -> Path:
     )
     settings = {"image_processor_type": "SegformerImageProcessor", "size": {"height": 64, "width": 96}}
     return save_model(make_model("SegformerForSemanticSegmentation", config), folder, settings)
+
+
+_DEEP = {**SMALL, "num_hidden_layers": 4}
+
+
+def save_dpt(folder: Path) -> Path:
+    """Save a tiny DPT for depth; it takes squares."""
+    config = transformers.DPTConfig(
+        **_DEEP,
+        image_size=64,
+        patch_size=16,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        readout_type="ignore",
+        is_hybrid=False,
+        reassemble_factors=[4, 2, 1, 0.5],
+    )
+    settings = {"image_processor_type": "DPTImageProcessor", "size": {"height": 64, "width": 64}}
+    return save_model(make_model("DPTForDepthEstimation", config), folder, settings)
+
+
+def save_depth_anything(folder: Path) -> Path:
+    """Save a tiny Depth Anything; it keeps proportions."""
+    stages = {"out_indices": [1, 2, 3, 4], "apply_layernorm": True, "reshape_hidden_states": False}
+    config = transformers.DepthAnythingConfig(
+        backbone_config=transformers.Dinov2Config(**_DEEP, image_size=70, patch_size=14, **stages),
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        patch_size=14,
+    )
+    settings = {
+        "image_processor_type": "DPTImageProcessor",
+        "size": {"height": 70, "width": 70},
+        "keep_aspect_ratio": True,
+        "ensure_multiple_of": 14,
+    }
+    return save_model(make_model("DepthAnythingForDepthEstimation", config), folder, settings)

@@ -31,6 +31,7 @@ COLUMNS = {
         "x_masks": "list<item: binary>",
     },
     "embedding": {"x_vector": "list<item: float>"},
+    "depth": {"x_map": "binary", "x_min": "float", "x_max": "float"},
 }
 
 
@@ -74,5 +75,5 @@ def test_no_option_belongs_to_two_tasks() -> None:
 
 
 def test_cpus_take_one_image_at_a_time_where_objects_are_located() -> None:
-    assert {name for name, task in TASKS.items() if task.goes_one_by_one} == {"detection", "segmentation"}
-    assert {name for name, task in TASKS.items() if task.locates_objects} == {"detection", "segmentation"}
+    assert {name for name, task in TASKS.items() if task.goes_one_by_one} == {"detection", "segmentation", "depth"}
+    assert {name for name, task in TASKS.items() if task.locates_objects} == {"detection", "segmentation", "depth"}

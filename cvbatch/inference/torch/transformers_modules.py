@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cvbatch.inference.network import ForwardPass, Image
 from cvbatch.inference.torch.classifier import ClassifierNetwork, ClassifierOutputs
+from cvbatch.inference.torch.depths import DepthNetwork
 from cvbatch.inference.torch.query_boxes import QueryNetwork
 from cvbatch.inference.torch.segmenter import SegmenterNetwork
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
@@ -149,6 +150,18 @@ class _Segmenter(nn.Module):
         return {"out": self._module(pixel_values=batch).logits}
 
 
+class _DepthEstimator(nn.Module):
+    """Gives a map of depths for each image, (batch, height, width)."""
+
+    def __init__(self, module: nn.Module, pooled: bool) -> None:
+        super().__init__()
+        self._module = module
+
+    def forward(self, batch: Tensor) -> Tensor:
+        depths: Tensor = self._module(pixel_values=batch).predicted_depth
+        return depths
+
+
 def _flat(features: Tensor) -> Tensor:
     return features.float().mean(dim=(2, 3)) if features.dim() == 4 else features
 
@@ -178,6 +191,10 @@ def _segmenter_pass(module: nn.Module, batch: BatchNormalizer, reading: Transfor
     return SegmenterNetwork(module, batch)
 
 
+def _depth_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
+    return DepthNetwork(module, batch)
+
+
 def _query_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
     return QueryNetwork(module, batch, reading)
 
@@ -188,6 +205,7 @@ _WRAPPERS: Final[dict[str, Callable[[nn.Module, bool], nn.Module]]] = {
     "projected": _ProjectedVision,
     "image_features": _ImageFeatures,
     "pixels": _Segmenter,
+    "depths": _DepthEstimator,
     "queries": _Detector,
 }
 _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReading], ForwardPass]]] = {
@@ -196,6 +214,7 @@ _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReadi
     "projected": _vector_pass,
     "image_features": _vector_pass,
     "pixels": _segmenter_pass,
+    "depths": _depth_pass,
     "queries": _query_pass,
     "prompts": _classifier_pass,
     "prompted_patches": _query_pass,

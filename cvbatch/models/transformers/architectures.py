@@ -10,7 +10,7 @@ from cvbatch.errors import ModelError
 from cvbatch.models.transformers.prompts import TEXT_RULES
 from cvbatch.models.transformers.reading import Head
 from cvbatch.system.extras import import_extra
-from cvbatch.tasks import CLASSIFICATION, DETECTION, EMBEDDING, SEGMENTATION
+from cvbatch.tasks import CLASSIFICATION, DEPTH, DETECTION, EMBEDDING, SEGMENTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ _ENDINGS: Final[Mapping[str, tuple[Head, tuple[str, ...]]]] = {
     "ForImageClassificationWithTeacher": ("classes", _CLASSIFIES),
     "ForObjectDetection": ("queries", (DETECTION.name,)),
     "ForSemanticSegmentation": ("pixels", (SEGMENTATION.name,)),
+    "ForDepthEstimation": ("depths", (DEPTH.name,)),
     "VisionModelWithProjection": ("projected", (EMBEDDING.name,)),
     "VisionModel": ("pooled", (EMBEDDING.name,)),
     "Model": ("pooled", (EMBEDDING.name,)),
@@ -44,8 +45,8 @@ _PROMPTED: Final[Mapping[str, tuple[Head, str]]] = {
 """Classes that look for prompts, as in `TEXT_RULES`; those of both tables can do without."""
 _MAY_DO_WITHOUT: Final = frozenset(("CLIPModel", "SiglipModel"))
 _SUPPORTED: Final = (
-    "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, and for embeddings …Model, …VisionModel, "
-    "…VisionModelWithProjection"
+    "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, …ForDepthEstimation, and for embeddings "
+    "…Model, …VisionModel, …VisionModelWithProjection"
 )
 
 

@@ -14,6 +14,7 @@ from cvbatch.models.transformers.resizing import (
     resize_in_square,
     resize_larger,
     resize_plainly,
+    resize_to_multiples,
     resize_to_patches,
 )
 
@@ -62,6 +63,8 @@ class Processor:
     square: bool = True
     """Whether a size of one number means both sides, and not the shorter one."""
     queries: QueryRule | None = None
+    understood: frozenset[str] = frozenset()
+    """Settings that change pixels, as `resize` does."""
 
 
 PROCESSORS: Final[Mapping[str, Processor]] = {
@@ -80,6 +83,11 @@ PROCESSORS: Final[Mapping[str, Processor]] = {
     "ConditionalDetrImageProcessor": Processor(_DETR, resize_plainly, square=False, queries=QueryRule("sigmoid", 100)),
     "DeformableDetrImageProcessor": Processor(_DETR, resize_plainly, square=False, queries=QueryRule("sigmoid", 100)),
     "DetrImageProcessor": Processor(_DETR, resize_plainly, square=False, queries=QueryRule("softmax")),
+    "DPTImageProcessor": Processor(
+        {"size": 384, "ensure_multiple_of": 1, "keep_aspect_ratio": False, **_BICUBIC, **_STANDARD},
+        resize_to_multiples,
+        understood=frozenset(("keep_aspect_ratio",)),
+    ),
     "EfficientNetImageProcessor": Processor(
         {"size": 346, "crop_size": 289, "include_top": True, **_BICUBIC, **_STANDARD}, resize_plainly
     ),

@@ -67,7 +67,9 @@ def plan_preparation(settings: Mapping[str, Any] | None, title: str, *, covers_i
     given = {key: value for key, value in settings.items() if value is not None}
     known = {**ALWAYS, **processor.defaults, **given}
     for key in _UNUSUAL:
-        if known.get(key) and (key, processor.queries is None) != ("do_pad", False):  # an image alone is not padded
+        if (
+            known.get(key) and key not in processor.understood and (key, processor.queries is None) != ("do_pad", False)
+        ):  # an image alone is not padded
             raise ModelError(f"{title}: {key}: {known[key]} of {name} is not supported: export the model to onnx:")
     try:
         view = _plan_view(known, processor)

@@ -7,7 +7,16 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Final, Literal
 
 Head = Literal[
-    "classes", "pooled", "projected", "image_features", "pixels", "queries", "prompts", "prompted_patches", "grounded"
+    "classes",
+    "pooled",
+    "projected",
+    "image_features",
+    "pixels",
+    "queries",
+    "prompts",
+    "prompted_patches",
+    "grounded",
+    "depths",
 ]
 Activation = Literal["softmax", "sigmoid", "best_sigmoid"]
 _FIRST: Final = frozenset(

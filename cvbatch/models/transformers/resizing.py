@@ -73,6 +73,15 @@ def resize_to_patches(known: Mapping[str, Any], size: Lengths) -> View:
     return replace(view, letterbox=replace(view.letterbox, rounding="shorter_first_16"))
 
 
+def resize_to_multiples(known: Mapping[str, Any], size: Lengths) -> View:
+    """DPT and Depth Anything: to multiples of a number of pixels, with or without the proportions of the image."""
+    step = int(known["ensure_multiple_of"])
+    height, width = size.both_sides()
+    if known["keep_aspect_ratio"]:
+        return View(letterbox=Letterbox(size=(height, width), stride=step, rounding="least_change"))
+    return View(resize=(round(height / step) * step, round(width / step) * step))
+
+
 def resize_in_square(known: Mapping[str, Any], size: Lengths) -> View:
     """OWLv2: at the top left of a black square; its own processor blurs with SciPy where Pillow averages."""
     return View(letterbox=Letterbox(size=size.both_sides()))

@@ -70,6 +70,11 @@ def test_defaults_are_those_of_transformers(name: str) -> None:
         ("DetrImageProcessor", {"size": {"height": 96, "width": 64}, "do_pad": False}),
         ("YolosImageProcessor", {"size": {"shortest_edge": 96, "longest_edge": 161}}),
         ("RTDetrImageProcessor", {"size": {"height": 96, "width": 64}, "do_normalize": True}),
+        (
+            "DPTImageProcessor",
+            {"size": {"height": 70, "width": 98}, "keep_aspect_ratio": True, "ensure_multiple_of": 14},
+        ),
+        ("DPTImageProcessor", {"size": {"height": 70, "width": 100}, "ensure_multiple_of": 32}),
         ("BeitImageProcessor", {"size": {"height": 80, "width": 64}, "do_center_crop": True, "crop_size": 60}),
     ],
 )
