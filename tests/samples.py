@@ -19,7 +19,7 @@ from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning.plan import Plan, make_plan
 from cvbatch.schema import MEASURES
 from cvbatch.sources import open_source
-from cvbatch.stages.decode import error_columns
+from cvbatch.stages.decoded_rows import error_columns
 
 FAILED = RowError("decode", "TruncatedImage", "cut off", transient=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -16,8 +16,18 @@ from cvbatch.config.compute import (
     StorageSection,
     check_location_options,
 )
+from cvbatch.config.identity import (
+    CHANGEABLE_SOURCE_OPTIONS,
+    OF_ALL_MODELS,
+    OF_ALL_SOURCES,
+    SECTIONS,
+    defaults_of_section,
+    identity_of_section,
+)
 from cvbatch.config.model_files import split_model_file
+from cvbatch.config.tiles import TilesConfig
 from cvbatch.config.types import Bytes, Moment
+from cvbatch.images.tiles import MAX_TILED_PIXELS
 from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.http_hosts import HttpOptions
 from cvbatch.storage.local_paths import to_local_path
@@ -65,7 +75,7 @@ class SourceConfig(StorageSection):
     limit: Count | None = None
     """Use only this many images, the first ones."""
     max_pixels: Count = 178_000_000
-    """Images with more pixels, according to their header, are error rows."""
+    """Images with more pixels, according to their header, are error rows; see `max_tiled_pixels`."""
     min_bytes: Bytes | None = None
     """Skip files, objects and archive members with fewer bytes; `10kB` is 10,000, `10KiB` is 10,240."""
     max_bytes: Bytes | None = None
@@ -83,6 +93,12 @@ class SourceConfig(StorageSection):
     def uris(self) -> tuple[str, ...]:
         """All locations; usually one."""
         return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+    @property
+    def max_tiled_pixels(self) -> int:
+        """The same where all models have tiles, so that no image is in memory as a whole: more by default."""
+        is_default = self.max_pixels == SourceConfig.model_fields["max_pixels"].default
+        return MAX_TILED_PIXELS if is_default else self.max_pixels
 
     @property
     def keeps_damaged(self) -> bool:
@@ -114,31 +130,6 @@ class SourceConfig(StorageSection):
             elif redact_secrets(uri) != uri and to_local_path(uri) is None:
                 raise ValueError("expected a location without credentials")
         return self
-
-
-_OF_ALL_SOURCES = ("uri", "extensions", "exif", "rename", "max_pixels")
-_OF_ALL_MODELS = (
-    "model",
-    "alias",
-    "task",
-    "weights",
-    "checkpoint",
-    "categories",
-    "background",
-    "sha256",
-    "seed",
-    "top_k",
-    "score_threshold",
-    "normalize",
-    "dtype",
-    "options",
-)
-"""Options that are part of every identity. Later options are part of it only if they differ from their defaults, so
-that a new option does not change existing runs; never add a name here."""
-_CHANGEABLE_SOURCE_OPTIONS = ("limit", "http_hosts", "http_private", *OPTION_NAMES)
-"""Options that another attempt of the same run may change."""
-_SECTIONS = ("source", "models", "compute", "output")
-"""Of `compute` and `output`, only the precision is part of the identity: another attempt may run elsewhere."""
 
 
 class ModelConfig(StorageSection):
@@ -178,6 +169,8 @@ class ModelConfig(StorageSection):
     line."""
     template: str | None = None
     """Sentence with `{}` for each of `prompts`, such as `a photo of a {}`; by default they are taken as they are."""
+    tiles: TilesConfig | None = None
+    """Detection and segmentation: cut large pictures into overlapping tiles, in full resolution."""
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Keyword arguments of a `python:` factory, or the keys that describe an `onnx:` file."""
 
@@ -259,36 +252,25 @@ class Job(ConfigSection):
             Plain JSON data: the source with absolute locations and without limit, hosts and storage options, the
             models without storage options, the requested precision.
         """
-        source = _identity_of_section(self.source, _OF_ALL_SOURCES, _CHANGEABLE_SOURCE_OPTIONS)
+        source = identity_of_section(self.source, OF_ALL_SOURCES, CHANGEABLE_SOURCE_OPTIONS)
         locations = [to_local_path(uri) or uri for uri in self.source.uris]
         source["uri"] = locations if len(locations) > 1 else locations[0]
         return {
             "source": source,
-            "models": [_identity_of_section(model, _OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
+            "models": [identity_of_section(model, OF_ALL_MODELS, OPTION_NAMES) for model in self.models],
             "precision": self.compute.precision,
-            **_identity_of_section(self, (), _SECTIONS),
+            **identity_of_section(self, (), SECTIONS),
         }
 
     def with_defaults(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """An identity of this or an earlier version, with the defaults of all missing options filled in."""
-        model_defaults = _defaults_of_section(self.models[0], OPTION_NAMES)
+        model_defaults = defaults_of_section(self.models[0], OPTION_NAMES)
         return {
-            **_defaults_of_section(self, _SECTIONS),
+            **defaults_of_section(self, SECTIONS),
             **identity,
-            "source": {**_defaults_of_section(self.source, _CHANGEABLE_SOURCE_OPTIONS), **identity["source"]},
+            "source": {**defaults_of_section(self.source, CHANGEABLE_SOURCE_OPTIONS), **identity["source"]},
             "models": [{**model_defaults, **model} for model in identity["models"]],
         }
-
-
-def _identity_of_section(section: ConfigSection, always: Collection[str], never: Collection[str]) -> dict[str, Any]:
-    """Options of a section in an identity: those in `always`, and others that differ from their defaults."""
-    values, defaults = section.model_dump(mode="json", exclude=set(never)), _defaults_of_section(section, never)
-    return {name: value for name, value in values.items() if name in always or value != defaults.get(name)}
-
-
-def _defaults_of_section(section: ConfigSection, never: Collection[str]) -> dict[str, Any]:
-    """Defaults of a section as plain data, without the options in `never`."""
-    return type(section).model_construct().model_dump(mode="json", exclude=set(never))
 
 
 def _local_only(locations: Iterable[object]) -> list[str]:

@@ -50,7 +50,7 @@ from cvbatch.schema import (
     WORKER,
 )
 from cvbatch.sources.fetch.plan_rows import plan_fetches
-from cvbatch.stages.decode import error_columns
+from cvbatch.stages.decoded_rows import error_columns
 from cvbatch.storage.fetch_options import FetchOptions
 from cvbatch.storage.location import Location
 

@@ -12,7 +12,7 @@ from cvbatch.engine.memory import MIN_SHARES, describe_need_and_limit, min_store
 from cvbatch.errors import HaltError, RowError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import RowUnit
-from cvbatch.stages.decode import to_error_rows
+from cvbatch.stages.decoded_rows import to_error_rows
 from cvbatch.system.control_group import ROOT, count_memory_kills, memory_limit
 
 _MAX_KILLS_IN_A_ROW: Final = 3

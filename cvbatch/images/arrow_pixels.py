@@ -38,6 +38,34 @@ def pack_images(images: Sequence[RgbArray | None]) -> pa.StructArray:
     return pa.StructArray.from_arrays([pixels, heights, widths], names=["pixels", HEIGHT, WIDTH], mask=is_missing)
 
 
+def pack_tiles(images: Sequence[Sequence[RgbArray] | None]) -> pa.ListArray:
+    """Pack the tiles of images into one Arrow column.
+
+    Args:
+        images: The tiles of each image; None for a missing image.
+
+    Returns:
+        Lists of what `pack_images` makes; null for a missing image.
+    """
+    counts = np.array([0 if tiles is None else len(tiles) for tiles in images], np.int32)
+    offsets = np.concatenate((np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)))
+    is_missing = pa.array([tiles is None for tiles in images], pa.bool_())
+    packed = pack_images([tile for tiles in images for tile in tiles or ()])
+    return pa.ListArray.from_arrays(pa.array(offsets), packed, mask=is_missing)
+
+
+def unpack_tiles(column: pa.ChunkedArray) -> list[list[RgbArray] | None]:
+    """Return the tiles of the images of a column of `pack_tiles`, as read-only views of its buffer."""
+    images: list[list[RgbArray] | None] = []
+    for chunk in column.chunks:
+        tiles = [tile for tile in unpack_images(pa.chunked_array([chunk.flatten()])) if tile is not None]
+        ends = np.cumsum(chunk.value_lengths().fill_null(0).to_numpy())
+        is_present = chunk.is_valid().to_numpy(zero_copy_only=False)
+        for has_image, start, end in zip(is_present, [0, *ends], ends, strict=False):
+            images.append(tiles[start:end] if has_image else None)
+    return images
+
+
 def unpack_images(column: pa.ChunkedArray) -> list[RgbArray | None]:
     """Return the images of a packed column as read-only views of its buffer."""
     images: list[RgbArray | None] = []

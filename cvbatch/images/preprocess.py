@@ -15,6 +15,7 @@ from cvbatch.errors import ImageError
 from cvbatch.images.letterbox import BLACK, Letterbox, longest_shorter_side, place_in_frame
 from cvbatch.images.letterbox import Size as Size
 from cvbatch.images.linear_resize import resize_linear
+from cvbatch.images.tiles import Tiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class View:
     crop_rounding: Literal["nearest", "down"] = "nearest"
     """How the left and top of a crop get whole pixels where an odd number is cut off: to the nearest even one, as
     torchvision does; or down, as Hugging Face's transformers do."""
+    tiles: Tiles | None = None
+    """How a picture is cut first; each tile then goes through the other steps like an image."""
 
     def __post_init__(self) -> None:
         """Refuse a view that contradicts itself.
@@ -182,7 +185,8 @@ GPU_INTERPOLATIONS: Final = ("bilinear", "bicubic")
 
 def can_resize_on_gpu(view: View) -> bool:
     """Whether a GPU can make the view; there the area outside of an image is black."""
-    return view.interpolation in GPU_INTERPOLATIONS and (view.letterbox is None or view.letterbox.fill == BLACK)
+    has_black_frame = view.letterbox is None or view.letterbox.fill == BLACK
+    return view.interpolation in GPU_INTERPOLATIONS and has_black_frame and view.tiles is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +217,12 @@ def compute_min_decode_side(views: Iterable[View]) -> int | None:
 
     Returns:
         Twice the longest side that any view resizes to, or of a letterbox the longest shorter side; None if a view does
-        not resize.
+        not resize, or cuts tiles.
     """
     sides = []
     for view in views:
         resize = longest_shorter_side(view.letterbox) if view.letterbox is not None else view.resize
-        if resize is None:
+        if resize is None or view.tiles is not None:
             return None
         sides.append(resize if isinstance(resize, int) else max(resize))
     return _MIN_DECODE_RATIO * max(sides, default=0) or None

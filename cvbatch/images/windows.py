@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -18,15 +18,7 @@ from cvbatch.images.formats import ImageFormat, identify_format
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.reading import ReadOptions
 from cvbatch.images.tiff.windows import open_tiff_windows
-
-
-class Window(NamedTuple):
-    """A rectangle of pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
+from cvbatch.images.tiles import Window as Window
 
 
 class StoredPixels(Protocol):
@@ -171,13 +163,20 @@ class WholePicture:
 
 
 def open_windows(
-    data: bytes, *, max_pixels: int, exif: bool = False, icc: bool = False, keep_damaged: bool = False
+    data: bytes,
+    *,
+    max_pixels: int,
+    max_whole_pixels: int | None = None,
+    exif: bool = False,
+    icc: bool = False,
+    keep_damaged: bool = False,
 ) -> WindowReader:
     """Open a picture to read parts of it.
 
     Args:
         data: The whole file.
         max_pixels: Pictures whose header declares more pixels are refused.
+        max_whole_pixels: The same for pictures that can only be decoded as a whole; by default `max_pixels`.
         exif: Also read capture time, camera and position.
         icc: Convert colours to sRGB by the profile in the file.
         keep_damaged: Accept a damaged picture as far as it can be decoded; it is then decoded as a whole.
@@ -194,7 +193,8 @@ def open_windows(
             pixels = opener(image_format, data, ReadOptions(max_pixels, exif, None, icc))
         if pixels is not None:
             return WindowReader(pixels, image_format.name)
-    return windows_of_decoded(decode(data, max_pixels=max_pixels, exif=exif, icc=icc, keep_damaged=keep_damaged))
+    whole_limit = max_pixels if max_whole_pixels is None else min(max_pixels, max_whole_pixels)
+    return windows_of_decoded(decode(data, max_pixels=whole_limit, exif=exif, icc=icc, keep_damaged=keep_damaged))
 
 
 def windows_of_decoded(decoded: DecodedImage) -> WindowReader:

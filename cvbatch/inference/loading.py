@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from cvbatch.errors import ModelError
@@ -12,6 +13,7 @@ from cvbatch.inference.network import Network
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.backends import backend_of
 from cvbatch.models.spec import ModelSpec
+from cvbatch.models.tiles import check_tiles
 
 
 def network_key(spec: ModelSpec) -> Hashable:
@@ -49,6 +51,8 @@ def probe_model(spec: ModelSpec) -> ModelSpec:
     if not backend_of(spec).needs_probe(spec):
         return spec
     completed: ModelSpec = _loader_module(spec).complete_spec(spec)
+    completed = replace(completed, view=replace(completed.view, tiles=spec.view.tiles))
+    check_tiles(completed)
     return completed
 
 

@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.preprocess import Size, View
+from cvbatch.images.tile_pixels import TilePixels
 from cvbatch.inference import loading
 from cvbatch.inference.loading import probe_model
 from cvbatch.inference.network import Image, Network
 from cvbatch.inference.settings import REFERENCE, InferenceSettings
+from cvbatch.inference.tiled_pass import run_on_tiles
 from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import usable_cores
 from cvbatch.tasks import TASKS
@@ -32,6 +34,8 @@ _GPU_LANES = 3
 _LOW_PRECISION_FACTOR = 2
 """More images fit the caches: ResNet-50 at bf16 does 44 images/s on two cores in batches of 8, and 45 in 16."""
 
+_Answered = tuple[dict[str, list[Any]], list[RowError | None]]
+"""Answers of all images by alias, and an error for each image or None."""
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 _NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory")
 """Texts of torch's plain RuntimeError on CPUs."""
@@ -75,7 +79,7 @@ class Predictor:
         specs: Complete specs; see `probe_model`.
         device: `cpu`, `cuda` or `cuda:N`.
         setting: How the networks run.
-        batch_size: Images in one forward pass; None chooses by task, device and setting.
+        batch_size: Images, or tiles, in one forward pass; None chooses by task, device and setting.
         threads: CPU cores to use; None uses all that this process may use. Each core works on a batch of its own and
             does not wait for the others after each layer: 5 to 10 % faster for ResNet-50 at bf16 on two cores.
 
@@ -125,36 +129,44 @@ class Predictor:
         """Batch sizes that were reduced because memory ran out, by aliases."""
         return {step.model_aliases: step.batch_size for step in self._passes if step.reduced}
 
-    def predict_views(self, views: Mapping[View, Sequence[Image | None]], sizes: Sequence[Size]) -> ModelOutputs:
+    def predict_views(
+        self, views: Mapping[View, Sequence[Image | TilePixels | None]], sizes: Sequence[Size]
+    ) -> ModelOutputs:
         """Run all models on one unit. Threads that call it at the same time share the lanes.
 
         Args:
-            views: For each view of the specs, one uint8 RGB array (height, width, 3) per image; None is skipped.
+            views: For each view of the specs, one uint8 RGB array (height, width, 3) per image, or its tiles if the
+                view cuts tiles; None is skipped.
             sizes: (width, height) of each oriented original.
         """
         errors: list[RowError | None] = [None] * len(sizes)
-        answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in self._specs}
+        answers: dict[str, list[Any]] = {}
         for step in self._passes:
-            self._run_pass(step, views[step.view], sizes, answers, errors)
+            answers_of_pass, errors_of_pass = self._run_pass(step, views[step.view], sizes)
+            answers |= answers_of_pass
+            errors = [earlier or error for earlier, error in zip(errors, errors_of_pass, strict=True)]
         columns: dict[str, pa.Array] = {}
         for spec in self._specs:
             columns |= _columns_of_answers(spec, answers[spec.alias], errors)
         return ModelOutputs(columns=columns, errors=errors)
 
-    def _run_pass(
-        self,
-        step: _NetworkPass,
-        images: Sequence[Image | None],
-        sizes: Sequence[Size],
-        answers: dict[str, list[Any]],
-        errors: list[RowError | None],
-    ) -> None:
+    def _run_pass(self, step: _NetworkPass, images: Sequence[Any], sizes: Sequence[Size]) -> _Answered:
+        """Run one network on all images, or on their tiles."""
+        if step.view.tiles is None:
+            return self._run_images(step, images, sizes)
+        batch = self._lanes * step.batch_size
+        return run_on_tiles(images, sizes, step.specs, partial(self._run_images, step), batch)
+
+    def _run_images(self, step: _NetworkPass, images: Sequence[Image | None], sizes: Sequence[Size]) -> _Answered:
+        errors: list[RowError | None] = [None] * len(sizes)
+        answers: dict[str, list[Any]] = {spec.alias: [None] * len(sizes) for spec in step.specs}
         lanes, pool = (self._lanes, self._pool) if step.network.parallel else (1, self._single)
         batches = _split_into_batches(step, images, lanes if self._split_evenly else 1)
         work = partial(_answer_batch, step, images=images, sizes=sizes, answers=answers, errors=errors)
         with self._share_threads(len(batches)) as running_batches:
             step.network.use_threads(max(1, self._threads // max(1, min(lanes, running_batches))))
             list(pool.map(work, batches))
+        return answers, errors
 
     @contextmanager
     def _share_threads(self, batches: int) -> Iterator[int]:

@@ -12,6 +12,7 @@ from cvbatch.models.backends.advice import similar_names_hint
 from cvbatch.models.backends.base import ModelRow, check_prompts
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
+from cvbatch.models.tiles import check_tiles, with_tiles
 from cvbatch.tasks import TASKS
 
 
@@ -44,7 +45,10 @@ def resolve_models(
 def _resolve_model(model: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None) -> ModelSpec:
     backend = backend_for(model.model)
     check_prompts(backend, model)
-    return backend.resolve_model(model, fetch=fetch, folder=folder, report=report)
+    spec = with_tiles(backend.resolve_model(model, fetch=fetch, folder=folder, report=report), model.tiles)
+    if not backend.has_sources:  # such a model says later what it does
+        check_tiles(spec)
+    return spec
 
 
 def needs_probe(spec: ModelSpec) -> bool:

@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from cvbatch.errors import RowError, capture_row_error
-from cvbatch.images.arrow_pixels import RgbArray, pack_images
+from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.colour_profiles import may_have_profile
 from cvbatch.images.decode import DecodedImage, decode
-from cvbatch.images.jpeg_header import JpegHeader, read_baseline_header
+from cvbatch.images.jpeg_header import read_baseline_header
 from cvbatch.images.preprocess import View, apply_view, can_resize_whole, compute_min_decode_side
+from cvbatch.images.tiles import MAX_TILED_PIXELS
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.data_files import CHANGED
 from cvbatch.schema import (
     CONTENT_SHA256,
     DECODED_FIELDS,
     ENCODED,
-    ERROR,
-    ERROR_MESSAGE,
-    ERROR_STAGE,
-    ERROR_TRANSIENT,
-    ERROR_TYPE,
     EXIF_FIELDS,
-    FORMAT,
-    HEIGHT,
-    IMAGE_BYTES,
-    IMAGE_FIELDS,
     IMAGE_WARNING,
     MEASURES,
-    OK,
-    STATUS,
-    TURN,
-    WARNING_FIELD,
-    WIDTH,
     is_hidden,
-    pixels_column,
 )
 from cvbatch.sources.entries import INTERNAL
 from cvbatch.sources.fetch.plan_rows import plan_fetches
+from cvbatch.stages.decoded_rows import DecodedRow, build_decoded_table
+from cvbatch.stages.tiled_rows import PictureFacts, TiledPicture, open_tiled_picture
 from cvbatch.storage.fetch_options import LOCAL_FETCH, FetchOptions
 
 MAX_UNIT_PIXEL_BYTES: Final = 256 << 20
@@ -61,6 +50,9 @@ class DecodeOptions:
     views: tuple[View, ...]
     """Distinct views of the job; one pixel array per image and view."""
     max_pixels: int
+    """Most pixels of a picture that may be in memory as a whole."""
+    max_tiled_pixels: int = MAX_TILED_PIXELS
+    """Most pixels of a picture that is read in parts, because all views cut tiles."""
     exif: bool = False
     icc: bool = False
     """Convert colours to sRGB with the ICC profiles in the files."""
@@ -76,25 +68,14 @@ class DecodeOptions:
     """Once a unit holds this many bytes of pixels, its remaining rows stay encoded."""
     threads: int = DECODE_THREADS
 
+    @property
+    def cuts_tiles(self) -> bool:
+        """Whether a view cuts tiles."""
+        return any(view.tiles is not None for view in self.views)
+
     def with_settings(self, setting: InferenceSettings) -> DecodeOptions:
         """Return the options with the decode choices of a setting."""
         return replace(self, scaled=setting.scaled_decode, on_device=setting.device_decode)
-
-
-@dataclass(frozen=True, slots=True)
-class _DecodedRow:
-    """State of one image: decoded, failed with `error`, or left to the next stage as `encoded_bytes`."""
-
-    data: bytes | None = None
-    sha256: str | None = None
-    decoded: DecodedImage | None = None
-    header: JpegHeader | None = None
-    images: tuple[RgbArray, ...] = ()
-    error: RowError | None = None
-
-    @property
-    def encoded_bytes(self) -> bytes | None:
-        return self.data if self.decoded is None and self.error is None else None
 
 
 def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
@@ -111,33 +92,41 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
     kept_columns = [name for name in rows.column_names if name not in INTERNAL]
     changed_rows = set[int]()
     reads = plan_fetches(rows, options.fetch_options, changed_rows.add)
-    table = _decode_rows(rows.select(kept_columns), [partial(_fetch_row, read) for read in reads], options)
+    started = time.perf_counter()
+    decoded_rows = _decode_in_threads([partial(_fetch_row, read) for read in reads], options)
+    seconds = (time.perf_counter() - started) / max(1, len(decoded_rows))
+    table = build_decoded_table(rows.select(kept_columns), decoded_rows, options, seconds)
     return table.append_column(
         _CHANGED, pa.array([float(index in changed_rows) for index in range(rows.num_rows)], pa.float64())
     )
 
 
 def decode_encoded_rows(table: pa.Table, options: DecodeOptions) -> pa.Table:
-    """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again."""
+    """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again.
+
+    All of them stay encoded only if each has more tiles than the budget allows; see `open_encoded_row`.
+    """
+    encoded_files = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
+    started = time.perf_counter()
+    rows = _decode_in_threads([partial(DecodedRow, data, sha256) for data, sha256 in encoded_files], options)
+    return _with_columns_of(table, rows, options, (time.perf_counter() - started) / max(1, len(rows)))
+
+
+def _with_columns_of(
+    table: pa.Table, decoded_rows: Sequence[DecodedRow], options: DecodeOptions, seconds: float = 0.0
+) -> pa.Table:
+    """Return rows that were left encoded with the columns of decoded ones."""
     decoded_columns = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
     if options.keep_damaged:
         decoded_columns.add(IMAGE_WARNING)
     rows = table.select([name for name in table.column_names if name not in decoded_columns and not is_hidden(name)])
-    encoded_files = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
-    decoded = _decode_rows(rows, [partial(_DecodedRow, data, sha256) for data, sha256 in encoded_files], options)
-    return decoded.append_column(_CHANGED, table[_CHANGED])
+    return build_decoded_table(rows, decoded_rows, options, seconds).append_column(_CHANGED, table[_CHANGED])
 
 
-def _decode_rows(rows: pa.Table, fetches: Sequence[Callable[[], _DecodedRow]], options: DecodeOptions) -> pa.Table:
+def _decode_in_threads(fetches: Sequence[Callable[[], DecodedRow]], options: DecodeOptions) -> list[DecodedRow]:
     budget = _PixelBudget(options.max_unit_bytes)
-    started = time.perf_counter()
-    decoded_rows = list(
-        _decode_thread_pool(os.getpid(), options.threads).map(
-            lambda fetch: _decode_row(fetch, options, budget), fetches
-        )
-    )
-    seconds = (time.perf_counter() - started) / max(1, len(decoded_rows))
-    return _build_decoded_table(rows, decoded_rows, options, seconds)
+    pool = _decode_thread_pool(os.getpid(), options.threads)
+    return list(pool.map(lambda fetch: _decode_row(fetch, options, budget), fetches))
 
 
 @lru_cache(maxsize=1)
@@ -146,30 +135,37 @@ def _decode_thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
-def _fetch_row(read: Callable[[], bytes]) -> _DecodedRow:
+def _fetch_row(read: Callable[[], bytes]) -> DecodedRow:
     result = capture_row_error("fetch", read)
     if isinstance(result, RowError):
-        return _DecodedRow(error=result)
-    return _DecodedRow(data=result, sha256=hashlib.sha256(result).hexdigest())
+        return DecodedRow(error=result)
+    return DecodedRow(data=result, sha256=hashlib.sha256(result).hexdigest())
 
 
-def _decode_row(fetch: Callable[[], _DecodedRow], options: DecodeOptions, budget: _PixelBudget) -> _DecodedRow:
+def _decode_row(fetch: Callable[[], DecodedRow], options: DecodeOptions, budget: _PixelBudget) -> DecodedRow:
     row = fetch()
     if row.data is None or budget.is_used_up:
         return row
     if options.on_device and not (options.icc and may_have_profile(row.data)):
         header = read_baseline_header(row.data, max_pixels=options.max_pixels, exif=options.exif)
         if header is not None and all(can_resize_whole(view, (header.width, header.height)) for view in options.views):
-            return _DecodedRow(data=row.data, sha256=row.sha256, header=header)
-    result = capture_row_error("decode", lambda: _decode_to_views(row.data or b"", options))
+            return DecodedRow(data=row.data, sha256=row.sha256, header=header)
+    result = capture_row_error("decode", lambda: _decode_to_views(row.data or b"", options, budget))
     if isinstance(result, RowError):
-        return _DecodedRow(data=row.data, sha256=row.sha256, error=result)
+        return DecodedRow(data=row.data, sha256=row.sha256, error=result)
+    if result is None:
+        return row
     decoded, images = result
-    budget.spend_bytes(sum(image.nbytes for image in images))
-    return _DecodedRow(data=row.data, sha256=row.sha256, decoded=decoded, images=images)
+    return DecodedRow(data=row.data, sha256=row.sha256, decoded=decoded, images=images)
 
 
-def _decode_to_views(data: bytes, options: DecodeOptions) -> tuple[DecodedImage, tuple[RgbArray, ...]]:
+def _decode_to_views(
+    data: bytes, options: DecodeOptions, budget: _PixelBudget
+) -> tuple[DecodedImage | PictureFacts, tuple[RgbArray | list[RgbArray], ...]] | None:
+    """Decode to all views; None if there are too many tiles for the budget."""
+    if options.cuts_tiles:
+        picture = open_picture(data, options)
+        return (picture.facts, picture.read_views()) if budget.reserve_bytes(picture.tile_bytes) else None
     min_decode_side = compute_min_decode_side(options.views) if options.scaled else None
     decoded = decode(
         data,
@@ -180,82 +176,59 @@ def _decode_to_views(data: bytes, options: DecodeOptions) -> tuple[DecodedImage,
         keep_damaged=options.keep_damaged,
     )
     size = (decoded.width, decoded.height)
-    return decoded, tuple(apply_view(view, decoded.image, size) for view in options.views)
+    images = tuple(apply_view(view, decoded.image, size) for view in options.views)
+    budget.spend_bytes(sum(image.nbytes for image in images))
+    return decoded, images
+
+
+def open_picture(data: bytes, options: DecodeOptions) -> TiledPicture:
+    """Open a picture of a job with tiles; see `open_tiled_picture`."""
+    return open_tiled_picture(
+        data,
+        options.views,
+        max_pixels=options.max_pixels,
+        max_tiled_pixels=options.max_tiled_pixels,
+        exif=options.exif,
+        icc=options.icc,
+        keep_damaged=options.keep_damaged,
+    )
+
+
+def open_encoded_row(row: pa.Table, options: DecodeOptions) -> tuple[pa.Table, TiledPicture | None]:
+    """Open a row whose picture has too many tiles for a unit.
+
+    Args:
+        row: One row that `decode_encoded_rows` left encoded.
+        options: As there.
+
+    Returns:
+        The row as it would be decoded, without pixels; and its picture, None if there is an error.
+    """
+    (data,), (sha256,) = row[ENCODED].to_pylist(), row[CONTENT_SHA256].to_pylist()
+    result = capture_row_error("decode", lambda: open_picture(data, options))
+    if isinstance(result, RowError):
+        return _with_columns_of(row, [DecodedRow(data, sha256, error=result)], options), None
+    return _with_columns_of(row, [DecodedRow(data, sha256, decoded=result.facts)], options), result
 
 
 class _PixelBudget:
     """Bytes of pixels that a unit may still hold; exceeding them by one image per thread is harmless."""
 
     def __init__(self, byte_count: int) -> None:
-        self._remaining_bytes = byte_count
+        self._remaining_bytes, self._lock = byte_count, threading.Lock()
 
     @property
     def is_used_up(self) -> bool:
         return self._remaining_bytes <= 0
 
     def spend_bytes(self, byte_count: int) -> None:
-        self._remaining_bytes -= byte_count
+        with self._lock:
+            self._remaining_bytes -= byte_count
 
-
-def _build_decoded_table(
-    rows: pa.Table, decoded_rows: Sequence[_DecodedRow], options: DecodeOptions, seconds: float
-) -> pa.Table:
-    row_facts = [row.decoded or row.header for row in decoded_rows]
-    values_by_column: dict[str, list[Any]] = {
-        IMAGE_BYTES: [None if row.data is None else len(row.data) for row in decoded_rows],
-        WIDTH: [facts and facts.width for facts in row_facts],
-        HEIGHT: [facts and facts.height for facts in row_facts],
-        FORMAT: [facts and facts.format for facts in row_facts],
-        CONTENT_SHA256: [row.sha256 for row in decoded_rows],
-        **error_columns([row.error for row in decoded_rows]),
-    }
-    if options.exif:
-        for column in EXIF_FIELDS:
-            name = column.name.removeprefix("exif_")
-            values_by_column[column.name] = [getattr(facts.exif, name) if facts else None for facts in row_facts]
-    if options.keep_damaged:
-        values_by_column[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in decoded_rows]
-    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD)}
-    table = rows.drop_columns([IMAGE_BYTES]) if IMAGE_BYTES in rows.column_names else rows
-    for name, values in values_by_column.items():
-        table = table.append_column(name, pa.array(values, types[name]))
-    for index in range(len(options.views)):
-        images = [row.images[index] if row.images else None for row in decoded_rows]
-        table = table.append_column(pixels_column(index), pack_images(images))
-    table = table.append_column(ENCODED, pa.array([row.encoded_bytes for row in decoded_rows], pa.large_binary()))
-    table = table.append_column(
-        TURN, pa.array([row.header and row.header.orientation for row in decoded_rows], pa.int8())
-    )
-    return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(decoded_rows), pa.float64()))
-
-
-def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:
-    """Return the values of the status and error columns by name."""
-    return {
-        STATUS: [OK if error is None else ERROR for error in errors],
-        ERROR_STAGE: [error and error.stage for error in errors],
-        ERROR_TYPE: [error and error.type for error in errors],
-        ERROR_MESSAGE: [error and error.message for error in errors],
-        ERROR_TRANSIENT: [None if error is None else error.transient for error in errors],
-    }
-
-
-def to_error_rows(rows: pa.Table, schema: pa.Schema, error: RowError) -> pa.Table:
-    """Return rows of predictions that all have the same error.
-
-    Args:
-        rows: Rows of the plan.
-        schema: Of the predictions.
-        error: The error of every row.
-    """
-    types = {column.name: column.type for column in schema}
-    plan_columns = {name: rows[name] for name in rows.column_names if name in types}
-    error_arrays = {
-        name: pa.array(values, types[name]) for name, values in error_columns([error] * rows.num_rows).items()
-    }
-    missing_columns = {
-        name: pa.nulls(rows.num_rows, column_type)
-        for name, column_type in types.items()
-        if name not in plan_columns | error_arrays
-    }
-    return pa.table({name: (plan_columns | error_arrays | missing_columns)[name] for name in schema.names})
+    def reserve_bytes(self, byte_count: int) -> bool:
+        """Spend bytes if that many remain: the tiles of one picture may be more than a unit may hold."""
+        with self._lock:
+            if byte_count > self._remaining_bytes:
+                return False
+            self._remaining_bytes -= byte_count
+            return True

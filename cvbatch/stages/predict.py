@@ -21,7 +21,8 @@ from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import ENCODED, IMAGE_FIELDS, MEASURES, PIXELS, TURN, WORKER
-from cvbatch.stages.decode import DecodeOptions, error_columns
+from cvbatch.stages.decode import DecodeOptions
+from cvbatch.stages.decoded_rows import error_columns
 from cvbatch.stages.unit_predictor import PredictorBatch, load_decoder, load_predictor, split_unit
 from cvbatch.stages.watchdog import Watchdog
 from cvbatch.stages.weight_files import WEIGHTS_IN_PLACE, WeightFiles

@@ -13,14 +13,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.images.arrow_pixels import unpack_images
+from cvbatch.images.arrow_pixels import RgbArray, unpack_images, unpack_tiles
 from cvbatch.images.preprocess import Size, View, compute_output_size
+from cvbatch.images.tile_pixels import TilePixels
+from cvbatch.images.tiles import cut_windows
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.inference.torch.fast_import import import_torchvision
 from cvbatch.inference.torch.torch_compat import HUGE_PAGES
 from cvbatch.models.spec import ModelSpec
 from cvbatch.schema import ENCODED, HEIGHT, TURN, WIDTH, pixels_column
-from cvbatch.stages.decode import DecodeOptions, decode_encoded_rows
+from cvbatch.stages.decode import DecodeOptions, decode_encoded_rows, open_encoded_row
 from cvbatch.system.control_group import usable_cores
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class PredictorBatch:
 
     table: pa.Table
     views: Mapping[View, Sequence[Any]]
-    """Pixels of each row by view, None for rows without; on the host or on the device."""
+    """Pixels of each row by view, `TilePixels` if the view cuts tiles, None for rows without; on the host or on the
+    device."""
     sizes: Sequence[Size]
     """(width, height) of each oriented original."""
 
@@ -80,13 +83,34 @@ def split_unit(unit: pa.Table, options: DecodeOptions, decoder: GpuDecoder | Non
     while encoded_rows.num_rows:
         decoded = decode_encoded_rows(encoded_rows, on_host)
         still_encoded = pc.is_valid(decoded[ENCODED])
+        if pc.all(still_encoded).as_py():
+            yield _open_first_row(encoded_rows, on_host)
+            encoded_rows = encoded_rows.slice(1)
+            continue
         yield _to_predictor_batch(decoded.filter(pc.invert(still_encoded)), options)
         encoded_rows = decoded.filter(still_encoded)
 
 
+def _open_first_row(encoded_rows: pa.Table, options: DecodeOptions) -> PredictorBatch:
+    """Return a batch of one picture whose tiles are read while they are predicted."""
+    table, picture = open_encoded_row(encoded_rows.slice(0, 1), options)
+    views = dict.fromkeys(options.views) if picture is None else picture.lazy_views()
+    return PredictorBatch(table, {view: [pixels] for view, pixels in views.items()}, _original_sizes(table))
+
+
 def _to_predictor_batch(table: pa.Table, options: DecodeOptions) -> PredictorBatch:
-    views = {view: unpack_images(table[pixels_column(index)]) for index, view in enumerate(options.views)}
-    return PredictorBatch(table, views, _original_sizes(table))
+    sizes = _original_sizes(table)
+    views = {view: _unpack_view(view, table[pixels_column(index)], sizes) for index, view in enumerate(options.views)}
+    return PredictorBatch(table, views, sizes)
+
+
+def _unpack_view(view: View, column: pa.ChunkedArray, sizes: Sequence[Size]) -> Sequence[RgbArray | TilePixels | None]:
+    if view.tiles is None:
+        return unpack_images(column)
+    return [
+        None if tiles is None else TilePixels(cut_windows(view.tiles, size), list(enumerate(tiles)))
+        for tiles, size in zip(unpack_tiles(column), sizes, strict=True)
+    ]
 
 
 def _slices_within_budget(table: pa.Table, options: DecodeOptions) -> Iterator[pa.Table]:

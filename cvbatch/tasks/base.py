@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from cvbatch.images.preprocess import Size, View
+from cvbatch.images.tiles import Tiles, Window
 
 Columns = Mapping[str, pa.Array]
 """Columns of one model by short name, such as `label`; one row per image, null where the image failed."""
@@ -76,6 +79,33 @@ class ModelFacts(Protocol):
         ...
 
 
+class SuppressOverlaps(Protocol):
+    """Drops overlapping boxes; `cvbatch.inference.torch.suppression` has it."""
+
+    def __call__(
+        self, boxes: npt.NDArray[Any], scores: npt.NDArray[Any], label_ids: npt.NDArray[Any], overlap: float, /
+    ) -> npt.NDArray[np.int64]:
+        """Return positions of the best of boxes (n, 4) of one class that overlap, best first."""
+        ...
+
+
+class TileMerger(ABC):
+    """Joins the answers for the tiles of one image to that of the image."""
+
+    @abstractmethod
+    def add_tile(self, window: Window, answer: Any) -> None:
+        """Add the answer for one tile.
+
+        Args:
+            window: Of the tile, in the image.
+            answer: Of the model, in pixels of the tile.
+        """
+
+    @abstractmethod
+    def join_tiles(self) -> Any:
+        """Return the answer for the image, in its pixels."""
+
+
 class BackgroundClass(Enum):
     """Whether networks for a task have an output for the background, in front of the outputs of the classes."""
 
@@ -112,6 +142,8 @@ class Task(ABC):
     locates_objects: ClassVar[bool] = False
     """Whether its answers say where in the image objects are. Such answers are computed image by image, largely in
     Python, from more than one vector per image."""
+    has_boxes: ClassVar[bool] = False
+    """Whether its answers are boxes of objects."""
     covers_image: ClassVar[bool] = False
     """Whether its answers cover the whole image; the view must not crop then."""
     has_labels: ClassVar[bool] = True
@@ -191,6 +223,17 @@ class Task(ABC):
             answers: From `take_answers` or `parse_answers`.
         """
         return answers
+
+    def merge_tiles(self, model: ModelFacts, tiles: Tiles, size: Size, suppress: SuppressOverlaps) -> TileMerger:
+        """Return what joins the answers for the tiles of one image; needed if `tiles` is one of the task's options.
+
+        Args:
+            model: The model that answered.
+            tiles: How the image was cut.
+            size: (width, height) of the oriented original.
+            suppress: Drops overlapping boxes.
+        """
+        raise NotImplementedError(f"{self.name} has no tiles")
 
     def column_fields(self, model: ModelFacts) -> list[pa.Field]:
         """The columns of a model as they are in the predictions, in order."""

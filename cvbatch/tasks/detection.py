@@ -14,9 +14,19 @@ import pyarrow as pa
 
 from cvbatch.errors import capture_row_error
 from cvbatch.images.preprocess import Size, boxes_to_original
+from cvbatch.images.tiles import Tiles
 from cvbatch.schema import BINARIES, FLOAT_LISTS, FLOATS, INTS, STRINGS
 from cvbatch.tasks.arrow import category_names, join_arrays, split_into_lists
-from cvbatch.tasks.base import Agreement, BackgroundClass, BatchSizes, Columns, ModelFacts, Task
+from cvbatch.tasks.base import (
+    Agreement,
+    BackgroundClass,
+    BatchSizes,
+    Columns,
+    ModelFacts,
+    SuppressOverlaps,
+    Task,
+    TileMerger,
+)
 from cvbatch.tasks.box_overlap import LabelledBoxes, count_matches
 from cvbatch.tasks.masks import encode_mask, scaled_nearest
 from cvbatch.tasks.output_checks import (
@@ -86,10 +96,11 @@ class DetectionTask(Task):
 
     name = "detection"
     default_model = "nanodet_g"
-    options = ("score_threshold",)
+    options = ("score_threshold", "tiles")
     facts = frozenset({"masks", "keypoints"})
     batch_sizes = BatchSizes(cpu=1, cuda=8)
     locates_objects = True
+    has_boxes = True
     background = BackgroundClass.ALWAYS
     label_column = "labels"
 
@@ -136,6 +147,12 @@ class DetectionTask(Task):
     def check_answers(self, model: ModelFacts, answers: Sequence[Any]) -> Sequence[Any]:
         """See `Task.check_answers`: boxes are finite and have an area, scores are from 0 to 1."""
         return [capture_row_error("predict", partial(_check_box_answer, model, answer)) for answer in answers]
+
+    def merge_tiles(self, model: ModelFacts, tiles: Tiles, size: Size, suppress: SuppressOverlaps) -> TileMerger:
+        """See `Task.merge_tiles`."""
+        from cvbatch.tasks.tiled_boxes import BoxMerger  # it needs `BoxAnswer`
+
+        return BoxMerger(model, tiles, size, suppress)
 
     def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the share of confident boxes that have a counterpart with the same label."""

@@ -41,7 +41,7 @@ def decode_mask(counts: bytes, height: int, width: int) -> Mask:
     Raises:
         ValueError: The mask does not have height × width pixels.
     """
-    runs = _rle_runs(counts)
+    runs = rle_runs(counts)
     inside = np.zeros(len(runs), np.bool_)
     inside[1::2] = True
     pixels = np.repeat(inside, runs)
@@ -76,8 +76,8 @@ def _nearest_labels(count: int, size: Size, axis: int, view: View | None) -> npt
     return (in_view * count // (size[axis] * geometry.size[axis])).astype(np.intp)
 
 
-def _rle_runs(counts: bytes) -> npt.NDArray[np.int64]:
-    """Lengths of the runs; the first run is outside the mask.
+def rle_runs(counts: bytes) -> npt.NDArray[np.int64]:
+    """Return the lengths of the runs of an encoded mask; the first run is outside of it.
 
     The format of `rleFrString` in the COCO API: each number is a group of characters with 5 bits each, lowest first.
     Bit 32 means that the group continues; bit 16 of its last character is the sign. From the fourth number on, each is

@@ -13,9 +13,19 @@ import pyarrow as pa
 
 from cvbatch.errors import capture_row_error
 from cvbatch.images.preprocess import Size
+from cvbatch.images.tiles import Tiles
 from cvbatch.schema import BINARIES, FLOATS, INTS, STRINGS
 from cvbatch.tasks.arrow import category_names, join_arrays, split_into_lists
-from cvbatch.tasks.base import Agreement, BackgroundClass, BatchSizes, Columns, ModelFacts, Task
+from cvbatch.tasks.base import (
+    Agreement,
+    BackgroundClass,
+    BatchSizes,
+    Columns,
+    ModelFacts,
+    SuppressOverlaps,
+    Task,
+    TileMerger,
+)
 from cvbatch.tasks.masks import decode_mask, encode_mask, scaled_nearest
 from cvbatch.tasks.output_checks import (
     TRUTH,
@@ -71,6 +81,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     default_model = "efficientnet_lite0"
+    options = ("tiles",)
     batch_sizes = BatchSizes(cpu=1, cuda=16)
     locates_objects = True
     covers_image = True
@@ -104,6 +115,12 @@ class SegmentationTask(Task):
         return [
             capture_row_error("predict", partial(_parse_label_map, model, label_map, size)) for label_map, size in pairs
         ]
+
+    def merge_tiles(self, model: ModelFacts, tiles: Tiles, size: Size, suppress: SuppressOverlaps) -> TileMerger:
+        """See `Task.merge_tiles`."""
+        from cvbatch.tasks.tiled_segments import SegmentMerger  # it needs `SegmentAnswer`
+
+        return SegmentMerger(model, tiles, size)
 
     def compare_columns(self, reference: Columns, candidate: Columns, sizes: Sequence[Size]) -> Agreement:
         """See `Task.compare_columns`: by the share of pixels with the same label."""

@@ -29,6 +29,7 @@ class TuningRequest:
         decode = DecodeOptions(
             views,
             source.max_pixels,
+            source.max_tiled_pixels,
             exif=source.exif,
             icc=source.icc == "convert",
             keep_damaged=source.keeps_damaged,

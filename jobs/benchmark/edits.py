@@ -38,7 +38,7 @@ from cvbatch.planning.plan import make_plan
 from cvbatch.planning.units import RowUnit, read_unit_rows
 from cvbatch.runs.run_record import load_record
 from cvbatch.sources import open_source
-from cvbatch.stages.decode import error_columns
+from cvbatch.stages.decoded_rows import error_columns
 from cvbatch.storage.location import Location
 
 PERSON = "person"
