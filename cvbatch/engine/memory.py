@@ -37,6 +37,12 @@ _PER_IMAGE: Final = 10 * _MB
 """Bytes of a forward pass per image of typical size: EfficientNet-Lite0 11 MB, ResNet-50 5 MB, ViT-L 9 MB."""
 _PER_GFLOP: Final = 5 * _MB
 """The same for models of boxes or masks, per GFLOP: 5.2 MB for Faster R-CNN, 3.4 MB for DeepLabV3."""
+_TILED_DECODER_BYTES: Final = 200 * _MB
+"""More for a decode process that cuts tiles: the rows of two pictures of 20,000 pixels' width, and files of 50 MB."""
+_TILED_PREDICTOR_BYTES: Final = 600 * _MB
+"""More for a predict process: the label map and the file of a picture of 400 megapixels, and tiles of 64 MB."""
+_TYPICAL_TILES: Final = 16
+"""Tiles of a picture whose size is not known yet: 3,500 × 3,500 pixels in tiles of 1,024."""
 ASSUMED_BATCH_SIZE: Final = 8
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
@@ -72,9 +78,10 @@ def needed_bytes(models: Sequence[ModelSpec], shares: MemoryShares, store_bytes:
         for model in models
     ]
     predictor = _TORCH_BYTES + sum(_total_weight_bytes(models)) + max(passes, default=0)
-    return (
-        _RUNTIME_BYTES + _FILE_CACHE_BYTES + store_bytes + shares.actors * predictor + shares.decoders * _DECODER_BYTES
-    )
+    decoder = _DECODER_BYTES
+    if any(model.view.tiles is not None for model in models):
+        predictor, decoder = predictor + _TILED_PREDICTOR_BYTES, decoder + _TILED_DECODER_BYTES
+    return _RUNTIME_BYTES + _FILE_CACHE_BYTES + store_bytes + shares.actors * predictor + shares.decoders * decoder
 
 
 def check_memory_suffices(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:
@@ -111,7 +118,7 @@ def describe_need_and_limit(limit: int, needed: int) -> str:
 
 def min_store_bytes(models: Iterable[ModelSpec]) -> int:
     """Return the minimum size of the object store for a job, in bytes."""
-    return max(_LEAST_STORE, int(_STORE_IMAGES * sum(map(view_pixel_bytes, {model.view for model in models}))))
+    return max(_LEAST_STORE, int(_STORE_IMAGES * row_pixel_bytes(models)))
 
 
 def object_store_bytes(models: Sequence[ModelSpec], compute: ComputeConfig, root: Path = ROOT) -> int | None:
@@ -185,13 +192,28 @@ def has_nvidia_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def expected_tiles(view: View) -> int:
+    """Return how many images a network sees of a picture: 1 without tiles, else a usual number."""
+    return 1 if view.tiles is None else _TYPICAL_TILES
+
+
+def row_pixel_bytes(models: Iterable[ModelSpec]) -> float:
+    """Return the bytes of the pixels of one row, in all views of the models."""
+    return sum(view_pixel_bytes(view) * expected_tiles(view) for view in {model.view for model in models})
+
+
 def view_pixel_bytes(view: View) -> float:
-    """Return the bytes of one image's pixels; a view that keeps the original size counts as 2 megapixels."""
+    """Return the bytes of the pixels of one image, or of one tile.
+
+    A view that keeps the original size counts as 2 megapixels.
+    """
     frame = largest_frame(view.letterbox) if view.letterbox is not None else view.crop
     if frame is not None:
         return 3.0 * frame[0] * frame[1]
     if isinstance(view.resize, tuple):
         return 3.0 * view.resize[0] * view.resize[1]
+    if view.resize is None and view.tiles is not None:
+        return 3.0 * view.tiles.size**2
     return 3.0 * 1.5 * view.resize**2 if view.resize is not None else 6e6
 
 

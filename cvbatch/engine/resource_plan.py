@@ -11,9 +11,10 @@ from cvbatch.config.compute import ComputeConfig, StageConfig
 from cvbatch.engine.memory import (
     ASSUMED_BATCH_SIZE,
     MemoryShares,
+    expected_tiles,
     reduced_batch_size,
+    row_pixel_bytes,
     shares_that_fit,
-    view_pixel_bytes,
 )
 from cvbatch.engine.nodes import Cluster, ClusterNode, node_affinity
 from cvbatch.errors import UsageError
@@ -142,7 +143,7 @@ def allocate_resources(
         batch_size = (
             batch_size if fitting.batch_size == usual_batch_size else reduced_batch_size(models, fitting.batch_size)
         )
-    gflops_per_image = sum(model.gflops or _UNKNOWN_GFLOPS for model in models)
+    gflops_per_image = sum((model.gflops or _UNKNOWN_GFLOPS) * expected_tiles(model.view) for model in models)
     predict_rate = (_GFLOPS_PER_GPU if on_gpu else _GFLOPS_PER_THREAD * threads) / gflops_per_image
     slowest_rate = predict_rate
     if (measured := certificate.measured_rates()) is not None:
@@ -154,7 +155,7 @@ def allocate_resources(
     device = "cuda" if on_gpu else "cpu"
     units_in_flight = max(2, CONCURRENT_UNITS[device], math.ceil(_QUEUED_SECONDS * predict_rate / unit_rows) + 1)
     # a row has the pixels of all views, and no unit holds more pixels than its budget
-    row_bytes = sum(map(view_pixel_bytes, {model.view for model in models}))
+    row_bytes = row_pixel_bytes(models)
     if certificate.setting.device_decode and certificate.mean_bytes:
         row_bytes = certificate.mean_bytes  # files stay encoded until the device decodes them
     queued_units = int((1 + READY_UNITS_PER_ACTIVE) * units_in_flight * actors) + decode_tasks

@@ -38,10 +38,19 @@ def read_png(image_format: ImageFormat, data: bytes, options: ReadOptions) -> Re
     profile = chunks.icc_profile if options.icc else None
     tags = None if chunks.exif is None else parse_exif_block(chunks.exif)
     metadata = read_exif_metadata(tags) if options.exif else None
-    return ReadResult(_png_to_rgb(chunks, profile), size, read_orientation(tags, chunks.xmp), metadata)
+    return ReadResult(png_to_rgb(chunks, profile), size, read_orientation(tags, chunks.xmp), metadata)
 
 
-def _png_to_rgb(chunks: PngChunks, profile: bytes | None) -> Image.Image:
+def png_to_rgb(chunks: PngChunks, profile: bytes | None) -> Image.Image:
+    """Unpack the picture of a file, and convert it to RGB.
+
+    Args:
+        chunks: Of the file.
+        profile: ICC profile to convert the colours to sRGB with.
+
+    Raises:
+        ImageError: `CorruptImage`.
+    """
     if chunks.colour_type == PALETTE or (chunks.colour_type == GREY and chunks.bit_depth <= 8):
         image = _inflate_samples(chunks, "P", f"P;{chunks.bit_depth}" if chunks.bit_depth < 8 else "P")
         image.putpalette(convert_to_rgb(_build_colour_table(chunks), profile).tobytes())
@@ -66,15 +75,16 @@ def _inflate_samples(chunks: PngChunks, mode: str, raw_mode: str) -> Image.Image
     try:
         image = Image.frombytes(mode, size, packed, "zip", (raw_mode, int(chunks.is_interlaced)))
     except ValueError:
-        raise _damaged_png_error() from None
+        raise damaged_png_error() from None
     # Count the rows only if some may have been left zero, because counting doubles the time.
     last_row = image.crop((0, chunks.height - 1, chunks.width, chunks.height))
     if (chunks.is_interlaced or not any(last_row.tobytes())) and not has_all_rows(packed, chunks):
-        raise _damaged_png_error()
+        raise damaged_png_error()
     return image
 
 
-def _damaged_png_error() -> ImageError:
+def damaged_png_error() -> ImageError:
+    """Return the error for a picture whose rows cannot be unpacked."""
     return ImageError("CorruptImage", "png cannot be decoded: its pixels (IDAT) are damaged, or too few")
 
 

@@ -14,8 +14,10 @@ from cvbatch.errors import ImageError
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.decode import DecodedImage, decode, translate_malformed
 from cvbatch.images.exif import ExifMetadata, is_transposed
-from cvbatch.images.formats import ImageFormat, identify_format
+from cvbatch.images.formats import JPEG_FORMAT, ImageFormat, identify_format
+from cvbatch.images.jpeg_windows import has_libvips, open_jpeg_windows
 from cvbatch.images.pillow_guards import quiet_pillow
+from cvbatch.images.png_windows import open_png_windows
 from cvbatch.images.reading import ReadOptions
 from cvbatch.images.tiff.windows import open_tiff_windows
 from cvbatch.images.tiles import Window as Window
@@ -54,7 +56,11 @@ class StoredPixels(Protocol):
 WindowOpener: TypeAlias = Callable[[ImageFormat, bytes, ReadOptions], StoredPixels | None]
 """Opens a file of one format; None if files of this kind can only be decoded as a whole. It checks the number of pixels
 (`cvbatch.images.reading.check_pixel_count`)."""
-_WINDOW_OPENERS: Final[dict[str, WindowOpener]] = {"tiff": open_tiff_windows}
+_WINDOW_OPENERS: Final[Mapping[str, WindowOpener]] = {
+    "jpeg": open_jpeg_windows,
+    "png": open_png_windows,
+    "tiff": open_tiff_windows,
+}
 """Openers by format name; pictures of other formats are decoded as a whole."""
 
 
@@ -194,7 +200,13 @@ def open_windows(
         if pixels is not None:
             return WindowReader(pixels, image_format.name)
     whole_limit = max_pixels if max_whole_pixels is None else min(max_pixels, max_whole_pixels)
-    return windows_of_decoded(decode(data, max_pixels=whole_limit, exif=exif, icc=icc, keep_damaged=keep_damaged))
+    try:
+        decoded = decode(data, max_pixels=whole_limit, exif=exif, icc=icc, keep_damaged=keep_damaged)
+    except ImageError as error:
+        if error.kind == "TooManyPixels" and image_format == JPEG_FORMAT and not has_libvips():
+            raise ImageError(error.kind, f"{error}, or read JPEGs in parts: pip install 'cvbatch[tiles]'") from None
+        raise
+    return windows_of_decoded(decoded)
 
 
 def windows_of_decoded(decoded: DecodedImage) -> WindowReader:

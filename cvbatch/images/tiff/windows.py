@@ -22,7 +22,7 @@ from cvbatch.images.tiff.reader import read_directory_exif, read_page_orientatio
 from cvbatch.images.tiff.samples import BlockReader, SampleArray, SampleLevels
 
 if TYPE_CHECKING:
-    from cvbatch.images.windows import Window
+    from cvbatch.images.tiles import Window
 
 _CACHE_BYTES: Final = 128 << 20
 """Unpacked strips or tiles that are kept: a row of windows of 1,024 pixels across 30,000 columns of RGB."""
