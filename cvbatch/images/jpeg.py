@@ -112,12 +112,17 @@ def decode_embedded_jpeg(layout: JpegLayout) -> npt.NDArray[np.uint8]:
 
 def is_intact_jpeg(layout: JpegLayout) -> bool:
     """Whether a JPEG decodes without a warning; cheaper than full decoding."""
+    return find_damaged_pixels(layout) is None and find_silent_damage(layout) is None
+
+
+def find_damaged_pixels(layout: JpegLayout) -> str | None:
+    """Describe the damage that libjpeg warns of; None if there is none, or nothing but padding."""
     try:
         # At an eighth of the size, there is little work beyond entropy decoding.
         _decode_strict(layout, "GRAY", _scaling_options(layout.size, _SCALE_DIVISORS[0]))
-    except ValueError:
-        return False
-    return find_silent_damage(layout) is None
+    except ValueError as error:
+        return describe_libjpeg_warning(str(error))
+    return None
 
 
 def _choose_scale_divisor(layout: JpegLayout, min_decode_side: int | None) -> int:

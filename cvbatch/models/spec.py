@@ -92,7 +92,7 @@ class ModelSpec:
         return MODEL.from_json(data, "the plan")
 
 
-MODEL: Final = RecordFormat("model", ModelSpec, minor=1)
+MODEL: Final = RecordFormat("model", ModelSpec, minor=2)
 _ABOUT: Final = RecordFormat("description", dict[str, Any])
 """Description that the schema of a data file holds."""
 

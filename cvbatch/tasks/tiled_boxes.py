@@ -30,6 +30,8 @@ _SAME_EXTENT: Final = 0.5
 """Intersection over union of two parts along the border between their tiles from which they are one object."""
 _SCORE_SHARE: Final = 0.5
 """Least score of a box, as a share of another one's, to be evidence about the other."""
+_SIDE_SLACK: Final = 0.1
+"""Share of a part's extent by which another tile may place the same side of an object elsewhere."""
 _BORDER: Final = 0.01
 """Distance from the border of a tile, as a share of the tile's side, within which a box ends at it."""
 _CHUNK_PAIRS: Final = 1 << 22
@@ -160,11 +162,21 @@ def _have_better(found: _TileBoxes, neighbours: list[Indices]) -> npt.NDArray[np
     areas = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)
     for part, other in _pairs_between_tiles(found, neighbours, is_part, np.ones_like(is_part)):
         covered = pairwise_intersections(found.boxes[part], found.boxes[other]) >= _COVERED * areas[part, None]
-        has_more = ~is_part[other] | (areas[other] > areas[part, None])
+        is_larger = (areas[other] > areas[part, None]) & _reach_as_far(found, part, other)
+        has_more = ~is_part[other] | is_larger
         is_evidence = found.scores[other] >= _SCORE_SHARE * found.scores[part, None]
         is_same = found.label_ids[other] == found.label_ids[part, None]
         have_better[part] = (covered & has_more & is_evidence & is_same).any(axis=1)
     return have_better
+
+
+def _reach_as_far(found: _TileBoxes, parts: Indices, others: Indices) -> npt.NDArray[np.bool_]:
+    """Whether others (m,) have all sides of the objects that the parts (n,) show: (n, m)."""
+    extents = found.boxes[parts, 2:] - found.boxes[parts, :2]
+    slack = _SIDE_SLACK * np.tile(extents, 2)[:, None]
+    beyond = (found.boxes[parts][:, None] - found.boxes[others]) * np.array([1, 1, -1, -1])
+    reached: npt.NDArray[np.bool_] = ((beyond >= -slack) | found.is_cut[parts][:, None]).all(axis=2)
+    return reached
 
 
 def _touching_parts(found: _TileBoxes, neighbours: list[Indices], windows: list[Window]) -> npt.NDArray[np.int64]:

@@ -23,6 +23,8 @@ from cvbatch.tasks.output_checks import INVALID
 from cvbatch.tasks.segmentation import SegmentAnswer, emitted_label_ids, summarize_label_map
 
 _BAND_PIXELS = 1 << 20
+_USUAL_CLASSES = 32
+"""With more possible classes bands are lower: one of 1,000 classes would take 4 GB."""
 _MARGIN = 1e-3
 
 
@@ -73,7 +75,7 @@ def resize_to_label_map(
     Args:
         logits: Float32, (classes, height, width) of the view.
         size: (width, height) of the oriented original.
-        band_pixels: Pixels of the original in one band; does not change the result.
+        band_pixels: Most pixels of the original in one band; does not change the result.
         name: Name of the model in the error.
 
     Returns:
@@ -90,7 +92,7 @@ def resize_to_label_map(
     logits = logits[classes]
     lower, upper, share = _interpolated_rows(logits.shape[1], height, logits.device)
     labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int32, order="F")
-    step = max(1, band_pixels // width)
+    step = max(1, band_pixels * _USUAL_CLASSES // (width * max(_USUAL_CLASSES, len(classes))))
     for top in range(0, height, step):
         band = slice(top, top + step)
         rows = torch.lerp(logits[:, lower[band]], logits[:, upper[band]], share[band, None])
