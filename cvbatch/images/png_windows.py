@@ -55,11 +55,11 @@ def _iter_bands(chunks: PngChunks, profile: bytes | None) -> Iterator[RgbArray]:
         rows = np.frombuffer(packed, np.uint8).reshape(-1, 1 + row_bytes)
         filtered = np.concatenate([np.pad(above, ((0, 0), (1, 0))), rows])
         mode, size = _MODES[pixel_bytes], (row_bytes // pixel_bytes, len(filtered))
-        image = Image.frombytes(mode, size, zlib.compress(filtered, 0), "zip", (mode, 0))
+        image = Image.frombytes(mode, size, zlib.compress(filtered.data, 0), "zip", (mode, 0))
         plain = np.asarray(image).reshape(len(filtered), row_bytes)[1:]
         above = plain[-1:]
         band = replace(
-            chunks, height=len(rows), image_data=[memoryview(zlib.compress(np.pad(plain, ((0, 0), (1, 0))), 0))]
+            chunks, height=len(rows), image_data=[memoryview(zlib.compress(np.pad(plain, ((0, 0), (1, 0))).data, 0))]
         )
         yield np.asarray(png_to_rgb(band, profile))
 
