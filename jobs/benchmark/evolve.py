@@ -1,10 +1,10 @@
 """A classifier added to a finished run of four tasks, beside that classifier alone over the same images.
 
-    python jobs/benchmark/evolve.py PHOTOS [COUNT]
+    python jobs/benchmark/evolve.py PHOTOS [COUNT] [--turns N]
 
 Copies of the photos of a folder are labelled by classification, embedding, detection and segmentation first. Then
-`--evolve` adds a second classifier (ResNet-18 with random weights), and a run of its own has that classifier alone.
-Each is a whole process with its start. Prints JSON.
+`--evolve` adds a second classifier (ResNet-18 with random weights), and a run of its own has that classifier alone,
+before it and, with more turns, after it and before it again. Each is a whole process with its start. Prints JSON.
 """
 
 from __future__ import annotations
@@ -54,19 +54,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=2_000)
+    parser.add_argument("--turns", type=int, default=1, help="runs of each kind that is compared (default: 1)")
     options = parser.parse_args()
+    alone, evolved = list[float](), list[float]()
     with tempfile.TemporaryDirectory(prefix="evolve-") as text:
         work = Path(text)
         copy_photos(options.photos, work / "photos", options.count)
-        alone = [run_job(work, f"alone{index}", [CLASSIFIER], f"alone{index}") for index in range(2)]
-        four = run_job(work, "four", FOUR_TASKS, "four")
-        evolve = run_job(work, "five", [*FOUR_TASKS, CLASSIFIER], "four", "--evolve")
+        four = run_job(work, "four", FOUR_TASKS, "labels")
+        for turn in range(options.turns):
+            alone.append(run_job(work, f"alone{turn}", [CLASSIFIER], f"alone{turn}"))
+            if turn:
+                run_job(work, "four", FOUR_TASKS, "labels", "--evolve")  # drops the classifier again
+            evolved.append(run_job(work, "five", [*FOUR_TASKS, CLASSIFIER], "labels", "--evolve"))
     result = {
         "images": options.count,
         "four_tasks_seconds": round(four, 1),
         "classifier_alone_seconds": [round(seconds, 1) for seconds in alone],
-        "evolve_seconds": round(evolve, 1),
-        "ratio": round(evolve / min(alone), 2),
+        "evolve_seconds": [round(seconds, 1) for seconds in evolved],
+        "ratio": round(min(evolved) / min(alone), 2),
     }
     print(json.dumps(result, indent=1))
 

@@ -107,6 +107,57 @@ def test_a_changed_model_is_computed_anew(output: EvolvingOutput) -> None:
     assert output.proven
 
 
+def test_two_models_are_added_at_once(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS))
+    output.evolve(BOXES, LABELS, VECTORS)
+    assert output.aliases == ["detection", "classification", "embedding"]
+    assert output.engines[-1].computed == list(range(ROWS))
+    assert output.proven
+
+
+def test_models_change_again_and_again(output: EvolvingOutput) -> None:
+    output.run(output.models(LABELS))
+    output.evolve(LABELS, VECTORS)
+    output.evolve(VECTORS, {**VECTORS, "normalize": True, "as": "unit"}, LABELS)
+    assert [model.alias for model in output.engines[-1]._models] == ["unit"]
+    output.evolve(LABELS)
+    output.evolve(LABELS, VECTORS)
+    assert output.aliases == ["classification", "embedding"]
+    assert output.labelled_by(1) == list(range(ROWS)), "copied each time"
+    earlier = run_status(output.store.root, output.log)["earlier_models"]
+    assert [list(entry["models"]) for entry in earlier] == [
+        ["classification"],
+        ["classification", "embedding"],
+        ["embedding", "unit", "classification"],
+        ["classification"],
+    ]
+    assert output.proven
+
+
+def test_updates_before_and_after_a_change(output: EvolvingOutput) -> None:
+    """Images are removed, changed and added before the models change, and after it."""
+
+    def change(*names: str) -> None:
+        (output.source / f"{names[0]}.jpg").unlink()
+        (output.source / f"{names[1]}.jpg").write_bytes(names[1].encode())
+        (output.source / f"{names[2]}.jpg").write_bytes(names[2].encode())
+
+    output.run(output.models(LABELS))
+    change("0003", "0005", "new-a")
+    output.run(output.models(LABELS), refresh=True)
+    state = output.evolve(LABELS, VECTORS)
+    assert (state.planned, list(state.removed), state.remaining_rows) == (ROWS + 1, [(3, 4)], 0)
+    change("0007", "0009", "new-b")
+    state = output.run(output.models(LABELS, VECTORS), refresh=True)
+    assert sorted(output.engines[-1].computed) == [9, ROWS + 1]
+    assert (state.planned, list(state.removed)) == (ROWS + 2, [(3, 4), (7, 8)])
+    frame = read(output.store.root)
+    assert frame.row_id.is_unique
+    assert output.proven
+    output.evolve(VECTORS)
+    assert output.proven
+
+
 def test_an_error_of_either_time_makes_an_error_row(output: EvolvingOutput) -> None:
     output.next = {"failed": {3}}
     output.run(output.models(LABELS))
