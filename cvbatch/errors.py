@@ -10,6 +10,7 @@
         ├── FencedError       another attempt took the run over
         ├── HaltError         the run stopped and needs a decision
         │   └── ChangedModelError  a file of a model changed during the attempt
+        ├── NoMemoryForModelsError  models do not fit beside each other
         ├── CorruptionError   stored data contradicts the commit log
         └── StorageError      a request to an object store failed
             ├── DeniedError        no permission                           exit code 2
@@ -100,6 +101,10 @@ class HaltError(RunError):
 
 class ChangedModelError(HaltError):
     """A file of a model has changed since this attempt started."""
+
+
+class NoMemoryForModelsError(RunError):
+    """The models of a process do not fit into its memory beside each other."""
 
 
 class CorruptionError(RunError):

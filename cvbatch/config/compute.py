@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cvbatch.config.types import Duration
+from cvbatch.config.types import Bytes, Duration
 from cvbatch.errors import JobError
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import OPTION_NAMES, StorageOptions
@@ -84,6 +84,9 @@ class ComputeConfig(ConfigSection):
     """Images in one unit."""
     num_actors: Count | Literal["auto"] = "auto"
     """Number of processes that run the models."""
+    model_memory: Bytes | None = None
+    """Memory for the models of one process, such as `8GB`; models that need more together run in several passes.
+    Default: what the GPU, or the container, has."""
     max_error_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.2
     """Stop if more than this share of an attempt's rows are errors; checked from 1,000 rows on."""
     stop_after: Duration | None = None

@@ -11,6 +11,7 @@ from cvbatch.engine.memory import is_memory_tight
 from cvbatch.engine.nodes import Cluster
 from cvbatch.engine.ray_errors import to_cvbatch_error
 from cvbatch.engine.resource_plan import allocate_resources, uses_gpu
+from cvbatch.errors import NoMemoryForModelsError
 from cvbatch.inference.compiled_packages import compiled_package_path
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.backends import is_setting_applicable
@@ -27,7 +28,7 @@ Sample = Callable[[int], pa.Table]
 
 
 def choose_run_settings(
-    store: Store, request: TuningRequest, cluster: Cluster, rows: int, sample: Sample
+    store: Store, request: TuningRequest, cluster: Cluster, rows: int, sample: Sample, *, can_measure: bool = True
 ) -> TuningResult:
     """Return the setting of a run, which is the same for all its attempts.
 
@@ -37,15 +38,18 @@ def choose_run_settings(
         cluster: The connected cluster.
         rows: Number of remaining images.
         sample: Returns rows to measure, if measuring pays.
+        can_measure: Whether all models fit beside each other; if not, the setting is that of a short run.
 
     Raises:
         RunError: If measuring fails.
     """
     if (chosen := certificate.load_run_settings(store)) is not None:
         return chosen
-    return certificate.save_run_settings(
-        store, certificate.requested_settings(request.compute) or find_or_measure(request, cluster, sample, rows=rows)
-    )
+    chosen = certificate.requested_settings(request.compute)
+    if chosen is None and not can_measure:
+        on_gpu = uses_gpu(cluster, request.compute)
+        chosen = certificate.settings_of_passes(request.compute, request.models, on_gpu=on_gpu)
+    return certificate.save_run_settings(store, chosen or find_or_measure(request, cluster, sample, rows=rows))
 
 
 def find_or_measure(
@@ -93,7 +97,10 @@ def find_or_measure(
     try:
         measured = measure_settings_in_task(sample_rows, benchmark, resource_plan)
     except RayError as error:
-        raise to_cvbatch_error(error) from None
+        reason = to_cvbatch_error(error)
+        if isinstance(reason, NoMemoryForModelsError) and not always:
+            return default  # the run itself splits them
+        raise reason from None
     result = certificate.choose_candidate(measured, has_answers=benchmark.has_trained_weights)
     result = replace(result, large_files=certificate.have_large_files(sample_rows))
     if result.has_enough_images:

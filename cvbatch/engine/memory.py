@@ -44,6 +44,8 @@ _TILED_PREDICTOR_BYTES: Final = 600 * _MB
 _TYPICAL_TILES: Final = 16
 """Tiles of a picture whose size is not known yet: 3,500 × 3,500 pixels in tiles of 1,024."""
 ASSUMED_BATCH_SIZE: Final = 8
+_GPU_LANES: Final = 3
+"""Batches that a GPU works on at once, as in `inference.predictor`."""
 _LEAST_STORE: Final = 80 * _MB
 """Ray's own smallest object store is 79 MB."""
 _STORE_IMAGES: Final = 40
@@ -82,6 +84,20 @@ def needed_bytes(models: Sequence[ModelSpec], shares: MemoryShares, store_bytes:
     if any(model.view.tiles is not None for model in models):
         predictor, decoder = predictor + _TILED_PREDICTOR_BYTES, decoder + _TILED_DECODER_BYTES
     return _RUNTIME_BYTES + _FILE_CACHE_BYTES + store_bytes + shares.actors * predictor + shares.decoders * decoder
+
+
+def models_bytes(models: Sequence[ModelSpec], *, on_gpu: bool) -> int:
+    """Return the bytes of models on their device: all weights, and the largest forward pass of a batch of eight.
+
+    Larger batches are tried, and made smaller where memory runs out.
+
+    Args:
+        models: That share the device.
+        on_gpu: Whether it is a GPU, which works on several batches at once.
+    """
+    batches = [_forward_pass_bytes(model) * (1 if _goes_one_by_one(model) else ASSUMED_BATCH_SIZE) for model in models]
+    weights = _total_weight_bytes(models)
+    return sum(weights[:-1] if on_gpu else weights) + max(batches, default=0) * (_GPU_LANES if on_gpu else 1)
 
 
 def check_memory_suffices(models: Sequence[ModelSpec], compute: ComputeConfig, limit: int | None, *, gpu: bool) -> None:

@@ -12,15 +12,18 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.engine.budget import RunBudget
+from cvbatch.engine.model_passes import ModelPass, describe_passes, plan_resources_of_passes, split_model_pass
 from cvbatch.engine.nodes import Cluster, ClusterMonitor, ClusterNode, wait_for_workers
 from cvbatch.engine.oom_kills import OomKillMonitor, separate_oom_victims
 from cvbatch.engine.ray_errors import RayErrorCapture, is_system_failure, to_cvbatch_error
-from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources, make_predict_options
-from cvbatch.errors import RowError
+from cvbatch.engine.resource_plan import ResourcePlan, make_predict_options
+from cvbatch.errors import CvbatchError, NoMemoryForModelsError, RowError
 from cvbatch.output.data_files import WriteContext, WriteResult, copy_unchanged_rows, write_data_files
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.planning.units import RowUnit, read_unit_rows
+from cvbatch.stages.joining import join_answers
+from cvbatch.stages.predict import PredictOptions
 from cvbatch.stages.watchdog import STALL_GRACE_FACTOR
 from cvbatch.storage.location import Location
 from cvbatch.system.ray_compat import BlockBundle
@@ -43,6 +46,8 @@ class RunSetup:
     """Of the predictions."""
     rows: int
     """Number of remaining images."""
+    passes: tuple[ModelPass, ...] = ()
+    """Models that run beside each other; empty if all do."""
 
 
 class RayEngine:
@@ -69,6 +74,8 @@ class RayEngine:
         self._is_first_result_pending = True  # in this attempt
         self._was_ended_early = self._must_recut = False
         self.has_stalled = False
+        self._passes = [setup.request.with_models(models) for models in setup.passes or (setup.request.models,)]
+        self._failed_pass = 0
         self._allocate(cluster)
 
     def _allocate(self, cluster: Cluster) -> None:
@@ -76,34 +83,67 @@ class RayEngine:
         self._cluster_monitor = ClusterMonitor(cluster, self._compute)
 
     def _plan_resources(self, cluster: Cluster) -> ResourcePlan:
-        """Allocate the resources of a cluster."""
-        setup = self._setup
-        return allocate_resources(cluster, self._compute, setup.request.models, setup.rows, setup.certificate)
+        """Allocate the resources of a cluster; of several passes this is the one with the smallest units."""
+        self._pass_plans = plan_resources_of_passes(
+            cluster, self._compute, [request.models for request in self._passes], self._setup.rows, self.tuning_result
+        )
+        return self._pass_plans[0]
 
     def _stream_blocks(
         self, units: Sequence[RowUnit], max_lost_units: int, stalled_after: float
     ) -> Generator[BlockBundle]:
-        """Stream units through the stages; see `stream_predicted_blocks`."""
-        from cvbatch.engine.dataflow import stream_predicted_blocks
+        """Stream units through the stages; see `stream_predicted_blocks` and `stream_in_passes`."""
+        from cvbatch.engine.pass_stream import stream_in_passes
 
-        return stream_predicted_blocks(
-            self._setup.output,
+        stream = partial(self._stream_pass, max_lost_units=max_lost_units, stalled_after=stalled_after)
+        if len(self._passes) == 1:
+            return stream(units, index=0)
+        return stream_in_passes(
             units,
-            make_predict_options(self._setup.output, self._setup.request, self.resource_plan),
-            self.resource_plan,
-            max_lost_units=max_lost_units,
-            stalled_after=stalled_after,
+            [partial(stream, index=index) for index in range(len(self._passes))],
+            processes=self.resource_plan.num_actors,
+            is_first=self._is_first_result_pending,
+            local=self.cluster.local,
             should_stop=self._ends_early,
         )
 
+    def _stream_pass(
+        self, units: Sequence[RowUnit], index: int, max_lost_units: int, stalled_after: float
+    ) -> Generator[BlockBundle]:
+        from cvbatch.engine.dataflow import stream_predicted_blocks
+
+        self._failed_pass = index
+        is_last = index == len(self._passes) - 1
+        if not is_last:
+            self._report_status(f"pass {index + 1} of {len(self._passes)} on the next images")
+        return stream_predicted_blocks(
+            self._setup.output,
+            units,
+            self._options_of_pass(index),
+            self._pass_plans[index],
+            max_lost_units=max_lost_units,
+            stalled_after=stalled_after,
+            should_stop=self._ends_early if is_last else self._ends_now,
+        )
+
+    def _options_of_pass(self, index: int) -> PredictOptions:
+        return make_predict_options(self._setup.output, self._passes[index], self._pass_plans[index])
+
     def _iter_isolated(self, units: Sequence[RowUnit]) -> Iterator[tuple[RowUnit, pa.Table | RowError]]:
-        """Take each unit through the stages in a process of its own; see `predict_isolated`."""
+        """Take each unit through the stages in processes of its own, one for each pass; see `predict_isolated`."""
         from cvbatch.engine.ray_tasks import predict_isolated
 
-        options = make_predict_options(self._setup.output, self._setup.request, self.resource_plan)
-        return predict_isolated(
-            self._setup.output, units, options.on_host(), self.resource_plan, self._compute.stalled_after
-        )
+        at_once = self.resource_plan.num_actors
+        for some in (units[start : start + at_once] for start in range(0, len(units), at_once)):
+            answers: dict[RowUnit, list[pa.Table | RowError]] = {unit: [] for unit in some}
+            for index, pools in enumerate(self._pass_plans):
+                options = self._options_of_pass(index).on_host()
+                for unit, answer in predict_isolated(
+                    self._setup.output, some, options, pools, self._compute.stalled_after
+                ):
+                    answers[unit].append(answer)
+            for unit, answers_of_unit in answers.items():
+                yield unit, join_answers(answers_of_unit)
 
     @property
     def tuning_result(self) -> TuningResult:
@@ -163,29 +203,52 @@ class RayEngine:
                 raise to_cvbatch_error(error) from None
             self._must_recut = True
         except (RayError, OSError) as error:
-            raise to_cvbatch_error(error) from None
+            self._split_pass_or_raise(to_cvbatch_error(error))
+            return
         if self._is_first_result_pending and self._kill_monitor.kills_too_often:
             raise self._kill_monitor.halt_error()
         if error_capture.last is not None and not is_system_failure(error_capture.last):
-            raise to_cvbatch_error(error_capture.last)
+            self._split_pass_or_raise(to_cvbatch_error(error_capture.last))
+
+    def _split_pass_or_raise(self, error: CvbatchError) -> None:
+        """Split the models of the pass that ran last if there is no memory for all of them; their rows are cut again.
+
+        Raises:
+            CvbatchError: If that is not the reason, or there is a single network.
+        """
+        index, request = self._failed_pass, self._passes[self._failed_pass]
+        parts = split_model_pass(request.models)
+        if not isinstance(error, NoMemoryForModelsError) or len(parts) == 1:
+            raise error from None
+        self._passes[index : index + 1] = [request.with_models(models) for models in parts]
+        self._report_status(describe_passes([request.models for request in self._passes]))
+        self._allocate(self.cluster)
+        self._must_recut = True
 
     def _run_wave(
         self, units: Sequence[RowUnit], epoch: int, max_lost_units: int, stalled_after: float
     ) -> Generator[list[WriteResult]]:
         """Yield the files of one wave once they are written; errors of Ray pass through."""
         from cvbatch.engine.file_writer import iter_written_files
+        from cvbatch.engine.pass_stream import writer_of_passes
         from cvbatch.engine.ray_tasks import FileWriters
 
         predicted = self._stream_blocks(units, max_lost_units, stalled_after)
-        with closing(FileWriters(self._write_context(epoch), self.resource_plan, local=self.cluster.local)) as writers:
+        write = writer_of_passes(len(self._passes))
+        with closing(
+            FileWriters(self._write_context(epoch), self.resource_plan, local=self.cluster.local, write=write)
+        ) as writers:
             yield from iter_written_files(predicted, writers, write_first_now=self._is_first_result_pending)
 
-    def _ends_early(self) -> bool:
+    def _ends_now(self) -> bool:
         # not before the first result: the next attempt would stop there, too, and the run would never advance
         time_is_up = self.time_is_up and not self._is_first_result_pending
+        return time_is_up or self._kill_monitor.kills_too_often
+
+    def _ends_early(self) -> bool:
         # stored, because after a further change the monitor may answer no, when the wave has already ended
         self._was_ended_early = self._cluster_monitor.should_rebalance
-        return time_is_up or self._was_ended_early or self._kill_monitor.kills_too_often
+        return self._was_ended_early or self._ends_now()
 
     def run_isolated(self, units: Sequence[RowUnit], epoch: int) -> Iterator[list[WriteResult]]:
         """See `Engine`."""

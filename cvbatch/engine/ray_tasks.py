@@ -65,7 +65,7 @@ class FileWriters:
         context: Common properties of the files.
         resource_plan: Says where tasks may run.
         local: Whether this process started Ray for itself.
-        write: Writes blocks as data files in this process.
+        write: Writes blocks as data files.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FileWriters:
             # fetched in this thread: a late `ray.get` in a writer thread, after Ray has stopped, would start Ray again
             self._pending.add(self._threads.submit(self._write, self._context, ray.get(references)))
         else:
-            self._pending.add(self._task.remote(self._context, *references).future())
+            self._pending.add(self._task.remote(self._write, self._context, *references).future())
 
     def write_in_driver(self, bundles: Sequence[BlockBundle]) -> WriteResult:
         """Write the blocks of the bundles in this process and wait for the file."""
@@ -203,5 +203,7 @@ def _probe_model_task(model: ModelSpec, weight_files: WeightFiles) -> ModelSpec:
     return replace(probe_model(local_model), weights_path=model.weights_path)
 
 
-def _write_task(context: WriteContext, *blocks: pa.Table) -> WriteResult:
-    return write_data_files(context, blocks)
+def _write_task(
+    write: Callable[[WriteContext, Sequence[pa.Table]], WriteResult], context: WriteContext, *blocks: pa.Table
+) -> WriteResult:
+    return write(context, blocks)

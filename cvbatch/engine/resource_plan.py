@@ -82,6 +82,8 @@ class ResourcePlan:
     """Maximum bytes of pixels in a unit; images beyond that stay encoded."""
     predict_where: Mapping[str, Any] = field(default_factory=dict)
     write_where: Mapping[str, Any] = field(default_factory=dict)
+    passes: tuple[tuple[str, ...], ...] = ()
+    """Models of each pass by alias, if not all fit beside each other."""
 
 
 def uses_gpu(cluster: Cluster, compute: ComputeConfig) -> bool:
@@ -267,4 +269,5 @@ def make_predict_options(output: Location, request: TuningRequest, resource_plan
         threads=resource_plan.threads,
         stalled_after=request.compute.stalled_after,
         weight_files=request.weight_files,
+        aliases=tuple(model.alias for model in request.models),
     )

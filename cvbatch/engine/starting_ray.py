@@ -9,9 +9,11 @@ from functools import partial
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
+from cvbatch.engine.address import cluster_address
 from cvbatch.engine.budget import RunBudget
 from cvbatch.engine.choose_settings import choose_run_settings
-from cvbatch.engine.memory import object_store_bytes
+from cvbatch.engine.memory import has_nvidia_gpu, object_store_bytes
+from cvbatch.engine.model_passes import describe_passes, largest_pass, plan_passes
 from cvbatch.engine.nodes import Cluster, pin_to_driver_node, wait_for_workers
 from cvbatch.engine.oom_kills import OomKillMonitor
 from cvbatch.engine.ray_engine import RayEngine, RunSetup
@@ -27,6 +29,7 @@ from cvbatch.planning.plan import Plan, all_plan_parts
 from cvbatch.planning.units import first_row_samples, read_row_sample
 from cvbatch.sources.fetch.plan_rows import check_source_access
 from cvbatch.storage.location import Location, is_object_uri
+from cvbatch.system.control_group import memory_limit
 from cvbatch.tuning.request import TuningRequest
 
 
@@ -51,6 +54,10 @@ def start_ray(
         UsageError: If no usable Ray is installed, or memory does not suffice.
         HaltError: If the block failed because the kernel killed processes for memory.
     """
+    on_gpu = compute.device != "cpu" and has_nvidia_gpu()
+    limit = memory_limit()
+    if cluster_address() is None and not on_gpu:
+        models = largest_pass(models, compute, limit)  # the others run before or after it
     startup, kill_monitor = (
         RayStartup(pythonpath, compute.ray_start_timeout, object_store_bytes(models, compute)),
         OomKillMonitor(models),
@@ -119,12 +126,15 @@ class StartingRay:
         store, parts = open_store(self.output), all_plan_parts(plan, state)
         if any(map(is_object_uri, job.source.uris)):  # usually reads one plan part and one image
             check_source_access(first_row_samples(store, parts), job.source.fetch_options)
-        self.report_status("choosing how the models run")
-        certificate = choose_run_settings(store, request, cluster, rows, partial(read_row_sample, store, parts))
+        passes = plan_passes(models, job.compute, cluster)
+        self.report_status("choosing how the models run" if len(passes) == 1 else describe_passes(passes))
+        certificate = choose_run_settings(
+            store, request, cluster, rows, partial(read_row_sample, store, parts), can_measure=len(passes) == 1
+        )
         source = job.source
         schema = rows_schema(
             models, exif=source.exif, warnings=source.keeps_damaged, extra_columns=plan.extra_columns(store)
         )
         schema = describe_schema(schema, models, certificate.setting.precision)
-        setup = RunSetup(self.output, request, certificate, schema, rows)
+        setup = RunSetup(self.output, request, certificate, schema, rows, passes)
         return RayEngine(setup, cluster, self.budget, self.kill_monitor, self.report_status)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,30 +20,11 @@ from cvbatch.output.log_records import DataFile, RunState
 from cvbatch.output.row_ranges import RowRanges
 from cvbatch.output.store import Store, open_store
 from cvbatch.planning.plan import open_run
-from cvbatch.schema import (
-    CONTENT_SHA256,
-    DECODED_FIELDS,
-    ERROR,
-    ERROR_MESSAGE,
-    ERROR_STAGE,
-    ERROR_TRANSIENT,
-    ERROR_TYPE,
-    OK,
-    ROW_ID,
-    STATUS,
-)
+from cvbatch.schema import CONTENT_SHA256, ERROR, OK, ROW_ID, STATUS
+from cvbatch.stages.joining import CHANGED_BETWEEN, DECODED_COLUMNS, choose_rows, where_equal, with_values, without_rows
 from cvbatch.storage.location import Location
 
 _THREADS: Final = 2
-_DECODED: Final = frozenset(column.name for column in DECODED_FIELDS)
-_CHANGED: Final[Mapping[str, Any]] = {
-    STATUS: ERROR,
-    ERROR_STAGE: "fetch",
-    ERROR_TYPE: "ChangedSinceRun",
-    ERROR_MESSAGE: "the file is not the one that the other models have seen; cvbatch retry labels it by all models",
-    ERROR_TRANSIENT: True,
-}
-"""What the row of a file says that was replaced between two models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,48 +110,24 @@ class Merge:
             return self._to_new_schema(old, None, np.zeros(old.num_rows, np.bool_))
         row_ids = old[ROW_ID].to_numpy()
         new = self.computed.read_rows(row_ids)
-        may_fail = _equals(old[STATUS], OK) & ~self.removed.contains_rows(row_ids)
-        failed = may_fail & _equals(new[STATUS], ERROR)
+        may_fail = where_equal(old[STATUS], OK) & ~self.removed.contains_rows(row_ids)
+        failed = may_fail & where_equal(new[STATUS], ERROR)
         is_other = pc.not_equal(old[CONTENT_SHA256], new[CONTENT_SHA256]).fill_null(False)
         changed = may_fail & ~failed & is_other.to_numpy()
-        new = _with_values(new, _CHANGED, changed)
+        new = with_values(new, CHANGED_BETWEEN, changed)
         return self._to_new_schema(old, new, failed | changed)
 
     def _to_new_schema(self, old: pa.Table, new: pa.Table | None, failed: np.ndarray) -> pa.Table:
-        is_error = failed | _equals(old[STATUS], ERROR)
+        is_error = failed | where_equal(old[STATUS], ERROR)
         columns = []
         for column in self.context.schema:
             if column.name in self.copied_columns:
-                values = _without(old[self.copied_columns[column.name]], failed)
+                values = without_rows(old[self.copied_columns[column.name]], failed)
             elif column.name in self.computed_columns and new is not None:
-                values = _without(new[column.name], is_error)
-            elif column.name in _DECODED and new is not None:
-                values = pc.if_else(pa.array(failed), *(_to_array(table[column.name]) for table in (new, old)))
+                values = without_rows(new[column.name], is_error)
+            elif column.name in DECODED_COLUMNS and new is not None:
+                values = choose_rows(failed, new[column.name], old[column.name])
             else:
                 values = old[column.name]
             columns.append(values.cast(column.type))
         return pa.Table.from_arrays(columns, schema=self.context.schema)
-
-
-def _equals(values: Any, other: Any) -> np.ndarray:
-    """Element by element; false where one of them is null."""
-    flags: np.ndarray = pc.equal(values, other).fill_null(False).to_numpy()
-    return flags
-
-
-def _to_array(values: pa.ChunkedArray) -> pa.Array:
-    combined = values.combine_chunks()
-    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _without(values: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
-    """Values with nulls in some rows; nested types, too."""
-    return values.take(pa.array(np.arange(len(rows)), mask=rows)) if rows.any() else values
-
-
-def _with_values(table: pa.Table, values: Mapping[str, Any], rows: np.ndarray) -> pa.Table:
-    for name, value in values.items():
-        index = table.schema.get_field_index(name)
-        column = pc.if_else(pa.array(rows), pa.scalar(value, table[name].type), _to_array(table[name]))
-        table = table.set_column(index, table.schema.field(index), column)
-    return table

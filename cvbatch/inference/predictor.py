@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvbatch.errors import RowError, capture_row_error
+from cvbatch.errors import ModelError, NoMemoryForModelsError, RowError, capture_row_error
 from cvbatch.images.preprocess import Size, View
 from cvbatch.images.tile_pixels import TilePixels
 from cvbatch.inference import loading
@@ -27,7 +27,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.system.control_group import usable_cores
 from cvbatch.tasks import TASKS
 
-__all__ = ["ModelOutputs", "Predictor", "probe_model"]
+__all__ = ["ModelOutputs", "Predictor", "check_models_fit", "probe_model"]
 
 _GPU_LANES = 3
 """One batch computes while another is copied to the device and a third is turned into answers."""
@@ -37,8 +37,8 @@ _LOW_PRECISION_FACTOR = 2
 _Answered = tuple[dict[str, list[Any]], list[RowError | None]]
 """Answers of all images by alias, and an error for each image or None."""
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-_NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory")
-"""Texts of torch's plain RuntimeError on CPUs."""
+_NO_MEMORY_LEFT = ("can't allocate memory", "not enough memory", "out of memory")
+"""Texts of torch's plain RuntimeError on CPUs, and of ONNX Runtime's and CUDA's errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,8 @@ class _NetworkPass:
     batch_size: int
     reduced: bool = False
     """Whether the batch size was reduced because memory ran out."""
+    may_not_fit: bool = False
+    """Whether other networks share the memory, and this one has not answered yet."""
 
     @property
     def model_aliases(self) -> str:
@@ -123,6 +125,8 @@ class Predictor:
             )
             for (key, view), group in shared.items()
         ]
+        for step in self._passes:
+            step.may_not_fit = len(networks) > 1
 
     @property
     def reduced_batch_sizes(self) -> dict[str, int]:
@@ -210,6 +214,7 @@ def _answer_batch(
         "predict", lambda: step.network.run_batch(pixels, [sizes[position] for position in batch], step.specs)
     )
     if not isinstance(result, RowError):
+        step.may_not_fit = False
         for spec in step.specs:
             for position, value in zip(batch, TASKS[spec.task].check_answers(spec, result[spec.alias]), strict=True):
                 if isinstance(value, RowError):
@@ -219,6 +224,8 @@ def _answer_batch(
         return
     if out_of_memory := _is_out_of_memory(result):
         step.fits_less_than(len(batch))
+    if len(batch) == 1 and out_of_memory and step.may_not_fit:
+        raise NoMemoryForModelsError(f"no memory for a single image of {step.model_aliases} beside the other models")
     if len(batch) == 1:
         errors[batch[0]] = replace(result, transient=True) if out_of_memory else result
     else:
@@ -229,6 +236,24 @@ def _answer_batch(
 
 def _is_out_of_memory(error: RowError) -> bool:
     return error.type in _OUT_OF_MEMORY or any(text in error.message for text in _NO_MEMORY_LEFT)
+
+
+@contextmanager
+def check_models_fit(specs: Sequence[ModelSpec]) -> Iterator[None]:
+    """Raise a `NoMemoryForModelsError` for an error inside the block that says that memory ran out.
+
+    Args:
+        specs: Of several networks; that of a single one passes as it is.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, ModelError) as error:  # own models: a ModelError with the text of their error
+        text = f"{type(error).__name__}: {error}"
+        is_alone = len({loading.network_key(spec) for spec in specs}) < 2
+        if is_alone or not any(phrase in text for phrase in (*_OUT_OF_MEMORY, *_NO_MEMORY_LEFT)):
+            raise
+        aliases = ", ".join(spec.alias for spec in specs)
+        raise NoMemoryForModelsError(f"no memory for {aliases} beside each other: {error}") from None
 
 
 def _usual_batch_size(specs: Iterable[ModelSpec], kind: str) -> int:

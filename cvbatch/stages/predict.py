@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.errors import ChangedModelError, DeviceLostError, RowError, try_call
+from cvbatch.errors import ChangedModelError, DeviceLostError, NoMemoryForModelsError, RowError, try_call
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import load_plan
@@ -40,6 +40,8 @@ are built. On two cores two units are not faster than one (ResNet-50: 12.0 image
 units are small; see `engine.resource_plan.allocate_resources`."""
 _DROPPED_COLUMN_PREFIXES: Final = (PIXELS, ENCODED, TURN)
 """Prefixes of columns that the predict stage drops."""
+_TOLD_BY_UNITS: Final = (ChangedModelError, NoMemoryForModelsError)
+"""Errors of loading that each unit raises: Ray would start the process again, and tell the driver their text alone."""
 _DEVICE_LOST, _NOT_LOADED = 70, 71
 """Exit codes of the process, for Ray's log files."""
 
@@ -57,6 +59,8 @@ class PredictOptions:
     stalled_after: float
     """Seconds after which a unit counts as hung."""
     weight_files: WeightFiles = WEIGHTS_IN_PLACE
+    aliases: tuple[str, ...] | None = None
+    """Models of the plan that this actor runs; None for all."""
 
     def on_host(self) -> PredictOptions:
         """Return the options without decoding on the device, as that may be what kills processes."""
@@ -84,8 +88,8 @@ class PredictActor:
     def __init__(self, options: PredictOptions, process: ActorProcess = ActorProcess()) -> None:
         self._options, self._process = options, process
         loaded = _load_with_retries(options, process)
-        self._changed_model_error = loaded if isinstance(loaded, ChangedModelError) else None
-        if not isinstance(loaded, ChangedModelError):
+        self._loading_error = loaded if isinstance(loaded, _TOLD_BY_UNITS) else None
+        if not isinstance(loaded, _TOLD_BY_UNITS):
             self._predictor, self._decoder = loaded
         self._clock, self._watchdog = _BusyClock(), Watchdog(options.stalled_after)
 
@@ -100,9 +104,10 @@ class PredictActor:
 
         Raises:
             ChangedModelError: If a file of a model was edited before this process was restarted.
+            NoMemoryForModelsError: If the models do not fit into memory beside each other.
         """
-        if self._changed_model_error is not None:
-            raise self._changed_model_error
+        if self._loading_error is not None:
+            raise self._loading_error
         try:
             with self._clock.busy(), self._watchdog.watch_unit():
                 batches = split_unit(unit, self._options.decode, self._decoder)
@@ -168,18 +173,21 @@ class _BusyClock:
 
 def _load_with_retries(
     options: PredictOptions, process: ActorProcess
-) -> tuple[Predictor, GpuDecoder | None] | ChangedModelError:
+) -> tuple[Predictor, GpuDecoder | None] | ChangedModelError | NoMemoryForModelsError:
     """Load the models; in a restarted process, retry failures for two minutes.
 
     If the constructor of an actor raises at its first start, the run ends with a clear message. If it raised at a
     restart, Ray would continue with one actor less, without a message.
     """
     if not process.was_restarted():
-        return _load_models(options)
+        try:
+            return _load_models(options)
+        except NoMemoryForModelsError as error:
+            return error
     for pause in process.pauses:
         loaded = try_call(lambda: _load_models(options))  # a user's factory may raise anything
-        if not isinstance(loaded, Exception) or isinstance(loaded, ChangedModelError):
-            return loaded  # each unit raises a ChangedModelError
+        if not isinstance(loaded, Exception) or isinstance(loaded, _TOLD_BY_UNITS):
+            return loaded
         time.sleep(pause)
     process.end(_NOT_LOADED)
 
@@ -187,7 +195,8 @@ def _load_with_retries(
 def _load_models(options: PredictOptions) -> tuple[Predictor, GpuDecoder | None]:
     plan = load_plan(open_store(options.output))
     assert plan is not None, "a run has a plan"
-    models = options.weight_files.localize_plan_models(plan.models)
+    planned = [model for model in plan.models if options.aliases is None or model.alias in options.aliases]
+    models = options.weight_files.localize_plan_models(planned)
     predictor = load_predictor(models, options.device, options.setting, options.batch_size, options.threads)
     return predictor, load_decoder(options.decode, options.device)
 

@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 def load_predictor(
     models: Sequence[ModelSpec], device: str, setting: InferenceSettings, batch_size: int | None, threads: int
 ) -> Predictor:
-    """Load the models of a job in the process that predicts."""
+    """Load the models of a job in the process that predicts.
+
+    Raises:
+        NoMemoryForModelsError: If there is no memory for all of them.
+    """
     os.environ.setdefault(HUGE_PAGES, "1")  # torch reads it once, for its first tensor
-    from cvbatch.inference.predictor import Predictor  # the only import of torch in this process
+    from cvbatch.inference.predictor import Predictor, check_models_fit  # the only import of torch in this process
 
     # Ray may have more logical CPUs than this machine has cores
     threads = min(threads, usable_cores())
-    return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
+    with check_models_fit(models):
+        return Predictor(models, device=device, setting=setting, batch_size=batch_size, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,14 @@ def default_settings(
     return TuningResult(REFERENCE, "the reference: a search for a faster setting would not pay for this run")
 
 
+def settings_of_passes(compute: ComputeConfig, models: Sequence[ModelSpec], *, on_gpu: bool) -> TuningResult:
+    """Return the setting of a run whose models do not fit beside each other; arguments as in `default_settings`."""
+    chosen = default_settings(compute, models, on_gpu=on_gpu)
+    if chosen.setting != REFERENCE:
+        return chosen
+    return replace(chosen, reason="the reference: models that run in several passes are not measured")
+
+
 def _has_bf16(cpu_bf16: bool | None) -> bool:
     return cpu_has_bf16() if cpu_bf16 is None else cpu_bf16
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
@@ -36,3 +36,8 @@ class TuningRequest:
             fetch_options=source.fetch_options,
         )
         return TuningRequest(tuple(models), decode, job.compute, weight_files)
+
+    def with_models(self, models: Sequence[ModelSpec]) -> TuningRequest:
+        """Return the request for some of the models, which are all that sees the images."""
+        views = tuple(dict.fromkeys(model.view for model in models))
+        return replace(self, models=tuple(models), decode=replace(self.decode, views=views))

@@ -10,8 +10,10 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +90,29 @@ class Faulty:
             except FileExistsError:
                 return False
         return not (self._mended and Path(self._mended).exists())
+
+
+class Greedy(Faulty):
+    """Leaves no memory for another one in its process; `name` makes it another network than the next."""
+
+    _living: ClassVar[weakref.WeakSet[Greedy]] = weakref.WeakSet()
+
+    def __init__(self, name: str, when: str = "loading", **options: Any) -> None:
+        super().__init__(**options)
+        self._living.add(self)
+        self._when = when
+        self._take_memory("loading")
+
+    def predict(
+        self, images: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
+    ) -> npt.NDArray[np.float32]:
+        """As there."""
+        self._take_memory("predicting")
+        return super().predict(images, sizes)
+
+    def _take_memory(self, what: str) -> None:
+        if len(self._living) > 1 and what == self._when:
+            raise MemoryError(f"no memory for {what}")
 
 
 def _do(deed: int) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,29 @@ class Trial:
             image = Image.new("L", size_of(number, deeds.get(number, PLAIN)), number % 256)
             image.save(self.folder / "photos" / f"{number:05d}.png", compress_level=1)
 
-    def job(self, *, source: str = "photos", compute: Mapping[str, Any] = {}, **options: Any) -> None:
-        """Write the job file; `options` are those of the model."""
+    def job(
+        self,
+        *,
+        source: str = "photos",
+        compute: Mapping[str, Any] = {},
+        greedy: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        """Write the job file.
+
+        Args:
+            source: Where the images are.
+            compute: Of the job.
+            greedy: Names of models that do not fit beside each other, in place of a single one.
+            options: Of the model, or of all of them.
+        """
+        models = [{"model": "python:faulty:Faulty", "options": options}]
+        if greedy:
+            common = {"model": "python:faulty:Greedy", "task": "classification"}
+            models = [{**common, "as": name, "options": {**options, "name": name}} for name in greedy]
         content = {
             "source": {"uri": source},
-            "models": [{"model": "python:faulty:Faulty", "options": options}],
+            "models": models,
             "compute": dict(compute),
             "output": {"uri": self.output},
         }
