@@ -98,6 +98,9 @@ def estimate_table(estimate: Mapping[str, Any]) -> Table:
         ("expected", f"{estimate['rate']:.1f} images/s, {format_duration(estimate['seconds'])} plus startup"),
         ("held back by", estimate["bottleneck"]),
     ]
+    if estimate["passes"]:
+        passes = "; ".join("+".join(aliases) for aliases in estimate["passes"])
+        rows.insert(1, ("passes", f"{passes}: not all models fit into memory at once, so images are read for each"))
     if estimate["skipped"]:
         rows.insert(1, ("other files skipped", format_counts(estimate["skipped"])))
     if estimate["cpu_cores_per_gpu"] is not None:

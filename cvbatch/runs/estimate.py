@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -9,16 +11,19 @@ import pyarrow as pa
 
 from cvbatch.config.job import Job
 from cvbatch.engine.choose_settings import find_or_measure
+from cvbatch.engine.model_passes import plan_passes, plan_resources_of_passes
 from cvbatch.engine.nodes import Cluster
-from cvbatch.engine.resource_plan import ResourcePlan, allocate_resources
+from cvbatch.engine.resource_plan import ResourcePlan, uses_gpu
 from cvbatch.engine.starting_ray import start_ray
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import SourceError
 from cvbatch.models.resolve import resolve_models
+from cvbatch.models.spec import ModelSpec
 from cvbatch.planning.units import take_evenly
 from cvbatch.schema import IMAGE_BYTES, ROW_ID
 from cvbatch.sources import open_source
 from cvbatch.sources.entries import ImageSource
+from cvbatch.tuning import certificate
 from cvbatch.tuning.certificate import TuningResult
 from cvbatch.tuning.request import TuningRequest
 
@@ -48,20 +53,20 @@ def estimate_run(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
     with start_ray(job.output.location, models, job.compute, pythonpath) as starting_engine:
         models = starting_engine.probe_models(models, job.compute)
         cluster = starting_engine.wait_for_cluster(job.compute)
-        certificate = find_or_measure(
-            TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local)),
-            cluster,
-            partial(take_evenly, sample),
-            rows=images,
-            always=True,
-        )
-    pools = allocate_resources(cluster, job.compute, models, images, certificate)
+        request = TuningRequest.from_job(job, models, TransferredWeights.put_into_store(models, local=cluster.local))
+        passes = plan_passes(models, job.compute, cluster)
+        certificates = [
+            find_or_measure(request.with_models(group), cluster, partial(take_evenly, sample), rows=images, always=True)
+            for group in passes
+        ]
+    result, rates = _combine_passes(certificates, job, models, on_gpu=uses_gpu(cluster, job.compute))
+    pools = plan_resources_of_passes(cluster, job.compute, passes, images, result)[0]
     return {
         "images": images,
         "bytes": size,
         "skipped": dict(source.listing.skipped),
         "unreadable": source.listing.unreadable_notes,
-        **_estimate_speed(images, certificate, cluster, pools, job.compute.price_per_node_hour),
+        **_estimate_speed(images, rates, cluster, pools, job.compute.price_per_node_hour),
         "actors": pools.num_actors,
         "threads": pools.threads,
         "decode_tasks": pools.decode_tasks,
@@ -70,19 +75,37 @@ def estimate_run(job: Job, *, pythonpath: str | None = None) -> dict[str, Any]:
         "bytes_in_flight": pools.bytes_in_flight,
         "object_store_bytes": cluster.object_store_bytes,
         "device": pools.device,
-        "parity": certificate.to_json(),
+        "passes": [list(aliases) for aliases in pools.passes],
+        "parity": result.to_json(),
     }
+
+
+def _combine_passes(
+    measured: Sequence[TuningResult], job: Job, models: Sequence[ModelSpec], *, on_gpu: bool
+) -> tuple[TuningResult, Mapping[str, float]]:
+    """The setting of a run and its rates; each image goes through all passes, so their times add up."""
+    if len(measured) == 1:
+        return measured[0], _rates_of(measured[0])
+    result = certificate.requested_settings(job.compute) or certificate.settings_of_passes(
+        job.compute, models, on_gpu=on_gpu
+    )
+    rates = [replace(one, setting=result.setting).measured_rates() or _rates_of(one) for one in measured]
+    return result, {name: 1 / sum(1 / rate[name] for rate in rates) for name in rates[0]}
+
+
+def _rates_of(measured: TuningResult) -> Mapping[str, float]:
+    rates = measured.measured_rates()
+    assert rates is not None, "always=True measures"
+    return rates
 
 
 def _estimate_speed(
     images: int,
-    certificate: TuningResult,
+    rates: Mapping[str, float],
     cluster: Cluster,
     resource_plan: ResourcePlan,
     price_per_node_hour: float | None,
 ) -> dict[str, Any]:
-    rates = certificate.measured_rates()
-    assert rates is not None, "always=True measures"
     decode, predict = rates["decode_per_core"], rates["predict"]
     if resource_plan.device == "cpu":
         rate = resource_plan.num_actors * rates["together"]

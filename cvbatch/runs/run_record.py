@@ -25,7 +25,7 @@ from cvbatch.system.versions import package_versions
 from cvbatch.tuning.certificate import TuningResult
 
 RUN = "_cvbatch/run.json"
-_RUN: Final = RecordFormat("run record", dict[str, Any])
+_RUN: Final = RecordFormat("run record", dict[str, Any], minor=1)
 _ACTIVE_SECONDS: Final = 120.0
 
 

@@ -135,8 +135,8 @@ def test_an_empty_section_has_the_defaults(job_file: Any) -> None:
         (
             GOOD + "compute: {zzzz: 1}",
             "compute.zzzz: unknown key; known keys: device, precision, scaled_decode, batch_size, unit_rows, "
-            "num_actors, max_error_share, stop_after, max_cost, price_per_node_hour, decode, predict, wait_for_nodes, "
-            "shared_filesystem, ray_start_timeout, stalled_after",
+            "num_actors, model_memory, max_error_share, stop_after, max_cost, price_per_node_hour, decode, predict, "
+            "wait_for_nodes, shared_filesystem, ray_start_timeout, stalled_after",
         ),
         (GOOD + "compute: {device: gpu}", "compute.device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
         (GOOD + "compute: {batch_size: many}", "compute.batch_size: expected a whole number or 'auto', got 'many'"),

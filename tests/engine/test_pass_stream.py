@@ -34,10 +34,12 @@ def test_models_that_cannot_be_loaded_together_get_passes_of_their_own(prepare: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["loading", "predicting"])
-@pytest.mark.parametrize(("deed", "error"), [(DIES, "ProcessDied"), (HANGS, "TimedOut")])
+@pytest.mark.parametrize(
+    ("deed", "error", "when", "patience"),
+    [(DIES, "ProcessDied", "loading", "10m"), (HANGS, "TimedOut", "predicting", "25s")],
+)
 def test_an_image_that_is_harmful_is_tried_alone_by_each_pass(
-    prepare: Prepare, when: str, deed: int, error: str
+    prepare: Prepare, deed: int, error: str, when: str, patience: str
 ) -> None:
-    attempt = prepare(12, {5: deed}, {"unit_rows": 4, "stalled_after": "6s"}, greedy=NAMES, when=when)
+    attempt = prepare(12, {5: deed}, {"unit_rows": 4, "stalled_after": patience}, greedy=NAMES, when=when)
     assert computed(attempt) == {row: error if row == 5 else None for row in range(12)}
