@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cvbatch.demo.shapes import SHAPES as SHAPES
+from cvbatch.demo.shapes import ShapeSet as ShapeSet
+from cvbatch.demo.shapes import generate_shapes as generate_shapes
 from cvbatch.errors import ImageError, RowError
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.inference.predictor import Predictor

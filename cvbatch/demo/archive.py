@@ -107,7 +107,7 @@ def make_photo_archive(folder: Path) -> None:
         if existing != sorted([*archive_names(), *_SIDECARS]):
             raise OutputError(f"{folder} has other files than the demo's photos; choose another --output")
         return
-    sources = _SourcePhotos(_find_photo_folder())
+    sources = _SourcePhotos(find_photo_folder())
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
 
@@ -177,7 +177,12 @@ def _prepare_photo_path(folder: Path, name: str) -> Path:
     return path
 
 
-def _find_photo_folder() -> Path:
+def find_photo_folder() -> Path:
+    """Find the photos of scikit-image, which need not be imported for that.
+
+    Raises:
+        UsageError: scikit-image is not installed.
+    """
     package = importlib.util.find_spec("skimage")
     if package is None or not package.submodule_search_locations:
         raise UsageError("the demo is made of photos from scikit-image, which is missing: pip install 'cvbatch[demo]'")
