@@ -137,7 +137,7 @@ class ModelConfig(StorageSection):
 
     model: _Text
     """`resnet50`, `resnet50:IMAGENET1K_V2`, `efficientnet_lite0`, `python:package.module:factory`, `onnx:FILE`,
-    `hf:FOLDER`, `hf:NAME`, `timm:FOLDER` or `timm:NAME`; by default the embedded model for the task."""
+    `program:FILE`, `hf:FOLDER`, `hf:NAME`, `timm:FOLDER` or `timm:NAME`; by default the embedded model for the task."""
     alias: str | None = Field(default=None, alias="as")
     """Prefix of its columns; by default the name of the task."""
     task: Task | None = None

@@ -10,6 +10,8 @@ from cvbatch.storage.location import is_object_uri
 
 ONNX: Final = "onnx"
 """Name of the models whose `checkpoint` is a file with a graph."""
+PROGRAM: Final = "program"
+"""Name of the models whose `checkpoint` is a program of torch.export."""
 HUGGING_FACE: Final = "hf"
 """Name of the models whose `checkpoint` is a folder of transformers; `hf:NAME` is one of the hub."""
 TIMM: Final = "timm"
@@ -38,7 +40,7 @@ def split_model_file(model: Mapping[str, Any], folder: str | None = None) -> Map
     if not isinstance(name, str) or model.get("checkpoint"):
         return model
     prefix, separator, path = name.partition(":")
-    if separator and (prefix == ONNX or (prefix in _WITH_NAMES and _is_model_folder(path, folder))):
+    if separator and (prefix in (ONNX, PROGRAM) or (prefix in _WITH_NAMES and _is_model_folder(path, folder))):
         return {**model, "model": prefix, "checkpoint": path}
     if is_object_uri(name) or _is_trained_folder(name, folder):
         return {**model, "model": TRAINED, "checkpoint": name}

@@ -18,12 +18,14 @@ import pytest
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from cvbatch.testing import seeded_checkpoint
 from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.graphs import write_constant_graph
 from tests.rigs.objects import REGION, ObjectServer
+from tests.rigs.programs import save_program
 from tests.rigs.prompted_models import save_clip, save_grounding_dino, save_owl
 from tests.rigs.timm_models import make_timm_model, save_timm_model
 from tests.rigs.transformers_models import save_depth_anything, save_rt_detr, save_segformer, save_vit
@@ -149,13 +151,15 @@ def write_scans(folder: Path) -> None:
 
 
 def write_graphs_of_pages(home: Path) -> None:
-    """Write the ONNX files that the page about models names; their answers are constant."""
+    """Write the ONNX files that the page about models names, whose answers are constant, and a program of torch."""
     table = np.zeros((1, 6, 100), np.float32)
     table[0, :, 0] = [30, 30, 20, 20, 0.9, 0.1]
     said = {"stride": "32", "task": "detect", "imgsz": "[64, 64]", "names": "{0: 'person', 1: 'bicycle'}"}
     write_constant_graph(home / "yolo11n.onnx", {"output0": table}, metadata=said)
     write_constant_graph(home / "flowers.onnx", {"probabilities": np.ones((1, 3), np.float32)}, last="Softmax")
     (home / "flowers.yaml").write_text(blocks(ROOT / "cvbatch" / "models" / "README.md", "yaml")[0])
+    flowers = nn.Sequential(nn.Conv2d(3, 3, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    save_program(flowers, home / "flowers.pt2", (2, 3, 64, 64))
     queries = np.zeros((1, 10, 4), np.float32), np.zeros((1, 10, 91), np.float32)
     write_constant_graph(home / "rf-detr.onnx", {"dets": queries[0] + 0.5, "labels": queries[1]}, shape=(1, 3, 64, 64))
     write_constant_graph(home / "features.onnx", {"features": np.ones((1, 8), np.float32)})

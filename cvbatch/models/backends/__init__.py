@@ -14,6 +14,7 @@ from cvbatch.models.backends.base import Backend
 from cvbatch.models.backends.embedded import EMBEDDED
 from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.onnx import ONNX
+from cvbatch.models.backends.program import PROGRAM
 from cvbatch.models.backends.python import PYTHON
 from cvbatch.models.backends.timm import TIMM
 from cvbatch.models.backends.torchvision import TORCHVISION
@@ -33,6 +34,7 @@ BACKENDS: Final = PluginTable[Backend](
         ONNX,
         TRANSFORMERS,
         TIMM,
+        PROGRAM,
         TrainedBackend(lambda model: backend_for(model)),
     ),
 )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from cvbatch.config.job import PYTHON
+from cvbatch.config.model_files import ONNX, PROGRAM
 
-_ONNX_SUFFIX: Final = ".onnx"
+_PREFIXES: Final = {".onnx": ONNX, ".pt2": PROGRAM}
 _WEIGHTS_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".h5", ".pkl"})
 
 
@@ -17,8 +18,9 @@ def file_for_a_model(model: str) -> str:
     """Say what to do if a file is given as a model; empty if it does not look like a file."""
     path, _, factory = model.partition(":")
     suffix = Path(model).suffix.lower()
-    if suffix == _ONNX_SUFFIX:
-        return f"{model} is a file: expected onnx:FILE: onnx:{model}"
+    if suffix in _PREFIXES:
+        prefix = _PREFIXES[suffix]
+        return f"{model} is a file: expected {prefix}:FILE: {prefix}:{model}"
     suffix = Path(path).suffix.lower()
     if suffix == ".py":
         module = Path(path).stem
