@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ import pytest
 import torch
 
 from cvbatch.config.job import ModelConfig, Task
-from cvbatch.errors import DeviceLostError, RowError
+from cvbatch.errors import DeviceLostError, NoMemoryForModelsError, RowError
 from cvbatch.images.preprocess import apply_view
+from cvbatch.inference import loading
 from cvbatch.inference.network import Image
-from cvbatch.inference.predictor import Predictor
+from cvbatch.inference.predictor import Predictor, check_models_fit
 from cvbatch.models import resolve
 from cvbatch.models.spec import ModelSpec
 from cvbatch.testing import generate_images
 from tests.inference.conftest import Seeded
-from tests.inference.networks import VIEW, Light, bright, grey, predictor, scores
+from tests.inference.networks import SPEC, VIEW, Light, bright, grey, predictor, scores
 
 TASKS: Sequence[Task] = ("classification", "embedding")
 VALUES = tuple(range(0, 250, 10))
@@ -195,3 +197,40 @@ def test_units_take_turns_with_a_network_that_is_not_parallel(monkeypatch: pytes
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda value: scores(shared, *[value] * 4), range(3)))
     assert len(threads) == 1
+
+
+def two_networks(monkeypatch: pytest.MonkeyPatch, *networks: Light) -> Predictor:
+    loaded = iter(networks)
+    monkeypatch.setattr(loading, "load_network", lambda *_, **__: next(loaded))
+    return Predictor([SPEC, replace(SPEC, alias="other", name="m:g")], batch_size=4, threads=1)
+
+
+def test_no_memory_for_the_first_image_beside_another_network_is_an_error_of_the_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = two_networks(monkeypatch, Light(), Light(at_most(0, MemoryError())))
+    with pytest.raises(NoMemoryForModelsError, match="no memory for a single image of other beside the other models"):
+        together.predict_views({VIEW: grey(1, 2, 3)}, [(8, 8)] * 3)
+
+
+def test_later_images_that_do_not_fit_are_errors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_dark(images: Sequence[Image]) -> None:
+        if any(image.mean() == 0 for image in images):
+            raise MemoryError
+
+    together = two_networks(monkeypatch, Light(), Light(refuse_dark))
+    together.predict_views({VIEW: grey(5)}, [(8, 8)])
+    errors = together.predict_views({VIEW: grey(5, 0, 7)}, [(8, 8)] * 3).errors
+    assert [error and error.type for error in errors] == [None, "MemoryError", None]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_models_that_cannot_be_loaded_beside_each_other_are_told_apart_from_other_errors(error: Exception) -> None:
+    both = [SPEC, replace(SPEC, alias="other", name="m:g")]
+    expected = "no memory for light, other beside each other"
+    with pytest.raises(NoMemoryForModelsError, match=expected), check_models_fit(both):
+        raise error
+    with pytest.raises(type(error)), check_models_fit([SPEC, replace(SPEC, alias="same")]):
+        raise error
+    with pytest.raises(RuntimeError, match="size mismatch"), check_models_fit(both):
+        raise RuntimeError("size mismatch")
