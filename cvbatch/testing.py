@@ -14,6 +14,7 @@ from cvbatch.demo.shapes import ShapeSet as ShapeSet
 from cvbatch.demo.shapes import generate_shapes as generate_shapes
 from cvbatch.errors import ImageError, RowError
 from cvbatch.images.preprocess import View, apply_view
+from cvbatch.images.tile_pixels import pixels_in_view
 from cvbatch.inference.predictor import Predictor
 from cvbatch.inference.python import loading
 from cvbatch.inference.python import network as python_network
@@ -115,7 +116,7 @@ def predict(specs: Sequence[ModelSpec], images: Sequence[Image.Image], **options
     Raises:
         AssertionError: An image has an error.
     """
-    views = {spec.view: [apply_view(spec.view, image) for image in images] for spec in specs}
+    views = {spec.view: [pixels_in_view(spec.view, image) for image in images] for spec in specs}
     predictions = Predictor(specs, **options).predict_views(views, [image.size for image in images])
     errors = [error for error in predictions.errors if error]
     assert not errors, errors

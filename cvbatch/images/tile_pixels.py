@@ -11,10 +11,11 @@ from PIL import Image
 
 from cvbatch.errors import ImageError
 from cvbatch.images.arrow_pixels import RgbArray
+from cvbatch.images.decode import DecodedImage
 from cvbatch.images.letterbox import Size
 from cvbatch.images.preprocess import View, apply_view, compute_min_decode_side, compute_output_size
 from cvbatch.images.tiles import Tiles, Window, cut_windows, whole_window
-from cvbatch.images.windows import WindowReader
+from cvbatch.images.windows import WindowReader, windows_of_decoded
 
 _BAND_PIXELS = 1 << 24
 
@@ -73,6 +74,20 @@ class LazyTiles:
         if is_cut and (position := positions.get(whole_window(size))) is not None:
             image = read_reduced(self._reader, self._view, self._max_pixels)
             yield position, apply_view(self._view, image, size)
+
+
+def pixels_in_view(view: View, image: Image.Image) -> RgbArray | TilePixels:
+    """Return the pixels of an image in a view, or those of its tiles.
+
+    Args:
+        view: Of the network.
+        image: RGB, upright.
+    """
+    if view.tiles is None:
+        return apply_view(view, image)
+    reader = windows_of_decoded(DecodedImage(image, image.width, image.height, ""))
+    lazy = LazyTiles(reader, view, image.width * image.height)
+    return TilePixels(lazy.windows, lazy)
 
 
 def read_reduced(reader: WindowReader, view: View, max_pixels: int) -> Image.Image:

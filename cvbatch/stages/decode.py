@@ -104,7 +104,7 @@ def fetch_and_decode(rows: pa.Table, options: DecodeOptions) -> pa.Table:
 def decode_encoded_rows(table: pa.Table, options: DecodeOptions) -> pa.Table:
     """Decode rows that `fetch_and_decode` left encoded, until the pixel budget is used up again.
 
-    All of them stay encoded only if each has more tiles than the budget allows; see `open_encoded_row`.
+    Jobs with tiles open them one by one; see `open_encoded_row`.
     """
     encoded_files = zip(table[ENCODED].to_pylist(), table[CONTENT_SHA256].to_pylist(), strict=True)
     started = time.perf_counter()
@@ -195,10 +195,10 @@ def open_picture(data: bytes, options: DecodeOptions) -> TiledPicture:
 
 
 def open_encoded_row(row: pa.Table, options: DecodeOptions) -> tuple[pa.Table, TiledPicture | None]:
-    """Open a row whose picture has too many tiles for a unit.
+    """Open a row of a job with tiles.
 
     Args:
-        row: One row that `decode_encoded_rows` left encoded.
+        row: One row that `fetch_and_decode` left encoded.
         options: As there.
 
     Returns:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from cvbatch.errors import RowError
@@ -38,6 +39,8 @@ from cvbatch.stages.tiled_rows import PictureFacts
 
 if TYPE_CHECKING:
     from cvbatch.stages.decode import DecodeOptions
+
+_LARGE_FILE_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,25 @@ def build_decoded_table(
         images: list[Any] = [row.images[index] if row.images else None for row in decoded_rows]
         packed = pack_images(images) if view.tiles is None else pack_tiles(images)
         table = table.append_column(pixels_column(index), packed)
-    table = table.append_column(ENCODED, pa.array([row.encoded_bytes for row in decoded_rows], pa.large_binary()))
+    table = table.append_column(ENCODED, _column_of_files([row.encoded_bytes for row in decoded_rows]))
     table = table.append_column(
         TURN, pa.array([row.header and row.header.orientation for row in decoded_rows], pa.int8())
     )
     return table.append_column(f"{MEASURES}decode", pa.array([seconds] * len(decoded_rows), pa.float64()))
+
+
+def _column_of_files(files: Sequence[bytes | None]) -> pa.Array | pa.ChunkedArray:
+    """Return files as a column; one with a large file refers to its bytes, in a chunk for each file."""
+    if not any(len(file or b"") >= _LARGE_FILE_BYTES for file in files):
+        return pa.array(files, pa.large_binary())
+    chunks = []
+    for file in files:
+        if file is None:
+            chunks.append(pa.nulls(1, pa.large_binary()))
+        else:
+            offsets = pa.py_buffer(np.array([0, len(file)], np.int64))
+            chunks.append(pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(file)]))
+    return pa.chunked_array(chunks, pa.large_binary())
 
 
 def error_columns(errors: Sequence[RowError | None]) -> dict[str, list[Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,10 @@ from cvbatch.system.control_group import usable_cores
 if TYPE_CHECKING:
     from cvbatch.inference.predictor import Predictor
     from cvbatch.inference.torch.gpu_decode import GpuDecoder
+
+
+_one_large_picture: Final = threading.Lock()
+"""Units that an actor processes at once have one such picture in memory."""
 
 
 def load_predictor(
@@ -74,6 +79,11 @@ def split_unit(unit: pa.Table, options: DecodeOptions, decoder: GpuDecoder | Non
     encoded = pc.is_valid(unit[ENCODED])
     if not pc.all(encoded).as_py():
         yield _to_predictor_batch(unit.filter(pc.invert(encoded)) if pc.any(encoded).as_py() else unit, options)
+    if options.cuts_tiles:
+        for index in np.flatnonzero(encoded.to_numpy()).tolist():
+            with _one_large_picture:
+                yield _open_row(unit.slice(index, 1), options)  # a filter would copy the file
+        return
     encoded_rows = unit.filter(encoded)
     if decoder is not None and encoded_rows.num_rows:
         is_plain = pc.is_valid(encoded_rows[TURN])
@@ -88,17 +98,13 @@ def split_unit(unit: pa.Table, options: DecodeOptions, decoder: GpuDecoder | Non
     while encoded_rows.num_rows:
         decoded = decode_encoded_rows(encoded_rows, on_host)
         still_encoded = pc.is_valid(decoded[ENCODED])
-        if pc.all(still_encoded).as_py():
-            yield _open_first_row(encoded_rows, on_host)
-            encoded_rows = encoded_rows.slice(1)
-            continue
         yield _to_predictor_batch(decoded.filter(pc.invert(still_encoded)), options)
         encoded_rows = decoded.filter(still_encoded)
 
 
-def _open_first_row(encoded_rows: pa.Table, options: DecodeOptions) -> PredictorBatch:
+def _open_row(row: pa.Table, options: DecodeOptions) -> PredictorBatch:
     """Return a batch of one picture whose tiles are read while they are predicted."""
-    table, picture = open_encoded_row(encoded_rows.slice(0, 1), options)
+    table, picture = open_encoded_row(row, options)
     views = dict.fromkeys(options.views) if picture is None else picture.lazy_views()
     return PredictorBatch(table, {view: [pixels] for view, pixels in views.items()}, _original_sizes(table))
 

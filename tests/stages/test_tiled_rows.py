@@ -137,3 +137,14 @@ def test_limit_of_pixels_gives_way_where_all_models_have_tiles(tmp_path: Path) -
     assert row["error_type"] == "TooManyPixels"
     (row,) = found_in([path], spec(replace(TILES, whole=True)), **limits).values()
     assert (row["error_type"], row["error_stage"]) == ("TooManyPixels", "decode")
+
+
+@pytest.mark.usefixtures("network")
+def test_large_files_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, options = saved(tmp_path), options_of(spec(TILES), max_unit_bytes=100_000)
+    expected = fetch_and_decode(rows_of(paths), options)
+    monkeypatch.setattr("cvbatch.stages.decoded_rows._LARGE_FILE_BYTES", 1)
+    unit = fetch_and_decode(rows_of(paths), options)
+    assert unit[ENCODED].num_chunks == 3
+    assert unit[ENCODED].to_pylist() == expected[ENCODED].to_pylist()
+    assert unit.schema == expected.schema

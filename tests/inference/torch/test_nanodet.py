@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torchvision.ops import batched_nms
 
 from cvbatch.config.job import ModelConfig
+from cvbatch.config.tiles import TilesConfig
 from cvbatch.errors import ModelError
 from cvbatch.inference.torch import nanodet
 from cvbatch.inference.torch.nanodet_boxes import NanoDetOutputs
@@ -70,6 +71,22 @@ def test_an_image_gives_the_same_boxes_alone_and_in_a_batch() -> None:
     alone = [predict(specs, [image])["detection_boxes"][0] for image in photos]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one, other, atol=0.05)
+
+
+def test_small_objects_of_a_large_picture_are_found_in_tiles() -> None:
+    mosaic, expected = Image.new("RGB", (2000, 1400), (114, 114, 114)), list[tuple[str, npt.NDArray[np.float64]]]()
+    plain, tiled = (
+        resolve.resolve_models([ModelConfig(model=NANODET_G, score_threshold=0.3, tiles=tiles)])
+        for tiles in (None, TilesConfig(size=800, overlap=0.65))
+    )
+    for name, place in {"chelsea": (100, 90), "coffee": (1300, 80), "astronaut": (700, 800)}.items():
+        mosaic.paste(photo(name), place)
+        columns = predict(plain, [photo(name)])
+        expected.append((columns["detection_labels"][0][0], columns["detection_boxes"][0][0] + np.tile(place, 2)))
+    columns = predict(tiled, [mosaic])
+    found = list(zip(columns["detection_labels"][0], columns["detection_boxes"][0], strict=True))
+    for label, box in expected:
+        assert max(_overlap(box, np.array(other)) for name, other in found if name == label) > 0.7
 
 
 def test_a_low_threshold_keeps_at_most_a_hundred_boxes() -> None:
