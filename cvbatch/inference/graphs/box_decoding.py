@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from cvbatch.models.graphs.reading import GraphReading
 from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.detection import BoxAnswer, score_threshold
 from cvbatch.tasks.output_checks import expect_label_ids, invalid_output_error
+from cvbatch.tasks.own_detections import keypoints_to_original
 
 THRESHOLD: Final = 0.05
 """Score below which boxes are dropped, unless the job says another; as for other detectors."""
@@ -41,6 +43,8 @@ class RawBoxes:
     """(n,)"""
     coefficients: Array | None = None
     """(n, prototypes)"""
+    points: Array | None = None
+    """(n, keypoints × numbers of each), in the graph's pixels."""
 
 
 def decode_boxes(
@@ -76,7 +80,10 @@ def decode_boxes(
     if model.masks:
         logits = _mask_logits(arrays, raw, rows[kept])
         masks = paste_masks(logits, boxes[kept] if PROTOTYPES in arrays else None, model.view, frame, size)
-    return BoxAnswer(boxes=boxes[kept], label_ids=label_ids[kept], scores=scores[kept], masks=masks)
+    points = None
+    if model.keypoints and raw.points is not None:
+        points = keypoints_to_original(model.view, size, _with_scores(raw.points[rows[kept]], reading))
+    return BoxAnswer(boxes=boxes[kept], label_ids=label_ids[kept], scores=scores[kept], masks=masks, keypoints=points)
 
 
 def _candidates(model: ModelFacts, raw: RawBoxes, reading: GraphReading) -> tuple[Array, Array, Array]:
@@ -123,19 +130,35 @@ def _to_corners(boxes: Array, reading: GraphReading, frame: tuple[int, int]) -> 
 def _read_yolo(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     classes = reading.classes or 0
     prototypes = arrays[PROTOTYPES].shape[0] if PROTOTYPES in arrays else 0
+    points = math.prod(reading.keypoints or (0,))
     before = 5 if reading.head == "yolov5" else 4
     table = arrays["boxes"]
-    if table.shape[1] != before + classes + prototypes:
+    if table.shape[1] != before + classes + prototypes + points:
         table = table.T
     scores = to_probabilities(table[:, before : before + classes], reading)
     if reading.head == "yolov5":
         scores = scores * table[:, 4:5]
-    return RawBoxes(table[:, :4], scores, None, table[:, before + classes :] if prototypes else None)
+    return RawBoxes(table[:, :4], scores, None, *_rest_of_table(table[:, before + classes :], prototypes, reading))
 
 
 def _read_rows(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:
     table = arrays["boxes"]
-    return RawBoxes(table[:, :4], table[:, 4], np.rint(table[:, 5]), table[:, 6:] if PROTOTYPES in arrays else None)
+    prototypes = arrays[PROTOTYPES].shape[0] if PROTOTYPES in arrays else 0
+    rest = _rest_of_table(table[:, 6:], prototypes, reading)
+    return RawBoxes(table[:, :4], table[:, 4], np.rint(table[:, 5]), *rest)
+
+
+def _rest_of_table(rest: Array, prototypes: int, reading: GraphReading) -> tuple[Array | None, Array | None]:
+    """Coefficients of prototypes, and keypoints."""
+    points = math.prod(reading.keypoints or (0,))
+    return rest[:, :prototypes] if prototypes else None, rest[:, prototypes:][:, :points] if points else None
+
+
+def _with_scores(points: Array, reading: GraphReading) -> Array:
+    """Keypoints as (n, keypoints, 3); those without scores have 1."""
+    count, numbers = reading.keypoints or (0, 3)
+    shaped = points.astype(np.float32).reshape(len(points), count, numbers)
+    return shaped if numbers == 3 else np.concatenate([shaped, np.ones((*shaped.shape[:2], 1), np.float32)], axis=2)
 
 
 def _read_pair(arrays: Mapping[str, Array], reading: GraphReading, frame: tuple[int, int]) -> RawBoxes:

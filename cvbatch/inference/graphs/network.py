@@ -120,9 +120,10 @@ class GraphOutputs:
         answers = []
         for scores, size in zip(self._arrays["scores"], self._sizes, strict=True):
             if self._reading.head == "class_map":
-                label_map = scaled_nearest(scores.reshape(scores.shape[-2:]).astype(np.int64), size)
+                label_map = scaled_nearest(scores.reshape(scores.shape[-2:]).astype(np.int64), size, model.view)
             else:
-                label_map = label_map_of_scores(self._channels_first(scores), size, name=model.alias)
+                frame = self._channels_first(scores)
+                label_map = label_map_of_scores(frame, size, view=model.view, name=model.alias)
             answers.append(summarize_label_map(label_map, emitted_label_ids(model)))
         return answers
 

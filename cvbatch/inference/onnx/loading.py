@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cvbatch.inference.network import Network
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models import weights
 from cvbatch.models.graphs.reading import GraphReading
+from cvbatch.models.onnx.files import unpack_graph_file
 from cvbatch.models.spec import ModelSpec
 
 
@@ -17,7 +20,8 @@ def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) ->
 
     import_torchvision()
     reading = GraphReading.from_options(spec.options)
-    session = OnnxSession(weights.fetch_for_spec(spec), spec.name, reading, device)
+    path = unpack_graph_file(Path(weights.fetch_for_spec(spec)))
+    session = OnnxSession(str(path), spec.name, reading, device)
     return GraphNetwork(session, reading, device)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cvbatch.errors import ImageError
-from cvbatch.images.preprocess import Size
+from cvbatch.images.preprocess import Size, View, compute_crop_geometry
 from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch.tensors import BatchNormalizer
 from cvbatch.models.spec import ModelSpec
@@ -101,9 +101,25 @@ def resize_to_label_map(
     return labels
 
 
-def label_map_of_scores(scores: npt.NDArray[Any], size: Size, *, name: str = "") -> npt.NDArray[np.integer[Any]]:
-    """Do as `resize_to_label_map` for an array, (classes, height, width), of another framework."""
-    return resize_to_label_map(torch.from_numpy(np.ascontiguousarray(scores, np.float32)), size, name=name)
+def label_map_of_scores(
+    scores: npt.NDArray[Any], size: Size, *, view: View | None = None, name: str = ""
+) -> npt.NDArray[np.integer[Any]]:
+    """Do as `resize_to_label_map` for an array of another framework.
+
+    Args:
+        scores: (classes, height, width) of the view, at any resolution.
+        size: (width, height) of the oriented original.
+        view: Its frame around the image is cut off, if it has one.
+        name: Name of the model in the error.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
+    if view is not None and view.letterbox is not None:
+        geometry = compute_crop_geometry(view, size)
+        (width, height), (left, top) = geometry.size, (-geometry.offset[0], -geometry.offset[1])
+        if tensor.shape[1:] != (height, width):
+            tensor = functional.interpolate(tensor[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+        tensor = tensor[:, top : top + geometry.resized_size[1], left : left + geometry.resized_size[0]]
+    return resize_to_label_map(tensor, size, name=name)
 
 
 def _possible_classes(logits: Tensor, best: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class GraphFileBackend(Backend):
             licence=graph.licence,
             gflops=file.gflops,
             masks=graph.masks,
+            keypoints=graph.keypoints,
             dimension=graph.dimension,
             top_k=top_k,
             score_threshold=config.score_threshold,

@@ -26,12 +26,16 @@ class OnnxBackend(GraphFileBackend):
     def resolve_file(self, config: ModelConfig) -> ResolvedFile:
         """See `GraphFileBackend.resolve_file`."""
         from cvbatch.models.graphs.resolving import resolve_graph
-        from cvbatch.models.onnx.files import fetch_graph_file  # other models need no package of ONNX
+        from cvbatch.models.onnx.files import (  # other models need no package of ONNX
+            fetch_graph_file,
+            unpack_graph_file,
+        )
         from cvbatch.models.onnx.opening import open_graph
         from cvbatch.models.onnx.work import estimate_gflops
 
         file = fetch_graph_file(config)
-        graph = resolve_graph(open_graph(file.path, file.name, file.proto), file.keys, config, file.path.parent)
+        opened = open_graph(unpack_graph_file(file.path), file.name, file.proto)
+        graph = resolve_graph(opened, file.keys, config, file.path.parent)
         return ResolvedFile(
             name=file.name,
             spec_path=file.spec_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
@@ -66,10 +67,13 @@ def _single_fields(graph: Graph, keys: GraphKeys, head: str, names: int | None) 
     if boxes is None:
         return None
     coefficients = 0 if prototypes is None else prototypes.shape[1] or 0
+    if keys.keypoints is not None:
+        coefficients += math.prod(keys.keypoints)
     roles = {_BOXES: boxes.name, **({} if prototypes is None else {PROTOTYPES: prototypes.name})}
+    points = {} if keys.keypoints is None else {"keypoints": keys.keypoints}
     if head == "rows":
         fits = boxes.shape[2] == 6 + coefficients and (boxes.shape[1] or 0) <= _MOST_ROWS
-        return {"head": head, "outputs": roles, "classes": None} if fits else None
+        return {"head": head, "outputs": roles, "classes": None, **points} if fits else None
     before = 4 if head == "yolo" else 5
     lengths = [length for length in boxes.shape[1:] if length is not None]
     wanted = None if names is None else before + names + coefficients
@@ -77,7 +81,7 @@ def _single_fields(graph: Graph, keys: GraphKeys, head: str, names: int | None) 
     if length <= before + coefficients:
         return None
     overlap = _YOLO_OVERLAP if head == "yolo" else _YOLOV5_OVERLAP
-    common = {"box_format": "cxcywh", "best_class": True, "overlap": overlap}
+    common = {"box_format": "cxcywh", "best_class": True, "overlap": overlap, **points}
     return {"head": head, "outputs": roles, "classes": length - before - coefficients, **common}
 
 

@@ -15,7 +15,13 @@ from cvbatch.tasks import CLASSIFICATION, DETECTION
 _CLASS_KEYS: Final = ("names", "class_names", "classes", "labels", "categories", "id2label")
 _LICENCE_KEYS: Final = ("license", "licence")
 _TRUE: Final = ("true", "1")
-_ULTRALYTICS_TASKS: Final = {"detect": DETECTION.name, "segment": DETECTION.name, "classify": CLASSIFICATION.name}
+_ULTRALYTICS_TASKS: Final = {
+    "detect": DETECTION.name,
+    "segment": DETECTION.name,
+    "pose": DETECTION.name,
+    "classify": CLASSIFICATION.name,
+}
+_REASONS: Final = {"obb": ": oriented boxes have no column, which holds upright ones"}
 _NANODET: Final = "cls_pred_stride_"
 _RT_DETR: Final = "rtdetr"
 _RF_DETR: Final = {"dets", "labels"}
@@ -54,7 +60,8 @@ def _ultralytics_keys(graph: Graph) -> dict[str, Any]:
     task = metadata.get("task", "detect")
     if task not in _ULTRALYTICS_TASKS:
         raise ModelError(
-            f"{graph.name}: it was exported for the task {task!r}: expected {', '.join(_ULTRALYTICS_TASKS)}"
+            f"{graph.name}: it was exported for the task {task!r}{_REASONS.get(task, '')}: expected "
+            f"{', '.join(_ULTRALYTICS_TASKS)}"
         )
     size = _parse_literal(metadata.get("imgsz", ""))
     sizes = {"size": (size, size) if isinstance(size, int) else tuple(size)} if size else {}
@@ -63,6 +70,9 @@ def _ultralytics_keys(graph: Graph) -> dict[str, Any]:
     if said["task"] == CLASSIFICATION.name:
         resize = {"resize": min(sizes["size"])} if sizes else {}
         return {**said, "preprocess": "unit", "fit": "crop", **resize}
+    points = _parse_literal(metadata.get("kpt_shape", ""))
+    if isinstance(points, list | tuple):
+        said["keypoints"] = tuple(points)
     arguments = _parse_literal(metadata.get("args", ""))
     has_nms = isinstance(arguments, Mapping) and bool(arguments.get("nms"))
     if has_nms or metadata.get("end2end", "").lower() in _TRUE:

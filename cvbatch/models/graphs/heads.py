@@ -6,7 +6,7 @@
 | `vector` | (images, dimension), or with positions, over which the mean is taken |
 | `pixel_scores` | (images, classes, height, width) |
 | `class_map` | whole numbers, (images, height, width) |
-| `yolo` | (images, 4 + classes, boxes), as YOLOv8 and 11; with a second output of prototypes: 4 + classes + 32 |
+| `yolo` | (images, 4 + classes, boxes), as YOLOv8 and 11; + 32 with prototypes, + 3 for each keypoint |
 | `yolov5` | (images, boxes, 5 + classes), as YOLOv5 and 7: there is a score for any object, too |
 | `rows` | (images, boxes, 6): corners, score, label id; of YOLOv10, YOLO26, and others with suppression in the graph |
 | `boxes` | (images, boxes, 4), and scores, (images, boxes, classes), or scores and labels, (images, boxes) |
@@ -36,6 +36,7 @@ class HeadFacts:
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GraphReading`."""
     masks: bool = False
+    keypoints: bool = False
     dimension: int | None = None
 
 
@@ -70,7 +71,8 @@ def recognise_head(graph: Graph, keys: GraphKeys, task: str, names: int | None) 
         )
     masks = bool(fields["outputs"].keys() & {box_heads.PROTOTYPES, box_heads.MASKS})
     dimension = fields["classes"] if task == EMBEDDING.name else None
-    return HeadFacts({**fields, "classes": None if dimension else fields["classes"]}, masks, dimension)
+    keypoints = fields.get("keypoints") is not None
+    return HeadFacts({**fields, "classes": None if dimension else fields["classes"]}, masks, keypoints, dimension)
 
 
 _HINTS: Final = {

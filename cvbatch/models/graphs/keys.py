@@ -53,6 +53,8 @@ class GraphKeys(ConfigSection):
     """`logits` become probabilities by softmax, for boxes by sigmoid."""
     box_format: BoxFormat | None = None
     box_units: BoxUnits | None = None
+    keypoints: tuple[_Side, Literal[2, 3]] | None = None
+    """Number of keypoints of an object, and numbers of each: x, y and perhaps a score."""
     overlap: Annotated[float, Field(gt=0, le=1)] | Literal[False] | None = None
     """For the suppression of boxes that overlap; false where the graph does it."""
 

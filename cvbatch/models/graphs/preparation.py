@@ -130,8 +130,10 @@ def _plan_view(name: str, frame: tuple[int | None, int | None], keys: GraphKeys,
         bounds = Letterbox(shorter=keys.resize, longer=keys.longer, rounding="shorter_first", stride=keys.stride)
         return View(letterbox=bounds, interpolation=interpolation)
     height, width = _find_size(name, frame, keys)
-    if task.covers_image and fit != "stretch":
-        raise ModelError(f"{name}: fit: {fit} does not show a whole image to {task.name}: give fit: stretch or keep")
+    if task.covers_image and fit == "crop":
+        raise ModelError(
+            f"{name}: fit: {fit} does not show a whole image to {task.name}: give fit: stretch, letterbox or keep"
+        )
     if fit == "stretch":
         return View(resize=(height, width), interpolation=interpolation)
     if fit == "crop":

@@ -42,12 +42,15 @@ class GraphReading:
     box_format: BoxFormat = "xyxy"
     box_units: BoxUnits = "pixels"
     """Of the frame that the graph sees."""
+    keypoints: tuple[int, int] | None = None
+    """Number of keypoints of a box, and numbers of each: x, y and perhaps a score; None without keypoints."""
     overlap: float | None = None
     """Intersection over union from which the weaker of two boxes of one class is dropped; None keeps all."""
 
     def to_options(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain JSON data, as earlier versions wrote it where there are no keypoints."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return plain if self.keypoints else {key: value for key, value in plain.items() if key != "keypoints"}
 
     @staticmethod
     def from_options(options: Mapping[str, Any]) -> GraphReading:

@@ -37,6 +37,7 @@ class ResolvedGraph:
     label_map: str
     licence: str
     masks: bool
+    keypoints: bool
     dimension: int | None
     image_input: str
     """Name of the input."""
@@ -73,6 +74,7 @@ def resolve_graph(graph: Graph, keys_beside: GraphKeys, config: ModelConfig, fol
         label_map=label_map,
         licence=keys.licence or "",
         masks=head.masks and "masks" in task.facts,
+        keypoints=head.keypoints,
         dimension=head.dimension,
         image_input=find_image_input(graph).name,
         image_shape=tuple(shape),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from cvbatch.system.cache_files import atomic_write_path, cache_file_path, lock_
 _MOST_BYTES: Final = 2_000_000_000
 """Protocol Buffers cannot hold more in one file."""
 _FOLDER: Final = "onnx"
-_KIND: Final = FileKind(prefix=ONNX, noun="an ONNX file", most_bytes=_MOST_BYTES)
+_PACKED: Final = ".tar"
+_GRAPH: Final = "model.onnx"
+_KIND: Final = FileKind(prefix=ONNX, noun="an ONNX file", most_bytes=64 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +89,46 @@ def _external_names(proto: Any) -> list[str]:
     return names
 
 
+def unpack_graph_file(path: Path) -> Path:
+    """The graph in a file that `fetch_graph_file` joined; one that was too large for one is unpacked in the cache."""
+    if path.suffix != _PACKED:
+        return path
+    folder = cache_file_path(_FOLDER, {"unpacked": weights.file_sha256(path)}, "")
+    with lock_cache_file(folder):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary, tarfile.open(path) as archive:
+                archive.extractall(Path(temporary, "whole"), filter="data")
+                Path(temporary, "whole").rename(folder)
+    return folder / _GRAPH
+
+
 def _join_external_data(path: Path, sha256: str, name: str, data: Mapping[str, Path]) -> Path:
-    onnx, _ = import_onnx_packages()
-    if (size := sum(file.stat().st_size for file in (path, *data.values()))) > _MOST_BYTES:
-        raise ModelError(f"{name}: expected at most 2 GB with all weights, got {size / 1e9:.1f} GB")
+    """One file in the cache: a graph, or if it would be too large for the format, an archive of all files."""
+    is_large = sum(file.stat().st_size for file in (path, *data.values())) > _MOST_BYTES
     hashes = {data_name: weights.file_sha256(file) for data_name, file in data.items()}
-    whole = cache_file_path(_FOLDER, {"model": sha256, "data": hashes}, ".onnx")
+    whole = cache_file_path(_FOLDER, {"model": sha256, "data": hashes}, _PACKED if is_large else ".onnx")
     with lock_cache_file(whole):
         if not whole.is_file():
-            with tempfile.TemporaryDirectory() as folder, atomic_write_path(whole) as temporary:
-                for data_name, file in data.items():
-                    target = Path(folder, data_name)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, target)  # onnx reads no links
-                proto = onnx.load(str(path), load_external_data=False)
-                loaded = try_call(lambda: onnx.load_external_data_for_model(proto, folder))
-                if isinstance(loaded, Exception):
-                    raise ModelError(f"{name}: its weights cannot be read: {' '.join(str(loaded).split())[:300]}")
-                onnx.save(proto, str(temporary))
+            with atomic_write_path(whole) as temporary:
+                (_pack_files if is_large else _write_joined)(temporary, path, name, data)
     return whole
+
+
+def _pack_files(target: Path, path: Path, name: str, data: Mapping[str, Path]) -> None:
+    with tarfile.open(target, "w") as archive:
+        for member, file in {_GRAPH: path, **data}.items():
+            archive.add(file.resolve(), member)
+
+
+def _write_joined(target: Path, path: Path, name: str, data: Mapping[str, Path]) -> None:
+    onnx, _ = import_onnx_packages()
+    with tempfile.TemporaryDirectory() as folder:
+        for data_name, file in data.items():
+            copy = Path(folder, data_name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)  # onnx reads no links
+        proto = onnx.load(str(path), load_external_data=False)
+        loaded = try_call(lambda: onnx.load_external_data_for_model(proto, folder))
+    if isinstance(loaded, Exception):
+        raise ModelError(f"{name}: its weights cannot be read: {' '.join(str(loaded).split())[:300]}")
+    onnx.save(proto, str(target))

@@ -218,3 +218,35 @@ def test_nanodet_in_both_forms(plus: bool, tmp_path: Path) -> None:
     assert len(found) > 20
     assert [entry[0] for entry in found] == [entry[0] for entry in expected]
     np.testing.assert_allclose([entry[2] for entry in found], [entry[2] for entry in expected], atol=1e-2)
+
+
+POINTS = np.array([[[12, 22, 0.9], [28, 40, 0.5]], [[0, 0, 0], [0, 0, 0]], [[41, 25, 0.7], [59, 39, 0.1]]], np.float32)
+
+
+@pytest.mark.parametrize("form", ["columns", "rows", "without scores"])
+def test_keypoints_are_those_of_their_boxes(form: str, tmp_path: Path) -> None:
+    """As Ultralytics exports pose models: before and after suppression, and of two numbers for each point."""
+    numbers = POINTS[..., :2] if form == "without scores" else POINTS
+    boxes, flat = FRAME_BOXES[:3], numbers.reshape(3, -1)
+    said = {"stride": "32", "task": "pose", "imgsz": "[64, 64]", "names": "{0: 'cat'}"}
+    said["kpt_shape"] = f"[2, {numbers.shape[2]}]"
+    scores = np.array([[0.9], [0.8], [0.6]], np.float32)
+    if form == "rows":
+        table = np.concatenate([boxes, scores, np.zeros((3, 1), np.float32), flat], axis=1)[None]
+        said["end2end"] = "True"
+    else:
+        table = np.concatenate([centred(boxes), scores, flat], axis=1).T[None]
+    path = write_constant_graph(tmp_path / "pose.onnx", {"output0": table}, metadata=said, shape=("batch", 3, 64, 64))
+    (spec,) = resolve_models([ModelConfig(model=f"onnx:{path}")])
+    assert spec.keypoints
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    found = predict([spec], [PHOTO])
+    assert len(found["detection_scores"][0]) == (3 if form == "rows" else 2), "what overlaps is dropped with its points"
+    expected = POINTS[[0, 1, 2] if form == "rows" else [0, 2]].copy()
+    if form == "without scores":
+        expected[..., 2] = 1
+    # the frame is centred: 64 pixels for 100, and 16 pixels of grey above
+    expected[..., 0] *= 100 / 64
+    expected[..., 1] = (expected[..., 1] - 16).clip(0) * 100 / 64
+    got = np.array(found["detection_keypoints"][0], np.float32).reshape(-1, 2, 3)
+    np.testing.assert_allclose(got, expected, atol=1e-3)

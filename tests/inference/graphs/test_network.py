@@ -271,3 +271,22 @@ def test_boxes_of_a_graph_that_asks_for_the_size_are_in_its_pixels(tmp_path: Pat
     columns = predict([spec], [Image.new("RGB", (200, 100))] * 2)
     assert columns["detection_labels"] == [["dog"], ["dog"]]
     np.testing.assert_allclose(columns["detection_boxes"][0], [[50, 50, 150, 100]], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["scores", "coarse", "map"])
+def test_label_maps_come_back_from_a_frame(kind: str, tmp_path: Path) -> None:
+    """A wide image lies in the middle of its frame; the colour above and below is no part of the answer."""
+    labels = np.zeros((64, 64), np.int64)
+    labels[32:48] = 1
+    labels[16:48, 32:] = 2
+    if kind == "map":
+        output = labels[None]
+    else:
+        step = 8 if kind == "coarse" else 1
+        output = (labels[None, ::step, ::step] == np.arange(3)[:, None, None]).astype(np.float32)[None] * 9
+    path = write_constant_graph(tmp_path / "areas.onnx", {"found": output}, shape=("batch", 3, 64, 64))
+    options = {"preprocess": "unit", "fit": "letterbox"}
+    spec = resolve(path, task="segmentation", categories=["a", "b", "c"], options=options)
+    columns = predict([spec], [Image.new("RGB", (100, 50))])
+    areas = dict(zip(columns["segmentation_label_ids"][0], columns["segmentation_areas"][0], strict=True))
+    assert areas == pytest.approx({0: 0.25, 1: 0.25, 2: 0.5}, abs=0.1 if kind == "coarse" else 0.02)

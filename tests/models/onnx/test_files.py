@@ -68,3 +68,21 @@ def test_weights_in_an_object_of_their_own(bucket: str, object_server: ObjectSer
     object_server.put(bucket, {"models/w.data": graph.with_name("w.data").read_bytes()})
     spec = resolve(object_server, bucket)
     assert predict([spec], [Image.new("RGB", (9, 9))])["classification_label"] == ["b"]
+
+
+def test_weights_that_are_too_large_for_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of more than 2 GB; here the limit is lower. The whole travels as an archive, and is unpacked where it runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("cvbatch.models.onnx.files._MOST_BYTES", 100)
+    split = write_constant_graph(tmp_path / "split.onnx", {"logits": np.eye(300, dtype=np.float32)[1:2]})
+    onnx.save(onnx.load(str(split)), str(split), save_as_external_data=True, location="w.data", size_threshold=1000)
+    options = {
+        "categories": [f"class {label}" for label in range(300)],
+        "options": {"preprocess": "unit"},
+        "task": "classification",
+    }
+    (spec,) = resolve_models([ModelConfig.model_validate({"model": f"onnx:{split}", **options})])
+    assert Path(str(spec.weights_path)).suffix == ".tar"
+    for file in (split, tmp_path / "w.data"):
+        file.unlink()
+    assert predict([spec], [Image.new("RGB", (9, 9))])["classification_label"] == ["class 1"]
