@@ -160,6 +160,12 @@ def write_graphs_of_pages(home: Path) -> None:
     (home / "flowers.yaml").write_text(blocks(ROOT / "cvbatch" / "models" / "README.md", "yaml")[0])
     flowers = nn.Sequential(nn.Conv2d(3, 3, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     save_program(flowers, home / "flowers.pt2", (2, 3, 64, 64))
+    animals = {"stride": "32", "task": "detect", "imgsz": "[64, 64]", "names": "{0: 'animal', 1: 'person'}"}
+    write_constant_graph(home / "mdv6.onnx", {"output0": table}, metadata=animals)
+    write_constant_graph(home / "jobs" / "md_v5a.onnx", {"output0": np.zeros((1, 50, 8), np.float32)})
+    pose = np.concatenate([table[:, :5], np.zeros((1, 51, 100), np.float32)], axis=1)
+    people = {**animals, "task": "pose", "names": "{0: 'person'}", "kpt_shape": "[17, 3]"}
+    write_constant_graph(home / "yolo11n-pose.onnx", {"output0": pose}, metadata=people)
     queries = np.zeros((1, 10, 4), np.float32), np.zeros((1, 10, 91), np.float32)
     write_constant_graph(home / "rf-detr.onnx", {"dets": queries[0] + 0.5, "labels": queries[1]}, shape=(1, 3, 64, 64))
     write_constant_graph(home / "features.onnx", {"features": np.ones((1, 8), np.float32)})
