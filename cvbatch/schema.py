@@ -89,6 +89,11 @@ EXIF_FIELDS: Final = (
     pa.field("exif_longitude", pa.float64()),
 )
 
+GEO_TRANSFORM: Final = "geo_transform"
+GEO_CRS: Final = "geo_crs"
+GEO_FIELDS: Final = (pa.field(GEO_TRANSFORM, pa.list_(pa.float64())), pa.field(GEO_CRS, pa.string()))
+"""Six numbers from pixels to coordinates, and what these are; see `cvbatch.images.tiff.geotransform.GeoReference`."""
+
 IMAGE_WARNING: Final = "image_warning"
 WARNING_FIELD: Final = pa.field(IMAGE_WARNING, pa.string())
 
@@ -127,6 +132,7 @@ def predictions_schema(
     *,
     exif: bool = False,
     warnings: bool = False,
+    geo: bool = False,
     extra_columns: Iterable[pa.Field] = (),
 ) -> pa.Schema:
     """Schema of every data file of a run.
@@ -135,22 +141,25 @@ def predictions_schema(
         model_fields: Columns of all models of the job.
         exif: Whether to add capture time, camera and position.
         warnings: Whether damaged images are kept, with a column for the damage.
+        geo: Whether to add where GeoTIFFs lie.
         extra_columns: Columns of the source that are copied to the predictions.
 
     Raises:
         SourceError: If an extra column has the name of another column.
     """
-    optional_fields = [*(EXIF_FIELDS if exif else ()), *((WARNING_FIELD,) if warnings else ())]
-    model_columns = {column.name for column in model_fields}
+    later_fields = [
+        *((field, "the column that source.damaged: keep adds") for field in ((WARNING_FIELD,) if warnings else ())),
+        *((field, "a column that source.geo adds") for field in (GEO_FIELDS if geo else ())),
+    ]
+    conflicts = {field.name: reason for field, reason in later_fields}
+    conflicts |= {column.name: "a model's column" for column in model_fields}
     for column in extra_columns:
-        if column.name in model_columns or (warnings and column.name == IMAGE_WARNING):
-            conflict = (
-                "a model's column" if column.name in model_columns else "the column that source.damaged: keep adds"
-            )
+        if column.name in conflicts:
             raise SourceError(
-                f"the column {column.name!r} has the name of {conflict}; "
+                f"the column {column.name!r} has the name of {conflicts[column.name]}; "
                 f"use source.rename: {{{column.name}: my_{column.name}}}"
             )
+    optional_fields = [*(EXIF_FIELDS if exif else ()), *(field for field, _ in later_fields)]
     return pa.schema([*IMAGE_FIELDS, *optional_fields, *extra_columns, *model_fields])
 
 

@@ -17,7 +17,7 @@ from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.log_records import DataFile
 from cvbatch.output.store import LocalStore, Store
 from cvbatch.planning.plan import Plan, make_plan
-from cvbatch.schema import MEASURES
+from cvbatch.schema import GEO_CRS, MEASURES
 from cvbatch.sources import open_source
 from cvbatch.stages.decoded_rows import error_columns
 
@@ -79,7 +79,7 @@ def block(
 ) -> pa.Table:
     """Output of the predict stage for some rows; missing columns are null."""
     ids = range(low, high)
-    schema = rows_schema(models or [spec()])
+    schema = rows_schema(models or [spec()], geo=GEO_CRS in columns)
     values: dict[str, Any] = {
         "row_id": list(ids),
         "image_uri": [f"/photos/{row}.jpg" for row in ids],

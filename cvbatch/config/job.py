@@ -56,6 +56,8 @@ class SourceConfig(StorageSection):
     """Suffixes of image files; `any` for all files; by default the known image formats."""
     exif: bool = False
     """Add capture time, camera and position as columns."""
+    geo: bool = False
+    """Add where GeoTIFFs lie as columns."""
     rename: Mapping[str, str] = Field(default_factory=dict)
     """Old and new names of extra columns."""
     metadata: AutoOrOff = "auto"

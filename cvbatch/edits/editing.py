@@ -143,7 +143,7 @@ def _has_same_edit(audit: Location, options: Mapping[str, Any]) -> bool:
 def _edit_job(job: Job, edit: Edit, options: Mapping[str, Any], to: Location, compute: ComputeConfig | None) -> Job:
     """The job of an edit; its one model stands for the edit, so that other options are another run."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
-    source = job.source.model_dump(mode="json") | {"limit": None, "exif": False, "damaged": "error"}
+    source = job.source.model_dump(mode="json") | {"limit": None, "exif": False, "geo": False, "damaged": "error"}
     place = compute or ComputeConfig(shared_filesystem=job.compute.shared_filesystem)
     # errors of the run are errors here, too, and no reason to stop
     place = place.model_copy(update={"max_error_share": 1.0})

@@ -22,7 +22,7 @@ from cvbatch.engine.startup import RayStartup
 from cvbatch.engine.weight_transfer import TransferredWeights
 from cvbatch.errors import RunError
 from cvbatch.models.resolve import check_aliases, needs_probe
-from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema_of_source
 from cvbatch.output.log_records import RunState
 from cvbatch.output.store import open_store
 from cvbatch.planning.plan import Plan, all_plan_parts
@@ -131,10 +131,7 @@ class StartingRay:
         certificate = choose_run_settings(
             store, request, cluster, rows, partial(read_row_sample, store, parts), can_measure=len(passes) == 1
         )
-        source = job.source
-        schema = rows_schema(
-            models, exif=source.exif, warnings=source.keeps_damaged, extra_columns=plan.extra_columns(store)
-        )
+        schema = rows_schema_of_source(models, job.source, plan.extra_columns(store))
         schema = describe_schema(schema, models, certificate.setting.precision)
         setup = RunSetup(self.output, request, certificate, schema, rows, passes)
         return RayEngine(setup, cluster, self.budget, self.kill_monitor, self.report_status)

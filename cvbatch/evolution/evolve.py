@@ -128,7 +128,7 @@ def _job_of_computed(job: Job, changes: ModelChanges, place: Location) -> Job:
     return job.model_copy(
         update={
             "models": configs,
-            "source": job.source.model_copy(update={"limit": None, "exif": False}),
+            "source": job.source.model_copy(update={"limit": None, "exif": False, "geo": False}),
             "output": job.output.model_copy(update={"uri": place.uri}),
         }
     )

@@ -191,6 +191,12 @@ EXPORTERS: Final[Mapping[str, ExportFormat]] = {
         is_folder=False,
         options=frozenset({"rows"}),
     ),
+    "geojson": ExportFormat(
+        description="GeoJSON: boxes in longitude and latitude, of GeoTIFFs",
+        loader="geojson:GeoJsonExporter",
+        tasks=(DETECTION,),
+        is_folder=False,
+    ),
     "webdataset": ExportFormat(
         description="WebDataset: tars with the bytes of each image and its labels as JSON",
         loader="webdataset:WebDatasetExporter",

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
+from cvbatch.config.job import SourceConfig
 from cvbatch.images.preprocess import View
 from cvbatch.schema import predictions_schema
 from cvbatch.storage.options import StorageOptions
@@ -98,7 +99,12 @@ _ABOUT: Final = RecordFormat("description", dict[str, Any])
 
 
 def rows_schema(
-    models: Sequence[ModelSpec], *, exif: bool = False, warnings: bool = False, extra_columns: Iterable[pa.Field] = ()
+    models: Sequence[ModelSpec],
+    *,
+    exif: bool = False,
+    warnings: bool = False,
+    geo: bool = False,
+    extra_columns: Iterable[pa.Field] = (),
 ) -> pa.Schema:
     """Build the schema of the rows of these models; see `predictions_schema` for the other arguments.
 
@@ -106,7 +112,16 @@ def rows_schema(
         SourceError: An extra column has the name of a model's column.
     """
     fields = [column for model in models for column in model.column_fields()]
-    return predictions_schema(fields, exif=exif, warnings=warnings, extra_columns=extra_columns)
+    return predictions_schema(fields, exif=exif, warnings=warnings, geo=geo, extra_columns=extra_columns)
+
+
+def rows_schema_of_source(
+    models: Sequence[ModelSpec], source: SourceConfig, extra_columns: Iterable[pa.Field]
+) -> pa.Schema:
+    """Build the schema of the rows of these models with the columns that a source asks for; see `rows_schema`."""
+    return rows_schema(
+        models, exif=source.exif, warnings=source.keeps_damaged, geo=source.geo, extra_columns=extra_columns
+    )
 
 
 def describe_schema(schema: pa.Schema, models: Sequence[ModelSpec], precision: str) -> pa.Schema:

@@ -17,7 +17,7 @@ from cvbatch.config.job import Job
 from cvbatch.errors import CvbatchError, OtherModelsError, OutputError, SourceError
 from cvbatch.models import own_files
 from cvbatch.models.backends import backend_of
-from cvbatch.models.spec import ModelSpec, rows_schema
+from cvbatch.models.spec import ModelSpec, rows_schema_of_source
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
@@ -120,7 +120,7 @@ def make_plan(
     """
     if store.list_sizes(DATA_FOLDER) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty, but there is no plan; choose another output")
-    rows_schema(models, exif=job.source.exif, warnings=job.source.keeps_damaged, extra_columns=source.extra_columns)
+    rows_schema_of_source(models, job.source, source.extra_columns)
     progress = ListingCheckpoint(store, job.source, source)
     partial = progress.load_partial(job.source.limit)
     parts, complete = write_chunks_as_parts(

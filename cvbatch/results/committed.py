@@ -71,6 +71,7 @@ class OpenedOutput:
             self.plan.models,
             exif=source["exif"],
             warnings=source.get("damaged") == "keep",
+            geo=source.get("geo", False),
             extra_columns=self.plan.extra_columns(self.store),
         )
 

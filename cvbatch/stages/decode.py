@@ -28,6 +28,7 @@ from cvbatch.schema import (
     DECODED_FIELDS,
     ENCODED,
     EXIF_FIELDS,
+    GEO_FIELDS,
     IMAGE_WARNING,
     MEASURES,
     is_hidden,
@@ -58,6 +59,8 @@ class DecodeOptions:
     """Convert colours to sRGB with the ICC profiles in the files."""
     keep_damaged: bool = False
     """Use the readable part of damaged images, with a warning in their row."""
+    geo: bool = False
+    """Add where GeoTIFFs lie."""
     fetch_options: FetchOptions = LOCAL_FETCH
     """Options for fetching image bytes."""
     scaled: bool = False
@@ -117,6 +120,8 @@ def _with_columns_of(
 ) -> pa.Table:
     """Return rows that were left encoded with the columns of decoded ones."""
     decoded_columns = {column.name for column in (*DECODED_FIELDS, *EXIF_FIELDS)}
+    if options.geo:
+        decoded_columns |= {column.name for column in GEO_FIELDS}
     if options.keep_damaged:
         decoded_columns.add(IMAGE_WARNING)
     rows = table.select([name for name in table.column_names if name not in decoded_columns and not is_hidden(name)])

@@ -13,6 +13,7 @@ from cvbatch.errors import RowError
 from cvbatch.images.arrow_pixels import RgbArray, pack_images, pack_tiles
 from cvbatch.images.decode import DecodedImage
 from cvbatch.images.jpeg_header import JpegHeader
+from cvbatch.images.tiff.geotransform import read_geo_reference
 from cvbatch.schema import (
     CONTENT_SHA256,
     ENCODED,
@@ -23,6 +24,9 @@ from cvbatch.schema import (
     ERROR_TYPE,
     EXIF_FIELDS,
     FORMAT,
+    GEO_CRS,
+    GEO_FIELDS,
+    GEO_TRANSFORM,
     HEIGHT,
     IMAGE_BYTES,
     IMAGE_FIELDS,
@@ -87,7 +91,11 @@ def build_decoded_table(
             values_by_column[column.name] = [getattr(facts.exif, name) if facts else None for facts in row_facts]
     if options.keep_damaged:
         values_by_column[IMAGE_WARNING] = [row.decoded and row.decoded.warning for row in decoded_rows]
-    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD)}
+    if options.geo:
+        places = [None if row.data is None else read_geo_reference(row.data) for row in decoded_rows]
+        values_by_column[GEO_TRANSFORM] = [place and place.transform for place in places]
+        values_by_column[GEO_CRS] = [place and place.crs for place in places]
+    types = {column.name: column.type for column in (*IMAGE_FIELDS, *EXIF_FIELDS, WARNING_FIELD, *GEO_FIELDS)}
     table = rows.drop_columns([IMAGE_BYTES]) if IMAGE_BYTES in rows.column_names else rows
     for name, values in values_by_column.items():
         table = table.append_column(name, pa.array(values, types[name]))

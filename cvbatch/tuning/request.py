@@ -33,6 +33,7 @@ class TuningRequest:
             exif=source.exif,
             icc=source.icc == "convert",
             keep_damaged=source.keeps_damaged,
+            geo=source.geo,
             fetch_options=source.fetch_options,
         )
         return TuningRequest(tuple(models), decode, job.compute, weight_files)

@@ -88,6 +88,7 @@ def home(demo: Path, tmp_path: Path) -> Path:
     images = [make_photo(tmp_path / "tables" / "a.jpg", seed=seed).read_bytes() for seed in range(3)]
     pd.DataFrame({"image": images}).to_parquet(tmp_path / "tables" / "photos.parquet")
     write_scans(tmp_path / "scans")
+    write_map(tmp_path / "maps", demo / "cvbatch-demo" / "photos" / "2024" / "garage" / "motorbike 01.jpg")
     # of a host that is not listed, so that no connection is made
     (tmp_path / "urls.csv").write_text("uri\nhttps://other.example.org/a.jpg\n")
     return tmp_path
@@ -148,6 +149,15 @@ def write_scans(folder: Path) -> None:
     for name in ("invoice.tif", "clip.gif"):
         pages[0].save(folder / name, save_all=True, append_images=pages[1:])
     pages[0].save(folder / "photo.jpg")
+
+
+def write_map(folder: Path, photo: Path) -> None:
+    """Write a photo as a GeoTIFF, 5 cm a pixel, in metres of UTM zone 33."""
+    folder.mkdir()
+    place = {33550: (0.05, 0.05, 0.0), 33922: (0.0, 0.0, 0.0, 392_000.0, 5_820_000.0, 0.0)}
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32_633)
+    with Image.open(photo) as image:
+        image.convert("RGB").save(folder / "yard.tif", tiffinfo={**place, 34735: keys})
 
 
 def write_graphs_of_pages(home: Path) -> None:

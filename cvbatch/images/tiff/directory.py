@@ -34,7 +34,7 @@ _TYPE_BYTES: Final = {2: 1, 5: 8, 10: 8, 11: 4, 12: 8} | {kind: int(name[1]) for
 
 
 class TiffTag(IntEnum):
-    """Tags that affect how a picture is read."""
+    """Tags that affect how a picture is read, and where it lies."""
 
     NEW_SUBFILE_TYPE = 254
     SUBFILE_TYPE = 255
@@ -69,7 +69,11 @@ class TiffTag(IntEnum):
     YCBCR_SUBSAMPLING = 530
     REFERENCE_BLACK_WHITE = 532
     XMP = 700
+    MODEL_PIXEL_SCALE = 33550
+    MODEL_TIEPOINT = 33922
+    MODEL_TRANSFORMATION = 34264
     ICC_PROFILE = 34675
+    GEO_KEYS = 34735
     DNG_VERSION = 50706
     LERC_PARAMETERS = 50674
 
