@@ -122,7 +122,7 @@ def test_a_code_that_is_not_known_leaves_its_boxes_out(tmp_path: Path) -> None:
     path = tmp_path / "in" / "a.tif"
     data = geotiff(path, NORTH_UP, "EPSG:32633")
     key = b"\x00\x0c\x00\x00\x01\x00"
-    assert data.count(key + (32633).to_bytes(2, "little")) == 1
+    assert key + (32633).to_bytes(2, "little") in data
     path.write_bytes(data.replace(key + (32633).to_bytes(2, "little"), key + (31999).to_bytes(2, "little")))
     output = made_run(str(tmp_path / "in"), str(tmp_path / "out"), boxes, source={"geo": True})
     report = export_predictions(output, "geojson", str(tmp_path / "boxes.geojson"))
