@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cvbatch.export.image_batch import ImageBatch
+from cvbatch.schema import GEO_CRS, GEO_TRANSFORM
 from cvbatch.system.extras import import_extra
 
 _DEGREES: Final = "EPSG:4326"
@@ -20,6 +22,27 @@ def transforms_of(column: pa.ChunkedArray) -> _Numbers:
     is_known = column.is_valid().to_numpy()
     result[is_known] = column.combine_chunks().flatten().to_numpy().reshape(-1, 6)
     return result
+
+
+def points_on_earth(batch: ImageBatch, systems: CoordinateSystems, columns: _Numbers, rows: _Numbers) -> _Numbers:
+    """Longitude and latitude of points in the images of some elements.
+
+    Args:
+        batch: Has `GEO_TRANSFORM` and `GEO_CRS`.
+        systems: Known coordinate systems.
+        columns: float64 (elements, points), from the left edge of the image.
+        rows: From its upper edge.
+
+    Returns:
+        float64 (elements, points, 2); NaN or infinite where it is not known.
+
+    Raises:
+        UsageError: See `CoordinateSystems.to_degrees`.
+    """
+    transforms = transforms_of(batch.images[GEO_TRANSFORM])[batch.image_indices]
+    a, b, c, d, e, f = (transforms[:, [index]] for index in range(6))
+    points = np.stack((a * columns + b * rows + c, d * columns + e * rows + f), axis=2)
+    return systems.to_degrees(points, batch.images[GEO_CRS].to_numpy()[batch.image_indices])
 
 
 class CoordinateSystems:

@@ -12,12 +12,14 @@ import pyarrow.csv as pacsv
 
 from cvbatch.errors import UsageError
 from cvbatch.export.base import Exporter, ImageBatch
+from cvbatch.export.coordinates import CoordinateSystems, points_on_earth
 from cvbatch.export.element_json import EDGES, element_fields
 from cvbatch.export.image_columns import BATCH_COLUMNS, find_image_columns
 from cvbatch.export.json_text import lists_to_json
 from cvbatch.export.nested_json import values_to_json
 from cvbatch.export.vectors import vector_columns
 from cvbatch.results.elements import ELEMENT_COLUMNS
+from cvbatch.schema import GEO_TRANSFORM
 
 PER_IMAGE: Final = "images"
 PER_ELEMENT: Final = "elements"
@@ -33,6 +35,7 @@ class CsvExporter(Exporter):
         )
         if make_rows is None:
             raise UsageError(f"rows: expected {PER_IMAGE} or {PER_ELEMENT}, got {self.job.options.rows!r}")
+        self._systems = CoordinateSystems()
         columns = [*BATCH_COLUMNS, *find_image_columns(self.job.opened), *vector_columns(self.model)]
         writer: pacsv.CSVWriter | None = None
         with self.job.target.open_file() as file:
@@ -64,7 +67,18 @@ class CsvExporter(Exporter):
         if "mask" in elements.column_names:
             position = elements.column_names.index("mask")
             elements = elements.set_column(position, "mask", elements["mask"].cast(pa.string()))
+        if GEO_TRANSFORM in batch.images.column_names and EDGES[0] in elements.column_names:
+            elements = _join_columns(elements, self._centres(batch))
         return _join_columns(batch.images.take(pa.array(batch.image_indices)), elements)
+
+    def _centres(self, batch: ImageBatch) -> pa.Table:
+        """Longitude and latitude of the centre of each box; null where they are not known."""
+        left, top, right, bottom = (batch.elements[edge].to_numpy().astype(np.float64) for edge in EDGES)
+        columns, rows = (left + right)[:, None] / 2, (top + bottom)[:, None] / 2
+        centres = points_on_earth(batch, self._systems, columns, rows)[:, 0]
+        centres[~np.isfinite(centres)] = np.nan
+        arrays = [pa.array(centres[:, axis], from_pandas=True) for axis in (0, 1)]
+        return pa.table(arrays, names=["longitude", "latitude"])
 
 
 def _join_columns(left: pa.Table, right: pa.Table) -> pa.Table:

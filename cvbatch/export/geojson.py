@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cvbatch.errors import UsageError
 from cvbatch.export.base import Exporter, ImageBatch
-from cvbatch.export.coordinates import CoordinateSystems, transforms_of
+from cvbatch.export.coordinates import CoordinateSystems, points_on_earth, transforms_of
 from cvbatch.export.element_json import EDGES
 from cvbatch.export.json_text import Text, arrays_to_json, objects_to_json, texts_to_json
 from cvbatch.export.nested_json import values_to_json
@@ -53,14 +53,11 @@ def box_corners(batch: ImageBatch, systems: CoordinateSystems) -> npt.NDArray[np
     left, top, right, bottom = (batch.elements[edge].to_numpy().astype(np.float64) for edge in EDGES)
     columns = np.stack((left, right, right, left, left), axis=1)
     rows = np.stack((bottom, bottom, top, top, bottom), axis=1)
-    transforms = transforms_of(batch.images[GEO_TRANSFORM])[batch.image_indices]
-    a, b, c, d, e, f = (transforms[:, [index]] for index in range(6))
     # north is up in most pictures: then rows count down, and corners in this order go round counterclockwise
-    is_mirrored = (a * e - b * d)[:, 0] > 0
+    a, b, _, d, e, _ = transforms_of(batch.images[GEO_TRANSFORM])[batch.image_indices].T
+    is_mirrored = a * e - b * d > 0
     columns[is_mirrored], rows[is_mirrored] = columns[is_mirrored, ::-1], rows[is_mirrored, ::-1]
-    points = np.stack((a * columns + b * rows + c, d * columns + e * rows + f), axis=2)
-    names = batch.images[GEO_CRS].to_numpy()[batch.image_indices]
-    return systems.to_degrees(points, names)
+    return points_on_earth(batch, systems, columns, rows)
 
 
 def _features(batch: ImageBatch, corners: npt.NDArray[np.float64]) -> Text:

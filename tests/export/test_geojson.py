@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyproj
 import pytest
 import rasterio
@@ -15,6 +16,7 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from cvbatch.errors import UsageError
+from cvbatch.export.base import FormatOptions
 from cvbatch.export.exporting import export_predictions
 from cvbatch.results.committed import open_output
 from cvbatch.results.predictions import read
@@ -123,10 +125,25 @@ def test_a_code_that_is_not_known_leaves_its_boxes_out(tmp_path: Path) -> None:
     data = geotiff(path, NORTH_UP, "EPSG:32633")
     key = b"\x00\x0c\x00\x00\x01\x00"
     assert key + (32633).to_bytes(2, "little") in data
-    path.write_bytes(data.replace(key + (32633).to_bytes(2, "little"), key + (31999).to_bytes(2, "little")))
+    path.write_bytes(data.replace(key + (32633).to_bytes(2, "little"), key + (1025).to_bytes(2, "little")))
     output = made_run(str(tmp_path / "in"), str(tmp_path / "out"), boxes, source={"geo": True})
     report = export_predictions(output, "geojson", str(tmp_path / "boxes.geojson"))
     assert report.notes == {"boxes whose place is not known": 2}
+
+
+def test_boxes_in_csv_have_their_centres(folder: Path, tmp_path: Path) -> None:
+    output = made_run(str(folder), str(tmp_path / "out"), boxes, source={"geo": True})
+    export_predictions(output, "csv", str(tmp_path / "boxes.csv"), options=FormatOptions(rows="elements"))
+    frame = pd.read_csv(tmp_path / "boxes.csv")
+    cars = frame[frame["label"] == "car"].reset_index(drop=True)
+    np.testing.assert_allclose(cars[["longitude", "latitude"]].iloc[0], [13.009, 51.97])
+    transformer = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    expected = transformer.transform(600_000 + 9 / 2, 5_700_000 - 15 / 4)
+    np.testing.assert_allclose(cars[["longitude", "latitude"]].iloc[1], expected, atol=1e-8)
+    assert cars[["longitude", "latitude"]].iloc[2].isna().all()
+    plain = made_run(str(folder), str(tmp_path / "plain"), boxes)
+    export_predictions(plain, "csv", str(tmp_path / "plain.csv"), options=FormatOptions(rows="elements"))
+    assert "longitude" not in pd.read_csv(tmp_path / "plain.csv").columns
 
 
 def test_rasterio_reads_the_same_pixels(folder: Path) -> None:
