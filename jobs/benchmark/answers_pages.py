@@ -1,9 +1,9 @@
 """Measures pages and windows of TIFFs: `python jobs/benchmark/answers_pages.py`.
 
-`listing`: files in a second that a source lists on this disk, each with one picture, and with `pages: all` three. `pages`:
+`listing`: files in a second that a source lists on this disk, as one row each, and with `pages: all` as three. `pages`:
 pages in a second that are read and decoded from TIFFs of many pages and from animations, against Pillow that opens the
 file once and seeks. `windows`: windows of 1,024 pixels with an overlap of a fifth, of a tiled picture of the given side
-(20,000; `--side` makes it smaller): seconds, and memory beside the packed bytes. Each part runs in a process of its own.
+(20,000; `--side` makes it smaller): seconds, and memory beside the packed bytes. Each part is a process of its own.
 Prints JSON.
 """
 
