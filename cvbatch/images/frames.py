@@ -12,6 +12,7 @@ from cvbatch.images.exif import load_exif_tags, read_orientation
 from cvbatch.images.formats import MALFORMED_ERRORS, identify_format
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.pillow_reader import read_image_xmp
+from cvbatch.images.plain_png import encode_plain_png
 
 _MAX_PIXELS: Final = 178_000_000
 """Of one frame: what Pillow composes at most."""
@@ -41,6 +42,8 @@ class FrameSequence:
     def encode_frame(self, number: int) -> bytes:
         """Return a frame as a PNG of the same pixels, with its colour profile, and Exif values such as its orientation.
 
+        It is not compressed: most frames are decoded at once and never stored.
+
         Args:
             number: From 1 on; frames in order cost least, since each is composed from the one before.
 
@@ -67,10 +70,7 @@ class FrameSequence:
         orientation = read_orientation(tags, read_image_xmp(self._format, self._data, image))
         if orientation != 1:
             tags[ExifTags.Base.Orientation] = orientation
-        encoded = io.BytesIO()
-        # a copy is a plain image: the animation itself would write all its frames
-        image.copy().save(encoded, "PNG", compress_level=1, exif=tags.tobytes() if len(tags) else b"")
-        return encoded.getvalue()
+        return encode_plain_png(image, tags.tobytes() if len(tags) else b"")
 
     def _to_image_error(self, error: Exception) -> ImageError:
         is_cut = self._format.is_truncated(self._data, 0) or "truncated" in str(error).lower()

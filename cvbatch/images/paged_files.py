@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,16 +17,19 @@ from cvbatch.images.tiff.page_copy import TiffPages
 
 _TIFF: Final = "tiff"
 _SIGNATURE_BYTES: Final = 512
+_FIRST: Final = range(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class PageNumbers:
     """Which pages a file has."""
 
-    numbers: tuple[int, ...]
+    numbers: Sequence[int]
     """From 1 on, in order; those of TIFFs may have gaps, where reduced copies and masks are."""
     problem: str | None = None
     """Why there may be more."""
+    page_bytes: int | None = None
+    """Bytes of each as it is handed on, about; None if they are a share of those of the file."""
 
 
 def find_pages(file: ByteRanges, max_pages: int) -> PageNumbers:
@@ -36,7 +40,7 @@ def find_pages(file: ByteRanges, max_pages: int) -> PageNumbers:
         max_pages: Counting ends after one page more.
 
     Returns:
-        All frames of an animation; all directories in the chain of a TIFF, except reduced copies and masks; (1,) for
+        All frames of an animation; all directories in the chain of a TIFF, except reduced copies and masks; only 1 for
         raw photos and for files of all other formats.
 
     Raises:
@@ -46,9 +50,10 @@ def find_pages(file: ByteRanges, max_pages: int) -> PageNumbers:
     if _has_tiff_signature(file):
         return _find_tiff_pages(file, max_pages)
     try:
-        return PageNumbers(tuple(range(1, count_frames(file, max_pages) + 1)))
+        found = count_frames(file, max_pages)
+        return PageNumbers(range(1, found.count + 1), page_bytes=found.frame_bytes)
     except ImageError as error:
-        return PageNumbers((1,), str(error))
+        return PageNumbers(_FIRST, str(error))
 
 
 def _find_tiff_pages(file: ByteRanges, max_pages: int) -> PageNumbers:
@@ -58,14 +63,15 @@ def _find_tiff_pages(file: ByteRanges, max_pages: int) -> PageNumbers:
         header, offset = read_tiff_header(file)
         for number, directory in enumerate(iter_directories(file, header, offset), 1):
             if is_raw_page(file, header, directory):
-                return PageNumbers((1,))
+                return PageNumbers(_FIRST)
             if is_full_page(file, header, directory):
                 numbers.append(number)
             if len(numbers) > max_pages:
                 break
     except ImageError as error:
         problem = str(error)
-    return PageNumbers(tuple(numbers) or (1,), problem)
+    has_gaps = numbers != list(range(1, len(numbers) + 1))
+    return PageNumbers(tuple(numbers) if has_gaps else range(1, len(numbers) + 1) or _FIRST, problem)
 
 
 class PagedFile:

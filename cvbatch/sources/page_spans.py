@@ -12,6 +12,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from cvbatch.images.paged_files import PageNumbers
 from cvbatch.schema import IMAGE_BYTES, IMAGE_URI, LOCATION, SPAN
 from cvbatch.sources.entries import SPAN_FIELDS, Span, exact_paths, spans_of_entries
 
@@ -29,29 +30,30 @@ def split_page(span: Span | None) -> tuple[Span | None, int | None]:
     return (replace(span, how=how, refused=None) if how else None), int(number)
 
 
-def expand_pages(entries: pa.Table, pages: Sequence[Sequence[int]]) -> pa.Table:
+def expand_pages(entries: pa.Table, pages: Sequence[PageNumbers]) -> pa.Table:
     """Replace each file with several pages by one row for each page.
 
     Args:
         entries: (n files) with `ENTRY_FIELDS` and extra columns.
-        pages: Numbers of the pages of each file; a file of one page stays as it is.
+        pages: Pages of each file; a file of one page stays as it is.
     """
-    if not any(len(numbers) > 1 for numbers in pages):
+    if not any(len(found.numbers) > 1 for found in pages):
         return entries
-    positions = [position for position, numbers in enumerate(pages) for _ in numbers]
+    positions = [position for position, found in enumerate(pages) for _ in found.numbers]
     expanded = entries.take(pa.array(positions, pa.int64()))
     uris, sizes = entries[IMAGE_URI].to_pylist(), entries[IMAGE_BYTES].to_pylist()
     paths, spans = exact_paths(entries), spans_of_entries(entries)
     exact = entries[LOCATION].to_pylist()
     columns: dict[str, list[object]] = {IMAGE_URI: [], IMAGE_BYTES: [], LOCATION: [], SPAN: []}
-    for uri, size, path, span, location, numbers in zip(uris, sizes, paths, spans, exact, pages, strict=True):
-        if len(numbers) <= 1:
+    for uri, size, path, span, location, found in zip(uris, sizes, paths, spans, exact, pages, strict=True):
+        if len(found.numbers) <= 1:
             for name, value in zip(columns, (uri, size, location, _to_fields(span)), strict=True):
                 columns[name].append(value)
             continue
         # the size of a member is that of the member, because it is read by it
-        page_bytes = size if span is not None or size is None else size // len(numbers)
-        for number in numbers:
+        share = None if size is None else size // len(found.numbers)
+        page_bytes = size if span is not None else found.page_bytes or share
+        for number in found.numbers:
             columns[IMAGE_URI].append(f"{uri}{_SEPARATOR}{PAGE}{number}")
             columns[IMAGE_BYTES].append(page_bytes)
             columns[LOCATION].append(path)

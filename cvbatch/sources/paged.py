@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -32,11 +32,11 @@ from cvbatch.sources.page_spans import expand_pages
 from cvbatch.sources.suffixes import suffix_of
 from cvbatch.storage.fetch_options import FetchOptions
 
-_ONE_PAGE: Final[tuple[int, ...]] = (1,)
+_ONE_PAGE: Final = PageNumbers((1,))
 _THREADS: Final = 32
 """Files that are looked into at once: most of the time of one in a bucket is waiting."""
 _SLICE_ROWS: Final = 4096
-_REMEMBERED: Final = 1 << 17
+_REMEMBERED: Final = 1 << 16
 _ONE_PICTURE: Final = frozenset("jpg jpeg jpe jfif bmp jp2 mpo".split())  # noqa: SIM905 - reads as a table
 """Suffixes of files that are not looked into."""
 
@@ -84,22 +84,25 @@ class PagedSource:
             self._own_report.unreadable.update(mark["unreadable"])
             self._own_report.lost = mark["lost"]
         for chunk, source_mark in self._source.iter_marked_chunks(None if mark is None else mark["files"]):
-            expanded = list(self._expanded_tables(chunk))
+            last: pa.Table | None = None
+            for table in regroup_tables(self._expanded_tables(chunk), CHUNK_ROWS.current_value):
+                if last is not None:
+                    yield last, None
+                last = table
             own = {"unreadable": dict(self._own_report.unreadable), "lost": self._own_report.lost}
-            after = None if source_mark is None else {"files": source_mark, **own}
-            *before, last = regroup_tables(expanded, CHUNK_ROWS.current_value)
-            yield from ((table, None) for table in before)
-            yield last, after
+            if last is not None:
+                yield last, None if source_mark is None else {"files": source_mark, **own}
 
     def _expanded_tables(self, chunk: pa.Table) -> Iterator[pa.Table]:
         for start in range(0, max(1, chunk.num_rows), _SLICE_ROWS):
-            yield self._expand_files(chunk.slice(start, _SLICE_ROWS))
+            files, pages = self._judge_files(chunk.slice(start, _SLICE_ROWS))
+            for low, high in _few_pages(pages):
+                yield expand_pages(files.slice(low, high - low), pages[low:high])
 
-    def _expand_files(self, files: pa.Table) -> pa.Table:
+    def _judge_files(self, files: pa.Table) -> tuple[pa.Table, list[PageNumbers]]:
+        """Pages of each file; rows of those that cannot be counted get the reason."""
         wanted = _files_to_look_into(files)
-        if not wanted:
-            return files
-        numbers, refused = [_ONE_PAGE] * files.num_rows, dict[int, str]()
+        found, refused = [_ONE_PAGE] * files.num_rows, dict[int, str]()
         some_files = files.take(pa.array(wanted, pa.int64()))
         for position, uri, pages in zip(
             wanted, some_files[IMAGE_URI].to_pylist(), self._find_pages_of(some_files), strict=True
@@ -112,12 +115,12 @@ class PagedSource:
                 )
                 pages = RowError(LIST, "TooManyPages", message)
             if isinstance(pages, PageNumbers):
-                numbers[position] = pages.numbers
+                found[position] = pages
                 continue
             self._own_report.unreadable[uri] = pages.message
             self._own_report.lost += 1
             refused[position] = f"{pages.type}: {pages.message}"
-        return expand_pages(_refuse_rows(files, refused), numbers)
+        return _refuse_rows(files, refused), found
 
     def _find_pages_of(self, files: pa.Table) -> list[PageNumbers | RowError]:
         keys = [
@@ -140,6 +143,17 @@ class PagedSource:
 
     def _look_into(self, open_file: Callable[[], ByteRanges]) -> PageNumbers:
         return find_pages(open_file(), self._max_pages)
+
+
+def _few_pages(pages: Sequence[PageNumbers]) -> Iterator[tuple[int, int]]:
+    """Split files so that each part has about as many pages as a chunk has rows, and at least one file."""
+    low = count = 0
+    for position, found in enumerate(pages):
+        if count and count + len(found.numbers) > CHUNK_ROWS.current_value:
+            yield low, position
+            low, count = position, 0
+        count += len(found.numbers)
+    yield low, len(pages)
 
 
 def _files_to_look_into(files: pa.Table) -> list[int]:

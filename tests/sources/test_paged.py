@@ -72,7 +72,21 @@ def test_pages_become_rows_in_the_order_of_the_files(folder: Path) -> None:
     assert uris_below(folder, table) == wanted
     assert shades(table) == [0, 10, 70, 0, 10, 20]
     assert len(set(identity_keys(table))) == len(wanted)
-    assert sum(table["image_bytes"].to_pylist()) <= sum(path.stat().st_size for path in folder.iterdir())
+    sizes = dict(zip(wanted, table["image_bytes"].to_pylist(), strict=True))
+    assert sizes["a.gif#page=2"] == 20 * 10 * 4, "as large as it becomes, so that units stay small"
+    assert sizes["b.png"] == (folder / "b.png").stat().st_size
+    assert sizes["c.tif#page=3"] == (folder / "c.tif").stat().st_size // 3
+
+
+def test_files_of_very_many_pages_come_in_several_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVBATCH_CHUNK_ROWS", "4")
+    for number in range(3):
+        (tmp_path / f"{number}.gif").write_bytes(file_of(3, "GIF"))
+    chunks = list(source(tmp_path, pages="all").iter_chunks())
+    assert [chunk.num_rows for chunk in chunks] == [4, 4, 1]
+    assert uris_below(tmp_path, pa.concat_tables(chunks)) == [
+        f"{file}.gif#page={page}" for file in range(3) for page in (1, 2, 3)
+    ]
 
 
 def test_by_default_a_file_is_one_row(folder: Path) -> None:
