@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from cvbatch.errors import ImageError
 from cvbatch.images.byte_ranges import ByteRanges, read_all
@@ -19,7 +20,8 @@ _ANIMATION_FLAG: Final = 2
 """In the first byte of a `VP8X` chunk (WebP container specification)."""
 
 
-class FrameCount(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FrameCount:
     """Frames of a file."""
 
     count: int

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import nn
 
@@ -157,7 +157,7 @@ def write_map(folder: Path, photo: Path) -> None:
     place = {33550: (0.05, 0.05, 0.0), 33922: (0.0, 0.0, 0.0, 392_000.0, 5_820_000.0, 0.0)}
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32_633)
     with Image.open(photo) as image:
-        image.convert("RGB").save(folder / "yard.tif", tiffinfo={**place, 34735: keys})
+        ImageOps.exif_transpose(image).convert("RGB").save(folder / "yard.tif", tiffinfo={**place, 34735: keys})
 
 
 def write_graphs_of_pages(home: Path) -> None:
