@@ -39,6 +39,7 @@ class TrainingLoop:
         self._history: list[Mapping[str, Any]] = []
         self._sums = EpochSums()
         self._watch = LossWatch()
+        self._stopping = False
         self._reporter = ProgressReporter(setup, self._steps)
         self._snapshot = self._resume()
 
@@ -61,6 +62,8 @@ class TrainingLoop:
                 position = Position(epoch + 1, 0)
                 if self._has_stalled(position.epoch):
                     break
+                if self._stopping and position.epoch < self._job.epochs:
+                    return False
         return True
 
     def _learn_epoch(self, stage: StageRun, epoch: int, first_step: int) -> bool:
@@ -76,11 +79,11 @@ class TrainingLoop:
             self._sums.waited += waited - before
             rate = stage.rate
             self._sums.add_point(epoch * self._steps + step + 1, self._steps, sum(loss.values()), rate)
-            stopping = self._reporter.tell(epoch, step + 1, self._sums, loss, rate, self._best)
+            self._stopping |= self._reporter.tell(epoch, step + 1, self._sums, loss, rate, self._best)
             is_boundary = (step + 1) % stage.config.accumulate == 0
-            if step + 1 < self._steps and is_boundary and (stopping or self._is_checkpoint_due()):
+            if step + 1 < self._steps and is_boundary and (self._stopping or self._is_checkpoint_due()):
                 self._write_checkpoint(Position(epoch, step + 1), stage)
-                if stopping:
+                if self._stopping:
                     return False
         return True
 
@@ -140,7 +143,7 @@ class TrainingLoop:
             self._best = {"epoch": epoch + 1, "metric": metric, "scores": dict(scores)}
             self._best_weights = {key: value.clone() for key, value in self._setup.kept_weights().items()}
         is_last_of_stage = epoch + 1 == stage.epochs[1] or self._has_stalled(epoch + 1)
-        if is_last_of_stage or self._setup.writer.age > LEAST_SECONDS:
+        if is_last_of_stage or self._stopping or self._setup.writer.age > LEAST_SECONDS:
             self._write_checkpoint(Position(epoch + 1, 0), None if is_last_of_stage else stage)
 
     def _validate(self, stage: StageRun) -> Mapping[str, float | None]:
