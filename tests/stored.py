@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.config.job import Job
+from cvbatch.config.train_job import TrainJob
 from cvbatch.engine.nodes import Cluster, ClusterNode
 from cvbatch.engine.resource_plan import allocate_resources
 from cvbatch.errors import RunError
 from cvbatch.images.preprocess import View
 from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models.spec import ModelSpec, describe_schema, rows_schema
+from cvbatch.models.trained import TRAINED_MODEL
 from cvbatch.output.checkpoints import save_checkpoint
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteResult
@@ -39,6 +41,10 @@ from cvbatch.sources import open_source
 from cvbatch.sources.bucket_walk import WalkPosition
 from cvbatch.storage.options import StorageOptions
 from cvbatch.submit.events import EventLines
+from cvbatch.training.log import TrainingLog
+from cvbatch.training.plan import TRAINING_PLAN, TrainingPlan
+from cvbatch.training.progress import PROGRESS, TrainingProgress
+from cvbatch.training.result import describe_result
 from cvbatch.truth.stored import TRUTH_FORMAT, StoredTruth
 from cvbatch.tuning.certificate import MIN_IMAGES, TuningResult, choose_candidate, save_run_settings
 from tests.samples import job, photos, spec
@@ -146,6 +152,41 @@ def records(folder: Path) -> dict[str, Any]:
         "lines of a job's log": _lines(log),
         "identity of a job": asked.identity(),
         "identity of a job with every option": _every_option().identity(),
+        **training_records(folder),
+    }
+
+
+def training_records(folder: Path) -> dict[str, Any]:
+    """Records of a training."""
+    asked = TrainJob.model_validate(
+        {"task": "classification", "model": "resnet18", "source": "/photos", "truth": "/t.csv", "output": "/out"}
+    )
+    plan = TrainingPlan(
+        nonce="n",
+        created_at=1.0,
+        identity=asked.identity(),
+        job=asked.model_dump(mode="json", by_alias=True),
+        start=EVERYTHING,
+        categories=("a", "b"),
+        images="_cvbatch/training/images-n.parquet",
+        trained=3,
+        validated=1,
+        counts={"a": 2, "b": 2},
+        data_sha256="ab",
+        truth_layout="a table of labels",
+        notes=("a note",),
+    )
+    best = {"epoch": 1, "metric": 0.5, "scores": {"top-1": 0.5}, "weights": "best.safetensors", "sha256": "cd"}
+    log = TrainingLog(LocalStore(str(folder / "training")))
+    attempt = log.open_attempt()
+    log.append_record(attempt, "checkpoint", position=[1, 2], file="c.pt", best=best, history=[{"epoch": 1}])
+    log.append_record(attempt, "final")
+    progress = TrainingProgress(attempt=1, epoch=2, epochs=3, step=4, steps=6, loss={"classes": 0.5})
+    return {
+        "plan of a training": TRAINING_PLAN.to_json(plan),
+        "progress of a training": PROGRESS.to_json(progress),
+        "a trained model": TRAINED_MODEL.to_json(describe_result(plan, best)),
+        **{f"record {path.stem} of a training": json.loads(path.read_text()) for path in _stored(folder / "training")},
     }
 
 

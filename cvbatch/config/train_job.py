@@ -50,7 +50,8 @@ class SplitConfig(ConfigSection):
     validation: _Share = 0.2
     """Share of the images."""
     by: str | None = None
-    """Keep images together that agree in this: `folder`, or a column of the source."""
+    """Keep images together that agree in this: `folder`, or a column of the source; by default those that look the
+    same."""
     file: str | None = None
     """A text file with one image a line: exactly these are for validation."""
 

@@ -13,6 +13,8 @@ from cvbatch.config.train_job import SplitConfig, TrainJob
 from cvbatch.errors import JobError, UsageError
 from cvbatch.schema import CONTENT_SHA256, IMAGE_URI, ROW_ID
 from cvbatch.sources.entries import ImageSource
+from cvbatch.training.images import GREY
+from cvbatch.training.near_images import group_near_images
 from cvbatch.training.split import Bools, choose_validation
 from cvbatch.training.targets import Targets
 from cvbatch.truth.base import Truth
@@ -90,7 +92,9 @@ def _choose_side(images: pa.Table, targets: Targets, job: TrainJob) -> Bools:
     if job.split.file is not None:
         return _listed_images(images, job.split.file)
     if job.split.by is None:
-        keys, strata = images[CONTENT_SHA256].to_pylist(), targets.strata
+        contents = images[CONTENT_SHA256].to_pylist()
+        thumbnails = np.frombuffer(b"".join(images[GREY].to_pylist()), np.uint8).reshape(len(contents), -1)
+        keys, strata = group_near_images(contents, thumbnails), targets.strata
     elif job.split.by == _FOLDER:
         keys = [str(PurePosixPath(uri.replace("#", "/")).parent) for uri in uris.to_pylist()]
         strata = np.zeros(len(keys), np.int64)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.errors import SourceError
+from cvbatch.images.arrow_pixels import unpack_images
 from cvbatch.schema import (
     CONTENT_SHA256,
     ERROR_MESSAGE,
@@ -18,11 +20,15 @@ from cvbatch.schema import (
     ROW_ID,
     STATUS,
     WIDTH,
+    pixels_column,
 )
 from cvbatch.sources.entries import ImageSource, regroup_tables
 from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.system.control_group import usable_cores
+from cvbatch.training.near_images import SIDE, THUMBNAIL, grey_values
 
+GREY: Final = "grey"
+"""Column with the grey values of a thumbnail; the plan does not keep it."""
 _ROWS = 256
 
 
@@ -39,13 +45,13 @@ def list_images(
 
     Returns:
         The images that can be used: what is needed to fetch them, `content_sha256`, `width`, `height`, and a dense
-        `row_id`; and sentences about the others.
+        `row_id`, and the `grey` values of a thumbnail; and sentences about the others.
 
     Raises:
         SourceError: If no image can be used.
     """
     options = DecodeOptions(
-        views=(),
+        views=(THUMBNAIL,),
         max_pixels=config.max_pixels,
         icc=config.icc == "convert",
         keep_damaged=config.keeps_damaged,
@@ -61,6 +67,10 @@ def list_images(
         listed = rows.filter(is_ok).select([name for name in rows.column_names if _is_needed(name, source, kept)])
         for name in (CONTENT_SHA256, WIDTH, HEIGHT):
             listed = listed.append_column(name, facts[name])
+        thumbnails = [
+            grey_values(image).tobytes() for image in unpack_images(facts[pixels_column(0)]) if image is not None
+        ]
+        listed = listed.append_column(GREY, pa.array(thumbnails, pa.binary(SIDE * SIDE)))
         tables.append(listed)
         bad = decoded.filter(pc.invert(is_ok))
         failed += [

@@ -28,7 +28,7 @@ from cvbatch.sources import open_source
 from cvbatch.system.formats import RecordFormat
 from cvbatch.system.versions import package_versions
 from cvbatch.training.data import match_truth, split_columns, split_images
-from cvbatch.training.images import list_images
+from cvbatch.training.images import GREY, list_images
 from cvbatch.training.log import TRAINING_FOLDER
 from cvbatch.training.start import resolve_start
 from cvbatch.training.targets import TARGET, TARGET_KINDS
@@ -129,7 +129,11 @@ def make_training_plan(store: Store, job: TrainJob, report: Callable[[str], None
     images, positions, match_notes = match_truth(images, truth)
     targets = kind.make(truth, positions)
     is_validation = split_images(images, targets, job)
-    images = images.append_column(TARGET, targets.column).append_column(IS_VALIDATION, pa.array(is_validation))
+    images = (
+        images.drop_columns([GREY])
+        .append_column(TARGET, targets.column)
+        .append_column(IS_VALIDATION, pa.array(is_validation))
+    )
     nonce = uuid.uuid4().hex
     plan = TrainingPlan(
         nonce=nonce,
