@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cvbatch.config.compute import ComputeConfig
@@ -26,6 +26,8 @@ _GPU_RESERVE: Final = 1_000_000_000
 _SMALLEST_GPU: Final = 4_000_000_000
 """Models that need less are not worth asking for the size of the GPUs."""
 _QUERY_SECONDS: Final = 20.0
+_LEAST_LOST: Final = 10
+"""Lost units that no wave stops for, as in `runs.passes`."""
 
 
 def plan_passes(models: Sequence[ModelSpec], compute: ComputeConfig, cluster: Cluster) -> tuple[ModelPass, ...]:
@@ -111,6 +113,19 @@ def plan_gpu_passes(
     limit = allowed
     _check_each_fits(models, limit, what, on_gpu=True)
     return group_models(models, lambda group: models_bytes(group, on_gpu=True) <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class LossLimit:
+    """Most units that may be lost with their processes in a wave, before the run stops."""
+
+    units: int
+    of: int
+    """Units of the wave."""
+
+    def of_units(self, count: int) -> int:
+        """Return the limit for some units of the wave, of which a pass has only these."""
+        return min(self.units, max(_LEAST_LOST, self.units * count // max(1, self.of)))
 
 
 def group_models(models: Sequence[ModelSpec], fits: Callable[[Sequence[ModelSpec]], bool]) -> tuple[ModelPass, ...]:

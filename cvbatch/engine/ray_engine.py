@@ -12,7 +12,13 @@ from typing import Final
 import pyarrow as pa
 
 from cvbatch.engine.budget import RunBudget
-from cvbatch.engine.model_passes import ModelPass, describe_passes, plan_resources_of_passes, split_model_pass
+from cvbatch.engine.model_passes import (
+    LossLimit,
+    ModelPass,
+    describe_passes,
+    plan_resources_of_passes,
+    split_model_pass,
+)
 from cvbatch.engine.nodes import Cluster, ClusterMonitor, ClusterNode, wait_for_workers
 from cvbatch.engine.oom_kills import OomKillMonitor, separate_oom_victims
 from cvbatch.engine.ray_errors import RayErrorCapture, is_system_failure, to_cvbatch_error
@@ -95,7 +101,11 @@ class RayEngine:
         """Stream units through the stages; see `stream_predicted_blocks` and `stream_in_passes`."""
         from cvbatch.engine.pass_stream import stream_in_passes
 
-        stream = partial(self._stream_pass, max_lost_units=max_lost_units, stalled_after=stalled_after)
+        stream = partial(
+            self._stream_pass,
+            loss_limit=LossLimit(max_lost_units, len(units)),
+            stalled_after=stalled_after,
+        )
         if len(self._passes) == 1:
             return stream(units, index=0)
         return stream_in_passes(
@@ -108,7 +118,7 @@ class RayEngine:
         )
 
     def _stream_pass(
-        self, units: Sequence[RowUnit], index: int, max_lost_units: int, stalled_after: float
+        self, units: Sequence[RowUnit], index: int, loss_limit: LossLimit, stalled_after: float
     ) -> Generator[BlockBundle]:
         from cvbatch.engine.dataflow import stream_predicted_blocks
 
@@ -121,7 +131,7 @@ class RayEngine:
             units,
             self._options_of_pass(index),
             self._pass_plans[index],
-            max_lost_units=max_lost_units,
+            max_lost_units=loss_limit.of_units(len(units)),
             stalled_after=stalled_after,
             should_stop=self._ends_early if is_last else self._ends_now,
         )

@@ -10,6 +10,7 @@ import pytest
 from cvbatch.config.compute import ComputeConfig
 from cvbatch.engine.memory import MIN_SHARES, min_store_bytes, models_bytes, needed_bytes
 from cvbatch.engine.model_passes import (
+    LossLimit,
     describe_passes,
     group_models,
     largest_pass,
@@ -91,3 +92,11 @@ def test_all_passes_work_on_the_same_units() -> None:
     assert plans[0].passes == (("small",), ("large",))
     (alone,) = plan_resources_of_passes(CLUSTER, ComputeConfig(), [(SMALL, LARGE)], 100_000, result)
     assert alone.passes == ()
+
+
+def test_a_part_of_a_wave_may_lose_its_share_of_units() -> None:
+    assert LossLimit(2_500, 50_000).of_units(150) == 10
+    assert LossLimit(2_500, 50_000).of_units(600) == 30
+    assert LossLimit(2_500, 50_000).of_units(50_000) == 2_500
+    assert LossLimit(600, 600).of_units(150) == 150, "all may be lost where images are the cause"
+    assert LossLimit(1, 4).of_units(4) == 1
