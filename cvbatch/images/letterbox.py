@@ -36,12 +36,15 @@ class Letterbox:
     stride: int | None = None
     """The frame is only as large as the image needs, rounded up to multiples of this; None takes all of `size`, or the
     image without a frame."""
-    rounding: Literal["nearest", "down", "shorter_first", "shorter_first_16", "least_change"] = "nearest"
+    rounding: Literal["nearest", "down", "shorter_first", "shorter_first_16", "shorter_first_up", "least_change"] = (
+        "nearest"
+    )
     """How sides get whole pixels: both to the nearest, half to even, as Ultralytics does; both down, as torchvision's
     detectors do; or the shorter one to the nearest and the longer one down, as Hugging Face's transformers do for the
-    DETR family; `shorter_first_16` then takes both down to multiples of 16, as they do for YOLOS; or, as for
-    DPT and Depth Anything, the side that changes less gets its length in `size` and the other one follows, both to the
-    nearest multiple of `stride`."""
+    DETR family; `shorter_first_16` then takes both down to multiples of 16, as for YOLOS, and `shorter_first_up` up to
+    multiples of `stride`, as for MaskFormer, so that proportions change a little; or, as for DPT and Depth Anything,
+    the side that changes less gets its length in `size` and the other one follows, both to the nearest multiple of
+    `stride`."""
 
     def __post_init__(self) -> None:
         """Refuse a frame that contradicts itself.
@@ -150,6 +153,10 @@ def _round_to_patches(letterbox: Letterbox, size: Size) -> Size:
     return max(_PATCH, width - width % _PATCH), max(_PATCH, height - height % _PATCH)
 
 
+def _round_up_shorter_first(letterbox: Letterbox, size: Size) -> Size:
+    return _round_up(letterbox, _round_shorter_first(letterbox, size))
+
+
 def _round_least_change(letterbox: Letterbox, size: Size) -> Size:
     """`get_resize_output_image_size` of DPT's processor in transformers, with proportions kept."""
     bounds, step = _bounds(letterbox, size), letterbox.stride or 1
@@ -164,5 +171,6 @@ _RESIZED_SIZES: Final[Mapping[str, Callable[[Letterbox, Size], Size]]] = {
     "down": _round_down,
     "shorter_first": _round_shorter_first,
     "shorter_first_16": _round_to_patches,
+    "shorter_first_up": _round_up_shorter_first,
     "least_change": _round_least_change,
 }

@@ -24,6 +24,7 @@ from cvbatch.testing import seeded_checkpoint
 from tests.conftest import make_photo
 from tests.pages import READMES, ROOT, blocks, page_commands, page_name
 from tests.rigs.graphs import write_constant_graph
+from tests.rigs.mask_models import save_mask2former
 from tests.rigs.objects import REGION, ObjectServer
 from tests.rigs.programs import save_program
 from tests.rigs.prompted_models import save_clip, save_grounding_dino, save_owl
@@ -37,6 +38,7 @@ MODELS_OF_PAGES: dict[str, Callable[[Path], Path]] = {
     "owlvit": save_owl,
     "grounding-dino": save_grounding_dino,
     "depth-anything": save_depth_anything,
+    "mask2former": save_mask2former,
 }
 FAST = {"cvbatch/results/README.md", "cvbatch/results/sql/README.md"}
 """Pages that `make test` runs, in the folder of the demo itself; the others start workers of Ray twenty times."""

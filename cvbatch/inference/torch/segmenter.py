@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,21 +84,38 @@ def resize_to_label_map(
     Raises:
         ImageError: The best logit of a pixel is not finite.
     """
-    width, height = size
     best = logits.max(dim=0)
     if not best.values.isfinite().all():  # the maximum of numbers with a NaN is NaN
         raise ImageError(INVALID, f"{name}: expected finite scores for each pixel, got NaN or infinity")
     classes = _possible_classes(logits, best.indices)
     logits = logits[classes]
-    lower, upper, share = _interpolated_rows(logits.shape[1], height, logits.device)
-    labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int32, order="F")
-    step = max(1, band_pixels * _USUAL_CLASSES // (width * max(_USUAL_CLASSES, len(classes))))
+    labels = np.empty(size[::-1], np.uint8 if len(logits) <= 256 else np.int32, order="F")
+    for band, wide in interpolate_bands(logits, size, band_pixels=band_pixels):
+        labels[band] = classes[wide.max(dim=0).indices].cpu().numpy()
+    return labels
+
+
+def interpolate_bands(
+    maps: Tensor, size: Size, *, band_pixels: int = _BAND_PIXELS
+) -> Iterator[tuple[slice[int, int, None], Tensor]]:
+    """Interpolate maps bilinearly, as `torch.nn.functional.interpolate` without aligned corners, band by band.
+
+    Args:
+        maps: Float32, (maps, height, width).
+        size: (width, height) to interpolate to.
+        band_pixels: Pixels of a band of a few maps; of many, it has fewer.
+
+    Yields:
+        The rows of a band, and its values, (maps, rows, width).
+    """
+    width, height = size
+    lower, upper, share = _interpolated_rows(maps.shape[1], height, maps.device)
+    step = max(1, band_pixels * _USUAL_CLASSES // (width * max(_USUAL_CLASSES, len(maps))))
     for top in range(0, height, step):
         band = slice(top, top + step)
-        rows = torch.lerp(logits[:, lower[band]], logits[:, upper[band]], share[band, None])
+        rows = torch.lerp(maps[:, lower[band]], maps[:, upper[band]], share[band, None])
         wide = functional.interpolate(rows[None], size=(rows.shape[1], width), mode="bilinear", align_corners=False)
-        labels[band] = classes[wide[0].max(dim=0).indices].cpu().numpy()
-    return labels
+        yield band, wide[0]
 
 
 def label_map_of_scores(

@@ -9,12 +9,15 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cvbatch.inference.network import ForwardPass, Image
 from cvbatch.inference.torch.classifier import ClassifierNetwork, ClassifierOutputs
 from cvbatch.inference.torch.depths import DepthNetwork
 from cvbatch.inference.torch.query_boxes import QueryNetwork
+from cvbatch.inference.torch.query_masks import MaskNetwork
 from cvbatch.inference.torch.segmenter import SegmenterNetwork
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
 from cvbatch.inference.torch.transformers_prompts import wrap_prompted
@@ -22,6 +25,9 @@ from cvbatch.models.transformers.reading import TransformersReading
 
 _CLASSIFIER: Final = "classifier"
 """Name of the last layers in all classifiers of transformers but those with a second head for a teacher."""
+
+_MASK_SIZES: Final = {"mask2former": (384, 384)}
+"""(height, width) of the masks that the processors of these models make first, whatever the size of the image."""
 
 
 def wrap_module(module: nn.Module, reading: TransformersReading, *, pooled: bool) -> nn.Module:
@@ -150,6 +156,37 @@ class _Segmenter(nn.Module):
         return {"out": self._module(pixel_values=batch).logits}
 
 
+class _MaskQueries(nn.Module):
+    """Gives the logits of classes and of masks for each query."""
+
+    def __init__(self, module: nn.Module, pooled: bool) -> None:
+        super().__init__()
+        self._module: Any = module
+        self._size = _MASK_SIZES.get(self._module.config.model_type)
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        output = self._module(pixel_values=batch)
+        if "pred_masks" in output:
+            return output.logits, output.pred_masks
+        masks: Tensor = output.masks_queries_logits
+        if self._size is not None:
+            masks = functional.interpolate(masks.float(), size=self._size, mode="bilinear", align_corners=False)
+        return output.class_queries_logits, masks
+
+
+class _MasksToPixels(nn.Module):
+    """Gives scores of classes for each pixel: those of the queries, as far as their masks go."""
+
+    def __init__(self, module: nn.Module, pooled: bool) -> None:
+        super().__init__()
+        self._queries = _MaskQueries(module, pooled)
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        classes, masks = self._queries(batch)
+        shares = classes.float().softmax(dim=-1)[..., :-1]
+        return {"out": torch.einsum("bqc,bqhw->bchw", shares, masks.float().sigmoid())}
+
+
 class _DepthEstimator(nn.Module):
     """Gives a map of depths for each image, (batch, height, width)."""
 
@@ -195,6 +232,10 @@ def _depth_pass(module: nn.Module, batch: BatchNormalizer, reading: Transformers
     return DepthNetwork(module, batch)
 
 
+def _mask_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
+    return MaskNetwork(module, batch, reading)
+
+
 def _query_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
     return QueryNetwork(module, batch, reading)
 
@@ -205,6 +246,9 @@ _WRAPPERS: Final[dict[str, Callable[[nn.Module, bool], nn.Module]]] = {
     "projected": _ProjectedVision,
     "image_features": _ImageFeatures,
     "pixels": _Segmenter,
+    "overlapping_masks": _MaskQueries,
+    "exclusive_masks": _MaskQueries,
+    "masks_to_pixels": _MasksToPixels,
     "depths": _DepthEstimator,
     "queries": _Detector,
 }
@@ -214,6 +258,9 @@ _PASSES: Final[dict[str, Callable[[nn.Module, BatchNormalizer, TransformersReadi
     "projected": _vector_pass,
     "image_features": _vector_pass,
     "pixels": _segmenter_pass,
+    "masks_to_pixels": _segmenter_pass,
+    "overlapping_masks": _mask_pass,
+    "exclusive_masks": _mask_pass,
     "depths": _depth_pass,
     "queries": _query_pass,
     "prompts": _classifier_pass,

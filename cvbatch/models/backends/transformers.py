@@ -63,6 +63,7 @@ class TransformersBackend(Backend):
             categories=resolved.categories,
             label_map=f"categories of {alias}" if task.has_labels else "",
             licence=found.licence(),
+            masks=resolved.masks,
             top_k=top_k,
             score_threshold=config.score_threshold,
             normalize=config.normalize,

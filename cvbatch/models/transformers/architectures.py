@@ -24,11 +24,15 @@ class Architecture:
 
 
 _CLASSIFIES: Final = (CLASSIFICATION.name, EMBEDDING.name)
+_MASKS: Final = (DETECTION.name, SEGMENTATION.name)
 _ENDINGS: Final[Mapping[str, tuple[Head, tuple[str, ...]]]] = {
     "ForImageClassification": ("classes", _CLASSIFIES),
     "ForImageClassificationWithTeacher": ("classes", _CLASSIFIES),
     "ForObjectDetection": ("queries", (DETECTION.name,)),
     "ForSemanticSegmentation": ("pixels", (SEGMENTATION.name,)),
+    "ForUniversalSegmentation": ("overlapping_masks", _MASKS),
+    "ForInstanceSegmentation": ("overlapping_masks", _MASKS),
+    "DetrForSegmentation": ("exclusive_masks", _MASKS),
     "ForDepthEstimation": ("depths", (DEPTH.name,)),
     "VisionModelWithProjection": ("projected", (EMBEDDING.name,)),
     "VisionModel": ("pooled", (EMBEDDING.name,)),
@@ -43,10 +47,12 @@ _PROMPTED: Final[Mapping[str, tuple[Head, str]]] = {
     "GroundingDinoForObjectDetection": ("grounded", DETECTION.name),
 }
 """Classes that look for prompts, as in `TEXT_RULES`; those of both tables can do without."""
+_NEEDS_WORDS: Final = "OneFormer"
 _MAY_DO_WITHOUT: Final = frozenset(("CLIPModel", "SiglipModel"))
 _SUPPORTED: Final = (
-    "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, …ForDepthEstimation, and for embeddings "
-    "…Model, …VisionModel, …VisionModelWithProjection"
+    "…ForImageClassification, …ForObjectDetection, …ForSemanticSegmentation, …ForInstanceSegmentation, "
+    "…ForUniversalSegmentation, DetrForSegmentation, …ForDepthEstimation, and for embeddings …Model, …VisionModel, "
+    "…VisionModelWithProjection"
 )
 
 
@@ -70,6 +76,8 @@ def find_architecture(config: Mapping[str, Any], title: str, *, prompted: bool =
     if not _is_known(name, title):
         own = "; it has code of its own, which is never run" if config.get("auto_map") else ""
         raise ModelError(f"{title}: the installed transformers have no {name}{own}: expected {_SUPPORTED}")
+    if name.startswith(_NEEDS_WORDS):
+        raise ModelError(f"{title}: {name} is told its task in words, which is not supported: take Mask2Former")
     if ending is None:
         raise ModelError(f"{title}: {name} is not supported: expected {_SUPPORTED}")
     if prompted or (name in _PROMPTED and name not in _MAY_DO_WITHOUT):

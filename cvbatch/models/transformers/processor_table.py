@@ -14,6 +14,7 @@ from cvbatch.models.transformers.resizing import (
     resize_in_square,
     resize_larger,
     resize_plainly,
+    resize_to_larger_multiples,
     resize_to_multiples,
     resize_to_patches,
 )
@@ -34,8 +35,10 @@ ALWAYS: Final = {
 }
 _BICUBIC: Final = {"resample": 3}
 _CROPS_224: Final = {"do_center_crop": True, "crop_size": 224}
+_DIVISOR: Final = frozenset(("size_divisor",))
 _MOST_PAIRS: Final = 10_000
 """Most pairs of patch and prompt of an image that are candidates for boxes."""
+_MASKS: Final = {"size": 800, "max_size": 1333, "size_divisor": 32, **_IMAGENET}
 _DETR: Final = {"size": 800, "max_size": 1333, **_IMAGENET}
 
 
@@ -95,6 +98,8 @@ PROCESSORS: Final[Mapping[str, Processor]] = {
         _DETR, resize_plainly, square=False, queries=QueryRule("best_sigmoid", threshold=0.25)
     ),
     "LevitImageProcessor": Processor({"size": 224, **_CROPS_224, **_BICUBIC, **_IMAGENET}, resize_larger, square=False),
+    "Mask2FormerImageProcessor": Processor(_MASKS, resize_to_larger_multiples, square=False, understood=_DIVISOR),
+    "MaskFormerImageProcessor": Processor(_MASKS, resize_to_larger_multiples, square=False, understood=_DIVISOR),
     "MobileNetV1ImageProcessor": Processor({"size": 256, **_CROPS_224, **_STANDARD}, resize_plainly, square=False),
     "MobileNetV2ImageProcessor": Processor({"size": 256, **_CROPS_224, **_STANDARD}, resize_plainly, square=False),
     "MobileViTImageProcessor": Processor(

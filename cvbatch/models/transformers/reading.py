@@ -17,6 +17,9 @@ Head = Literal[
     "prompted_patches",
     "grounded",
     "depths",
+    "overlapping_masks",
+    "exclusive_masks",
+    "masks_to_pixels",
 ]
 Activation = Literal["softmax", "sigmoid", "best_sigmoid"]
 _FIRST: Final = frozenset(

@@ -73,6 +73,16 @@ def resize_to_patches(known: Mapping[str, Any], size: Lengths) -> View:
     return replace(view, letterbox=replace(view.letterbox, rounding="shorter_first_16"))
 
 
+def resize_to_larger_multiples(known: Mapping[str, Any], size: Lengths) -> View:
+    """MaskFormer and Mask2Former: up to multiples of a number of pixels."""
+    step = int(known["size_divisor"]) or 1
+    view = resize_plainly(known, size)
+    if view.letterbox is not None:
+        return replace(view, letterbox=replace(view.letterbox, stride=step, rounding="shorter_first_up"))
+    height, width = size.both_sides()
+    return View(resize=(-(-height // step) * step, -(-width // step) * step))
+
+
 def resize_to_multiples(known: Mapping[str, Any], size: Lengths) -> View:
     """DPT and Depth Anything: to multiples of a number of pixels, with or without the proportions of the image."""
     step = int(known["ensure_multiple_of"])

@@ -15,7 +15,7 @@ from cvbatch.models.transformers.files import ModelFolder
 from cvbatch.models.transformers.processors import plan_preparation
 from cvbatch.models.transformers.prompts import TEXT_RULES, tokenize_prompts
 from cvbatch.models.transformers.reading import Activation, TransformersReading
-from cvbatch.tasks import DETECTION, TASKS
+from cvbatch.tasks import DETECTION, SEGMENTATION, TASKS
 from cvbatch.tasks.base import Task
 
 Categories = tuple[str | None, ...]
@@ -23,6 +23,8 @@ _NOT_STORED: Final = ("id2label", "label2id", "auto_map", "_name_or_path", "torc
 _DEFAULT_CLASSES: Final = 2
 """Of transformers, which do not write them then."""
 _NOT_EMITTED: Final = "N/A"
+_OF_MASKS: Final = frozenset(("overlapping_masks", "exclusive_masks"))
+"""Heads that give masks of instances; their scores of masks also make label maps."""
 _PATCHES: Final = "prompted_patches"
 """Head whose boxes are fractions of the prepared image."""
 _FOREIGN_WEIGHTS: Final = "use_pretrained_backbone"
@@ -37,6 +39,11 @@ class ResolvedFolder:
     view: View
     reading: TransformersReading
     categories: Categories
+
+    @property
+    def masks(self) -> bool:
+        """Whether it gives masks of instances."""
+        return self.reading.head in _OF_MASKS
 
 
 def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
@@ -58,8 +65,9 @@ def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
     preparation = plan_preparation(
         folder.read_processor(), folder.title, covers_image=task.covers_image or architecture.head == _PATCHES
     )
-    rule = preparation.queries
-    if (rule is None) == (DETECTION.name in architecture.tasks):
+    head = architecture.head
+    rule = None if head in _OF_MASKS else preparation.queries
+    if (rule is None) == (task is DETECTION and head not in _OF_MASKS):
         raise ModelError(
             f"{folder.title}: {architecture.name} and the processor in preprocessor_config.json do not belong "
             "together: expected the processor that the model was published with"
@@ -69,7 +77,7 @@ def resolve_folder(folder: ModelFolder, config: ModelConfig) -> ResolvedFolder:
         architecture=architecture.name,
         config=_stored_config(content, len(names)),
         revision=folder.revision,
-        head=architecture.head,
+        head="masks_to_pixels" if head in _OF_MASKS and task is SEGMENTATION else head,
         activation=_activation(content, len(names), prompted) if rule is None else rule.activation,
         most_boxes=None if rule is None else rule.most,
         threshold=None if rule is None else rule.threshold,

@@ -75,6 +75,9 @@ def test_defaults_are_those_of_transformers(name: str) -> None:
             {"size": {"height": 70, "width": 98}, "keep_aspect_ratio": True, "ensure_multiple_of": 14},
         ),
         ("DPTImageProcessor", {"size": {"height": 70, "width": 100}, "ensure_multiple_of": 32}),
+        ("Mask2FormerImageProcessor", {"size": {"shortest_edge": 90, "longest_edge": 170}, "size_divisor": 0}),
+        ("MaskFormerImageProcessor", {"size": {"height": 90, "width": 70}}),
+        ("MaskFormerImageProcessor", {"size": 90, "max_size": 150}),
         ("BeitImageProcessor", {"size": {"height": 80, "width": 64}, "do_center_crop": True, "crop_size": 60}),
     ],
 )
