@@ -161,8 +161,9 @@ class _MaskQueries(nn.Module):
 
     def __init__(self, module: nn.Module, pooled: bool) -> None:
         super().__init__()
-        self._module: Any = module
-        self._size = _MASK_SIZES.get(self._module.config.model_type)
+        config: Any = module.config
+        self._module = module
+        self._size = _MASK_SIZES.get(config.model_type)
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         output = self._module(pixel_values=batch)
