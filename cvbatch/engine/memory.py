@@ -40,7 +40,8 @@ _PER_GFLOP: Final = 5 * _MB
 _TILED_DECODER_BYTES: Final = 200 * _MB
 """More for a decode process that cuts tiles: the rows of two pictures of 20,000 pixels' width, and files of 50 MB."""
 _TILED_PREDICTOR_BYTES: Final = 600 * _MB
-"""More for a predict process: the label map and the file of a picture of 400 megapixels, and tiles of 64 MB."""
+"""More for a predict process: the file of a picture of 400 megapixels, some of its rows, tiles of 64 MB, its boxes or
+segments."""
 _TYPICAL_TILES: Final = 16
 """Tiles of a picture whose size is not known yet: 3,500 × 3,500 pixels in tiles of 1,024."""
 ASSUMED_BATCH_SIZE: Final = 8

@@ -55,7 +55,9 @@ def open_jpeg_windows(image_format: ImageFormat, data: bytes, options: ReadOptio
     tags = None if block is None else parse_exif_block(block)
     orientation = read_orientation(tags, find_xmp_packet(layout.segments))
     metadata = read_exif_metadata(tags) if options.exif else None
-    return RowBands(layout.size, orientation, metadata, partial(_iter_jpeg_bands, layout, profile))
+    minimal = read_jpeg_layout(layout.to_minimal_jpeg())
+    assert minimal is not None, "it has the segments of a JPEG"
+    return RowBands(layout.size, orientation, metadata, partial(_iter_jpeg_bands, minimal, profile))
 
 
 def _is_usual(layout: JpegLayout) -> bool:
@@ -66,7 +68,7 @@ def _is_usual(layout: JpegLayout) -> bool:
 
 def _iter_jpeg_bands(layout: JpegLayout, profile: bytes | None) -> Iterator[RgbArray]:
     vips, (width, height) = _import_vips(), layout.size
-    open_rows = partial(vips.Image.jpegload_buffer, layout.to_minimal_jpeg(), access="sequential")
+    open_rows = partial(vips.Image.jpegload_buffer, layout.data, access="sequential")
     image, rows = open_rows(fail_on="warning"), rows_of_band(width)
     for top in range(0, height, rows):
         count = min(rows, height - top)

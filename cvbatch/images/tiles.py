@@ -12,7 +12,7 @@ import numpy as np
 from cvbatch.images.letterbox import Size
 
 MAX_TILED_PIXELS: Final = 2_000_000_000
-"""Most pixels of a picture that is never in memory as a whole; a label map of it takes 2 GB."""
+"""Most pixels of a picture that is never in memory as a whole."""
 
 
 class Window(NamedTuple):

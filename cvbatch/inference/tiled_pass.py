@@ -16,7 +16,7 @@ from cvbatch.models.spec import ModelSpec
 from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import TileMerger
 
-_CHUNK_BYTES: Final = 64 << 20
+_CHUNK_BYTES: Final = 32 << 20
 """Pixels of tiles that are in memory at once, if they are read while the model runs."""
 
 RunImages = Callable[[Sequence[Image | None], Sequence[Size]], tuple[dict[str, list[Any]], list[RowError | None]]]

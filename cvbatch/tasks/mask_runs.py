@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ from cvbatch.tasks.masks import rle_runs
 Runs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """First pixel of each run inside of a mask, and the pixel after its last; counted down the columns, in ascending order,
 with a gap between two runs."""
-_CHUNK_PIXELS: Final = 1 << 24
 
 
 def decode_runs(counts: bytes) -> Runs:
@@ -77,20 +75,6 @@ def join_runs(masks: Iterable[Runs]) -> Runs:
     reach = np.maximum.accumulate(together[:, 1])
     is_first = np.append(True, together[1:, 0] > reach[:-1])
     return together[is_first, 0], reach[np.append(is_first[1:], True)]
-
-
-def runs_of_labels(labels: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer[Any]]]:
-    """Return where the runs of equal labels start, and the label of each.
-
-    Args:
-        labels: (height, width), in Fortran order.
-    """
-    flat, starts = labels.reshape(-1, order="A"), [np.zeros(1, np.int64)]
-    for low in range(0, len(flat) - 1, _CHUNK_PIXELS):
-        part = flat[low : low + _CHUNK_PIXELS + 1]
-        starts.append(np.flatnonzero(part[1:] != part[:-1]) + low + 1)
-    positions = np.concatenate(starts)
-    return positions, flat[positions]
 
 
 def _without_gaps(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Runs:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cvbatch.images.tiles import Window
-from cvbatch.tasks import mask_runs
-from cvbatch.tasks.mask_runs import decode_runs, encode_runs, join_runs, move_runs, runs_of_labels
+from cvbatch.tasks.mask_runs import decode_runs, encode_runs, join_runs, move_runs
 from cvbatch.tasks.masks import decode_mask, encode_mask
 
 RANDOM = np.random.default_rng(5)
@@ -41,12 +40,3 @@ def test_joined_masks_are_their_union() -> None:
     np.testing.assert_array_equal(decode_mask(encode_runs(joined, (15, 20)), 20, 15), np.any(masks, axis=0))
     assert encode_runs(joined, (15, 20)) == encode_mask(np.any(masks, axis=0))
     assert decode_mask(encode_runs(join_runs([]), (2, 3)), 3, 2).sum() == 0
-
-
-def test_runs_of_labels_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mask_runs, "_CHUNK_PIXELS", 7)
-    labels = np.asfortranarray(RANDOM.integers(0, 3, (13, 11)).astype(np.uint8))
-    starts, values = runs_of_labels(labels)
-    assert (np.diff(starts) > 0).all()
-    assert (values[1:] != values[:-1]).all()
-    np.testing.assert_array_equal(np.repeat(values, np.diff(starts, append=labels.size)), labels.ravel(order="F"))
