@@ -169,6 +169,7 @@ def _has_short_boxes(data: bytes, header_end: int) -> bool:
     return offset != len(data)
 
 
+TIFF_SIGNATURES: Final = (b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b")
 JPEG_FORMAT: Final = ImageFormat(
     "jpeg",
     _starts_with_any(b"\xff\xd8\xff"),
@@ -189,7 +190,7 @@ FORMATS: Final = (
     ImageFormat("gif", _starts_with_any(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile, _lacks_gif_trailer),
     ImageFormat(
         "tiff",
-        _starts_with_any(b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"),
+        _starts_with_any(*TIFF_SIGNATURES),
         TiffImagePlugin.TiffImageFile,
         _is_short_tiff,
     ),

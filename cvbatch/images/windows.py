@@ -14,13 +14,17 @@ from cvbatch.errors import ImageError
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.decode import DecodedImage, decode, translate_malformed
 from cvbatch.images.exif import ExifMetadata, is_transposed
-from cvbatch.images.formats import JPEG_FORMAT, ImageFormat, identify_format
+from cvbatch.images.file_view import FileView
+from cvbatch.images.formats import JPEG_FORMAT, TIFF_SIGNATURES, ImageFormat, identify_format
 from cvbatch.images.jpeg_windows import has_libvips, open_jpeg_windows
 from cvbatch.images.pillow_guards import quiet_pillow
 from cvbatch.images.png_windows import open_png_windows
 from cvbatch.images.reading import ReadOptions
 from cvbatch.images.tiff.windows import open_tiff_windows
 from cvbatch.images.tiles import Window as Window
+
+_TIFF: Final = "tiff"
+_HEADER_BYTES: Final = 16
 
 
 class StoredPixels(Protocol):
@@ -59,7 +63,7 @@ WindowOpener: TypeAlias = Callable[[ImageFormat, bytes, ReadOptions], StoredPixe
 _WINDOW_OPENERS: Final[Mapping[str, WindowOpener]] = {
     "jpeg": open_jpeg_windows,
     "png": open_png_windows,
-    "tiff": open_tiff_windows,
+    _TIFF: open_tiff_windows,
 }
 """Openers by format name; pictures of other formats are decoded as a whole."""
 
@@ -169,7 +173,7 @@ class WholePicture:
 
 
 def open_windows(
-    data: bytes,
+    data: bytes | FileView,
     *,
     max_pixels: int,
     max_whole_pixels: int | None = None,
@@ -180,7 +184,7 @@ def open_windows(
     """Open a picture to read parts of it.
 
     Args:
-        data: The whole file.
+        data: The whole file. Of a `FileView` of a TIFF, parts are copied when they are needed.
         max_pixels: Pictures whose header declares more pixels are refused.
         max_whole_pixels: The same for pictures that can only be decoded as a whole; by default `max_pixels`.
         exif: Also read capture time, camera and position.
@@ -190,13 +194,20 @@ def open_windows(
     Raises:
         ImageError: As `cvbatch.images.decode.decode`.
     """
+    options = ReadOptions(max_pixels, exif, None, icc)
+    if isinstance(data, FileView) and data.startswith(TIFF_SIGNATURES) and not keep_damaged:
+        with quiet_pillow, translate_malformed(_TIFF):
+            pixels: StoredPixels | None = open_tiff_windows(identify_format(data[:_HEADER_BYTES]), data, options)
+        if pixels is not None:
+            return WindowReader(pixels, _TIFF)
+    data = data if isinstance(data, bytes) else data[:]
     if not data:
         raise ImageError("EmptyFile", "expected an image, got a file of 0 bytes")
     image_format = identify_format(data)
     opener = None if keep_damaged else _WINDOW_OPENERS.get(image_format.name)
     if opener is not None:
         with quiet_pillow, translate_malformed(image_format.name, partial(image_format.is_truncated, data, 0)):
-            pixels = opener(image_format, data, ReadOptions(max_pixels, exif, None, icc))
+            pixels = opener(image_format, data, options)
         if pixels is not None:
             return WindowReader(pixels, image_format.name)
     whole_limit = max_pixels if max_whole_pixels is None else min(max_pixels, max_whole_pixels)

@@ -18,6 +18,7 @@ from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.colour_profiles import may_have_profile
 from cvbatch.images.decode import DecodedImage, decode
+from cvbatch.images.file_view import FileView
 from cvbatch.images.jpeg_header import read_baseline_header
 from cvbatch.images.preprocess import View, apply_view, can_resize_whole, compute_min_decode_side
 from cvbatch.images.tiles import MAX_TILED_PIXELS
@@ -149,13 +150,13 @@ def _fetch_row(read: Callable[[], bytes]) -> DecodedRow:
 
 def _decode_row(fetch: Callable[[], DecodedRow], options: DecodeOptions, budget: _PixelBudget) -> DecodedRow:
     row = fetch()
-    if row.data is None or budget.is_used_up:
+    if not isinstance(row.data, bytes) or budget.is_used_up:
         return row
     if options.on_device and not (options.icc and may_have_profile(row.data)):
         header = read_baseline_header(row.data, max_pixels=options.max_pixels, exif=options.exif)
         if header is not None and all(can_resize_whole(view, (header.width, header.height)) for view in options.views):
             return DecodedRow(data=row.data, sha256=row.sha256, header=header)
-    result = capture_row_error("decode", lambda: _decode_to_views(row.data or b"", options, budget))
+    result = capture_row_error("decode", partial(_decode_to_views, row.data, options, budget))
     if isinstance(result, RowError):
         return DecodedRow(data=row.data, sha256=row.sha256, error=result)
     if result is None:
@@ -186,7 +187,7 @@ def _decode_to_views(
     return decoded, images
 
 
-def open_picture(data: bytes, options: DecodeOptions) -> TiledPicture:
+def open_picture(data: bytes | FileView, options: DecodeOptions) -> TiledPicture:
     """Open a picture of a job with tiles; see `open_tiled_picture`."""
     return open_tiled_picture(
         data,
@@ -209,7 +210,7 @@ def open_encoded_row(row: pa.Table, options: DecodeOptions) -> tuple[pa.Table, T
     Returns:
         The row as it would be decoded, without pixels; and its picture, None if there is an error.
     """
-    (data,), (sha256,) = row[ENCODED].to_pylist(), row[CONTENT_SHA256].to_pylist()
+    data, (sha256,) = FileView(memoryview(row[ENCODED][0].as_buffer())), row[CONTENT_SHA256].to_pylist()
     result = capture_row_error("decode", lambda: open_picture(data, options))
     if isinstance(result, RowError):
         return _with_columns_of(row, [DecodedRow(data, sha256, error=result)], options), None

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cvbatch.errors import RowError
 from cvbatch.images.arrow_pixels import RgbArray, pack_images, pack_tiles
 from cvbatch.images.decode import DecodedImage
+from cvbatch.images.file_view import FileView
 from cvbatch.images.jpeg_header import JpegHeader
 from cvbatch.images.tiff.geotransform import read_geo_reference
 from cvbatch.schema import (
@@ -51,7 +52,7 @@ _LARGE_FILE_BYTES: Final = 32 << 20
 class DecodedRow:
     """State of one image: decoded, failed with `error`, or left to the next stage as `encoded_bytes`."""
 
-    data: bytes | None = None
+    data: bytes | FileView | None = None
     sha256: str | None = None
     decoded: DecodedImage | PictureFacts | None = None
     header: JpegHeader | None = None
@@ -62,7 +63,8 @@ class DecodedRow:
     @property
     def encoded_bytes(self) -> bytes | None:
         """The file, if the next stage decodes it."""
-        return self.data if self.decoded is None and self.error is None else None
+        is_left = self.decoded is None and self.error is None
+        return self.data if is_left and isinstance(self.data, bytes) else None
 
 
 def build_decoded_table(

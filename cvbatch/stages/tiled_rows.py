@@ -12,6 +12,7 @@ from PIL import Image
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.decode import DecodedImage, decode
 from cvbatch.images.exif import ExifMetadata
+from cvbatch.images.file_view import FileView
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.images.tile_pixels import LazyTiles, TilePixels, count_tile_bytes
 from cvbatch.images.windows import WindowReader, open_windows, windows_of_decoded
@@ -77,7 +78,7 @@ class TiledPicture:
 
 
 def open_tiled_picture(
-    data: bytes, views: tuple[View, ...], *, max_pixels: int, max_tiled_pixels: int, **options: Any
+    data: bytes | FileView, views: tuple[View, ...], *, max_pixels: int, max_tiled_pixels: int, **options: Any
 ) -> TiledPicture:
     """Open a picture of a job in which at least one view cuts tiles.
 
@@ -94,5 +95,5 @@ def open_tiled_picture(
     if all(view.tiles is not None for view in views):
         reader = open_windows(data, max_pixels=max_tiled_pixels, max_whole_pixels=max_pixels, **options)
         return TiledPicture(reader, views, None, max_pixels)
-    decoded: DecodedImage = decode(data, max_pixels=max_pixels, **options)
+    decoded: DecodedImage = decode(data[:], max_pixels=max_pixels, **options)
     return TiledPicture(windows_of_decoded(decoded), views, decoded.image, max_pixels)

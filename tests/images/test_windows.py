@@ -16,6 +16,7 @@ from cvbatch.images import jpeg_windows, row_bands
 from cvbatch.images import windows as windows_module
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.decode import decode
+from cvbatch.images.file_view import FileView
 from cvbatch.images.png_chunks import SIGNATURE, PngChunks, read_png_chunks
 from cvbatch.images.tiles import Tiles, cut_windows
 from cvbatch.images.windows import Window, WindowReader, open_windows
@@ -218,3 +219,24 @@ def test_whole_pictures_keep_their_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert open_windows(stream.getvalue(), max_pixels=10_000).is_whole_in_memory
     with pytest.raises(ImageError, match=r"more than 100; .* or read JPEGs in parts: pip install 'cvbatch\[tiles\]'"):
         open_windows(stream.getvalue(), max_pixels=10_000, max_whole_pixels=100)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
+def test_views_of_files_give_the_same_windows(kind: str) -> None:
+    stream = io.BytesIO()
+    generate_image(90, 77).save(stream, kind)
+    data = stream.getvalue()
+    whole, view = (open_windows(each, max_pixels=10**6, exif=True) for each in (data, FileView(memoryview(data))))
+    assert (view.format, view.width, view.height, view.exif) == (whole.format, 90, 77, whole.exif)
+    assert not view.is_whole_in_memory
+    np.testing.assert_array_equal(view.read(5, 6, 70, 80), whole.read(5, 6, 70, 80))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"II*\0\x08\0\0\0\xff\xff"])
+def test_views_of_other_files_have_the_same_errors(data: bytes) -> None:
+    errors = []
+    for each in (data, FileView(memoryview(data))):
+        with pytest.raises(ImageError) as caught:
+            open_windows(each, max_pixels=10**6)
+        errors.append((caught.value.kind, str(caught.value)))
+    assert errors[0] == errors[1]

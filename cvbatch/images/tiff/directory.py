@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.errors import ImageError
+from cvbatch.images.file_view import FileBytes
 
 _MAX_DIRECTORIES: Final = 256
 _MAX_SUB_DIRECTORIES: Final = 16
@@ -92,7 +93,7 @@ class _DirectoryEntry:
 class TiffDirectory:
     """One directory; the values of its tags are read on demand."""
 
-    data: bytes
+    data: FileBytes
     """The whole file."""
     byte_order: str
     """`<` or `>`, as in NumPy."""
@@ -157,10 +158,11 @@ class TiffDirectory:
         dtype = np.dtype(self.byte_order + value_type)
         if entry.value_offset + count * dtype.itemsize > len(self.data):
             raise ImageError("TruncatedImage", "tiff stops early: the description of its picture is incomplete")
-        return np.frombuffer(self.data, dtype, count, entry.value_offset)
+        end = entry.value_offset + count * dtype.itemsize
+        return np.frombuffer(self.data[entry.value_offset : end], dtype) if count else np.empty(0, dtype)
 
 
-def read_first_directory(data: bytes) -> TiffDirectory:
+def read_first_directory(data: FileBytes) -> TiffDirectory:
     """Read the directory that the header points to.
 
     Raises:
@@ -205,11 +207,11 @@ def _try_read_directory(directory: TiffDirectory, offset: int) -> TiffDirectory 
         return None
 
 
-def _parse_tiff_header(data: bytes) -> tuple[str, bool]:
+def _parse_tiff_header(data: FileBytes) -> tuple[str, bool]:
     return ("<" if data.startswith(b"II") else ">"), 43 in data[2:4]
 
 
-def _read_tiff_directory(data: bytes, byte_order: str, is_bigtiff: bool, offset: int) -> TiffDirectory:
+def _read_tiff_directory(data: FileBytes, byte_order: str, is_bigtiff: bool, offset: int) -> TiffDirectory:
     if offset < 8:
         raise ImageError("CorruptImage", "tiff cannot be decoded: its header does not point to a picture")
     count = _read_unsigned_integer(data, byte_order, offset, 8 if is_bigtiff else 2)
@@ -217,9 +219,7 @@ def _read_tiff_directory(data: bytes, byte_order: str, is_bigtiff: bool, offset:
     end = start + count * entry_bytes
     if end > len(data):
         raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is incomplete")
-    table = np.frombuffer(data, np.dtype(byte_order + "u2"), count * entry_bytes // 2, start).reshape(
-        count, entry_bytes // 2
-    )
+    table = np.frombuffer(data[start:end], np.dtype(byte_order + "u2")).reshape(count, entry_bytes // 2)
     entries: dict[int, _DirectoryEntry] = {}
     for row in np.flatnonzero(np.isin(table[:, 0], _TAG_NUMBERS)):
         position = start + int(row) * entry_bytes
@@ -234,7 +234,7 @@ def _read_tiff_directory(data: bytes, byte_order: str, is_bigtiff: bool, offset:
     return TiffDirectory(data, byte_order, offset, entries, next_offset)
 
 
-def _read_unsigned_integer(data: bytes, byte_order: str, offset: int, size: int) -> int:
+def _read_unsigned_integer(data: FileBytes, byte_order: str, offset: int, size: int) -> int:
     if offset + size > len(data):
         raise ImageError("TruncatedImage", "tiff stops early: the directory of its picture is incomplete")
     return int.from_bytes(data[offset : offset + size], "little" if byte_order == "<" else "big")

@@ -43,7 +43,7 @@ def read_usual_tiff(directory: TiffDirectory, pixel_format: PixelFormat, layout:
     # Pillow leaves missing parts black.
     read_block_spans(directory, layout, lambda rows: rows * layout.block_columns * pixel_format.samples_per_pixel)
     try:
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.data))
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.data[:]))
         image.load()
     except (*MALFORMED_ERRORS, Image.DecompressionBombError):
         return None

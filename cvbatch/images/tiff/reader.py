@@ -68,7 +68,7 @@ def read_directory_exif(first: TiffDirectory) -> ExifMetadata:
     tags.endian = first.byte_order
     tags.bigtiff = first.is_bigtiff
     try:
-        tags.load_from_fp(io.BytesIO(first.data), first.offset)
+        tags.load_from_fp(io.BytesIO(first.data[:]), first.offset)
     except MALFORMED_ERRORS:
         return read_exif_metadata(None)
     return read_exif_metadata(tags)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.exif import ExifMetadata
+from cvbatch.images.file_view import FileBytes
 from cvbatch.images.formats import ImageFormat
 from cvbatch.images.reading import ReadOptions
 from cvbatch.images.tiff.compose import compose_image
@@ -31,7 +32,7 @@ _MAX_BLOCK_BYTES: Final = 64 << 20
 _PLAIN_ROWS: Final = 64
 
 
-def open_tiff_windows(image_format: ImageFormat, data: bytes, options: ReadOptions) -> TiffWindows | None:
+def open_tiff_windows(image_format: ImageFormat, data: FileBytes, options: ReadOptions) -> TiffWindows | None:
     """Open a TIFF to read parts of it; a `cvbatch.images.windows.WindowOpener`.
 
     Raises:
