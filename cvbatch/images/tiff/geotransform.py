@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvbatch.errors import ImageError
+from cvbatch.images.file_view import FileBytes
 from cvbatch.images.formats import identify_format
 from cvbatch.images.tiff.directory import TiffDirectory, TiffTag, read_first_directory
 from cvbatch.images.tiff.pages import read_picture_size, select_main_page
@@ -40,7 +41,7 @@ class GeoReference:
     """`EPSG:32633`; None if the file names no code."""
 
 
-def read_geo_reference(data: bytes) -> GeoReference | None:
+def read_geo_reference(data: FileBytes) -> GeoReference | None:
     """Read where a picture lies; None for files of other formats, and for TIFFs that do not say it by a transform.
 
     Args:
