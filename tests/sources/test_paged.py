@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvbatch.config.job import SourceConfig
 from cvbatch.edits.names import find_relative_paths
-from cvbatch.errors import SourceError
+from cvbatch.errors import RowError, SourceError, capture_row_error
 from cvbatch.images.decode import decode
 from cvbatch.results.committed import open_output
 from cvbatch.sources import open_source
@@ -238,6 +238,18 @@ def test_pages_of_a_file_that_cannot_be_counted_any_more_stay(tmp_path: Path) ->
     log, done = run.update()
     assert done == {3: "TooManyPages"}
     assert rows_of(log.state.removed) == []
+
+
+def test_the_limit_of_bytes_is_that_of_the_file(folder: Path, tmp_path: Path) -> None:
+    table = planned(source(folder, pages="all", max_bytes=1000))
+    assert uris_below(folder, table) == ["a.gif#page=1", "a.gif#page=2", "b.png"], "the TIFF is skipped"
+    largest = (folder / "a.gif").stat().st_size
+    assert all(len(fetch()) > largest for fetch in plan_fetches(table.slice(0, 2), FetchOptions(max_bytes=largest)))
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"uri\n{folder}/c.tif\n")
+    table = planned(source(manifest, pages="all"))
+    errors = [capture_row_error("fetch", fetch) for fetch in plan_fetches(table, FetchOptions(max_bytes=1000))]
+    assert [error.type for error in errors if isinstance(error, RowError)] == ["TooManyBytes"] * 3
 
 
 def test_a_limit_counts_pages(folder: Path, tmp_path: Path) -> None:

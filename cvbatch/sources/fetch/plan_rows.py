@@ -95,7 +95,7 @@ def plan_fetches(
             fetch = None if is_blob else plan_file(position, path, file_span)
             paged[path, file_span] = PageReader(partial(_open_for_pages, path, fetch, options))
         paged[path, file_span].expect_page()
-        fetches.append(partial(_read_page, paged[path, file_span], page, options.max_bytes))
+        fetches.append(partial(paged[path, file_span].read_page, page))
     readers.update({key: key[1](LazyBlob(key[0], options.storage), requests) for key, requests in wanted.items()})
     return fetches
 
@@ -125,21 +125,20 @@ def check_source_access(samples: Iterable[pa.Table], options: FetchOptions) -> N
 def _read_from_container(
     readers: Mapping[_Key, ContainerReader], key: _Key, index: int, max_bytes: int | None
 ) -> bytes:
-    return _check_size(readers[key].read_image(index), max_bytes)
-
-
-def _open_for_pages(path: bytes, fetch: Fetch | None, options: FetchOptions) -> ByteRanges:
-    return open_blob(path, options.storage) if fetch is None else HeldBytes(fetch())
-
-
-def _read_page(reader: PageReader, number: int, max_bytes: int | None) -> bytes:
-    return _check_size(reader.read_page(number), max_bytes)
-
-
-def _check_size(data: bytes, max_bytes: int | None) -> bytes:
+    data = readers[key].read_image(index)
     if max_bytes is not None and len(data) > max_bytes:
         raise too_many_bytes_error(len(data), max_bytes)
     return data
+
+
+def _open_for_pages(path: bytes, fetch: Fetch | None, options: FetchOptions) -> ByteRanges:
+    if fetch is not None:
+        return HeldBytes(fetch())
+    blob = open_blob(path, options.storage)
+    # what counts is the file: a frame of it may have more bytes
+    if options.max_bytes is not None and blob.byte_size() > options.max_bytes:
+        raise too_many_bytes_error(blob.byte_size(), options.max_bytes)
+    return blob
 
 
 def _refuse_row(refusal: str) -> bytes:
