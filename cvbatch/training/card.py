@@ -22,7 +22,7 @@ def write_card(plan: TrainingPlan, state: TrainingState) -> str:
 
 def _lines(plan: TrainingPlan, state: TrainingState) -> Iterator[str]:
     best: Mapping[str, Any] = state.best or {}
-    yield from (f"# {plan.start.name} for {plan.start.task} of {len(plan.categories)} classes", "")
+    yield from (f"# {plan.start.name} for {plan.start.task} of {len(plan.counts)} classes", "")
     yield "```sh"
     yield "cvbatch run --source photos --model . --output labels"
     yield from ("```", "")

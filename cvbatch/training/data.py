@@ -16,7 +16,7 @@ from cvbatch.sources.entries import ImageSource
 from cvbatch.training.images import GREY
 from cvbatch.training.near_images import group_near_images
 from cvbatch.training.split import Bools, choose_validation
-from cvbatch.training.targets import Targets
+from cvbatch.training.target_column import Targets
 from cvbatch.truth.base import Truth
 from cvbatch.truth.files import read_lines
 from cvbatch.truth.image_names import last_parts, normalize_paths

@@ -67,7 +67,7 @@ class TrainingReport:
             "output": self.output,
             "model": self.plan.start.name,
             "task": self.plan.start.task,
-            "categories": list(self.plan.categories),
+            "categories": [name for name in self.plan.categories if name is not None],
             "images": {"learned": self.plan.trained, "validation": self.plan.validated},
             "best": best,
             "epochs": [{key: value for key, value in row.items() if key != "points"} for row in self.state.history],

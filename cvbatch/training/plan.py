@@ -31,7 +31,8 @@ from cvbatch.training.data import match_truth, split_columns, split_images
 from cvbatch.training.images import GREY, list_images
 from cvbatch.training.log import TRAINING_FOLDER
 from cvbatch.training.start import resolve_start
-from cvbatch.training.targets import TARGET, TARGET_KINDS
+from cvbatch.training.target_column import TARGET
+from cvbatch.training.targets import TARGET_KINDS
 from cvbatch.truth.base import TruthOptions, read_truth
 
 PLAN_FILE: Final = f"{TRAINING_FOLDER}/plan.json"
@@ -50,8 +51,8 @@ class TrainingPlan:
     job: Mapping[str, Any]
     start: ModelSpec
     """The model with the weights that it starts with; its view is that of the result."""
-    categories: tuple[str, ...]
-    """What the model learns to tell apart."""
+    categories: tuple[str | None, ...]
+    """What the model learns to tell apart, by label id; None at the front is a background."""
     images: str
     """File with the images and their targets."""
     trained: int
@@ -59,7 +60,7 @@ class TrainingPlan:
     validated: int
     """Images for validation."""
     counts: Mapping[str, int]
-    """How often each category occurs in all images."""
+    """How often each category occurs in all images: images, objects, or pixels."""
     data_sha256: str
     """Of the sorted sha256 sums of all images, one a line: the data has changed if this has."""
     truth_layout: str = ""
@@ -127,7 +128,7 @@ def make_training_plan(store: Store, job: TrainJob, report: Callable[[str], None
     source = open_source(job.source)
     images, notes = list_images(source, job.source, report, split_columns(source, job.split))
     images, positions, match_notes = match_truth(images, truth)
-    targets = kind.make(truth, positions)
+    targets = kind.make(truth, positions, images)
     is_validation = split_images(images, targets, job)
     images = (
         images.drop_columns([GREY])

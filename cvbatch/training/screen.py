@@ -75,7 +75,7 @@ def render_training(report: TrainingReport) -> Any:
     """A table of what a training has come to."""
     table = Table(show_header=False, box=None)
     plan, best = report.plan, report.best
-    table.add_row("model", f"{plan.start.name}, {plan.start.task}, {len(plan.categories)} classes")
+    table.add_row("model", f"{plan.start.name}, {plan.start.task}, {len(plan.counts)} classes")
     table.add_row("images", f"{plan.trained:,} learned, {plan.validated:,} for validation")
     table.add_row("best", f"epoch {best['epoch']} of {len(report.state.history)}")
     for name, value in best["scores"].items():

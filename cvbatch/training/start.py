@@ -8,17 +8,19 @@ from typing import Final
 
 from cvbatch.config.train_job import TrainJob
 from cvbatch.errors import JobError
-from cvbatch.images.preprocess import View
 from cvbatch.models.backends import BACKENDS
 from cvbatch.models.backends.embedded import EMBEDDED
+from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
-from cvbatch.tasks import CLASSIFICATION, TASKS
+from cvbatch.tasks import CLASSIFICATION, DETECTION, TASKS
 from cvbatch.training.targets import TARGET_KINDS
+from cvbatch.training.views import sized_view
 
 _TRAINABLE: Final = {
     EMBEDDED.name: (CLASSIFICATION.name,),
+    NANODET.name: (DETECTION.name,),
     TORCHVISION.name: tuple(TARGET_KINDS),
 }
 """Kinds of models that can learn, with the tasks that they can learn; `training.torch.networks` builds them."""
@@ -39,33 +41,28 @@ def resolve_start(job: TrainJob, report: Callable[[str], None]) -> ModelSpec:
     config = job.model.model_copy(update={"task": job.task, "alias": None})
     (spec,) = resolve_models((config,), report=report)
     if job.task not in _TRAINABLE.get(spec.kind, ()):
-        kinds = [kind for kind, tasks in _TRAINABLE.items() if job.task in tasks]
-        examples = [name for kind in kinds for name in list(BACKENDS[kind].model_names())[:3]]
+        raise JobError(f"model: {job.model.model} cannot learn {job.task}; expected {_examples(job.task)}")
+    if spec.masks or spec.keypoints:
         raise JobError(
-            f"model: {job.model.model} cannot learn {job.task}; expected a model such as {', '.join(examples)}"
+            f"model: {job.model.model} also gives {'masks' if spec.masks else 'keypoints'}, which cannot be learned; "
+            f"expected {_examples(job.task)}"
         )
-    return replace(spec, view=sized_view(spec.view, job.image_size))
+    if spec.view.tiles is not None:
+        raise JobError("model: tiles belong to a run: leave them out, and run the result with them")
+    return replace(spec, view=sized_view(spec.view, job.image_size, spec.name))
 
 
-def sized_view(view: View, longer_side: int | None) -> View:
-    """A view of another size, with the same margin around its crop.
-
-    Args:
-        view: Of the published weights.
-        longer_side: Pixels of the longer side of the crop or frame; None keeps the view.
-
-    Raises:
-        JobError: If the view has no size that could be changed.
-    """
-    if longer_side is None:
-        return view
-    if view.crop is None or not isinstance(view.resize, int):
-        raise JobError("image_size: belongs to models that see a crop of a fixed size: leave it out")
-    factor = longer_side / max(view.crop)
-    height, width = (round(side * factor) for side in view.crop)
-    return replace(view, resize=round(view.resize * factor), crop=(height, width))
+def _examples(task: str) -> str:
+    """Some models that can learn a task."""
+    names = [
+        name
+        for kind, tasks in _TRAINABLE.items()
+        if task in tasks
+        for name in list(dict.fromkeys(row.model for row in BACKENDS[kind].list_rows() if task in row.tasks))[:3]
+    ]
+    return f"a model such as {', '.join(names)}"
 
 
-def has_own_head(start: ModelSpec, categories: tuple[str, ...]) -> bool:
+def has_own_head(start: ModelSpec, categories: tuple[str | None, ...]) -> bool:
     """Whether the classes are those of the weights that a training starts with, so that its head is kept."""
     return bool(TASKS[start.task].has_labels and start.weights_path and tuple(start.categories) == tuple(categories))

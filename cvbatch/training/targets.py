@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,27 +11,12 @@ import pyarrow as pa
 
 from cvbatch.errors import UsageError
 from cvbatch.evaluation.evaluators import EVALUATORS
-from cvbatch.tasks import CLASSIFICATION
+from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION
+from cvbatch.training.box_targets import box_targets
+from cvbatch.training.map_targets import map_targets
+from cvbatch.training.target_column import Targets
 from cvbatch.truth.base import Ints, Truth, TruthReader, count_names
 from cvbatch.truth.labels import LabelTruth
-
-TARGET: Final = "target"
-"""Column of the planned images with what the model shall answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """Targets of some images, in their order."""
-
-    categories: tuple[str, ...]
-    """Names; targets hold positions in it."""
-    column: pa.Array
-    """(images,): for classification int32, the class."""
-    strata: Ints
-    """(images,): the split takes the same share of each."""
-    counts: Mapping[str, int]
-    """How often each category occurs."""
-    notes: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +25,20 @@ class TargetKind:
 
     readers: Sequence[TruthReader]
     """Formats of truth."""
-    make: Callable[[Truth, Ints], Targets]
-    """From truth, and the position in it of each image, to targets; raises `UsageError` if nothing can be learned."""
+    make: Callable[[Truth, Ints, pa.Table], Targets]
+    """From truth, the position in it of each image, and the images with their sizes, to targets; raises `UsageError` if
+    nothing can be learned."""
     trainer: str
     """The module that learns them: its `make_task` returns a `training.torch.base.TrainingTask`."""
 
 
-def label_targets(truth: Truth, positions: Ints) -> Targets:
+def label_targets(truth: Truth, positions: Ints, images: pa.Table) -> Targets:
     """One class for each image; classes without an image are left out.
 
     Args:
         truth: A `LabelTruth`.
         positions: (images,) of each image in the truth.
+        images: The images.
 
     Raises:
         UsageError: If there are fewer than two classes.
@@ -84,6 +71,16 @@ TARGET_KINDS: Final[dict[str, TargetKind]] = {
         readers=EVALUATORS[CLASSIFICATION.name].readers,
         make=label_targets,
         trainer="cvbatch.training.torch.classification",
+    ),
+    DETECTION.name: TargetKind(
+        readers=EVALUATORS[DETECTION.name].readers,
+        make=box_targets,
+        trainer="cvbatch.training.torch.detection",
+    ),
+    SEGMENTATION.name: TargetKind(
+        readers=EVALUATORS[SEGMENTATION.name].readers,
+        make=map_targets,
+        trainer="cvbatch.training.torch.segmentation",
     ),
 }
 """By name of the task."""

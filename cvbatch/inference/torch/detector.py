@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cvbatch.errors import ImageError
-from cvbatch.images.preprocess import Size
+from cvbatch.images.preprocess import Size, boxes_to_original
 from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch.tensors import to_device, to_numpy
 from cvbatch.inference.torch.torchvision_compat import DETECTOR_HEADS, GeneralizedRCNNTransform, paste_masks_in_image
@@ -63,7 +63,7 @@ class DetectorNetwork:
             results = self._module([self._to_input_tensor(image) for image in images])
         except ImageError as error:
             raise ImageError(error.kind, f"{'+'.join(spec.alias for spec in specs)}: {error}") from None
-        outputs = DetectorOutputs(results, [image.shape[:2] for image in images])
+        outputs = DetectorOutputs(results, [image.shape[:2] for image in images], sizes)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
     def _to_input_tensor(self, image: Image) -> Tensor:
@@ -79,11 +79,14 @@ class DetectorOutputs:
     """One result per image, as torchvision's detectors return it."""
     sizes: Sequence[Sequence[int]]
     """(height, width) of each image."""
+    originals: Sequence[Size]
+    """(width, height) of each oriented original."""
 
     def boxes(self, model: ModelFacts) -> list[BoxAnswer]:
         """The boxes of each image."""
         return [
-            _detections_of_output(model, result, size) for result, size in zip(self.results, self.sizes, strict=True)
+            _detections_of_output(model, result, size, original)
+            for result, size, original in zip(self.results, self.sizes, self.originals, strict=True)
         ]
 
 
@@ -102,9 +105,13 @@ def _tensors_of_output(output: Any) -> Iterator[Tensor]:
             yield from _tensors_of_output(inner)
 
 
-def _detections_of_output(model: ModelFacts, result: Mapping[str, Tensor], size: Sequence[int]) -> BoxAnswer:
+def _detections_of_output(
+    model: ModelFacts, result: Mapping[str, Tensor], size: Sequence[int], original: Size
+) -> BoxAnswer:
     label_ids, scores = result["labels"].cpu().numpy(), to_numpy(result["scores"])
     boxes = to_numpy(result["boxes"])
+    if model.view.letterbox is not None:
+        boxes = boxes_to_original(model.view, original, boxes).astype(np.float32)
     keep = select_detections(model, label_ids, scores)
     keep = keep[(boxes[keep, :2] != boxes[keep, 2:]).all(axis=1)]  # boxes that have no area within the image
     masks: list[bytes] = []

@@ -17,8 +17,8 @@ from cvbatch.inference.torch.tensors import BatchNormalizer, place_on_device
 from cvbatch.models import weights
 from cvbatch.models.spec import ModelSpec
 
-_MEAN: Final = (123.675 / 255, 116.28 / 255, 103.53 / 255)
-_STD: Final = (58.395 / 255, 57.12 / 255, 57.375 / 255)
+MEAN: Final = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+STD: Final = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
 
 def load_network(spec: ModelSpec, *, device: str, setting: InferenceSettings) -> Network:
@@ -54,4 +54,4 @@ def _make_nanodet_forward(spec: ModelSpec, device: str, setting: InferenceSettin
     from cvbatch.inference.torch.nanodet_boxes import NanoDetNetwork
 
     module = place_on_device(load_nanodet(spec), device, setting)
-    return NanoDetNetwork(module, BatchNormalizer(_MEAN, _STD, device))
+    return NanoDetNetwork(module, BatchNormalizer(MEAN, STD, device))

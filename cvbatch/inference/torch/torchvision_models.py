@@ -59,7 +59,7 @@ def load_torchvision(spec: ModelSpec) -> nn.Module:
     Raises:
         ModelError: The checkpoint does not fit the builder.
     """
-    arguments = _threshold_arguments(spec)
+    arguments = {**_threshold_arguments(spec), **size_arguments(spec)}
     if spec.weights is not None:
         member = zoo.get_model_weights(spec.name)[spec.weights]
         with states_from(partial(checkpoint.read_state_dict, weights.fetch_for_spec(spec))):
@@ -76,12 +76,21 @@ def load_torchvision(spec: ModelSpec) -> nn.Module:
     return module
 
 
-def builder_state_shapes(name: str, num_classes: int) -> Mapping[str, torch.Size]:
+def builder_state_shapes(name: str, num_classes: int, **arguments: Any) -> Mapping[str, torch.Size]:
     """Shapes of all parameters and buffers for a number of classes, without allocating them."""
     with OnMetaDevice():
-        return {
-            key: value.shape for key, value in construct_builder(name, num_classes=num_classes).state_dict().items()
-        }
+        module = construct_builder(name, num_classes=num_classes, **arguments)
+        return {key: value.shape for key, value in module.state_dict().items()}
+
+
+def size_arguments(spec: ModelSpec) -> dict[str, int]:
+    """Arguments of a detector whose images come in the size that its view says, so that it does not resize them."""
+    letterbox = spec.view.letterbox
+    if letterbox is None or letterbox.shorter is None or letterbox.longer is None:
+        return {}
+    if spec.name not in zoo.list_models(module=zoo.detection):
+        return {}
+    return {"min_size": letterbox.shorter, "max_size": letterbox.longer}
 
 
 def embedding_head(network: nn.Module) -> EmbeddingHead:

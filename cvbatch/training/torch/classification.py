@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from cvbatch.errors import JobError
 from cvbatch.evaluation.bootstrap import plain_number
 from cvbatch.evaluation.class_metrics import NOT_RANKED, LabelledImages, count_confusion, report_classes, top_accuracy
 from cvbatch.images.decode import DecodedImage
@@ -20,18 +19,13 @@ from cvbatch.inference.torch.tensors import BatchNormalizer
 from cvbatch.inference.torch.torchvision_models import embedding_head
 from cvbatch.training.changes import draw_change
 from cvbatch.training.torch.base import CachedHead, ImagePlace, TaskContext
+from cvbatch.training.torch.class_weights import class_weights
 from cvbatch.training.torch.losses import LossParts, label_loss
+from cvbatch.training.torch.moves import INTERPOLATIONS, change_colours
 from cvbatch.training.torch.networks import LearningNetwork
 
 LABEL_LOSS: Final = "classes"
 """Name of the part of the loss."""
-_BALANCED: Final = "balanced"
-_INTERPOLATIONS: Final = {
-    "nearest": functional.InterpolationMode.NEAREST,
-    "bilinear": functional.InterpolationMode.BILINEAR,
-    "bicubic": functional.InterpolationMode.BICUBIC,
-    "linear": functional.InterpolationMode.BILINEAR,
-}
 Image = npt.NDArray[np.uint8]
 
 
@@ -56,7 +50,7 @@ class ClassificationTask:
         self._view = context.plan.start.view
         self._device = context.device
         self._smoothing = context.job.loss.label_smoothing
-        self._weights = _class_weights(context)
+        self._weights = class_weights(context)
         self._normalize = BatchNormalizer(context.network.mean, context.network.std, context.device)
 
     def make_example(self, decoded: DecodedImage, target: Any, place: ImagePlace) -> tuple[Image, int]:
@@ -152,27 +146,8 @@ def changed_pixels(decoded: DecodedImage, view: View, place: ImagePlace) -> Imag
     image = decoded.image
     change = draw_change(place.changes, image.size, place.seed, place.epoch, place.image)
     size = list(view.crop) if view.crop is not None else [image.height, image.width]
-    mode = _INTERPOLATIONS[view.interpolation]
+    mode = INTERPOLATIONS[view.interpolation]
     changed = functional.resized_crop(image, change.top, change.left, change.height, change.width, size, mode)
     if change.flip:
         changed = functional.horizontal_flip(changed)
-    if place.changes.colour:
-        changed = functional.adjust_brightness(changed, change.brightness)
-        changed = functional.adjust_contrast(changed, change.contrast)
-        changed = functional.adjust_saturation(changed, change.saturation)
-    return np.asarray(changed)
-
-
-def _class_weights(context: TaskContext) -> Tensor | None:
-    """(classes,) factors of the loss; None if all are 1."""
-    asked, plan = context.job.loss.class_weights, context.plan
-    if asked is None:
-        return None
-    if isinstance(asked, str):
-        counts = torch.tensor([float(plan.counts[name]) for name in plan.categories])
-        return (counts.sum() / (len(counts) * counts)).to(context.device)
-    unknown = [name for name in asked if name not in plan.categories]
-    if unknown:
-        known = ", ".join(plan.categories[:10])
-        raise JobError(f"loss.class_weights: expected classes of the truth, such as {known}; got {unknown[0]!r}")
-    return torch.tensor([asked.get(name, 1.0) for name in plan.categories]).to(context.device)
+    return np.asarray(change_colours(changed, place.changes, change))

@@ -18,7 +18,7 @@ from cvbatch.images.decode import DecodedImage, decode
 from cvbatch.images.preprocess import View, compute_min_decode_side
 from cvbatch.schema import IMAGE_URI
 from cvbatch.sources.fetch.plan_rows import Fetch, plan_fetches
-from cvbatch.training.targets import TARGET
+from cvbatch.training.target_column import TARGET
 from cvbatch.training.torch.base import Example, ImagePlace
 
 _AHEAD: Final = 3

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cvbatch.training.torch.workers import WorkerGroup
+from cvbatch.truth.base import IGNORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,23 @@ def soft_label_loss(logits: Tensor, shares: Tensor) -> LossPart:
     """
     total = -(shares * functional.log_softmax(logits.float(), dim=1)).sum()
     return LossPart(total, shares.sum().detach())
+
+
+def pixel_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float, factor: float = 1.0
+) -> LossPart:
+    """Cross-entropy of each pixel, the mean over all pixels that count; see `label_loss`.
+
+    Args:
+        logits: (images, classes, height, width)
+        labels: (images, height, width), int64; `IGNORED` where a pixel does not count.
+        class_weights: (classes,), or None if all are 1.
+        smoothing: ε
+        factor: Of this part in the sum of all parts.
+    """
+    total = functional.cross_entropy(
+        logits.float(), labels, weight=class_weights, label_smoothing=smoothing, ignore_index=IGNORED, reduction="sum"
+    )
+    counted = labels != IGNORED
+    weight = counted.sum().float() if class_weights is None else (class_weights[labels.clamp(min=0)] * counted).sum()
+    return LossPart(total, weight, factor)

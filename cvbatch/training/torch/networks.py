@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
@@ -12,11 +14,15 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 from torchvision.ops import StochasticDepth
 
-from cvbatch.inference.torch import checkpoint, efficientnet_lite0, torchvision_models
+from cvbatch.inference.torch import checkpoint, efficientnet_lite0, nanodet, nanodet_loading, torchvision_models
 from cvbatch.models import weights
 from cvbatch.models.backends.embedded import EMBEDDED
+from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.spec import ModelSpec
+
+_FIRST_SCORE: Final = 0.01
+"""Of the classes of a new detector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +55,22 @@ def build_network(start: ModelSpec, classes: int, *, keep_head: bool, seed: int)
 
 
 def _build_torchvision(start: ModelSpec, classes: int, keep_head: bool) -> LearningNetwork:
-    module = torchvision_models.construct_builder(start.name, num_classes=classes)
+    arguments = {**_auxiliary_argument(start.name), **torchvision_models.size_arguments(start)}
+    module = torchvision_models.construct_builder(start.name, num_classes=classes, **arguments)
     if start.weights_path is not None:
         _take_weights(module, torchvision_models.load_torchvision(start).state_dict(), keep_head)
     members = zoo.get_model_weights(start.name)
     transforms = (members[start.weights] if start.weights else members.DEFAULT).transforms()
-    head = _head_of(module, lambda count: torchvision_models.builder_state_shapes(start.name, count), classes)
-    return LearningNetwork(module=module, head=head, mean=transforms.mean, std=transforms.std)
+    head = _head_of(
+        module, lambda count: torchvision_models.builder_state_shapes(start.name, count, **arguments), classes
+    )
+    mean, std = (getattr(transforms, name, ()) for name in ("mean", "std"))  # detectors normalise images themselves
+    return LearningNetwork(module=module, head=head, mean=mean, std=std)
+
+
+def _auxiliary_argument(builder: str) -> dict[str, bool]:
+    """What gives a segmentation network its auxiliary head, if it can have one."""
+    return {"aux_loss": True} if "aux_loss" in inspect.signature(zoo.get_model_builder(builder)).parameters else {}
 
 
 def _build_lite0(start: ModelSpec, classes: int, keep_head: bool) -> LearningNetwork:
@@ -67,8 +82,41 @@ def _build_lite0(start: ModelSpec, classes: int, keep_head: bool) -> LearningNet
     return LearningNetwork(module=module, head=head, mean=efficientnet_lite0.MEAN, std=efficientnet_lite0.STD)
 
 
+def _build_nanodet(start: ModelSpec, classes: int, keep_head: bool) -> LearningNetwork:
+    module = nanodet.NanoDet(classes - 1)
+    _begin_with_rare_classes(module)
+    if start.weights_path is not None:
+        state = checkpoint.read_matching_state(weights.fetch_for_spec(start), list(module.state_dict()))
+        _take_weights(module, state, keep_head)
+        if not keep_head:
+            _take_distances(module, state)
+    head = _head_of(module, nanodet_loading.nanodet_state_shapes, classes)
+    return LearningNetwork(module=module, head=head, mean=nanodet_loading.MEAN, std=nanodet_loading.STD)
+
+
+def _begin_with_rare_classes(module: nanodet.NanoDet) -> None:
+    """Let new heads give low scores, so that the many cells without an object do not drown the others.
+
+    As in the paper of the focal loss (arXiv:1708.02002, 4.1).
+    """
+    for output in module.outputs:
+        convolution = cast(nn.Conv2d, output)
+        assert convolution.bias is not None, "the heads have a bias"
+        nn.init.normal_(convolution.weight, std=0.01)
+        nn.init.zeros_(convolution.bias)
+        nn.init.constant_(convolution.bias[: module.num_classes], -math.log(1 / _FIRST_SCORE - 1))
+
+
+def _take_distances(module: nanodet.NanoDet, state: Mapping[str, Tensor]) -> None:
+    """Keep the part of the heads that says where an object ends, which depends on no class."""
+    with torch.no_grad():
+        for name, parameter in module.outputs.named_parameters(prefix="outputs"):
+            parameter[module.num_classes :] = state[name][-4 * nanodet.BINS :]
+
+
 _BUILDERS: Final[Mapping[str, Callable[[ModelSpec, int, bool], LearningNetwork]]] = {
     EMBEDDED.name: _build_lite0,
+    NANODET.name: _build_nanodet,
     TORCHVISION.name: _build_torchvision,
 }
 """By kind of model."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvbatch.training.torch.losses import LossPart, combine_parts, label_loss, soft_label_loss
+from cvbatch.training.torch.losses import LossPart, combine_parts, label_loss, pixel_loss, soft_label_loss
 from cvbatch.training.torch.workers import WorkerGroup
 
 DRAW = np.random.default_rng(0)
@@ -60,3 +60,22 @@ def test_parts_are_added_with_their_factors_and_keep_gradients() -> None:
 
 def test_a_part_without_anything_to_count_is_zero() -> None:
     assert mean_of(LossPart(torch.tensor(0.0), torch.tensor(0.0))) == 0.0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_pixel_loss_is_the_mean_over_pixels_that_count(smoothing: float, weights: np.ndarray | None) -> None:
+    used = np.ones(4, np.float32) if weights is None else weights
+    logits = DRAW.normal(0, 3, (2, 4, 5, 3)).astype(np.float32)
+    labels = DRAW.integers(-1, 4, (2, 5, 3))
+    kept = labels >= 0
+    logs = log_shares(np.moveaxis(logits, 1, -1)[kept].astype(np.float64))
+    flat = labels[kept]
+    hard = -used[flat] * logs[np.arange(len(flat)), flat]
+    soft = -(used * logs).sum(axis=1) / 4
+    expected = ((1 - smoothing) * hard + smoothing * soft).sum() / used[flat].sum()
+    part = pixel_loss(
+        torch.tensor(logits), torch.tensor(labels), None if weights is None else torch.tensor(weights), smoothing
+    )
+    assert mean_of(part) == pytest.approx(expected, abs=1e-5)
+    assert 0 < len(flat) < labels.size
