@@ -165,7 +165,7 @@ def training_records(folder: Path) -> dict[str, Any]:
         nonce="n",
         created_at=1.0,
         identity=asked.identity(),
-        job=asked.model_dump(mode="json", by_alias=True),
+        job=asked.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         start=EVERYTHING,
         categories=("a", "b"),
         images="_cvbatch/training/images-n.parquet",

@@ -17,6 +17,8 @@ from cvbatch.output.local_store import LocalStore as LocalStore
 from cvbatch.storage.location import Location
 from cvbatch.system.environment import EnvironmentNumber
 
+TRAINING_FOLDER: Final = "_cvbatch/training"
+"""Where an output of `cvbatch train` differs from one of `cvbatch run`; none is both."""
 _TIMEOUT: Final = EnvironmentNumber("CVBATCH_CREATE_TIMEOUT", 300.0)
 """Seconds for which a creation with unknown outcome is repeated."""
 _RETRY_PAUSE_SECONDS: Final = EnvironmentNumber("CVBATCH_CREATE_PAUSE", 1.0)

@@ -21,7 +21,7 @@ from cvbatch.models.spec import ModelSpec, rows_schema_of_source
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import DATA_FOLDER
-from cvbatch.output.store import LocalStore, Store, create_with_retries, open_store
+from cvbatch.output.store import TRAINING_FOLDER, LocalStore, Store, create_with_retries, open_store
 from cvbatch.planning.differences import list_differences
 from cvbatch.planning.listing_checkpoint import ListingCheckpoint
 from cvbatch.planning.parts import Part, open_part, write_chunks_as_parts
@@ -118,6 +118,8 @@ def make_plan(
         SourceError: If there are no images, or an extra column has the name of a model's column.
         OutputError: If the output holds data without a plan.
     """
+    if store.list_sizes(TRAINING_FOLDER):
+        raise OutputError(f"{store.root} is the output of a training: give it as --model, and choose another output")
     if store.list_sizes(DATA_FOLDER) and load_plan(store) is None:
         raise OutputError(f"{store.root}/{DATA_FOLDER} is not empty, but there is no plan; choose another output")
     rows_schema_of_source(models, job.source, source.extra_columns)

@@ -15,10 +15,9 @@ from typing import Any, Final
 from cvbatch.errors import FencedError, OutputError
 from cvbatch.output.lease import describe_process
 from cvbatch.output.log_records import Record
-from cvbatch.output.store import Store, create_with_retries
+from cvbatch.output.store import TRAINING_FOLDER, Store, create_with_retries
 from cvbatch.system.formats import RecordFormat
 
-TRAINING_FOLDER: Final = "_cvbatch/training"
 _LOG_FOLDER: Final = f"{TRAINING_FOLDER}/log"
 TRAINING_RECORD: Final = RecordFormat("record of a training", dict[str, Any])
 

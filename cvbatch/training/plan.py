@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cvbatch.config.train_job import TrainJob
 from cvbatch.errors import OutputError
 from cvbatch.models.spec import ModelSpec
-from cvbatch.output.store import Store, create_with_retries
+from cvbatch.output.store import TRAINING_FOLDER, Store, create_with_retries
 from cvbatch.planning.differences import list_differences
 from cvbatch.planning.plan import load_plan
 from cvbatch.schema import CONTENT_SHA256
@@ -29,7 +29,6 @@ from cvbatch.system.formats import RecordFormat
 from cvbatch.system.versions import package_versions
 from cvbatch.training.data import match_truth, split_columns, split_images
 from cvbatch.training.images import GREY, list_images
-from cvbatch.training.log import TRAINING_FOLDER
 from cvbatch.training.start import resolve_start
 from cvbatch.training.target_column import TARGET
 from cvbatch.training.targets import TARGET_KINDS
@@ -91,7 +90,8 @@ def check_same_training(store: Store, plan: TrainingPlan, job: TrainJob) -> None
     Raises:
         OutputError: Names the differences.
     """
-    differences = list_differences(dict(plan.identity), job.identity())
+    stored = TrainJob.model_validate(dict(plan.job))  # with the defaults of options that came later
+    differences = list_differences(stored.identity(), job.identity())
     if differences:
         raise OutputError(
             f"{store.root} belongs to another training: {'; '.join(differences[:5])}; choose another output, or give "
@@ -140,7 +140,7 @@ def make_training_plan(store: Store, job: TrainJob, report: Callable[[str], None
         nonce=nonce,
         created_at=time.time(),
         identity=job.identity(),
-        job=job.model_dump(mode="json", by_alias=True),
+        job=job.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         start=start,
         categories=targets.categories,
         images=f"{TRAINING_FOLDER}/images-{nonce}.parquet",

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cvbatch.errors import CorruptionError
-from cvbatch.output.store import Store
+from cvbatch.output.store import TRAINING_FOLDER, Store
 from cvbatch.system.formats import RecordFormat
-from cvbatch.training.log import TRAINING_FOLDER
 
 PROGRESS_FILE: Final = f"{TRAINING_FOLDER}/progress.json"
 STOP_FILE: Final = f"{TRAINING_FOLDER}/stop.json"

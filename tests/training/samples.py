@@ -23,12 +23,13 @@ def patterns(folder: Path, each: int = 12, seed: int = 0) -> Path:
         for index in range(each):
             rows, columns = np.mgrid[:48, :48] // 6 % 2
             shape = (columns, rows ^ columns, rows)[number][..., None]
-            pixels = draw.integers(60, 200, 3) * shape + draw.integers(0, 40, (48, 48, 3))
+            place = np.kron(draw.integers(0, 60, (4, 4, 1)), np.ones((12, 12, 1)))  # no two look the same
+            pixels = draw.integers(60, 180, 3) * shape + place + draw.integers(0, 15, (48, 48, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:03d}.png")
     return folder
 
 
-def train_job(images: Path, output: Path, **parts: Any) -> TrainJob:
+def train_job(images: Path, output: Path | dict[str, Any], **parts: Any) -> TrainJob:
     """A job that needs a second."""
     return TrainJob.model_validate(
         {
@@ -36,7 +37,7 @@ def train_job(images: Path, output: Path, **parts: Any) -> TrainJob:
             "model": "efficientnet_lite0",
             "source": str(images),
             "truth": str(images),
-            "output": str(output),
+            "output": output if isinstance(output, dict) else str(output),
             "image_size": 32,
             "batch_size": 6,
             "stages": [{"layers": "head", "epochs": 3, "rate": 0.01}],

@@ -15,6 +15,11 @@ from cvbatch.images.preprocess import apply_view
 from cvbatch.inference.loading import load_network, probe_model
 from cvbatch.inference.settings import REFERENCE
 from cvbatch.models.resolve import resolve_models
+from cvbatch.output.store import LocalStore
+from cvbatch.planning.plan import make_plan
+from cvbatch.sources import open_source
+from tests.rigs.objects import ObjectServer
+from tests.samples import job, planned, spec
 from tests.training.samples import CLASSES, patterns, train, train_job
 
 ALL = {"layers": "all", "epochs": 2, "rate": 0.003, "backbone_rate": 0.003, "optimizer": "sgd"}
@@ -30,20 +35,20 @@ def test_a_head_learns_and_the_folder_is_a_model(images: Path, tmp_path: Path) -
     assert report.best["metric"] > 0.8
     losses = [row["loss"]["classes"] for row in report.state.history]
     assert losses[-1] < losses[0] / 2
-    (spec,) = resolve_models([ModelConfig.model_validate({"model": str(tmp_path / "out")})])
-    spec = probe_model(spec)
-    assert (spec.categories, spec.view.crop) == (CLASSES, (32, 32))
+    (model,) = resolve_models([ModelConfig.model_validate({"model": str(tmp_path / "out")})])
+    model = probe_model(model)
+    assert (model.categories, model.view.crop) == (CLASSES, (32, 32))
     decoded = [decode((images / name / "000.png").read_bytes(), max_pixels=10**6) for name in CLASSES]
-    pixels = [apply_view(spec.view, one.image) for one in decoded]
-    network = load_network(spec, device="cpu", setting=REFERENCE)
-    answers = network.run_batch(pixels, [(48, 48)] * 3, [spec])[spec.alias]
+    pixels = [apply_view(model.view, one.image) for one in decoded]
+    network = load_network(model, device="cpu", setting=REFERENCE)
+    answers = network.run_batch(pixels, [(48, 48)] * 3, [model])[model.alias]
     assert [int(np.argmax(answer)) for answer in answers] == [0, 1, 2]
 
 
 def test_a_finished_training_returns_at_once_and_a_changed_job_is_refused(images: Path, tmp_path: Path) -> None:
-    job = train_job(images, tmp_path / "out")
-    first = train(job)
-    assert train(job).state.history == first.state.history
+    asked = train_job(images, tmp_path / "out")
+    first = train(asked)
+    assert train(asked).state.history == first.state.history
     with pytest.raises(OutputError, match=r"stages\.0\.rate is 0.01 in the run, 0.02 in the job"):
         train(train_job(images, tmp_path / "out", stages=[{"layers": "head", "epochs": 3, "rate": 0.02}]))
 
@@ -74,3 +79,34 @@ def test_a_rate_that_diverges_ends_in_one_line(images: Path, tmp_path: Path) -> 
     stages = [{**ALL, "rate": 1e6, "backbone_rate": 1e6, "warmup": 0, "epochs": 9}]
     with pytest.raises(HaltError, match=r"the loss .* in epoch \d, step \d.*lower stages\.0\.rate"):
         train(train_job(images, tmp_path / "out", stages=stages))
+
+
+def test_an_earlier_result_is_a_start_with_its_head(images: Path, tmp_path: Path) -> None:
+    first = train(train_job(images, tmp_path / "first"))
+    slow = {"layers": "head", "epochs": 1, "rate": 1e-6}
+    second = train(train_job(images, tmp_path / "second", model=str(tmp_path / "first"), stages=[slow]))
+    assert second.best["metric"] == first.best["metric"]
+
+
+def test_images_and_result_may_be_in_a_bucket(images: Path, as_job: ObjectServer) -> None:
+    bucket = as_job.make_bucket()
+    files = [path for path in images.rglob("*.png")]
+    as_job.put(bucket, {f"photos/{path.parent.name}/{path.name}": path.read_bytes() for path in files})
+    places = {name: {"uri": f"s3://{bucket}/{name}", "endpoint_url": as_job.endpoint} for name in ("photos", "out")}
+    asked = train_job(images, places["out"], source=places["photos"], truth=places["photos"])
+    report = train(asked)
+    assert report.best["metric"] > 0.8
+    assert train(asked).state.epoch == 1, "it is finished"
+    model = {"model": f"s3://{bucket}/out", "endpoint_url": as_job.endpoint}
+    found = probe_model(resolve_models([ModelConfig.model_validate(model)])[0])
+    assert found.categories == CLASSES
+
+
+def test_a_run_and_a_training_share_no_output(images: Path, tmp_path: Path) -> None:
+    train(train_job(images, tmp_path / "out", stages=[{"layers": "head", "epochs": 1}]))
+    store = LocalStore(str(tmp_path / "out"))
+    with pytest.raises(OutputError, match="is the output of a training: give it as --model"):
+        make_plan(store, job(images, tmp_path / "out"), [spec()], open_source(job(images).source))
+    planned(tmp_path / "run", 2)
+    with pytest.raises(OutputError, match="holds predictions of cvbatch run"):
+        train(train_job(images, tmp_path / "run" / "out"))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cvbatch.errors import CorruptionError
-from cvbatch.output.store import Store
-from cvbatch.training.log import TRAINING_FOLDER, Position, TrainingLog
+from cvbatch.output.store import TRAINING_FOLDER, Store
+from cvbatch.training.log import Position, TrainingLog
 
 CHECKPOINT_FOLDER: Final = f"{TRAINING_FOLDER}/checkpoints"
 _VERSION: Final = 1
