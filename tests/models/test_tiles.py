@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from cvbatch.config.job import ModelConfig
 from cvbatch.config.job_file import build_job
 from cvbatch.errors import JobError, ModelError
+from cvbatch.images.preprocess import View
 from cvbatch.images.tiles import Tiles
 from cvbatch.inference.loading import probe_model
+from cvbatch.models.backends import backend_of
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
 
@@ -74,6 +77,19 @@ def test_tiles_change_the_run_and_their_absence_does_not() -> None:
     assert "tiles" not in plain["models"][0]
     assert tiled.identity()["models"][0]["tiles"] == {"size": 512, "overlap": 0.2, "whole": False, "merge": "nms"}
     assert tiled.with_defaults(plain)["models"][0]["tiles"] is None
+
+
+def test_tiles_of_own_models_are_compared_before_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compared_models.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    plain, tiled = (
+        resolved(model="python:compared_models:Model", **options) for options in ({}, {"tiles": {"size": 64}})
+    )
+    known = [backend_of(spec).known_before_probe(spec, spec.to_json()) for spec in (plain, tiled)]
+    assert known[0] != known[1]
+    assert known[0] == backend_of(plain).known_before_probe(plain, replace(plain, view=View(resize=8)).to_json())
 
 
 def test_limit_of_pixels_is_higher_with_tiles_unless_the_job_says_one() -> None:

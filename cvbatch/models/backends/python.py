@@ -68,7 +68,7 @@ class PythonBackend(Backend):
 
     def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that the job sets."""
-        return {key: data[key] for key in _KNOWN}
+        return {**{key: data[key] for key in _KNOWN}, "tiles": data["view"].get("tiles")}
 
     def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
         """None: the model decides for itself how it runs."""
