@@ -1,8 +1,11 @@
-"""Tools to test your own models: generated images, seeded weights, a check of the protocol."""
+"""Tools to test your own models: generated images, seeded weights, checks of the protocol and of kinds of models."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,13 @@ from cvbatch.demo.shapes import generate_shapes as generate_shapes
 from cvbatch.errors import ImageError, RowError
 from cvbatch.images.preprocess import View, apply_view
 from cvbatch.images.tile_pixels import pixels_in_view
-from cvbatch.inference.predictor import Predictor
+from cvbatch.inference.predictor import Predictor, probe_model
 from cvbatch.inference.python import loading
 from cvbatch.inference.python import network as python_network
 from cvbatch.inference.python.protocol import Model
+from cvbatch.inference.settings import InferenceSettings
 from cvbatch.models import catalog
+from cvbatch.models.backends import backend_of
 from cvbatch.models.backends.python import PYTHON
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.spec import ModelSpec
@@ -148,6 +153,48 @@ def check_model(factory: Callable[..., Model], options: Mapping[str, Any] | None
         assert _are_equal_answers(alone, together[index]), (
             f"{name}: image {index} gives another answer when it shares a call"
         )
+
+
+def check_spec(spec: ModelSpec) -> ModelSpec:
+    """Check that a resolved model of any kind does what runs expect of it; see `cvbatch.models.resolve`.
+
+    Args:
+        spec: As `resolve_models` returns it; of one of our kinds, or of one of your own package.
+
+    Returns:
+        The spec, completed by loading the model.
+
+    Raises:
+        ModelError: It cannot be loaded.
+        AssertionError: It is not the same after it was stored, loading it changes what is compared between two
+            attempts, a setting or column is not known, or its answers are invalid or depend on which images share a
+            call.
+    """
+    backend = backend_of(spec)
+    complete = probe_model(spec)
+    stored = json.loads(json.dumps(complete.to_json()))
+    assert ModelSpec.from_json(stored) == complete, f"{spec.name}: another model comes back from the plan"
+    before, after = (backend.known_before_probe(spec, model.to_json()) for model in (spec, complete))
+    assert before == after, f"{spec.name}: known_before_probe has what is known only after loading"
+    unknown = backend.applicable_settings(complete) - {field.name for field in fields(InferenceSettings)}
+    assert not unknown, f"{spec.name}: there are no settings {', '.join(sorted(unknown))}"
+    images = generate_images(SIZES[:4])
+    together = predict([complete], images)
+    assert together.keys() == {column.name for column in complete.column_fields()}, f"{spec.name}: other columns"
+    for index, image in enumerate(images):
+        alone = predict([complete], [image])
+        same = all(_are_close(alone[name][0], together[name][index]) for name in together)
+        assert same, f"{spec.name}: image {index} gives another answer when it shares a call"
+    return complete
+
+
+def _are_close(first: Any, second: Any) -> bool:
+    """Whether two values of a column are equal, up to the last digits of numbers."""
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_are_close, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-3, abs_tol=1e-3)
+    return bool(first == second)
 
 
 def _network_answers(
