@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cvbatch.similarity.duplicates import find_duplicates
     from cvbatch.similarity.neighbours import find_similar
     from cvbatch.training.fitting import train_model
+    from cvbatch.training.status import training_status
 
 _MODULE_OF_NAME = {
     "CvbatchError": "errors",
@@ -82,6 +83,7 @@ _MODULE_OF_NAME = {
     "TrainJob": "config.train_job",
     "load_train_job": "config.train_file",
     "train_model": "training.fitting",
+    "training_status": "training.status",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -125,6 +127,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "TrainJob",
     "load_train_job",
     "train_model",
+    "training_status",
 ]
 
 deprecated.install_old_paths()

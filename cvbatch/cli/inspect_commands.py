@@ -5,45 +5,73 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
 from cvbatch.cli.cluster_commands import job_status
 from cvbatch.cli.common import open_log, output_from_options, print_json, stop_on_signals
-from cvbatch.errors import UsageError
+from cvbatch.errors import OutputError, UsageError
 from cvbatch.output.lease import HEARTBEAT_SECONDS
+from cvbatch.output.store import open_store
 from cvbatch.results.console import facts_table, models_table, status_table
+from cvbatch.storage.location import Location
 from cvbatch.system.standard_streams import is_output_closed
 from cvbatch.tasks import TASKS
 
 
 def status_command(options: argparse.Namespace) -> int:
     """`cvbatch status`."""
-    from cvbatch.results.summary import run_status
-
     if options.address is not None:
         if options.watch or options.storage:
             raise UsageError("--address asks the cluster once: expected no --watch or --storage with it; leave one out")
         return job_status(options)
     output = output_from_options(options)
-    log = open_log(output)
+    read, render = _choose_status(output)
     if options.json:
-        return print_json(run_status(output, log))
+        return print_json(read())
     console = Console()
     if not options.watch:
-        console.print(status_table(run_status(output, log)))
+        console.print(render(read()))
         return 0
     with stop_on_signals(), contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            log.refresh()
-            status = run_status(output, log)
-            live.update(status_table(status), refresh=True)
+            status = read()
+            live.update(render(status), refresh=True)
             if status["finished"] or is_output_closed():
                 break
             time.sleep(HEARTBEAT_SECONDS.current_value)
     return 0
+
+
+def _choose_status(output: Location) -> tuple[Callable[[], dict[str, Any]], Callable[[Mapping[str, Any]], Table]]:
+    """What reads the status of a run, or of a training, and what shows it.
+
+    Raises:
+        OutputError: If the output holds neither.
+    """
+    from cvbatch.results.summary import run_status
+
+    try:
+        log = open_log(output)
+    except OutputError:
+        from cvbatch.training.plan import load_training_plan
+        from cvbatch.training.status import training_status, training_table
+
+        if load_training_plan(open_store(output)) is None:
+            raise
+        return partial(training_status, output), training_table
+
+    def read() -> dict[str, Any]:
+        log.refresh()
+        return run_status(output, log)
+
+    return read, status_table
 
 
 def verify_command(options: argparse.Namespace) -> int:

@@ -167,8 +167,8 @@ def _add_inspect_commands(subparsers: Subparsers) -> None:
     status = add_command_parser(
         subparsers,
         "status",
-        "show the progress of a run",
-        "Show the progress of a run. With --address, ask the cluster instead of reading the output.",
+        "show the progress of a run or a training",
+        "Show the progress of a run or a training. With --address, ask the cluster instead of reading the output.",
     )
     status.set_defaults(command=commands.status_command)
     add_output_argument(status)

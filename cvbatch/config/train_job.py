@@ -17,7 +17,7 @@ from cvbatch.tasks import TASKS
 _Text = Annotated[str, Field(min_length=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
-_FREE: Final = ("output", "compute")
+_FREE: Final = ("output", "compute", "card")
 """Sections that another attempt at a training may change."""
 
 
@@ -141,6 +141,17 @@ class TrainComputeConfig(ConfigSection):
     """Seconds for Ray to start."""
 
 
+class CardConfig(ConfigSection):
+    """What only a person knows of a model; it goes into its card."""
+
+    intended_use: str | None = None
+    """What the model is for; by default a sentence about its classes."""
+    limits: str | None = None
+    """What it must not be used for, or where it is known to be wrong."""
+    licence: str | None = None
+    """Licence of the result; by default that of the weights that the training starts with."""
+
+
 class TrainJob(ConfigSection):
     """A whole job of `cvbatch train`."""
 
@@ -166,6 +177,7 @@ class TrainJob(ConfigSection):
     early_stopping: Count | None = None
     """End after so many epochs without a better validation metric."""
     seed: Annotated[int, Field(ge=0)] = 0
+    card: CardConfig = CardConfig()
     compute: TrainComputeConfig = TrainComputeConfig()
 
     @model_validator(mode="before")

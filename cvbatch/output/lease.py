@@ -77,6 +77,15 @@ def last_heartbeat(store: Store, state: HeldState) -> Mapping[str, Any]:
     return heartbeat if state.holder is not None and heartbeat.get("nonce") == state.holder["nonce"] else {}
 
 
+def is_lease_held(store: Store, state: HeldState) -> bool:
+    """Whether the holder is alive, by its process if it is on this machine, else by its heartbeat."""
+    heartbeat = last_heartbeat(store, state)
+    is_alive = is_holder_alive(state)
+    if is_alive is None:
+        is_alive = time.time() - heartbeat.get("time", 0.0) < LEASE_SECONDS.current_value
+    return is_alive and not heartbeat.get("released")
+
+
 def acquire_lease(
     store: Store, refresh_state: Callable[[], HeldState], *, wait: bool = False, takeover: bool = False
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pyarrow.dataset as pads
 
 from cvbatch.errors import LIST
 from cvbatch.output.commit_log import CommitLog
-from cvbatch.output.lease import LEASE_SECONDS, describe_holder, is_holder_alive, last_heartbeat
+from cvbatch.output.lease import describe_holder, is_lease_held, last_heartbeat
 from cvbatch.output.log_records import RunState
 from cvbatch.output.manifest import is_finished
 from cvbatch.planning.plan import load_plan, open_run
@@ -113,7 +112,7 @@ def run_status(output: Location | str, log: CommitLog) -> dict[str, Any]:
         "finished": is_finished(log.store, state),
         "starts": len(state.opened),
         "holder": describe_holder(state),
-        "held": _is_lease_held(log),
+        "held": is_lease_held(log.store, state),
         "workers": heartbeat.get("workers"),
         "workers_planned": heartbeat.get("workers_planned"),
         "busy_shares": heartbeat.get("busy_shares", {}),
@@ -146,15 +145,6 @@ def _recent_rate(state: RunState) -> float:
     if len(commits) > 1:
         return sum(rows for _, rows in commits[1:]) / max(1e-3, commits[-1][0] - commits[0][0])
     return commits[0][1] / max(1e-3, commits[0][0] - opened_at) if commits else 0.0
-
-
-def _is_lease_held(log: CommitLog) -> bool:
-    """Whether the holder is alive, by its process if it is on this machine, else by its heartbeat."""
-    heartbeat = last_heartbeat(log.store, log.state)
-    is_alive = is_holder_alive(log.state)
-    if is_alive is None:
-        is_alive = time.time() - heartbeat.get("time", 0.0) < LEASE_SECONDS.current_value
-    return is_alive and not heartbeat.get("released")
 
 
 def _first_failed_images(dataset: pads.Dataset) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,10 +14,11 @@ from cvbatch.errors import CvbatchError
 from cvbatch.output.lease import Heartbeat, acquire_lease
 from cvbatch.output.store import Store, open_store
 from cvbatch.system.environment import check_environment
+from cvbatch.training.judging import Judgement, judge_result
 from cvbatch.training.log import TrainingLog, TrainingState
 from cvbatch.training.plan import TrainingPlan, check_same_training, load_training_plan, make_training_plan
 from cvbatch.training.progress import TrainingProgress, read_progress, request_stop
-from cvbatch.training.result import write_result
+from cvbatch.training.result import write_description, write_result
 from cvbatch.training.worker import LearningWork, WorkerOutcome
 
 
@@ -54,6 +55,8 @@ class TrainingReport:
     """The folder that `cvbatch run --model` takes."""
     plan: TrainingPlan
     state: TrainingState
+    judgement: Judgement = field(default_factory=Judgement)
+    """How good it is on the validation images."""
 
     @property
     def best(self) -> Mapping[str, Any]:
@@ -70,8 +73,16 @@ class TrainingReport:
             "categories": [name for name in self.plan.categories if name is not None],
             "images": {"learned": self.plan.trained, "validation": self.plan.validated},
             "best": best,
+            "validation": {
+                name: {
+                    "images": metrics.images,
+                    "values": dict(metrics.values),
+                    "intervals": {key: list(pair) for key, pair in metrics.intervals.items()},
+                }
+                for name, metrics in self.judgement.metrics.items()
+            },
             "epochs": [{key: value for key, value in row.items() if key != "points"} for row in self.state.history],
-            "notes": list(self.plan.notes),
+            "notes": [*self.plan.notes, *self.judgement.notes],
         }
 
 
@@ -91,6 +102,7 @@ def train_model(
     *,
     wait: bool = False,
     takeover: bool = False,
+    judged: bool = True,
     run_workers: RunWorkers = work_on_ray,
 ) -> TrainingReport:
     """Train a model on images and their truth; the same call goes on with a training that was interrupted.
@@ -100,6 +112,7 @@ def train_model(
         observer: Receives the progress.
         wait: Wait while another process works on this output, instead of raising.
         takeover: Take the training over without checking for another process.
+        judged: Label the validation images with the result, for intervals on its card and pictures in its report.
         run_workers: Lets workers work; on Ray by default.
 
     Returns:
@@ -122,7 +135,11 @@ def train_model(
         acquire_lease(store, log.refresh, wait=wait, takeover=takeover)
         _learn(store, log, job, watcher, run_workers)
     write_result(store, plan, log.state)
-    return TrainingReport(output=str(store.root), plan=plan, state=log.state)
+    judgement = Judgement()
+    if judged:
+        judgement = judge_result(store, plan, log.state.best or {}, job, watcher.on_phase)
+    write_description(store, plan, log.state, job, judgement)
+    return TrainingReport(output=str(store.root), plan=plan, state=log.state, judgement=judgement)
 
 
 def _learn(store: Store, log: TrainingLog, job: TrainJob, watcher: TrainingObserver, run_workers: RunWorkers) -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cvbatch.config.model_files import TRAINED_FILE
+from cvbatch.config.train_job import TrainJob
 from cvbatch.models.trained import TRAINED_MODEL, TrainedModel
 from cvbatch.output.store import Store
-from cvbatch.training.card import write_card
+from cvbatch.training.card import CURVES_FILE, write_card
+from cvbatch.training.curves import draw_curves
+from cvbatch.training.judging import Judgement
 from cvbatch.training.log import TrainingState
 from cvbatch.training.plan import TrainingPlan
 
@@ -18,7 +21,7 @@ CARD_FILE: Final = "README.md"
 
 
 def write_result(store: Store, plan: TrainingPlan, state: TrainingState) -> None:
-    """Write the best weights, the description of the model and its card; the description comes last.
+    """Write the best weights and the description of the model, which comes last; what is there already stays.
 
     Args:
         store: The output.
@@ -27,9 +30,37 @@ def write_result(store: Store, plan: TrainingPlan, state: TrainingState) -> None
     """
     best = state.best
     assert best is not None, "a finished training has a best epoch"
+    description = TRAINED_MODEL.encode_record(describe_result(plan, best))
+    if _read(store, TRAINED_FILE) == description:
+        return
     store.put_object(WEIGHTS_FILE, store.read_object(best["weights"]))
-    store.put_object(CARD_FILE, write_card(plan, state).encode())
-    store.put_object(TRAINED_FILE, TRAINED_MODEL.encode_record(describe_result(plan, best)))
+    store.put_object(TRAINED_FILE, description)
+
+
+def write_description(
+    store: Store, plan: TrainingPlan, state: TrainingState, job: TrainJob, judgement: Judgement
+) -> None:
+    """Write the curves and the model card.
+
+    Args:
+        store: The output.
+        plan: Of the training.
+        state: With the best epoch and the history.
+        job: With what the user says of the model.
+        judgement: How good the result is.
+    """
+    picture = draw_curves(state)
+    if picture is not None:
+        store.put_object(CURVES_FILE, picture)
+    card = write_card(plan, state, job, judgement, curves=picture is not None)
+    store.put_object(CARD_FILE, card.encode())
+
+
+def _read(store: Store, name: str) -> bytes | None:
+    try:
+        return store.read_object(name)
+    except FileNotFoundError:
+        return None
 
 
 def describe_result(plan: TrainingPlan, best: Mapping[str, Any]) -> TrainedModel:

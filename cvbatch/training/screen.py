@@ -11,6 +11,7 @@ from rich.table import Table
 from cvbatch.system.standard_streams import get_terminal_stream
 from cvbatch.training.fitting import TrainingReport
 from cvbatch.training.progress import TrainingProgress
+from cvbatch.training.wording import describe_progress, format_metric
 
 
 class TrainingScreen:
@@ -59,18 +60,6 @@ class TrainingScreen:
             self._console.print(text or key, markup=False, highlight=False)
 
 
-def describe_progress(progress: TrainingProgress) -> str:
-    """A progress in one line."""
-    parts = [f"epoch {progress.epoch} of {progress.epochs}"]
-    if progress.loss:
-        parts.append("loss " + " + ".join(f"{name} {value:.4g}" for name, value in progress.loss.items()))
-    parts += [f"{name} {value:.4f}" for name, value in list(progress.scores.items())[:1] if value is not None]
-    parts.append(f"{progress.images_per_second:,.0f} images/s")
-    if progress.waiting >= 0.05:
-        parts.append(f"{progress.waiting:.0%} waiting for images")
-    return ", ".join(parts)
-
-
 def render_training(report: TrainingReport) -> Any:
     """A table of what a training has come to."""
     table = Table(show_header=False, box=None)
@@ -79,8 +68,13 @@ def render_training(report: TrainingReport) -> Any:
     table.add_row("images", f"{plan.trained:,} learned, {plan.validated:,} for validation")
     table.add_row("best", f"epoch {best['epoch']} of {len(report.state.history)}")
     for name, value in best["scores"].items():
-        table.add_row(name, "unknown" if value is None else f"{value:.4f}")
-    for note in plan.notes:
+        table.add_row(name, format_metric(value) + _describe_interval(report, name))
+    for note in (*plan.notes, *report.judgement.notes):
         table.add_row("note", note)
     table.add_row("use it", f"cvbatch run --model {report.output}")
     return table
+
+
+def _describe_interval(report: TrainingReport, name: str) -> str:
+    pairs = [metrics.intervals[name] for metrics in report.judgement.metrics.values() if name in metrics.intervals]
+    return f", 95 % from {pairs[0][0]:.4f} to {pairs[0][1]:.4f}" if pairs else ""

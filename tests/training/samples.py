@@ -48,6 +48,6 @@ def train_job(images: Path, output: Path | dict[str, Any], **parts: Any) -> Trai
     )
 
 
-def train(job: TrainJob) -> TrainingReport:
+def train(job: TrainJob, *, judged: bool = False) -> TrainingReport:
     """Train in this process, without Ray."""
-    return train_model(job, run_workers=work_in_process)
+    return train_model(job, judged=judged, run_workers=work_in_process)
