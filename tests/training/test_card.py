@@ -51,7 +51,7 @@ def test_a_card_says_what_was_learned_and_what_it_is_for(report: TrainingReport)
     assert table(card, "start")["licence of the result"] == ["MIT"]
     assert table(card, "stage")["0"][:2] == ["head", "3"]
     assert list(table(card, "loss |  |")) == ["label_smoothing", "class_weights"]
-    assert [row[0] for row in table(card, "class").values()] == ["12"] * 3
+    assert [row[0] for row in table(card, "class |").values()] == ["12"] * 3
     assert len(table(card, "epoch")) == 3
     assert table(card, "version")["torch"] == [plan.versions["torch"]]
 
