@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cvbatch.similarity.duplicates import find_duplicates
     from cvbatch.similarity.neighbours import find_similar
     from cvbatch.training.fitting import train_model
+    from cvbatch.training.page import write_training_report
     from cvbatch.training.status import training_status
 
 _MODULE_OF_NAME = {
@@ -84,6 +85,7 @@ _MODULE_OF_NAME = {
     "load_train_job": "config.train_file",
     "train_model": "training.fitting",
     "training_status": "training.status",
+    "write_training_report": "training.page",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of a workflow
@@ -128,6 +130,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "load_train_job",
     "train_model",
     "training_status",
+    "write_training_report",
 ]
 
 deprecated.install_old_paths()

@@ -18,7 +18,8 @@ from cvbatch.config.job import PYTHON, Job
 from cvbatch.config.job_file import load_job
 from cvbatch.errors import JobError, RunError
 from cvbatch.output.commit_log import CommitLog
-from cvbatch.planning.plan import open_run
+from cvbatch.output.store import open_store
+from cvbatch.planning.plan import load_plan, open_run
 from cvbatch.runs.supervisor import ending_signals
 from cvbatch.storage.location import Location, is_object_uri
 from cvbatch.storage.options import StorageOptions
@@ -79,6 +80,14 @@ def overrides_from_options(options: argparse.Namespace) -> dict[str, Any]:
     if options.shared_filesystem:
         values["compute"] = {"shared_filesystem": True}
     return values
+
+
+def is_training(output: Location) -> bool:
+    """Whether an output is that of `cvbatch train`."""
+    from cvbatch.training.plan import load_training_plan  # most commands need nothing of it
+
+    store = open_store(output)
+    return load_plan(store) is None and load_training_plan(store) is not None
 
 
 def open_log(output: Location, *, whole: bool = False) -> CommitLog:

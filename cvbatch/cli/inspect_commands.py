@@ -15,10 +15,9 @@ from rich.live import Live
 from rich.table import Table
 
 from cvbatch.cli.cluster_commands import job_status
-from cvbatch.cli.common import open_log, output_from_options, print_json, stop_on_signals
+from cvbatch.cli.common import is_training, open_log, output_from_options, print_json, stop_on_signals
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.output.lease import HEARTBEAT_SECONDS
-from cvbatch.output.store import open_store
 from cvbatch.results.console import facts_table, models_table, status_table
 from cvbatch.storage.location import Location
 from cvbatch.system.standard_streams import is_output_closed
@@ -60,11 +59,10 @@ def _choose_status(output: Location) -> tuple[Callable[[], dict[str, Any]], Call
     try:
         log = open_log(output)
     except OutputError:
-        from cvbatch.training.plan import load_training_plan
+        if not is_training(output):
+            raise
         from cvbatch.training.status import training_status, training_table
 
-        if load_training_plan(open_store(output)) is None:
-            raise
         return partial(training_status, output), training_table
 
     def read() -> dict[str, Any]:

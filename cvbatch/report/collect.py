@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.commit_log import CommitLog
@@ -18,7 +18,7 @@ from cvbatch.report.image_names import ImageNames
 from cvbatch.report.label_shares import CAPTURED_AT
 from cvbatch.report.label_values import label_readers
 from cvbatch.report.maps import draw_maps
-from cvbatch.report.page_data import PageData
+from cvbatch.report.page_data import AnswerSection, GalleryImage, PageData, ReportHead
 from cvbatch.report.sampled_months import add_sampled_months
 from cvbatch.report.section_base import SectionRequest, keep_shown
 from cvbatch.report.sections import choose_examples, make_sections
@@ -26,6 +26,7 @@ from cvbatch.report.thumbnails import Thumbnails, update_thumbnails
 from cvbatch.results.committed import OpenedOutput, Output, Storage
 from cvbatch.runs.run_record import load_record
 from cvbatch.tasks import EMBEDDING
+from cvbatch.truth.base import TruthOptions
 
 IMAGES = 240
 """Most images of a page by default."""
@@ -49,6 +50,14 @@ class ReportOptions:
     """File below the page that comes first."""
     report: Callable[[int, int], None] = lambda done, images: None
     """Receives the number of pictures that are drawn, and of all that are missing."""
+    truth_options: TruthOptions = field(default_factory=TruthOptions)
+    """How the truth is read."""
+    head: ReportHead | None = None
+    """Replaces the description of the run."""
+    sections: Sequence[AnswerSection] = ()
+    """Come before the answers that the run has."""
+    change_image: Callable[[GalleryImage], GalleryImage] = lambda image: image
+    """Adds what the run does not know of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +79,16 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
     log, record = CommitLog(opened.store, opened.plan.rows), load_record(opened.store)
     names = ImageNames(current_uris(opened.plan, log.state))
     counts = count_run(opened, names, options.images)
-    answers = make_sections(
-        SectionRequest(
-            output=opened.location,
-            opened=opened,
-            names=names,
-            truth=options.truth,
-            reference=options.reference,
-            storage=options.storage,
-        )
+    request = SectionRequest(
+        output=opened.location,
+        opened=opened,
+        names=names,
+        truth=options.truth,
+        truth_options=options.truth_options,
+        reference=options.reference,
+        storage=options.storage,
     )
+    answers = [*options.sections, *make_sections(request)]
     examples = choose_examples(answers, options.images)
     reasons = choose_images(opened, counts.candidates, options.images, find_embedding(opened), examples)
     shown = read_gallery(opened, names, reasons)
@@ -91,12 +100,12 @@ def collect_page_data(opened: OpenedOutput, folder: ReportFolder, options: Repor
         cluster=options.cluster,
         report=options.report,
     )
-    gallery, labels = with_thumbnails(shown, thumbnails.files), counts.labels
+    gallery, labels = [options.change_image(image) for image in with_thumbnails(shown, thumbnails.files)], counts.labels
     if CAPTURED_AT not in opened.schema.names:
         multiple = [model.alias for model in opened.plan.models if f"{model.alias}_labels" in opened.schema.names]
         labels = add_sampled_months(labels, gallery, thumbnails.months, multiple)
     data = PageData(
-        head=describe_run(opened, log, record, options.picture),
+        head=options.head or describe_run(opened, log, record, options.picture),
         errors=counts.errors,
         skipped=skipped_files(record, opened.plan.skipped),
         labels=labels,

@@ -86,15 +86,30 @@ def place_report(opened: OpenedOutput, to: Output | None, storage: Storage = Non
     Raises:
         UsageError: If a later `cvbatch run --update` would take its pictures for images, or it is the output itself.
     """
-    run = opened.location
+    folder = place_folder(opened.location, to, storage)
+    place, run = folder.location, opened.location
+    # a listing leaves out all that is in an output
+    if place.is_local and not place.uri.startswith(f"{run.uri.rstrip('/')}/"):
+        check_outside_source(place.uri, opened, "images")
+    return folder
+
+
+def place_folder(run: Location, to: Output | None, storage: Storage = None) -> ReportFolder:
+    """Say where the report of an output is written: by default in `_report` below it.
+
+    Args:
+        run: The output.
+        to: Another folder, which the user chose.
+        storage: Options for an object store that holds it; None for those of the output.
+
+    Raises:
+        UsageError: If it is the output itself, or a file.
+    """
     if to is None:
         return ReportFolder(Location(f"{run.uri.rstrip('/')}/{REPORT}", run.options))
     place = Location.from_path_or_uri(to, run.options if storage is None else StorageOptions.from_mapping(storage))
     if place.uri.rstrip("/") == run.uri.rstrip("/"):
         raise UsageError(f"{place} is the output itself; choose another place with --to, or leave it out")
-    if place.is_local:
-        if Path(place.uri).exists() and not Path(place.uri).is_dir():
-            raise UsageError(f"expected a folder for the report, got the file {place}; choose another place with --to")
-        if not place.uri.startswith(f"{run.uri.rstrip('/')}/"):  # a listing leaves out all that is in an output
-            check_outside_source(place.uri, opened, "images")
+    if place.is_local and Path(place.uri).exists() and not Path(place.uri).is_dir():
+        raise UsageError(f"expected a folder for the report, got the file {place}; choose another place with --to")
     return ReportFolder(place)

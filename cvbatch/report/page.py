@@ -101,12 +101,14 @@ def _environment() -> Environment:
 
 def _sections(data: PageData) -> list[tuple[str, str]]:
     """The id and the title of each part that the page has."""
+    answers = [(f"answer-{number}", answer.title, answer.leads) for number, answer in enumerate(data.answers)]
     parts: list[tuple[str, str, object]] = [
+        *((name, title, True) for name, title, leads in answers if leads),
         ("errors", "What went wrong", data.errors or data.skipped),
         ("labels", "Labels", data.labels),
         ("gallery", "Gallery", data.gallery),
         ("map", "Map", data.maps),
-        *((f"answer-{number}", answer.title, True) for number, answer in enumerate(data.answers)),
+        *((name, title, True) for name, title, leads in answers if not leads),
         ("notes", "Notes", data.notes),
     ]
     return [(name, title) for name, title, has_content in parts if has_content]

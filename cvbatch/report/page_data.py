@@ -46,6 +46,8 @@ class ReportHead:
     """What `cvbatch verify` says, in a sentence."""
     picture: str | None = None
     """A picture of the whole run that comes first, such as a contact sheet: a file below the page."""
+    overline: str = "Report of a run"
+    """What the page is, above its title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class GalleryImage:
     thumbnail: str | None
     """File below the page, such as `thumbnails/12.webp`; None where the image cannot be read."""
     elements: list[ImageElement]
+    note: str | None = None
+    """What stands below it instead of its surest label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,8 @@ class AnswerSection:
     """Kinds of mistake, with pictures."""
     notes: list[str] = field(default_factory=list)
     """What was assumed, and what is not there."""
+    leads: bool = False
+    """Whether it comes first on the page, before labels and gallery."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from cvbatch.report.image_names import ImageNames
 from cvbatch.report.page_data import AnswerSection, DataTable, Fact, ImageGroup, Matrix, MistakeGroup
 from cvbatch.results.answer_files import place_answer
 from cvbatch.results.committed import OpenedOutput, Output, Storage
+from cvbatch.truth.base import TruthOptions
 
 MOST_ROWS: Final = 100
 """Rows of a table."""
@@ -30,6 +31,8 @@ class SectionRequest:
     """Of the images."""
     truth: Output | None = None
     """Annotations to evaluate with."""
+    truth_options: TruthOptions = field(default_factory=TruthOptions)
+    """How they are read."""
     reference: Output | None = None
     """Another run to compare with."""
     storage: Storage = None

@@ -26,7 +26,7 @@ from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 from cvbatch.tasks import CLASSIFICATION, DETECTION, SEGMENTATION
 from cvbatch.truth.align import align_truth
-from cvbatch.truth.base import TruthOptions, read_truth
+from cvbatch.truth.base import read_truth
 
 NAME: Final = "evaluation"
 _TERMS: Final = {
@@ -69,7 +69,7 @@ def show_evaluation(request: SectionRequest) -> list[AnswerSection]:
 def _evaluate_model(request: SectionRequest, path: str | Location, model: ModelSpec) -> list[AnswerSection]:
     location = Location.from_path_or_uri(path, StorageOptions.from_mapping(request.storage or {}))
     evaluator = EVALUATORS[model.task]
-    truth = read_truth(location, evaluator.readers, TruthOptions())
+    truth = read_truth(location, evaluator.readers, request.truth_options)
     comparison = Comparison(
         opened=request.opened, model=model, truth=truth, alignment=align_truth(request.opened, truth)
     )

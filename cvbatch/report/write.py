@@ -10,7 +10,7 @@ from typing import Any, Final
 from PIL import Image
 
 from cvbatch.errors import UsageError
-from cvbatch.report.collect import IMAGES, ReportOptions, collect_page_data
+from cvbatch.report.collect import IMAGES, CollectedPage, ReportOptions, collect_page_data
 from cvbatch.report.drawing import encode_thumbnail
 from cvbatch.report.fitting import FOLDER_BYTES, PAGE_BYTES, fit_page
 from cvbatch.report.folder import PAGE, ReportFolder, place_report
@@ -87,8 +87,7 @@ def write_report(
         UsageError: If an option is wrong.
         RunError: If the cluster does not answer.
     """
-    if not 1 <= images <= MOST_IMAGES:
-        raise UsageError(f"expected from 1 to {MOST_IMAGES} images, got {images}")
+    check_image_count(images)
     opened = open_output(output, storage)
     folder = place_report(opened, to, storage)
     options = ReportOptions(
@@ -101,6 +100,29 @@ def write_report(
         report=report,
     )
     page = collect_page_data(opened, folder, options)
+    return write_page(folder, page)
+
+
+def check_image_count(images: int) -> None:
+    """Check how many images a page shall show.
+
+    Raises:
+        UsageError: If these are too many or none.
+    """
+    if not 1 <= images <= MOST_IMAGES:
+        raise UsageError(f"expected from 1 to {MOST_IMAGES} images, got {images}")
+
+
+def write_page(folder: ReportFolder, page: CollectedPage) -> ReportAnswer:
+    """Write a page whose pictures are drawn, and remove those of an earlier one.
+
+    Args:
+        folder: Of the report.
+        page: What it shows.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
     data, content = fit_page(page.data, min(PAGE_BYTES, FOLDER_BYTES - page.thumbnails.bytes - _PICTURE_BYTES))
     if folder.read(PAGE) != content:
         folder.write(PAGE, content)

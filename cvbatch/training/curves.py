@@ -118,7 +118,7 @@ def curve_rows(history: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
             row["stage"],
             sum(row["loss"].values()),
             row["metric"],
-            row["rate"],
+            f"{row['rate']:.2g}",
             round(row["images_per_second"], 1),
             round(row["waiting"], 3),
         ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cvbatch.cli.answers.common import print_answer, show_progress
 from cvbatch.cli.arguments import JSON_HELP, Subparsers, add_command_parser, add_output_argument, parse_positive
-from cvbatch.cli.common import output_from_options
+from cvbatch.cli.common import is_training, output_from_options
+from cvbatch.errors import UsageError
 from cvbatch.storage.location import Location
 from cvbatch.storage.options import StorageOptions
 
@@ -20,7 +21,7 @@ def add_command(subparsers: Subparsers) -> None:
     parser = add_command_parser(
         subparsers,
         "report",
-        "write a page that shows a run",
+        "write a page that shows a run or a training",
         "Write one page that shows a run to people who have no Python: labels, errors, chosen images with boxes and "
         "masks, and the answers of other commands. It opens from a disk, a bucket or any web server. A second call "
         "draws only what is new.",
@@ -52,6 +53,8 @@ def report_command(options: argparse.Namespace) -> int:
     """`cvbatch report`."""
     from cvbatch.report.write import write_report
 
+    if is_training(output_from_options(options)):
+        return _report_training(options)
     with show_progress(options, "drawing images") as report:
         answer = write_report(
             output_from_options(options),
@@ -61,6 +64,19 @@ def report_command(options: argparse.Namespace) -> int:
             images=options.images,
             cluster=options.cluster,
             report=report,
+        )
+    return print_answer(options, answer.to_json(), lambda: render_answer(answer))
+
+
+def _report_training(options: argparse.Namespace) -> int:
+    from cvbatch.training.page import write_training_report
+
+    for name in ("truth", "reference"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name}: a training is compared with its own truth: leave it out")
+    with show_progress(options, "drawing images") as report:
+        answer = write_training_report(
+            output_from_options(options), to=_place_from_options(options), images=options.images, report=report
         )
     return print_answer(options, answer.to_json(), lambda: render_answer(answer))
 

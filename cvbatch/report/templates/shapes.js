@@ -51,7 +51,7 @@ function tile(image, open) {
   const shapes = overlay();
   const frame = html("span", { class: "frame" }, picture(image, { lazy: true }), image.thumbnail === null ? null : shapes);
   const caption = html("span", { class: "tile-name", dir: "auto", title: image.name }, image.name.split("/").at(-1));
-  const note = html("span", { class: "tile-note", dir: "auto" }, image.message === null ? bestLabel(image) : image.message);
+  const note = html("span", { class: "tile-note", dir: "auto" }, image.message ?? image.note ?? bestLabel(image));
   const button = html("button", { type: "button", class: "tile-button" }, frame, caption, note);
   button.addEventListener("click", () => open(image));
   const item = html("li", { class: image.message === null ? "tile" : "tile failed", "data-row": image.row_id }, button);
