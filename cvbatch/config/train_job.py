@@ -17,7 +17,9 @@ from cvbatch.tasks import TASKS
 _Text = Annotated[str, Field(min_length=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
-_FREE: Final = ("output", "compute", "card")
+TENSORBOARD: Final = "tensorboard"
+MLFLOW: Final = "mlflow"
+_FREE: Final = ("output", "compute", "card", "log")
 """Sections that another attempt at a training may change."""
 
 
@@ -178,6 +180,8 @@ class TrainJob(ConfigSection):
     """End after so many epochs without a better validation metric."""
     seed: Annotated[int, Field(ge=0)] = 0
     card: CardConfig = CardConfig()
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Who else is told about losses, metrics and rates."""
     compute: TrainComputeConfig = TrainComputeConfig()
 
     @model_validator(mode="before")

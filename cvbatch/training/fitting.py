@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from cvbatch.training.log import TrainingLog, TrainingState
 from cvbatch.training.plan import TrainingPlan, check_same_training, load_training_plan, make_training_plan
 from cvbatch.training.progress import TrainingProgress, read_progress, request_stop
 from cvbatch.training.result import write_description, write_result
+from cvbatch.training.trackers.telling import Trackers
 from cvbatch.training.worker import LearningWork, WorkerOutcome
 
 
@@ -131,35 +132,51 @@ def train_model(
     else:
         plan = make_training_plan(store, job, watcher.on_phase)
     log = TrainingLog(store)
+    trackers = Trackers(() if log.state.is_final else job.log, store, plan)
     if not log.state.is_final:
         acquire_lease(store, log.refresh, wait=wait, takeover=takeover)
-        _learn(store, log, job, watcher, run_workers)
+        _learn(_Attempt(store, log, job, watcher, trackers), run_workers)
     write_result(store, plan, log.state)
     judgement = Judgement()
     if judged:
         judgement = judge_result(store, plan, log.state.best or {}, job, watcher.on_phase)
-    write_description(store, plan, log.state, job, judgement)
+    files = write_description(store, plan, log.state, job, judgement)
+    trackers.close(files)
+    judgement = replace(judgement, notes=(*judgement.notes, *trackers.notes))
     return TrainingReport(output=str(store.root), plan=plan, state=log.state, judgement=judgement)
 
 
-def _learn(store: Store, log: TrainingLog, job: TrainJob, watcher: TrainingObserver, run_workers: RunWorkers) -> None:
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What an attempt works with."""
+
+    store: Store
+    log: TrainingLog
+    job: TrainJob
+    watcher: TrainingObserver
+    trackers: Trackers
+
+
+def _learn(own: _Attempt, run_workers: RunWorkers) -> None:
     """Open an attempt, and let the workers learn to the end."""
+    store, log, compute = own.store, own.log, own.job.compute
     attempt = log.open_attempt()
     request = WorkerRequest(
-        workers=job.compute.workers,
-        device=job.compute.device,
-        restarts=job.compute.restarts,
-        start_timeout=job.compute.ray_start_timeout,
+        workers=compute.workers,
+        device=compute.device,
+        restarts=compute.restarts,
+        start_timeout=compute.ray_start_timeout,
     )
     with Heartbeat(store, log.state):
         outcome = run_workers(
-            LearningWork(job, attempt),
+            LearningWork(own.job, attempt),
             request,
-            partial(_show_progress, store, attempt, watcher),
+            partial(_show_progress, own, attempt),
             partial(request_stop, store, attempt),
-            watcher.on_phase,
+            own.watcher.on_phase,
         )
     log.refresh()
+    own.trackers.tell_epochs(log.state.history)
     if outcome.error is not None:
         raise outcome.error
     if not outcome.finished:
@@ -167,8 +184,10 @@ def _learn(store: Store, log: TrainingLog, job: TrainJob, watcher: TrainingObser
     log.append_record(attempt, "final")
 
 
-def _show_progress(store: Store, attempt: int, watcher: TrainingObserver) -> None:
+def _show_progress(own: _Attempt, attempt: int) -> None:
     with contextlib.suppress(CvbatchError, OSError):
-        progress = read_progress(store)
+        progress = read_progress(own.store)
         if progress is not None and progress.attempt == attempt:
-            watcher.on_progress(progress)
+            own.watcher.on_progress(progress)
+        if own.job.log:
+            own.trackers.tell_epochs(own.log.refresh().history)

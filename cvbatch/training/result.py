@@ -39,8 +39,8 @@ def write_result(store: Store, plan: TrainingPlan, state: TrainingState) -> None
 
 def write_description(
     store: Store, plan: TrainingPlan, state: TrainingState, job: TrainJob, judgement: Judgement
-) -> None:
-    """Write the curves and the model card.
+) -> dict[str, bytes]:
+    """Write the curves and the model card; returns the files by name.
 
     Args:
         store: The output.
@@ -50,10 +50,11 @@ def write_description(
         judgement: How good the result is.
     """
     picture = draw_curves(state)
-    if picture is not None:
-        store.put_object(CURVES_FILE, picture)
     card = write_card(plan, state, job, judgement, curves=picture is not None)
-    store.put_object(CARD_FILE, card.encode())
+    files = {CARD_FILE: card.encode(), **({} if picture is None else {CURVES_FILE: picture})}
+    for name, content in files.items():
+        store.put_object(name, content)
+    return files
 
 
 def _read(store: Store, name: str) -> bytes | None:
