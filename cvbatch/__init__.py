@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cvbatch.similarity.duplicates import find_duplicates
     from cvbatch.similarity.neighbours import find_similar
     from cvbatch.training.fitting import train_model
+    from cvbatch.training.onnx_export import export_to_onnx
     from cvbatch.training.page import write_training_report
     from cvbatch.training.status import training_status
 
@@ -85,6 +86,7 @@ _MODULE_OF_NAME = {
     "load_train_job": "config.train_file",
     "train_model": "training.fitting",
     "training_status": "training.status",
+    "export_to_onnx": "training.onnx_export",
     "write_training_report": "training.page",
 }
 
@@ -130,6 +132,7 @@ __all__ = [  # noqa: RUF022 - in the order of a workflow
     "load_train_job",
     "train_model",
     "training_status",
+    "export_to_onnx",
     "write_training_report",
 ]
 

@@ -44,7 +44,7 @@ def judge_result(
         opened = label_validation(store, plan, best, report)
     except (CvbatchError, OSError) as error:
         return Judgement(notes=(f"the validation images could not be labelled again: {error}",))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if plan.validated > MOST_IMAGES:
         notes = (f"intervals and pictures are of the first {MOST_IMAGES:,} of {plan.validated:,} validation images",)
     truth = job.truth

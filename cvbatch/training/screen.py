@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cvbatch.system.standard_streams import get_terminal_stream
 from cvbatch.training.fitting import TrainingReport
+from cvbatch.training.onnx_export import OnnxExport
 from cvbatch.training.progress import TrainingProgress
 from cvbatch.training.wording import describe_progress, format_metric
 
@@ -60,8 +61,13 @@ class TrainingScreen:
             self._console.print(text or key, markup=False, highlight=False)
 
 
-def render_training(report: TrainingReport) -> Any:
-    """A table of what a training has come to."""
+def render_training(report: TrainingReport, export: OnnxExport | None = None) -> Any:
+    """A table of what a training has come to.
+
+    Args:
+        report: Of the training.
+        export: Its ONNX file, if there is one.
+    """
     table = Table(show_header=False, box=None)
     plan, best = report.plan, report.best
     table.add_row("model", f"{plan.start.name}, {plan.start.task}, {len(plan.counts)} classes")
@@ -72,9 +78,17 @@ def render_training(report: TrainingReport) -> Any:
     for note in (*plan.notes, *report.judgement.notes):
         table.add_row("note", note)
     table.add_row("use it", f"cvbatch run --model {report.output}")
+    if export is not None:
+        table.add_row("ONNX", f"cvbatch run --model onnx:{export.path}")
+        table.add_row("", _describe_parity(export))
     return table
 
 
 def _describe_interval(report: TrainingReport, name: str) -> str:
     pairs = [metrics.intervals[name] for metrics in report.judgement.metrics.values() if name in metrics.intervals]
     return f", 95 % from {pairs[0][0]:.4f} to {pairs[0][1]:.4f}" if pairs else ""
+
+
+def _describe_parity(export: OnnxExport) -> str:
+    same = f"the same labels on {export.same_labels:,} of {export.images:,} validation images"
+    return f"{same}, scores differ by at most {export.difference:.1g}; {export.bytes / 1e6:.1f} MB"
