@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from cvbatch.config.job import Job, ModelConfig
+from cvbatch.config.model_files import ONNX
 from cvbatch.errors import OutputError, UsageError
 from cvbatch.images.arrow_pixels import unpack_images
 from cvbatch.images.preprocess import Size, View
@@ -162,11 +163,17 @@ def _resolve_graph(folder: Path, spec: ModelSpec) -> ModelSpec:
     Raises:
         UsageError: If it would see other images or other classes.
     """
-    (graph,) = resolve_models((ModelConfig(model="onnx", checkpoint=str(folder / GRAPH_FILE), alias=spec.alias),))
+    (graph,) = resolve_models((_graph_config(folder, spec),))
     graph = probe_model(graph)
     if (graph.view, tuple(graph.categories)) != (spec.view, tuple(spec.categories)):
         raise UsageError(f"{spec.name}: its way to prepare images cannot be said in {KEYS_FILE}: {spec.view}")
     return graph
+
+
+def _graph_config(folder: Path, spec: ModelSpec) -> ModelConfig:
+    return ModelConfig.model_validate(
+        {"model": ONNX, "checkpoint": str(folder / GRAPH_FILE), "alias": spec.alias, "task": spec.task}
+    )
 
 
 def _compare_answers(store: Store, spec: ModelSpec, graph: ModelSpec, opened: OpenedOutput, size: int) -> OnnxExport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -40,7 +39,6 @@ def export_graph(spec: ModelSpec) -> ExportedGraph:
     network = build_network(spec, len(spec.categories), keep_head=True, seed=0)
     assert spec.view.crop is not None, "networks of classification see a crop"
     example = torch.zeros(2, 3, *spec.view.crop)
-    file = io.BytesIO()
     with torch.no_grad(), quiet_libraries():
         program = torch.onnx.export(
             network.module.eval(),
@@ -53,5 +51,5 @@ def export_graph(spec: ModelSpec) -> ExportedGraph:
             verbose=False,
         )
         assert program is not None, "the exporter of torch.export returns a program"
-        program.save(file)
-    return ExportedGraph(content=file.getvalue(), mean=network.mean, std=network.std)
+        content: bytes = program.model_proto.SerializeToString()
+    return ExportedGraph(content=content, mean=network.mean, std=network.std)

@@ -29,8 +29,8 @@ class EventFiles:
         UsageError: If TensorBoard is not installed.
     """
 
-    known_epochs = 0
-    errors = (CvbatchError, OSError)
+    known_epochs: int = 0
+    errors: tuple[type[Exception], ...] = (CvbatchError, OSError)
 
     def __init__(self, store: Store, plan: TrainingPlan) -> None:
         import_extra("tensorboard", "tensorboard", "log: tensorboard")

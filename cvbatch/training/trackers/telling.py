@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ class Trackers:
         """
         for name, tracker in list(self._trackers.items()):
             for numbers in islice(numbers_of_history(self._plan, history), self._told[name], None):
-                if not self._try(name, tracker, lambda tracker=tracker, numbers=numbers: tracker.add_numbers(numbers)):
+                if not self._try(name, tracker, partial(tracker.add_numbers, numbers)):
                     break
                 self._told[name] += 1
 
@@ -57,7 +58,7 @@ class Trackers:
             files: What describes the result, by name.
         """
         for name, tracker in list(self._trackers.items()):
-            self._try(name, tracker, lambda tracker=tracker: tracker.close(files))
+            self._try(name, tracker, partial(tracker.close, files))
 
     def _try(self, name: str, tracker: Tracker, tell: Callable[[], None]) -> bool:
         try:
