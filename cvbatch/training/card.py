@@ -113,7 +113,7 @@ def _data(plan: TrainingPlan, job: TrainJob) -> Iterator[str]:
     rows = {
         "images": f"{plan.trained + plan.validated:,}",
         "to learn from": f"{plan.trained:,}",
-        "for validation": f"{plan.validated:,}, {split}",
+        "for validation": f"{plan.validated:,}, {split}: `validation.csv`",
         "sha256 of their sorted sha256 sums": f"`{plan.data_sha256}`",
         "sources": ", ".join(job.source.uris),
         "truth": f"{job.truth.uri} ({plan.truth_layout})",

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.csv as pv
 
 from cvbatch.config.model_files import TRAINED_FILE
 from cvbatch.config.train_job import TrainJob
 from cvbatch.models.trained import TRAINED_MODEL, TrainedModel
 from cvbatch.output.store import Store
+from cvbatch.schema import IMAGE_URI, LOCATION, SPAN
 from cvbatch.training.card import CURVES_FILE, write_card
 from cvbatch.training.curves import draw_curves
 from cvbatch.training.judging import Judgement
 from cvbatch.training.log import TrainingState
-from cvbatch.training.plan import TrainingPlan
+from cvbatch.training.plan import IS_VALIDATION, TrainingPlan, read_planned_images
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "README.md"
+VALIDATION_FILE: Final = "validation.csv"
+"""The validation images, as a source of `cvbatch run`."""
 
 
 def write_result(store: Store, plan: TrainingPlan, state: TrainingState) -> None:
@@ -34,6 +41,9 @@ def write_result(store: Store, plan: TrainingPlan, state: TrainingState) -> None
     if _read(store, TRAINED_FILE) == description:
         return
     store.put_object(WEIGHTS_FILE, store.read_object(best["weights"]))
+    listed = _list_validation(store, plan)
+    if listed is not None:
+        store.put_object(VALIDATION_FILE, listed)
     store.put_object(TRAINED_FILE, description)
 
 
@@ -55,6 +65,17 @@ def write_description(
     for name, content in files.items():
         store.put_object(name, content)
     return files
+
+
+def _list_validation(store: Store, plan: TrainingPlan) -> bytes | None:
+    """The validation images as a manifest; None if some of them are parts of archives or tables."""
+    images = read_planned_images(store, plan)
+    chosen = images.filter(images[IS_VALIDATION])
+    if chosen[SPAN].null_count < chosen.num_rows or chosen[LOCATION].null_count < chosen.num_rows:
+        return None
+    file = io.BytesIO()
+    pv.write_csv(pa.table({"uri": chosen[IMAGE_URI]}), file)
+    return file.getvalue()
 
 
 def _read(store: Store, name: str) -> bytes | None:

@@ -81,7 +81,8 @@ def run_ours(images: Path, output: Path, stage: dict[str, Any], size: int, worke
 
     setup.LearningSetup.start_stage = timed_start  # type: ignore[method-assign]
     try:
-        report = train_model(make_job(images, output, stage, size, workers), run_workers=work_in_process)
+        job = make_job(images, output, stage, size, workers)
+        report = train_model(job, judged=False, run_workers=work_in_process)
     finally:
         setup.LearningSetup.start_stage = start_stage  # type: ignore[method-assign]
     rows = report.state.history

@@ -7,13 +7,16 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 import cvbatch
+from cvbatch.config.job import SourceConfig
 from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.store import open_store
 from cvbatch.results.summary import run_status
+from cvbatch.sources import open_source
 from cvbatch.training.card import write_card
 from cvbatch.training.curves import all_plots
 from cvbatch.training.fitting import TrainingReport
@@ -61,7 +64,7 @@ def test_the_result_gives_the_validation_metric_as_a_run_with_an_interval(report
     assert metrics.images == report.plan.validated
     assert metrics.values["top-1"] == pytest.approx(report.best["metric"])
     low, high = metrics.intervals["top-1"]
-    assert table(card_of(report), "classification, 6 images")["top-1"] == [
+    assert table(card_of(report), f"classification, {metrics.images} images")["top-1"] == [
         f"{metrics.values['top-1']:.4f}",
         f"{low:.4f} to {high:.4f}",
     ]
@@ -75,13 +78,18 @@ def test_the_validation_images_are_labelled_once_by_a_run_that_can_be_read(repor
     images = read_planned_images(open_store(report.output), report.plan)
     expected = [row["image_uri"] for row in images.to_pylist() if row["is_validation"]]
     assert cvbatch.read(opened.store.root)["image_uri"].tolist() == expected
+    listed = open_source(SourceConfig(uri=f"{report.output}/validation.csv"))
+    assert pa.concat_tables(listed.iter_chunks())["image_uri"].to_pylist() == expected
 
 
 def test_curves_are_drawn(report: TrainingReport) -> None:
     plots = {plot.title: plot.lines for plot in all_plots(report.state)}
     assert [x for x, _ in plots["Validation"]["top-1"]] == [1, 2, 3]
-    assert [x for x, _ in plots["Learning rate"]["rate"]] == list(range(1, 16))
-    assert plots["Loss"]["classes, mean of an epoch"][0] == (5, report.state.history[0]["loss"]["classes"])
+    assert [x for x, _ in plots["Learning rate"]["rate"]] == list(range(1, report.state.history[-1]["steps"] + 1))
+    assert plots["Loss"]["classes, mean of an epoch"][0] == (
+        report.state.history[0]["steps"],
+        report.state.history[0]["loss"]["classes"],
+    )
     with Image.open(io.BytesIO(Path(report.output, "curves.png").read_bytes())) as picture:
         assert picture.width > 2 * picture.height > 400
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50

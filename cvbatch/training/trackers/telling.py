@@ -10,8 +10,8 @@ from typing import Any, Final
 from cvbatch.config.train_job import MLFLOW, TENSORBOARD
 from cvbatch.output.store import Store
 from cvbatch.training.plan import TrainingPlan
+from cvbatch.training.torch.event_files import EventFiles
 from cvbatch.training.trackers.base import Tracker, numbers_of_history
-from cvbatch.training.trackers.event_files import EventFiles
 from cvbatch.training.trackers.mlflow_runs import MlflowRun
 
 _TRACKERS: Final[Mapping[str, Callable[[Store, TrainingPlan], Tracker]]] = {

@@ -59,7 +59,9 @@ def test_two_workers_follow_the_loss_of_one(tmp_path: Path) -> None:
     parts = {"batch_size": 8, "stages": [stage], "split": {"validation": 0.3}, "image_size": 48}
     one = train(train_job(images, tmp_path / "one", **parts))
     two = train_model(
-        train_job(images, tmp_path / "two", **parts, compute={"workers": 2}), run_workers=work_in_processes
+        train_job(images, tmp_path / "two", **parts, compute={"workers": 2}),
+        judged=False,
+        run_workers=work_in_processes,
     )
     first, second = ([point for row in report.state.history for point in row["points"]] for report in (one, two))
     assert len(first) == len(second) == 20
