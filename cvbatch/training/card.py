@@ -44,7 +44,7 @@ def _lines(
     plan: TrainingPlan, state: TrainingState, job: TrainJob, judgement: Judgement, *, curves: bool
 ) -> Iterator[str]:
     best: Mapping[str, Any] = state.best or {}
-    yield from (f"# {plan.start.name} for {plan.start.task} of {len(plan.categories)} classes", "")
+    yield from (f"# {plan.start.name} for {plan.start.task} of {len(plan.counts)} classes", "")
     yield from ("```sh", "cvbatch run --source photos --model . --output labels", "```", "")
     yield from ("## Intended use", "", job.card.intended_use or describe_use(plan), "")
     yield from ("## Limits", "", *_bullets(describe_limits(plan, best, job)), "")

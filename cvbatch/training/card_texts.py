@@ -28,10 +28,10 @@ _ALWAYS: Final = {
 
 def describe_use(plan: TrainingPlan) -> str:
     """What the model is for, if the user does not say it."""
-    names = ", ".join(plan.categories[:_MOST_NAMES])
-    more = len(plan.categories) - _MOST_NAMES
+    names = ", ".join(list(plan.counts)[:_MOST_NAMES])
+    more = len(plan.counts) - _MOST_NAMES
     text = _VERBS[plan.start.task].format(
-        count=len(plan.categories), names=names + (f" and {more:,} more" if more > 0 else "")
+        count=len(plan.counts), names=names + (f" and {more:,} more" if more > 0 else "")
     )
     return f"{text} It is meant for images like those it learned from."
 

@@ -62,7 +62,7 @@ def training_status(output: Output, *, storage: Storage = None) -> dict[str, Any
         "kind": "training",
         "model": plan.start.name,
         "task": plan.start.task,
-        "categories": len(plan.categories),
+        "categories": len(plan.counts),
         "images": {"learned": plan.trained, "validation": plan.validated},
         "finished": state.is_final,
         "held": held,

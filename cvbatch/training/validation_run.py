@@ -23,7 +23,7 @@ from cvbatch.output.commit_log import CommitLog
 from cvbatch.output.data_files import WriteContext, write_data_files
 from cvbatch.output.manifest import finish_run
 from cvbatch.output.object_store import ObjectStore
-from cvbatch.output.store import Store, open_store
+from cvbatch.output.store import TRAINING_FOLDER, Store, open_store
 from cvbatch.planning.plan import Plan, load_plan, make_plan
 from cvbatch.results.committed import OpenedOutput
 from cvbatch.results.planned_images import PlannedImages
@@ -32,7 +32,6 @@ from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 from cvbatch.stages.predict import ActorProcess, PredictActor, PredictOptions
 from cvbatch.storage.location import Location
 from cvbatch.system.control_group import usable_cores
-from cvbatch.training.log import TRAINING_FOLDER
 from cvbatch.training.plan import IS_VALIDATION, TrainingPlan, read_planned_images
 
 MOST_IMAGES: Final = 5000

@@ -15,7 +15,7 @@ from cvbatch.results.streaming import RowSelection, iter_rows
 from cvbatch.schema import ROW_ID
 from cvbatch.tasks import CLASSIFICATION
 from cvbatch.training.plan import IS_VALIDATION, TrainingPlan, read_planned_images
-from cvbatch.training.targets import TARGET
+from cvbatch.training.target_column import TARGET
 
 MOST_WORST: Final = 24
 TRUTH: Final = "truth"
@@ -59,17 +59,18 @@ def _find_worst_labels(store: Store, plan: TrainingPlan, opened: OpenedOutput) -
     targets = images.filter(images[IS_VALIDATION])[TARGET].to_numpy()
     (model,) = opened.plan.models
     names = [f"{model.alias}_{short}" for short in ("label", "score")]
+    classes = [str(name) for name in plan.categories]
     badness, notes = np.full(len(targets), -1.0), dict[int, str]()
     for rows in iter_rows(opened, RowSelection(columns=[ROW_ID, *names])):
         for row_id, label, score in zip(*(rows[name].to_pylist() for name in (ROW_ID, *names)), strict=True):
             if label is None:
                 continue
-            truth = plan.categories[targets[row_id]]
+            truth = classes[targets[row_id]]
             badness[row_id] = 1 - score if label == truth else 1 + score
             if label != truth:
                 notes[row_id] = f"{label} {score:.2f}, truth {truth}"
     worst = np.argsort(-badness, kind="stable")[:MOST_WORST]
-    truths = {row_id: plan.categories[target] for row_id, target in enumerate(targets.tolist()) if badness[row_id] >= 0}
+    truths = {row_id: classes[target] for row_id, target in enumerate(targets.tolist()) if badness[row_id] >= 0}
     return WorstImages([int(row_id) for row_id in worst if badness[row_id] >= 0], truths, notes)
 
 

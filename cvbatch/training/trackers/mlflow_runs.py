@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cvbatch.errors import UsageError
-from cvbatch.output.store import Store
+from cvbatch.output.store import TRAINING_FOLDER, Store
 from cvbatch.system.extras import import_extra
 from cvbatch.system.formats import RecordFormat
-from cvbatch.training.log import TRAINING_FOLDER
 from cvbatch.training.plan import TrainingPlan
 from cvbatch.training.trackers.base import TrackedNumber
 
