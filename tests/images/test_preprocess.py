@@ -14,6 +14,7 @@ from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
 from cvbatch.errors import ImageError
+from cvbatch.images.letterbox import Letterbox
 from cvbatch.images.preprocess import (
     View,
     apply_view,
@@ -147,6 +148,14 @@ def test_the_resized_size_of_a_thin_image_is_bounded() -> None:
         with pytest.raises(ImageError, match="so thin that") as caught:
             check_resized_pixels(view, size)
         assert caught.value.kind == "TooManyPixels"
+
+
+def test_a_side_that_follows_the_other_one_is_bounded() -> None:
+    letterbox = Letterbox(size=(518, 518), stride=14, rounding="least_change")
+    check_resized_pixels(View(letterbox=letterbox), (6000, 480))
+    for size in [(60_000, 480), (480, 60_000)]:
+        with pytest.raises(ImageError, match="resizes the shorter side to 518 would get"):
+            check_resized_pixels(View(letterbox=letterbox), size)
 
 
 def test_a_thin_image_takes_little_memory() -> None:
