@@ -1,6 +1,6 @@
 """Checkpoints of Ultralytics (YOLOv8, YOLO11, RT-DETR …) by their own package, for boxes, masks and keypoints.
 
-    pip install ultralytics
+    pip install 'cvbatch[ultralytics]'
     cvbatch run jobs/ultralytics.yaml --source PHOTOS --output LABELS
 
 Ultralytics and its weights are under the AGPL-3.0, or a licence that you buy. A checkpoint is a pickle, and their
