@@ -17,7 +17,7 @@ _MODEL_FILE_KEYS: Final = ("checkpoint", "categories", "prompts")
 _PATHS_OF_SECTIONS: Final = (
     ("source", ("uri",)),
     ("output", ("uri",)),
-    ("truth", ("uri",)),
+    ("truth", ("uri", "corrections")),
     ("split", ("file",)),
     ("model", _MODEL_FILE_KEYS),
 )

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from cvbatch.config.compute import ConfigSection, Count, StorageSection, check_location_options
 from cvbatch.config.job import ModelConfig, OutputConfig, SourceConfig, Task
 from cvbatch.storage.local_paths import to_local_path
-from cvbatch.storage.location import Location
+from cvbatch.storage.location import Location, is_object_uri
 from cvbatch.storage.options import OPTION_NAMES
 from cvbatch.tasks import TASKS
 
@@ -24,16 +24,22 @@ _FREE: Final = ("output", "compute", "card", "log")
 
 
 class TruthConfig(StorageSection):
-    """What is known about the images: any truth that `cvbatch evaluate` reads."""
+    """What is known about the images: any truth that `cvbatch evaluate` reads, or the output of `cvbatch run`."""
 
     uri: _Text
-    """A file or a folder, local or in a bucket."""
+    """A file or a folder, local or in a bucket; an output, to learn from its predictions."""
     image_column: str | None = None
     """Column of a table that names the images; None for one with a usual name."""
     label_column: str | None = None
     """Column of a table with the classes; None for one with a usual name."""
     ignored_value: int | None = 255
     """Value of mask pixels that do not count; null if all count."""
+    model: _Text | None = None
+    """Predictions: alias of the model, where the run has several."""
+    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Predictions: images whose best class has a lower score take no part."""
+    corrections: _Text | None = None
+    """Predictions: truth that replaces those of its images."""
 
     @model_validator(mode="after")
     def _check_location(self) -> TruthConfig:
@@ -44,6 +50,13 @@ class TruthConfig(StorageSection):
     def location(self) -> Location:
         """The location with its storage options."""
         return Location.from_uri(self.uri, self.storage_options)
+
+    @property
+    def corrections_location(self) -> Location:
+        """The location of the corrections; in a bucket with the same storage options."""
+        assert self.corrections is not None, "the job has corrections"
+        options = self.storage_options if is_object_uri(self.corrections) else None
+        return Location.from_uri(self.corrections, options)
 
 
 class SplitConfig(ConfigSection):

@@ -57,7 +57,7 @@ def match_truth(images: pa.Table, truth: Truth) -> tuple[pa.Table, npt.NDArray[n
     if not len(known):
         raise UsageError(
             f"{truth.source}: expected truth about images of the source, such as {images[IMAGE_URI][0]}; got "
-            f"{truth.image_names[0]}, and no name fits any image; give the truth of these images"
+            f"{truth.example(0)}, and no name fits any image; give the truth of these images"
         )
     notes = [f"images are matched by {matched_by}"]
     if len(known) < len(matches):
@@ -65,7 +65,7 @@ def match_truth(images: pa.Table, truth: Truth) -> tuple[pa.Table, npt.NDArray[n
         notes.append(f"{len(matches) - len(known):,} images have no truth and take no part, such as {unknown}")
     without = np.setdiff1d(np.arange(len(truth.image_names)), matches)
     if len(without):
-        example = truth.image_names[int(without[0])]
+        example = truth.example(int(without[0]))
         notes.append(f"{len(without):,} names of the truth fit no image of the source, such as {example}")
     kept = images.take(pa.array(known)).drop_columns([ROW_ID])
     return kept.append_column(ROW_ID, pa.array(range(len(known)), pa.int64())), matches[known], notes

@@ -31,8 +31,7 @@ from cvbatch.training.data import match_truth, split_columns, split_images
 from cvbatch.training.images import GREY, list_images
 from cvbatch.training.start import resolve_start
 from cvbatch.training.target_column import TARGET
-from cvbatch.training.targets import TARGET_KINDS
-from cvbatch.truth.base import TruthOptions, read_truth
+from cvbatch.training.targets import TARGET_KINDS, read_learned_truth
 
 PLAN_FILE: Final = f"{TRAINING_FOLDER}/plan.json"
 IS_VALIDATION: Final = "is_validation"
@@ -118,12 +117,7 @@ def make_training_plan(store: Store, job: TrainJob, report: Callable[[str], None
     report("getting the model")
     start = resolve_start(job, report)
     kind = TARGET_KINDS[job.task]
-    options = TruthOptions(
-        image_column=job.truth.image_column,
-        label_column=job.truth.label_column,
-        ignored_value=job.truth.ignored_value,
-    )
-    truth = read_truth(job.truth.location, kind.readers, options)
+    truth = read_learned_truth(job)
     store.check_writable()
     source = open_source(job.source)
     images, notes = list_images(source, job.source, report, split_columns(source, job.split))

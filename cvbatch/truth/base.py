@@ -34,6 +34,8 @@ class Truth:
     """Name of each image: a location, a path, a file name, or the sha256 of its bytes. Never twice the same."""
     has_suffixes: bool = True
     """Whether the names end like files (`0001.jpg`); in some formats they do not (`0001`)."""
+    locations: Sequence[str] | None = None
+    """Where each image was, for messages, if its name does not say it."""
     categories: tuple[str, ...]
     """Names; labels of the truth are positions in it."""
     sizes: npt.NDArray[np.int32] | None = None
@@ -47,6 +49,10 @@ class Truth:
         if len(set(self.image_names)) < len(self.image_names):
             twice = Counter(self.image_names).most_common(1)[0][0]
             raise UsageError(f"{self.source}: expected each image once, got {twice!r} twice or more")
+
+    def example(self, index: int) -> str:
+        """What an image is called in messages."""
+        return str((self.image_names if self.locations is None else self.locations)[index])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from cvbatch.inference.torch.torchvision_models import embedding_head
 from cvbatch.training.changes import draw_change
 from cvbatch.training.torch.base import CachedHead, ImagePlace, TaskContext
 from cvbatch.training.torch.class_weights import class_weights
-from cvbatch.training.torch.losses import LossParts, label_loss
+from cvbatch.training.torch.losses import LossParts, best_labels, label_loss, soft_label_loss
 from cvbatch.training.torch.moves import INTERPOLATIONS, change_colours
 from cvbatch.training.torch.networks import LearningNetwork
 
@@ -51,30 +51,33 @@ class ClassificationTask:
         self._device = context.device
         self._smoothing = context.job.loss.label_smoothing
         self._weights = class_weights(context)
+        self._classes = len(context.plan.categories)
         self._normalize = BatchNormalizer(context.network.mean, context.network.std, context.device)
 
-    def make_example(self, decoded: DecodedImage, target: Any, place: ImagePlace) -> tuple[Image, int]:
-        """The pixels of the view, and the class."""
+    def make_example(self, decoded: DecodedImage, target: Any, place: ImagePlace) -> tuple[Image, Any]:
+        """The pixels of the view, and the class, or the shares of some classes."""
         if place.changes is None:
             pixels = apply_view(self._view, decoded.image, (decoded.width, decoded.height))
         else:
             pixels = changed_pixels(decoded, self._view, place)
-        return pixels, int(target)
+        return pixels, target
 
-    def collate(self, examples: Sequence[tuple[Image, int]]) -> tuple[Tensor, Tensor]:
-        """Normalised images, (images, 3, height, width), and classes, (images,)."""
-        labels = torch.tensor([label for _, label in examples], dtype=torch.int64)
+    def collate(self, examples: Sequence[tuple[Image, Any]]) -> tuple[Tensor, Tensor]:
+        """Normalised images, (images, 3, height, width), and classes, (images,), or shares as for `soft_label_loss`."""
+        labels = _join_targets([target for _, target in examples], self._classes)
         batch = self._normalize([pixels for pixels, _ in examples])[: len(examples)]
         return batch, labels.to(self._device, non_blocking=True)
 
     def compute_loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> LossParts:
         """Cross-entropy of logits; GoogLeNet's and Inception's auxiliary heads do not take part."""
-        return {LABEL_LOSS: label_loss(module(inputs), targets, self._weights, self._smoothing)}
+        loss = label_loss if targets.dim() == 1 else soft_label_loss
+        return {LABEL_LOSS: loss(module(inputs), targets, self._weights, self._smoothing)}
 
     def answer(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Mapping[str, Any]:
         """For each image the true class, the best class and its score, the rank of the truth and its loss."""
         shares = torch.softmax(module(inputs).float(), dim=1)
         score, best = shares.max(dim=1)
+        targets = best_labels(targets)
         true_share = shares.gather(1, targets[:, None])
         return {
             "truth": targets.cpu().numpy(),
@@ -109,6 +112,16 @@ class ClassificationTask:
         if layer.spatial or not is_alone:
             return None
         return CachedHead(head=layer.module, inputs=_HeadInputs(network.module, layer.module))
+
+
+def _join_targets(targets: Sequence[Any], classes: int) -> Tensor:
+    """(images,) classes; or (images, classes) shares, with NaN where they are not known."""
+    if not isinstance(targets[0], Mapping):
+        return torch.tensor(targets, dtype=torch.int64)
+    shares = torch.full((len(targets), classes), torch.nan)
+    for row, target in zip(shares, targets, strict=True):
+        row[target["label_ids"]] = torch.tensor(target["shares"])
+    return shares
 
 
 class _HeadInputs(nn.Module):

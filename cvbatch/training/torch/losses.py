@@ -74,15 +74,43 @@ def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smo
     return LossPart(total, counted if class_weights is None else class_weights[labels].sum())
 
 
-def soft_label_loss(logits: Tensor, shares: Tensor) -> LossPart:
-    """Cross-entropy with soft targets: −Σ_c q[c] log p[c], the mean over images.
+def soft_label_loss(
+    logits: Tensor, shares: Tensor, class_weights: Tensor | None = None, smoothing: float = 0.0
+) -> LossPart:
+    """Cross-entropy with soft targets, of which some shares are known, and of the others only the sum.
+
+    With K the known classes: l = −Σ_{c ∈ K} q[c] log p[c] − (1 − Σ_{c ∈ K} q[c]) log Σ_{c ∉ K} p[c]. It is least where
+    p[c] = q[c] for all known classes; how the rest is distributed is left to the network. With smoothing ε and C
+    classes it is (1 − ε) l + ε / C Σ_c (−log p[c]). Weights are those of the class with the greatest share, and the
+    mean divides by their sum.
 
     Args:
         logits: (images, classes)
-        shares: (images, classes) probabilities that sum to 1, or less where a part is not known.
+        shares: (images, classes) probabilities; NaN where a share is not known.
+        class_weights: (classes,), or None if all are 1.
+        smoothing: ε
     """
-    total = -(shares * functional.log_softmax(logits.float(), dim=1)).sum()
-    return LossPart(total, shares.sum().detach())
+    logs = functional.log_softmax(logits.float(), dim=1)
+    is_known = ~shares.isnan()
+    known = shares.nan_to_num(0.0)
+    loss = -(known * logs).sum(dim=1)
+    has_rest = ~is_known.all(dim=1)
+    if has_rest.any():
+        rest = (1 - known.sum(dim=1)).clamp(min=0)[has_rest]
+        logs_of_rest = logs[has_rest].masked_fill(is_known[has_rest], -torch.inf).logsumexp(dim=1)
+        loss = loss.index_add(0, has_rest.nonzero()[:, 0], -rest * logs_of_rest)
+    loss = (1 - smoothing) * loss - smoothing * logs.mean(dim=1)
+    weights = torch.ones_like(loss) if class_weights is None else class_weights[best_labels(shares)]
+    return LossPart((weights * loss).sum(), weights.sum().detach())
+
+
+def best_labels(targets: Tensor) -> Tensor:
+    """(images,) classes of targets: the targets, or the known classes with the greatest share.
+
+    Args:
+        targets: (images,) classes, or (images, classes) shares as for `soft_label_loss`.
+    """
+    return targets if targets.dim() == 1 else targets.nan_to_num(-1.0).argmax(dim=1)
 
 
 def pixel_loss(

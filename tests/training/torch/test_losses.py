@@ -40,8 +40,35 @@ def test_label_loss_is_the_formula(smoothing: float, weights: np.ndarray | None)
 
 def test_soft_label_loss_is_the_formula() -> None:
     shares = DRAW.dirichlet(np.ones(4), 7).astype(np.float32)
-    expected = -(shares * log_shares(LOGITS.astype(np.float64))).sum() / shares.sum()
+    expected = -(shares * log_shares(LOGITS.astype(np.float64))).sum() / 7
     assert mean_of(soft_label_loss(torch.tensor(LOGITS), torch.tensor(shares))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_classes_that_a_teacher_does_not_list_only_the_sum_counts(smoothing: float) -> None:
+    shares = DRAW.dirichlet(np.ones(4), 7).astype(np.float32)
+    logs = log_shares(LOGITS.astype(np.float64))
+    rest = np.log(np.exp(logs[:, 2:]).sum(axis=1))
+    each = -(shares[:, :2] * logs[:, :2]).sum(axis=1) - (1 - shares[:, :2].sum(axis=1)) * rest
+    weights = WEIGHTS[shares[:, :2].argmax(axis=1)]
+    expected = (weights * ((1 - smoothing) * each - smoothing * logs.mean(axis=1))).sum() / weights.sum()
+    shares[:, 2:] = np.nan
+    part = soft_label_loss(torch.tensor(LOGITS), torch.tensor(shares), torch.tensor(WEIGHTS), smoothing)
+    assert mean_of(part) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_certain_class_gives_the_loss_and_the_gradient_of_a_label() -> None:
+    shares = np.full((7, 4), np.nan, np.float32)
+    shares[np.arange(7), LABELS] = 1.0
+    soft, hard = (torch.tensor(LOGITS, requires_grad=True) for _ in range(2))
+    for logits, part in (
+        (soft, soft_label_loss(soft, torch.tensor(shares))),
+        (hard, label_loss(hard, torch.tensor(LABELS), None, 0.0)),
+    ):
+        combine_parts({"only": part}, WorkerGroup()).share.backward()
+        assert logits.grad is not None
+    assert soft.grad is not None
+    assert torch.allclose(soft.grad, hard.grad, atol=1e-6)
 
 
 def test_parts_are_added_with_their_factors_and_keep_gradients() -> None:
