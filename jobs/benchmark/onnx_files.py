@@ -1,8 +1,7 @@
 """Measures ResNet-50 as an ONNX file, through the product and in ONNX Runtime alone, in turns, and prints JSON.
 
 Alone means: decoded and normalised images in memory, one session with its own threads on all cores, the best of some
-batch sizes. The product reads, decodes, predicts and writes on the same cores; its rate is that between commits. 600
-images in 3 turns take about four minutes on two cores.
+batch sizes. The product reads, decodes, predicts and writes on the same cores; its rate is that between commits.
 
     python jobs/benchmark/onnx_files.py [IMAGES] [REPEATS]
 """
