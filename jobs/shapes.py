@@ -1,4 +1,4 @@
-"""Write coloured shapes on crops of photos, with exact truth: `python jobs/shapes.py FOLDER`; FOLDER-unseen is to test."""
+"""Write coloured shapes on crops of photos, with exact truth: `python jobs/shapes.py FOLDER` and FOLDER-unseen."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cvbatch
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import JobError
 from cvbatch.images.preprocess import apply_view
@@ -107,3 +110,57 @@ def test_models_and_options_that_cannot_learn_are_refused(shapes: ShapeSet, tmp_
     ):
         with pytest.raises(JobError, match=message):
             learn(shapes, tmp_path / message[:9], task, **parts)
+
+
+CLOSED_LOOPS: dict[str, tuple[int, str, float, dict[str, Any]]] = {
+    "classification": (
+        400,
+        "top-1",
+        0.95,
+        {
+            "image_size": 112,
+            "batch_size": 16,
+            "stages": [{"epochs": 8, "rate": 0.002, "backbone_rate": 0.001, "warmup": 0.1}],
+        },
+    ),
+    "detection": (
+        300,
+        "AP50",
+        0.80,
+        {
+            "image_size": 128,
+            "batch_size": 8,
+            "stages": [{"epochs": 5, "rate": 0.001, "backbone_rate": 0.001, "warmup": 0.1, "clip": 10}],
+        },
+    ),
+    "segmentation": (
+        500,
+        "mIoU",
+        0.80,
+        {
+            "batch_size": 8,
+            "stages": [{"epochs": 20, "rate": 0.003, "backbone_rate": 0.003, "warmup": 0.1}],
+        },
+    ),
+}
+"""Images, metric, what it must reach on images of another seed, and the job."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CLOSED_LOOPS)
+def test_a_closed_loop_finds_shapes_in_images_never_seen(task: str, tmp_path: Path) -> None:
+    count, metric, least, parts = CLOSED_LOOPS[task]
+    seen, unseen = generate_shapes(tmp_path / "seen", count), generate_shapes(tmp_path / "unseen", 100, seed=1)
+    augment = {"crop": [0.6, 1.0], "flip": 0.5}
+    learn(seen, tmp_path / "model", task, augment=augment, **parts)
+    assert label_and_judge(tmp_path, unseen, task, metric) >= least
+
+
+def label_and_judge(folder: Path, unseen: ShapeSet, task: str, metric: str) -> float:
+    """Label images with a result by `cvbatch run`, and evaluate that."""
+    command = [sys.executable, "-m", "cvbatch", "run", "--model", str(folder / "model")]
+    command += ["--source", str(unseen.images), "--output", str(folder / "labels")]
+    subprocess.run(command, check=True)
+    report = cvbatch.evaluate(str(folder / "labels"), str(getattr(unseen, TRUTHS[task])))
+    (values,) = [metrics.values for metrics in report.metrics.values()]
+    return float(values[metric] or 0.0)
