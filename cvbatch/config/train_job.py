@@ -194,7 +194,7 @@ class TrainJob(ConfigSection):
     seed: Annotated[int, Field(ge=0)] = 0
     card: CardConfig = CardConfig()
     log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-    """Who else is told about losses, metrics and rates."""
+    """Who else is told about losses, metrics and rates; MLflow on the server that `MLFLOW_TRACKING_URI` names."""
     compute: TrainComputeConfig = TrainComputeConfig()
 
     @model_validator(mode="before")

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from cvbatch.results.console import format_duration
 from cvbatch.system.standard_streams import get_terminal_stream
 from cvbatch.training.fitting import TrainingReport
 from cvbatch.training.onnx_export import OnnxExport
 from cvbatch.training.progress import TrainingProgress
 from cvbatch.training.wording import describe_progress, format_metric
+
+
+class _BarWithDetails(Progress):
+    """A bar, and a line below it: on a narrow terminal one line would be too short for both."""
+
+    details = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """See `Progress`."""
+        yield from super().get_renderables()
+        if self.details:
+            yield Text(self.details, overflow="ellipsis", no_wrap=True)
 
 
 class TrainingScreen:
@@ -25,15 +40,15 @@ class TrainingScreen:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(file=get_terminal_stream(), quiet=quiet, force_jupyter=False)
-        self._bar = Progress(
+        self._bar = _BarWithDetails(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[time_left]}"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("", total=None, time_left="")
         self._said = ""
 
     def __enter__(self) -> TrainingScreen:
@@ -45,14 +60,24 @@ class TrainingScreen:
 
     def on_phase(self, description: str) -> None:
         """See `TrainingObserver`."""
-        self._bar.update(self._task, description=description)
+        self._bar.details = ""
+        self._bar.update(self._task, description=description, time_left="")
         self._say(description.partition(":")[0])
 
     def on_progress(self, progress: TrainingProgress) -> None:
         """See `TrainingObserver`."""
+        epoch = f"epoch {progress.epoch} of {progress.epochs}"
         text = describe_progress(progress)
-        self._bar.update(self._task, description=text, total=progress.steps, completed=progress.step)
-        self._say(f"epoch {progress.epoch} of {progress.epochs}", text)
+        seconds = progress.seconds_remaining
+        self._bar.details = text.removeprefix(f"{epoch}, ")
+        self._bar.update(
+            self._task,
+            description=epoch,
+            total=progress.steps,
+            completed=progress.step,
+            time_left="" if seconds is None else f"{format_duration(seconds)} left",
+        )
+        self._say(epoch, text)
 
     def _say(self, key: str, text: str | None = None) -> None:
         """A plain line where there is no bar, once for each key."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cvbatch.cli.parser import main
 from cvbatch.errors import OutputError
@@ -14,6 +18,7 @@ from cvbatch.output.store import open_store
 from cvbatch.training.log import TrainingLog
 from cvbatch.training.plan import make_training_plan
 from cvbatch.training.progress import PROGRESS, PROGRESS_FILE, TrainingProgress
+from cvbatch.training.screen import TrainingScreen
 from cvbatch.training.status import training_status
 from cvbatch.training.wording import describe_progress
 from tests.training.samples import patterns, train, train_job
@@ -78,3 +83,23 @@ def test_an_output_with_neither_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "holds no run; expected the output of cvbatch run" in capsys.readouterr().err
     with pytest.raises(OutputError, match="holds no training; expected the output of cvbatch train"):
         training_status(str(tmp_path))
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_bar_of_a_terminal_has_room_for_epoch_loss_metric_and_time(width: int) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=width, color_system=None)
+    progress = TrainingProgress(
+        attempt=1, epoch=2, epochs=30, step=50, steps=100, loss={"classes": 0.5, "boxes": 0.25}, scores={"AP": 0.125},
+        images_per_second=12.0, seconds_remaining=75.0,
+    )  # fmt: skip
+    with TrainingScreen(console=console) as screen:
+        screen.on_progress(progress)
+        screen._bar.refresh()
+    bar, details = next(
+        (line, below)
+        for line, below in itertools.pairwise(re.split(r"[\r\n]+", written.getvalue()))
+        if "epoch 2 of 30" in line and "━" in line
+    )
+    assert "1 min left" in bar
+    assert "loss classes 0.5 + boxes 0.25, AP 0.1250, 12 images/s" in details
