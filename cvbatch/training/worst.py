@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from cvbatch.output.store import Store
 from cvbatch.report.page_data import GalleryImage, ImageElement
@@ -56,6 +57,8 @@ def find_worst(store: Store, plan: TrainingPlan, opened: OpenedOutput) -> WorstI
 def _find_worst_labels(store: Store, plan: TrainingPlan, opened: OpenedOutput) -> WorstImages:
     """Wrong answers, the surest first; then right ones, the least sure first."""
     images = read_planned_images(store, plan)
+    if not pa.types.is_integer(images.schema.field(TARGET).type):
+        return WorstImages()  # the scores of another model are no truth that an answer could be wrong about
     targets = images.filter(images[IS_VALIDATION])[TARGET].to_numpy()
     (model,) = opened.plan.models
     names = [f"{model.alias}_{short}" for short in ("label", "score")]
