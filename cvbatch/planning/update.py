@@ -60,7 +60,10 @@ def update_plan(
         certain = different if source.positional else extras_differ
         candidates = chunk.filter(pa.array(different)).append_column(CERTAIN, pa.array(certain[different]))
         changed.append(candidates.add_column(0, ROW_ID, pa.array(rows[different])))
-    _extend_log(log, new, _write_changed_part(log, pa.concat_tables(changed), fetch_options), limit)
+    changed_rows, relocated_rows = _separate_changed_rows(log, pa.concat_tables(changed), fetch_options)
+    _extend_log(log, new, _write_newer_parts(log, changed_rows), limit)
+    for part in _write_newer_parts(log, relocated_rows):
+        log.record_move(part)
     unseen = ~seen & ~_flag_images_below(planned, source.listing.unreadable)
     gone, back = ranges_of_rows(np.flatnonzero(unseen & ~removed)), ranges_of_rows(np.flatnonzero(seen & removed))
     if gone or back:
@@ -163,23 +166,28 @@ def _flatten_spans(table: pa.Table) -> pa.Table:
     return table
 
 
-def _write_changed_part(log: CommitLog, candidates: pa.Table, fetch_options: FetchOptions) -> list[Part]:
+def _separate_changed_rows(
+    log: CommitLog, candidates: pa.Table, fetch_options: FetchOptions
+) -> tuple[pa.Table, pa.Table]:
+    """Rows to compute again, and rows with the same content whose place in a container may be another one.
+
+    The latter are not computed again, but edits, exports and new models read their images once more.
+    """
     certain, uncertain = (
         candidates.filter(flags).drop_columns([CERTAIN]) for flags in (pc.field(CERTAIN), ~pc.field(CERTAIN))
     )
     has_changed = pa.array(flag_changed_content(log, uncertain, fetch_options))
-    changed = pa.concat_tables([certain, uncertain.filter(has_changed)])
-    if not changed.num_rows:
+    same = uncertain.filter(pc.invert(has_changed))
+    return pa.concat_tables([certain, uncertain.filter(has_changed)]), same.filter(pc.is_valid(same[SPAN]))
+
+
+def _write_newer_parts(log: CommitLog, rows: pa.Table) -> list[Part]:
+    """Write one plan part with newer facts about planned rows; no part without rows."""
+    if not rows.num_rows:
         return []
-    changed = changed.sort_by(ROW_ID)
-    ranges = ranges_of_rows(changed[ROW_ID].to_numpy())
-    return [
-        {
-            "path": write_part(log.store, changed),
-            "rows": changed.num_rows,
-            "ranges": [list(row_range) for row_range in ranges],
-        }
-    ]
+    rows = rows.sort_by(ROW_ID)
+    ranges = [list(row_range) for row_range in ranges_of_rows(rows[ROW_ID].to_numpy())]
+    return [{"path": write_part(log.store, rows), "rows": rows.num_rows, "ranges": ranges}]
 
 
 def _extend_log(log: CommitLog, new: list[pa.Table], changed: list[Part], limit: int | None) -> None:

@@ -21,7 +21,7 @@ from cvbatch.planning.extend import extend_plan_to_limit
 from cvbatch.planning.parts import read_plan_part
 from cvbatch.planning.plan import all_plan_parts, make_plan
 from cvbatch.planning.units import cut_into_units
-from cvbatch.planning.update import update_plan
+from cvbatch.planning.update import read_planned_rows, update_plan
 from cvbatch.schema import predictions_schema
 from cvbatch.sources import open_source
 from cvbatch.sources.fetch.plan_rows import plan_fetches
@@ -126,6 +126,19 @@ def test_members_at_a_new_position_in_their_shard(tmp_path: Path) -> None:
     assert done == {1: b"bb", 3: b"n" * 999}, "a row that may be tried again is found where it is now"
 
 
+@pytest.mark.parametrize("shard", ["x.tar", "x.tar.gz", "x.zip"], indirect=True)
+def test_labelled_members_are_read_where_they_are_now(shard: Any, tmp_path: Path) -> None:
+    """Edits, exports and new models read images that are not labelled again."""
+    run = Run(shard(MEMBERS).parent, tmp_path / "out")
+    run.update()
+    shard({"new.jpg": b"n" * 999, **MEMBERS})
+    log, done = run.update()
+    assert done == {3: b"n" * 999}
+    planned = read_planned_rows(log.store, run.plan, log.state)
+    assert [fetch() for fetch in plan_fetches(planned)] == [*MEMBERS.values(), b"n" * 999]
+    assert run.update()[1] == {}
+
+
 def test_a_member_that_occurs_twice(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", [("a.jpg", b"1"), ("a.jpg", b"2"), (os.fsdecode(b"\xe9.jpg"), b"3")])
     run = Run(path, tmp_path / "out")
@@ -141,8 +154,9 @@ def test_metadata_that_changed(tmp_path: Path) -> None:
     tar(path, {"a.cls": b"1", "a.jpg": b"a", "b.cls": b"9", "b.jpg": b"b"})
     log, done = run.update()
     assert done == {1: b"b"}
-    [part] = log.state.changed
-    assert read_plan_part(run.store, part)["cls"].to_pylist() == [9]
+    changed, relocated = log.state.changed
+    assert read_plan_part(run.store, changed)["cls"].to_pylist() == [9]
+    assert read_plan_part(run.store, relocated)["cls"].to_pylist() == [1]
 
 
 def test_a_new_first_shard_does_not_change_the_columns(tmp_path: Path) -> None:
