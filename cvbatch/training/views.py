@@ -37,7 +37,7 @@ def sized_view(view: View, longer_side: int | None, model: str = "") -> View:
 
 
 def _size_of(view: View) -> Callable[[View, int], View]:
-    if view.letterbox is not None:
+    if view.letterbox is not None and view.letterbox.size is not None:
         return _sized_frame
     return _sized_crop if view.crop is not None and isinstance(view.resize, int) else _sized_image
 

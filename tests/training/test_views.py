@@ -18,7 +18,9 @@ def test_crops_keep_their_margin_and_frames_their_proportions() -> None:
 
 @pytest.mark.parametrize("view", [View(), View(resize=520)])
 def test_whole_images_get_a_longer_side(view: View) -> None:
-    assert compute_output_size(sized_view(view, 100), (400, 300)) == (100, 75)
+    sized = sized_view(view, 100)
+    assert compute_output_size(sized, (400, 300)) == (100, 75)
+    assert compute_output_size(sized_view(sized, 80), (400, 300)) == (80, 60), "a result is learned from again"
 
 
 def test_sizes_that_a_network_cannot_have_are_refused() -> None:
