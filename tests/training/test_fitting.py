@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from torch import nn
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.errors import HaltError, OutputError
@@ -14,10 +15,12 @@ from cvbatch.images.decode import decode
 from cvbatch.images.preprocess import apply_view
 from cvbatch.inference.loading import load_network, probe_model
 from cvbatch.inference.settings import REFERENCE
+from cvbatch.inference.torch.efficientnet_lite0 import construct_lite0
 from cvbatch.models.resolve import resolve_models
 from cvbatch.output.store import LocalStore
 from cvbatch.planning.plan import make_plan
 from cvbatch.sources import open_source
+from cvbatch.training.torch.networks import quicken_batch_norms
 from tests.rigs.objects import ObjectServer
 from tests.samples import job, planned, spec
 from tests.training.samples import CLASSES, patterns, train, train_job
@@ -110,3 +113,9 @@ def test_a_run_and_a_training_share_no_output(images: Path, tmp_path: Path) -> N
     planned(tmp_path / "run", 2)
     with pytest.raises(OutputError, match="holds predictions of cvbatch run"):
         train(train_job(images, tmp_path / "run" / "out"))
+
+
+def test_statistics_of_batch_norms_follow_within_tens_of_steps() -> None:
+    module = construct_lite0(2)
+    quicken_batch_norms(module)
+    assert {layer.momentum for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)} == {0.1}
