@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cvbatch.config.train_job import TrainJob
 from cvbatch.images.preprocess import View
@@ -89,6 +90,12 @@ def test_the_score_is_that_of_the_whole_image_without_what_fills_up() -> None:
     assert task.score(together) == task.score(alone)
     pixels = sum(int((example.labels >= 0).sum()) for example in examples())
     assert together[0]["pixels"][:, 1].sum() == together[0]["pixels"][:, 2].sum() == pixels
+
+
+def test_statistics_without_trained_ones_follow_the_batches() -> None:
+    _, network = make_task("lraspp_mobilenet_v3_large")
+    momenta = {layer.momentum for layer in network.module.modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert momenta == {0.1}
 
 
 def test_a_head_has_the_layers_of_the_auxiliary_one_too() -> None:
