@@ -112,6 +112,8 @@ class LearningStage(ConfigSection):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the stage in which the rate rises from zero."""
+    batch_norms: Literal["learn", "keep"] = "learn"
+    """Whether batch norms normalise by each batch, or keep the statistics that they have."""
     accumulate: Count = 1
     """Batches for one change of the weights."""
     clip: _Positive | None = None

@@ -68,7 +68,7 @@ class TrainingLoop:
 
     def _learn_epoch(self, stage: StageRun, epoch: int, first_step: int) -> bool:
         """Learn the steps of an epoch; False if it was asked to stop."""
-        set_learning_mode(stage.module_of_network)
+        set_learning_mode(stage.module_of_network, stage.config.batch_norms)
         clock = Clock()
         waited = self._setup.reader.waited
         batches = stage.batches.iter_learned(epoch, first_step)

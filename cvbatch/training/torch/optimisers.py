@@ -54,8 +54,21 @@ def freeze_others(module: nn.Module, learning: frozenset[str]) -> None:
     set_learning_mode(module)
 
 
-def set_learning_mode(module: nn.Module) -> None:
-    """Put layers that learn into training mode, and all others into evaluation mode."""
+def set_learning_mode(module: nn.Module, batch_norms: str = "learn") -> None:
+    """Put layers that learn into training mode, and all others into evaluation mode.
+
+    Args:
+        module: Changed in place.
+        batch_norms: As in the stage; those that `keep` their statistics are in evaluation mode, too.
+    """
+    _set_modes(module)
+    if batch_norms == "keep":
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.training = False
+
+
+def _set_modes(module: nn.Module) -> None:
     everything = all(parameter.requires_grad for parameter in module.parameters())
     module.train(everything)
     if everything:

@@ -14,6 +14,7 @@ from cvbatch.training.torch.optimisers import (
     learning_names,
     make_optimizer,
     rate_factor,
+    set_learning_mode,
     set_rates,
 )
 
@@ -43,6 +44,14 @@ def test_what_does_not_learn_is_in_evaluation_mode() -> None:
     assert [layer.training for layer in module.children()] == [False, False, True, False]
     assert [parameter.requires_grad for parameter in module.parameters()] == [False] * 4 + [True] * 2
     freeze_others(module, learning_names(module, HEAD, "all"))
+    assert all(layer.training for layer in module.children())
+
+
+def test_batch_norms_may_keep_their_statistics() -> None:
+    module = network()
+    set_learning_mode(module, "keep")
+    assert [layer.training for layer in module.children()] == [True, False, True, True]
+    set_learning_mode(module)
     assert all(layer.training for layer in module.children())
 
 
