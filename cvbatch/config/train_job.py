@@ -23,6 +23,10 @@ _FREE: Final = ("output", "compute", "card", "log")
 """Sections that another attempt at a training may change."""
 
 
+OF_PREDICTIONS: Final = ("model", "min_score", "corrections")
+"""Keys of `truth` that belong to the predictions of a run."""
+
+
 class TruthConfig(StorageSection):
     """What is known about the images: any truth that `cvbatch evaluate` reads, or the output of `cvbatch run`."""
 
@@ -248,6 +252,9 @@ class TrainJob(ConfigSection):
         data = self.model_dump(mode="json", exclude=set(_FREE))
         for name in ("source", "truth", "model"):
             data[name] = {key: value for key, value in data[name].items() if key not in OPTION_NAMES}
+        for key in OF_PREDICTIONS:  # younger than the first trainings that are stored
+            if data["truth"][key] is None:
+                del data["truth"][key]
         data["source"]["uri"] = [to_local_path(uri) or uri for uri in self.source.uris]
         return {**data, "precision": self.compute.precision}
 

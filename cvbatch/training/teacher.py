@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvbatch.config.train_job import TruthConfig
+from cvbatch.config.train_job import OF_PREDICTIONS, TruthConfig
 from cvbatch.errors import JobError, OutputError, UsageError
 from cvbatch.models.spec import ModelSpec
 from cvbatch.output.commit_log import CommitLog
@@ -30,8 +30,6 @@ from cvbatch.truth.names import comparable_name
 
 LAYOUT: Final = "predictions of cvbatch run"
 _SHORT_NAMES: Final = ("label_id", "score", "top_label_ids", "top_scores")
-_OF_RUNS: Final = ("model", "min_score", "corrections")
-"""Keys of `truth` that only predictions have."""
 
 
 def open_teacher(config: TruthConfig) -> OpenedOutput | None:
@@ -46,7 +44,7 @@ def open_teacher(config: TruthConfig) -> OpenedOutput | None:
     store = open_store(location) if may_be_output else None
     plan = None if store is None else load_plan(store)
     if store is None or plan is None:
-        for name in _OF_RUNS:
+        for name in OF_PREDICTIONS:
             if getattr(config, name) is not None:
                 raise JobError(
                     f"truth.{name}: belongs to predictions: expected the output of cvbatch run as truth.uri, got "
