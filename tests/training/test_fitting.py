@@ -97,8 +97,9 @@ def test_images_and_result_may_be_in_a_bucket(images: Path, as_job: ObjectServer
     as_job.put(bucket, {f"photos/{path.parent.name}/{path.name}": path.read_bytes() for path in files})
     places = {name: {"uri": f"s3://{bucket}/{name}", "endpoint_url": as_job.endpoint} for name in ("photos", "out")}
     asked = train_job(images, places["out"], source=places["photos"], truth=places["photos"])
-    report = train(asked)
+    report = train(asked, judged=True)
     assert report.best["metric"] > 0.8
+    assert report.judgement.metrics["classification"].values["top-1"] == pytest.approx(report.best["metric"])
     assert train(asked).state.epoch == 1, "it is finished"
     model = {"model": f"s3://{bucket}/out", "endpoint_url": as_job.endpoint}
     found = probe_model(resolve_models([ModelConfig.model_validate(model)])[0])

@@ -1,6 +1,6 @@
 // Line plots as SVG, drawn again when their width changes.
 
-const PLOT = { left: 46, right: 12, top: 10, bottom: 40 };
+const PLOT = { left: 52, right: 12, top: 10, bottom: 40 };
 
 /** Round numbers between two bounds. */
 function ticks(low, high, wanted) {
