@@ -113,16 +113,6 @@ def test_models_and_options_that_cannot_learn_are_refused(shapes: ShapeSet, tmp_
 
 
 CLOSED_LOOPS: dict[str, tuple[int, str, float, dict[str, Any]]] = {
-    "classification": (
-        400,
-        "top-1",
-        0.95,
-        {
-            "image_size": 112,
-            "batch_size": 16,
-            "stages": [{"epochs": 8, "rate": 0.002, "backbone_rate": 0.001, "warmup": 0.1}],
-        },
-    ),
     "detection": (
         300,
         "AP50",
@@ -131,15 +121,6 @@ CLOSED_LOOPS: dict[str, tuple[int, str, float, dict[str, Any]]] = {
             "image_size": 128,
             "batch_size": 8,
             "stages": [{"epochs": 5, "rate": 0.001, "backbone_rate": 0.001, "warmup": 0.1, "clip": 10}],
-        },
-    ),
-    "segmentation": (
-        500,
-        "mIoU",
-        0.80,
-        {
-            "batch_size": 8,
-            "stages": [{"epochs": 20, "rate": 0.003, "backbone_rate": 0.003, "warmup": 0.1}],
         },
     ),
 }
