@@ -20,6 +20,7 @@ from cvbatch.engine.ray_errors import to_cvbatch_error
 from cvbatch.engine.startup import RayStartup
 from cvbatch.errors import UsageError, try_call
 from cvbatch.system.control_group import usable_cores
+from cvbatch.system.ray_compat import TRAIN_ENVIRONMENT
 
 T = TypeVar("T")
 _STORE_BYTES: Final = 256 << 20
@@ -27,12 +28,6 @@ _STORE_BYTES: Final = 256 << 20
 _WATCH_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 60.0
 """How long workers may take to end by themselves after they were asked to."""
-_TRAIN_ENVIRONMENT: Final = {
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def work_on_ray(
         RunError: If workers died more often than `request.restarts`.
         KeyboardInterrupt: After the workers have ended.
     """
-    for name, value in _TRAIN_ENVIRONMENT.items():
+    for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     report("starting Ray")
     startup = RayStartup(None, request.start_timeout, _STORE_BYTES)

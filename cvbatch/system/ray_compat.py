@@ -53,6 +53,14 @@ OWN_HEAD_ENVIRONMENT: Final = {
 }
 """In addition, for a local head."""
 
+TRAIN_ENVIRONMENT: Final = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed soon
+}
+"""For Ray Train, unless the user sets the variable."""
+
 NO_MEMORY_MONITOR: Final = {"RAY_memory_monitor_refresh_ms": "0"}
 """In addition, in a container whose kernel kills single processes: it counts the kills, and Ray's monitor does not."""
 

@@ -35,9 +35,9 @@ from tests.samples import spec
 
 INSTALLED = Path(ray.__file__).parent
 NATIVE = (INSTALLED / "_raylet.so", INSTALLED / "core" / "src" / "ray" / "raylet" / "raylet")
-PARTS = ("_common", "_private", "dashboard", "data", "util")
-"""Packages of Ray whose Python code reads the variables; those for training and serving do not count."""
-VARIABLE = re.compile(r"RAY_[A-Za-z_]+")
+PARTS = ("_common", "_private", "dashboard", "data", "train", "util")
+"""Packages of Ray whose Python code reads the variables; those for serving do not count."""
+VARIABLE = re.compile(r"RAY_\w+")
 
 PROVOKED = """
 import json, logging, os, sys, time
@@ -168,7 +168,12 @@ def variables() -> set[str]:
 
 def test_each_environment_variable_is_named_in_the_installed_ray() -> None:
     lacking = variables()
-    assert lacking >= {*ray_compat.CLUSTER_ENVIRONMENT, *ray_compat.OWN_HEAD_ENVIRONMENT, "RAY_ADDRESS"}
+    assert lacking >= {
+        *ray_compat.CLUSTER_ENVIRONMENT,
+        *ray_compat.OWN_HEAD_ENVIRONMENT,
+        *ray_compat.TRAIN_ENVIRONMENT,
+        "RAY_ADDRESS",
+    }
     for native in NATIVE:
         with native.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             lacking = {name for name in lacking if content.find(name.encode() + b"\0") < 0}
