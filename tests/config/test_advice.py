@@ -18,6 +18,7 @@ import cvbatch
 from cvbatch.cli import parser
 from cvbatch.config.error_messages import known_keys_at
 from cvbatch.config.job import Job, SourceConfig
+from cvbatch.config.train_job import TrainJob
 from cvbatch.errors import CvbatchError, ImageError, SourceError
 from cvbatch.models.spec import rows_schema
 from cvbatch.output.store import LocalStore
@@ -33,6 +34,8 @@ OPTION = re.compile(r"\b(source|compute|output|models)\.([a-z_]+)((?:\.[a-z_]+)?
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FOREIGN = {"--head"}
 """Options of other programs."""
+TRAININGS = ("config/train_job.py", "engine/training_workers.py", "training/")
+"""Where messages are about `cvbatch train`."""
 
 
 def messages() -> Iterator[tuple[str, str]]:
@@ -70,8 +73,9 @@ def test_every_option_that_a_message_names_exists() -> None:
             assert flag in known, f"{where}: {flag}"
         for section, key, below, value in OPTION.findall(text):
             place = (section,) if section != "models" else (section, 0)
-            assert key in known_keys_at(place, Job), f"{where}: {section}.{key}"
-            assert not below or below[1:] in known_keys_at((*place, key), Job), f"{where}: {section}.{key}{below}"
+            job_type = TrainJob if where.startswith(TRAININGS) else Job
+            assert key in known_keys_at(place, job_type), f"{where}: {section}.{key}"
+            assert not below or below[1:] in known_keys_at((*place, key), job_type), f"{where}: {section}.{key}{below}"
             seen += 1
             if value and section == "source":
                 SourceConfig.model_validate({"uri": "x", key: yaml.safe_load(value)})
