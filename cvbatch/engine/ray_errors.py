@@ -20,9 +20,11 @@ class RayErrorCapture(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Store the exception of a log record, without its traceback, which would keep the actors of a pass alive."""
         if record.exc_info and record.exc_info[1] is not None:
-            self.last = error = record.exc_info[1]
+            self.last = record.exc_info[1]
+            error: BaseException | None = self.last
             while error is not None:
-                error.__traceback__, error = None, error.__cause__ or error.__context__
+                error.__traceback__ = None
+                error = error.__cause__ or error.__context__
 
     @contextlib.contextmanager
     def capture_errors(self) -> Iterator[RayErrorCapture]:

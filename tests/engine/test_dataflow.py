@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Cvbatch, make_photo
 from tests.rigs.web import Say, Web, answer
 
@@ -40,6 +42,7 @@ class Slow:
 '''
 
 
+@pytest.mark.slow
 def test_decoding_runs_ahead_only_as_far_as_planned(tmp_path: Path, web: Web, cvbatch_on_head: Cvbatch) -> None:
     (tmp_path / "slow.py").write_text(MODEL)
     photo = make_photo(tmp_path / "photo.jpg").read_bytes()

@@ -159,6 +159,7 @@ def test_an_attempt_out_of_time_ends_the_wave_after_its_first_result(prepare: Pr
     assert 0 < len(outcome) < 60
 
 
+@pytest.mark.slow
 def test_an_isolated_image_that_kills_its_process_is_an_error_row(prepare: Prepare) -> None:
     attempt = prepare(2, {0: DIES})
     assert attempt.run_isolated() == {0: "ProcessDied", 1: None}

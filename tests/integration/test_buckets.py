@@ -136,6 +136,7 @@ def test_a_storm_and_no_right_to_delete_cost_a_retry_and_nothing_else(
     assert failed(trial.proven(40)) == {3: "ValueError"}
 
 
+@pytest.mark.slow
 def test_images_that_nobody_may_read_stop_the_run_at_once(
     trial: Trial, object_server: ObjectServer, images: str, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_names_from_a_run_are_never_keys(tmp_path: Path) -> None:
 
 # fmt: off
 KEYS = {
+    "note",
     "labels", "gallery", "names", "maps", "answers", "alias", "histogram", "counts", "by_label", "row_id", "uri",
     "name", "folder", "link", "status", "message", "reason", "width", "height", "thumbnail", "elements", "method",
     "row_ids", "points", "label_of_point", "matrices", "plots", "groups", "title", "row_title", "column_title",

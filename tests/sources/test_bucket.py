@@ -96,7 +96,7 @@ def test_the_first_page_is_listed_once(object_server: ObjectServer, images: str,
 
 @pytest.mark.usefixtures("as_job")
 def test_what_is_not_there(object_server: ObjectServer, images: str) -> None:
-    with pytest.raises(SourceError, match=r"no such object and no objects below it; check source\.uri"):
+    with pytest.raises(SourceError, match=r"no such object and no objects below it; check --source or source\.uri"):
         source(object_server, f"s3://{images}/nowhere")
     with pytest.raises(DeniedError, match="credentials"):
         source(object_server, "s3://another-bucket/2019")

@@ -176,7 +176,7 @@ def test_a_link_with_another_name_does_not_hide_a_match(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no such file or folder; check source\.uri"):
+    with pytest.raises(SourceError, match=r"no such file or folder; check --source or source\.uri"):
         source(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="there is no folder"):
         source(tmp_path / "nowhere/**/*.jpg")

@@ -70,7 +70,8 @@ def test_what_a_task_sets_is_known_to_all_tasks(task: str) -> None:
 
 
 def test_no_option_belongs_to_two_tasks() -> None:
-    options = [option for task in TASKS.values() for option in task.options]
+    """But that tiles are cut for all models that locate what they see."""
+    options = [option for task in TASKS.values() for option in task.options if option != "tiles"]
     assert len(options) == len(set(options)) == 4
 
 

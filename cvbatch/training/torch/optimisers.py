@@ -64,7 +64,7 @@ def set_learning_mode(module: nn.Module, batch_norms: str = "learn") -> None:
     _set_modes(module)
     if batch_norms == "keep":
         for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
                 layer.training = False
 
 
