@@ -41,6 +41,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "TruncatedImage": _DAMAGED_FILE,
     "CorruptImage": _DAMAGED_FILE,
     "UnsupportedImage": "save it as error_message says",
+    "NoSuchPage": "cvbatch run … --update",
     "TooManyPages": "raise max_pages, or leave the file out by exclude",
     "TooManyPixels": "raise max_pixels, or crop the image",
     "MissingExtra": "pip install 'cvbatch[heif]', then retry --errors all",
