@@ -11,6 +11,8 @@ import yaml
 from cvbatch.cli.parser import main
 from tests.training.samples import patterns, train_job
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own code
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
