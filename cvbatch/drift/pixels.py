@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -49,15 +49,7 @@ def measure_pixels(opened: OpenedOutput, row_ids: npt.NDArray[np.int64]) -> Pixe
     from cvbatch.stages.decode import DecodeOptions, fetch_and_decode
 
     planned = PlannedImages(opened)
-    source = planned.job.source
-    options = DecodeOptions(
-        views=(View(resize=_SIDE),),
-        max_pixels=source.max_pixels,
-        icc=source.icc == "convert",
-        keep_damaged=source.keeps_damaged,
-        fetch_options=source.fetch_options,
-        scaled=True,
-    )
+    options = replace(DecodeOptions.of_source(planned.job.source, [View(resize=_SIDE)]), scaled=True)
     ids, values, failed, reason = list[int](), list[tuple[float, float]](), 0, None
     for rows in planned.iter_rows(row_ids, batch_rows=_BATCH_ROWS):
         decoded = fetch_and_decode(rows, options)

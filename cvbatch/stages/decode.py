@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -14,6 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from cvbatch.config.job import SourceConfig
 from cvbatch.errors import RowError, capture_row_error
 from cvbatch.images.arrow_pixels import RgbArray
 from cvbatch.images.colour_profiles import may_have_profile
@@ -71,6 +72,23 @@ class DecodeOptions:
     max_unit_bytes: int = MAX_UNIT_PIXEL_BYTES
     """Once a unit holds this many bytes of pixels, its remaining rows stay encoded."""
     threads: int = DECODE_THREADS
+
+    @staticmethod
+    def of_source(source: SourceConfig, views: Iterable[View]) -> DecodeOptions:
+        """Return how the pixels of a source are decoded, without the facts that its files say of themselves.
+
+        Args:
+            source: The section of the job.
+            views: What is seen of each image; the same view may be given several times.
+        """
+        return DecodeOptions(
+            views=tuple(dict.fromkeys(views)),
+            max_pixels=source.max_pixels,
+            max_tiled_pixels=source.max_tiled_pixels,
+            icc=source.icc == "convert",
+            keep_damaged=source.keeps_damaged,
+            fetch_options=source.fetch_options,
+        )
 
     @property
     def cuts_tiles(self) -> bool:

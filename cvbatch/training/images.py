@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -50,14 +51,7 @@ def list_images(
     Raises:
         SourceError: If no image can be used.
     """
-    options = DecodeOptions(
-        views=(THUMBNAIL,),
-        max_pixels=config.max_pixels,
-        icc=config.icc == "convert",
-        keep_damaged=config.keeps_damaged,
-        fetch_options=config.fetch_options,
-        threads=usable_cores(),
-    )
+    options = replace(DecodeOptions.of_source(config, [THUMBNAIL]), threads=usable_cores())
     tables, failed, count = list[pa.Table](), list[str](), 0
     for rows in _iter_rows(source, config.limit):
         decoded = fetch_and_decode(rows, options)

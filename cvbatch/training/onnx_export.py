@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,14 +191,7 @@ def _compare_answers(store: Store, spec: ModelSpec, graph: ModelSpec, opened: Op
 def _iter_pixels(opened: OpenedOutput, view: View) -> Iterator[tuple[list[Any], list[Size]]]:
     """Pixels of the first validation images, and their sizes (width, height)."""
     source = Job.model_validate(opened.plan.job).source
-    options = DecodeOptions(
-        views=(view,),
-        max_pixels=source.max_pixels,
-        icc=source.icc == "convert",
-        keep_damaged=source.keeps_damaged,
-        fetch_options=source.fetch_options,
-        threads=usable_cores(),
-    )
+    options = replace(DecodeOptions.of_source(source, [view]), threads=usable_cores())
     row_ids = np.arange(min(opened.plan.rows, MOST_IMAGES))
     for rows in PlannedImages(opened).iter_rows(row_ids, batch_rows=_UNIT_ROWS):
         decoded = fetch_and_decode(rows, options)

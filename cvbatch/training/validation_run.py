@@ -7,7 +7,7 @@ intervals, `report` draws the mistakes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -121,14 +121,8 @@ def _options_of(place: Location) -> dict[str, Any]:
 def _label_rows(own: Store, place: Location, planned: Plan, log: CommitLog, report: Report) -> None:
     log.open_epoch()
     source = Job.model_validate(planned.job).source
-    decode = DecodeOptions(
-        views=tuple(dict.fromkeys(model.view for model in planned.models)),
-        max_pixels=source.max_pixels,
-        icc=source.icc == "convert",
-        keep_damaged=source.keeps_damaged,
-        fetch_options=source.fetch_options,
-        threads=usable_cores(),
-    )
+    options = DecodeOptions.of_source(source, (model.view for model in planned.models))
+    decode = replace(options, threads=usable_cores())
     actor = PredictActor(
         PredictOptions(
             output=place,

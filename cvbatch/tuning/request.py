@@ -24,18 +24,8 @@ class TuningRequest:
     @staticmethod
     def from_job(job: Job, models: Sequence[ModelSpec], weight_files: WeightFiles = WEIGHTS_IN_PLACE) -> TuningRequest:
         """Return the request of a job; `models` are its complete specs."""
-        views = tuple(dict.fromkeys(model.view for model in models))
-        source = job.source
-        decode = DecodeOptions(
-            views,
-            source.max_pixels,
-            source.max_tiled_pixels,
-            exif=source.exif,
-            icc=source.icc == "convert",
-            keep_damaged=source.keeps_damaged,
-            geo=source.geo,
-            fetch_options=source.fetch_options,
-        )
+        decode = DecodeOptions.of_source(job.source, (model.view for model in models))
+        decode = replace(decode, exif=job.source.exif, geo=job.source.geo)
         return TuningRequest(tuple(models), decode, job.compute, weight_files)
 
     def with_models(self, models: Sequence[ModelSpec]) -> TuningRequest:

@@ -21,10 +21,8 @@ from cvbatch.models.backends.nanodet import NANODET
 from cvbatch.models.backends.torchvision import TORCHVISION
 from cvbatch.models.spec import ModelSpec
 
-_USUAL_MOMENTUM: Final = 0.1
 _FIRST_SCORE: Final = 0.01
 """Of the classes of a new detector."""
-
 _LEAST_MOMENTUM: Final = 0.1
 """Of batch norms: torch's default."""
 
@@ -55,7 +53,9 @@ def build_network(start: ModelSpec, classes: int, *, keep_head: bool, seed: int)
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        return _BUILDERS[start.kind](start, classes, keep_head)
+        network = _BUILDERS[start.kind](start, classes, keep_head)
+    quicken_batch_norms(network.module)
+    return network
 
 
 def _build_torchvision(start: ModelSpec, classes: int, keep_head: bool) -> LearningNetwork:
@@ -63,8 +63,6 @@ def _build_torchvision(start: ModelSpec, classes: int, keep_head: bool) -> Learn
     module = torchvision_models.construct_builder(start.name, num_classes=classes, **arguments)
     if start.weights_path is not None:
         _take_weights(module, torchvision_models.load_torchvision(start).state_dict(), keep_head)
-    else:
-        _follow_batches(module)
     members = zoo.get_model_weights(start.name)
     transforms = (members[start.weights] if start.weights else members.DEFAULT).transforms()
     head = _head_of(
@@ -72,16 +70,6 @@ def _build_torchvision(start: ModelSpec, classes: int, keep_head: bool) -> Learn
     )
     mean, std = (getattr(transforms, name, ()) for name in ("mean", "std"))  # detectors normalise images themselves
     return LearningNetwork(module=module, head=head, mean=mean, std=std)
-
-
-def _follow_batches(module: nn.Module) -> None:
-    """Let the statistics of batch norms without trained ones follow the batches as fast as is usual.
-
-    MobileNetV3 has a momentum of 0.01: after 100 steps a third of each mean would still be that of random weights.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d) and layer.momentum is not None:
-            layer.momentum = max(layer.momentum, _USUAL_MOMENTUM)
 
 
 def _auxiliary_argument(builder: str) -> dict[str, bool]:

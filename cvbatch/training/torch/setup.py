@@ -26,7 +26,7 @@ from cvbatch.training.torch.base import TaskContext, TrainingTask
 from cvbatch.training.torch.batches import MOST_FEATURE_BYTES, BatchSource, FeatureBatches, ImageBatches, Sides
 from cvbatch.training.torch.checkpoints import CheckpointWriter, Snapshot
 from cvbatch.training.torch.examples import ExampleReader
-from cvbatch.training.torch.networks import LearningNetwork, build_network, quicken_batch_norms, set_dropout
+from cvbatch.training.torch.networks import LearningNetwork, build_network, set_dropout
 from cvbatch.training.torch.optimisers import (
     HEAD,
     WeightAverage,
@@ -204,7 +204,6 @@ def _place_network(job: TrainJob, plan: TrainingPlan, group: WorkerGroup, place:
     start = probe_model(plan.start)
     network = build_network(start, len(plan.categories), keep_head=has_own_head(start, plan.categories), seed=job.seed)
     set_dropout(network.module, job.dropout)
-    quicken_batch_norms(network.module)
     share_batch_norms(network.module, group)
     network.module.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
