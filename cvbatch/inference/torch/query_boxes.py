@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,20 +24,29 @@ THRESHOLD: Final = 0.05
 """Score below which boxes are dropped, unless the job says another; as for other detectors."""
 
 Array = npt.NDArray[Any]
+ReadOutputs = Callable[[Tensor, Tensor, Sequence[Size], TransformersReading], Any]
+"""Makes what a task takes its answers from, of the scores and places of all queries, and the sizes of the originals."""
 
 
 class QueryNetwork:
-    """A detector with queries.
+    """A network with queries, each of which gives scores and a place.
 
     Args:
-        module: Maps a batch to logits, (images, queries, classes), and boxes, (images, queries, 4): centre and size
-            as fractions of the image.
+        module: Maps a batch to the first two arguments of `read_outputs`.
         batch: Makes batches with the normalization of the network's weights.
         reading: How the scores are read.
+        read_outputs: Makes the outputs for a batch; by default of boxes.
     """
 
-    def __init__(self, module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        batch: BatchNormalizer,
+        reading: TransformersReading,
+        read_outputs: ReadOutputs | None = None,
+    ) -> None:
         self._module, self._batch, self._reading = module, batch, reading
+        self._read_outputs = read_outputs or QueryOutputs
 
     def batch_key(self, image: Image) -> Hashable:
         """The shape of the image, so that none is padded and none needs a mask."""
@@ -45,8 +54,8 @@ class QueryNetwork:
 
     def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
         """See `ForwardPass.run_batch`."""
-        logits, boxes = (output[: len(images)] for output in self._module(self._batch(images)))
-        outputs = QueryOutputs(logits, boxes, sizes, self._reading)
+        scores, places = (output[: len(images)] for output in self._module(self._batch(images)))
+        outputs = self._read_outputs(scores, places, sizes, self._reading)
         return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
 
 
@@ -55,7 +64,7 @@ class QueryOutputs:
 
     Args:
         logits: (images, queries, classes)
-        boxes: (images, queries, 4)
+        boxes: (images, queries, 4): centre and size as fractions of the image.
         sizes: (width, height) of each oriented original.
         reading: How the scores are read.
     """

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cvbatch.images.preprocess import Size
-from cvbatch.inference.network import Answers, Image
 from cvbatch.inference.torch.segmenter import interpolate_bands
-from cvbatch.inference.torch.tensors import BatchNormalizer
-from cvbatch.models.spec import ModelSpec
 from cvbatch.models.transformers.reading import TransformersReading
-from cvbatch.tasks import TASKS
 from cvbatch.tasks.base import ModelFacts
 from cvbatch.tasks.detection import BoxAnswer, score_threshold
 from cvbatch.tasks.masks import encode_mask
@@ -34,42 +30,18 @@ Instance = tuple[int, float, npt.NDArray[np.bool_]]
 """Label id, score, and mask, (height, width) of the oriented original."""
 
 
-class MaskNetwork:
-    """A network with a mask for each query.
-
-    Args:
-        module: Maps a batch to logits of classes, (images, queries, classes + 1), and logits of masks,
-            (images, queries, height, width).
-        batch: Makes batches with the normalization of the network's weights.
-        reading: How the masks are read.
-    """
-
-    def __init__(self, module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> None:
-        self._module, self._batch, self._reading = module, batch, reading
-
-    def batch_key(self, image: Image) -> Hashable:
-        """The shape of the image."""
-        return image.shape
-
-    def run_batch(self, images: Sequence[Image], sizes: Sequence[Size], specs: Sequence[ModelSpec]) -> Answers:
-        """See `ForwardPass.run_batch`."""
-        classes, masks = (output[: len(images)].float() for output in self._module(self._batch(images)))
-        outputs = MaskOutputs(classes, masks, sizes, self._reading)
-        return {spec.alias: TASKS[spec.task].take_answers(outputs, spec) for spec in specs}
-
-
 class MaskOutputs:
-    """Outputs for a batch; see `MaskNetwork`.
+    """Outputs for a batch.
 
     Args:
-        classes: Logits of classes.
-        masks: Logits of masks.
+        classes: Logits of classes, (images, queries, classes + 1)
+        masks: Logits of masks, (images, queries, height, width)
         sizes: (width, height) of each oriented original.
         reading: How the masks are read.
     """
 
     def __init__(self, classes: Tensor, masks: Tensor, sizes: Sequence[Size], reading: TransformersReading) -> None:
-        self._classes, self._masks, self._sizes = classes, masks, sizes
+        self._classes, self._masks, self._sizes = classes.float(), masks.float(), sizes
         self._find = _FINDERS[reading.head]
 
     def boxes(self, model: ModelFacts) -> list[BoxAnswer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from typing import Any
 
 from cvbatch.inference.torch.fast_import import import_torchvision
@@ -30,4 +31,4 @@ def read_registry() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(read_registry()))
+    sys.stdout.write(json.dumps(read_registry()))

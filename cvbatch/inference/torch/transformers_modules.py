@@ -17,7 +17,7 @@ from cvbatch.inference.network import ForwardPass, Image
 from cvbatch.inference.torch.classifier import ClassifierNetwork, ClassifierOutputs
 from cvbatch.inference.torch.depths import DepthNetwork
 from cvbatch.inference.torch.query_boxes import QueryNetwork
-from cvbatch.inference.torch.query_masks import MaskNetwork
+from cvbatch.inference.torch.query_masks import MaskOutputs
 from cvbatch.inference.torch.segmenter import SegmenterNetwork
 from cvbatch.inference.torch.tensors import BatchNormalizer, to_numpy
 from cvbatch.inference.torch.transformers_prompts import wrap_prompted
@@ -234,7 +234,7 @@ def _depth_pass(module: nn.Module, batch: BatchNormalizer, reading: Transformers
 
 
 def _mask_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:
-    return MaskNetwork(module, batch, reading)
+    return QueryNetwork(module, batch, reading, MaskOutputs)
 
 
 def _query_pass(module: nn.Module, batch: BatchNormalizer, reading: TransformersReading) -> ForwardPass:

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from cvbatch.config.job import DEFAULT_WEIGHTS, ModelConfig
 from cvbatch.config.model_files import TIMM as NAME
 from cvbatch.errors import ModelError
 from cvbatch.models import weights
-from cvbatch.models.backends.base import Backend, check_task_options, fitting_top_k
-from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.backends.base import check_task_options, fitting_top_k
+from cvbatch.models.backends.hub import HubBackend
 from cvbatch.models.download import Report
 from cvbatch.models.own_weights import find_own_checkpoint
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.transformers.files import CONFIG
 from cvbatch.storage.location import is_object_uri
 
-_KNOWN_AFTER_PROBE: Final = ("dimension", "gflops")
 
-
-class TimmBackend(Backend):
+class TimmBackend(HubBackend):
     """Models that `timm:NAME` or `timm:FOLDER` names; see `cvbatch.models.timm`."""
 
     name = NAME
+    prefix = NAME
     packages: ClassVar[Mapping[str, str]] = {
         "timm": "'cvbatch[timm]'",
         "torch": "torch",
         "torchvision": "torchvision",
     }
     loader = "cvbatch.inference.torch.timm_loading"
-
-    def understands_model(self, model: str) -> bool:
-        """Whether it is `timm`, with a folder in `checkpoint`, or `timm:NAME`."""
-        return model == NAME or model.startswith(f"{NAME}:")
 
     def resolve_model(
         self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
@@ -75,18 +70,6 @@ class TimmBackend(Backend):
             options=resolved.reading.to_options(),
         )
 
-    def needs_probe(self, spec: ModelSpec) -> bool:
-        """Always true: only the network knows whether the weights fit, the length of its vectors, and its work."""
-        return True
-
-    def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
-        """All but what a forward pass shows."""
-        return {key: value for key, value in data.items() if key not in _KNOWN_AFTER_PROBE}
-
-    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """See `torch_settings`; these networks are not compiled."""
-        return torch_settings(spec) - {"compiled"}
-
     def has_random_weights(self, spec: ModelSpec) -> bool:
         """Whether there is no file."""
         return spec.weights_path is None
@@ -94,10 +77,6 @@ class TimmBackend(Backend):
     def files_beside(self, checkpoint: Path) -> Iterable[Path]:
         """The description."""
         return (checkpoint.with_name(CONFIG),)
-
-    def display_name(self, spec: ModelSpec) -> str:
-        """The name in the job, without the place of a folder."""
-        return f"{NAME}:{spec.name}"
 
 
 TIMM: Final = TimmBackend()

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from cvbatch.config.job import ModelConfig
 from cvbatch.config.model_files import HUGGING_FACE
 from cvbatch.errors import ModelError
 from cvbatch.models import weights
-from cvbatch.models.backends.base import Backend, check_brings_weights, check_task_options, fitting_top_k
-from cvbatch.models.backends.torch_settings import torch_settings
+from cvbatch.models.backends.base import check_brings_weights, check_task_options, fitting_top_k
+from cvbatch.models.backends.hub import HubBackend
 from cvbatch.models.download import Report
 from cvbatch.models.spec import ModelSpec
 from cvbatch.models.transformers.files import CONFIG
 
 _DESCRIPTION: Final = (CONFIG, "preprocessor_config.json", "processor_config.json", "tokenizer.json")
-_KNOWN_AFTER_PROBE: Final = ("dimension", "gflops")
 
 
-class TransformersBackend(Backend):
+class TransformersBackend(HubBackend):
     """Models that `hf:FOLDER` or `hf:NAME` names; see `cvbatch.models.transformers`."""
 
     name = "transformers"
+    prefix = HUGGING_FACE
     packages: ClassVar[Mapping[str, str]] = {
         "transformers": "'cvbatch[transformers]'",
         "torch": "torch",
@@ -32,10 +32,6 @@ class TransformersBackend(Backend):
     loader = "cvbatch.inference.torch.transformers_loading"
     memory_follows_work = True
     takes_prompts = True
-
-    def understands_model(self, model: str) -> bool:
-        """Whether it is `hf`, with a folder in `checkpoint`, or `hf:NAME`."""
-        return model == HUGGING_FACE or model.startswith(f"{HUGGING_FACE}:")
 
     def resolve_model(
         self, config: ModelConfig, *, fetch: bool, folder: str | None, report: Report | None = None
@@ -71,26 +67,10 @@ class TransformersBackend(Backend):
             options=resolved.reading.to_options(),
         )
 
-    def needs_probe(self, spec: ModelSpec) -> bool:
-        """Always true: only the network knows whether the weights fit, the length of its vectors, and its work."""
-        return True
-
-    def known_before_probe(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
-        """All but what a forward pass shows."""
-        return {key: value for key, value in data.items() if key not in _KNOWN_AFTER_PROBE}
-
-    def applicable_settings(self, spec: ModelSpec) -> frozenset[str]:
-        """See `torch_settings`; these networks are not compiled."""
-        return torch_settings(spec) - {"compiled"}
-
     def files_beside(self, checkpoint: Path) -> Iterable[Path]:
         """The description and the weights in the folder."""
         yield from (checkpoint / name for name in _DESCRIPTION)
         yield from sorted(checkpoint.glob("*.safetensors"))
-
-    def display_name(self, spec: ModelSpec) -> str:
-        """The name in the job, without the place of a folder."""
-        return f"{HUGGING_FACE}:{spec.name}"
 
 
 TRANSFORMERS: Final = TransformersBackend()

@@ -16,6 +16,7 @@ from cvbatch.models.backends import BACKENDS, backend_for, backend_of, is_settin
 from cvbatch.models.backends.base import Backend
 from cvbatch.models.backends.catalogued import CataloguedBackend
 from cvbatch.models.backends.graph_files import GraphFileBackend
+from cvbatch.models.backends.hub import HubBackend
 from cvbatch.models.backends.packaged import PackagedBackend
 from cvbatch.models.resolve import resolve_models
 from cvbatch.models.spec import ModelSpec
@@ -50,7 +51,7 @@ def test_what_nobody_knows_is_said_with_what_is_near() -> None:
 def test_what_a_kind_sets_is_known_to_all_kinds(name: str) -> None:
     """A misspelled attribute would have no effect, and the default of `Backend` would apply."""
     known = {*vars(Backend), *Backend.__annotations__, *vars(CataloguedBackend)}
-    for base in (PackagedBackend, GraphFileBackend):
+    for base in (PackagedBackend, GraphFileBackend, HubBackend):
         known |= {*vars(base), *base.__annotations__}
     assert {set_name for set_name in vars(type(BACKENDS[name])) if not set_name.startswith("_")} - known == set()
 
